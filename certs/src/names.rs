@@ -1,0 +1,160 @@
+//! Which names a certificate may carry. rcgen only checks that they are ASCII.
+
+use std::net::Ipv4Addr;
+
+/// The longest common name, in characters: `ub-common-name` of [RFC 5280, appendix A.1].
+///
+/// [RFC 5280, appendix A.1]: https://www.rfc-editor.org/rfc/rfc5280#appendix-A.1
+const MAX_COMMON_NAME: usize = 64;
+const MAX_DNS_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
+/// Why a name cannot stand in a certificate. Reads on after the name itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameProblem {
+    /// There is nothing in it.
+    #[error("is empty")]
+    Empty,
+    /// A common name beyond 64 characters.
+    #[error("is longer than {MAX_COMMON_NAME} characters")]
+    CommonNameTooLong,
+    /// A common name that would not print.
+    #[error("contains a control character")]
+    ControlCharacter,
+    /// A DNS name beyond 253 characters.
+    #[error("is longer than {MAX_DNS_NAME} characters")]
+    DnsNameTooLong,
+    /// Two dots in a row, or one at either end.
+    #[error("has an empty label: no dot may come first, last or twice in a row")]
+    EmptyLabel,
+    /// A label beyond 63 characters.
+    #[error("has a label longer than {MAX_LABEL} characters")]
+    LabelTooLong,
+    /// A letter case or a character that DNS names are not written in.
+    #[error("may hold only lower-case letters, digits, hyphens and dots")]
+    Character,
+    /// A label that begins or ends with a hyphen.
+    #[error("has a label that begins or ends with a hyphen")]
+    Hyphen,
+    /// An asterisk that is not the whole left-most label, or has no domain after it.
+    #[error("may hold an asterisk only as the whole first label, before a domain")]
+    Wildcard,
+    /// An address where a DNS name belongs.
+    #[error("is an IP address: it belongs to the IP addresses")]
+    IpAddress,
+}
+
+pub(crate) fn check_common_name(name: &str) -> Result<(), NameProblem> {
+    if name.is_empty() {
+        Err(NameProblem::Empty)
+    } else if name.chars().count() > MAX_COMMON_NAME {
+        Err(NameProblem::CommonNameTooLong)
+    } else if name.contains(char::is_control) {
+        Err(NameProblem::ControlCharacter)
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) fn check_dns_name(name: &str) -> Result<(), NameProblem> {
+    if name.is_empty() {
+        return Err(NameProblem::Empty);
+    }
+    if name.len() > MAX_DNS_NAME {
+        return Err(NameProblem::DnsNameTooLong);
+    }
+    if name.parse::<Ipv4Addr>().is_ok() {
+        return Err(NameProblem::IpAddress);
+    }
+    let host = name.strip_prefix("*.").unwrap_or(name);
+    host.split('.').try_for_each(check_label)
+}
+
+fn check_label(label: &str) -> Result<(), NameProblem> {
+    let ldh = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    if label.is_empty() {
+        Err(NameProblem::EmptyLabel)
+    } else if label.contains('*') {
+        Err(NameProblem::Wildcard)
+    } else if !label.bytes().all(ldh) {
+        Err(NameProblem::Character)
+    } else if label.len() > MAX_LABEL {
+        Err(NameProblem::LabelTooLong)
+    } else if label.starts_with('-') || label.ends_with('-') {
+        Err(NameProblem::Hyphen)
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dns_names_of_lower_case_labels_are_accepted() {
+        let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "a".repeat(61));
+        assert_eq!(longest.len(), MAX_DNS_NAME);
+        for name in [
+            "app1",
+            "app1.team-a.svc",
+            "0.a",
+            "a--b.c",
+            "*.svc",
+            "*.a.b.c",
+            &longest,
+        ] {
+            assert_eq!(check_dns_name(name), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_dns_names_are_refused_with_their_problem() {
+        let too_long = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "a".repeat(62));
+        let long_label = "a".repeat(64);
+        for (name, problem) in [
+            ("", NameProblem::Empty),
+            (&too_long, NameProblem::DnsNameTooLong),
+            (&long_label, NameProblem::LabelTooLong),
+            (".", NameProblem::EmptyLabel),
+            (".a", NameProblem::EmptyLabel),
+            ("a.", NameProblem::EmptyLabel),
+            ("a..b", NameProblem::EmptyLabel),
+            ("*.", NameProblem::EmptyLabel),
+            ("App1", NameProblem::Character),
+            ("app_1", NameProblem::Character),
+            ("app 1", NameProblem::Character),
+            ("app\0.svc", NameProblem::Character),
+            ("äpp", NameProblem::Character),
+            ("[::1]", NameProblem::Character),
+            ("-a.b", NameProblem::Hyphen),
+            ("a-.b", NameProblem::Hyphen),
+            ("*", NameProblem::Wildcard),
+            ("*a.b", NameProblem::Wildcard),
+            ("a.*.b", NameProblem::Wildcard),
+            ("*.*.b", NameProblem::Wildcard),
+            ("10.0.0.1", NameProblem::IpAddress),
+        ] {
+            assert_eq!(check_dns_name(name), Err(problem), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_common_name_is_counted_in_characters_and_not_in_bytes() {
+        assert_eq!(check_common_name(&"ä".repeat(64)), Ok(()));
+        assert_eq!(
+            check_common_name(&"ä".repeat(65)),
+            Err(NameProblem::CommonNameTooLong)
+        );
+    }
+
+    #[test]
+    fn a_common_name_is_neither_empty_nor_unprintable() {
+        assert_eq!(check_common_name(""), Err(NameProblem::Empty));
+        assert_eq!(
+            check_common_name("app\n1"),
+            Err(NameProblem::ControlCharacter)
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! The crate from outside: what its users can do with it, and what others think of the result.
+
+// Clippy allows it in test functions, but not in what they share.
+#![allow(clippy::unwrap_used)]
+
+mod authority;
+mod faults;
+mod fixtures;
+mod issue;
+mod mismatches;
+mod openssl;
+mod properties;

@@ -1,0 +1,270 @@
+//! `verify` finds what differs from the request, and names it in a sentence.
+
+use pki_certs::{Authority, Fault, KeyAlgorithm, LeafRequest};
+use rcgen::{
+    DistinguishedName, DnType, PKCS_ECDSA_P256_SHA256 as P256, PKCS_ECDSA_P384_SHA384 as P384,
+    SanType,
+};
+
+use crate::fixtures::{
+    BACKDATED, DAY, NINETY_DAYS, Stored, TEN_YEARS, authority, date, expect_fault, forge, now,
+    request, root,
+};
+
+const SECOND: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
+#[test]
+fn the_key_of_another_certificate_is_found() {
+    let authority = authority();
+    let mut stored = Stored::issued(&authority, &request());
+    stored.private_key = Stored::issued(&authority, &request()).private_key;
+    expect_fault(
+        &stored,
+        &request(),
+        &authority,
+        Fault::PrivateKeyMismatch,
+        "tls.key does not belong to tls.crt",
+    );
+}
+
+#[test]
+fn a_key_of_another_kind_is_found() {
+    let authority = authority();
+    expect_fault(
+        &forge(&authority, &P384, |_| ()),
+        &request(),
+        &authority,
+        Fault::KeyAlgorithm {
+            requested: KeyAlgorithm::EcdsaP256,
+        },
+        "tls.key is not an ECDSA P-256 key",
+    );
+}
+
+#[test]
+fn another_common_name_is_found() {
+    let authority = authority();
+    let stored = Stored::issued(&authority, &request());
+    let renamed = LeafRequest {
+        common_name: "app2".to_owned(),
+        ..request()
+    };
+    expect_fault(
+        &stored,
+        &renamed,
+        &authority,
+        Fault::CommonName {
+            found: "CN=app1".to_owned(),
+            requested: "app2".to_owned(),
+        },
+        r#"the subject of tls.crt is "CN=app1" instead of "CN=app2""#,
+    );
+}
+
+#[test]
+fn a_subject_of_more_or_less_than_the_common_name_is_found() {
+    let authority = authority();
+    let more = forge(&authority, &P256, |params| {
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "Example");
+    });
+    let less = forge(&authority, &P256, |params| {
+        params.distinguished_name = DistinguishedName::new();
+    });
+    for (stored, found) in [(more, "CN=app1, O=Example"), (less, "")] {
+        let fault = stored.verify(&request(), &authority, now()).unwrap_err();
+        let requested = "app1".to_owned();
+        assert_eq!(
+            fault,
+            Fault::CommonName {
+                found: found.to_owned(),
+                requested
+            }
+        );
+    }
+}
+
+#[test]
+fn missing_and_extra_names_are_found_and_listed() {
+    let authority = authority();
+    let stored = Stored::issued(&authority, &request());
+    let renamed = LeafRequest {
+        dns_names: vec!["app1.team-a.svc".to_owned(), "app1.team-b.svc".to_owned()],
+        ip_addresses: vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()],
+        ..request()
+    };
+    let names = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+    expect_fault(
+        &stored,
+        &renamed,
+        &authority,
+        Fault::Names {
+            missing: names(["app1.team-b.svc", "10.0.0.2"]),
+            extra: names(["app1.team-a.svc.cluster.local", "2001:db8::1"]),
+        },
+        "the names in tls.crt are not the requested ones; missing: app1.team-b.svc, 10.0.0.2; \
+         not requested: app1.team-a.svc.cluster.local, 2001:db8::1",
+    );
+}
+
+#[test]
+fn a_name_of_a_kind_that_cannot_be_requested_is_found() {
+    let authority = authority();
+    let stored = forge(&authority, &P256, |params| {
+        params.subject_alt_names.push(SanType::URI(
+            "spiffe://example.com/app1".try_into().unwrap(),
+        ));
+    });
+    let fault = stored.verify(&request(), &authority, now()).unwrap_err();
+    assert!(
+        matches!(&fault, Fault::Names { missing, extra } if missing.is_empty() && extra.len() == 1)
+    );
+    assert!(
+        fault.to_string().contains("spiffe://example.com/app1"),
+        "{fault}"
+    );
+}
+
+#[test]
+fn an_address_written_as_a_dns_name_is_found() {
+    let authority = authority();
+    let stored = forge(&authority, &P256, |params| {
+        params
+            .subject_alt_names
+            .retain(|name| !matches!(name, SanType::IpAddress(ip) if ip.is_ipv4()));
+        params
+            .subject_alt_names
+            .push(SanType::DnsName("10.0.0.1".try_into().unwrap()));
+    });
+    let address = vec!["10.0.0.1".to_owned()];
+    assert_eq!(
+        stored.verify(&request(), &authority, now()),
+        Err(Fault::Names {
+            missing: address.clone(),
+            extra: address
+        })
+    );
+}
+
+#[test]
+fn a_leaf_without_names_is_found() {
+    let authority = authority();
+    let stored = forge(&authority, &P256, |params| params.subject_alt_names.clear());
+    let fault = stored.verify(&request(), &authority, now()).unwrap_err();
+    assert!(
+        matches!(fault, Fault::Names { missing, extra } if missing.len() == 4 && extra.is_empty())
+    );
+}
+
+#[test]
+fn the_order_of_names_and_their_repetition_do_not_matter() {
+    let authority = authority();
+    let stored = Stored::issued(&authority, &request());
+    let mut reordered = request();
+    reordered.dns_names.reverse();
+    reordered.dns_names.extend_from_within(..);
+    reordered.ip_addresses.reverse();
+    assert!(stored.verify(&reordered, &authority, now()).is_ok());
+}
+
+#[test]
+fn another_duration_is_found() {
+    let authority = authority();
+    let stored = Stored::issued(&authority, &request());
+    let longer = LeafRequest {
+        duration: NINETY_DAYS + SECOND,
+        ..request()
+    };
+    expect_fault(
+        &stored,
+        &longer,
+        &authority,
+        Fault::Duration {
+            not_after: now() + NINETY_DAYS,
+            requested: now() + NINETY_DAYS + SECOND,
+        },
+        "tls.crt ends at 2026-05-30T12:00:00Z instead of 2026-05-30T12:00:01Z, \
+         where the requested duration ends",
+    );
+}
+
+#[test]
+fn a_leaf_that_was_not_backdated_is_found() {
+    let authority = authority();
+    let stored = forge(&authority, &P256, |params| params.not_before = date(now()));
+    let (not_after, requested) = (now() + NINETY_DAYS, now() + NINETY_DAYS + BACKDATED);
+    let fault = stored.verify(&request(), &authority, now());
+    assert_eq!(
+        fault,
+        Err(Fault::Duration {
+            not_after,
+            requested
+        })
+    );
+}
+
+#[test]
+fn a_leaf_cut_short_by_the_end_of_the_authority_is_sound() {
+    let authority = authority();
+    let eternal = LeafRequest {
+        duration: TEN_YEARS * 2,
+        ..request()
+    };
+    let stored = Stored::issued(&authority, &eternal);
+    assert!(stored.verify(&eternal, &authority, now()).is_ok());
+
+    let not_after = authority.not_after();
+    let fault = stored.verify(&request(), &authority, now());
+    assert_eq!(
+        fault,
+        Err(Fault::Duration {
+            not_after,
+            requested: now() + NINETY_DAYS
+        })
+    );
+}
+
+#[test]
+fn a_leaf_that_outlives_the_authority_is_found() {
+    let authority = authority();
+    let eternal = LeafRequest {
+        duration: TEN_YEARS + DAY,
+        ..request()
+    };
+    let not_after = now() + eternal.duration;
+    let stored = forge(&authority, &P256, |params| {
+        params.not_after = date(not_after);
+    });
+    let fault = stored.verify(&eternal, &authority, now());
+    assert_eq!(
+        fault,
+        Err(Fault::Duration {
+            not_after,
+            requested: authority.not_after()
+        })
+    );
+}
+
+#[test]
+fn a_bundle_does_not_print_its_private_key() {
+    let authority = authority();
+    let stored = Stored::issued(&authority, &request());
+    let bundle = pki_certs::Bundle {
+        certificate: &stored.certificate,
+        private_key: &stored.private_key,
+        authority: &stored.authority,
+    };
+    assert_eq!(format!("{bundle:?}"), "Bundle(..)");
+}
+
+#[test]
+fn a_leaf_survives_the_operator_reading_its_authority_again() {
+    let (certificate, key) = root(&P256, |_| ());
+    let read = || Authority::from_pem(certificate.as_bytes(), key.as_bytes(), now()).unwrap();
+    assert!(
+        Stored::issued(&read(), &request())
+            .verify(&request(), &read(), now())
+            .is_ok()
+    );
+}

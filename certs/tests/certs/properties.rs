@@ -1,0 +1,165 @@
+//! What holds for any request, any moment and any damage.
+
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+use pki_certs::{Authority, Fault, KeyAlgorithm, LeafRequest, renewal};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::fixtures::{DAY, Stored, authority, certificate_pem, der, now, request};
+
+proptest! {
+    #[test]
+    fn what_is_issued_verifies_until_it_ends(
+        request in any_request(),
+        now in any_moment(),
+        elapsed in 0.0..1.0,
+    ) {
+        let authority = Authority::generate("Example CA", DAY * 3650, now).unwrap();
+        let leaf = authority.issue(&request, now).unwrap();
+        let stored = Stored::new(&leaf, &authority);
+        let lifetime = leaf.not_after.duration_since(leaf.not_before);
+        let later = leaf.not_before + lifetime.mul_f64(elapsed);
+        let verified = stored.verify(&request, &authority, later).unwrap();
+        prop_assert_eq!(verified.serial, leaf.serial);
+        prop_assert!(leaf.not_before < now && now < leaf.not_after + SignedDuration::from_secs(1));
+        prop_assert!(leaf.not_after <= authority.not_after());
+    }
+
+    #[test]
+    fn a_leaf_of_another_authority_never_verifies(request in any_request(), published: bool) {
+        let (signer, present) = (authority(), authority());
+        let mut stored = Stored::issued(&signer, &request);
+        if published {
+            stored.authority.extend_from_slice(present.certificate_pem().as_bytes());
+        }
+        let fault = if published { Fault::OtherIssuer } else { Fault::AuthorityMissing };
+        prop_assert_eq!(stored.verify(&request, &present, now()), Err(fault));
+    }
+
+    #[test]
+    fn any_change_of_the_request_is_found(one in any_request(), other in any_request()) {
+        prop_assume!(one != other);
+        let authority = authority();
+        prop_assert!(Stored::issued(&authority, &one).verify(&other, &authority, now()).is_err());
+    }
+
+    #[test]
+    fn renewal_always_lies_within_the_validity(
+        not_before in any_moment(),
+        seconds in 2..100_000_000_000_i64,
+        renew_before in proptest::option::of(any_duration()),
+    ) {
+        let not_after = not_before + SignedDuration::from_secs(seconds);
+        let due = renewal::at(not_before, not_after, renew_before);
+        prop_assert!(not_before < due && due < not_after, "{not_before} {due} {not_after}");
+    }
+
+    #[test]
+    fn arbitrary_entries_never_verify(entries: [Vec<u8>; 3]) {
+        let authority = authority();
+        let [certificate, private_key, ca] = entries;
+        let stored = Stored { certificate, private_key, authority: ca };
+        prop_assert!(stored.verify(&request(), &authority, now()).is_err());
+    }
+
+    #[test]
+    fn arbitrary_authorities_are_never_read(certificate: Vec<u8>, private_key: Vec<u8>) {
+        prop_assert!(Authority::from_pem(&certificate, &private_key, now()).is_err());
+        let wrapped = certificate_pem(&certificate);
+        prop_assert!(Authority::from_pem(&wrapped, &private_key, now()).is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    #[test]
+    fn a_mutated_certificate_never_verifies(
+        mutations in vec((any::<prop::sample::Index>(), 1..=u8::MAX), 1..4),
+    ) {
+        let (authority, mut stored) = issued_once();
+        let original = certificate_der(&stored);
+        let mut mutated = original.clone();
+        for (index, bits) in mutations {
+            let len = mutated.len();
+            mutated[index.index(len)] ^= bits;
+        }
+        prop_assume!(mutated != original);
+        stored.certificate = certificate_pem(&mutated);
+        prop_assert!(stored.verify(&request(), authority, now()).is_err());
+    }
+
+    #[test]
+    fn a_mutated_secret_never_verifies(
+        entry in 0..3_usize,
+        index: prop::sample::Index,
+        bits in 1..=u8::MAX,
+    ) {
+        let (authority, mut stored) = issued_once();
+        let mutated = stored.entry(entry);
+        let len = mutated.len();
+        mutated[index.index(len)] ^= bits;
+        prop_assert!(stored.verify(&request(), authority, now()).is_err());
+    }
+
+    #[test]
+    fn a_mutated_authority_is_never_read(index: prop::sample::Index, bits in 1..=u8::MAX) {
+        let (authority, _) = issued_once();
+        let mut mutated = der(authority.certificate_pem());
+        let len = mutated.len();
+        mutated[index.index(len)] ^= bits;
+        let key = authority.private_key_pem().as_bytes();
+        prop_assert!(Authority::from_pem(&certificate_pem(&mutated), key, now()).is_err());
+    }
+}
+
+/// Making one for each case would take most of the time.
+fn issued_once() -> (&'static Authority, Stored) {
+    static ISSUED: std::sync::LazyLock<(Authority, Stored)> = std::sync::LazyLock::new(|| {
+        let authority = authority();
+        let stored = Stored::issued(&authority, &request());
+        (authority, stored)
+    });
+    let (authority, stored) = &*ISSUED;
+    (authority, stored.clone())
+}
+
+fn certificate_der(stored: &Stored) -> Vec<u8> {
+    der(std::str::from_utf8(&stored.certificate).unwrap())
+}
+
+prop_compose! {
+    fn any_request()(
+        common_name in "[^\\p{Cc}]{1,64}",
+        dns_names in vec(any_dns_name(), 1..8),
+        ip_addresses in vec(any::<IpAddr>(), 0..4),
+        seconds in 1..400_000_000_i64,
+    ) -> LeafRequest {
+        let duration = SignedDuration::from_secs(seconds);
+        let key = KeyAlgorithm::EcdsaP256;
+        LeafRequest { common_name, dns_names, ip_addresses, duration, key }
+    }
+}
+
+fn any_dns_name() -> impl Strategy<Value = String> {
+    let label = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?";
+    let name = proptest::string::string_regex(&format!(r"(\*\.)?{label}(\.{label}){{0,5}}"));
+    name.unwrap()
+        .prop_filter("names have up to 253 characters", |name| {
+            name.len() <= 253 && name.parse::<IpAddr>().is_err()
+        })
+}
+
+/// Between 1971 and 2200, with fractions of a second.
+fn any_moment() -> impl Strategy<Value = Timestamp> {
+    (31_536_000..7_258_118_400_i64, 0..1_000_000_000_i32)
+        .prop_map(|(second, nanosecond)| Timestamp::new(second, nanosecond).unwrap())
+}
+
+fn any_duration() -> impl Strategy<Value = SignedDuration> {
+    (any::<i64>(), 0..1_000_000_000_i32).prop_map(|(seconds, nanoseconds)| {
+        SignedDuration::new(seconds.saturating_sub(1), nanoseconds)
+    })
+}
