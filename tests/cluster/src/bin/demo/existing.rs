@@ -1,0 +1,100 @@
+//! The user's own cluster: nothing of the user's is touched, and nothing of ours is left.
+
+use std::net::{IpAddr, UdpSocket};
+use std::process::exit;
+use std::thread;
+
+use anyhow::{Context as _, bail};
+use pki_cluster::{Cluster, install};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::shell::Shell;
+
+/// What the demo makes, and removes at its end. The namespaces take with them what is in them.
+const OURS: [&str; 5] = [
+    "namespace/app1",
+    "namespace/app2",
+    "namespace/pki-operator",
+    "crd/pkis.box.com",
+    "crd/pkipolicies.box.com",
+];
+
+/// Refuses a cluster in which there is already something by the name of what the demo makes.
+pub(crate) fn check_is_free(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut get = cluster.kubectl();
+    get.args(["get", "--ignore-not-found", "--output=name"])
+        .args(OURS);
+    let found = install::run(&mut get)?;
+    if !found.is_empty() {
+        bail!(
+            "the demo would make these, but the cluster has them already:\n{found}choose another context"
+        );
+    }
+    Ok(())
+}
+
+/// Whether pods run there.
+pub(crate) fn has_node(cluster: &Cluster) -> anyhow::Result<bool> {
+    let nodes = install::run(cluster.kubectl().args(["get", "nodes", "--output=name"]))?;
+    Ok(!nodes.is_empty())
+}
+
+/// The address that this machine uses towards the API server, by which that can most likely reach it.
+pub(crate) fn own_address(cluster: &Cluster) -> anyhow::Result<IpAddr> {
+    let mut view = cluster.kubectl();
+    view.args([
+        "config",
+        "view",
+        "--minify",
+        "--output=jsonpath={.clusters[0].cluster.server}",
+    ]);
+    let server = install::run(&mut view)?;
+    let authority = server.trim().split('/').nth(2).unwrap_or_default();
+    let with_port = if authority
+        .rsplit(']')
+        .next()
+        .unwrap_or_default()
+        .contains(':')
+    {
+        authority.to_owned()
+    } else {
+        format!("{authority}:443")
+    };
+    // Connecting a UDP socket sends nothing: it only chooses the route.
+    let own = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect(&with_port)?;
+        socket.local_addr()
+    });
+    let own = own.with_context(|| {
+        format!("finding this machine's address towards {server}; name it with --host")
+    })?;
+    Ok(own.ip())
+}
+
+/// On Ctrl-C, cleans up before the process ends.
+pub(crate) fn leave_on_interrupt(cluster: &Cluster) -> anyhow::Result<()> {
+    let shell = Shell::of(cluster)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            clean_up(&shell);
+            exit(128 + signal);
+        }
+    });
+    Ok(())
+}
+
+/// Removes what the demo made.
+pub(crate) fn clean_up(shell: &Shell) {
+    println!("\n\n=== Your cluster becomes what it was.");
+    let ours = OURS.join(" ");
+    for command in [
+        "helm uninstall pki-operator -n pki-operator --ignore-not-found",
+        &format!("kubectl delete --ignore-not-found {ours}"),
+    ] {
+        if let Err(error) = shell.must(command) {
+            eprintln!("{error:#}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `cargo demo`: the operator's main job on a real Kubernetes, told as a story of commands.
+//!
+//! Each command is printed as one could type it, and run as it is printed. The demo ends with an
+//! error as soon as one does not show what it should.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use pki_cluster::install::{self, Install, Operator, Replica};
+use pki_cluster::{Cluster, Options};
+use shell::Shell;
+
+mod existing;
+mod shell;
+mod story;
+
+/// Shows the operator's main job on a real Kubernetes, which it starts, and stops again.
+#[derive(Parser)]
+#[command(bin_name = "cargo demo")]
+struct Arguments {
+    /// Leave everything running at the end, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+
+    /// Start no node, also where root and the packages for one are there
+    #[arg(long)]
+    no_node: bool,
+
+    /// Use this context of your kubeconfig instead of starting a cluster
+    #[arg(long, value_name = "NAME", conflicts_with = "no_node")]
+    context: Option<String>,
+
+    /// The address of this machine by which the API server of that cluster reaches it
+    #[arg(long, value_name = "ADDRESS", requires = "context")]
+    host: Option<IpAddr>,
+}
+
+fn main() -> ExitCode {
+    match demo(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nThe demo failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(arguments: &Arguments) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    check_openssl()?;
+    eprintln!("Building the operator (cargo build); the first time takes some minutes.");
+    let binary = install::build_operator()?;
+
+    let (stage, has_node) = match &arguments.context {
+        Some(context) => Stage::existing(context, arguments.host)?,
+        None => Stage::local(arguments.no_node)?,
+    };
+    let shell = Shell::of(&stage.cluster)?;
+    let shown = stage.show(&shell, &binary, has_node, arguments.keep);
+    let took = begin.elapsed().as_secs_f32();
+    let left = stage.leave(&shell);
+    shown.and(left)?;
+    println!("\nAll of it held, in {took:.0} s.");
+    Ok(())
+}
+
+fn check_openssl() -> anyhow::Result<()> {
+    let openssl = std::process::Command::new("openssl")
+        .arg("version")
+        .output();
+    if !openssl.is_ok_and(|output| output.status.success()) {
+        bail!(
+            "openssl is missing, which shows the certificates: install it, for example with `apt-get install openssl`"
+        );
+    }
+    Ok(())
+}
+
+/// Where the story takes place.
+struct Stage {
+    cluster: Cluster,
+    /// The demo's guests leave an existing cluster as they found it.
+    is_guest: bool,
+    /// Where the operator listens, and where the API server finds it.
+    listen: SocketAddr,
+    host: IpAddr,
+}
+
+impl Stage {
+    /// A cluster of our own, with a node where that can be.
+    fn local(no_node: bool) -> anyhow::Result<(Self, bool)> {
+        let why_not = if no_node {
+            Err(anyhow::anyhow!("as asked"))
+        } else {
+            pki_cluster::check_node()
+        };
+        let node = why_not.is_ok();
+        if let Err(why_not) = why_not {
+            eprintln!("Pods will stay Pending: this cluster has no node ({why_not:#}).");
+        }
+        pki_cluster::prepare(Options { node })?;
+        let begin = Instant::now();
+        let cluster = Cluster::start(Options { node })?;
+        let what = if node {
+            "a control plane and a node"
+        } else {
+            "a control plane"
+        };
+        eprintln!(
+            "Started a real Kubernetes, {what}, in {:.1} s.",
+            begin.elapsed().as_secs_f32()
+        );
+        let listen = install::free_address()?;
+        Ok((
+            Self {
+                cluster,
+                is_guest: false,
+                host: listen.ip(),
+                listen,
+            },
+            node,
+        ))
+    }
+
+    /// The user's cluster; it must not hold what the demo is going to make.
+    fn existing(context: &str, host: Option<IpAddr>) -> anyhow::Result<(Self, bool)> {
+        let cluster = Cluster::existing(context)?;
+        existing::check_is_free(&cluster)?;
+        let host = host.map_or_else(|| existing::own_address(&cluster), Ok)?;
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let listen = listener.local_addr()?;
+        existing::leave_on_interrupt(&cluster)?;
+        let has_node = existing::has_node(&cluster)?;
+        let stage = Self {
+            cluster,
+            is_guest: true,
+            listen,
+            host,
+        };
+        Ok((stage, has_node))
+    }
+
+    /// Host and port by which the API server reaches the operator.
+    fn webhook(&self) -> String {
+        SocketAddr::new(self.host, self.listen.port()).to_string()
+    }
+
+    /// Installs the operator, runs it and tells the story.
+    fn show(&self, shell: &Shell, binary: &Path, has_node: bool, keep: bool) -> anyhow::Result<()> {
+        let install = Install {
+            allowed_names: &["app1", "app2"],
+            webhook: &self.webhook(),
+        };
+        story::install(shell, &install)?;
+        let operator = self.start_operator(binary)?;
+        println!(
+            "(pid {}; ready, so the API server trusts and asks it)",
+            operator.process.pid()
+        );
+        story::tell(shell, &install, has_node).with_context(|| {
+            format!(
+                "the operator's log ends with\n{}\n",
+                operator.process.last_lines(20)
+            )
+        })?;
+        if keep {
+            stay(shell);
+        }
+        Ok(())
+    }
+
+    fn start_operator(&self, binary: &Path) -> anyhow::Result<Operator> {
+        let kubeconfig = self.cluster.dir().join("operator.kubeconfig");
+        install::service_account_kubeconfig(|| self.cluster.kubectl(), &kubeconfig)?;
+        let replica = Replica {
+            binary,
+            kubeconfig: &kubeconfig,
+            identity: "pki-operator",
+            webhook: self.listen,
+            host: &self.host.to_string(),
+            flags: &[],
+        };
+        println!(
+            "\n$ pki-operator run --listen={} --webhook-host={}  # as the chart's service account",
+            self.listen, self.host
+        );
+        replica.start(|name, command| self.cluster.spawn(name, command))
+    }
+
+    fn leave(self, shell: &Shell) -> anyhow::Result<()> {
+        if self.is_guest {
+            existing::clean_up(shell);
+        }
+        self.cluster.stop()
+    }
+}
+
+/// Waits for Ctrl-C, which ends the cluster and all that runs in it.
+fn stay(shell: &Shell) -> ! {
+    println!(
+        "\nEverything is left running until you press Ctrl-C. In another terminal:\n\n{}",
+        shell.exports()
+    );
+    loop {
+        thread::park();
+    }
+}

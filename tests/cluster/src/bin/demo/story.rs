@@ -1,0 +1,109 @@
+//! The story itself: what is typed, and what has to be seen.
+
+use anyhow::ensure;
+use pki_cluster::install::Install;
+
+use crate::shell::Shell;
+
+/// What the author of the typo reads, at `kubectl apply` or on the pod.
+const SENTENCE: &str =
+    "ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]";
+
+/// The platform team installs the chart.
+pub(crate) fn install(shell: &Shell, install: &Install<'_>) -> anyhow::Result<()> {
+    chapter("The platform team installs the operator, and allows the service names app1 and app2.");
+    shell.must(&install.command())?;
+    shell.must("kubectl get pkipolicies")?;
+    Ok(())
+}
+
+/// The application teams use it.
+pub(crate) fn tell(shell: &Shell, install: &Install<'_>, has_node: bool) -> anyhow::Result<()> {
+    good(shell)?;
+    refused(shell)?;
+    drifted(shell, install, has_node)?;
+    mended(shell, has_node)
+}
+
+fn good(shell: &Shell) -> anyhow::Result<()> {
+    chapter("Team app2 applies a good Pki, and mounts the Secret of the same name.");
+    shell.must("kubectl apply -f tests/manifests/app2.yaml")?;
+    shell.must("kubectl wait --for=condition=Ready --timeout=60s -n app2 pki/app2-pki")?;
+    shell.must("kubectl get pki -n app2")?;
+    let certificate = shell.must(
+        "kubectl get secret app2-pki -n app2 -o jsonpath='{.data.tls\\.crt}' | base64 -d | \
+         openssl x509 -noout -subject -ext subjectAltName -enddate",
+    )?;
+    ensure!(
+        certificate.contains("DNS:app2.app2.svc"),
+        "the certificate should be for app2.app2.svc"
+    );
+    Ok(())
+}
+
+fn refused(shell: &Shell) -> anyhow::Result<()> {
+    chapter("Team app1 makes a typo: spec.serviceName is appp1. It is told at once.");
+    let refusal = shell.run("kubectl apply -f tests/manifests/app1-typo.yaml")?;
+    ensure!(!refusal.success, "kubectl apply should have failed");
+    ensure!(
+        refusal.text.contains(SENTENCE),
+        "kubectl should have said: {SENTENCE}"
+    );
+    Ok(())
+}
+
+fn drifted(shell: &Shell, install: &Install<'_>, has_node: bool) -> anyhow::Result<()> {
+    chapter(
+        "The same typo, but nobody was there to refuse it: it is stored while the webhook is away.",
+    );
+    shell.must("kubectl delete validatingwebhookconfiguration pki-operator")?;
+    // The API server goes on asking for as long as its cache lags behind.
+    let try_out = "kubectl apply --dry-run=server -f tests/manifests/app1-typo.yaml";
+    shell.wait_for(try_out, "that nobody refuses the Pki", |tried| {
+        tried.success
+    })?;
+    shell.must("kubectl apply -f tests/manifests/app1-typo.yaml")?;
+    shell.must(&format!("{} | head -n 3", install.command()))?;
+
+    chapter("Nothing was refused, so the pod waits for its Secret. Its owner looks at the pod.");
+    if has_node {
+        shell.until(
+            "kubectl get pods -n app1",
+            "a pod in ContainerCreating",
+            |text| text.contains("ContainerCreating"),
+        )?;
+    }
+    let describe = "kubectl describe pod -n app1 -l app=app1 | sed -n '/^Events:/,$p'";
+    let waiting =
+        |text: &str| text.contains(SENTENCE) && (!has_node || text.contains("FailedMount"));
+    let events = shell.until(describe, "the reason", waiting)?;
+    let line = events
+        .lines()
+        .find(|line| line.contains(SENTENCE))
+        .unwrap_or_default();
+    ensure!(
+        line.contains("Warning") && line.contains("PkiServiceNameError"),
+        "the line should be a Warning: {line}"
+    );
+    shell.must("kubectl get pki -n app1 -o wide")?;
+    Ok(())
+}
+
+fn mended(shell: &Shell, has_node: bool) -> anyhow::Result<()> {
+    chapter("The owner corrects the name, and the pod gets its Secret.");
+    shell.must("kubectl apply -f tests/manifests/app1.yaml")?;
+    shell.must("kubectl wait --for=condition=Ready --timeout=60s -n app1 pki/app1-pki")?;
+    shell.must("kubectl get secret app1-pki -n app1")?;
+    if has_node {
+        shell.must("kubectl wait --for=condition=Ready --timeout=180s -n app1 pod -l app=app1")?;
+        shell.must("kubectl get pods -n app1")?;
+    }
+    let events =
+        "kubectl get events -n app1 --field-selector involvedObject.kind=Pod,reason=PkiReady";
+    shell.until(events, "that it is mended", |text| text.contains("Normal"))?;
+    Ok(())
+}
+
+fn chapter(text: &str) {
+    println!("\n\n=== {text}");
+}
