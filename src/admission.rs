@@ -1,0 +1,258 @@
+//! Admission: what the API server asks before it stores a [`Pki`], and what the author is told.
+//!
+//! [`default`] and [`validate`] are pure; [`crate::serve`] gives them requests. Both take the object undecoded
+//! ([`DynamicObject`]), so that a spec which is no Pki becomes a denial that a person can read and not a failed
+//! call of the webhook. On UPDATE the change is judged: an edit of labels, or the removal of a finalizer, passes
+//! on an object whose spec has become invalid meanwhile.
+
+use crate::api::{DEFAULT_DURATION, GROUP, Pki, PkiSpec, VERSION};
+use crate::policy::text::printable;
+use crate::policy::{RuleBook, Violation};
+use kube::core::DynamicObject;
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
+use kube::core::response::{Status, StatusCause, StatusDetails};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// A review, read from the body of a request.
+pub type Review = AdmissionReview<DynamicObject>;
+/// The question in a review.
+pub type Request = AdmissionRequest<DynamicObject>;
+
+/// Why a body holds no question that can be answered; the caller gets `400 Bad Request`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReviewError {
+    /// Not JSON, or JSON of something else.
+    #[error("the body is not an AdmissionReview: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// Another kind or version of review.
+    #[error("the body is a {kind} of {api_version}, not an AdmissionReview of admission.k8s.io/v1")]
+    OtherType {
+        /// As sent.
+        kind: String,
+        /// As sent.
+        api_version: String,
+    },
+    /// A review that asks nothing.
+    #[error("the AdmissionReview has no request")]
+    NoRequest,
+}
+
+/// Reads a review and takes the question out of it.
+pub fn read(body: &[u8]) -> Result<Request, ReviewError> {
+    let review: Review = serde_json::from_slice(body)?;
+    if review.types.kind != "AdmissionReview" || review.types.api_version != "admission.k8s.io/v1" {
+        return Err(ReviewError::OtherType {
+            kind: review.types.kind,
+            api_version: review.types.api_version,
+        });
+    }
+    review.try_into().map_err(|_| ReviewError::NoRequest)
+}
+
+/// Fills in the defaults that are fixed once and for all, as a minimal JSON patch. Those that follow another field
+/// (commonName, renewBefore) stay open, so that they follow it when it is edited.
+pub fn default(request: &Request) -> AdmissionResponse {
+    let response = AdmissionResponse::from(request);
+    let (true, Some(object)) = (is_pki(request), &request.object) else {
+        return response;
+    };
+    if object.metadata.deletion_timestamp.is_some() {
+        return response;
+    }
+    let Some(spec) = object.data.get("spec").and_then(Value::as_object) else {
+        return response;
+    };
+    let before = json!({ "spec": spec });
+    let after = json!({ "spec": defaulted(spec, object.metadata.name.as_deref()) });
+    if before == after {
+        return response;
+    }
+    response
+        .with_patch(json_patch::diff(&before, &after))
+        .expect("a patch of strings and numbers is JSON")
+}
+
+fn defaulted(spec: &Map<String, Value>, name: Option<&str>) -> Map<String, Value> {
+    let mut spec = spec.clone();
+    let mut fill = |field: &str, value: Value| {
+        spec.entry(field).or_insert(value);
+    };
+    fill("duration", json!(DEFAULT_DURATION));
+    fill("privateKey", json!({ "algorithm": "ECDSA", "size": 256 }));
+    // An object with generateName has no name yet; the Secret's default is then taken when it has one.
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        fill("secretName", json!(name));
+    }
+    spec
+}
+
+/// Asks the rule book.
+pub fn validate(request: &Request, rules: &RuleBook) -> AdmissionResponse {
+    let mut response = AdmissionResponse::from(request);
+    if !is_pki(request) {
+        let kind = printable(&request.kind.kind);
+        let version = printable(&format!("{}/{}", request.kind.group, request.kind.version));
+        let message =
+            format!("this webhook judges Pkis of {GROUP}/{VERSION}, not {kind} of {version}");
+        return refuse(response, request, &message, vec![]);
+    }
+    if !matches!(request.operation, Operation::Create | Operation::Update) {
+        return response;
+    }
+    let Some(object) = &request.object else {
+        return refuse(response, request, "the request has no object", vec![]);
+    };
+    if object.metadata.deletion_timestamp.is_some() {
+        return response;
+    }
+    let judged = decode(object, request).and_then(|pki| {
+        let causes = |violations: Vec<_>| violations.iter().map(cause).collect();
+        rules.evaluate(&pki).map_err(causes)
+    });
+    match judged {
+        Ok(_) => response,
+        Err(causes) if keeps_spec(request) => {
+            let warning = |line| format!("still invalid: {line}");
+            response.warnings = Some(causes.iter().map(line).map(warning).collect());
+            response
+        }
+        Err(causes) => refuse_causes(response, request, causes),
+    }
+}
+
+fn is_pki(request: &Request) -> bool {
+    let kind = &request.kind;
+    (
+        kind.group.as_str(),
+        kind.version.as_str(),
+        kind.kind.as_str(),
+    ) == (GROUP, VERSION, "Pki")
+}
+
+/// Whether an UPDATE leaves the spec as it was, but for defaults that are filled in now.
+fn keeps_spec(request: &Request) -> bool {
+    let spec = |object: &DynamicObject| {
+        let spec = object.data.get("spec")?;
+        Some(spec.as_object().map_or_else(
+            || spec.clone(),
+            |fields| defaulted(fields, object.metadata.name.as_deref()).into(),
+        ))
+    };
+    match (&request.operation, &request.object, &request.old_object) {
+        (Operation::Update, Some(new), Some(old)) => spec(new) == spec(old),
+        _ => false,
+    }
+}
+
+/// The object as a Pki, or what keeps it from being one, in terms of the fields to mend.
+fn decode(object: &DynamicObject, request: &Request) -> Result<Pki, Vec<StatusCause>> {
+    let mut metadata = object.metadata.clone();
+    // The request's namespace is the one that its author was authorized for.
+    metadata.namespace = request.namespace.clone().or(metadata.namespace);
+    metadata.name = Some(name(request).to_owned());
+    let spec = object.data.get("spec").unwrap_or(&Value::Null);
+    if spec.get("serviceName").is_none_or(Value::is_null) {
+        return Err(vec![StatusCause {
+            reason: "FieldValueRequired".into(),
+            message: "write the name of the service that the certificate is for, for example app1"
+                .into(),
+            field: "spec.serviceName".into(),
+        }]);
+    }
+    let spec = PkiSpec::deserialize(spec).map_err(|_| wrong_types(spec))?;
+    Ok(Pki {
+        metadata,
+        spec,
+        status: None,
+    })
+}
+
+/// The fields of a spec that have a wrong type: those with which not even a spec without other faults can be read.
+fn wrong_types(spec: &Value) -> Vec<StatusCause> {
+    let fields = spec.as_object().into_iter().flatten();
+    fields
+        .filter(|(field, value)| {
+            let mut alone = json!({ "serviceName": "app1" });
+            alone[field.as_str()] = (*value).clone();
+            PkiSpec::deserialize(alone).is_err()
+        })
+        .map(|(field, _)| StatusCause {
+            reason: "FieldValueTypeInvalid".into(),
+            message: format!("wrong type; `kubectl explain pki.spec.{field}` says what to write"),
+            field: format!("spec.{field}"),
+        })
+        .collect()
+}
+
+/// The object's name; of an object that is being created with `generateName`, the beginning of it.
+fn name(request: &Request) -> &str {
+    let metadata = request.object.as_ref().map(|object| &object.metadata);
+    [
+        Some(request.name.as_str()),
+        metadata.and_then(|m| m.name.as_deref()),
+        metadata.and_then(|m| m.generate_name.as_deref()),
+    ]
+    .into_iter()
+    .flatten()
+    .find(|name| !name.is_empty())
+    .unwrap_or_default()
+}
+
+fn cause(violation: &Violation) -> StatusCause {
+    let reason = if violation.is_unsupported() {
+        "FieldValueNotSupported"
+    } else {
+        "FieldValueInvalid"
+    };
+    StatusCause {
+        reason: reason.into(),
+        message: violation.to_string(),
+        field: violation.field().to_string(),
+    }
+}
+
+fn refuse_causes(
+    response: AdmissionResponse,
+    request: &Request,
+    causes: Vec<StatusCause>,
+) -> AdmissionResponse {
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let place = printable(&format!("{namespace}/{}", name(request)));
+    let lines: Vec<_> = causes.iter().map(line).collect();
+    let message = match lines.as_slice() {
+        [only] => format!("Pki {place}: {only}"),
+        several => format!("Pki {place}:\n  {}", several.join("\n  ")),
+    };
+    refuse(response, request, &message, causes)
+}
+
+fn line(cause: &StatusCause) -> String {
+    format!("{}: {}", cause.field, cause.message)
+}
+
+/// A refusal with the code and reason that the API server itself gives an invalid object, which is what makes
+/// kubectl list the causes.
+fn refuse(
+    mut response: AdmissionResponse,
+    request: &Request,
+    message: &str,
+    causes: Vec<StatusCause>,
+) -> AdmissionResponse {
+    response.allowed = false;
+    response.result = Status::failure(message, "Invalid")
+        .with_code(422)
+        .with_details(StatusDetails {
+            name: printable(name(request)),
+            group: printable(&request.kind.group),
+            kind: printable(&request.kind.kind),
+            causes,
+            uid: String::new(),
+            retry_after_seconds: 0,
+        });
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,451 @@
+//! Reviews as the API server sends them, and the answers.
+
+use super::*;
+use crate::api::PkiPolicy;
+use std::sync::Arc;
+
+fn rules() -> RuleBook {
+    let spec = json!({ "serviceNames": ["app1", "app2"] });
+    let policy = PkiPolicy::new("policy", serde_json::from_value(spec).unwrap());
+    RuleBook::new(Arc::default(), [&policy])
+}
+
+/// A review of a Pki `ns/app1-pki`, as the API server writes it.
+fn review(operation: &str, object: &Value, old: &Value) -> Value {
+    let kind = json!({ "group": "box.com", "version": "v1", "kind": "Pki" });
+    let resource = json!({ "group": "box.com", "version": "v1", "resource": "pkis" });
+    json!({
+        "kind": "AdmissionReview",
+        "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "0c9a8d74", "kind": kind, "resource": resource, "requestKind": kind, "requestResource": resource,
+            "name": "app1-pki", "namespace": "ns", "operation": operation,
+            "userInfo": { "username": "ann", "groups": ["system:authenticated"] },
+            "object": object, "oldObject": old, "dryRun": false,
+            "options": { "kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1" }
+        }
+    })
+}
+
+fn pki(spec: &Value) -> Value {
+    json!({
+        "apiVersion": "box.com/v1", "kind": "Pki", "spec": spec,
+        "metadata": { "name": "app1-pki", "namespace": "ns", "creationTimestamp": null }
+    })
+}
+
+fn with_metadata(mut pki: Value, field: &str, value: Value) -> Value {
+    pki["metadata"][field] = value;
+    pki
+}
+
+fn request(review: &Value) -> Request {
+    read(review.to_string().as_bytes()).expect("a review")
+}
+
+fn judge(review: &Value) -> AdmissionResponse {
+    validate(&request(review), &rules())
+}
+
+fn create(spec: &Value) -> AdmissionResponse {
+    judge(&review("CREATE", &pki(spec), &Value::Null))
+}
+
+fn update(object: &Value, old: &Value) -> AdmissionResponse {
+    judge(&review("UPDATE", object, old))
+}
+
+/// Reason and field of each cause.
+fn causes(response: &AdmissionResponse) -> Vec<(&str, &str)> {
+    let details = response.result.details.as_ref().expect("details");
+    let causes = details.causes.iter();
+    causes
+        .map(|c| (c.reason.as_str(), c.field.as_str()))
+        .collect()
+}
+
+/// The object after the patch of the mutating webhook.
+fn mutated(review: &Value) -> Value {
+    let response = default(&request(review));
+    assert!(response.allowed);
+    let mut object = review["request"]["object"].clone();
+    if let Some(patch) = response.patch {
+        let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("a JSON patch");
+        json_patch::patch(&mut object, &patch).expect("the patch fits the object");
+    }
+    object
+}
+
+#[test]
+fn a_good_pki_is_allowed() {
+    let response = create(&json!({ "serviceName": "app1" }));
+    assert!(response.allowed);
+    assert_eq!(response.uid, "0c9a8d74");
+    assert_eq!(response.warnings, None);
+}
+
+#[test]
+fn a_refusal_is_the_one_that_the_api_server_gives_an_invalid_object() {
+    let response = create(&json!({ "serviceName": "appp1" }));
+    assert!(!response.allowed);
+    assert_eq!(response.uid, "0c9a8d74");
+    let answer = serde_json::to_value(response.into_review()).unwrap();
+    assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
+    assert_eq!(answer["kind"], "AdmissionReview");
+    let message = "ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]; did you mean \"app1\"?";
+    let status = &answer["response"]["status"];
+    assert_eq!(status["code"], 422);
+    assert_eq!(status["reason"], "Invalid");
+    assert_eq!(status["status"], "Failure");
+    assert_eq!(
+        status["message"],
+        format!("Pki ns/app1-pki: spec.serviceName: {message}")
+    );
+    let details = &status["details"];
+    assert_eq!(
+        (&details["kind"], &details["name"], &details["group"]),
+        (&json!("Pki"), &json!("app1-pki"), &json!("box.com"))
+    );
+    assert_eq!(
+        details["causes"],
+        json!([{ "reason": "FieldValueNotSupported", "field": "spec.serviceName", "message": message }])
+    );
+}
+
+#[test]
+fn every_fault_is_a_cause_and_a_line() {
+    let response = create(&json!({ "serviceName": "appp1", "secretName": "A", "duration": "1d" }));
+    assert_eq!(
+        causes(&response),
+        [
+            ("FieldValueInvalid", "spec.secretName"),
+            ("FieldValueInvalid", "spec.duration"),
+            ("FieldValueNotSupported", "spec.serviceName"),
+        ]
+    );
+    let lines: Vec<_> = response.result.message.lines().collect();
+    assert_eq!(lines[0], "Pki ns/app1-pki:");
+    assert!(
+        lines[1].starts_with("  spec.secretName: \"A\" is not"),
+        "{lines:?}"
+    );
+    assert_eq!(lines.len(), 4);
+}
+
+#[test]
+fn the_namespace_is_the_one_that_the_author_was_authorized_for() {
+    let spec = json!({ "serviceNames": ["app1"], "namespaces": { "names": ["victim"] } });
+    let policy = PkiPolicy::new("policy", serde_json::from_value(spec).unwrap());
+    let rules = RuleBook::new(Arc::default(), [&policy]);
+    let object = with_metadata(
+        pki(&json!({ "serviceName": "app1" })),
+        "namespace",
+        json!("victim"),
+    );
+    let response = validate(&request(&review("CREATE", &object, &Value::Null)), &rules);
+    assert!(!response.allowed);
+}
+
+#[test]
+fn a_generated_name_is_told_as_far_as_it_is_known() {
+    let mut object = pki(&json!({ "serviceName": "appp1" }));
+    object["metadata"] = json!({ "generateName": "app1-", "namespace": "ns" });
+    let mut review = review("CREATE", &object, &Value::Null);
+    review["request"].as_object_mut().unwrap().remove("name");
+    let response = judge(&review);
+    assert!(
+        response.result.message.starts_with("Pki ns/app1-: "),
+        "{}",
+        response.result.message
+    );
+    assert_eq!(response.result.details.unwrap().name, "app1-");
+
+    review["request"]["object"]["metadata"]["name"] = json!("app1-x7k2p");
+    let response = judge(&review);
+    assert!(
+        response.result.message.contains("in pki: app1-x7k2p is"),
+        "{}",
+        response.result.message
+    );
+}
+
+#[test]
+fn an_edit_of_metadata_passes_on_an_object_that_has_become_invalid() {
+    let old = pki(&json!({ "serviceName": "appp1", "secretName": "app1-pki" }));
+    for (field, value) in [
+        ("labels", json!({ "a": "b" })),
+        ("annotations", json!({ "a": "b" })),
+        ("finalizers", json!([])),
+        ("ownerReferences", json!([])),
+    ] {
+        let response = update(&with_metadata(old.clone(), field, value), &old);
+        assert!(response.allowed, "{field}");
+        let warnings = response.warnings.expect("a warning");
+        assert_eq!(warnings.len(), 1);
+        assert!(
+            warnings[0].starts_with(
+                "still invalid: spec.serviceName: ServiceName: appp1 in pki: app1-pki"
+            ),
+            "{warnings:?}"
+        );
+    }
+    // The defaults that /mutate filled in just now are no change of its author.
+    let defaulted = mutated(&review("UPDATE", &old, &old));
+    assert_ne!(defaulted, old);
+    assert!(update(&defaulted, &old).allowed);
+}
+
+#[test]
+fn an_edit_of_metadata_passes_on_a_spec_of_another_schema() {
+    for spec in [
+        json!({ "serviceName": 5 }),
+        json!({}),
+        json!("text"),
+        Value::Null,
+    ] {
+        let old = pki(&spec);
+        let new = with_metadata(old.clone(), "labels", json!({ "a": "b" }));
+        assert!(update(&new, &old).allowed, "{spec}");
+    }
+}
+
+#[test]
+fn a_change_of_the_spec_is_judged_whatever_it_was_before() {
+    let old = pki(&json!({ "serviceName": "appp1" }));
+    assert!(update(&pki(&json!({ "serviceName": "app1" })), &old).allowed);
+    for spec in [
+        json!({ "serviceName": "appp2" }),
+        json!({ "serviceName": "appp1", "secretName": "other" }),
+        json!({ "serviceName": "appp1", "duration": "24h" }),
+    ] {
+        assert!(!update(&pki(&spec), &old).allowed, "{spec}");
+    }
+    let good = pki(&json!({ "serviceName": "app1" }));
+    assert!(!update(&old, &good).allowed);
+    assert!(
+        !update(&old, &Value::Null).allowed,
+        "without the old object it counts as a change"
+    );
+}
+
+#[test]
+fn what_is_being_deleted_is_let_go() {
+    let old = with_metadata(
+        pki(&json!({ "serviceName": "appp1" })),
+        "deletionTimestamp",
+        json!("2030-01-01T00:00:00Z"),
+    );
+    let response = update(&with_metadata(old.clone(), "finalizers", json!([])), &old);
+    assert!(response.allowed);
+    assert_eq!(mutated(&review("UPDATE", &old, &old)), old);
+    let delete = review(
+        "DELETE",
+        &Value::Null,
+        &pki(&json!({ "serviceName": "appp1" })),
+    );
+    assert!(judge(&delete).allowed);
+    assert!(default(&request(&delete)).patch.is_none());
+}
+
+#[test]
+fn an_object_that_is_no_pki_is_refused_by_its_kind() {
+    for (field, value, said) in [
+        ("kind", "Pod", "Pod of box.com/v1"),
+        ("group", "", "Pki of /v1"),
+        ("version", "v2", "Pki of box.com/v2"),
+        ("kind", "\u{1b}[2J", r"\u{1b}[2J of box.com/v1"),
+    ] {
+        let mut review = review(
+            "CREATE",
+            &pki(&json!({ "serviceName": "app1" })),
+            &Value::Null,
+        );
+        review["request"]["kind"][field] = json!(value);
+        let response = judge(&review);
+        assert!(!response.allowed);
+        assert_eq!(
+            response.result.message,
+            format!("this webhook judges Pkis of box.com/v1, not {said}")
+        );
+        assert!(default(&request(&review)).patch.is_none());
+    }
+}
+
+#[test]
+fn a_missing_service_name_is_asked_for() {
+    for spec in [
+        json!({}),
+        json!({ "serviceName": null }),
+        Value::Null,
+        json!("text"),
+        json!([1]),
+    ] {
+        let response = create(&spec);
+        assert_eq!(
+            causes(&response),
+            [("FieldValueRequired", "spec.serviceName")],
+            "{spec}"
+        );
+        assert_eq!(
+            response.result.message,
+            "Pki ns/app1-pki: spec.serviceName: write the name of the service that the certificate is for, for example app1"
+        );
+    }
+    let without = judge(&review("CREATE", &Value::Null, &Value::Null));
+    assert_eq!(
+        (without.allowed, without.result.message.as_str()),
+        (false, "the request has no object")
+    );
+}
+
+#[test]
+fn a_wrong_type_is_told_by_its_field_in_plain_words() {
+    for (field, value) in [
+        ("serviceName", json!(5)),
+        ("serviceName", json!({ "a": 1 })),
+        ("commonName", json!(["app1"])),
+        ("dnsNames", json!("a.example.com")),
+        ("dnsNames", json!([1])),
+        ("secretName", json!(true)),
+        ("duration", json!(2160)),
+        ("renewBefore", json!({})),
+        ("privateKey", json!("ECDSA")),
+        ("privateKey", json!({ "algorithm": "RSA" })),
+        ("privateKey", json!({ "size": 1e99 })),
+    ] {
+        let mut spec = json!({ "serviceName": "app1" });
+        spec[field] = value;
+        let response = create(&spec);
+        let path = format!("spec.{field}");
+        assert_eq!(
+            causes(&response),
+            [("FieldValueTypeInvalid", path.as_str())],
+            "{spec}"
+        );
+        assert_eq!(
+            response.result.message,
+            format!(
+                "Pki ns/app1-pki: {path}: wrong type; `kubectl explain pki.spec.{field}` says what to write"
+            )
+        );
+    }
+    let several = create(&json!({ "serviceName": 1, "dnsNames": 2, "unknown": 3 }));
+    assert_eq!(causes(&several).len(), 2);
+}
+
+#[test]
+fn the_patch_adds_what_is_missing_and_nothing_else() {
+    let patch = |spec: &Value| {
+        let response = default(&request(&review("CREATE", &pki(spec), &Value::Null)));
+        let operations = response
+            .patch
+            .map_or(json!([]), |p| serde_json::from_slice(&p).unwrap());
+        let mut operations = operations.as_array().unwrap().clone();
+        operations.sort_by_key(|o| o["path"].as_str().unwrap().to_owned());
+        operations
+    };
+    let key = json!({ "op": "add", "path": "/spec/privateKey", "value": { "algorithm": "ECDSA", "size": 256 } });
+    let duration = json!({ "op": "add", "path": "/spec/duration", "value": "2160h" });
+    let secret = json!({ "op": "add", "path": "/spec/secretName", "value": "app1-pki" });
+    assert_eq!(
+        patch(&json!({ "serviceName": "app1" })),
+        [duration.clone(), key.clone(), secret.clone()]
+    );
+    assert_eq!(
+        patch(&json!({ "serviceName": "app1", "duration": "24h" })),
+        [key, secret.clone()]
+    );
+    let all =
+        json!({ "serviceName": "app1", "duration": "24h", "secretName": "a", "privateKey": {} });
+    assert_eq!(patch(&all), [] as [Value; 0]);
+    for odd in [Value::Null, json!("text"), json!([])] {
+        assert_eq!(patch(&odd), [] as [Value; 0], "{odd}");
+    }
+}
+
+#[test]
+fn defaulting_twice_is_defaulting_once() {
+    let once = mutated(&review(
+        "CREATE",
+        &pki(&json!({ "serviceName": "app1" })),
+        &Value::Null,
+    ));
+    assert_eq!(once["spec"]["secretName"], "app1-pki");
+    assert_eq!(mutated(&review("CREATE", &once, &Value::Null)), once);
+    assert_eq!(mutated(&review("UPDATE", &once, &once)), once);
+}
+
+#[test]
+fn a_default_that_follows_another_field_is_not_stored() {
+    let spec = mutated(&review(
+        "CREATE",
+        &pki(&json!({ "serviceName": "app1" })),
+        &Value::Null,
+    ))["spec"]
+        .clone();
+    assert_eq!(spec.get("commonName"), None);
+    assert_eq!(spec.get("renewBefore"), None);
+    // Its name is not known yet, so neither is that of its Secret.
+    let mut nameless = pki(&json!({ "serviceName": "app1" }));
+    nameless["metadata"] = json!({ "generateName": "app1-" });
+    let mutated = mutated(&review("CREATE", &nameless, &Value::Null));
+    assert_eq!(mutated["spec"].get("secretName"), None);
+    assert_eq!(mutated["spec"]["duration"], "2160h");
+}
+
+#[test]
+fn a_body_that_asks_nothing_is_told_apart_from_one_that_cannot_be_read() {
+    let error = |body: &Value| read(body.to_string().as_bytes()).unwrap_err().to_string();
+    assert_eq!(
+        error(&json!({ "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1" })),
+        "the AdmissionReview has no request"
+    );
+    let good = review(
+        "CREATE",
+        &pki(&json!({ "serviceName": "app1" })),
+        &Value::Null,
+    );
+    for (field, value) in [("kind", "Pki"), ("apiVersion", "admission.k8s.io/v1beta1")] {
+        let mut other = good.clone();
+        other[field] = json!(value);
+        assert!(
+            error(&other).ends_with("not an AdmissionReview of admission.k8s.io/v1"),
+            "{}",
+            error(&other)
+        );
+        assert!(error(&other).contains(value));
+    }
+    for body in [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "{",
+        "\"\"",
+        "\0",
+        &"[".repeat(100_000),
+    ] {
+        let error = read(body.as_bytes()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the body is not an AdmissionReview: "),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn dry_run_is_judged_alike() {
+    for (service, allowed) in [("app1", true), ("appp1", false)] {
+        let mut review = review(
+            "CREATE",
+            &pki(&json!({ "serviceName": service })),
+            &Value::Null,
+        );
+        for dry_run in [json!(true), json!(false)] {
+            review["request"]["dryRun"] = dry_run;
+            assert_eq!(judge(&review).allowed, allowed);
+        }
+        review["request"].as_object_mut().unwrap().remove("dryRun");
+        assert_eq!(judge(&review).allowed, allowed);
+    }
+}

@@ -1,0 +1,371 @@
+//! The objects people write: [`Pki`] and [`PkiPolicy`], group `box.com`, version `v1`.
+//!
+//! The schema holds what is true of one field by itself (bounds and shapes, as CEL rules, so that the
+//! refusal is a sentence and not a regular expression). What depends on a policy or on another field's
+//! default is the business of [`crate::policy`], which never trusts that the schema was enforced: an
+//! object may have been stored under an older one.
+#![allow(
+    unreachable_pub,
+    reason = "KubeSchema repeats each struct inside a function"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "comments on fields are what `kubectl explain` prints"
+)]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each printer column has its own"
+)]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::core::DeserializeGuard;
+use kube::{CustomResource, CustomResourceExt, KubeSchema, ResourceExt};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The API group of both kinds.
+pub const GROUP: &str = "box.com";
+/// The API version of both kinds.
+pub const VERSION: &str = "v1";
+
+/// `spec.duration` of a [`Pki`] that does not name one: 90 days.
+pub const DEFAULT_DURATION: &str = "2160h";
+
+/// What an application team asks for: a certificate for one of its services.
+#[derive(
+    CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq,
+)]
+#[kube(
+    group = "box.com",
+    version = "v1",
+    kind = "Pki",
+    plural = "pkis",
+    shortname = "pki",
+    category = "pki-operator",
+    namespaced,
+    status = "PkiStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "A certificate for one service of this namespace. Mount the Secret of the same name to use it.",
+    printcolumn(
+        name = "Service",
+        type_ = "string",
+        json_path = ".spec.serviceName",
+        description = "The service that the certificate is for"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status",
+        description = "Whether the Secret holds a valid certificate that matches the spec"
+    ),
+    printcolumn(
+        name = "Secret",
+        type_ = "string",
+        json_path = ".status.secretName",
+        description = "The Secret to mount"
+    ),
+    printcolumn(
+        name = "Expires",
+        type_ = "string",
+        json_path = ".status.notAfter",
+        description = "When the certificate expires"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        description = "Why the Pki is, or is not, ready",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Renewal",
+        type_ = "string",
+        json_path = ".status.renewalTime",
+        description = "When the certificate is renewed",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PkiSpec {
+    /// Name of the Kubernetes Service that the certificate is for, as in `metadata.name` of the
+    /// Service: a DNS label of at most 63 characters. The certificate is valid for
+    /// `<serviceName>.<namespace>.svc` and `<serviceName>.<namespace>.svc.<cluster domain>`. A
+    /// PkiPolicy must allow the name.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("must be a DNS label: lower-case letters, digits and '-', starting and ending with a letter or digit, for example app1"))]
+    pub service_name: String,
+
+    /// Common name in the certificate's subject, at most 64 characters: the serviceName or one of the
+    /// certificate's DNS names. Default: the serviceName.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub common_name: Option<String>,
+
+    /// Further DNS names for the certificate, besides the two that follow from serviceName. A PkiPolicy
+    /// must allow each. Default: none. At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 253)))]
+    pub dns_names: Vec<String>,
+
+    /// Name of the Secret that holds `tls.crt`, `tls.key` and `ca.crt`. Default: the name of the Pki.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
+        .message("must be the name of a Secret: lower-case letters, digits, '-' and '.', for example app1-pki"))]
+    pub secret_name: Option<String>,
+
+    /// Lifetime of the certificate in hours, minutes and seconds, for example 2160h or 1h30m; at least
+    /// 1h. Default: 2160h (90 days). A PkiPolicy may set an upper limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self != '' && duration(self) >= duration('1h')")
+        .message("must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m"))]
+    pub duration: Option<String>,
+
+    /// How long before its expiry the certificate is renewed, written like duration; at most nine tenths of it.
+    /// Default: a third of the duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self.matches('[1-9]')")
+        .message("must be a duration in hours, minutes and seconds, for example 720h"))]
+    pub renew_before: Option<String>,
+
+    /// What kind of private key the certificate has. Default: ECDSA with the curve P-256. A new key is
+    /// made for each certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<PrivateKey>,
+}
+
+/// The kind of private key.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PrivateKey {
+    /// Algorithm of the key. Default: ECDSA, the only one so far.
+    #[serde(default)]
+    pub algorithm: KeyAlgorithm,
+    /// Size of the key in bits. Default: 256 (curve P-256), the only one so far.
+    #[serde(default = "default_key_size")]
+    #[x_kube(validation = Rule::new("self == 256").message("must be 256 (curve P-256)"))]
+    pub size: i32,
+}
+
+fn default_key_size() -> i32 {
+    256
+}
+
+/// Algorithm of a private key.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyAlgorithm {
+    /// Elliptic curve (FIPS 186-5).
+    #[default]
+    #[serde(rename = "ECDSA")]
+    Ecdsa,
+}
+
+/// What the operator last saw and did.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PkiStatus {
+    /// `Ready` says whether the Secret holds a valid certificate that matches the spec; its reason and
+    /// message say why not, in the words that `kubectl apply` would have used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The `metadata.generation` that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The Secret that holds the certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+    /// Serial number of the certificate, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial_number: Option<String>,
+    /// Start of the certificate's validity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Time>,
+    /// End of the certificate's validity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
+    /// When the certificate is renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_time: Option<Time>,
+    /// SHA-256 fingerprint of the CA certificate that signed, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_fingerprint: Option<String>,
+    /// How many attempts to issue have failed in a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_attempts: Option<i32>,
+    /// When the next attempt is made, after a failed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_time: Option<Time>,
+}
+
+impl Pki {
+    /// The Secret that this Pki writes: `spec.secretName`, or the Pki's own name.
+    pub fn secret_name(&self) -> &str {
+        let own = || self.metadata.name.as_deref().unwrap_or_default();
+        self.spec.secret_name.as_deref().unwrap_or_else(own)
+    }
+
+    /// `namespace/name`, as people write it.
+    pub fn display_name(&self) -> String {
+        format!(
+            "{}/{}",
+            self.namespace().unwrap_or_default(),
+            self.name_any()
+        )
+    }
+
+    /// The condition of this type as last written, if it ever was.
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.status
+            .as_ref()?
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == type_)
+    }
+}
+
+/// A [`Pki`] as stored. One that was stored under another schema and cannot be read must not hide the others, so
+/// it is carried along with its error.
+pub type StoredPki = DeserializeGuard<Pki>;
+/// A [`PkiPolicy`] as stored.
+pub type StoredPolicy = DeserializeGuard<PkiPolicy>;
+
+/// The type of the one condition that sums a [`Pki`] up.
+pub const READY: &str = "Ready";
+
+/// What a platform team permits. A Pki is admitted when one policy permits all of it; without a policy nothing is.
+#[derive(
+    CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq,
+)]
+#[kube(
+    group = "box.com",
+    version = "v1",
+    kind = "PkiPolicy",
+    plural = "pkipolicies",
+    category = "pki-operator",
+    derive = "PartialEq",
+    doc = "What certificates the Pkis of some namespaces may ask for. A Pki is admitted when one policy permits all of it; without a policy, none is.",
+    printcolumn(
+        name = "Services",
+        type_ = "string",
+        json_path = ".spec.serviceNames",
+        description = "The service names that are allowed"
+    ),
+    printcolumn(
+        name = "Namespaces",
+        type_ = "string",
+        json_path = ".spec.namespaces.names",
+        description = "The namespaces that the policy is for; empty: all"
+    ),
+    printcolumn(
+        name = "MaxDuration",
+        type_ = "string",
+        json_path = ".spec.maxDuration",
+        description = "The longest lifetime of a certificate"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PkiPolicySpec {
+    /// The namespaces whose Pkis this policy is for. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<NamespaceScope>,
+
+    /// The service names that are allowed: exact names, globs (`*` stands for any run of characters), or
+    /// either with `{namespace}`, which stands for the namespace of the Pki. Example: app1, `{namespace}-*`.
+    #[schemars(length(min = 1, max = 50_000), inner(length(max = 63)))]
+    #[x_kube(validation = Rule::new("self.all(name, name.matches('^[-a-z0-9*{}]+$'))")
+        .message("each must be a service name such as app1, or a pattern of lower-case letters, digits, '-', '*' and {namespace}"))]
+    pub service_names: Vec<String>,
+
+    /// Further DNS names that are allowed, compared label by label: `*` stands for one whole label,
+    /// `{namespace}` for the namespace of the Pki. The last label, and internationalized ones (`xn--`),
+    /// must be spelled out. Names inside the cluster (`*.svc`, single labels, localhost) are never
+    /// allowed this way. Example: `*.{namespace}.example.com`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(max = 253)))]
+    #[x_kube(validation = Rule::new("self.all(name, name.matches('^(([-a-zA-Z0-9]|[{]namespace[}])+[.]|[*][.])*([-a-zA-Z0-9]|[{]namespace[}])+[.]?$'))")
+        .message("each must be a DNS name, whose labels but the last may be *, for example *.{namespace}.example.com"))]
+    pub dns_names: Vec<String>,
+
+    /// The longest duration that a Pki may ask for, in hours, minutes and seconds. Default: no limit but the
+    /// CA's own end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self != '' && duration(self) >= duration('1h')")
+        .message("must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m"))]
+    pub max_duration: Option<String>,
+}
+
+/// Which namespaces a [`PkiPolicy`] is for.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceScope {
+    /// Names of namespaces, or globs such as `team-*`. Empty: all namespaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(max = 63)))]
+    #[x_kube(validation = Rule::new("self.all(name, name.matches('^[-a-z0-9*]+$'))")
+        .message("each must be the name of a namespace, or a glob such as team-*"))]
+    pub names: Vec<String>,
+}
+
+/// Both custom resource definitions as YAML documents, ready for `kubectl apply --server-side -f -`.
+pub fn crds_yaml() -> String {
+    let mut documents = String::new();
+    for crd in [definition::<Pki>(), definition::<PkiPolicy>()] {
+        let yaml = serde_saphyr::to_string(&crd).expect("a CRD is YAML, as all JSON is");
+        documents += "---\n";
+        documents += yaml.trim_start_matches("---\n");
+    }
+    documents
+}
+
+fn definition<K: CustomResourceExt>() -> Value {
+    let mut crd = serde_json::to_value(K::crd()).expect("a CRD made of strings and maps is JSON");
+    unwrap_descriptions(&mut crd);
+    crd
+}
+
+/// `kubectl explain` fills lines by itself, and would show the line breaks of this file besides its own.
+fn unwrap_descriptions(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(text) if name == "description" => *text = text.replace('\n', " "),
+                    _ => unwrap_descriptions(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(unwrap_descriptions),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn explain_fills_the_lines_of_every_description_by_itself() {
+        let mut crd = serde_json::to_value(Pki::crd()).unwrap();
+        let broken = |crd: &Value| crd.to_string().matches("\\n").count();
+        assert!(broken(&crd) > 0, "this file breaks its lines");
+        unwrap_descriptions(&mut crd);
+        assert_eq!(broken(&crd), 0);
+    }
+}

@@ -1,0 +1,340 @@
+//! What the operator knows of the cluster without asking: watches, and the caches they feed.
+//!
+//! Every replica keeps them, so that each can answer admission and any can take over the lead at once. A change that
+//! may matter to a [`Pki`](crate::api::Pki) becomes a trigger, which the leader's reconciler follows.
+
+use crate::api::{PkiPolicy, StoredPki, StoredPolicy};
+use crate::claims::{self, Claim};
+use crate::index::{BySecret, Key, NamesSecrets, SecretVersion};
+use crate::pods::SecretUser;
+use crate::policy::{RuleBook, Settings};
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, reflector::store::Writer};
+use kube::{Api, Client, ResourceExt};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::watch;
+
+/// The caches.
+#[derive(Debug)]
+pub struct Cache {
+    /// All Pkis.
+    pub pkis: Store<StoredPki>,
+    /// All Pkis by the Secret they claim.
+    pub claims: RwLock<BySecret<Claim>>,
+    /// All pods by the Secrets they use.
+    pub pods: RwLock<BySecret<SecretUser>>,
+    secrets: Mutex<BySecret<SecretVersion>>,
+    rules: watch::Sender<Arc<RuleBook>>,
+    triggers: Mutex<Option<UnboundedSender<ObjectRef<StoredPki>>>>,
+    /// What has been seen as a whole list.
+    synced: watch::Sender<BTreeSet<Watched>>,
+}
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Watched {
+    Pkis,
+    Policies,
+    Pods,
+    Secrets,
+}
+
+impl Cache {
+    /// Empty caches, and the work that fills them and keeps them current for as long as it is polled.
+    pub fn new(
+        client: &Client,
+        settings: Settings,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let settings = Arc::new(settings);
+        let (cache, pki_writer) = Self::empty(settings.clone());
+        let cache = Arc::new(cache);
+        let work = {
+            let (cache, client) = (cache.clone(), client.clone());
+            async move {
+                tokio::join!(
+                    cache.follow_pkis(&client, pki_writer),
+                    cache.follow_policies(&client, settings),
+                    cache.follow_pods(&client),
+                    cache.follow_secrets(&client),
+                );
+            }
+        };
+        (cache, work)
+    }
+
+    fn empty(settings: Arc<Settings>) -> (Self, Writer<StoredPki>) {
+        let (pkis, pki_writer) = reflector::store();
+        let cache = Self {
+            pkis,
+            claims: RwLock::default(),
+            pods: RwLock::default(),
+            secrets: Mutex::default(),
+            rules: watch::Sender::new(Arc::new(RuleBook::new(settings, []))),
+            triggers: Mutex::default(),
+            synced: watch::Sender::default(),
+        };
+        (cache, pki_writer)
+    }
+
+    /// The rule book of the policies that are in force.
+    pub fn rules(&self) -> Arc<RuleBook> {
+        self.rules.borrow().clone()
+    }
+
+    /// Yields whenever the rule book changes.
+    pub fn rules_changed(&self) -> impl Stream<Item = ()> + Send + 'static {
+        futures::stream::unfold(self.rules.subscribe(), |mut rules| async move {
+            rules.changed().await.ok().map(|()| ((), rules))
+        })
+    }
+
+    /// The Pkis that may need work from now on. One listener at a time: a new one ends the one before.
+    pub fn triggers(&self) -> UnboundedReceiver<ObjectRef<StoredPki>> {
+        let (sender, receiver) = unbounded();
+        *lock(&self.triggers) = Some(sender);
+        receiver
+    }
+
+    /// Asks for a look at these Pkis.
+    pub fn trigger(&self, keys: impl IntoIterator<Item = Key>) {
+        let mut listener = lock(&self.triggers);
+        let Some(sender) = listener.as_ref() else {
+            return;
+        };
+        for key in keys {
+            let reference = ObjectRef::new(&key.name).within(&key.namespace);
+            if sender.unbounded_send(reference).is_err() {
+                *listener = None;
+                return;
+            }
+        }
+    }
+
+    /// Whether admission can be answered: the policies and the Pkis are known.
+    pub fn can_judge(&self) -> bool {
+        let synced = self.synced.borrow();
+        synced.contains(&Watched::Policies) && synced.contains(&Watched::Pkis)
+    }
+
+    /// Waits until every cache has seen a whole list, so that nothing is decided on half of the facts.
+    pub async fn synced(&self) {
+        let all = BTreeSet::from([
+            Watched::Pkis,
+            Watched::Policies,
+            Watched::Pods,
+            Watched::Secrets,
+        ]);
+        let mut synced = self.synced.subscribe();
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = synced.wait_for(|synced| *synced == all).await;
+    }
+
+    async fn follow_pkis(&self, client: &Client, mut writer: Writer<StoredPki>) {
+        let events = watcher(
+            Api::<StoredPki>::all(client.clone()),
+            watcher::Config::default(),
+        )
+        .modify(|pki| {
+            pki.managed_fields_mut().clear();
+        });
+        let mut affected = Vec::new();
+        self.follow("pkis", events, |event| {
+            self.take_pki(event, &mut writer, &mut affected);
+        })
+        .await;
+    }
+
+    /// The store shows a list when it is whole; whoever looked at a Pki of it earlier would miss it. So `affected`
+    /// collects, while the list comes in, which ones to look at when it is.
+    fn take_pki(
+        &self,
+        event: Event<StoredPki>,
+        writer: &mut Writer<StoredPki>,
+        affected: &mut Vec<Key>,
+    ) {
+        writer.apply_watcher_event(&event);
+        let is_listing = matches!(event, Event::Init | Event::InitApply(_));
+        let is_done = matches!(event, Event::InitDone);
+        let mut claims = write(&self.claims);
+        for change in claims.apply(map(event, Claim::from)) {
+            affected.extend(claims::affected(&claims, &change));
+        }
+        drop(claims);
+        if !is_listing {
+            self.trigger(affected.drain(..));
+        }
+        if is_done {
+            self.mark(Watched::Pkis);
+        }
+    }
+
+    async fn follow_policies(&self, client: &Client, settings: Arc<Settings>) {
+        let (policies, mut writer) = reflector::store::<StoredPolicy>();
+        let events = watcher(
+            Api::<StoredPolicy>::all(client.clone()),
+            watcher::Config::default(),
+        );
+        self.follow("pkipolicies", events, |event| {
+            writer.apply_watcher_event(&event);
+            let done = matches!(event, Event::InitDone);
+            // During a list the old rules hold: half a list would refuse what the other half permits.
+            if done || matches!(event, Event::Apply(_) | Event::Delete(_)) {
+                let stored = policies.state();
+                let readable = stored.iter().filter_map(|policy| readable_policy(policy));
+                self.rules
+                    .send_replace(Arc::new(RuleBook::new(settings.clone(), readable)));
+            }
+            if done {
+                self.mark(Watched::Policies);
+            }
+        })
+        .await;
+    }
+
+    async fn follow_pods(&self, client: &Client) {
+        let events = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default());
+        self.follow("pods", events, |event| {
+            let done = matches!(event, Event::InitDone);
+            let changes = write(&self.pods).apply(map(event, SecretUser::from));
+            for change in changes.iter().filter(|change| change.after.is_some()) {
+                for secret in change.secrets() {
+                    self.trigger(claims::unready_claimants(&read(&self.claims), &secret));
+                }
+            }
+            if done {
+                self.mark(Watched::Pods);
+            }
+        })
+        .await;
+    }
+
+    /// Secrets are watched by their metadata alone; their content is read one by one when it matters.
+    async fn follow_secrets(&self, client: &Client) {
+        let api = Api::<PartialObjectMeta<Secret>>::all(client.clone());
+        self.follow(
+            "secrets",
+            watcher(api, watcher::Config::default()),
+            |event| {
+                let done = matches!(event, Event::InitDone);
+                let changes = lock(&self.secrets).apply(map(event, SecretVersion::from));
+                for secret in changes
+                    .iter()
+                    .filter_map(|change| change.after.as_ref().or(change.before.as_ref()))
+                {
+                    self.trigger(claims::claimants(&read(&self.claims), &secret.key()));
+                }
+                if done {
+                    self.mark(Watched::Secrets);
+                }
+            },
+        )
+        .await;
+    }
+
+    /// Hands each event of a watch to `handle`. A watch that breaks is taken up again, with a growing pause.
+    async fn follow<K: Send>(
+        &self,
+        what: &str,
+        events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+        mut handle: impl FnMut(Event<K>) + Send,
+    ) {
+        let events = events.default_backoff().inspect_err(|error| {
+            tracing::warn!(what, error = %error, "the watch broke; taking it up again");
+        });
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            if let Ok(event) = event {
+                handle(event);
+            }
+        }
+    }
+
+    fn mark(&self, watched: Watched) {
+        self.synced
+            .send_if_modified(|synced| synced.insert(watched));
+    }
+}
+
+/// Namespaced like the object it was made of, an event about something smaller.
+fn map<K, T>(event: Event<K>, f: impl FnOnce(K) -> T) -> Event<T> {
+    match event {
+        Event::Apply(object) => Event::Apply(f(object)),
+        Event::Delete(object) => Event::Delete(f(object)),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(f(object)),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+/// A policy that cannot be read permits nothing. Its author is told in the log; the schema keeps it from happening.
+fn readable_policy(stored: &StoredPolicy) -> Option<&PkiPolicy> {
+    let result = stored.0.as_ref();
+    if let Err(error) = result {
+        let policy = stored.name_any();
+        tracing::error!(policy, %error, "the PkiPolicy cannot be read and permits nothing");
+    }
+    result.ok()
+}
+
+/// A lock whose holder panicked is taken all the same: every change under these locks leaves them consistent.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::DeserializeGuard;
+    use serde_json::json;
+
+    fn stored(name: &str) -> StoredPki {
+        let pki = serde_json::from_value(json!({
+            "apiVersion": "box.com/v1", "kind": "Pki",
+            "metadata": {"namespace": "ns", "name": name, "uid": name, "generation": 1},
+            "spec": {"serviceName": "app1"}
+        }));
+        DeserializeGuard(Ok(pki.unwrap()))
+    }
+
+    #[test]
+    fn a_pki_that_a_new_list_brings_is_looked_at_when_the_store_shows_it() {
+        let (cache, mut writer) = Cache::empty(Arc::default());
+        let mut triggers = cache.triggers();
+        let mut affected = Vec::new();
+        let mut take = |event| {
+            cache.take_pki(event, &mut writer, &mut affected);
+            let mut looks = Vec::new();
+            while let Ok(reference) = triggers.try_recv() {
+                looks.push((reference.name.clone(), cache.pkis.get(&reference).is_some()));
+            }
+            looks
+        };
+        for event in [Event::Init, Event::InitDone] {
+            assert_eq!(take(event), []);
+        }
+        assert_eq!(take(Event::Apply(stored("a"))), [("a".into(), true)]);
+        for event in [
+            Event::Init,
+            Event::InitApply(stored("a")),
+            Event::InitApply(stored("b")),
+        ] {
+            assert_eq!(take(event), []);
+        }
+        assert_eq!(take(Event::InitDone), [("b".into(), true)]);
+        assert_eq!(take(Event::Delete(stored("a"))), [("a".into(), false)]);
+    }
+}

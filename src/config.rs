@@ -1,0 +1,171 @@
+//! The command line. Every flag can be set by an environment variable too.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Certificates for application teams on Kubernetes, with errors they can read.
+#[derive(Debug, Parser)]
+#[command(name = "pki-operator", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the operator's binary does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator: answer admission, issue and renew certificates.
+    Run(Box<Config>),
+    /// Print the custom resource definitions.
+    Crd,
+}
+
+/// How to run.
+#[derive(Debug, Args)]
+pub struct Config {
+    /// The operator's own namespace, which holds its CAs and its Lease.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "pki-operator")]
+    pub namespace: String,
+
+    /// The name of this replica, unlike that of any other. Default: host name and process number.
+    #[arg(long, env = "POD_NAME", default_value_t = default_identity(), hide_default_value = true)]
+    pub identity: String,
+
+    /// Where to answer admission, by HTTPS.
+    #[arg(long, env = "PKI_OPERATOR_LISTEN", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+
+    /// Where to serve /livez, /readyz and /metrics, by plain HTTP.
+    #[arg(
+        long,
+        env = "PKI_OPERATOR_METRICS_LISTEN",
+        default_value = "0.0.0.0:8080"
+    )]
+    pub metrics_listen: SocketAddr,
+
+    /// A name or address by which the API server reaches the webhook; may be given several times. Default:
+    /// `pki-operator.<namespace>.svc`.
+    #[arg(long, env = "PKI_OPERATOR_WEBHOOK_HOST", value_delimiter = ',')]
+    pub webhook_host: Vec<String>,
+
+    /// The name that both webhook configurations have, the validating and the mutating one.
+    #[arg(
+        long,
+        env = "PKI_OPERATOR_WEBHOOK_CONFIGURATION",
+        default_value = "pki-operator"
+    )]
+    pub webhook_configuration: String,
+
+    /// The Secret with the CA that signs certificates.
+    #[arg(
+        long,
+        env = "PKI_OPERATOR_CA_SECRET",
+        default_value = "pki-operator-ca"
+    )]
+    pub ca_secret: String,
+
+    /// The Secret with the CA that signs the webhook's serving certificates.
+    #[arg(
+        long,
+        env = "PKI_OPERATOR_WEBHOOK_CA_SECRET",
+        default_value = "pki-operator-webhook-ca"
+    )]
+    pub webhook_ca_secret: String,
+
+    /// The Lease that decides which replica reconciles.
+    #[arg(long, env = "PKI_OPERATOR_LEASE", default_value = "pki-operator")]
+    pub lease: String,
+
+    /// The cluster's DNS domain.
+    #[arg(
+        long,
+        env = "PKI_OPERATOR_CLUSTER_DOMAIN",
+        default_value = "cluster.local"
+    )]
+    pub cluster_domain: String,
+
+    /// How often a fault that lasts is said again in the Events on pods, in seconds.
+    #[arg(long, env = "PKI_OPERATOR_REMINDER_SECONDS", default_value = "300", value_parser = seconds(1))]
+    pub reminder_seconds: Duration,
+
+    /// How long to go on serving after SIGTERM, while the cluster learns that this replica leaves, in seconds.
+    #[arg(long, env = "PKI_OPERATOR_DRAIN_SECONDS", default_value = "5", value_parser = seconds(0))]
+    pub drain_seconds: Duration,
+
+    /// How log records are written.
+    #[arg(long, env = "PKI_OPERATOR_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// Which log records are written: a level, or a filter such as `info,pki_operator=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub log_level: String,
+}
+
+/// How log records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// The hosts that the serving certificate is for.
+    pub fn webhook_hosts(&self) -> Vec<String> {
+        if self.webhook_host.is_empty() {
+            vec![format!("pki-operator.{}.svc", self.namespace)]
+        } else {
+            self.webhook_host.clone()
+        }
+    }
+}
+
+fn seconds(
+    least: u64,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| match text.parse() {
+        Ok(seconds) if (least..=86_400).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!(
+            "write a whole number of seconds from {least} to 86400"
+        )),
+    }
+}
+
+fn default_identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let host = host.unwrap_or_default();
+    let host = if host.trim().is_empty() {
+        "pki-operator"
+    } else {
+        host.trim()
+    };
+    format!("{host}-{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_the_flag_that_has_it() {
+        for (flag, value) in [
+            ("--reminder-seconds", "0"),
+            ("--drain-seconds", "soon"),
+            ("--listen", "8443"),
+        ] {
+            let error = Cli::try_parse_from(["pki-operator", "run", flag, value])
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(flag), "{error}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Objects by the Secrets they name: which Pkis claim a Secret, which pods use it.
+//!
+//! An index follows a watch ([`BySecret::apply`]) and answers without a scan. It keeps only what is needed of
+//! each object, so that ten thousand pods cost kilobytes each and not tens of them.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::Event;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+/// Namespace and name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The namespace.
+    pub namespace: String,
+    /// The name within it.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of an object.
+    pub fn of(object: &impl ResourceExt) -> Self {
+        Self::new(object.namespace().unwrap_or_default(), object.name_any())
+    }
+
+    /// A key of these parts.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What an index keeps of an object.
+pub trait NamesSecrets: PartialEq {
+    /// The object's own key.
+    fn key(&self) -> Key;
+    /// The Secrets of its namespace that it names.
+    fn secrets(&self) -> impl Iterator<Item = &str>;
+}
+
+/// Objects, findable by their own key and by the Secrets they name.
+#[derive(Debug)]
+pub struct BySecret<T> {
+    objects: HashMap<Key, Arc<T>>,
+    users: HashMap<Key, BTreeSet<Key>>,
+    /// While the watch lists anew: the objects that the list has not named so far.
+    unlisted: HashSet<Key>,
+}
+
+impl<T> Default for BySecret<T> {
+    fn default() -> Self {
+        Self {
+            objects: HashMap::new(),
+            users: HashMap::new(),
+            unlisted: HashSet::new(),
+        }
+    }
+}
+
+/// How one object changed.
+#[derive(Debug)]
+pub struct Change<T> {
+    /// What was known of it before, if anything.
+    pub before: Option<Arc<T>>,
+    /// What is known of it now, unless it is gone.
+    pub after: Option<Arc<T>>,
+}
+
+impl<T: NamesSecrets> BySecret<T> {
+    /// Follows the watch: returns what changed in the part that is kept, which is often nothing.
+    pub fn apply(&mut self, event: Event<T>) -> Vec<Change<T>> {
+        match event {
+            Event::Apply(object) => self.insert(object).into_iter().collect(),
+            Event::Delete(object) => self.remove(&object.key()).into_iter().collect(),
+            Event::Init => {
+                self.unlisted = self.objects.keys().cloned().collect();
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                self.unlisted.remove(&object.key());
+                self.insert(object).into_iter().collect()
+            }
+            Event::InitDone => {
+                let gone = std::mem::take(&mut self.unlisted);
+                gone.iter().filter_map(|key| self.remove(key)).collect()
+            }
+        }
+    }
+
+    /// The object of this key.
+    pub fn get(&self, key: &Key) -> Option<&Arc<T>> {
+        self.objects.get(key)
+    }
+
+    /// The objects that name this Secret, by name.
+    pub fn naming(&self, secret: &Key) -> impl Iterator<Item = &Arc<T>> {
+        self.users
+            .get(secret)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.objects.get(key))
+    }
+
+    fn insert(&mut self, object: T) -> Option<Change<T>> {
+        let key = object.key();
+        if self
+            .objects
+            .get(&key)
+            .is_some_and(|known| **known == object)
+        {
+            return None;
+        }
+        let before = self.remove(&key).and_then(|change| change.before);
+        let after = Arc::new(object);
+        for name in after.secrets() {
+            let secret = Key::new(key.namespace.clone(), name);
+            self.users.entry(secret).or_default().insert(key.clone());
+        }
+        self.objects.insert(key, after.clone());
+        Some(Change {
+            before,
+            after: Some(after),
+        })
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Change<T>> {
+        let before = self.objects.remove(key)?;
+        for name in before.secrets() {
+            let secret = Key::new(key.namespace.clone(), name);
+            if let Some(users) = self.users.get_mut(&secret) {
+                users.remove(key);
+                if users.is_empty() {
+                    self.users.remove(&secret);
+                }
+            }
+        }
+        Some(Change {
+            before: Some(before),
+            after: None,
+        })
+    }
+}
+
+impl<T: NamesSecrets> Change<T> {
+    /// Every Secret that the object named before or names now.
+    pub fn secrets(&self) -> BTreeSet<Key> {
+        let sides = self.before.iter().chain(&self.after);
+        sides
+            .flat_map(|object| {
+                let namespace = object.key().namespace;
+                object
+                    .secrets()
+                    .map(move |name| Key::new(namespace.clone(), name))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+}
+
+/// A Secret as far as its metadata tells whether it changed. It names itself.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SecretVersion {
+    key: Key,
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+impl From<PartialObjectMeta<Secret>> for SecretVersion {
+    fn from(secret: PartialObjectMeta<Secret>) -> Self {
+        Self {
+            key: Key::of(&secret),
+            uid: secret.metadata.uid,
+            resource_version: secret.metadata.resource_version,
+        }
+    }
+}
+
+impl NamesSecrets for SecretVersion {
+    fn key(&self) -> Key {
+        self.key.clone()
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.key.name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct User(&'static str, &'static [&'static str]);
+
+    impl NamesSecrets for User {
+        fn key(&self) -> Key {
+            Key::new("ns", self.0)
+        }
+        fn secrets(&self) -> impl Iterator<Item = &str> {
+            self.1.iter().copied()
+        }
+    }
+
+    fn naming(index: &BySecret<User>, secret: &str) -> Vec<&'static str> {
+        index
+            .naming(&Key::new("ns", secret))
+            .map(|user| user.0)
+            .collect()
+    }
+
+    #[test]
+    fn an_object_is_found_by_each_secret_it_names_until_it_names_another() {
+        let mut index = BySecret::default();
+        index.apply(Event::Apply(User("a", &["x", "y"])));
+        index.apply(Event::Apply(User("b", &["x"])));
+        assert_eq!(
+            (naming(&index, "x"), naming(&index, "y")),
+            (vec!["a", "b"], vec!["a"])
+        );
+
+        let changes = index.apply(Event::Apply(User("a", &["z"])));
+        let secrets: Vec<_> = changes[0]
+            .secrets()
+            .into_iter()
+            .map(|key| key.name)
+            .collect();
+        assert_eq!(secrets, ["x", "y", "z"]);
+        assert_eq!(
+            (naming(&index, "x"), naming(&index, "y")),
+            (vec!["b"], vec![])
+        );
+
+        index.apply(Event::Delete(User("b", &[])));
+        assert!(naming(&index, "x").is_empty() && index.users.len() == 1);
+    }
+
+    #[test]
+    fn what_did_not_change_is_no_change() {
+        let mut index = BySecret::default();
+        assert_eq!(index.apply(Event::Apply(User("a", &["x"]))).len(), 1);
+        assert!(index.apply(Event::Apply(User("a", &["x"]))).is_empty());
+    }
+
+    #[test]
+    fn a_new_list_removes_what_it_does_not_name() {
+        let mut index = BySecret::default();
+        for event in [
+            Event::Apply(User("a", &["x"])),
+            Event::Apply(User("b", &["x"])),
+            Event::Init,
+        ] {
+            index.apply(event);
+        }
+        assert!(index.apply(Event::InitApply(User("b", &["x"]))).is_empty());
+        assert_eq!(
+            naming(&index, "x"),
+            ["a", "b"],
+            "the old list serves until the new one is whole"
+        );
+        let gone = index.apply(Event::InitDone);
+        assert!(gone.len() == 1 && gone[0].after.is_none());
+        assert_eq!(naming(&index, "x"), ["b"]);
+    }
+}

@@ -1,0 +1,31 @@
+//! The PKI operator: certificates for application teams on Kubernetes, with errors they can read.
+//!
+//! # The path of one object
+//!
+//! 1. A team applies a [`Pki`](api::Pki). The API server asks [`admission`], served by [`serve`], to fill in defaults
+//!    and to judge it. A refusal is read at once, by the person who typed.
+//! 2. The judge is the [`policy::RuleBook`], a pure function of the object and the policies of the platform team.
+//! 3. What is stored reaches the [`cache`], and from there the leader's ([`leader`]) reconciler: [`reconcile`] observes,
+//!    [plans](reconcile::plan) and acts. It asks the same rule book, so an object that slipped past admission hears the
+//!    same words.
+//! 4. Certificates come from [`pki_certs`], signed by the authority that [`authority`] keeps in a Secret, and go into the
+//!    Secret that the Pki names.
+//! 5. What went wrong is said where people look: in the status of the Pki, and by [`events`] on the [`pods`] that use
+//!    the Secret.
+
+pub mod admission;
+pub mod api;
+pub mod authority;
+pub mod cache;
+pub mod claims;
+pub mod config;
+pub mod events;
+pub mod index;
+pub mod leader;
+pub mod metrics;
+pub mod pods;
+pub mod policy;
+pub mod reconcile;
+pub mod run;
+pub mod schedule;
+pub mod serve;

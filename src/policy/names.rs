@@ -1,0 +1,282 @@
+//! Names and patterns, compared the way DNS does: label by label, case-folded, without the trailing dot.
+
+use jiff::SignedDuration;
+use std::borrow::Cow;
+
+/// Lower case, without the dot of an absolute name (RFC 4343, RFC 1034 section 3.1).
+pub(super) fn fold(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+/// A DNS label as Kubernetes takes it (RFC 1123 section 2.1): at most 63 lower-case letters, digits and hyphens.
+pub(super) fn is_label(label: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    (1..=63).contains(&label.len())
+        && label.bytes().all(inner)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// A DNS subdomain, as names of Secrets are: labels with dots between, at most 253 characters.
+pub(super) fn is_subdomain(name: &str) -> bool {
+    let label = |label: &str| {
+        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        !label.is_empty()
+            && label.bytes().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// May stand in a certificate: a folded host name, or one behind a whole-label wildcard (RFC 6125 section 6.4.3).
+pub(super) fn is_certifiable(name: &str) -> bool {
+    let host = name.strip_prefix("*.").unwrap_or(name);
+    name.len() <= 253 && host.split('.').all(is_label) && !looks_like_ip(host)
+}
+
+/// The last label is a number, decimal or hexadecimal: a client would take the name for an address (WHATWG URL,
+/// "ends in a number").
+fn looks_like_ip(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let hexadecimal = last.strip_prefix("0x");
+    last.bytes().all(|c| c.is_ascii_digit())
+        || hexadecimal.is_some_and(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()))
+}
+
+/// Names that a pod resolves inside the cluster or on its own machine, so that no policy on further names can
+/// give them away: single labels, `localhost`, and everything under `svc`, `pod` or the cluster's domain.
+pub(super) fn is_cluster_internal(name: &str, cluster_domain: &str) -> bool {
+    let under = |suffix: &str| {
+        name.strip_suffix(suffix)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    !name.contains('.')
+        || ["svc", "pod", "localhost", "cluster.local", cluster_domain]
+            .into_iter()
+            .any(under)
+}
+
+/// `pattern` with `{namespace}` replaced.
+pub(super) fn expand<'a>(pattern: &'a str, namespace: &str) -> Cow<'a, str> {
+    if pattern.contains("{namespace}") {
+        Cow::Owned(pattern.replace("{namespace}", namespace))
+    } else {
+        Cow::Borrowed(pattern)
+    }
+}
+
+/// Whether a glob matches the whole of `text`. `*` stands for any run of characters, also none.
+///
+/// Time is at most the product of both lengths: on a mismatch only the last `*` is tried again, one further on.
+pub(super) fn glob_matches(glob: &str, text: &str) -> bool {
+    let (glob, text) = (glob.as_bytes(), text.as_bytes());
+    let (mut g, mut t) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match glob.get(g) {
+            Some(b'*') => {
+                retry = Some((g + 1, t));
+                g += 1;
+            }
+            Some(c) if *c == text[t] => {
+                g += 1;
+                t += 1;
+            }
+            _ => match retry {
+                Some((after_star, start)) => {
+                    retry = Some((after_star, start + 1));
+                    g = after_star;
+                    t = start + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    glob[g..].iter().all(|c| *c == b'*')
+}
+
+/// Whether a folded name matches a folded pattern label by label. `*` in the pattern stands for one whole label,
+/// the wildcard label included, which covers no more names than the pattern does.
+///
+/// It does not stand for the last label: `*.*` would permit `db.victim`, by which pods reach the service of another
+/// namespace. Nor for an internationalized one (`xn--`), which may look like any other: those must be spelled out.
+pub(super) fn labels_match(pattern: &str, name: &str) -> bool {
+    let is_match = |p: &str, label: &str| p == label || p == "*" && !label.starts_with("xn--");
+    let mut name = name.split('.');
+    !(pattern == "*" || pattern.ends_with(".*"))
+        && pattern
+            .split('.')
+            .all(|p| name.next().is_some_and(|label| is_match(p, label)))
+        && name.next().is_none()
+}
+
+/// A duration in hours, minutes and seconds, such as `2160h` or `1h30m`, as Go writes them.
+pub(super) fn duration(text: &str) -> Option<SignedDuration> {
+    let spelled = |c: u8| c.is_ascii_digit() || matches!(c, b'h' | b'm' | b's');
+    if !text.bytes().all(spelled) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// How people write a whole number of seconds: `2160h`, `1h30m`.
+pub(super) fn display_duration(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs();
+    let parts = [
+        (seconds / 3600, 'h'),
+        (seconds / 60 % 60, 'm'),
+        (seconds % 60, 's'),
+    ];
+    let mut text = String::new();
+    for (number, unit) in parts.into_iter().filter(|(number, _)| *number != 0) {
+        text += &number.to_string();
+        text.push(unit);
+    }
+    if text.is_empty() { "0s".into() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_stands_for_any_run_of_characters() {
+        for (glob, text) in [
+            ("app1", "app1"),
+            ("*", ""),
+            ("a*c*e", "abcde"),
+            ("*-web", "a-b-web"),
+            ("a**b", "ab"),
+        ] {
+            assert!(glob_matches(glob, text), "{glob} {text}");
+        }
+        for (glob, text) in [
+            ("app1", "app"),
+            ("app1", "app12"),
+            ("a*c", "ab"),
+            ("*-web", "web"),
+            ("", "a"),
+        ] {
+            assert!(!glob_matches(glob, text), "{glob} {text}");
+        }
+    }
+
+    #[test]
+    fn a_star_in_a_dns_pattern_stands_for_one_whole_label() {
+        assert!(labels_match("*.example.com", "a.example.com"));
+        assert!(labels_match("*.example.com", "*.example.com"));
+        for name in [
+            "example.com",
+            "a.b.example.com",
+            "a.example.com.evil.org",
+            "a.example.co",
+        ] {
+            assert!(!labels_match("*.example.com", name), "{name}");
+        }
+        assert!(!labels_match("a.example.com", "*.example.com"));
+    }
+
+    #[test]
+    fn a_star_stands_neither_for_a_last_label_nor_for_an_internationalized_one() {
+        for (pattern, name) in [
+            ("*", "com"),
+            ("*.*", "db.victim"),
+            ("db.*", "db.victim"),
+            ("*.example.com", "xn--pple-43d.example.com"),
+        ] {
+            assert!(!labels_match(pattern, name), "{pattern} {name}");
+        }
+        assert!(labels_match(
+            "xn--pple-43d.example.com",
+            "xn--pple-43d.example.com"
+        ));
+    }
+
+    #[test]
+    fn names_inside_the_cluster_are_known_as_such() {
+        for name in [
+            "db",
+            "localhost",
+            "a.localhost",
+            "svc",
+            "db.victim.svc",
+            "*.svc",
+            "1-2-3-4.ns.pod",
+            "kubernetes.default.svc.cluster.local",
+            "a.corp.example",
+        ] {
+            assert!(is_cluster_internal(name, "corp.example"), "{name}");
+        }
+        for name in [
+            "example.com",
+            "svc.example.com",
+            "notsvc.mysvc",
+            "xcluster.locale",
+        ] {
+            assert!(!is_cluster_internal(name, "cluster.local"), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_name_is_not_certified() {
+        for name in [
+            "",
+            ".",
+            "a..b",
+            "-a.b",
+            "a-.b",
+            "a_b.c",
+            "a b.c",
+            "*.*.a",
+            "a.*.b",
+            "*a.b",
+            "a\0.b",
+            "a\n.b",
+            "10.0.0.1",
+            "ex.0x1.1",
+            "10.0.0.0x1",
+            "10.0.0.0x",
+            "ünicode.com",
+            &format!("{}.com", "a".repeat(64)),
+            &"a.".repeat(128),
+        ] {
+            assert!(!is_certifiable(&fold(name)), "{name:?}");
+        }
+        for name in [
+            "example.com",
+            "*.example.com",
+            "EXAMPLE.com.",
+            "xn--bcher-kva.example",
+        ] {
+            assert!(is_certifiable(&fold(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn durations_read_as_they_are_written() {
+        for (text, seconds) in [
+            ("2160h", 7_776_000),
+            ("1h30m", 5400),
+            ("90s", 90),
+            ("1h0m1s", 3601),
+        ] {
+            let read = duration(text).expect(text);
+            assert_eq!(read, SignedDuration::from_secs(seconds), "{text}");
+            assert_eq!(duration(&display_duration(read)), Some(read), "{text}");
+        }
+        for text in [
+            "",
+            "h",
+            "90",
+            "1d",
+            "-1h",
+            "1.5h",
+            " 1h",
+            "PT1H",
+            "9999999999999999999h",
+        ] {
+            assert_eq!(duration(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The other fields, all of them at once, and how it is said.
+
+use super::*;
+
+#[test]
+fn what_is_issued_follows_from_service_and_namespace() {
+    let approved = approve(
+        &allowing(&["app1"]),
+        "ns",
+        &json!({ "serviceName": "app1" }),
+    );
+    let certificate = &approved.certificate;
+    assert_eq!(
+        certificate.dns_names,
+        ["app1.ns.svc", "app1.ns.svc.cluster.local"]
+    );
+    assert_eq!(certificate.common_name, "app1");
+    assert_eq!(certificate.duration, SignedDuration::from_hours(2160));
+    assert!(certificate.ip_addresses.is_empty());
+    assert_eq!(approved.secret_name, "app1-pki");
+    assert_eq!(approved.renew_before, None);
+    assert_eq!(approved.policy, "policy-0");
+}
+
+#[test]
+fn a_duration_has_bounds_and_units() {
+    let book = allowing(&["app1"]);
+    for (text, seconds) in [
+        ("1h", 3600),
+        ("60m", 3600),
+        ("1h30m", 5400),
+        ("3600s", 3600),
+        ("876000h", 3_153_600_000),
+    ] {
+        let spec = json!({ "serviceName": "app1", "duration": text });
+        assert_eq!(
+            approve(&book, "ns", &spec).certificate.duration,
+            SignedDuration::from_secs(seconds)
+        );
+    }
+    for text in [
+        "",
+        "59m",
+        "0s",
+        "-1h",
+        "876001h",
+        "90",
+        "90d",
+        "1y",
+        "1h ",
+        "forever",
+        "99999999999999999999h",
+    ] {
+        assert_eq!(
+            refuse(
+                &book,
+                "ns",
+                &json!({ "serviceName": "app1", "duration": text })
+            ),
+            [format!(
+                "spec.duration: \"{text}\" is not a lifetime: write at least 1h and at most 876000h in hours, \
+                      minutes and seconds, for example 2160h"
+            )]
+        );
+    }
+}
+
+#[test]
+fn a_policy_limits_the_duration_also_when_it_is_the_default() {
+    let book = rules(&[json!({ "serviceNames": ["app1"], "maxDuration": "720h" })]);
+    approve(
+        &book,
+        "ns",
+        &json!({ "serviceName": "app1", "duration": "720h" }),
+    );
+    for (duration, said) in [(json!("721h30m"), "721h30m"), (Value::Null, "2160h")] {
+        assert_eq!(
+            refuse(
+                &book,
+                "ns",
+                &json!({ "serviceName": "app1", "duration": duration })
+            ),
+            [format!(
+                "spec.duration: {said} is too long: PkiPolicy policy-0 permits at most 720h; write duration: 720h"
+            )]
+        );
+    }
+    let unreadable = rules(&[json!({ "serviceNames": ["app1"], "maxDuration": "a while" })]);
+    refuse(&unreadable, "ns", &json!({ "serviceName": "app1" }));
+}
+
+#[test]
+fn renewal_lies_within_the_lifetime() {
+    let book = allowing(&["app1"]);
+    for (duration, renew_before) in [("1000h", "900h"), ("1000h", "1s"), ("1h", "54m")] {
+        let spec =
+            json!({ "serviceName": "app1", "duration": duration, "renewBefore": renew_before });
+        assert!(approve(&book, "ns", &spec).renew_before.is_some());
+    }
+    for renew_before in ["900h1s", "1000h", "2000h", "0s", "", "soon", "-1h"] {
+        let spec =
+            json!({ "serviceName": "app1", "duration": "1000h", "renewBefore": renew_before });
+        assert_eq!(
+            refuse(&book, "ns", &spec),
+            [format!(
+                "spec.renewBefore: \"{renew_before}\" is not a time before expiry: write more than 0s and at most \
+                      900h, nine tenths of the duration, for example 333h20m, or leave renewBefore out"
+            )]
+        );
+    }
+}
+
+#[test]
+fn a_duration_that_cannot_be_read_says_nothing_about_the_renewal() {
+    let spec = json!({ "serviceName": "app1", "duration": "soon", "renewBefore": "720h" });
+    let refusal = refuse(&allowing(&["app1"]), "ns", &spec);
+    assert_eq!(refusal.len(), 1, "{refusal:?}");
+    assert!(refusal[0].starts_with("spec.duration: "), "{refusal:?}");
+}
+
+#[test]
+fn the_operators_own_secrets_are_out_of_reach() {
+    let book = allowing(&["app1"]);
+    for secret in ["ca", "webhook-ca"] {
+        let spec = json!({ "serviceName": "app1", "secretName": secret });
+        assert_eq!(
+            refuse(&book, "pki-operator", &spec),
+            [format!(
+                "spec.secretName: Secret {secret} is the operator's own: choose another name"
+            )]
+        );
+        approve(&book, "ns", &spec);
+    }
+    approve(&book, "pki-operator", &json!({ "serviceName": "app1" }));
+    let mut pki = Pki::new(
+        "ca",
+        serde_json::from_value(json!({ "serviceName": "app1" })).unwrap(),
+    );
+    pki.metadata.namespace = Some("pki-operator".into());
+    let violations = book.evaluate(&pki).expect_err("the default is a name too");
+    assert_eq!(
+        violations,
+        [Violation::SecretReserved { name: "ca".into() }]
+    );
+}
+
+#[test]
+fn a_secret_has_the_name_of_a_secret() {
+    let book = allowing(&["app1"]);
+    for secret in ["a", "a.b", "0", &"a".repeat(253)] {
+        let spec = json!({ "serviceName": "app1", "secretName": secret });
+        assert_eq!(approve(&book, "ns", &spec).secret_name, secret);
+    }
+    for secret in [
+        "",
+        "A",
+        "a_b",
+        "../ca",
+        "a/b",
+        ".a",
+        "a.",
+        "-a",
+        "a b",
+        &"a".repeat(254),
+    ] {
+        let refusal = refuse(
+            &book,
+            "ns",
+            &json!({ "serviceName": "app1", "secretName": secret }),
+        );
+        assert_eq!(refusal.len(), 1);
+        assert!(refusal[0].starts_with("spec.secretName: "), "{refusal:?}");
+        assert!(
+            refusal[0].contains("is not the name of a Secret: write lower-case letters"),
+            "{refusal:?}"
+        );
+    }
+}
+
+#[test]
+fn only_keys_on_p_256_are_offered() {
+    let book = allowing(&["app1"]);
+    approve(
+        &book,
+        "ns",
+        &json!({ "serviceName": "app1", "privateKey": { "size": 256 } }),
+    );
+    let refusal = refuse(
+        &book,
+        "ns",
+        &json!({ "serviceName": "app1", "privateKey": { "size": 384 } }),
+    );
+    assert_eq!(
+        refusal,
+        ["spec.privateKey.size: 384 is not a size of an ECDSA key here: write 256 (curve P-256)"]
+    );
+}
+
+#[test]
+fn every_violation_is_listed_at_once() {
+    let book = rules(&[json!({ "serviceNames": ["app1"], "maxDuration": "24h" })]);
+    let spec = json!({
+        "serviceName": "appp1", "commonName": "other", "dnsNames": ["a_b", "db.victim.svc", "www.example.com"],
+        "secretName": "A", "renewBefore": "9999h", "privateKey": { "size": 1 }
+    });
+    let fields: Vec<_> = judge(&book, "ns", &spec)
+        .unwrap_err()
+        .iter()
+        .map(|v| (v.field().to_string(), v.reason()))
+        .collect();
+    let expected = [
+        ("spec.dnsNames[0]", "PkiDnsNameError"),
+        ("spec.dnsNames[1]", "PkiDnsNameError"),
+        ("spec.commonName", "PkiCommonNameError"),
+        ("spec.secretName", "PkiSecretNameError"),
+        ("spec.renewBefore", "PkiRenewBeforeError"),
+        ("spec.privateKey.size", "PkiPrivateKeyError"),
+        ("spec.serviceName", "PkiServiceNameError"),
+        ("spec.dnsNames[2]", "PkiDnsNameError"),
+        ("spec.duration", "PkiDurationError"),
+    ];
+    assert_eq!(
+        fields,
+        expected.map(|(field, reason)| (field.to_owned(), reason))
+    );
+}
+
+#[test]
+fn whatever_is_written_the_message_is_one_line_without_anything_that_steers_a_terminal() {
+    let book = rules(&[
+        json!({ "serviceNames": ["\u{1b}[2Jx", "app1\n"], "dnsNames": ["\u{202e}x.example.com"], "maxDuration": "1h" }),
+    ]);
+    let hostile = [
+        "\u{1b}[2J\u{1b}]0;owned\u{7}",
+        "a\r\nWarning: all is well",
+        "\u{202e}1ppa",
+        "a\0b",
+        "\u{200b}",
+        "\u{85}\u{2028}",
+        "a\u{7f}",
+    ];
+    let hidden = ['\u{200b}', '\u{2028}', '\u{202e}'];
+    for text in hostile {
+        let long = text.repeat(1000);
+        for spec in [
+            json!({ "serviceName": text }),
+            json!({ "serviceName": long, "commonName": long, "secretName": long, "duration": long, "renewBefore": long, "dnsNames": [long] }),
+            json!({ "serviceName": "app2", "commonName": text, "secretName": text, "duration": text, "renewBefore": text, "dnsNames": [text, "www.example.com"] }),
+        ] {
+            for message in refuse(&book, "ns", &spec) {
+                let is_plain = |c: char| !c.is_control() && !hidden.contains(&c);
+                assert!(message.chars().all(is_plain), "{message:?}");
+                assert!(message.len() < 6000, "{}", message.len());
+            }
+        }
+    }
+    let mut pki = Pki::new(
+        "x\u{1b}[2J",
+        serde_json::from_value(json!({ "serviceName": "app2" })).unwrap(),
+    );
+    pki.metadata.namespace = Some("\u{202e}ns".into());
+    for book in [book, rules(&[])] {
+        let said = violation_summary(&book.evaluate(&pki).unwrap_err());
+        assert!(
+            said.contains(r"\u{1b}[2J") && !said.contains('\u{1b}'),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_summary_names_the_fields_only_where_there_are_several() {
+    let book = allowing(&["app1"]);
+    let one = judge(&book, "ns", &json!({ "serviceName": "app2" })).unwrap_err();
+    assert!(violation_summary(&one).starts_with("ServiceName: app2 in pki: app1-pki is not found"));
+    let two = judge(
+        &book,
+        "ns",
+        &json!({ "serviceName": "app2", "duration": "1d" }),
+    )
+    .unwrap_err();
+    let said = violation_summary(&two);
+    assert!(
+        said.starts_with("spec.duration: ")
+            && said.contains("; spec.serviceName: ServiceName: app2"),
+        "{said}"
+    );
+}

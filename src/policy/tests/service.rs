@@ -1,0 +1,160 @@
+//! Which service names a namespace may use, and which policy is quoted.
+
+use super::*;
+
+#[test]
+fn a_service_name_that_is_not_allowed_is_refused_in_the_words_of_box() {
+    let begin =
+        "spec.serviceName: ServiceName: appp1 in pki: app1-pki is not found in allowedNames: ";
+    for (allowed, end) in [
+        (
+            &["app2", "app1"][..],
+            r#"[app1 app2]; did you mean "app1"?"#,
+        ),
+        (
+            &["{namespace}-x", "app1"],
+            r#"[app1 ns-x]; did you mean "app1"?"#,
+        ),
+        (
+            &["{namespace}p1"],
+            "[nsp1]; use one of these names, or ask the platform team to allow yours",
+        ),
+        (
+            &["payments"],
+            "[payments]; use one of these names, or ask the platform team to allow yours",
+        ),
+        (
+            &["pp*"],
+            "[pp*]; use one of these names, or ask the platform team to allow yours",
+        ),
+    ] {
+        let refusal = refuse(&allowing(allowed), "ns", &json!({ "serviceName": "appp1" }));
+        assert_eq!(refusal, [format!("{begin}{end}")]);
+    }
+}
+
+#[test]
+fn a_guess_is_made_only_where_the_names_are_alike() {
+    for (written, allowed, guess) in [
+        ("payment", "payments", true),
+        ("pyaments", "payments", true),
+        ("payments", "billing", false),
+        ("ab", "xy", false),
+        ("web", "api", false),
+        ("frontend-internal", "frontend-external", true),
+    ] {
+        let refusal = refuse(
+            &allowing(&[allowed]),
+            "ns",
+            &json!({ "serviceName": written }),
+        );
+        assert_eq!(refusal[0].contains("did you mean"), guess, "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_long_list_is_cut_to_the_nearest_names_and_says_how_many_more() {
+    let mut names: Vec<_> = (0..5000).map(|n| format!("service-{n:04}")).collect();
+    names.push("app1".into());
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let refusal = refuse(&allowing(&names), "ns", &json!({ "serviceName": "appp1" }));
+    assert!(refusal[0].contains("allowedNames: [app1 "), "{refusal:?}");
+    assert!(
+        refusal[0].ends_with(r#"] and 4991 more; did you mean "app1"?"#),
+        "{refusal:?}"
+    );
+    assert!(refusal[0].len() < 400);
+}
+
+#[test]
+fn without_a_policy_for_the_namespace_nothing_is_permitted() {
+    let elsewhere =
+        json!({ "serviceNames": ["secret-of-others"], "namespaces": { "names": ["team-*", "x"] } });
+    for book in [rules(&[]), rules(&[elsewhere])] {
+        assert_eq!(
+            refuse(&book, "ns", &json!({ "serviceName": "app1" })),
+            [
+                "spec.serviceName: ServiceName: app1 in pki: app1-pki is not found in allowedNames: []; no PkiPolicy is \
+              for namespace ns: ask the platform team for one that allows it"
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_policy_is_for_the_namespaces_that_it_names() {
+    let book =
+        rules(&[json!({ "serviceNames": ["app1"], "namespaces": { "names": ["team-*", "one"] } })]);
+    for namespace in ["team-a", "team-", "one"] {
+        approve(&book, namespace, &json!({ "serviceName": "app1" }));
+    }
+    for namespace in ["team", "my-team-a", "one2", "on", ""] {
+        refuse(&book, namespace, &json!({ "serviceName": "app1" }));
+    }
+    let everywhere = json!({ "serviceNames": ["app1"], "namespaces": { "names": [] } });
+    approve(
+        &rules(&[everywhere]),
+        "any",
+        &json!({ "serviceName": "app1" }),
+    );
+}
+
+#[test]
+fn names_that_only_other_namespaces_may_use_are_not_told() {
+    let book = rules(&[
+        json!({ "serviceNames": ["app2"] }),
+        json!({ "serviceNames": ["secret-of-victim"], "namespaces": { "names": ["victim"] } }),
+    ]);
+    let refusal = refuse(&book, "evil", &json!({ "serviceName": "app1" }));
+    assert!(refusal[0].contains("allowedNames: [app2];"), "{refusal:?}");
+}
+
+#[test]
+fn a_pattern_stands_for_many_service_names_and_for_the_namespace() {
+    let book = allowing(&["{namespace}-*", "*-web", "shared"]);
+    for service in ["ns-a", "ns-", "a-web", "-web", "shared"] {
+        let judged = judge(&book, "ns", &json!({ "serviceName": service }));
+        let is_label = !service.starts_with('-') && !service.ends_with('-');
+        assert_eq!(judged.is_ok(), is_label, "{service}");
+    }
+    for service in ["ns", "other-a", "web", "shared2", "web-a"] {
+        refuse(&book, "ns", &json!({ "serviceName": service }));
+    }
+}
+
+#[test]
+fn one_policy_must_permit_all_of_it() {
+    let book = rules(&[
+        json!({ "serviceNames": ["app1"], "maxDuration": "24h" }),
+        json!({ "serviceNames": ["app2"], "dnsNames": ["*.example.com"] }),
+    ]);
+    let spec = |service| json!({ "serviceName": service, "duration": "48h", "dnsNames": ["a.example.com"] });
+    assert_eq!(approve(&book, "ns", &spec("app2")).policy, "policy-1");
+    // Two faults by the policy that allows the name, against one by the other.
+    let refusal = refuse(&book, "ns", &spec("app1"));
+    assert_eq!(refusal.len(), 2, "{refusal:?}");
+    assert!(
+        refusal[0].contains("PkiPolicy policy-0 permits []; remove it"),
+        "{refusal:?}"
+    );
+    assert!(
+        refusal[1].contains("PkiPolicy policy-0 permits at most 24h"),
+        "{refusal:?}"
+    );
+}
+
+#[test]
+fn the_policy_that_comes_nearest_is_the_one_that_is_quoted() {
+    let book = rules(&[
+        json!({ "serviceNames": ["app1"], "maxDuration": "24h" }),
+        json!({ "serviceNames": ["app1"], "maxDuration": "24h", "dnsNames": ["*.example.com"] }),
+        json!({ "serviceNames": ["app1"], "maxDuration": "24h", "namespaces": { "names": ["other"] }, "dnsNames": ["*.example.org"] }),
+    ]);
+    let spec = json!({ "serviceName": "app1", "dnsNames": ["a.example.com"] });
+    assert_eq!(
+        refuse(&book, "ns", &spec),
+        [
+            "spec.duration: 2160h is too long: PkiPolicy policy-1 permits at most 24h; write duration: 24h"
+        ]
+    );
+}

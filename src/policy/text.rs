@@ -1,0 +1,62 @@
+//! Text that people read: user input made printable, and cut to a length.
+
+/// `text` on one line, without anything that steers a terminal or reorders what is read: control characters,
+/// line breaks, and the bidirectional and invisible marks of Unicode (UTR 36, "Trojan Source") appear as escapes.
+/// What is longer than 253 characters, the longest name in Kubernetes, is cut.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(256));
+    for (count, c) in text.chars().enumerate() {
+        if count == 253 {
+            shown.push('…');
+            break;
+        }
+        match c {
+            '"' | '\'' | '\\' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
+}
+
+/// At most `bytes` bytes of `text`, cut on a character boundary, with an ellipsis where it was cut.
+pub fn cut(text: &str, bytes: usize) -> String {
+    const ELLIPSIS: &str = "…";
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let mut end = bytes.saturating_sub(ELLIPSIS.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{ELLIPSIS}", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_is_left() {
+        assert_eq!(printable("a\x1b[31mb"), r"a\u{1b}[31mb");
+        assert_eq!(printable("a\nb\r\0"), r"a\nb\r\0");
+        assert_eq!(printable("\u{202e}1ppa"), r"\u{202e}1ppa");
+        assert_eq!(
+            printable("a\u{ad}\u{200b}\u{2028}b"),
+            r"a\u{ad}\u{200b}\u{2028}b"
+        );
+        assert_eq!(printable("größe \"a\" c:\\"), "größe \"a\" c:\\");
+        assert_eq!(printable(&"a".repeat(300)).chars().count(), 254);
+    }
+
+    #[test]
+    fn a_cut_falls_between_characters_and_within_the_limit() {
+        assert_eq!(cut("abc", 3), "abc");
+        for limit in 3..12 {
+            let text = cut("äöüäöüäöü", limit);
+            assert!(
+                text.len() <= limit && text.ends_with('…'),
+                "{limit}: {text}"
+            );
+        }
+    }
+}

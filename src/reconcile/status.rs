@@ -1,0 +1,168 @@
+//! What the Pki's status says after a look at it.
+
+use crate::api::{Pki, PkiStatus, READY};
+use crate::index::Key;
+use crate::policy::{Violation, text, violation_summary};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// How a look at a Pki ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The Secret is as it should be.
+    Ready(Certificate),
+    /// The Pki breaks the rule book.
+    Refused(Vec<Violation>),
+    /// Another Pki comes first.
+    Conflict {
+        /// That Pki.
+        winner: Key,
+    },
+    /// The Secret exists and is not this Pki's.
+    Foreign,
+    /// The Secret is that of a deleted Pki, and about to be collected.
+    Await,
+    /// Issuing failed, and is tried again.
+    Failed {
+        /// What went wrong, in the words of whoever refused.
+        error: String,
+        /// How many attempts have failed in a row.
+        attempts: i32,
+        /// When the next one is made.
+        next: Timestamp,
+    },
+}
+
+/// The certificate in the Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Serial number, in hexadecimal.
+    pub serial: String,
+    /// Start of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+    /// When it is renewed.
+    pub renew_at: Timestamp,
+    /// SHA-256 of the CA certificate that signed it, in hexadecimal.
+    pub issuer: String,
+}
+
+impl Outcome {
+    /// `True` or `False`, as the condition `Ready` has it.
+    fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready(_))
+    }
+
+    /// Whether somebody has to do something about it, so that the pods that wait are told.
+    pub fn is_fault(&self) -> bool {
+        !matches!(self, Self::Ready(_) | Self::Await)
+    }
+
+    /// The reason of condition and Event.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Ready(_) => "PkiReady",
+            Self::Refused(violations) => violations.first().map_or("PkiRefused", Violation::reason),
+            Self::Conflict { .. } => "PkiSecretConflict",
+            Self::Foreign => "PkiSecretForeign",
+            Self::Await => AWAITING,
+            Self::Failed { .. } => "PkiIssuanceFailed",
+        }
+    }
+
+    /// The message of condition and Event: what is wrong, and what to do about it.
+    pub fn message(&self, pki: &Pki) -> String {
+        let secret = text::printable(pki.secret_name());
+        match self {
+            Self::Ready(certificate) => format!(
+                "Secret {secret} holds a certificate for {}, valid until {}",
+                text::printable(&pki.spec.service_name),
+                certificate.not_after
+            ),
+            Self::Refused(violations) => violation_summary(violations),
+            Self::Conflict { winner } => format!(
+                "Secret {secret} belongs to Pki {winner}, which claimed it first: choose another spec.secretName for Pki {}",
+                pki.display_name()
+            ),
+            Self::Foreign => format!(
+                "Secret {secret} exists and does not belong to Pki {}, so it is left as it is: delete the Secret, or choose another spec.secretName",
+                pki.display_name()
+            ),
+            Self::Await => {
+                format!("Secret {secret} belongs to a deleted Pki and is about to be removed")
+            }
+            Self::Failed { error, .. } => format!(
+                "Secret {secret} cannot be written: {}",
+                text::printable(error)
+            ),
+        }
+    }
+}
+
+const AWAITING: &str = "PkiSecretOfFormerPki";
+
+/// Whether this condition is one that pods were told of, so that they are owed a word when it is mended.
+pub fn was_told(ready: &Condition) -> bool {
+    ready.status == "False" && ready.reason != AWAITING
+}
+
+/// The status after this outcome. A field that the outcome says nothing about keeps its value: a refused edit does
+/// not make the certificate that is in use unknown.
+pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
+    let mut status = pki.status.clone().unwrap_or_default();
+    status.observed_generation = pki.metadata.generation;
+    status.secret_name = Some(pki.secret_name().to_owned());
+    (status.failed_attempts, status.next_attempt_time) = (None, None);
+    match outcome {
+        Outcome::Ready(certificate) => {
+            status.serial_number = Some(certificate.serial.clone());
+            status.not_before = Some(Time(certificate.not_before));
+            status.not_after = Some(Time(certificate.not_after));
+            status.renewal_time = Some(Time(certificate.renew_at));
+            status.issuer_fingerprint = Some(certificate.issuer.clone());
+        }
+        Outcome::Failed { attempts, next, .. } => {
+            status.failed_attempts = Some(*attempts);
+            status.next_attempt_time = Some(Time(whole_second(*next)));
+        }
+        _ => {}
+    }
+    let ready = condition(pki, outcome, now);
+    status.conditions.retain(|known| known.type_ != READY);
+    status.conditions.push(ready);
+    status
+}
+
+fn condition(pki: &Pki, outcome: &Outcome, now: Timestamp) -> Condition {
+    let status = if outcome.is_ready() { "True" } else { "False" };
+    let known = pki.condition(READY);
+    if let (Outcome::Await, Some(told)) = (outcome, known.filter(|known| was_told(known))) {
+        // What was told stands until it is mended, so that it is known who is owed that word.
+        return Condition {
+            observed_generation: pki.metadata.generation,
+            ..told.clone()
+        };
+    }
+    let since = known.filter(|known| known.status == status);
+    Condition {
+        type_: READY.into(),
+        status: status.into(),
+        reason: outcome.reason().into(),
+        // The schema of conditions takes 32768 characters; people take fewer.
+        message: text::cut(&outcome.message(pki), 4096),
+        observed_generation: pki.metadata.generation,
+        last_transition_time: since.map_or_else(
+            || Time(whole_second(now)),
+            |known| known.last_transition_time.clone(),
+        ),
+    }
+}
+
+/// Times in the API have no fractions.
+fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).expect("a part of a valid time is one")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+use super::*;
+use crate::api::PkiSpec;
+use jiff::SignedDuration;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_900_000_000 + seconds).unwrap()
+}
+
+fn pki() -> Pki {
+    let spec = PkiSpec {
+        service_name: "app1".into(),
+        ..PkiSpec::default()
+    };
+    let mut pki = Pki::new("app1-pki", spec);
+    (pki.metadata.namespace, pki.metadata.generation) = (Some("ns".into()), Some(1));
+    pki
+}
+
+fn ready() -> Outcome {
+    Outcome::Ready(Certificate {
+        serial: "0A".into(),
+        not_before: at(-300),
+        not_after: at(3600),
+        renew_at: at(2400),
+        issuer: "ff".into(),
+    })
+}
+
+fn refused() -> Outcome {
+    Outcome::Refused(vec![Violation::ServiceNameShape {
+        name: "App1".into(),
+    }])
+}
+
+fn failed(attempts: i32) -> Outcome {
+    Outcome::Failed {
+        error: "quota exceeded".into(),
+        attempts,
+        next: at(10) + SignedDuration::from_millis(5),
+    }
+}
+
+fn conflict() -> Outcome {
+    Outcome::Conflict {
+        winner: Key::new("ns", "other"),
+    }
+}
+
+/// The Pki after each of these outcomes, ten seconds apart.
+fn after_all(outcomes: &[Outcome]) -> Pki {
+    let mut pki = pki();
+    for (time, outcome) in (0..).step_by(10).zip(outcomes) {
+        pki.status = Some(after(&pki, outcome, at(time)));
+    }
+    pki
+}
+
+fn since(pki: &Pki) -> Timestamp {
+    pki.condition(READY).unwrap().last_transition_time.0
+}
+
+#[test]
+fn the_time_of_the_transition_stays_while_the_status_does() {
+    assert_eq!(since(&after_all(&[refused()])), at(0));
+    assert_eq!(
+        since(&after_all(&[refused(), conflict(), failed(1)])),
+        at(0)
+    );
+    assert_eq!(since(&after_all(&[refused(), ready()])), at(10));
+    assert_eq!(since(&after_all(&[ready(), ready(), refused()])), at(20));
+}
+
+#[test]
+fn a_look_that_finds_the_same_changes_nothing() {
+    for outcome in [
+        ready(),
+        refused(),
+        conflict(),
+        Outcome::Foreign,
+        Outcome::Await,
+    ] {
+        let once = after_all(std::slice::from_ref(&outcome));
+        let again = after(&once, &outcome, at(1000));
+        assert_eq!(once.status, Some(again), "{outcome:?}");
+    }
+}
+
+#[test]
+fn the_generation_is_the_one_that_was_looked_at() {
+    let mut pki = after_all(&[refused()]);
+    pki.metadata.generation = Some(2);
+    let status = after(&pki, &refused(), at(10));
+    assert_eq!(status.observed_generation, Some(2));
+    assert_eq!(status.conditions[0].observed_generation, Some(2));
+}
+
+#[test]
+fn the_certificate_in_use_stays_known_when_an_edit_is_refused() {
+    let status = after_all(&[ready(), refused()]).status.unwrap();
+    assert_eq!(status.conditions[0].status, "False");
+    assert_eq!(status.serial_number.as_deref(), Some("0A"));
+    assert_eq!(status.issuer_fingerprint.as_deref(), Some("ff"));
+    let times = [status.not_before, status.not_after, status.renewal_time];
+    assert_eq!(
+        times.map(|time| time.unwrap().0),
+        [at(-300), at(3600), at(2400)]
+    );
+}
+
+#[test]
+fn failed_attempts_are_counted_until_the_next_outcome() {
+    let status = after_all(&[failed(1), failed(2)]).status.unwrap();
+    assert_eq!(status.failed_attempts, Some(2));
+    assert_eq!(
+        status.next_attempt_time.unwrap().0,
+        at(10),
+        "in whole seconds"
+    );
+    for outcome in [ready(), refused(), conflict(), Outcome::Foreign] {
+        let status = after_all(&[failed(2), outcome]).status.unwrap();
+        assert_eq!(
+            (status.failed_attempts, status.next_attempt_time),
+            (None, None)
+        );
+    }
+}
+
+#[test]
+fn a_condition_of_somebody_else_is_left_alone() {
+    let mut pki = after_all(&[refused()]);
+    let mut other = pki.condition(READY).unwrap().clone();
+    other.type_ = "Audited".into();
+    pki.status
+        .as_mut()
+        .unwrap()
+        .conditions
+        .insert(0, other.clone());
+    let status = after(&pki, &ready(), at(10));
+    assert_eq!(status.conditions.len(), 2);
+    assert_eq!(status.conditions[0], other);
+}
+
+#[test]
+fn every_outcome_has_a_reason_and_a_sentence_that_says_what_to_do() {
+    let mut pki = pki();
+    pki.spec.secret_name = Some("tls".into());
+    for (outcome, reason, message) in [
+        (
+            ready(),
+            "PkiReady",
+            "Secret tls holds a certificate for app1, valid until 2030-03-17T18:46:40Z",
+        ),
+        (
+            refused(),
+            "PkiServiceNameError",
+            "\"App1\" is not a service name: write at most 63 lower-case letters, digits and '-', for example app1",
+        ),
+        (
+            conflict(),
+            "PkiSecretConflict",
+            "Secret tls belongs to Pki ns/other, which claimed it first: choose another spec.secretName for Pki ns/app1-pki",
+        ),
+        (
+            Outcome::Foreign,
+            "PkiSecretForeign",
+            "Secret tls exists and does not belong to Pki ns/app1-pki, so it is left as it is: delete the Secret, or choose another spec.secretName",
+        ),
+        (
+            Outcome::Await,
+            "PkiSecretOfFormerPki",
+            "Secret tls belongs to a deleted Pki and is about to be removed",
+        ),
+        (
+            failed(1),
+            "PkiIssuanceFailed",
+            "Secret tls cannot be written: quota exceeded",
+        ),
+    ] {
+        let status = after(&pki, &outcome, at(0));
+        let ready = &status.conditions[0];
+        assert_eq!(
+            (ready.reason.as_str(), ready.message.as_str()),
+            (reason, message)
+        );
+        assert_eq!(status.secret_name.as_deref(), Some("tls"));
+    }
+}
+
+#[test]
+fn what_people_wrote_cannot_steer_the_terminal_of_those_who_read_it() {
+    let mut pki = pki();
+    pki.spec.service_name = "app1\u{1b}[31m\n".into();
+    pki.spec.secret_name = Some("a\u{202e}b\r".into());
+    let failed = Outcome::Failed {
+        error: "line\nline\u{7}".into(),
+        attempts: 1,
+        next: at(0),
+    };
+    for outcome in [
+        ready(),
+        conflict(),
+        Outcome::Foreign,
+        Outcome::Await,
+        failed,
+    ] {
+        let message = outcome.message(&pki);
+        let is_plain = |c: char| !c.is_control() && c != '\u{202e}';
+        assert!(message.chars().all(is_plain), "{message:?}");
+    }
+}
+
+#[test]
+fn a_message_fits_the_schema_however_much_is_wrong() {
+    let violation = |index| Violation::DnsNameShape {
+        index,
+        name: "ü".repeat(300),
+    };
+    let refused = Outcome::Refused((0..100).map(violation).collect());
+    let message = after(&pki(), &refused, at(0)).conditions[0].message.clone();
+    assert!(message.len() <= 4096 && message.ends_with('…'));
+}
+
+#[test]
+fn those_who_heard_of_a_fault_are_owed_a_word_when_it_is_mended() {
+    let told = |outcome| was_told(after_all(&[outcome]).condition(READY).unwrap());
+    assert!(told(refused()) && told(conflict()) && told(Outcome::Foreign) && told(failed(1)));
+    assert!(!told(ready()) && !told(Outcome::Await));
+    let waiting = after_all(&[conflict(), Outcome::Await]);
+    assert_eq!(
+        waiting.status,
+        after_all(&[conflict()]).status,
+        "it stands until it is mended"
+    );
+}

@@ -1,0 +1,222 @@
+//! Puts the parts together and takes them apart again at shutdown.
+
+use crate::authority;
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::events::Publisher;
+use crate::index::Key;
+use crate::leader::Election;
+use crate::metrics::Metrics;
+use crate::policy::Settings;
+use crate::reconcile::{self, Context};
+use crate::serve::identity::{self, Identity};
+use crate::serve::{self, App};
+use axum_server::Handle;
+use kube::Client;
+use pki_certs::Authority;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long what is under way may take to end at shutdown, well inside the grace period of a pod.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Why the operator stopped, or could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No way to the API server.
+    #[error("cannot reach the API server: {0}; run inside a cluster, or set KUBECONFIG")]
+    Client(#[from] kube::Error),
+    /// No kubeconfig and not in a pod.
+    #[error("cannot find a cluster: {0}; run inside one, or set KUBECONFIG")]
+    Config(#[from] kube::config::InferConfigError),
+    /// A port is taken, most likely.
+    #[error("cannot listen on {address}: {source}; choose another with --{flag}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Which flag says so.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No serving certificate.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// A part that runs for ever ended.
+    #[error("{0} stopped unexpectedly")]
+    Stopped(&'static str),
+}
+
+/// Runs until `shutdown` is cancelled.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let client = Client::try_from(kube::Config::infer().await?)?;
+    let metrics = Arc::new(Metrics::default());
+    let health_listener = listen(config.metrics_listen, "metrics-listen")?;
+    let admission_listener = listen(config.listen, "listen")?;
+    let (cache, follow) = Cache::new(&client, settings(&config));
+    let app = App::new(cache.clone(), metrics.clone());
+    let (publisher, publish) = Publisher::new(
+        client.clone(),
+        config.identity.clone(),
+        config.reminder_seconds,
+        metrics.clone(),
+    );
+
+    let mut parts = JoinSet::new();
+    let health_handle = Handle::new();
+    let health = serve::health(app.clone(), health_listener, health_handle.clone());
+    spawn(&mut parts, "the health listener", async {
+        drop(health.await);
+    });
+    spawn(&mut parts, "the cache", follow);
+    let mut publishing = tokio::spawn(publish);
+
+    let Some(webhook_ca) = shutdown
+        .run_until_cancelled(webhook_authority(&client, &config))
+        .await
+    else {
+        return Ok(());
+    };
+    let identity = Identity::new(webhook_ca, &config.webhook_hosts())?;
+    app.serves_as(identity.clone());
+    let admission_handle = Handle::new();
+    let admission = {
+        let (app, identity, handle) = (app.clone(), identity.clone(), admission_handle.clone());
+        async move { drop(serve::admission(app, &identity, admission_listener, handle).await) }
+    };
+    spawn(&mut parts, "the admission listener", admission);
+    spawn(
+        &mut parts,
+        "the webhook's identity",
+        identity.keep(client.clone(), config.webhook_configuration.clone()),
+    );
+
+    let lead = lead(client, cache, publisher, metrics, &config, shutdown.clone());
+    let mut leading = tokio::spawn(lead);
+    tokio::select! {
+        // First, because it is what ends the others.
+        biased;
+        () = shutdown.cancelled() => {}
+        _ = &mut leading => return Err(Error::Stopped("the reconciler")),
+        _ = &mut publishing => return Err(Error::Stopped("the publisher of Events")),
+        Some(ended) = parts.join_next() => return Err(Error::Stopped(ended.unwrap_or("a part that panicked"))),
+    }
+
+    tracing::info!("shutting down");
+    app.drain();
+    tokio::time::sleep(config.drain_seconds).await;
+    admission_handle.graceful_shutdown(Some(GRACE));
+    // The reconciler holds the last publisher: when it has ended, what it had to say is all in the queue.
+    let all_is_said = async {
+        let _ = leading.await;
+        let _ = publishing.await;
+    };
+    if tokio::time::timeout(GRACE, all_is_said).await.is_err() {
+        tracing::warn!("what was under way did not end in time");
+    }
+    while admission_handle.connection_count() > 0 && !parts.is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    health_handle.shutdown();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Reconciles while this replica leads.
+fn lead(
+    client: Client,
+    cache: Arc<Cache>,
+    publisher: Publisher,
+    metrics: Arc<Metrics>,
+    config: &Config,
+    shutdown: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let election = Election::new(
+        client.clone(),
+        &config.namespace,
+        config.lease.clone(),
+        config.identity.clone(),
+    );
+    let ca = Key::new(config.namespace.clone(), config.ca_secret.clone());
+    let reminder = config.reminder_seconds;
+    async move {
+        let begin = |end: CancellationToken| {
+            let (client, cache, publisher, metrics) = (
+                client.clone(),
+                cache.clone(),
+                publisher.clone(),
+                metrics.clone(),
+            );
+            let ca = &ca;
+            async move {
+                let authority =
+                    match authority::load_or_create(&client, ca, "pki-operator CA").await {
+                        Ok(authority) => authority,
+                        Err(error) => return tracing::error!(%error, "cannot issue"),
+                    };
+                metrics.leader.set(1);
+                let context = Context::new(
+                    client,
+                    cache,
+                    authority,
+                    publisher,
+                    metrics.clone(),
+                    reminder,
+                );
+                reconcile::run(Arc::new(context), end).await;
+            }
+        };
+        election
+            .run(shutdown, begin, || {
+                metrics.leader.set(0);
+            })
+            .await;
+    }
+}
+
+/// Waits for it: at an installation the API server, or the permission, may come later than this process.
+async fn webhook_authority(client: &Client, config: &Config) -> Authority {
+    let secret = Key::new(config.namespace.clone(), config.webhook_ca_secret.clone());
+    loop {
+        match authority::load_or_create(client, &secret, "pki-operator webhook CA").await {
+            Ok(authority) => return authority,
+            Err(error) => tracing::error!(%error, "cannot serve admission; trying again"),
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        cluster_domain: config.cluster_domain.trim_matches('.').to_ascii_lowercase(),
+        namespace: config.namespace.clone(),
+        reserved_secrets: vec![config.ca_secret.clone(), config.webhook_ca_secret.clone()],
+    }
+}
+
+fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Error> {
+    let listener = TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map_err(|source| Error::Listen {
+        address,
+        flag,
+        source,
+    })
+}
+
+/// Runs a part in the background; should it ever end, its name is what ends the operator.
+fn spawn(
+    parts: &mut JoinSet<&'static str>,
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    parts.spawn(async move {
+        work.await;
+        name
+    });
+}

@@ -1,0 +1,269 @@
+//! The listeners: HTTPS for admission, plain HTTP for health and metrics.
+
+use crate::admission::{self, Request};
+use crate::cache::Cache;
+use crate::metrics::Metrics;
+use crate::policy::RuleBook;
+use crate::policy::text::printable;
+use axum::Router;
+use axum::body::Bytes;
+use axum::body::HttpBody as _;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use hyper_util::rt::TokioTimer;
+use identity::Identity;
+use kube::core::admission::AdmissionResponse;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+pub mod identity;
+
+/// The API server takes objects of 3 MiB, and an UPDATE carries two of them.
+const LARGEST_BODY: usize = 7 * 1024 * 1024;
+/// How long a client may take to send the head of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take from there to the answer; the API server waits 30 seconds at the most.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bodies above this size, or of a size not told beforehand, take turns: read as JSON they become many times as large,
+/// and whoever reaches this port must not be able to use up the memory. What people write has a few KiB.
+const LARGE_BODY: u64 = 256 * 1024;
+/// How many of them are read at once.
+const LARGE_AT_ONCE: usize = 2;
+
+/// What the handlers know.
+#[derive(Debug)]
+pub struct App {
+    cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
+    identity: std::sync::OnceLock<Arc<Identity>>,
+    draining: AtomicBool,
+    turns: Semaphore,
+}
+
+impl App {
+    /// Handlers that judge by what `cache` knows. Not ready before they have an [identity](Self::serves_as).
+    pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            cache,
+            metrics,
+            identity: std::sync::OnceLock::new(),
+            draining: AtomicBool::new(false),
+            turns: Semaphore::new(LARGE_AT_ONCE),
+        })
+    }
+
+    /// From now on requests are answered with this identity.
+    pub fn serves_as(&self, identity: Arc<Identity>) {
+        // Set once, when the HTTPS listener opens.
+        let _ = self.identity.set(identity);
+    }
+
+    /// Readiness is the first to go at shutdown, so that no new requests are sent here.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// What is missing before this replica should be sent requests, in words.
+    fn missing(&self) -> Vec<&'static str> {
+        let trusted = self
+            .identity
+            .get()
+            .map(|identity| identity.trusted())
+            .unwrap_or_default();
+        [
+            (!self.draining.load(Ordering::Relaxed), "shutting down"),
+            (
+                self.cache.can_judge(),
+                "policies and Pkis have not been read yet",
+            ),
+            (self.identity.get().is_some(), "no serving certificate yet"),
+            (
+                trusted.validating,
+                "the caBundle of the ValidatingWebhookConfiguration is not set yet",
+            ),
+            (
+                trusted.mutating,
+                "the caBundle of the MutatingWebhookConfiguration is not set yet",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(holds, otherwise)| (!holds).then_some(otherwise))
+        .collect()
+    }
+}
+
+/// Serves `/validate` and `/mutate` over TLS until `handle` says stop.
+pub async fn admission(
+    app: Arc<App>,
+    identity: &Arc<Identity>,
+    listener: TcpListener,
+    handle: Handle<SocketAddr>,
+) -> io::Result<()> {
+    let tls = RustlsConfig::from_config(Arc::new(identity.server_config()));
+    let mut server = axum_server::from_tcp_rustls(listener, tls)?.handle(handle);
+    limit(server.http_builder());
+    server
+        .serve(admission_router(app).into_make_service())
+        .await
+}
+
+/// Serves `/livez`, `/readyz` and `/metrics` until `handle` says stop.
+pub async fn health(
+    app: Arc<App>,
+    listener: TcpListener,
+    handle: Handle<SocketAddr>,
+) -> io::Result<()> {
+    let mut server = axum_server::from_tcp(listener)?.handle(handle);
+    limit(server.http_builder());
+    server.serve(health_router(app).into_make_service()).await
+}
+
+/// A slow client must not hold a connection for ever.
+fn limit<E>(builder: &mut hyper_util::server::conn::auto::Builder<E>) {
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(HEADER_TIMEOUT))
+        .max_concurrent_streams(Some(256));
+}
+
+fn admission_router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/validate", post(validate))
+        .route("/mutate", post(mutate))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn_with_state(app.clone(), in_turn))
+        .layer(middleware::from_fn(in_time))
+        .with_state(app)
+}
+
+fn health_router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(app)
+}
+
+/// Refuses a body that is too large before it is sent, and lets only so many large ones in at once.
+async fn in_turn(
+    State(app): State<Arc<App>>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let size = request.body().size_hint();
+    if size.lower() > LARGEST_BODY as u64 {
+        let message = format!("the body is larger than {LARGEST_BODY} bytes\n");
+        return (StatusCode::PAYLOAD_TOO_LARGE, message).into_response();
+    }
+    let is_small = size.upper().is_some_and(|upper| upper <= LARGE_BODY);
+    let _turn = if is_small {
+        None
+    } else {
+        app.turns.acquire().await.ok()
+    };
+    next.run(request).await
+}
+
+/// Ends what takes too long: a client that does not go on sending, or one in a long queue.
+async fn in_time(request: axum::extract::Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request took too long\n").into_response(),
+    }
+}
+
+async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
+    answer(&app, "validate", &headers, &body, admission::validate)
+}
+
+async fn mutate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
+    answer(&app, "mutate", &headers, &body, |request, _| {
+        admission::default(request)
+    })
+}
+
+/// Reads the question, asks, writes the answer. Everything between is pure and takes microseconds, so it runs where
+/// it is.
+fn answer(
+    app: &App,
+    webhook: &'static str,
+    headers: &HeaderMap,
+    body: &[u8],
+    judge: impl FnOnce(&Request, &RuleBook) -> AdmissionResponse,
+) -> Response {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if content_type
+        .split(';')
+        .next()
+        .is_none_or(|media| !media.trim().eq_ignore_ascii_case("application/json"))
+    {
+        app.metrics.admission(webhook, "malformed");
+        return (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "send an AdmissionReview as application/json\n",
+        )
+            .into_response();
+    }
+    if !app.cache.can_judge() {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "policies have not been read yet; try again\n",
+        )
+            .into_response();
+    }
+    let request = match admission::read(body) {
+        Ok(request) => request,
+        Err(error) => {
+            app.metrics.admission(webhook, "malformed");
+            let message = printable(&error.to_string());
+            return (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response();
+        }
+    };
+    let response = judge(&request, &app.cache.rules());
+    app.metrics.admission(
+        webhook,
+        if response.allowed {
+            "allowed"
+        } else {
+            "denied"
+        },
+    );
+    tracing::debug!(webhook, namespace = request.namespace, name = request.name, operation = ?request.operation,
+        dry_run = request.dry_run, allowed = response.allowed, "answered");
+    axum::Json(response.into_review()).into_response()
+}
+
+async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let missing = app.missing();
+    if missing.is_empty() {
+        "ok\n".into_response()
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {}\n", missing.join("; ")),
+        )
+            .into_response()
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], app.metrics.page()).into_response()
+}
