@@ -1,0 +1,47 @@
+# The operator as one static binary in an empty image. The build stage runs on the builder's own
+# architecture and cross-compiles; for both: docker buildx build --platform linux/amd64,linux/arm64 .
+FROM --platform=$BUILDPLATFORM docker.io/library/rust:1.95.0-slim-bookworm AS build
+ARG TARGETARCH
+
+# Debian and Go call the architectures alike (amd64, arm64), Rust and GCC do not.
+RUN set -eux; \
+    native=$(dpkg --print-architecture); \
+    arch=${TARGETARCH:-$native}; \
+    case "$arch" in \
+        amd64) target=x86_64-unknown-linux-gnu gcc=gcc-x86-64-linux-gnu ;; \
+        arm64) target=aarch64-unknown-linux-gnu gcc=gcc-aarch64-linux-gnu ;; \
+        *) echo "cannot build for $arch, only for amd64 and arm64" >&2; exit 1 ;; \
+    esac; \
+    echo "$target" > /target; \
+    if [ "$arch" != "$native" ]; then \
+        rustup target add "$target"; \
+        apt-get update; \
+        apt-get install --yes --no-install-recommends "$gcc" "libc6-dev-$arch-cross"; \
+        rm -rf /var/lib/apt/lists/*; \
+    fi
+
+# With --target given, RUSTFLAGS apply to the operator alone, not to build scripts and macros.
+ENV CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    RUSTFLAGS="-C target-feature=+crt-static"
+
+WORKDIR /source
+COPY . .
+# The caches keep dependencies built from one build to the next. They are no part of the layer, so
+# the binary is copied out of them.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/source/target \
+    set -eux; \
+    target=$(cat /target); \
+    cargo build --release --locked --package pki-operator --bin pki-operator --target "$target"; \
+    cp "target/$target/release/pki-operator" /pki-operator
+
+FROM scratch
+LABEL org.opencontainers.image.title="pki-operator" \
+      org.opencontainers.image.description="Certificates for application teams on Kubernetes, with errors they can read" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /pki-operator /pki-operator
+# A number, so that Kubernetes can tell that it is not root.
+USER 65532:65532
+EXPOSE 8443 8080
+ENTRYPOINT ["/pki-operator"]

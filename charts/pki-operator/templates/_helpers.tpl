@@ -1,0 +1,63 @@
+{{- define "pki-operator.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "pki-operator.fullname" -}}
+{{- $name := include "pki-operator.name" . }}
+{{- $fullname := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) | replace "." "-" }}
+{{- .Values.fullnameOverride | default $fullname | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "pki-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "pki-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{- define "pki-operator.labels" -}}
+{{ include "pki-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: controller
+app.kubernetes.io/part-of: {{ .Chart.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 }}
+{{- end }}
+
+{{- define "pki-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- .Values.serviceAccount.name | default (include "pki-operator.fullname" .) }}
+{{- else }}
+{{- /* Falling back to "default" would hand every pod of the namespace the right to read Secrets. */}}
+{{- required "serviceAccount.create=false needs serviceAccount.name: the account to bind the operator's roles to" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- /* The DNS name under which the API server calls the Service, and checks its certificate. */}}
+{{- define "pki-operator.serviceHost" -}}
+{{ include "pki-operator.fullname" . }}.{{ .Release.Namespace }}.svc
+{{- end }}
+
+{{- /*
+Where the API server reaches the operator: (list $ "/validate"). There is no caBundle: the operator
+writes that field and owns it, and an upgrade must leave it alone.
+*/}}
+{{- define "pki-operator.clientConfig" -}}
+{{- $path := last . }}
+{{- with first . }}
+{{- $url := .Values.webhook.url }}
+{{- if not (or $url .Values.deployment.enabled) }}
+{{- fail "deployment.enabled=false needs webhook.url: the https:// address of the operator outside the cluster" }}
+{{- end }}
+{{- if $url }}
+{{- if not (regexMatch "^https://[^/?#@\\s]+(/[^?#@\\s]*)?$" $url) }}
+{{- fail (printf "webhook.url must be https://HOST[:PORT][/PATH] without user, query or fragment; it is %q" $url) }}
+{{- end }}
+url: {{ printf "%s%s" (trimSuffix "/" $url) $path | quote }}
+{{- else }}
+service:
+  name: {{ include "pki-operator.fullname" . }}
+  namespace: {{ .Release.Namespace | quote }}
+  path: {{ $path }}
+  port: 443
+{{- end }}
+{{- end }}
+{{- end }}
