@@ -1,0 +1,86 @@
+//! The operator is killed at any moment, again and again.
+
+use crate::harness::{Namespace, arena, eventually, quiet};
+use crate::replicas::expect_one_issuance_each;
+use std::hash::{BuildHasher as _, RandomState};
+use std::thread;
+use std::time::Duration;
+
+const ROUNDS: usize = 15;
+const BURST: usize = 8;
+
+#[test]
+fn killed_at_any_moment_it_issues_once_and_says_once() {
+    let arena = arena();
+    let mut operator = arena.first_replica("operator-1", &[]).unwrap();
+    let (ns, other) = (arena.namespace("crash"), arena.namespace("faulty"));
+    other.permit(&["appp1"], "");
+    other
+        .apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
+        .unwrap();
+    other.wait_until_ready("app1-pki");
+    other.withdraw();
+    other.pod_with("app1", "app1-pki");
+    let events = || [other.events("Pod", "app1"), other.events("Pki", "app1-pki")];
+    let told = eventually("the fault is told", || {
+        Some(events()).filter(|events| events.iter().all(|events| events.len() == 1))
+    });
+
+    for round in 0..ROUNDS {
+        let burst = burst(round);
+        thread::scope(|scope| {
+            // Some of it may come too late for the webhook of this process, and is applied to the next one.
+            scope.spawn(|| ns.apply(&burst).ok());
+            thread::sleep(random(Duration::from_millis(400)));
+            operator.process.kill().unwrap();
+        });
+        operator = arena.first_replica("operator-1", &[]).unwrap();
+        apply_whole(&ns, &burst);
+    }
+    expect_one_issuance_each(&ns, ROUNDS * BURST);
+    assert_eq!(
+        events(),
+        told,
+        "the very Events of before the first crash, with no count"
+    );
+}
+
+/// With all issued, a start writes nothing.
+#[test]
+fn a_restart_with_everything_issued_writes_nothing() {
+    let arena = arena();
+    let operator = arena.first_replica("operator-1", &[]).unwrap();
+    let ns = arena.namespace("restart");
+    for round in 0..10 {
+        ns.apply(&burst(round)).unwrap();
+    }
+    expect_one_issuance_each(&ns, 10 * BURST);
+    let before = ns.operator_writes();
+    operator.process.kill().unwrap();
+    let operator = arena.first_replica("operator-1", &[]).unwrap();
+    eventually("it reconciles", || {
+        operator.process.log().contains("reconciling").then_some(())
+    });
+    quiet();
+    quiet();
+    assert_eq!(ns.operator_writes(), before);
+}
+
+fn burst(round: usize) -> String {
+    let pki = |number| {
+        format!(
+            "apiVersion: box.com/v1\nkind: Pki\nmetadata: {{name: r{round}-{number}}}\nspec: {{serviceName: app2}}\n---\n"
+        )
+    };
+    (0..BURST).map(pki).collect()
+}
+
+fn apply_whole(ns: &Namespace<'_>, burst: &str) {
+    eventually("the burst is stored", || ns.apply(burst).ok());
+}
+
+/// A new random pause of at most this.
+fn random(most: Duration) -> Duration {
+    let dice = RandomState::new().hash_one(0) % 1000;
+    most * u32::try_from(dice).expect("less than a thousand") / 1000
+}

@@ -1,0 +1,428 @@
+//! One cluster with one operator for most tests of this binary, another for those that disturb; and what tests say
+//! often.
+
+use anyhow::Context as _;
+use pki_cluster::install::{self, Install, Operator, Replica};
+use pki_cluster::{Cluster, Options};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that takes well under a second when the machine is idle.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The cluster that most tests share, and the replica that leads in it.
+pub(crate) static SHARED: LazyLock<Shared> = LazyLock::new(|| {
+    let installed = Installed::start(&["app1", "app2"]).expect("the shared cluster starts");
+    let operator = installed.first_replica("operator-1", &[]);
+    Shared {
+        operator: operator.expect("the operator starts"),
+        installed,
+    }
+});
+
+/// A cluster and its one operator.
+pub(crate) struct Shared {
+    pub(crate) operator: Operator,
+    installed: Installed,
+}
+
+impl Deref for Shared {
+    type Target = Installed;
+
+    fn deref(&self) -> &Installed {
+        &self.installed
+    }
+}
+
+/// A cluster without an operator, for one test at a time: it starts the replicas it needs, and may kill them.
+pub(crate) fn arena() -> MutexGuard<'static, Installed> {
+    static ARENA: LazyLock<Mutex<Installed>> = LazyLock::new(|| {
+        Mutex::new(Installed::start(&["app1", "app2"]).expect("the second cluster starts"))
+    });
+    let arena = ARENA.lock().unwrap_or_else(PoisonError::into_inner);
+    // What the test before may have left behind.
+    arena.install().expect("the chart is installed");
+    for kind in ["pkis", "leases"] {
+        let delete = ["delete", kind, "--all", "--all-namespaces"];
+        arena.kubectl(&delete).expect("it is deleted");
+    }
+    arena
+}
+
+/// A cluster with the chart installed.
+pub(crate) struct Installed {
+    pub(crate) cluster: Cluster,
+    pub(crate) kubeconfig: PathBuf,
+    /// Where the API server looks for the webhook.
+    pub(crate) webhook: SocketAddr,
+    allowed_names: Vec<String>,
+}
+
+impl Installed {
+    /// Starts a cluster and installs the chart with these allowed names.
+    fn start(allowed_names: &[&str]) -> anyhow::Result<Self> {
+        let cluster = Cluster::start(Options::default())?;
+        let kubeconfig = cluster.dir().join("operator.kubeconfig");
+        let installed = Self {
+            cluster,
+            kubeconfig,
+            webhook: install::free_address()?,
+            allowed_names: allowed_names.iter().map(ToString::to_string).collect(),
+        };
+        installed.install()?;
+        install::service_account_kubeconfig(|| installed.cluster.kubectl(), &installed.kubeconfig)?;
+        Ok(installed)
+    }
+
+    /// Installs the chart, or brings back what is missing of it.
+    pub(crate) fn install(&self) -> anyhow::Result<()> {
+        let names: Vec<_> = self.allowed_names.iter().map(String::as_str).collect();
+        let install = Install {
+            allowed_names: &names,
+            webhook: &self.webhook.to_string(),
+        };
+        install.run(self.cluster.helm()?).map(drop)
+    }
+
+    /// Starts the replica that the API server asks, and waits until it is ready.
+    pub(crate) fn first_replica(&self, identity: &str, flags: &[&str]) -> anyhow::Result<Operator> {
+        self.replica_at(identity, self.webhook, flags)
+    }
+
+    /// Starts another replica, on a port of its own.
+    pub(crate) fn replica(&self, identity: &str, flags: &[&str]) -> anyhow::Result<Operator> {
+        self.replica_at(identity, install::free_address()?, flags)
+    }
+
+    fn replica_at(
+        &self,
+        identity: &str,
+        webhook: SocketAddr,
+        flags: &[&str],
+    ) -> anyhow::Result<Operator> {
+        let replica = Replica {
+            binary: operator_binary(),
+            kubeconfig: &self.kubeconfig,
+            identity,
+            webhook,
+            host: "127.0.0.1",
+            flags,
+        };
+        replica.start(|name, command| self.cluster.spawn(name, command))
+    }
+
+    /// The identity of the replica that leads.
+    pub(crate) fn leader(&self) -> Option<String> {
+        let holder = "--output=jsonpath={.spec.holderIdentity}";
+        let lease = [
+            "get",
+            "lease",
+            "pki-operator",
+            "--namespace",
+            install::RELEASE,
+            holder,
+        ];
+        self.kubectl(&lease)
+            .ok()
+            .filter(|holder| !holder.is_empty())
+    }
+
+    /// What the operator has written in a namespace so far, as the audit log of the API server has it.
+    pub(crate) fn operator_writes(&self, namespace: &str) -> Vec<Write> {
+        let log = std::fs::read_to_string(self.cluster.audit_log()).expect("there is an audit log");
+        // The last line may be half written.
+        let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
+        whole
+            .lines()
+            // Cheaper than to parse every line.
+            .filter(|line| line.contains(namespace) && line.contains("serviceaccount:pki-operator"))
+            .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"))
+            .filter(|entry| entry["stage"] == "ResponseComplete")
+            .filter(|entry| entry["objectRef"]["namespace"] == namespace)
+            .map(|entry| Write::from(&entry))
+            .collect()
+    }
+
+    /// Makes a namespace whose name begins with `prefix`.
+    pub(crate) fn namespace(&self, prefix: &str) -> Namespace<'_> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{prefix}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.kubectl(&["create", "namespace", &name])
+            .expect("a namespace is made");
+        Namespace {
+            installed: self,
+            name,
+        }
+    }
+
+    /// Runs kubectl; its standard output, or its standard error as the error.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.cluster.kubectl().args(arguments).output();
+        result(&output.context("starting kubectl")?)
+    }
+
+    /// Runs kubectl with `input` as its standard input.
+    pub(crate) fn kubectl_with(&self, input: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut kubectl = self.cluster.kubectl();
+        kubectl
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = kubectl.spawn().context("starting kubectl")?;
+        child
+            .stdin
+            .take()
+            .expect("standard input is piped")
+            .write_all(input.as_bytes())?;
+        result(&child.wait_with_output()?)
+    }
+}
+
+/// One request that writes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Write {
+    /// As in `create secrets` or `patch pkis/status`.
+    pub(crate) what: String,
+    pub(crate) code: u64,
+}
+
+impl From<&Value> for Write {
+    fn from(entry: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let object = &entry["objectRef"];
+        let mut what = format!("{} {}", text(&entry["verb"]), text(&object["resource"]));
+        if let Some(subresource) = object["subresource"].as_str() {
+            what = format!("{what}/{subresource}");
+        }
+        let code = entry["responseStatus"]["code"].as_u64().unwrap_or_default();
+        Self { what, code }
+    }
+}
+
+/// The binary under test.
+pub(crate) fn operator_binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_pki-operator"))
+}
+
+/// A namespace of one test.
+pub(crate) struct Namespace<'a> {
+    pub(crate) installed: &'a Installed,
+    pub(crate) name: String,
+}
+
+impl Namespace<'_> {
+    /// Runs kubectl in this namespace.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let namespace = ["--namespace", &self.name];
+        self.installed.kubectl(&[arguments, &namespace].concat())
+    }
+
+    /// `kubectl apply` of a Pki with this spec, as YAML flow or JSON.
+    pub(crate) fn apply_pki(&self, name: &str, spec: &str) -> anyhow::Result<String> {
+        self.apply(&format!(
+            r#"{{"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {{"name": "{name}"}}, "spec": {spec}}}"#
+        ))
+    }
+
+    /// `kubectl apply` of a manifest.
+    pub(crate) fn apply(&self, manifest: &str) -> anyhow::Result<String> {
+        self.installed.kubectl_with(
+            manifest,
+            &["apply", "--namespace", &self.name, "--filename", "-"],
+        )
+    }
+
+    /// An object as JSON, or `None` when there is none.
+    pub(crate) fn get(&self, kind: &str, name: &str) -> Option<Value> {
+        let printed = self
+            .kubectl(&["get", kind, name, "--ignore-not-found", "--output", "json"])
+            .ok()?;
+        serde_json::from_str(&printed).ok()
+    }
+
+    /// The condition `Ready` of a Pki.
+    pub(crate) fn ready(&self, pki: &str) -> Option<Value> {
+        ready_condition(&self.get("pki", pki)?)
+    }
+
+    /// A word of the condition `Ready`, or nothing.
+    pub(crate) fn ready_field(&self, pki: &str, field: &str) -> String {
+        let ready = self.ready(pki).unwrap_or_default();
+        ready[field].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until the Pki is not ready for this reason; returns the message.
+    pub(crate) fn wait_until_refused(&self, name: &str, reason: &str) -> String {
+        eventually(&format!("Pki {name} is not ready: {reason}"), || {
+            let ready = self.ready(name)?;
+            let found = ready["status"] == "False" && ready["reason"] == reason;
+            found.then(|| ready["message"].as_str().unwrap_or_default().to_owned())
+        })
+    }
+
+    /// What the operator has written here so far, without Events: how often each.
+    pub(crate) fn operator_writes(&self) -> BTreeMap<Write, usize> {
+        let mut counts = BTreeMap::new();
+        for write in self.installed.operator_writes(&self.name) {
+            if !write.what.ends_with(" events") {
+                *counts.entry(write).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// Makes a pod that waits for ever, with this spec besides its container.
+    pub(crate) fn pod(&self, name: &str, spec: &str) {
+        let manifest = format!(
+            r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}"}}, "spec": {{
+                "automountServiceAccountToken": false, "containers": [{{"name": "c", "image": "c"}}], {spec}}}}}"#
+        );
+        // The namespace's service account may come a moment later than the namespace.
+        eventually(&format!("pod {name} is made"), || {
+            self.apply(&manifest).ok()
+        });
+    }
+
+    /// Makes a pod that mounts a Secret.
+    pub(crate) fn pod_with(&self, name: &str, secret: &str) {
+        let volume =
+            format!(r#""volumes": [{{"name": "v", "secret": {{"secretName": "{secret}"}}}}]"#);
+        self.pod(name, &volume);
+    }
+
+    /// Permits these service names in this namespace, with other fields of the policy's spec if need be.
+    pub(crate) fn permit(&self, service_names: &[&str], more: &str) {
+        let manifest = format!(
+            r#"{{"apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": {{"name": "{0}"}},
+                "spec": {{"namespaces": {{"names": ["{0}"]}}, "serviceNames": {service_names:?}{more}}}}}"#,
+            self.name
+        );
+        self.apply(&manifest).expect("the policy is applied");
+        // The webhook hears of it moments later.
+        eventually("the policy is in force", || {
+            let probe = format!(
+                r#"{{"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {{"name": "probe"}},
+                    "spec": {{"serviceName": "{}", "duration": "1h"}}}}"#,
+                service_names.last()?
+            );
+            let dry_run = [
+                "create",
+                "--dry-run=server",
+                "--filename",
+                "-",
+                "--namespace",
+                &self.name,
+            ];
+            self.installed.kubectl_with(&probe, &dry_run).ok()
+        });
+    }
+
+    /// Withdraws what [`permit`](Self::permit) permitted.
+    pub(crate) fn withdraw(&self) {
+        self.kubectl(&["delete", "pkipolicy", &self.name])
+            .expect("the policy is deleted");
+    }
+
+    /// Waits until the Pki is ready for its current spec; returns it.
+    pub(crate) fn wait_until_ready(&self, name: &str) -> Value {
+        eventually(&format!("Pki {name} is ready"), || {
+            let pki = self.get("pki", name)?;
+            let ready = ready_condition(&pki)?;
+            let current = ready["observedGeneration"] == pki["metadata"]["generation"];
+            (ready["status"] == "True" && current).then_some(pki)
+        })
+    }
+
+    /// The Events of the operator regarding an object, oldest first.
+    pub(crate) fn events(&self, kind: &str, name: &str) -> Vec<Value> {
+        let selector = format!("--field-selector=regarding.kind={kind},regarding.name={name}");
+        let printed = self.kubectl(&["get", "events.events.k8s.io", &selector, "--output", "json"]);
+        let printed = printed.expect("events can be listed");
+        let list: Value = serde_json::from_str(&printed).expect("JSON");
+        let mut events = list["items"].as_array().expect("a list").clone();
+        events.retain(|event| event["reportingController"] == "pki-operator");
+        events.sort_by_key(|event| event["eventTime"].as_str().map(str::to_owned));
+        events
+    }
+}
+
+fn ready_condition(pki: &Value) -> Option<Value> {
+    let mut conditions = pki["status"]["conditions"].as_array()?.iter();
+    let ready = conditions.find(|condition| condition["type"] == "Ready");
+    ready.cloned()
+}
+
+/// A file of a Secret, as text.
+pub(crate) fn file(secret: &Value, name: &str) -> String {
+    let content = secret["data"][name].as_str().unwrap_or_default();
+    openssl(&["base64", "-d", "-A"], content) + "\n"
+}
+
+/// The serial number of a certificate in PEM, in hexadecimal.
+pub(crate) fn serial_of(certificate: &str) -> String {
+    let printed = openssl(&["x509", "-noout", "-serial"], certificate);
+    let serial = printed.strip_prefix("serial=").unwrap_or_default();
+    serial.to_owned()
+}
+
+/// What `openssl` prints of its input, or nothing when it cannot read it.
+pub(crate) fn openssl(arguments: &[&str], input: &str) -> String {
+    let mut openssl = Command::new("openssl");
+    let pipes = openssl
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let spawned = pipes.stderr(Stdio::null()).spawn();
+    let mut child = spawned.expect("openssl runs; if it is missing: apt-get install openssl");
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    // It may have read enough before the end.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().expect("openssl ends");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Types of the Events and their notes, as in `Warning: ...`.
+pub(crate) fn notes(events: &[Value]) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let note = |event: &Value| format!("{}: {}", text(&event["type"]), text(&event["note"]));
+    events.iter().map(note).collect()
+}
+
+/// How long nothing may happen before a test believes that nothing will.
+pub(crate) fn quiet() {
+    thread::sleep(Duration::from_secs(2));
+}
+
+/// Waits until `check` finds something; panics with `what` when that takes too long.
+pub(crate) fn eventually<T>(what: &str, check: impl Fn() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(
+            begin.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn result(output: &Output) -> anyhow::Result<String> {
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        anyhow::bail!("{}", String::from_utf8_lossy(&output.stderr).trim())
+    }
+}

@@ -1,0 +1,21 @@
+//! The operator against a real API server: one binary, one cluster and another to disturb, a module for each part of
+//! the path.
+//!
+//! Each test has a namespace of its own, so that they can run side by side.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, also in what it shares with others"
+)]
+
+mod admission;
+mod crash;
+mod events;
+mod harness;
+mod issuance;
+mod ownership;
+mod path;
+mod reload;
+mod replicas;
+mod schema;
+mod spoofing;
+mod webhook;

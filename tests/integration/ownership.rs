@@ -1,0 +1,203 @@
+//! Whose a Secret is: what others made stays as it is, and of two Pkis one writes.
+
+use crate::harness::{Namespace, SHARED, eventually, notes, quiet};
+use serde_json::{Value, json};
+
+#[test]
+fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone() {
+    let ns = SHARED.namespace("foreign");
+    ns.kubectl(&["create", "configmap", "owner"]).unwrap();
+    let owner = ns.get("configmap", "owner").unwrap()["metadata"]["uid"].clone();
+    let reference = |kind: &str, version: &str, controller: bool| json!({"ownerReferences": [{"apiVersion": version, "kind": kind, "name": "owner", "uid": owner, "controller": controller}]});
+    let labels = json!({"labels": {"app.kubernetes.io/managed-by": "pki-operator"}, "annotations": {"box.com/pki": "labels"}});
+    let tls = "kubernetes.io/tls";
+    for (name, type_, metadata, immutable) in [
+        ("opaque", "Opaque", json!({}), false),
+        ("tls", tls, json!({}), false),
+        ("labels", tls, labels, false),
+        ("owned", tls, reference("ConfigMap", "v1", true), false),
+        (
+            "half-owned",
+            tls,
+            reference("ConfigMap", "v1", false),
+            false,
+        ),
+        ("immutable", tls, json!({}), true),
+    ] {
+        let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "type": type_, "metadata": metadata,
+            "immutable": immutable, "stringData": {"tls.crt": "theirs", "tls.key": "theirs"}});
+        secret["metadata"]["name"] = name.into();
+        ns.apply(&secret.to_string()).unwrap();
+        ns.pod_with(name, name);
+        let before = ns.get("secret", name);
+        ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
+        let message = ns.wait_until_refused(name, "PkiSecretForeign");
+        let sentence = format!(
+            "Secret {name} exists and does not belong to Pki {}/{name}, so it is left as it is: delete the Secret, or \
+             choose another spec.secretName",
+            ns.name
+        );
+        assert_eq!(message, sentence);
+        for kind in ["Pod", "Pki"] {
+            let told = eventually(&format!("{kind} {name} is told"), || {
+                Some(notes(&ns.events(kind, name))).filter(|told| !told.is_empty())
+            });
+            assert_eq!(told, [format!("Warning: {sentence}")]);
+        }
+        assert_eq!(
+            ns.get("secret", name),
+            before,
+            "not a byte of {name} has changed"
+        );
+
+        ns.kubectl(&["delete", "secret", name]).unwrap();
+        let pki = ns.wait_until_ready(name);
+        assert_eq!(controller(&ns, name), pki["metadata"]["uid"]);
+    }
+}
+
+#[test]
+fn a_secret_left_by_a_pki_that_is_gone_is_waited_out_and_no_fault() {
+    let ns = SHARED.namespace("former");
+    let secret = r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "app1-pki", "ownerReferences": [{"apiVersion":
+        "box.com/v1", "kind": "Pki", "name": "gone", "uid": "5a5cf4ab-0000-4000-8000-000000000000", "controller": true}]}}"#;
+    ns.apply(secret).unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    let pki = ns.wait_until_ready("app1-pki");
+    assert_eq!(controller(&ns, "app1-pki"), pki["metadata"]["uid"]);
+    quiet();
+    assert_eq!(notes(&ns.events("Pki", "app1-pki")), Vec::<String>::new());
+}
+
+#[test]
+fn of_two_pkis_with_one_secret_the_first_has_it_and_the_other_takes_over() {
+    let ns = SHARED.namespace("rivals");
+    let spec = r#"{"serviceName": "app1", "secretName": "shared"}"#;
+    ns.apply_pki("winner", spec).unwrap();
+    ns.wait_until_ready("winner");
+    ns.apply_pki("loser", spec).unwrap();
+    let message = ns.wait_until_refused("loser", "PkiSecretConflict");
+    let sentence = format!(
+        "Secret shared belongs to Pki {0}/winner, which claimed it first: choose another spec.secretName for Pki {0}/loser",
+        ns.name
+    );
+    assert_eq!(message, sentence);
+    let secret = ns.get("secret", "shared");
+    quiet();
+    assert_eq!(ns.get("secret", "shared"), secret);
+    assert_eq!(ns.ready_field("winner", "status"), "True");
+
+    ns.kubectl(&["delete", "pki", "winner"]).unwrap();
+    let pki = ns.wait_until_ready("loser");
+    assert_eq!(controller(&ns, "shared"), pki["metadata"]["uid"]);
+    let mended = pki["status"]["conditions"][0]["message"].as_str().unwrap();
+    let told = eventually("the former loser is told", || {
+        Some(notes(&ns.events("Pki", "loser"))).filter(|told| told.len() >= 2)
+    });
+    assert_eq!(
+        told,
+        [format!("Warning: {sentence}"), format!("Normal: {mended}")]
+    );
+}
+
+#[test]
+fn a_secret_in_use_is_not_lost_to_an_older_pki_that_is_edited_to_name_it() {
+    let ns = SHARED.namespace("older");
+    ns.apply_pki("older", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.wait_until_ready("older");
+    ns.apply_pki("younger", r#"{"serviceName": "app2"}"#)
+        .unwrap();
+    ns.wait_until_ready("younger");
+    let secret = ns.get("secret", "younger");
+    ns.apply_pki(
+        "older",
+        r#"{"serviceName": "app1", "secretName": "younger"}"#,
+    )
+    .unwrap();
+    let message = ns.wait_until_refused("older", "PkiSecretConflict");
+    assert!(message.contains("belongs to Pki older-"), "{message}");
+    assert!(
+        message.contains("/younger, which claimed it first"),
+        "{message}"
+    );
+    quiet();
+    assert_eq!(ns.get("secret", "younger"), secret);
+    assert_eq!(ns.ready_field("younger", "status"), "True");
+    assert_eq!(notes(&ns.events("Pki", "younger")), Vec::<String>::new());
+
+    ns.apply_pki("older", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.wait_until_ready("older");
+}
+
+#[test]
+fn of_two_pkis_made_in_the_same_second_exactly_one_has_the_secret() {
+    let ns = SHARED.namespace("same");
+    let pairs = 0..8;
+    let pki = |name: String, pair: usize| {
+        format!(
+            "apiVersion: box.com/v1\nkind: Pki\nmetadata: {{name: {name}}}\nspec: {{serviceName: app1, secretName: s{pair}}}\n---\n"
+        )
+    };
+    // The second of each pair comes first by name, after the first may have been issued already.
+    let manifest: String = pairs
+        .clone()
+        .flat_map(|pair| [pki(format!("z{pair}"), pair), pki(format!("a{pair}"), pair)])
+        .collect();
+    ns.apply(&manifest).unwrap();
+    for pair in pairs {
+        let names = [format!("a{pair}"), format!("z{pair}")];
+        let is_settled = || {
+            let reasons = names.each_ref().map(|name| ns.ready_field(name, "reason"));
+            let secret = controller(&ns, &format!("s{pair}"));
+            let winner = reasons.iter().position(|reason| reason == "PkiReady")?;
+            let loser = &names[1 - winner];
+            let is_owner = ns.get("pki", &names[winner])?["metadata"]["uid"] == secret;
+            let is_told = reasons[1 - winner] == "PkiSecretConflict"
+                && ns.ready_field(loser, "message").contains(&names[winner]);
+            (is_owner && is_told).then_some(())
+        };
+        eventually(&format!("pair {pair} is settled"), is_settled);
+    }
+}
+
+#[test]
+fn the_secret_goes_with_its_pki() {
+    let ns = SHARED.namespace("gone");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    ns.kubectl(&["delete", "pki", "app1-pki"]).unwrap();
+    let secret_is_gone = || ns.get("secret", "app1-pki").is_none().then_some(());
+    eventually("Kubernetes collects the Secret", secret_is_gone);
+    quiet();
+    assert!(secret_is_gone().is_some(), "and it stays away");
+}
+
+#[test]
+fn a_pki_that_is_made_again_has_a_secret_of_its_own() {
+    let ns = SHARED.namespace("again");
+    let spec = r#"{"serviceName": "app1"}"#;
+    ns.apply_pki("app1-pki", spec).unwrap();
+    let first = ns.wait_until_ready("app1-pki");
+    ns.kubectl(&["delete", "pki", "app1-pki"]).unwrap();
+    ns.apply_pki("app1-pki", spec).unwrap();
+    let second = ns.wait_until_ready("app1-pki");
+    assert_ne!(
+        first["status"]["serialNumber"],
+        second["status"]["serialNumber"]
+    );
+    assert_eq!(controller(&ns, "app1-pki"), second["metadata"]["uid"]);
+    let warnings = notes(&ns.events("Pki", "app1-pki"));
+    assert_eq!(
+        warnings,
+        Vec::<String>::new(),
+        "that the old Secret was there is no fault"
+    );
+}
+
+/// The UID of the controller of a Secret.
+fn controller(ns: &Namespace<'_>, secret: &str) -> Value {
+    let secret = ns.get("secret", secret).unwrap_or_default();
+    secret["metadata"]["ownerReferences"][0]["uid"].clone()
+}

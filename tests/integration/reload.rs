@@ -1,0 +1,90 @@
+//! A change of a policy judges every Pki anew, both ways, without a restart.
+
+use crate::harness::{SHARED, quiet};
+use std::time::{Duration, Instant};
+
+/// What users may expect of "within seconds".
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_policy_that_is_made_edited_or_deleted_judges_what_is_stored_anew() {
+    let ns = SHARED.namespace("reload");
+    ns.permit(&["db", "cache"], "");
+    ns.apply_pki("db", r#"{"serviceName": "db"}"#).unwrap();
+    ns.wait_until_ready("db");
+
+    let begin = Instant::now();
+    ns.withdraw();
+    let message = ns.wait_until_refused("db", "PkiServiceNameError");
+    assert!(begin.elapsed() < SOON, "deleted: {:?}", begin.elapsed());
+    assert_eq!(
+        message,
+        "ServiceName: db in pki: db is not found in allowedNames: [app1 app2]; use one of these names, or ask the \
+         platform team to allow yours"
+    );
+
+    let begin = Instant::now();
+    ns.permit(&["db", "cache"], "");
+    ns.wait_until_ready("db");
+    assert!(begin.elapsed() < SOON, "made: {:?}", begin.elapsed());
+
+    let begin = Instant::now();
+    ns.permit(&["dc", "cache"], "");
+    let message = ns.wait_until_refused("db", "PkiServiceNameError");
+    assert!(begin.elapsed() < SOON, "edited: {:?}", begin.elapsed());
+    assert!(
+        message.ends_with("allowedNames: [app1 app2 cache dc]; did you mean \"dc\"?"),
+        "{message}"
+    );
+
+    ns.permit(&["dc", "db"], r#", "maxDuration": "24h""#);
+    let message = ns.wait_until_refused("db", "PkiDurationError");
+    assert!(
+        message.contains(&format!("PkiPolicy {} permits at most 24h", ns.name)),
+        "{message}"
+    );
+    ns.permit(&["dc", "db"], "");
+    ns.wait_until_ready("db");
+    ns.withdraw();
+}
+
+#[test]
+fn the_secret_of_a_refused_pki_stays_as_it_is_and_is_kept_when_the_policy_comes_back() {
+    let ns = SHARED.namespace("kept");
+    ns.permit(&["db"], "");
+    ns.apply_pki("db", r#"{"serviceName": "db"}"#).unwrap();
+    let issued = ns.wait_until_ready("db")["status"].clone();
+    let secret = ns.get("secret", "db").unwrap();
+    ns.withdraw();
+    ns.wait_until_refused("db", "PkiServiceNameError");
+    quiet();
+    assert_eq!(ns.get("secret", "db").unwrap(), secret);
+    let refused = ns.get("pki", "db").unwrap()["status"].clone();
+    for field in ["serialNumber", "notAfter", "renewalTime"] {
+        assert_eq!(
+            refused[field], issued[field],
+            "the certificate in use stays known"
+        );
+    }
+    ns.permit(&["db"], "");
+    assert_eq!(
+        ns.wait_until_ready("db")["status"]["serialNumber"],
+        issued["serialNumber"]
+    );
+    assert_eq!(ns.get("secret", "db").unwrap(), secret);
+    ns.withdraw();
+}
+
+#[test]
+fn a_change_that_does_not_concern_a_pki_writes_nothing_for_it() {
+    let (ns, other) = (SHARED.namespace("bystander"), SHARED.namespace("concerned"));
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    quiet();
+    let before = ns.operator_writes();
+    other.permit(&["db"], "");
+    other.withdraw();
+    quiet();
+    assert_eq!(ns.operator_writes(), before);
+}

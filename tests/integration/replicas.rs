@@ -1,0 +1,323 @@
+//! Several replicas: one issues, all answer, and losing any of them loses nothing.
+
+use crate::harness::{Installed, Namespace, arena, eventually, file, openssl, quiet, serial_of};
+use pki_cluster::Signal;
+use pki_cluster::install::Operator;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const SPEC: &str = r#"{"serviceName": "app1"}"#;
+
+/// Two replicas, and the first leads.
+fn pair(arena: &Installed) -> (Operator, Operator) {
+    let first = arena.first_replica("operator-1", &[]).unwrap();
+    wait_for_leader(arena, "operator-1");
+    (first, arena.replica("operator-2", &[]).unwrap())
+}
+
+fn wait_for_leader(arena: &Installed, identity: &str) {
+    eventually(&format!("{identity} leads"), || {
+        arena.leader().filter(|leader| leader == identity).map(drop)
+    });
+}
+
+/// Without a webhook that is always there, a Pki cannot be stored while the first replica is gone.
+fn without_webhooks(arena: &Installed) {
+    let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+    arena
+        .kubectl(&["delete", configurations, "pki-operator"])
+        .unwrap();
+}
+
+#[test]
+fn two_replicas_that_start_at_once_make_one_ca_and_one_of_them_issues() {
+    let arena = arena();
+    let secrets = [
+        "delete",
+        "secret",
+        "pki-operator-ca",
+        "pki-operator-webhook-ca",
+        "--ignore-not-found",
+        "--namespace=pki-operator",
+    ];
+    arena.kubectl(&secrets).unwrap();
+    let before = arena.operator_writes("pki-operator").len();
+    let (first, second) = thread::scope(|scope| {
+        let second = scope.spawn(|| arena.replica("operator-2", &[]).unwrap());
+        (
+            arena.first_replica("operator-1", &[]).unwrap(),
+            second.join().unwrap(),
+        )
+    });
+    let ns = arena.namespace("both");
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.wait_until_ready("app1-pki");
+    let writes = arena.operator_writes("pki-operator").split_off(before);
+    let made = writes
+        .iter()
+        .filter(|write| write.what == "create secrets" && write.code == 201);
+    assert_eq!(
+        made.count(),
+        2,
+        "one CA for certificates, one for the webhook: {writes:?}"
+    );
+
+    let leading: Vec<_> = [&first, &second]
+        .map(|replica| metric(replica, "pki_operator_leader"))
+        .into();
+    assert_eq!(leading.iter().sum::<u64>(), 1, "{leading:?}");
+    let issued = [&first, &second].map(|replica| metric(replica, "pki_operator_issuances_total"));
+    assert_eq!(issued.iter().sum::<u64>(), 1, "{issued:?}");
+    assert_eq!(issued.as_slice(), leading.as_slice(), "who leads issues");
+    for replica in [&first, &second] {
+        assert!(is_allowed(&arena, replica.webhook, "app1"));
+        assert!(!is_allowed(&arena, replica.webhook, "appp1"));
+    }
+}
+
+#[test]
+fn when_the_leader_is_killed_the_other_takes_over_and_nothing_is_lost_or_doubled() {
+    let arena = arena();
+    let (first, second) = pair(&arena);
+    let ns = arena.namespace("killed");
+    without_webhooks(&arena);
+    apply_many(&ns, 0..20);
+    first.process.kill().unwrap();
+    let begin = Instant::now();
+    apply_many(&ns, 20..40);
+    wait_for_leader(&arena, "operator-2");
+    assert!(
+        begin.elapsed() < Duration::from_secs(25),
+        "{:?}",
+        begin.elapsed()
+    );
+    expect_one_issuance_each(&ns, 40);
+    assert_eq!(metric(&second, "pki_operator_leader"), 1);
+}
+
+#[test]
+fn a_leader_that_is_told_to_stop_hands_over_at_once() {
+    let arena = arena();
+    let (first, second) = pair(&arena);
+    let ns = arena.namespace("handover");
+    without_webhooks(&arena);
+    apply_many(&ns, 0..10);
+    let begin = Instant::now();
+    first.process.signal(Signal::TERM).unwrap();
+    let status = first.process.wait(Duration::from_secs(20)).unwrap();
+    assert!(
+        status.success(),
+        "{status}: {}",
+        first.process.last_lines(20)
+    );
+    wait_for_leader(&arena, "operator-2");
+    assert!(
+        begin.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begin.elapsed()
+    );
+    apply_many(&ns, 10..20);
+    expect_one_issuance_each(&ns, 20);
+    assert_eq!(metric(&second, "pki_operator_leader"), 1);
+}
+
+#[test]
+fn a_follower_that_dies_is_not_missed() {
+    let arena = arena();
+    let (first, second) = pair(&arena);
+    let ns = arena.namespace("follower");
+    apply_many(&ns, 0..5);
+    second.process.kill().unwrap();
+    apply_many(&ns, 5..10);
+    expect_one_issuance_each(&ns, 10);
+    assert_eq!(metric(&first, "pki_operator_leader"), 1);
+}
+
+#[test]
+fn a_leader_that_slept_writes_nothing_late() {
+    let arena = arena();
+    let (first, _second) = pair(&arena);
+    let ns = arena.namespace("slept");
+    without_webhooks(&arena);
+    apply_many(&ns, 0..30);
+    first.process.signal(Signal::STOP).unwrap();
+    apply_many(&ns, 30..35);
+    wait_for_leader(&arena, "operator-2");
+    expect_one_issuance_each(&ns, 35);
+    first.process.signal(Signal::CONT).unwrap();
+    eventually("it notices", || {
+        (metric(&first, "pki_operator_leader") == 0).then_some(())
+    });
+    assert!(first.process.log().contains("no longer leading"));
+    apply_many(&ns, 35..40);
+    expect_one_issuance_each(&ns, 40);
+    assert_eq!(arena.leader().as_deref(), Some("operator-2"));
+}
+
+#[test]
+fn a_cabundle_that_is_wiped_is_set_again() {
+    let arena = arena();
+    let _operator = arena.first_replica("operator-1", &[]).unwrap();
+    for kind in [
+        "validatingwebhookconfiguration",
+        "mutatingwebhookconfiguration",
+    ] {
+        let bundle = || {
+            let path = "--output=jsonpath={.webhooks[0].clientConfig.caBundle}";
+            arena.kubectl(&["get", kind, "pki-operator", path]).unwrap()
+        };
+        let before = bundle();
+        assert!(!before.is_empty());
+        for change in [
+            r#"{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}"#.to_owned(),
+            format!(
+                r#"{{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": "{}"}}"#,
+                &before[..before.len() / 8 * 4]
+            ),
+        ] {
+            // A bundle that is cut short is no PEM, which the API server may refuse to store.
+            let patch = arena.kubectl(&[
+                "patch",
+                kind,
+                "pki-operator",
+                "--type=json",
+                "--patch",
+                &format!("[{change}]"),
+            ]);
+            if patch.is_ok() {
+                eventually("the caBundle is back", || {
+                    (bundle() == before).then_some(())
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn the_page_of_metrics_tells_what_was_done() {
+    let arena = arena();
+    let operator = arena.first_replica("operator-1", &[]).unwrap();
+    let ns = arena.namespace("metrics");
+    apply_many(&ns, 0..3);
+    expect_one_issuance_each(&ns, 3);
+    ns.apply_pki("typo", r#"{"serviceName": "appp1"}"#)
+        .unwrap_err();
+    let (status, page) = operator.get("/metrics").unwrap();
+    assert_eq!(status, 200);
+    for line in [
+        "pki_operator_build_info{version=\"",
+        "pki_operator_admission_requests_total{webhook=\"validate\",verdict=\"allowed\"} 3\n",
+        "pki_operator_admission_requests_total{webhook=\"validate\",verdict=\"denied\"} 1\n",
+        "pki_operator_issuances_total{reason=\"missing\"} 3\n",
+        "pki_operator_issuance_failures_total 0\n",
+        "pki_operator_reconcile_errors_total 0\n",
+        "pki_operator_reconcile_duration_seconds_count ",
+        "pki_operator_leader 1\n",
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+    assert!(page.ends_with("# EOF\n"));
+}
+
+fn apply_many(ns: &Namespace<'_>, numbers: std::ops::Range<usize>) {
+    let pki = |number| {
+        format!(
+            "apiVersion: box.com/v1\nkind: Pki\nmetadata: {{name: p{number}}}\nspec: {{serviceName: app1}}\n---\n"
+        )
+    };
+    ns.apply(&numbers.map(pki).collect::<String>()).unwrap();
+}
+
+/// Waits until so many Pkis are ready, and none has been issued twice.
+pub(crate) fn expect_one_issuance_each(ns: &Namespace<'_>, pkis: usize) {
+    eventually(&format!("{pkis} Pkis are ready"), || {
+        let list: Value =
+            serde_json::from_str(&ns.kubectl(&["get", "pkis", "--output=json"]).ok()?).ok()?;
+        let is_ready = |pki: &&Value| pki["status"]["conditions"][0]["status"] == "True";
+        (list["items"].as_array()?.iter().filter(is_ready).count() == pkis).then_some(())
+    });
+    quiet();
+    let written: Vec<_> = ns
+        .operator_writes()
+        .into_iter()
+        .filter(|(write, _)| write.what.contains(" secrets") && write.code < 300)
+        .map(|(write, count)| (write.what, count))
+        .collect();
+    assert_eq!(written, [("create secrets".into(), pkis)]);
+    expect_status_and_secret_to_agree(ns, pkis);
+}
+
+/// Every Secret holds one key and the certificate for it, which is the one that the status of its Pki tells of.
+fn expect_status_and_secret_to_agree(ns: &Namespace<'_>, pkis: usize) {
+    let printed = ns.kubectl(&["get", "pkis,secrets", "--output=json"]);
+    let list: Value = serde_json::from_str(&printed.unwrap()).unwrap();
+    let items = list["items"].as_array().unwrap().iter();
+    let (stored, secrets): (Vec<_>, Vec<_>) = items.partition(|item| item["kind"] == "Pki");
+    assert_eq!((stored.len(), secrets.len()), (pkis, pkis));
+    for pki in stored {
+        let uid = &pki["metadata"]["uid"];
+        let mut owned = secrets.iter();
+        let secret = owned.find(|secret| secret["metadata"]["ownerReferences"][0]["uid"] == *uid);
+        let secret = secret.expect("every Pki has its Secret");
+        let certificate = file(secret, "tls.crt");
+        assert_eq!(
+            openssl(&["x509", "-noout", "-pubkey"], &certificate),
+            openssl(&["pkey", "-pubout"], &file(secret, "tls.key"))
+        );
+        let told = pki["status"]["serialNumber"].as_str().unwrap();
+        assert_eq!(serial_of(&certificate), told);
+    }
+}
+
+fn metric(replica: &Operator, name: &str) -> u64 {
+    let (_, page) = replica.get("/metrics").unwrap_or_default();
+    let lines = page.lines().filter(|line| line.starts_with(name));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
+/// Asks a replica itself, as the API server would: over TLS that chains up to the webhook's CA.
+fn is_allowed(arena: &Installed, replica: SocketAddr, service: &str) -> bool {
+    let ca = arena.cluster.dir().join("webhook-ca.crt");
+    let template = "--output=go-template={{index .data \"tls.crt\" | base64decode}}";
+    let secret = [
+        "get",
+        "secret",
+        "pki-operator-webhook-ca",
+        "--namespace=pki-operator",
+        template,
+    ];
+    std::fs::write(&ca, arena.kubectl(&secret).unwrap()).unwrap();
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u", "kind": {"group": "box.com", "version": "v1", "kind": "Pki"},
+        "resource": {"group": "box.com", "version": "v1", "resource": "pkis"},
+        "name": "app1-pki", "namespace": "app1", "operation": "CREATE", "userInfo": {},
+        "object": {"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": "app1-pki", "namespace": "app1"},
+            "spec": {"serviceName": service}}
+    }});
+    let review = review.to_string();
+    let request = format!(
+        "POST /validate HTTP/1.1\r\nHost: operator\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{review}",
+        review.len()
+    );
+    let address = replica.to_string();
+    let connect = [
+        "s_client",
+        "-quiet",
+        "-verify_return_error",
+        "-verify_ip",
+        "127.0.0.1",
+        "-CAfile",
+        ca.to_str().unwrap(),
+        "-connect",
+        &address,
+    ];
+    let answer = openssl(&connect, &request);
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+    let body: Value = serde_json::from_str(body).expect("an AdmissionReview");
+    body["response"]["allowed"].as_bool().expect("a verdict")
+}

@@ -1,0 +1,146 @@
+//! HTTP/1.1 over TLS, a request at a time, by hand: a proper client would not send what is sent here.
+
+use crate::harness::Installed;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// A connection to the webhook; it stays open from request to request.
+pub(crate) struct Webhook {
+    stream: BufReader<Stream>,
+}
+
+impl Webhook {
+    /// Connects as the API server does: to the address in the webhook configuration, trusting its `caBundle` alone.
+    pub(crate) fn of(installed: &Installed) -> Self {
+        let bundle = installed
+            .kubectl(&[
+                "get",
+                "validatingwebhookconfiguration",
+                "pki-operator",
+                "--output",
+                "go-template={{with index .webhooks 0}}{{.clientConfig.caBundle | base64decode}}{{end}}",
+            ])
+            .expect("the webhook configuration is there");
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+            roots.add(certificate.expect("PEM")).expect("a certificate");
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let server = ServerName::from(installed.webhook.ip());
+        let tls = ClientConnection::new(Arc::new(config), server).expect("a client");
+        let tcp = TcpStream::connect(installed.webhook).expect("the webhook listens");
+        tcp.set_read_timeout(Some(Duration::from_secs(60)))
+            .expect("a timeout can be set");
+        tcp.set_nodelay(true)
+            .expect("Nagle's algorithm can be turned off");
+        Self {
+            stream: BufReader::new(StreamOwned::new(tls, tcp)),
+        }
+    }
+
+    /// Status and body of the answer to a POST.
+    pub(crate) fn post(&mut self, path: &str, content_type: &str, body: &[u8]) -> (u16, String) {
+        self.send("POST", path, content_type, body)
+    }
+
+    /// Status and body of the answer to a request.
+    pub(crate) fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> (u16, String) {
+        let length = format!("Content-Length: {}", body.len());
+        self.write(&[head(method, path, content_type, &length).as_bytes(), body].concat());
+        self.answer()
+    }
+
+    /// The answer to a POST whose body has no length told beforehand.
+    pub(crate) fn post_chunked(
+        &mut self,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> (u16, String) {
+        self.write(head("POST", path, content_type, "Transfer-Encoding: chunked").as_bytes());
+        for chunk in body.chunks(65_536) {
+            let framed = [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
+            // The server need not take the rest once it has answered.
+            if self.stream.get_mut().write_all(&framed).is_err() {
+                break;
+            }
+        }
+        self.answer()
+    }
+
+    /// The answer to the head of a POST alone, which announces a body of this size.
+    pub(crate) fn announce(
+        &mut self,
+        path: &str,
+        content_type: &str,
+        size: usize,
+    ) -> (u16, String) {
+        self.begin(path, content_type, size);
+        self.answer()
+    }
+
+    /// Sends the head of a POST, and waits for nothing.
+    pub(crate) fn begin(&mut self, path: &str, content_type: &str, size: usize) {
+        let length = format!("Content-Length: {size}");
+        self.write(head("POST", path, content_type, &length).as_bytes());
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let stream = self.stream.get_mut();
+        stream
+            .write_all(bytes)
+            .and_then(|()| stream.flush())
+            .expect("the webhook reads");
+    }
+
+    fn answer(&mut self) -> (u16, String) {
+        let status = self.line();
+        let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let mut length = 0;
+        loop {
+            let header = self.line().to_ascii_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            if let Some(value) = header.strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).expect("the body comes");
+        (
+            status.expect("a status"),
+            String::from_utf8(body).expect("text"),
+        )
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("an answer comes");
+        line.trim_end().to_owned()
+    }
+}
+
+fn head(method: &str, path: &str, content_type: &str, length: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: webhook\r\nContent-Type: {content_type}\r\n{length}\r\n\r\n"
+    )
+}
