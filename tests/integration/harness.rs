@@ -146,7 +146,7 @@ impl Installed {
             // Cheaper than to parse every line.
             .filter(|line| line.contains(namespace) && line.contains("serviceaccount:pki-operator"))
             .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"))
-            .filter(|entry| entry["stage"] == "ResponseComplete")
+            .filter(|entry| entry["stage"] == "ResponseComplete" || entry["stage"] == "Panic")
             .filter(|entry| entry["objectRef"]["namespace"] == namespace)
             .map(|entry| Write::from(&entry))
             .collect()

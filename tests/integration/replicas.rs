@@ -9,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const SPEC: &str = r#"{"serviceName": "app1"}"#;
+/// After which a Lease that nobody renews or releases may be taken.
+const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 /// Two replicas, and the first leads.
 fn pair(arena: &Installed) -> (Operator, Operator) {
@@ -85,14 +87,8 @@ fn when_the_leader_is_killed_the_other_takes_over_and_nothing_is_lost_or_doubled
     without_webhooks(&arena);
     apply_many(&ns, 0..20);
     first.process.kill().unwrap();
-    let begin = Instant::now();
     apply_many(&ns, 20..40);
     wait_for_leader(&arena, "operator-2");
-    assert!(
-        begin.elapsed() < Duration::from_secs(25),
-        "{:?}",
-        begin.elapsed()
-    );
     expect_one_issuance_each(&ns, 40);
     assert_eq!(metric(&second, "pki_operator_leader"), 1);
 }
@@ -114,8 +110,8 @@ fn a_leader_that_is_told_to_stop_hands_over_at_once() {
     );
     wait_for_leader(&arena, "operator-2");
     assert!(
-        begin.elapsed() < Duration::from_secs(8),
-        "{:?}",
+        begin.elapsed() < LEASE_DURATION,
+        "it waited until the Lease ran out: {:?}",
         begin.elapsed()
     );
     apply_many(&ns, 10..20);
@@ -239,13 +235,22 @@ pub(crate) fn expect_one_issuance_each(ns: &Namespace<'_>, pkis: usize) {
         (list["items"].as_array()?.iter().filter(is_ready).count() == pkis).then_some(())
     });
     quiet();
-    let written: Vec<_> = ns
-        .operator_writes()
-        .into_iter()
-        .filter(|(write, _)| write.what.contains(" secrets") && write.code < 300)
-        .map(|(write, count)| (write.what, count))
-        .collect();
-    assert_eq!(written, [("create secrets".into(), pkis)]);
+    let (mut stored, mut given_up) = (0, 0);
+    let writes = ns.operator_writes();
+    for (write, count) in &writes {
+        match (write.what.as_str(), write.code) {
+            // When its client is killed, the API server gives up on a request, and logs an error for a Secret that
+            // may be stored all the same.
+            ("create secrets", 0 | 499..) => given_up += count,
+            ("create secrets", ..300) => stored += count,
+            (what, ..300) => assert!(!what.contains(" secrets"), "issued twice: {writes:?}"),
+            _ => {}
+        }
+    }
+    assert!(
+        stored <= pkis && pkis <= stored + given_up,
+        "{pkis} Pkis: {writes:?}"
+    );
     expect_status_and_secret_to_agree(ns, pkis);
 }
 
