@@ -6,8 +6,12 @@
 //! on an object whose spec has become invalid meanwhile.
 
 use crate::api::{DEFAULT_DURATION, GROUP, Pki, PkiSpec, VERSION};
+use crate::claims::{self, Claim};
+use crate::index::{BySecret, Key};
 use crate::policy::text::printable;
-use crate::policy::{RuleBook, Violation};
+use crate::policy::{Approved, RuleBook, Violation};
+use crate::reconcile::status::Outcome;
+use jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use kube::core::response::{Status, StatusCause, StatusDetails};
@@ -88,8 +92,21 @@ fn defaulted(spec: &Map<String, Value>, name: Option<&str>) -> Map<String, Value
     spec
 }
 
-/// Asks the rule book.
-pub fn validate(request: &Request, rules: &RuleBook) -> AdmissionResponse {
+/// What a judgement rests on besides the object.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    /// What is permitted.
+    pub rules: &'a RuleBook,
+    /// Which Pkis there are, and which Secrets they claim.
+    pub claims: &'a BySecret<Claim>,
+    /// When the CA ends, if that is known.
+    pub ca_end: Option<Timestamp>,
+    /// The present.
+    pub now: Timestamp,
+}
+
+/// Asks the rule book. What is permitted and will not end as its author expects comes back as a warning.
+pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
     let mut response = AdmissionResponse::from(request);
     if !is_pki(request) {
         let kind = printable(&request.kind.kind);
@@ -108,11 +125,16 @@ pub fn validate(request: &Request, rules: &RuleBook) -> AdmissionResponse {
         return response;
     }
     let judged = decode(object, request).and_then(|pki| {
-        let causes = |violations: Vec<_>| violations.iter().map(cause).collect();
-        rules.evaluate(&pki).map_err(causes)
+        let approved = world.rules.evaluate(&pki);
+        let causes = |violations: Vec<_>| violations.iter().map(cause).collect::<Vec<_>>();
+        let approved = approved.map_err(causes)?;
+        Ok(warnings(&pki, &approved, world))
     });
     match judged {
-        Ok(_) => response,
+        Ok(warnings) => {
+            response.warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
+            response
+        }
         Err(causes) if keeps_spec(request) => {
             let warning = |line| format!("still invalid: {line}");
             response.warnings = Some(causes.iter().map(line).map(warning).collect());
@@ -120,6 +142,27 @@ pub fn validate(request: &Request, rules: &RuleBook) -> AdmissionResponse {
         }
         Err(causes) => refuse_causes(response, request, causes),
     }
+}
+
+fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let own = Key::of(pki);
+    let secret = Key::new(own.namespace.clone(), &approved.secret_name);
+    if let Some(winner) = claims::foreseen_winner(world.claims, &own, &secret) {
+        let winner = winner.clone();
+        let message = Outcome::Conflict { winner }.message(pki);
+        warnings.push(format!("spec.secretName: {message}"));
+    }
+    let end = world.now.saturating_add(approved.certificate.duration);
+    if let Some(ca_end) = world
+        .ca_end
+        .filter(|ca_end| end.is_ok_and(|end| end > *ca_end))
+    {
+        warnings.push(format!(
+            "spec.duration: the certificate will end with the CA at {ca_end}, earlier than asked for"
+        ));
+    }
+    warnings
 }
 
 fn is_pki(request: &Request) -> bool {

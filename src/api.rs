@@ -20,9 +20,17 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::DeserializeGuard;
 use kube::{CustomResource, CustomResourceExt, KubeSchema, ResourceExt};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use certificate::{
+    KeyAlgorithm, KeyEncoding, Keystore, Outputs, PrivateKey, RotationPolicy, SecretKeyReference,
+    SecretTemplate, Usage,
+};
+pub use policy::{NamespaceScope, PermittedKey, PkiPolicy, PkiPolicySpec};
+
+mod certificate;
+mod policy;
 
 /// The API group of both kinds.
 pub const GROUP: &str = "box.com";
@@ -93,6 +101,9 @@ pub const DEFAULT_DURATION: &str = "2160h";
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.renewBeforePercentage)")
+    .message("write either renewBefore or renewBeforePercentage, not both")
+    .field_path(".renewBeforePercentage"))]
 pub struct PkiSpec {
     /// Name of the Kubernetes Service that the certificate is for, as in `metadata.name` of the
     /// Service: a DNS label of at most 63 characters. The certificate is valid for
@@ -130,6 +141,23 @@ pub struct PkiSpec {
         .message("must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m"))]
     pub duration: Option<String>,
 
+    /// IP addresses for the certificate, IPv4 or IPv6, for example 10.1.2.3. A PkiPolicy must allow each.
+    /// Default: none. At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 2, max = 45)))]
+    pub ip_addresses: Vec<String>,
+
+    /// URIs for the certificate, for example spiffe://example.com/ns/team-a/app1. A PkiPolicy must allow each.
+    /// Default: none. At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 2048)))]
+    pub uris: Vec<String>,
+
+    /// What the certificate may be used for in TLS: `server auth`, `client auth` or both. Default: both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub usages: Vec<Usage>,
+
     /// How long before its expiry the certificate is renewed, written like duration; at most nine tenths of it.
     /// Default: a third of the duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,36 +166,24 @@ pub struct PkiSpec {
         .message("must be a duration in hours, minutes and seconds, for example 720h"))]
     pub renew_before: Option<String>,
 
-    /// What kind of private key the certificate has. Default: ECDSA with the curve P-256. A new key is
-    /// made for each certificate.
+    /// How long before its expiry the certificate is renewed, in percent of the duration, from 1 to 90; instead of
+    /// renewBefore. Default: a third of the duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 90))]
+    pub renew_before_percentage: Option<i32>,
+
+    /// What kind of private key the certificate has. Default: ECDSA with the curve P-256, in PKCS8, a new
+    /// key for each certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
-}
 
-/// The kind of private key.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct PrivateKey {
-    /// Algorithm of the key. Default: ECDSA, the only one so far.
-    #[serde(default)]
-    pub algorithm: KeyAlgorithm,
-    /// Size of the key in bits. Default: 256 (curve P-256), the only one so far.
-    #[serde(default = "default_key_size")]
-    #[x_kube(validation = Rule::new("self == 256").message("must be 256 (curve P-256)"))]
-    pub size: i32,
-}
+    /// Labels and annotations for the Secret. Default: none but the operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_template: Option<SecretTemplate>,
 
-fn default_key_size() -> i32 {
-    256
-}
-
-/// Algorithm of a private key.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KeyAlgorithm {
-    /// Elliptic curve (FIPS 186-5).
-    #[default]
-    #[serde(rename = "ECDSA")]
-    Ecdsa,
+    /// Further files for the Secret, for servers that cannot read `tls.crt` and `tls.key`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Outputs>,
 }
 
 /// What the operator last saw and did.
@@ -200,6 +216,9 @@ pub struct PkiStatus {
     /// SHA-256 fingerprint of the CA certificate that signed, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_fingerprint: Option<String>,
+    /// SHA-256 fingerprint of the CA certificates in `ca.crt`, in hexadecimal: it changes while the CA is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_fingerprint: Option<String>,
     /// How many attempts to issue have failed in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_attempts: Option<i32>,
@@ -243,86 +262,6 @@ pub type StoredPolicy = DeserializeGuard<PkiPolicy>;
 /// The type of the one condition that sums a [`Pki`] up.
 pub const READY: &str = "Ready";
 
-/// What a platform team permits. A Pki is admitted when one policy permits all of it; without a policy nothing is.
-#[derive(
-    CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq,
-)]
-#[kube(
-    group = "box.com",
-    version = "v1",
-    kind = "PkiPolicy",
-    plural = "pkipolicies",
-    category = "pki-operator",
-    derive = "PartialEq",
-    doc = "What certificates the Pkis of some namespaces may ask for. A Pki is admitted when one policy permits all of it; without a policy, none is.",
-    printcolumn(
-        name = "Services",
-        type_ = "string",
-        json_path = ".spec.serviceNames",
-        description = "The service names that are allowed"
-    ),
-    printcolumn(
-        name = "Namespaces",
-        type_ = "string",
-        json_path = ".spec.namespaces.names",
-        description = "The namespaces that the policy is for; empty: all"
-    ),
-    printcolumn(
-        name = "MaxDuration",
-        type_ = "string",
-        json_path = ".spec.maxDuration",
-        description = "The longest lifetime of a certificate"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
-)]
-#[serde(rename_all = "camelCase")]
-pub struct PkiPolicySpec {
-    /// The namespaces whose Pkis this policy is for. Default: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespaces: Option<NamespaceScope>,
-
-    /// The service names that are allowed: exact names, globs (`*` stands for any run of characters), or
-    /// either with `{namespace}`, which stands for the namespace of the Pki. Example: app1, `{namespace}-*`.
-    #[schemars(length(min = 1, max = 50_000), inner(length(max = 63)))]
-    #[x_kube(validation = Rule::new("self.all(name, name.matches('^[-a-z0-9*{}]+$'))")
-        .message("each must be a service name such as app1, or a pattern of lower-case letters, digits, '-', '*' and {namespace}"))]
-    pub service_names: Vec<String>,
-
-    /// Further DNS names that are allowed, compared label by label: `*` stands for one whole label,
-    /// `{namespace}` for the namespace of the Pki. The last label, and internationalized ones (`xn--`),
-    /// must be spelled out. Names inside the cluster (`*.svc`, single labels, localhost) are never
-    /// allowed this way. Example: `*.{namespace}.example.com`. Default: none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100), inner(length(max = 253)))]
-    #[x_kube(validation = Rule::new("self.all(name, name.matches('^(([-a-zA-Z0-9]|[{]namespace[}])+[.]|[*][.])*([-a-zA-Z0-9]|[{]namespace[}])+[.]?$'))")
-        .message("each must be a DNS name, whose labels but the last may be *, for example *.{namespace}.example.com"))]
-    pub dns_names: Vec<String>,
-
-    /// The longest duration that a Pki may ask for, in hours, minutes and seconds. Default: no limit but the
-    /// CA's own end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 20))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self != '' && duration(self) >= duration('1h')")
-        .message("must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m"))]
-    pub max_duration: Option<String>,
-}
-
-/// Which namespaces a [`PkiPolicy`] is for.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct NamespaceScope {
-    /// Names of namespaces, or globs such as `team-*`. Empty: all namespaces.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(max = 63)))]
-    #[x_kube(validation = Rule::new("self.all(name, name.matches('^[-a-z0-9*]+$'))")
-        .message("each must be the name of a namespace, or a glob such as team-*"))]
-    pub names: Vec<String>,
-}
-
 /// Both custom resource definitions as YAML documents, ready for `kubectl apply --server-side -f -`.
 pub fn crds_yaml() -> String {
     let mut documents = String::new();
@@ -357,8 +296,54 @@ fn unwrap_descriptions(value: &mut Value) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::policy::{Approved, RuleBook};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    /// A Pki `ns/app1-pki` with UID `uid-1`, for the service app1 and with these other fields.
+    pub(crate) fn pki(mut spec: Value) -> Pki {
+        spec["serviceName"] = json!("app1");
+        let mut pki = Pki::new("app1-pki", serde_json::from_value(spec).expect("a spec"));
+        pki.metadata.namespace = Some("ns".into());
+        pki.metadata.uid = Some("uid-1".into());
+        pki.metadata.generation = Some(1);
+        pki
+    }
+
+    /// What a policy permits that permits all of it.
+    pub(crate) fn approved(pki: &Pki) -> Approved {
+        let spec = json!({ "serviceNames": ["*"], "dnsNames": ["*.example.com"] });
+        let policy = PkiPolicy::new("policy", serde_json::from_value(spec).expect("a policy"));
+        let rules = RuleBook::new(Arc::default(), [&policy]);
+        rules.evaluate(pki).expect("it breaks no rule")
+    }
+
+    #[test]
+    fn kinds_and_usages_are_said_as_they_are_written() {
+        let written = |value: Value| value.as_str().expect("a name").to_owned();
+        for algorithm in [
+            KeyAlgorithm::Ecdsa,
+            KeyAlgorithm::Rsa,
+            KeyAlgorithm::Ed25519,
+        ] {
+            assert_eq!(algorithm.to_string(), written(json!(algorithm)));
+        }
+        for encoding in [KeyEncoding::Pkcs8, KeyEncoding::Pkcs1, KeyEncoding::Sec1] {
+            assert_eq!(encoding.to_string(), written(json!(encoding)));
+        }
+        for usage in [Usage::ServerAuth, Usage::ClientAuth] {
+            assert_eq!(usage.to_string(), written(json!(usage)));
+        }
+    }
+
+    #[test]
+    fn a_spec_of_the_first_version_is_a_spec_and_stays_as_short() {
+        let spec = json!({ "serviceName": "app1" });
+        let read: PkiSpec = serde_json::from_value(spec.clone()).unwrap();
+        assert_eq!(json!(read), spec);
+    }
 
     #[test]
     fn explain_fills_the_lines_of_every_description_by_itself() {

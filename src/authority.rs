@@ -1,12 +1,11 @@
-//! The operator's CAs: each in a Secret of its own namespace, made at the first start.
+//! A CA in a Secret of the operator's namespace, made at the first start: the one that the webhook serves with.
 
 use crate::index::Key;
-use crate::reconcile::{FIELD_MANAGER, secret};
+use crate::reconcile::{secret, write};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::PostParams;
 use kube::{Api, Client};
 use pki_certs::Authority;
 use std::collections::BTreeMap;
@@ -58,13 +57,12 @@ pub async fn load_or_create(
     }
     let authority =
         Authority::generate(common_name, LIFETIME, Timestamp::now()).map_err(Error::Generate)?;
-    let params = PostParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PostParams::default()
-    };
-    match secrets.create(&params, &manifest(key, &authority)).await {
+    match secrets
+        .create(&write::post(), &manifest(key, &authority))
+        .await
+    {
         Ok(_) => {
-            tracing::info!(secret = %key, fingerprint = authority.fingerprint(), not_after = %authority.not_after(), "made a CA");
+            tracing::info!(secret = %key, fingerprint = authority.ca().fingerprint(), not_after = %authority.ca().not_after(), "made a CA");
             Ok(authority)
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
@@ -76,29 +74,29 @@ pub async fn load_or_create(
 
 fn read(stored: &Secret, key: &Key) -> Result<Authority, Error> {
     let bundle = secret::bundle(stored);
-    let authority = Authority::from_pem(bundle.certificate, bundle.private_key, Timestamp::now());
+    let root = secret::file(stored, "ca.crt");
+    let now = Timestamp::now();
+    let authority = Authority::from_pem(bundle.certificate, root, bundle.private_key, now);
     authority.map_err(|source| Error::Unusable {
         secret: key.clone(),
         source,
     })
 }
 
-fn manifest(key: &Key, authority: &Authority) -> Secret {
+/// The Secret of a CA.
+pub fn manifest(key: &Key, authority: &Authority) -> Secret {
     let file =
         |name: &str, content: &str| (name.to_owned(), ByteString(content.as_bytes().to_vec()));
     Secret {
         metadata: ObjectMeta {
             name: Some(key.name.clone()),
             namespace: Some(key.namespace.clone()),
-            labels: Some(BTreeMap::from([(
-                "app.kubernetes.io/managed-by".into(),
-                "pki-operator".into(),
-            )])),
+            labels: Some(write::labels()),
             ..ObjectMeta::default()
         },
         type_: Some(secret::TLS.into()),
         data: Some(BTreeMap::from([
-            file("tls.crt", authority.certificate_pem()),
+            file("tls.crt", authority.ca().certificate_pem()),
             file("tls.key", authority.private_key_pem().as_str()),
         ])),
         ..Secret::default()

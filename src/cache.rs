@@ -4,12 +4,13 @@
 //! may matter to a [`Pki`](crate::api::Pki) becomes a trigger, which the leader's reconciler follows.
 
 use crate::api::{PkiPolicy, StoredPki, StoredPolicy};
-use crate::claims::{self, Claim};
+use crate::claims::{self, Claim, Reader};
 use crate::index::{BySecret, Key, NamesSecrets, SecretVersion};
 use crate::pods::SecretUser;
 use crate::policy::{RuleBook, Settings};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt, TryStreamExt};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -18,7 +19,7 @@ use kube::runtime::{WatchStreamExt, reflector::store::Writer};
 use kube::{Api, Client, ResourceExt};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The caches.
 #[derive(Debug)]
@@ -27,9 +28,15 @@ pub struct Cache {
     pub pkis: Store<StoredPki>,
     /// All Pkis by the Secret they claim.
     pub claims: RwLock<BySecret<Claim>>,
+    /// The Pkis that take passwords from other Secrets, by those.
+    readers: Mutex<BySecret<Reader>>,
     /// All pods by the Secrets they use.
     pub pods: RwLock<BySecret<SecretUser>>,
     secrets: Mutex<BySecret<SecretVersion>>,
+    /// The Secrets of the CAs were touched.
+    ca_touched: Notify,
+    /// When the CA ends, as far as is known.
+    ca_end: Mutex<Option<Timestamp>>,
     rules: watch::Sender<Arc<RuleBook>>,
     triggers: Mutex<Option<UnboundedSender<ObjectRef<StoredPki>>>>,
     /// What has been seen as a whole list.
@@ -73,8 +80,11 @@ impl Cache {
         let cache = Self {
             pkis,
             claims: RwLock::default(),
+            readers: Mutex::default(),
             pods: RwLock::default(),
             secrets: Mutex::default(),
+            ca_touched: Notify::new(),
+            ca_end: Mutex::default(),
             rules: watch::Sender::new(Arc::new(RuleBook::new(settings, []))),
             triggers: Mutex::default(),
             synced: watch::Sender::default(),
@@ -92,6 +102,20 @@ impl Cache {
         futures::stream::unfold(self.rules.subscribe(), |mut rules| async move {
             rules.changed().await.ok().map(|()| ((), rules))
         })
+    }
+
+    /// When the CA ends, once that is known.
+    pub fn ca_end(&self) -> Option<Timestamp> {
+        *lock(&self.ca_end)
+    }
+
+    pub(crate) fn set_ca_end(&self, end: Timestamp) {
+        *lock(&self.ca_end) = Some(end);
+    }
+
+    /// Returns when a Secret of a CA has been touched since the last call. For one listener.
+    pub async fn ca_touched(&self) {
+        self.ca_touched.notified().await;
     }
 
     /// The Pkis that may need work from now on. One listener at a time: a new one ends the one before.
@@ -161,6 +185,7 @@ impl Cache {
         writer.apply_watcher_event(&event);
         let is_listing = matches!(event, Event::Init | Event::InitApply(_));
         let is_done = matches!(event, Event::InitDone);
+        lock(&self.readers).apply_some(&event, Reader::of);
         let mut claims = write(&self.claims);
         for change in claims.apply(map(event, Claim::from)) {
             affected.extend(claims::affected(&claims, &change));
@@ -227,7 +252,17 @@ impl Cache {
                     .iter()
                     .filter_map(|change| change.after.as_ref().or(change.before.as_ref()))
                 {
-                    self.trigger(claims::claimants(&read(&self.claims), &secret.key()));
+                    let key = secret.key();
+                    if self
+                        .rules
+                        .borrow()
+                        .settings
+                        .is_reserved(&key.namespace, &key.name)
+                    {
+                        self.ca_touched.notify_one();
+                    }
+                    self.trigger(claims::naming(&read(&self.claims), &key));
+                    self.trigger(claims::naming(&lock(&self.readers), &key));
                 }
                 if done {
                     self.mark(Watched::Secrets);

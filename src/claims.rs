@@ -9,6 +9,7 @@ use crate::index::{BySecret, Change, Key, NamesSecrets};
 use jiff::Timestamp;
 use kube::Resource;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What is kept of a Pki, to arbitrate and to tell whether a change of it is worth a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,12 +77,58 @@ impl NamesSecrets for Claim {
     }
 }
 
+/// A Pki whose keystores have their passwords in other Secrets.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reader {
+    key: Key,
+    secrets: Vec<String>,
+}
+
+impl Reader {
+    /// `None` if it needs no password.
+    pub fn of(stored: &StoredPki) -> Option<Self> {
+        let outputs = stored.0.as_ref().ok()?.spec.outputs.as_ref()?;
+        let keystores = outputs.pkcs12.iter().chain(&outputs.jks);
+        let secrets: Vec<_> = keystores
+            .map(|keystore| keystore.password_secret_ref.name.clone())
+            .collect();
+        (!secrets.is_empty()).then(|| Self {
+            key: Key::of(stored),
+            secrets,
+        })
+    }
+}
+
+impl NamesSecrets for Reader {
+    fn key(&self) -> Key {
+        self.key.clone()
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(String::as_str)
+    }
+}
+
 /// The Pki that may write the Secret as long as it is nobody's.
 pub fn winner<'a>(claims: &'a BySecret<Claim>, secret: &Key) -> Option<&'a Key> {
     let oldest = claims
         .naming(secret)
         .min_by_key(|claim| (claim.created, &claim.key));
     oldest.map(|claim| &claim.key)
+}
+
+/// The other Pki that this one would lose the Secret to, if it is stored as it is: the Secret is the other's already, by all
+/// that is known, or its claim is older.
+pub fn foreseen_winner<'a>(
+    claims: &'a BySecret<Claim>,
+    pki: &Key,
+    secret: &Key,
+) -> Option<&'a Key> {
+    let holds = |claim: &&Arc<Claim>| claim.ready;
+    let holder = claims.naming(secret).find(holds).map(|claim| &claim.key);
+    holder
+        .or_else(|| winner(claims, secret))
+        .filter(|winner| *winner != pki)
 }
 
 /// The Pkis to look at after this change of one of them: itself when its author edited or deleted it, and all that
@@ -107,12 +154,9 @@ pub fn affected(claims: &BySecret<Claim>, change: &Change<Claim>) -> Vec<Key> {
     keys
 }
 
-/// The Pkis that claim this Secret.
-pub fn claimants(claims: &BySecret<Claim>, secret: &Key) -> Vec<Key> {
-    claims
-        .naming(secret)
-        .map(|claim| claim.key.clone())
-        .collect()
+/// The Pkis that name this Secret: as theirs, or for a password.
+pub fn naming<T: NamesSecrets>(index: &BySecret<T>, secret: &Key) -> Vec<Key> {
+    index.naming(secret).map(|user| user.key()).collect()
 }
 
 /// The Pkis that claim this Secret and have something to tell the pods that wait for it.
@@ -195,5 +239,89 @@ mod tests {
         );
         let change = claims.apply(Event::Apply(stored("a", "s", 1, 2).into()));
         assert_eq!(names(&affected(&claims, &change[0])), ["a"]);
+    }
+
+    #[test]
+    fn an_annotation_is_an_edit_and_a_finalizer_is_none() {
+        let mut claims = BySecret::default();
+        claims.apply(Event::Apply(stored("a", "s", 1, 1).into()));
+        let mut finalized = stored("a", "s", 1, 1);
+        let metadata = &mut finalized.0.as_mut().unwrap().metadata;
+        metadata.finalizers = Some(vec!["box.com/keep-secret".into()]);
+        assert!(claims.apply(Event::Apply(finalized.into())).is_empty());
+        let mut annotated = stored("a", "s", 1, 1);
+        let metadata = &mut annotated.0.as_mut().unwrap().metadata;
+        metadata.annotations = Some([("box.com/renew-now".into(), String::new())].into());
+        let change = claims.apply(Event::Apply(annotated.into()));
+        assert_eq!(names(&affected(&claims, &change[0])), ["a"]);
+    }
+
+    #[test]
+    fn a_pki_that_is_going_claims_nothing() {
+        let mut claims = BySecret::default();
+        let mut going = stored("a", "s", 1, 1);
+        going.0.as_mut().unwrap().metadata.deletion_timestamp =
+            serde_json::from_value(json!("2030-01-02T00:00:00Z")).unwrap();
+        claims.apply(Event::Apply(going.into()));
+        claims.apply(Event::Apply(stored("b", "s", 2, 1).into()));
+        assert_eq!(winner(&claims, &Key::new("ns", "s")).unwrap().name, "b");
+        let claim = |name| claims.get(&Key::new("ns", name)).unwrap();
+        assert!(!claim("a").lives_as("a"), "it is going");
+        assert!(claim("b").lives_as("b") && !claim("b").lives_as("a"));
+    }
+
+    #[test]
+    fn a_pki_is_found_by_the_secrets_of_its_passwords() {
+        let with = |outputs: serde_json::Value| {
+            let mut stored = stored("a", "s", 1, 1);
+            stored.0.as_mut().unwrap().spec.outputs = serde_json::from_value(outputs).unwrap();
+            stored
+        };
+        let store = |name: &str| json!({ "passwordSecretRef": { "name": name } });
+        for outputs in [
+            json!(null),
+            json!({}),
+            json!({ "combinedPem": true, "derKey": true }),
+        ] {
+            assert_eq!(Reader::of(&with(outputs)), None);
+        }
+        let mut readers = BySecret::default();
+        for (outputs, found) in [
+            (json!({ "pkcs12": store("p") }), [true, false]),
+            (json!({ "jks": store("j") }), [false, true]),
+            (
+                json!({ "pkcs12": store("p"), "jks": store("j") }),
+                [true, true],
+            ),
+            (json!({}), [false, false]),
+        ] {
+            readers.apply_some(&Event::Apply(with(outputs)), Reader::of);
+            let is_found = |name| !naming(&readers, &Key::new("ns", name)).is_empty();
+            assert_eq!([is_found("p"), is_found("j")], found);
+            assert!(!is_found("s"), "its own Secret is no password");
+            assert_eq!(naming(&readers, &Key::new("other", "p")), []);
+        }
+    }
+
+    #[test]
+    fn whoever_has_a_certificate_in_the_secret_is_foreseen_to_keep_it() {
+        let mut claims = BySecret::default();
+        let secret = Key::new("ns", "s");
+        let foreseen = |claims: &BySecret<Claim>, name: &str| {
+            let own = Key::new("ns", name);
+            foreseen_winner(claims, &own, &secret).map(|key| key.name.clone())
+        };
+        assert_eq!(foreseen(&claims, "a"), None, "it will be the first");
+        claims.apply(Event::Apply(stored("old", "s", 1, 1).into()));
+        assert_eq!(foreseen(&claims, "old"), None);
+        assert_eq!(foreseen(&claims, "a").as_deref(), Some("old"));
+        let mut ready = stored("young", "s", 2, 1);
+        ready.0.as_mut().unwrap().status = serde_json::from_value(json!({"conditions": [{
+            "type": "Ready", "status": "True", "observedGeneration": 1, "reason": "PkiReady", "message": "",
+            "lastTransitionTime": "2030-01-01T00:00:00Z"
+        }]})).unwrap();
+        claims.apply(Event::Apply(ready.into()));
+        assert_eq!(foreseen(&claims, "old").as_deref(), Some("young"));
+        assert_eq!(foreseen(&claims, "young"), None);
     }
 }

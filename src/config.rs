@@ -1,6 +1,10 @@
 //! The command line. Every flag can be set by an environment variable too.
 
+use crate::ca::keeper;
+use crate::index::Key;
+use crate::trust;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -58,13 +62,37 @@ pub struct Config {
     )]
     pub webhook_configuration: String,
 
-    /// The Secret with the CA that signs certificates.
+    /// The Secret with the CA that signs certificates. A ConfigMap of the same name tells clients what to trust.
     #[arg(
         long,
         env = "PKI_OPERATOR_CA_SECRET",
         default_value = "pki-operator-ca"
     )]
     pub ca_secret: String,
+
+    /// Who provides the CA that signs certificates: the operator makes it, or the platform team brings it.
+    #[arg(long, env = "PKI_OPERATOR_CA", default_value = "make")]
+    pub ca: CaSource,
+
+    /// How long a CA that the operator makes is valid, in hours.
+    #[arg(long, env = "PKI_OPERATOR_CA_LIFETIME_HOURS", default_value = "87600",
+        value_parser = clap::value_parser!(u32).range(1..=876_000))]
+    pub ca_lifetime_hours: u32,
+
+    /// How long each step takes at least when the CA is replaced, in seconds: the time in which everybody reloads what is
+    /// mounted.
+    #[arg(long, env = "PKI_OPERATOR_CA_STEP_SECONDS", default_value = "86400",
+        value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
+    pub ca_step_seconds: u32,
+
+    /// The `ConfigMap` with the CA bundle in each namespace labelled `box.com/trust-bundle=true`; a `ClusterTrustBundle` of this
+    /// name has it too where the API server serves them.
+    #[arg(
+        long,
+        env = "PKI_OPERATOR_TRUST_CONFIG_MAP",
+        default_value = "pki-trust-bundle"
+    )]
+    pub trust_config_map: String,
 
     /// The Secret with the CA that signs the webhook's serving certificates.
     #[arg(
@@ -103,6 +131,15 @@ pub struct Config {
     pub log_level: String,
 }
 
+/// Who provides the CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CaSource {
+    /// The operator.
+    Make,
+    /// The platform team.
+    Bring,
+}
+
 /// How log records are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -113,6 +150,24 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// How the CA is kept.
+    pub fn ca(&self) -> keeper::Settings {
+        keeper::Settings {
+            secret: Key::new(self.namespace.clone(), self.ca_secret.clone()),
+            is_brought: self.ca == CaSource::Bring,
+            lifetime: SignedDuration::from_hours(self.ca_lifetime_hours.into()),
+            step: SignedDuration::from_secs(self.ca_step_seconds.into()),
+        }
+    }
+
+    /// How clients are told whom to trust.
+    pub fn trust(&self) -> trust::Settings {
+        trust::Settings {
+            name: self.trust_config_map.clone(),
+            reminder: self.reminder_seconds,
+        }
+    }
+
     /// The hosts that the serving certificate is for.
     pub fn webhook_hosts(&self) -> Vec<String> {
         if self.webhook_host.is_empty() {
@@ -161,11 +216,39 @@ mod tests {
             ("--reminder-seconds", "0"),
             ("--drain-seconds", "soon"),
             ("--listen", "8443"),
+            ("--ca", "buy"),
+            ("--ca-lifetime-hours", "0"),
+            ("--ca-lifetime-hours", "876001"),
+            ("--ca-step-seconds", "0"),
+            ("--ca-step-seconds", "31536001"),
         ] {
             let error = Cli::try_parse_from(["pki-operator", "run", flag, value])
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(flag), "{error}");
         }
+    }
+
+    fn config(flags: &[&str]) -> Config {
+        let cli = Cli::try_parse_from([&["pki-operator", "run"], flags].concat()).unwrap();
+        let Command::Run(config) = cli.command else {
+            panic!("{cli:?}")
+        };
+        *config
+    }
+
+    #[test]
+    fn the_ca_is_made_for_ten_years_and_replaced_in_steps_of_a_day() {
+        let ca = config(&[]).ca();
+        assert_eq!(ca.secret, Key::new("pki-operator", "pki-operator-ca"));
+        assert!(!ca.is_brought);
+        assert_eq!(ca.lifetime, SignedDuration::from_hours(87_600));
+        assert_eq!(ca.step, SignedDuration::from_hours(24));
+
+        let flags = ["--ca", "bring", "--namespace", "pki", "--ca-secret", "ca"];
+        let ca = config(&flags).ca();
+        assert_eq!((ca.secret, ca.is_brought), (Key::new("pki", "ca"), true));
+        let ca = config(&["--ca-lifetime-hours", "1", "--ca-step-seconds", "2"]).ca();
+        assert_eq!((ca.lifetime.as_secs(), ca.step.as_secs()), (3600, 2));
     }
 }

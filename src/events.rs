@@ -5,6 +5,7 @@
 //! count, also across restarts and replicas.
 
 use crate::api::{Pki, PkiStatus, READY};
+use crate::ca::Alarm;
 use crate::index::Key;
 use crate::pods::SecretUser;
 use crate::policy::text;
@@ -119,6 +120,25 @@ pub fn about_unreadable(key: &Key, invalid: &InvalidObject) -> Notice {
             &format!("{advice} ({})", text::printable(&invalid.error)),
             NOTE_BYTES,
         ),
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// What to say of a CA that cannot sign, or whose successor cannot be used.
+pub fn about_ca(secret: &Key, alarm: &Alarm) -> Notice {
+    let regarding = ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Secret".into()),
+        namespace: Some(secret.namespace.clone()),
+        name: Some(secret.name.clone()),
+        ..ObjectReference::default()
+    };
+    Notice {
+        regarding,
+        related: None,
+        kind: Kind::Warning,
+        reason: "CaUnavailable".into(),
+        note: text::cut(&text::line(&alarm.to_string()), NOTE_BYTES),
         since: Timestamp::UNIX_EPOCH,
     }
 }

@@ -98,6 +98,25 @@ impl<T: NamesSecrets> BySecret<T> {
         }
     }
 
+    /// As [`apply`](Self::apply), for an index of which only some objects are a part.
+    pub fn apply_some<K: ResourceExt>(&mut self, event: &Event<K>, part: impl Fn(&K) -> Option<T>) {
+        match event {
+            Event::Apply(object) => match part(object) {
+                Some(part) => drop(self.insert(part)),
+                None => drop(self.remove(&Key::of(object))),
+            },
+            Event::Delete(object) => drop(self.remove(&Key::of(object))),
+            Event::Init => drop(self.apply(Event::Init)),
+            // What is not named by the list is removed at its end.
+            Event::InitApply(object) => {
+                if let Some(part) = part(object) {
+                    self.apply(Event::InitApply(part));
+                }
+            }
+            Event::InitDone => drop(self.apply(Event::InitDone)),
+        }
+    }
+
     /// The object of this key.
     pub fn get(&self, key: &Key) -> Option<&Arc<T>> {
         self.objects.get(key)
@@ -271,5 +290,76 @@ mod tests {
         let gone = index.apply(Event::InitDone);
         assert!(gone.len() == 1 && gone[0].after.is_none());
         assert_eq!(naming(&index, "x"), ["b"]);
+    }
+
+    /// Only a map with data is a part, and names what its key says.
+    fn part(map: &k8s_openapi::api::core::v1::ConfigMap) -> Option<User> {
+        let secrets: &[&str] = match map.data.as_ref()?.keys().next()?.as_str() {
+            "x" => &["x"],
+            _ => &["y"],
+        };
+        Some(User("a", secrets))
+    }
+
+    fn map(data: &[&str]) -> k8s_openapi::api::core::v1::ConfigMap {
+        let mut map = k8s_openapi::api::core::v1::ConfigMap::default();
+        (map.metadata.namespace, map.metadata.name) = (Some("ns".into()), Some("a".into()));
+        map.data = Some(
+            data.iter()
+                .map(|key| ((*key).to_owned(), String::new()))
+                .collect(),
+        );
+        map
+    }
+
+    #[test]
+    fn what_is_no_part_of_an_index_any_more_is_removed_from_it() {
+        let mut index = BySecret::default();
+        let events = [
+            (Event::Apply(map(&["x"])), ["a"].as_slice(), [].as_slice()),
+            (Event::Apply(map(&["y"])), &[], &["a"]),
+            (Event::Apply(map(&[])), &[], &[]),
+            (Event::Apply(map(&["x"])), &["a"], &[]),
+            (Event::Init, &["a"], &[]),
+            (Event::InitApply(map(&["y"])), &[], &["a"]),
+            (Event::InitDone, &[], &["a"]),
+            (Event::Init, &[], &["a"]),
+            (Event::InitApply(map(&[])), &[], &["a"]),
+            (Event::InitDone, &[], &[]),
+            (Event::Apply(map(&["x"])), &["a"], &[]),
+            (Event::Delete(map(&["x"])), &[], &[]),
+        ];
+        for (event, x, y) in events {
+            index.apply_some(&event, part);
+            assert_eq!(
+                (&*naming(&index, "x"), &*naming(&index, "y")),
+                (x, y),
+                "{event:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_secret_has_changed_when_its_version_has() {
+        let version = |uid: &str, version: &str| {
+            let mut secret = PartialObjectMeta::<Secret>::default();
+            (secret.metadata.namespace, secret.metadata.name) =
+                (Some("ns".into()), Some("a".into()));
+            secret.metadata.uid = Some(uid.into());
+            secret.metadata.resource_version = Some(version.into());
+            secret.metadata.labels = Some([("n".to_owned(), version.to_owned())].into());
+            SecretVersion::from(secret)
+        };
+        let mut index = BySecret::default();
+        for (uid, number, is_news) in [
+            ("u", "1", true),
+            ("u", "1", false),
+            ("u", "2", true),
+            ("v", "2", true),
+        ] {
+            let changes = index.apply(Event::Apply(version(uid, number)));
+            assert_eq!(changes.len(), usize::from(is_news), "{uid} {number}");
+        }
+        assert_eq!(index.naming(&Key::new("ns", "a")).count(), 1);
     }
 }

@@ -8,14 +8,16 @@
 //! 3. What is stored reaches the [`cache`], and from there the leader's ([`leader`]) reconciler: [`reconcile`] observes,
 //!    [plans](reconcile::plan) and acts. It asks the same rule book, so an object that slipped past admission hears the
 //!    same words.
-//! 4. Certificates come from [`pki_certs`], signed by the authority that [`authority`] keeps in a Secret, and go into the
-//!    Secret that the Pki names.
+//! 4. Certificates come from [`pki_certs`], signed by the CA that [`ca`] looks after, and go into the Secret that the
+//!    Pki names.
 //! 5. What went wrong is said where people look: in the status of the Pki, and by [`events`] on the [`pods`] that use
 //!    the Secret.
+//! 6. Clients learn whom to trust from the copies that [`trust`] keeps in their namespaces.
 
 pub mod admission;
 pub mod api;
 pub mod authority;
+pub mod ca;
 pub mod cache;
 pub mod claims;
 pub mod config;
@@ -29,3 +31,4 @@ pub mod reconcile;
 pub mod run;
 pub mod schedule;
 pub mod serve;
+pub mod trust;

@@ -1,5 +1,9 @@
 //! What is counted, in the text format of Prometheus (`OpenMetrics`).
 
+use crate::api::StoredPki;
+use crate::ca::Ledger;
+use certificates::Certificates;
+use kube::runtime::reflector::Store;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -8,6 +12,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use std::sync::{Arc, OnceLock};
+
+mod certificates;
 
 /// The metrics of one process.
 #[derive(Debug)]
@@ -16,14 +23,17 @@ pub struct Metrics {
     admissions: Family<Admission, Counter>,
     issuances: Family<Cause, Counter>,
     events: Family<Ending, Counter>,
-    /// Attempts to issue that failed.
-    pub issuance_failures: Counter,
+    issuance_failures: Family<Cause, Counter>,
+    ca_alarms: Family<Cause, Gauge>,
+    ca_times: Family<Role, Gauge>,
+    trust_bundles: Family<State, Gauge>,
     /// Looks at a Pki that ended in an error and are taken again.
     pub reconcile_errors: Counter,
     /// How long a look at a Pki takes.
     pub reconcile_seconds: Histogram,
     /// Whether this replica leads.
     pub leader: Gauge,
+    certificates: Arc<Certificates>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,6 +48,16 @@ struct Cause {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Role {
+    role: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ending {
     result: &'static str,
 }
@@ -49,10 +69,14 @@ impl Default for Metrics {
             admissions: Family::default(),
             issuances: Family::default(),
             events: Family::default(),
-            issuance_failures: Counter::default(),
+            issuance_failures: Family::default(),
+            ca_alarms: Family::default(),
+            ca_times: Family::default(),
+            trust_bundles: Family::default(),
             reconcile_errors: Counter::default(),
             reconcile_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             leader: Gauge::default(),
+            certificates: Arc::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -67,13 +91,28 @@ impl Default for Metrics {
         );
         registry.register(
             "issuances",
-            "Certificates issued, by reason: missing, unsound, renewal",
+            "Certificates issued, by reason: missing, unsound, renewal, request, ca",
             metrics.issuances.clone(),
         );
         registry.register(
             "issuance_failures",
-            "Attempts to issue that failed",
+            "Attempts to issue that failed, by reason: ca, certificate, format, api",
             metrics.issuance_failures.clone(),
+        );
+        registry.register(
+            "ca_alarm",
+            "1 while the CA needs attention, by reason: missing, lost, replaced, unusable, ledger",
+            metrics.ca_alarms.clone(),
+        );
+        registry.register(
+            "ca_expiry_timestamp_seconds",
+            "End of the CA certificates, by role: current, next, previous",
+            metrics.ca_times.clone(),
+        );
+        registry.register(
+            "trust_bundles",
+            "ConfigMaps with the CA bundle, by state: current, foreign, failing",
+            metrics.trust_bundles.clone(),
         );
         registry.register(
             "events",
@@ -96,6 +135,19 @@ impl Default for Metrics {
             "1 while this replica reconciles",
             metrics.leader.clone(),
         );
+        let certificates = Certificates {
+            pkis: OnceLock::new(),
+            leader: metrics.leader.clone(),
+        };
+        let metrics = Self {
+            certificates: Arc::new(certificates),
+            ..metrics
+        };
+        registry.register_collector(Box::new(metrics.certificates.clone()));
+        // What has not failed yet is zero, not absent: only then an alert sees the first failure.
+        for reason in ["ca", "certificate", "format", "api"] {
+            drop(metrics.issuance_failures.get_or_create(&Cause { reason }));
+        }
         Self {
             registry,
             ..metrics
@@ -104,6 +156,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Shows these Pkis on the page, while this replica leads.
+    pub fn show(&self, pkis: Store<StoredPki>) {
+        // There is one cache in a process, so it is set once.
+        let _ = self.certificates.pkis.set(pkis);
+    }
+
     /// Counts an answered admission request.
     pub fn admission(&self, webhook: &'static str, verdict: &'static str) {
         self.admissions
@@ -116,6 +174,48 @@ impl Metrics {
         self.issuances.get_or_create(&Cause { reason }).inc();
     }
 
+    /// Counts an attempt to issue that failed.
+    pub fn issuance_failed(&self, reason: &'static str) {
+        self.issuance_failures
+            .get_or_create(&Cause { reason })
+            .inc();
+    }
+
+    /// Tells what is wrong with the CA, if anything is.
+    pub fn ca_alarm(&self, reason: Option<&'static str>) {
+        self.ca_alarms.clear();
+        if let Some(reason) = reason {
+            self.ca_alarms.get_or_create(&Cause { reason }).set(1);
+        }
+    }
+
+    /// Tells when the CAs end.
+    pub fn ca(&self, ledger: &Ledger) {
+        self.ca_times.clear();
+        for (role, ca) in [
+            ("current", Some(&ledger.current)),
+            ("next", ledger.next.as_ref().map(|next| &next.ca)),
+            (
+                "previous",
+                ledger.previous.as_ref().map(|previous| &previous.ca),
+            ),
+        ] {
+            if let Some(ca) = ca {
+                let end = self.ca_times.get_or_create(&Role { role });
+                end.set(ca.not_after().as_second());
+            }
+        }
+    }
+
+    /// Tells how many copies of the CA bundle there are, by state.
+    pub fn trust_bundles(&self, counts: &[(&'static str, usize)]) {
+        self.trust_bundles.clear();
+        for (state, count) in counts {
+            let gauge = self.trust_bundles.get_or_create(&State { state });
+            gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Counts what became of a notice.
     pub fn event(&self, result: &'static str) {
         self.events.get_or_create(&Ending { result }).inc();
@@ -126,5 +226,79 @@ impl Metrics {
         let mut page = String::new();
         encode(&mut page, &self.registry).expect("writing to a string does not fail");
         page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::{SignedDuration, Timestamp};
+    use pki_certs::Authority;
+
+    fn lines<'a>(page: &'a str, metric: &str) -> Vec<&'a str> {
+        page.lines()
+            .filter(|line| line.starts_with(&format!("pki_operator_{metric}{{")))
+            .collect()
+    }
+
+    #[test]
+    fn an_alarm_is_shown_while_it_lasts() {
+        let metrics = Metrics::default();
+        for (alarm, shown) in [
+            (None, vec![]),
+            (
+                Some("lost"),
+                vec![r#"pki_operator_ca_alarm{reason="lost"} 1"#],
+            ),
+            (
+                Some("replaced"),
+                vec![r#"pki_operator_ca_alarm{reason="replaced"} 1"#],
+            ),
+            (None, vec![]),
+        ] {
+            metrics.ca_alarm(alarm);
+            assert_eq!(lines(&metrics.page(), "ca_alarm"), shown);
+        }
+    }
+
+    #[test]
+    fn the_end_of_each_ca_is_shown_while_it_is_one() {
+        let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        let authority = Authority::generate("ca", SignedDuration::from_hours(1), now).unwrap();
+        let ledger = Ledger::of(authority.ca().clone());
+        let pem = authority.ca().root_pem().to_owned();
+        let data = ["current.crt", "next.crt"].map(|key| (key.to_owned(), pem.clone()));
+        let map = k8s_openapi::api::core::v1::ConfigMap {
+            data: Some(data.into()),
+            ..Default::default()
+        };
+        let both = Ledger::read(&map, now).unwrap();
+        let metrics = Metrics::default();
+        metrics.ca(&both);
+        assert_eq!(
+            lines(&metrics.page(), "ca_expiry_timestamp_seconds").len(),
+            2
+        );
+        metrics.ca(&ledger);
+        let end = r#"pki_operator_ca_expiry_timestamp_seconds{role="current"} 1893459600"#;
+        assert_eq!(lines(&metrics.page(), "ca_expiry_timestamp_seconds"), [end]);
+    }
+
+    #[test]
+    fn a_failure_that_has_not_happened_is_zero_and_not_absent() {
+        let metrics = Metrics::default();
+        let failures = |page: &str| lines(page, "issuance_failures_total").join("\n");
+        let page = metrics.page();
+        for reason in ["ca", "certificate", "format", "api"] {
+            assert!(
+                failures(&page).contains(&format!("{{reason=\"{reason}\"}} 0")),
+                "{page}"
+            );
+        }
+        metrics.issuance_failed("format");
+        assert!(failures(&metrics.page()).contains(r#"{reason="format"} 1"#));
+        metrics.issued("ca");
+        let issued = [r#"pki_operator_issuances_total{reason="ca"} 1"#];
+        assert_eq!(lines(&metrics.page(), "issuances_total"), issued);
     }
 }

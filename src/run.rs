@@ -1,6 +1,7 @@
 //! Puts the parts together and takes them apart again at shutdown.
 
 use crate::authority;
+use crate::ca::{Keeper, outlook};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::events::Publisher;
@@ -11,6 +12,7 @@ use crate::policy::Settings;
 use crate::reconcile::{self, Context};
 use crate::serve::identity::{self, Identity};
 use crate::serve::{self, App};
+use crate::trust::{Distributor, Published};
 use axum_server::Handle;
 use kube::Client;
 use pki_certs::Authority;
@@ -59,6 +61,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let health_listener = listen(config.metrics_listen, "metrics-listen")?;
     let admission_listener = listen(config.listen, "listen")?;
     let (cache, follow) = Cache::new(&client, settings(&config));
+    metrics.show(cache.pkis.clone());
     let app = App::new(cache.clone(), metrics.clone());
     let (publisher, publish) = Publisher::new(
         client.clone(),
@@ -74,6 +77,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         drop(health.await);
     });
     spawn(&mut parts, "the cache", follow);
+    let outlook = outlook::follow(client.clone(), config.ca().secret, cache.clone());
+    spawn(&mut parts, "the outlook on the CA", outlook);
     let mut publishing = tokio::spawn(publish);
 
     let Some(webhook_ca) = shutdown
@@ -142,7 +147,8 @@ fn lead(
         config.lease.clone(),
         config.identity.clone(),
     );
-    let ca = Key::new(config.namespace.clone(), config.ca_secret.clone());
+    let ca = config.ca();
+    let trust = config.trust();
     let reminder = config.reminder_seconds;
     async move {
         let begin = |end: CancellationToken| {
@@ -152,23 +158,31 @@ fn lead(
                 publisher.clone(),
                 metrics.clone(),
             );
-            let ca = &ca;
+            let copies = Arc::new(Published::default());
+            let (keeper, ca) = Keeper::new(
+                client.clone(),
+                ca.clone(),
+                cache.clone(),
+                copies.clone(),
+                publisher.clone(),
+                metrics.clone(),
+            );
+            let distributor = Distributor::new(
+                &client,
+                &trust,
+                &ca,
+                &copies,
+                publisher.clone(),
+                metrics.clone(),
+            );
+            let context = Context::new(client, cache, ca, publisher, metrics.clone(), reminder);
             async move {
-                let authority =
-                    match authority::load_or_create(&client, ca, "pki-operator CA").await {
-                        Ok(authority) => authority,
-                        Err(error) => return tracing::error!(%error, "cannot issue"),
-                    };
                 metrics.leader.set(1);
-                let context = Context::new(
-                    client,
-                    cache,
-                    authority,
-                    publisher,
-                    metrics.clone(),
-                    reminder,
-                );
-                reconcile::run(Arc::new(context), end).await;
+                tokio::select! {
+                    () = reconcile::run(Arc::new(context), end) => {}
+                    () = keeper.run() => {}
+                    () = Box::pin(distributor.run()) => {}
+                }
             }
         };
         election

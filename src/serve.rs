@@ -1,9 +1,8 @@
 //! The listeners: HTTPS for admission, plain HTTP for health and metrics.
 
-use crate::admission::{self, Request};
-use crate::cache::Cache;
+use crate::admission::{self, Request, World};
+use crate::cache::{self, Cache};
 use crate::metrics::Metrics;
-use crate::policy::RuleBook;
 use crate::policy::text::printable;
 use axum::Router;
 use axum::body::Bytes;
@@ -17,6 +16,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use hyper_util::rt::TokioTimer;
 use identity::Identity;
+use jiff::Timestamp;
 use kube::core::admission::AdmissionResponse;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -187,13 +187,19 @@ async fn in_time(request: axum::extract::Request, next: Next) -> Response {
 }
 
 async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    answer(&app, "validate", &headers, &body, admission::validate)
+    answer(&app, "validate", &headers, &body, |request| {
+        let world = World {
+            rules: &app.cache.rules(),
+            claims: &cache::read(&app.cache.claims),
+            ca_end: app.cache.ca_end(),
+            now: Timestamp::now(),
+        };
+        admission::validate(request, &world)
+    })
 }
 
 async fn mutate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    answer(&app, "mutate", &headers, &body, |request, _| {
-        admission::default(request)
-    })
+    answer(&app, "mutate", &headers, &body, admission::default)
 }
 
 /// Reads the question, asks, writes the answer. Everything between is pure and takes microseconds, so it runs where
@@ -203,7 +209,7 @@ fn answer(
     webhook: &'static str,
     headers: &HeaderMap,
     body: &[u8],
-    judge: impl FnOnce(&Request, &RuleBook) -> AdmissionResponse,
+    judge: impl FnOnce(&Request) -> AdmissionResponse,
 ) -> Response {
     let content_type = headers
         .get(header::CONTENT_TYPE)
@@ -236,7 +242,7 @@ fn answer(
             return (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response();
         }
     };
-    let response = judge(&request, &app.cache.rules());
+    let response = judge(&request);
     app.metrics.admission(
         webhook,
         if response.allowed {

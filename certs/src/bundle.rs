@@ -2,32 +2,33 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
 
 use jiff::Timestamp;
 use rcgen::{KeyPair, PublicKeyData as _};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
+use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::oid_registry::{OID_X509_COMMON_NAME, OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER};
 
-use crate::authority::Authority;
+use crate::alternative;
+use crate::ca::CaCertificate;
 use crate::encoding;
 use crate::fault::Fault;
-use crate::key::{self, KeyAlgorithm};
+use crate::key::{self, KeyAlgorithm, KeyEncoding};
 use crate::leaf::LeafRequest;
+use crate::usage::{self, Usage};
 use crate::validity::{self, Validity};
 
-/// The three entries of a TLS Secret, as they are. An absent entry is an empty one.
+/// What was issued, as it lies in a TLS Secret. An absent entry is an empty one.
+///
+/// Its third entry, `ca.crt`, is for [`Trust`](crate::Trust) to judge.
 #[derive(Clone, Copy)]
 pub struct Bundle<'a> {
-    /// `tls.crt`: the certificate, in PEM.
+    /// `tls.crt`: the certificate and those between it and the root, in PEM.
     pub certificate: &'a [u8],
     /// `tls.key`: its private key, in PEM.
     pub private_key: &'a [u8],
-    /// `ca.crt`: the authorities to trust, in PEM. More than one while an authority is replaced.
-    pub authority: &'a [u8],
 }
 
 /// Hides the entries: one of them is a private key.
@@ -46,43 +47,58 @@ pub struct Verified {
     pub not_before: Timestamp,
     /// The last second of its validity.
     pub not_after: Timestamp,
+    /// The [fingerprint](CaCertificate::fingerprint) of the CA that signed it.
+    pub issuer: String,
+    /// Whether it ends with its CA, before the requested duration is over.
+    pub cut_short: bool,
 }
 
-/// Does what lies in a Secret still match the request, the authority and the time?
+/// Does what lies in a Secret still match the request, one of the issuers and the time?
 ///
-/// The first fault found is returned. A bundle without fault is to be left alone; whether it is due
-/// for renewal is for [`renewal::at`](crate::renewal::at) to say.
+/// While a CA is being replaced there are two issuers, and the leaves of both are sound. The first
+/// fault found is returned. A bundle without fault is to be left alone; whether it is due for
+/// renewal is for [`renewal::at`](crate::renewal::at) to say.
 pub fn verify(
     bundle: &Bundle<'_>,
     request: &LeafRequest,
-    authority: &Authority,
+    issuers: &[&CaCertificate],
     now: Timestamp,
 ) -> Result<Verified, Fault> {
-    let der = the_certificate(bundle.certificate)?;
-    let certificate = parse(&der)?;
+    let chain =
+        encoding::only_certificates(bundle.certificate).ok_or(Fault::CertificateUnreadable)?;
+    let (der, rest) = chain.split_first().ok_or(Fault::CertificateUnreadable)?;
+    let certificate = parse(der)?;
     let validity = Validity::of(&certificate).ok_or(Fault::CertificateUnreadable)?;
-    let key = key::read_only(bundle.private_key).ok_or(Fault::PrivateKeyUnreadable)?;
+    let (key, key_encoding) =
+        key::read_only(bundle.private_key).ok_or(Fault::PrivateKeyUnreadable)?;
 
-    // Clients find the authority in ca.crt.
-    check_published(authority, bundle.authority)?;
     // It is ours, by name and by key.
-    check_issuer(&certificate, authority)?;
+    let candidates = named_as_issuer(&certificate, issuers)?;
     // Its time has come and is not over.
     check_in_force(validity, now)?;
-    // Clients and servers accept it.
-    check_accepted(&der, authority, now)?;
     // It can be served.
     check_key(&certificate, &key)?;
     // It is what was asked for.
     check_key_algorithm(&key, request.key)?;
+    check_key_encoding(key_encoding, request)?;
     check_common_name(&certificate, &request.common_name)?;
-    check_names(&certificate, request)?;
-    check_duration(validity, request, authority)?;
+    alternative::check(&certificate, request)?;
+    let usages = usage::distinct(&request.usages);
+    usage::check(&certificate, &usages)?;
+    // Clients and servers accept it, for as long as was asked for.
+    let issuer = first_without_fault(&candidates, |issuer| {
+        check_accepted(der, issuer, &usages, now)?;
+        check_chain(rest, issuer)?;
+        check_duration(validity, request, issuer)
+    })?;
 
+    let uncut = validity::end(validity.not_before, request.duration, Timestamp::MAX);
     Ok(Verified {
         serial: printed_serial(certificate.raw_serial()),
         not_before: validity.not_before,
         not_after: validity.not_after,
+        issuer: issuer.fingerprint().to_owned(),
+        cut_short: validity.not_after < uncut,
     })
 }
 
@@ -95,15 +111,6 @@ fn printed_serial(der: &[u8]) -> String {
     encoding::hex(number).to_uppercase()
 }
 
-fn the_certificate(pem: &[u8]) -> Result<CertificateDer<'static>, Fault> {
-    let mut found = encoding::only_certificates(pem).ok_or(Fault::CertificateUnreadable)?;
-    match found.len() {
-        0 => Err(Fault::CertificateUnreadable),
-        1 => Ok(found.remove(0)),
-        found => Err(Fault::NotOneCertificate { found }),
-    }
-}
-
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
     match x509_parser::parse_x509_certificate(der) {
         Ok(([], certificate)) => Ok(certificate),
@@ -111,16 +118,12 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> 
     }
 }
 
-fn check_published(authority: &Authority, pem: &[u8]) -> Result<(), Fault> {
-    let published = encoding::only_certificates(pem).ok_or(Fault::AuthorityUnreadable)?;
-    published
-        .contains(authority.certificate())
-        .then_some(())
-        .ok_or(Fault::AuthorityMissing)
-}
-
-/// The name alone would not do: an authority may be replaced by one of the same name.
-fn check_issuer(certificate: &X509Certificate<'_>, authority: &Authority) -> Result<(), Fault> {
+/// The name alone would not do: an authority may be replaced by one of the same name. More than one
+/// can be left: a CA certificate that was renewed for the same key has the same identifier.
+fn named_as_issuer<'a>(
+    certificate: &X509Certificate<'_>,
+    issuers: &[&'a CaCertificate],
+) -> Result<Vec<&'a CaCertificate>, Fault> {
     let extension = certificate
         .get_extension_unique(&OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER)
         .map_err(|_| Fault::CertificateUnreadable)?;
@@ -128,11 +131,31 @@ fn check_issuer(certificate: &X509Certificate<'_>, authority: &Authority) -> Res
         Some(ParsedExtension::AuthorityKeyIdentifier(aki)) => aki.key_identifier.as_ref(),
         _ => None,
     };
-    if key_id.is_some_and(|id| id.0 == authority.subject_key_id()) {
-        Ok(())
-    } else {
+    let named: Vec<_> = issuers
+        .iter()
+        .copied()
+        .filter(|issuer| key_id.is_some_and(|id| id.0 == issuer.subject_key_id()))
+        .collect();
+    if named.is_empty() {
         Err(Fault::OtherIssuer)
+    } else {
+        Ok(named)
     }
+}
+
+/// The fault of the first one, if all have some.
+fn first_without_fault<'a>(
+    candidates: &[&'a CaCertificate],
+    check: impl Fn(&CaCertificate) -> Result<(), Fault>,
+) -> Result<&'a CaCertificate, Fault> {
+    let mut first_fault = None;
+    for candidate in candidates {
+        match check(candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(fault) => first_fault = first_fault.or(Some(fault)),
+        }
+    }
+    Err(first_fault.unwrap_or(Fault::OtherIssuer))
 }
 
 fn check_in_force(validity: Validity, now: Timestamp) -> Result<(), Fault> {
@@ -149,41 +172,32 @@ fn check_in_force(validity: Validity, now: Timestamp) -> Result<(), Fault> {
     }
 }
 
-/// Validates the path as a TLS client does, and as a TLS server does.
+/// Validates the path as a TLS client does, as a TLS server does, or as both.
 fn check_accepted(
     der: &CertificateDer<'_>,
-    authority: &Authority,
+    issuer: &CaCertificate,
+    usages: &BTreeSet<Usage>,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    // DER of id-kp-serverAuth and id-kp-clientAuth (RFC 5280, 4.2.1.12). webpki's own constants
-    // accept a certificate that lists no usage; ours always list both.
-    const USAGES: [(&str, KeyUsage); 2] = [
-        (
-            "server authentication",
-            KeyUsage::required(&[0x2b, 6, 1, 5, 5, 7, 3, 1]),
-        ),
-        (
-            "client authentication",
-            KeyUsage::required(&[0x2b, 6, 1, 5, 5, 7, 3, 2]),
-        ),
-    ];
-
-    let anchors = [authority.trust_anchor()];
+    let anchors = [issuer.trust_anchor()];
     let leaf = EndEntityCert::try_from(der).map_err(rejected)?;
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
     let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-    for (usage, required) in USAGES {
+    for usage in usages {
         leaf.verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
             &anchors,
-            &[],
+            issuer.below_root(),
             now,
-            required,
+            usage.on_path(),
             None,
             None,
         )
         .map_err(|error| match error {
-            webpki::Error::RequiredEkuNotFoundContext(_) => Fault::Usage { usage },
+            // The leaf itself lists it: that was checked before.
+            webpki::Error::RequiredEkuNotFoundContext(_) => Fault::Rejected {
+                reason: format!("its CA is not for {usage}"),
+            },
             other => rejected(other),
         })?;
     }
@@ -200,16 +214,41 @@ fn rejected(error: webpki::Error) -> Fault {
     }
 }
 
+/// Peers know the root only, so what lies between it and the leaf has to come with the leaf; and in
+/// this order ([RFC 5246, 7.4.2]).
+///
+/// [RFC 5246, 7.4.2]: https://www.rfc-editor.org/rfc/rfc5246#section-7.4.2
+fn check_chain(rest: &[CertificateDer<'_>], issuer: &CaCertificate) -> Result<(), Fault> {
+    let expected = issuer.below_root();
+    if rest.len() != expected.len() {
+        return Err(Fault::ChainLength {
+            found: rest.len() + 1,
+            expected: expected.len() + 1,
+        });
+    }
+    if rest == expected {
+        Ok(())
+    } else {
+        Err(Fault::Chain)
+    }
+}
+
 fn check_key(certificate: &X509Certificate<'_>, key: &KeyPair) -> Result<(), Fault> {
     let belongs = key.subject_public_key_info() == certificate.public_key().raw;
     belongs.then_some(()).ok_or(Fault::PrivateKeyMismatch)
 }
 
 fn check_key_algorithm(key: &KeyPair, requested: KeyAlgorithm) -> Result<(), Fault> {
-    requested
-        .is_that_of(key)
+    (KeyAlgorithm::of(key) == Some(requested))
         .then_some(())
         .ok_or(Fault::KeyAlgorithm { requested })
+}
+
+fn check_key_encoding(found: KeyEncoding, request: &LeafRequest) -> Result<(), Fault> {
+    let requested = request.key_encoding.for_keys(request.key);
+    (found == requested)
+        .then_some(())
+        .ok_or(Fault::KeyEncoding { requested })
 }
 
 fn check_common_name(certificate: &X509Certificate<'_>, requested: &str) -> Result<(), Fault> {
@@ -228,78 +267,16 @@ fn check_common_name(certificate: &X509Certificate<'_>, requested: &str) -> Resu
     }
 }
 
-fn check_names(certificate: &X509Certificate<'_>, request: &LeafRequest) -> Result<(), Fault> {
-    let requested = Name::requested(request);
-    let found = Name::found(certificate)?;
-    if requested == found {
-        return Ok(());
-    }
-    let but_not =
-        |these: &BTreeSet<Name>, those| these.difference(those).map(Name::to_string).collect();
-    Err(Fault::Names {
-        missing: but_not(&requested, &found),
-        extra: but_not(&found, &requested),
-    })
-}
-
-/// A subject alternative name. The kinds are kept apart: a DNS name that looks like an address is
-/// none.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Name {
-    Dns(String),
-    Ip(IpAddr),
-    Other(String),
-}
-
-impl Name {
-    fn requested(request: &LeafRequest) -> BTreeSet<Self> {
-        let names = request.dns_names.iter().cloned().map(Self::Dns);
-        names
-            .chain(request.ip_addresses.iter().copied().map(Self::Ip))
-            .collect()
-    }
-
-    fn found(certificate: &X509Certificate<'_>) -> Result<BTreeSet<Self>, Fault> {
-        let extension = certificate
-            .subject_alternative_name()
-            .map_err(|_| Fault::CertificateUnreadable)?;
-        let names = extension.map(|extension| extension.value.general_names.as_slice());
-        Ok(names.unwrap_or_default().iter().map(Self::of).collect())
-    }
-
-    fn of(name: &GeneralName<'_>) -> Self {
-        match name {
-            GeneralName::DNSName(name) => Self::Dns((*name).to_owned()),
-            GeneralName::IPAddress(octets) => {
-                let v4 = <[u8; 4]>::try_from(*octets).map(IpAddr::from);
-                let v6 = <[u8; 16]>::try_from(*octets).map(IpAddr::from);
-                v4.or(v6)
-                    .map_or_else(|_| Self::Other(name.to_string()), Self::Ip)
-            }
-            other => Self::Other(other.to_string()),
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dns(name) | Self::Other(name) => f.write_str(name),
-            Self::Ip(address) => address.fmt(f),
-        }
-    }
-}
-
 fn check_duration(
     validity: Validity,
     request: &LeafRequest,
-    authority: &Authority,
+    issuer: &CaCertificate,
 ) -> Result<(), Fault> {
     let Validity {
         not_before,
         not_after,
     } = validity;
-    let requested = validity::end(not_before, request.duration, authority.not_after());
+    let requested = validity::end(not_before, request.duration, issuer.not_after());
     if not_after == requested {
         Ok(())
     } else {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use aws_lc_rs::digest;
 use pem::{EncodeConfig, LineEnding, Pem};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -38,6 +39,11 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     // The same bytes on every platform: they are compared with what is stored.
     let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
     pem::encode_config(&Pem::new(label, der), config)
+}
+
+/// SHA-256 in lower-case hexadecimal.
+pub(crate) fn fingerprint(der: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, der).as_ref())
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

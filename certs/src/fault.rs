@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::key::KeyAlgorithm;
+use crate::key::{KeyAlgorithm, KeyEncoding};
+use crate::usage::Usage;
 
 /// Why what lies in a Secret cannot stay.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -11,21 +12,20 @@ pub enum Fault {
     /// `tls.crt` cannot be parsed, is empty, or holds anything else.
     #[error("tls.crt is not a readable certificate")]
     CertificateUnreadable,
-    /// `tls.crt` holds certificates that were not issued for it.
-    #[error("tls.crt holds {found} certificates instead of one")]
-    NotOneCertificate {
+    /// `tls.crt` holds more certificates or fewer than lie on the path to the root.
+    #[error("tls.crt holds {found} certificates instead of {expected}")]
+    ChainLength {
         /// How many there are.
         found: usize,
+        /// How many there should be: the certificate itself, and those between it and the root.
+        expected: usize,
     },
+    /// What follows the certificate in `tls.crt` is not what lies between it and the root.
+    #[error("tls.crt holds other certificates than those between it and the root of its CA")]
+    Chain,
     /// `tls.key` cannot be parsed, is empty, or holds anything else.
     #[error("tls.key is not a readable private key")]
     PrivateKeyUnreadable,
-    /// `ca.crt` cannot be parsed, or holds anything but certificates.
-    #[error("ca.crt is not readable")]
-    AuthorityUnreadable,
-    /// `ca.crt` lacks the authority, so clients would not trust it.
-    #[error("ca.crt does not contain the certificate of the present CA")]
-    AuthorityMissing,
     /// The certificate names another issuer, by its name or by its key identifier.
     #[error("tls.crt was issued by another CA")]
     OtherIssuer,
@@ -44,11 +44,17 @@ pub enum Fault {
         /// When it begins.
         not_before: Timestamp,
     },
-    /// One of the extended key usages is absent.
+    /// A requested usage is absent.
     #[error("tls.crt is not for {usage}")]
     Usage {
-        /// The usage: `server authentication` or `client authentication`.
-        usage: &'static str,
+        /// The usage.
+        usage: Usage,
+    },
+    /// There is a usage that was not requested.
+    #[error("tls.crt is also for {usage}, which is not requested")]
+    ExtraUsage {
+        /// The usage, in words or as an object identifier.
+        usage: String,
     },
     /// Path validation fails for another reason, such as a name constraint of the authority.
     #[error("tls.crt would be rejected by its peers: {reason}")]
@@ -64,6 +70,12 @@ pub enum Fault {
     KeyAlgorithm {
         /// The kind requested.
         requested: KeyAlgorithm,
+    },
+    /// The key is encoded in another way than requested.
+    #[error("tls.key is not encoded in {requested}")]
+    KeyEncoding {
+        /// The encoding requested.
+        requested: KeyEncoding,
     },
     /// The subject is not just the requested common name.
     #[error("the subject of tls.crt is {found:?} instead of \"CN={requested}\"")]

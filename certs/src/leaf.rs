@@ -1,20 +1,18 @@
 //! Leaves: the certificates an authority issues.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
-    SanType,
-};
+use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
+use crate::alternative;
 use crate::authority::{Authority, random_serial};
 use crate::bundle::{Bundle, verify};
 use crate::encoding;
 use crate::fault::Fault;
-use crate::key::{KeyAlgorithm, PrivateKeyPem};
-use crate::names::{NameProblem, check_common_name, check_dns_name};
+use crate::key::{self, KeyAlgorithm, KeyEncoding, PrivateKeyPem};
+use crate::names::{NameProblem, check_common_name, check_dns_name, check_uri};
+use crate::usage::{self, Usage};
 use crate::validity::{Validity, asn1_time};
 
 /// What a leaf is to be.
@@ -24,21 +22,28 @@ pub struct LeafRequest {
     pub common_name: String,
     /// Host names, lower-case. `*` may be the whole first label. A name given twice counts once.
     pub dns_names: Vec<String>,
-    /// Addresses. Of names and addresses together there must be at least one.
+    /// Addresses.
     pub ip_addresses: Vec<IpAddr>,
+    /// Absolute URIs, such as SPIFFE identities. Of host names, addresses and URIs together there
+    /// must be at least one.
+    pub uris: Vec<String>,
+    /// What the leaf may be used for: at least one usage. One given twice counts once.
+    pub usages: Vec<Usage>,
     /// How long the leaf is valid from now on, in whole seconds; the end of the authority cuts it
     /// short.
     pub duration: SignedDuration,
-    /// The kind of key to make.
+    /// The kind of key.
     pub key: KeyAlgorithm,
+    /// How the key is written into its PEM.
+    pub key_encoding: KeyEncoding,
 }
 
-/// An issued certificate and its new key.
+/// An issued certificate and its key.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// The certificate, and those between it and the root, of which there are none today.
+    /// The certificate, and those between it and the root: what belongs into `tls.crt`.
     pub chain_pem: String,
-    /// The key, in PKCS#8.
+    /// The key, in the requested encoding: what belongs into `tls.key`.
     pub private_key_pem: PrivateKeyPem,
     /// The serial number in upper-case hexadecimal, as OpenSSL prints it.
     pub serial: String,
@@ -46,6 +51,8 @@ pub struct Leaf {
     pub not_before: Timestamp,
     /// The last second of its validity.
     pub not_after: Timestamp,
+    /// Whether it ends with its authority, before the requested duration is over.
+    pub cut_short: bool,
 }
 
 impl Authority {
@@ -53,34 +60,73 @@ impl Authority {
     ///
     /// What comes back has passed [`verify`] for the same request and time.
     pub fn issue(&self, request: &LeafRequest, now: Timestamp) -> Result<Leaf, IssueError> {
-        check_names(request)?;
-        let validity = self.validity_of(request, now)?;
+        // First, because making a key may take seconds.
+        self.check(request, now)?;
         let key = request.key.generate()?;
-        let certificate = leaf_profile(request, validity)?.signed_by(&*key, &self.issuer()?)?;
-        let chain_pem = encoding::certificate_pem(certificate.der());
-        let private_key_pem = PrivateKeyPem::new(key.serialize_pem());
+        self.sign(request, &key, now)
+    }
+
+    /// Signs a certificate for a key there is, and writes that key in the requested encoding.
+    ///
+    /// Of `private_key_pem` the first private key counts: PKCS#8, SEC 1 or PKCS#1, not encrypted.
+    /// What comes back has passed [`verify`] for the same request and time.
+    pub fn issue_for(
+        &self,
+        request: &LeafRequest,
+        private_key_pem: &[u8],
+        now: Timestamp,
+    ) -> Result<Leaf, IssueError> {
+        self.check(request, now)?;
+        let key = key::read(private_key_pem).ok_or(IssueError::PrivateKeyUnreadable)?;
+        if KeyAlgorithm::of(&key) != Some(request.key) {
+            let requested = request.key;
+            return Err(IssueError::KeyAlgorithm { requested });
+        }
+        self.sign(request, &key, now)
+    }
+
+    fn check(&self, request: &LeafRequest, now: Timestamp) -> Result<Validity, IssueError> {
+        check_names(request)?;
+        if request.usages.is_empty() {
+            return Err(IssueError::NoUsages);
+        }
+        self.validity_of(request, now)
+    }
+
+    fn sign(
+        &self,
+        request: &LeafRequest,
+        key: &KeyPair,
+        now: Timestamp,
+    ) -> Result<Leaf, IssueError> {
+        let validity = self.validity_of(request, now)?;
+        let certificate = leaf_profile(request, validity, key)?.signed_by(key, &self.issuer()?)?;
+        let chain_pem = encoding::certificate_pem(certificate.der()) + self.ca().chain_pem();
+        let private_key_pem = key::write(key, request.key_encoding)
+            .map_err(|_| IssueError::Signing(rcgen::Error::RingUnspecified))?;
 
         let bundle = Bundle {
             certificate: chain_pem.as_bytes(),
             private_key: private_key_pem.as_bytes(),
-            authority: self.certificate_pem().as_bytes(),
         };
-        let verified = verify(&bundle, request, self, now).map_err(IssueError::Unusable)?;
+        let verified = verify(&bundle, request, &[self.ca()], now).map_err(IssueError::Unusable)?;
         Ok(Leaf {
             chain_pem,
             private_key_pem,
             serial: verified.serial,
             not_before: verified.not_before,
             not_after: verified.not_after,
+            cut_short: verified.cut_short,
         })
     }
 
     fn validity_of(&self, request: &LeafRequest, now: Timestamp) -> Result<Validity, IssueError> {
+        let authority = self.ca().validity();
         let Validity {
             not_before,
             not_after,
-        } = self.validity();
-        if self.validity().not_yet(now) {
+        } = authority;
+        if authority.not_yet(now) {
             return Err(IssueError::AuthorityNotYetValid { not_before });
         }
         // Its very last second is too late: nothing can be valid from then on.
@@ -113,9 +159,29 @@ pub enum IssueError {
         /// What is wrong with it.
         problem: NameProblem,
     },
+    /// A URI cannot stand in a certificate.
+    #[error("the URI {uri:?} {problem}")]
+    Uri {
+        /// The URI.
+        uri: String,
+        /// What is wrong with it.
+        problem: NameProblem,
+    },
     /// Clients look at nothing but these names.
-    #[error("there is neither a DNS name nor an IP address to issue for")]
+    #[error("there is no DNS name, IP address or URI to issue for")]
     NoNames,
+    /// A certificate for nothing, or, as some clients read it, for everything.
+    #[error("there is no usage to issue for: server authentication, client authentication or both")]
+    NoUsages,
+    /// The key there is cannot be parsed.
+    #[error("the private key to issue for is not readable")]
+    PrivateKeyUnreadable,
+    /// The key there is, is of another kind than requested.
+    #[error("the private key to issue for is not an {requested} key")]
+    KeyAlgorithm {
+        /// The kind requested.
+        requested: KeyAlgorithm,
+    },
     /// There is no time in which the leaf would be valid.
     #[error("the duration {duration:#} is shorter than a second")]
     Duration {
@@ -153,7 +219,13 @@ fn check_names(request: &LeafRequest) -> Result<(), IssueError> {
             problem,
         })?;
     }
-    if request.dns_names.is_empty() && request.ip_addresses.is_empty() {
+    for uri in &request.uris {
+        check_uri(uri).map_err(|problem| IssueError::Uri {
+            uri: uri.clone(),
+            problem,
+        })?;
+    }
+    if request.dns_names.is_empty() && request.ip_addresses.is_empty() && request.uris.is_empty() {
         return Err(IssueError::NoNames);
     }
     Ok(())
@@ -164,39 +236,27 @@ fn check_names(request: &LeafRequest) -> Result<(), IssueError> {
 fn leaf_profile(
     request: &LeafRequest,
     validity: Validity,
+    key: &KeyPair,
 ) -> Result<CertificateParams, rcgen::Error> {
     let mut subject = DistinguishedName::new();
     subject.push(DnType::CommonName, request.common_name.as_str());
 
     let mut profile = CertificateParams::default();
     profile.distinguished_name = subject;
-    profile.subject_alt_names = alternative_names(request)?;
+    profile.subject_alt_names = alternative::write(request)?;
     profile.serial_number = Some(random_serial()?);
     profile.not_before = asn1_time(validity.not_before);
     profile.not_after = asn1_time(validity.not_after);
     // Explicit, because only then the subject key identifier is written too.
     profile.is_ca = IsCa::ExplicitNoCa;
+    // For RSA too: keyEncipherment would only serve the key exchange without forward secrecy, which
+    // TLS 1.3 dropped and 1.2 need not use. All others sign.
     profile.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    profile.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    profile.extended_key_usages = usage::distinct(&request.usages)
+        .into_iter()
+        .map(Usage::purpose)
+        .collect();
+    profile.key_identifier_method = key::identifier(key);
     profile.use_authority_key_identifier_extension = true;
     Ok(profile)
-}
-
-fn alternative_names(request: &LeafRequest) -> Result<Vec<SanType>, rcgen::Error> {
-    let mut seen = HashSet::new();
-    let names = request
-        .dns_names
-        .iter()
-        .map(|name| Ok(SanType::DnsName(name.as_str().try_into()?)));
-    let addresses = request
-        .ip_addresses
-        .iter()
-        .map(|address| Ok(SanType::IpAddress(*address)));
-    names
-        .chain(addresses)
-        .filter(|name| name.as_ref().map_or(true, |name| seen.insert(name.clone())))
-        .collect()
 }

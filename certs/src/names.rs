@@ -8,6 +8,10 @@ use std::net::Ipv4Addr;
 const MAX_COMMON_NAME: usize = 64;
 const MAX_DNS_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
+/// The longest URI, in bytes: what [SPIFFE ID, 2.3] asks readers to support. RFC 5280 sets no limit.
+///
+/// [SPIFFE ID, 2.3]: https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md#23-maximum-spiffe-id-length
+const MAX_URI: usize = 2048;
 
 /// Why a name cannot stand in a certificate. Reads on after the name itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +47,24 @@ pub enum NameProblem {
     /// An address where a DNS name belongs.
     #[error("is an IP address: it belongs to the IP addresses")]
     IpAddress,
+    /// A URI beyond 2048 bytes.
+    #[error("is longer than {MAX_URI} characters")]
+    UriTooLong,
+    /// A URI with a character that must be percent-encoded.
+    #[error(
+        "may hold only the characters of a URI: percent-encode others, and spaces; \
+         a percent sign needs two hexadecimal digits after it"
+    )]
+    UriCharacter,
+    /// A URI that is relative.
+    #[error("is not absolute: it must begin with a scheme and a colon, such as spiffe:")]
+    UriScheme,
+    /// A URI with nothing after its scheme.
+    #[error("has nothing after its scheme")]
+    UriRest,
+    /// A URI with an authority that names no host.
+    #[error("has no host after its two slashes")]
+    UriHost,
 }
 
 pub(crate) fn check_common_name(name: &str) -> Result<(), NameProblem> {
@@ -69,6 +91,57 @@ pub(crate) fn check_dns_name(name: &str) -> Result<(), NameProblem> {
     }
     let host = name.strip_prefix("*.").unwrap_or(name);
     host.split('.').try_for_each(check_label)
+}
+
+/// Absolute, with something after the scheme, and with a host if it has an authority
+/// ([RFC 5280, 4.2.1.6], [RFC 3986, 3]).
+///
+/// [RFC 5280, 4.2.1.6]: https://www.rfc-editor.org/rfc/rfc5280#section-4.2.1.6
+/// [RFC 3986, 3]: https://www.rfc-editor.org/rfc/rfc3986#section-3
+pub(crate) fn check_uri(uri: &str) -> Result<(), NameProblem> {
+    if uri.is_empty() {
+        return Err(NameProblem::Empty);
+    }
+    if uri.len() > MAX_URI {
+        return Err(NameProblem::UriTooLong);
+    }
+    check_uri_characters(uri)?;
+    let (scheme, rest) = uri.split_once(':').ok_or(NameProblem::UriScheme)?;
+    let of_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    if !scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        || !scheme.bytes().all(of_scheme)
+    {
+        return Err(NameProblem::UriScheme);
+    }
+    if rest.is_empty() {
+        return Err(NameProblem::UriRest);
+    }
+    match rest.strip_prefix("//") {
+        Some(hierarchy) if host(hierarchy).is_empty() => Err(NameProblem::UriHost),
+        _ => Ok(()),
+    }
+}
+
+fn check_uri_characters(uri: &str) -> Result<(), NameProblem> {
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
+    let encoded = |after: &str| {
+        let digits = after.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    (uri.bytes().all(allowed) && uri.split('%').skip(1).all(encoded))
+        .then_some(())
+        .ok_or(NameProblem::UriCharacter)
+}
+
+/// Of what follows the two slashes: without user, port and path.
+fn host(hierarchy: &str) -> &str {
+    let authority = hierarchy.split(['/', '?', '#']).next().unwrap_or_default();
+    let address = authority.rsplit('@').next().unwrap_or_default();
+    if address.starts_with('[') {
+        return address;
+    }
+    address.split(':').next().unwrap_or_default()
 }
 
 fn check_label(label: &str) -> Result<(), NameProblem> {
@@ -156,5 +229,47 @@ mod tests {
             check_common_name("app\n1"),
             Err(NameProblem::ControlCharacter)
         );
+    }
+
+    #[test]
+    fn absolute_uris_are_accepted() {
+        let longest = format!("spiffe://example.com/{}", "a".repeat(2027));
+        assert_eq!(longest.len(), MAX_URI);
+        for uri in [
+            "spiffe://example.com/ns/team-a/sa/app1",
+            "https://user@example.com:8443/a%20b?c=d#e",
+            "https://[2001:db8::1]/",
+            "urn:example:app1",
+            "mailto:app1@example.com",
+            &longest,
+        ] {
+            assert_eq!(check_uri(uri), Ok(()), "{uri}");
+        }
+    }
+
+    #[test]
+    fn other_uris_are_refused_with_their_problem() {
+        let too_long = format!("spiffe://example.com/{}", "a".repeat(2028));
+        for (uri, problem) in [
+            ("", NameProblem::Empty),
+            (&*too_long, NameProblem::UriTooLong),
+            ("spiffe://example.com/ä", NameProblem::UriCharacter),
+            ("spiffe://example.com/a b", NameProblem::UriCharacter),
+            ("spiffe://example.com/\0", NameProblem::UriCharacter),
+            ("spiffe://example.com/%", NameProblem::UriCharacter),
+            ("spiffe://example.com/%2", NameProblem::UriCharacter),
+            ("spiffe://example.com/%2g", NameProblem::UriCharacter),
+            ("app1", NameProblem::UriScheme),
+            ("//example.com/app1", NameProblem::UriScheme),
+            ("/a:b", NameProblem::UriScheme),
+            ("1a:b", NameProblem::UriScheme),
+            (":b", NameProblem::UriScheme),
+            ("spiffe:", NameProblem::UriRest),
+            ("spiffe://", NameProblem::UriHost),
+            ("spiffe:///app1", NameProblem::UriHost),
+            ("https://user@:443/", NameProblem::UriHost),
+        ] {
+            assert_eq!(check_uri(uri), Err(problem), "{uri:?}");
+        }
     }
 }

@@ -1,8 +1,18 @@
 //! When a leaf is due for renewal.
 
+use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::validity::BACKDATED;
+
+/// How long before its end a leaf is to be renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenewBefore {
+    /// So long.
+    Duration(SignedDuration),
+    /// So many hundredths of its duration: 1 to 90.
+    Percentage(u8),
+}
 
 /// When to renew: `renew_before` ahead of `not_after`, by default a third of the duration.
 ///
@@ -10,31 +20,74 @@ use crate::validity::BACKDATED;
 /// least two seconds apart. The duration counts from the moment of issue, so it leaves out the few
 /// minutes by which certificates are backdated.
 ///
-/// A `renew_before` that is not positive, or leaves no time between issue and renewal, is ignored
-/// in favour of the default: obeyed, it would make every leaf overdue at birth. That also happens
-/// to a sensible value once the end of the authority cuts leaves short.
+/// A `renew_before` that is not positive, leaves no time between issue and renewal, or is not one of
+/// the percentages above, is ignored in favour of the default: obeyed, it would make every leaf
+/// overdue at birth. That also happens to a sensible value once the end of the authority cuts leaves
+/// short.
 pub fn at(
     not_before: Timestamp,
     not_after: Timestamp,
-    renew_before: Option<SignedDuration>,
+    renew_before: Option<RenewBefore>,
 ) -> Timestamp {
-    let duration = duration_since_issue(not_before, not_after);
-    let ahead = renew_before
-        .filter(|ahead| ahead.is_positive() && *ahead < duration)
-        .unwrap_or_else(|| SignedDuration::from_secs((duration.as_secs() / 3).max(1)));
-    not_after
-        .saturating_sub(ahead)
-        .expect("a signed duration has no calendar units to refuse")
+    let duration = not_after.duration_since(issued_at(not_before, not_after));
+    let ahead = match renew_before {
+        Some(RenewBefore::Duration(ahead)) if ahead.is_positive() && ahead < duration => ahead,
+        Some(RenewBefore::Percentage(percentage @ 1..=90)) => hundredths(duration, percentage),
+        _ => SignedDuration::from_secs((duration.as_secs() / 3).max(1)),
+    };
+    earlier(not_after, ahead)
 }
 
-fn duration_since_issue(not_before: Timestamp, not_after: Timestamp) -> SignedDuration {
-    let lifetime = not_after.duration_since(not_before);
+/// `due`, or up to a tenth of the time since the issue earlier, as `seed` has it. So a thousand
+/// leaves issued together are not renewed together.
+///
+/// The same seed, say the name of a Secret, gives the same answer in every version. Given that `due`
+/// lies strictly between `not_before` and `not_after`, so does the answer, and never after `due`.
+pub fn with_jitter(
+    due: Timestamp,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    seed: &[u8],
+) -> Timestamp {
+    let waiting = due.duration_since(issued_at(not_before, not_after));
+    earlier(due, spread(waiting / 10, seed))
+}
+
+/// A part of `window`, as `seed` has it: at least zero and less than `window`, in whole milliseconds.
+/// Zero if there is no window.
+///
+/// Many seeds spread evenly. The same one gives the same answer in every version.
+pub fn spread(window: SignedDuration, seed: &[u8]) -> SignedDuration {
+    let window = u128::try_from(window.as_millis()).unwrap_or_default();
+    let hash = digest::digest(&digest::SHA256, seed);
+    let fraction = hash.as_ref()[..6]
+        .iter()
+        .fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    // A window has at most 73 bits, the fraction has 48.
+    let millis = (window * fraction) >> 48;
+    let seconds = i64::try_from(millis / 1000).expect("it is less than the window");
+    let nanoseconds = i32::try_from(millis % 1000 * 1_000_000).expect("it is less than a second");
+    SignedDuration::new(seconds, nanoseconds)
+}
+
+fn issued_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
     // A shorter certificate cannot be one of ours: nothing tells when it was issued.
-    if lifetime > BACKDATED {
-        lifetime - BACKDATED
+    if not_after.duration_since(not_before) > BACKDATED {
+        not_before + BACKDATED
     } else {
-        lifetime
+        not_before
     }
+}
+
+fn hundredths(duration: SignedDuration, percentage: u8) -> SignedDuration {
+    let millis = duration.as_millis() * i128::from(percentage) / 100;
+    let millis = i64::try_from(millis).expect("timestamps are less than 2^63 milliseconds apart");
+    SignedDuration::from_millis(millis).max(SignedDuration::from_millis(1))
+}
+
+fn earlier(than: Timestamp, by: SignedDuration) -> Timestamp {
+    than.saturating_sub(by)
+        .expect("a signed duration has no calendar units to refuse")
 }
 
 #[cfg(test)]
@@ -42,44 +95,91 @@ mod tests {
     use super::*;
 
     const NINETY_DAYS: SignedDuration = SignedDuration::from_hours(2160);
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
 
     #[test]
     fn a_leaf_is_renewed_when_a_third_of_its_duration_is_left() {
         let (not_before, not_after) = issued_for(NINETY_DAYS);
-        let thirty_days = SignedDuration::from_hours(720);
-        assert_eq!(at(not_before, not_after, None), not_after - thirty_days);
+        assert_eq!(at(not_before, not_after, None), not_after - DAY * 30);
     }
 
     #[test]
     fn a_leaf_is_renewed_as_long_before_its_end_as_asked() {
         let (not_before, not_after) = issued_for(NINETY_DAYS);
-        let a_day = SignedDuration::from_hours(24);
-        assert_eq!(at(not_before, not_after, Some(a_day)), not_after - a_day);
+        for (renew_before, ahead) in [
+            (RenewBefore::Duration(DAY), DAY),
+            (RenewBefore::Percentage(10), DAY * 9),
+            (RenewBefore::Percentage(90), DAY * 81),
+        ] {
+            let due = at(not_before, not_after, Some(renew_before));
+            assert_eq!(due, not_after - ahead, "{renew_before:?}");
+        }
     }
 
     #[test]
     fn a_renew_before_that_makes_a_leaf_overdue_at_birth_is_ignored() {
-        let (not_before, not_after) = issued_for(NINETY_DAYS);
-        let default = at(not_before, not_after, None);
         for absurd in [NINETY_DAYS, NINETY_DAYS * 2, SignedDuration::MAX] {
-            assert_eq!(at(not_before, not_after, Some(absurd)), default, "{absurd}");
+            assert_ignored(RenewBefore::Duration(absurd));
+        }
+        for absurd in [91, 100, 255] {
+            assert_ignored(RenewBefore::Percentage(absurd));
         }
     }
 
     #[test]
     fn a_renew_before_that_is_not_positive_is_ignored() {
-        let (not_before, not_after) = issued_for(NINETY_DAYS);
-        let default = at(not_before, not_after, None);
         for absurd in [SignedDuration::ZERO, -NINETY_DAYS, SignedDuration::MIN] {
-            assert_eq!(at(not_before, not_after, Some(absurd)), default, "{absurd}");
+            assert_ignored(RenewBefore::Duration(absurd));
         }
+        assert_ignored(RenewBefore::Percentage(0));
     }
 
     #[test]
     fn the_shortest_certificate_is_renewed_while_it_is_valid() {
         let not_after = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(2);
-        let due = at(Timestamp::UNIX_EPOCH, not_after, None);
-        assert!(Timestamp::UNIX_EPOCH < due && due < not_after);
+        for renew_before in [None, Some(RenewBefore::Percentage(1))] {
+            let due = at(Timestamp::UNIX_EPOCH, not_after, renew_before);
+            assert!(Timestamp::UNIX_EPOCH < due && due < not_after);
+        }
+    }
+
+    #[test]
+    fn jitter_is_up_to_a_tenth_of_the_time_since_the_issue_and_spread_over_it() {
+        let (not_before, not_after) = issued_for(NINETY_DAYS);
+        let due = at(not_before, not_after, None);
+        let mut tenths = [0; 10];
+        for seed in 0..1000_u32 {
+            let jittered = with_jitter(due, not_before, not_after, &seed.to_be_bytes());
+            let ahead = due.duration_since(jittered);
+            assert!(!ahead.is_negative() && ahead < DAY * 6, "{ahead}");
+            let tenth = ahead.as_secs() * 10 / (DAY * 6).as_secs();
+            tenths[usize::try_from(tenth).unwrap()] += 1;
+        }
+        assert!(tenths.iter().all(|count| *count > 50), "{tenths:?}");
+    }
+
+    /// SHA-256 of "app1" begins with 172dd4a03660, and of six days 0x172dd4a03660 / 2^48 is
+    /// 13 h 2 min 17.526 s.
+    #[test]
+    fn jitter_is_the_same_in_every_version() {
+        let (not_before, not_after) = issued_for(NINETY_DAYS);
+        let due = at(not_before, not_after, None);
+        let jittered = with_jitter(due, not_before, not_after, b"app1");
+        assert_eq!(jittered.to_string(), "2026-04-29T22:57:42.474Z");
+    }
+
+    #[test]
+    fn without_a_window_nothing_is_spread() {
+        for window in [SignedDuration::ZERO, -DAY, SignedDuration::MIN] {
+            assert_eq!(spread(window, b"app1"), SignedDuration::ZERO, "{window}");
+        }
+    }
+
+    fn assert_ignored(renew_before: RenewBefore) {
+        let (not_before, not_after) = issued_for(NINETY_DAYS);
+        let default = at(not_before, not_after, None);
+        let due = at(not_before, not_after, Some(renew_before));
+        assert_eq!(due, default, "{renew_before:?}");
     }
 
     fn issued_for(duration: SignedDuration) -> (Timestamp, Timestamp) {

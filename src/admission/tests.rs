@@ -44,7 +44,22 @@ fn request(review: &Value) -> Request {
 }
 
 fn judge(review: &Value) -> AdmissionResponse {
-    validate(&request(review), &rules())
+    judge_by(review, &rules())
+}
+
+/// Where no other Pki is, and the CA lives for ever.
+fn judge_by(review: &Value, rules: &RuleBook) -> AdmissionResponse {
+    let world = World {
+        rules,
+        claims: &BySecret::default(),
+        ca_end: None,
+        now: now(),
+    };
+    validate(&request(review), &world)
+}
+
+fn now() -> Timestamp {
+    "2030-01-01T00:00:00Z".parse().unwrap()
 }
 
 fn create(spec: &Value) -> AdmissionResponse {
@@ -133,6 +148,39 @@ fn every_fault_is_a_cause_and_a_line() {
 }
 
 #[test]
+fn a_value_that_is_well_formed_and_not_on_offer_is_told_apart_from_a_malformed_one() {
+    let response = create(&json!({
+        "serviceName": "app1", "ipAddresses": ["::ffff:10.1.2.3", "10.1.2.3"], "uris": ["app1"],
+        "privateKey": { "algorithm": "RSA", "size": 1024, "encoding": "SEC1" },
+        "renewBefore": "720h", "renewBeforePercentage": 33,
+        "secretTemplate": { "annotations": { "box.com/adopt": "app1-pki" } },
+        "outputs": { "pkcs12": { "passwordSecretRef": { "name": "app1-pki" } } }
+    }));
+    assert_eq!(
+        causes(&response),
+        [
+            ("FieldValueInvalid", "spec.ipAddresses[0]"),
+            ("FieldValueInvalid", "spec.uris[0]"),
+            ("FieldValueInvalid", "spec.renewBeforePercentage"),
+            ("FieldValueNotSupported", "spec.privateKey.size"),
+            ("FieldValueNotSupported", "spec.privateKey.encoding"),
+            ("FieldValueInvalid", "spec.secretTemplate.annotations"),
+            (
+                "FieldValueInvalid",
+                "spec.outputs.pkcs12.passwordSecretRef.name"
+            ),
+            ("FieldValueInvalid", "spec.ipAddresses[1]"),
+        ]
+    );
+    let lines: Vec<_> = response.result.message.lines().collect();
+    assert_eq!(
+        lines[1],
+        "  spec.ipAddresses[0]: \"::ffff:10.1.2.3\" is an IPv4 address written as IPv6: write 10.1.2.3"
+    );
+    assert_eq!(lines.len(), 9);
+}
+
+#[test]
 fn the_namespace_is_the_one_that_the_author_was_authorized_for() {
     let spec = json!({ "serviceNames": ["app1"], "namespaces": { "names": ["victim"] } });
     let policy = PkiPolicy::new("policy", serde_json::from_value(spec).unwrap());
@@ -142,7 +190,7 @@ fn the_namespace_is_the_one_that_the_author_was_authorized_for() {
         "namespace",
         json!("victim"),
     );
-    let response = validate(&request(&review("CREATE", &object, &Value::Null)), &rules);
+    let response = judge_by(&review("CREATE", &object, &Value::Null), &rules);
     assert!(!response.allowed);
 }
 
@@ -310,8 +358,21 @@ fn a_wrong_type_is_told_by_its_field_in_plain_words() {
         ("duration", json!(2160)),
         ("renewBefore", json!({})),
         ("privateKey", json!("ECDSA")),
-        ("privateKey", json!({ "algorithm": "RSA" })),
+        ("privateKey", json!({ "algorithm": "DSA" })),
+        ("privateKey", json!({ "algorithm": "rsa" })),
         ("privateKey", json!({ "size": 1e99 })),
+        ("privateKey", json!({ "encoding": "DER" })),
+        ("privateKey", json!({ "rotationPolicy": true })),
+        ("ipAddresses", json!("10.1.2.3")),
+        ("uris", json!([{}])),
+        ("usages", json!(["signing"])),
+        ("usages", json!("server auth")),
+        ("renewBeforePercentage", json!("33")),
+        ("renewBeforePercentage", json!(33.5)),
+        ("secretTemplate", json!({ "labels": { "a": 1 } })),
+        ("secretTemplate", json!("text")),
+        ("outputs", json!({ "combinedPem": "true" })),
+        ("outputs", json!({ "jks": {} })),
     ] {
         let mut spec = json!({ "serviceName": "app1" });
         spec[field] = value;
@@ -448,4 +509,60 @@ fn dry_run_is_judged_alike() {
         review["request"].as_object_mut().unwrap().remove("dryRun");
         assert_eq!(judge(&review).allowed, allowed);
     }
+}
+
+#[test]
+fn what_will_not_end_as_expected_is_told_as_a_warning() {
+    let stored = |name: &str, secret: &str, created: &str, ready: &str| {
+        let pki = json!({
+            "apiVersion": "box.com/v1", "kind": "Pki",
+            "metadata": { "namespace": "ns", "name": name, "uid": name, "generation": 1, "creationTimestamp": created },
+            "spec": { "serviceName": "app1", "secretName": secret },
+            "status": { "conditions": [{ "type": "Ready", "status": ready, "reason": "r", "message": "m",
+                "observedGeneration": 1, "lastTransitionTime": created }] }
+        });
+        crate::api::StoredPki::from(kube::core::DeserializeGuard(Ok(serde_json::from_value(
+            pki,
+        )
+        .unwrap())))
+    };
+    let mut claims = BySecret::default();
+    for pki in [
+        stored("older", "shared", "2029-01-01T00:00:00Z", "False"),
+        stored("holder", "held", "2029-06-01T00:00:00Z", "True"),
+        stored("app1-pki", "held", "2029-01-01T00:00:00Z", "False"),
+    ] {
+        claims.apply(kube::runtime::watcher::Event::Apply(pki.into()));
+    }
+    let warnings = |spec: &Value, ca_end: &str| {
+        let rules = rules();
+        let world = World {
+            rules: &rules,
+            claims: &claims,
+            ca_end: Some(ca_end.parse().unwrap()),
+            now: now(),
+        };
+        let review = review("CREATE", &pki(spec), &Value::Null);
+        let response = validate(&request(&review), &world);
+        assert!(response.allowed);
+        response.warnings.unwrap_or_default()
+    };
+    let taken = |secret: &str, by: &str| {
+        format!(
+            "spec.secretName: Secret {secret} belongs to Pki ns/{by}, which claimed it first: choose another \
+             spec.secretName for Pki ns/app1-pki"
+        )
+    };
+    let spec =
+        |secret: &str| json!({ "serviceName": "app1", "secretName": secret, "duration": "24h" });
+    let end = "2030-01-02T00:00:00Z";
+    assert_eq!(warnings(&spec("free"), end), Vec::<String>::new());
+    assert_eq!(warnings(&spec("shared"), end), [taken("shared", "older")]);
+    assert_eq!(warnings(&spec("held"), end), [taken("held", "holder")]);
+    assert_eq!(
+        warnings(&spec("free"), "2030-01-01T23:59:59Z"),
+        [
+            "spec.duration: the certificate will end with the CA at 2030-01-01T23:59:59Z, earlier than asked for"
+        ]
+    );
 }

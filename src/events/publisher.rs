@@ -8,12 +8,12 @@
 
 use super::{Kind, Notice};
 use crate::metrics::Metrics;
-use crate::reconcile::FIELD_MANAGER;
+use crate::reconcile::write;
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use std::collections::HashMap;
@@ -158,7 +158,7 @@ impl Worker {
         name: &str,
         now: Timestamp,
     ) -> Result<&'static str, kube::Error> {
-        let (events, params) = (self.events(notice), params());
+        let (events, params) = (self.events(notice), write::patch());
         // An empty patch reads the Event with no more permission than writing takes.
         let nothing = Patch::Merge(json!({}));
         let known = retrying(|| events.patch(name, &params, &nothing)).await?;
@@ -183,7 +183,7 @@ impl Worker {
             last_observed_time: MicroTime(now),
         };
         let patch = json!({ "metadata": { "resourceVersion": before.version }, "series": series });
-        let (events, params, patch) = (self.events(notice), params(), Patch::Merge(patch));
+        let (events, params, patch) = (self.events(notice), write::patch(), Patch::Merge(patch));
         let written = retrying(|| events.patch(name, &params, &patch)).await?;
         self.told.insert(name.to_owned(), told(&written));
         Ok("merged")
@@ -229,13 +229,6 @@ fn is_transient(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code == 429 || status.code >= 500,
         _ => true,
-    }
-}
-
-fn params() -> PatchParams {
-    PatchParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PatchParams::default()
     }
 }
 

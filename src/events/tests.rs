@@ -33,7 +33,11 @@ fn users(count: usize) -> Vec<Arc<SecretUser>> {
 }
 
 fn refused() -> Outcome {
-    Outcome::Refused(vec![Violation::ServiceNameShape { name: "App".into() }])
+    let violations = vec![Violation::ServiceNameShape { name: "App".into() }];
+    Outcome::Refused {
+        violations,
+        trust: None,
+    }
 }
 
 fn ready() -> Outcome {
@@ -41,8 +45,10 @@ fn ready() -> Outcome {
         serial: "01".into(),
         not_before: now(),
         not_after: now(),
+        cut_short: false,
         renew_at: now(),
         issuer: "ff".into(),
+        trust: "ee".into(),
     })
 }
 
@@ -104,10 +110,68 @@ fn a_note_fits_the_api_whatever_is_in_it() {
         index,
         name: "ü\u{1b}".repeat(200),
     });
-    let notices = said(&pki(), &Outcome::Refused(violations.collect()), 1);
+    let refused = Outcome::Refused {
+        violations: violations.collect(),
+        trust: None,
+    };
+    let notices = said(&pki(), &refused, 1);
     assert!(
         notices
             .iter()
             .all(|n| n.note.len() <= 1024 && !n.note.contains('\u{1b}'))
+    );
+}
+
+#[test]
+fn a_certificate_that_is_not_renewed_and_a_secret_that_is_contested_are_faults() {
+    let contested = Outcome::Contested {
+        by: Some("helm".into()),
+        repairs: 4,
+        next: now(),
+    };
+    let unsigned = Outcome::Unsigned("Secret pki/ca is gone".into());
+    for (outcome, reason) in [
+        (contested, "PkiSecretContested"),
+        (unsigned, "PkiCaUnavailable"),
+    ] {
+        let notices = said(&pki(), &outcome, 2);
+        assert_eq!(notices.len(), 3);
+        for notice in notices {
+            assert_eq!(
+                (notice.kind, notice.reason.as_str()),
+                (Kind::Warning, reason)
+            );
+            assert_eq!(notice.note, outcome.message(&pki()));
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_ca_is_told_on_its_secret() {
+    let secret = Key::new("pki-operator", "ca");
+    let alarm = Alarm::NotBrought {
+        secret: secret.to_string(),
+    };
+    let notice = about_ca(&secret, &alarm);
+    assert_eq!(
+        (notice.kind, notice.reason.as_str()),
+        (Kind::Warning, "CaUnavailable")
+    );
+    assert_eq!(
+        notice.note,
+        "there is no Secret pki-operator/ca: create it with the key and certificate of your CA as tls.key and tls.crt"
+    );
+    let regarding = &notice.regarding;
+    assert_eq!(regarding.kind.as_deref(), Some("Secret"));
+    assert_eq!(regarding.namespace.as_deref(), Some("pki-operator"));
+    assert_eq!(regarding.name.as_deref(), Some("ca"));
+    let hostile = Alarm::Ledger {
+        secret: secret.to_string(),
+        problem: "\u{1b}[2J\n".repeat(1000),
+    };
+    let note = about_ca(&secret, &hostile).note;
+    assert!(
+        note.len() <= 1024 && !note.contains(['\u{1b}', '\n']),
+        "{note}"
     );
 }

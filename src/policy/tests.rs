@@ -1,10 +1,14 @@
 //! The rule book as tables: what is permitted, what is refused, and in which words.
 
 mod fields;
+mod identifiers;
+mod keys;
 mod names;
+mod secret;
 mod service;
 
 use super::*;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 /// A rule book of policies with these specs, named `policy-0` and so on.

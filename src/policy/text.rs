@@ -1,15 +1,18 @@
 //! Text that people read: user input made printable, and cut to a length.
 
+/// A value on one line, as [`line`] has it. What is longer than 253 characters, the longest name in Kubernetes, is cut.
+pub fn printable(text: &str) -> String {
+    match text.char_indices().nth(253) {
+        Some((end, _)) => line(&text[..end]) + "…",
+        None => line(text),
+    }
+}
+
 /// `text` on one line, without anything that steers a terminal or reorders what is read: control characters,
 /// line breaks, and the bidirectional and invisible marks of Unicode (UTR 36, "Trojan Source") appear as escapes.
-/// What is longer than 253 characters, the longest name in Kubernetes, is cut.
-pub fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len().min(256));
-    for (count, c) in text.chars().enumerate() {
-        if count == 253 {
-            shown.push('…');
-            break;
-        }
+pub fn line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
         match c {
             '"' | '\'' | '\\' => shown.push(c),
             _ => shown.extend(c.escape_debug()),

@@ -2,8 +2,15 @@
 
 use super::names::display_duration;
 use super::text::printable;
+use super::wanted::Key;
+use crate::api::{KeyAlgorithm, KeyEncoding, Usage};
 use jiff::SignedDuration;
 use std::fmt;
+use std::net::IpAddr;
+
+pub use allowed::AllowedNames;
+
+mod allowed;
 
 /// One broken rule. Its [`Display`](fmt::Display) is the denial, the condition's message and the Event's note; its
 /// variant gives the [reason](Self::reason); its [field](Self::field) says where to mend it.
@@ -92,24 +99,64 @@ pub enum Violation {
         own: String,
     },
 
-    /// More further DNS names than a certificate takes.
-    #[error("{count} names are too many: write at most 100")]
-    DnsNameCount {
-        /// How many `spec.dnsNames` there are.
+    /// A list is longer than what a certificate takes.
+    #[error("{count} are too many: write at most {most}")]
+    Count {
+        /// The list.
+        field: Field,
+        /// How many there are.
         count: usize,
+        /// How many there may be.
+        most: usize,
     },
 
-    /// A further DNS name is not permitted by the policy.
+    /// An IP address is none.
     #[error(
-        "{:?} is not permitted: PkiPolicy {} permits {permitted}; remove it, or ask the platform team to permit it",
-        Shown(name),
-        printable(policy)
+        "{:?} is not an IP address: write one such as 10.1.2.3 or 2001:db8::1",
+        Shown(value)
     )]
-    DnsName {
-        /// Its place in `spec.dnsNames`.
+    IpAddressShape {
+        /// Its place in `spec.ipAddresses`.
         index: usize,
-        /// Folded.
-        name: String,
+        /// As written.
+        value: String,
+    },
+
+    /// An IPv4 address in the clothes of an IPv6 one.
+    #[error("{:?} is an IPv4 address written as IPv6: write {v4}", Shown(value))]
+    IpAddressMapped {
+        /// Its place in `spec.ipAddresses`.
+        index: usize,
+        /// As written.
+        value: String,
+        /// What it stands for.
+        v4: IpAddr,
+    },
+
+    /// A URI is none, or one that two readers could take for two.
+    #[error(
+        "{:?} is not a URI for a certificate: write scheme, host and path without query, escapes or empty segments, for example spiffe://example.com/ns/team-a/app1",
+        Shown(value)
+    )]
+    UriShape {
+        /// Its place in `spec.uris`.
+        index: usize,
+        /// As written.
+        value: String,
+    },
+
+    /// What the certificate is to hold is not permitted by the policy.
+    #[error(
+        "{:?} is not permitted: PkiPolicy {} permits {permitted}; {}",
+        Shown(value),
+        printable(policy),
+        unpermitted_remedy(*field)
+    )]
+    NotPermitted {
+        /// Where it stands.
+        field: Field,
+        /// What was asked for, folded, also by default.
+        value: String,
         /// The policy that comes nearest.
         policy: String,
         /// What it permits.
@@ -122,7 +169,9 @@ pub enum Violation {
         Shown(name)
     )]
     SecretNameShape {
-        /// `spec.secretName`.
+        /// Where it stands.
+        field: Field,
+        /// As written.
         name: String,
     },
 
@@ -132,7 +181,21 @@ pub enum Violation {
         printable(name)
     )]
     SecretReserved {
-        /// `spec.secretName`.
+        /// Where it stands.
+        field: Field,
+        /// The Secret.
+        name: String,
+    },
+
+    /// The password of a keystore is looked for in the Secret that the keystore is written to.
+    #[error(
+        "Secret {} is the one that the certificate is written to: keep the password in another",
+        printable(name)
+    )]
+    PasswordInOwnSecret {
+        /// Where it stands.
+        field: Field,
+        /// The Secret.
         name: String,
     },
 
@@ -172,11 +235,74 @@ pub enum Violation {
         duration: SignedDuration,
     },
 
+    /// The renewal time is no percentage, or not within the lifetime.
+    #[error(
+        "{value} is not a percentage of the duration: write 1 to 90, for example 33, or leave renewBeforePercentage out"
+    )]
+    RenewBeforePercentage {
+        /// `spec.renewBeforePercentage`.
+        value: i32,
+    },
+
+    /// The renewal time is given twice.
+    #[error("renewBefore says when to renew already: leave one of the two out")]
+    RenewBeforeTwice,
+
     /// The key's size is not offered.
-    #[error("{size} is not a size of an ECDSA key here: write 256 (curve P-256)")]
+    #[error("{size} is not a size of an {algorithm} key here: {}", size_remedy(*algorithm))]
     KeySize {
+        /// `spec.privateKey.algorithm`.
+        algorithm: KeyAlgorithm,
         /// `spec.privateKey.size`.
         size: i32,
+    },
+
+    /// The encoding is that of another kind of key.
+    #[error(
+        "{encoding} is not an encoding of {algorithm} keys: write PKCS8, or leave encoding out"
+    )]
+    KeyEncoding {
+        /// `spec.privateKey.algorithm`.
+        algorithm: KeyAlgorithm,
+        /// `spec.privateKey.encoding`.
+        encoding: KeyEncoding,
+    },
+
+    /// A key of a label or annotation is malformed.
+    #[error(
+        "{:?} is not a key: write at most 63 letters, digits, '-', '_' and '.', with a domain and '/' before it if you like, for example example.com/team",
+        Shown(key)
+    )]
+    TemplateKeyShape {
+        /// Labels or annotations.
+        field: Field,
+        /// As written.
+        key: String,
+    },
+
+    /// A key of a label or annotation steers Kubernetes or this operator.
+    #[error(
+        "{:?} is reserved, as all of kubernetes.io, k8s.io and box.com are: choose another key",
+        Shown(key)
+    )]
+    TemplateKeyReserved {
+        /// Labels or annotations.
+        field: Field,
+        /// As written.
+        key: String,
+    },
+
+    /// A label's value is malformed.
+    #[error(
+        "{:?} cannot be the value of {:?}: write at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
+        Shown(value),
+        Shown(key)
+    )]
+    LabelValue {
+        /// The label.
+        key: String,
+        /// As written.
+        value: String,
     },
 }
 
@@ -185,6 +311,19 @@ pub enum Violation {
 pub struct Field {
     path: &'static str,
     index: Option<usize>,
+}
+
+impl Field {
+    pub(super) const fn of(path: &'static str) -> Self {
+        Self { path, index: None }
+    }
+
+    const fn at(path: &'static str, index: usize) -> Self {
+        Self {
+            path,
+            index: Some(index),
+        }
+    }
 }
 
 impl fmt::Display for Field {
@@ -217,42 +356,115 @@ impl Violation {
         policy: &str,
         permitted: impl Iterator<Item = String>,
     ) -> Self {
-        Self::DnsName {
-            index,
-            name: name.into(),
+        Self::not_permitted(Field::at("spec.dnsNames", index), name, policy, permitted)
+    }
+
+    /// An address that is in none of these ranges.
+    pub(super) fn ip_address(
+        index: usize,
+        address: IpAddr,
+        policy: &str,
+        permitted: impl Iterator<Item = String>,
+    ) -> Self {
+        let field = Field::at("spec.ipAddresses", index);
+        Self::not_permitted(field, &address.to_string(), policy, permitted)
+    }
+
+    /// A URI that is not among `permitted`.
+    pub(super) fn uri(
+        index: usize,
+        uri: &str,
+        policy: &str,
+        permitted: impl Iterator<Item = String>,
+    ) -> Self {
+        Self::not_permitted(Field::at("spec.uris", index), uri, policy, permitted)
+    }
+
+    /// A usage that is not among `permitted`.
+    pub(super) fn usage(
+        usage: Usage,
+        policy: &str,
+        permitted: impl Iterator<Item = String>,
+    ) -> Self {
+        Self::not_permitted(
+            Field::of("spec.usages"),
+            &usage.to_string(),
+            policy,
+            permitted,
+        )
+    }
+
+    /// A kind of key that is not among `permitted`.
+    pub(super) fn key(key: Key, policy: &str, permitted: impl Iterator<Item = String>) -> Self {
+        Self::not_permitted(
+            Field::of("spec.privateKey"),
+            &key.to_string(),
+            policy,
+            permitted,
+        )
+    }
+
+    fn not_permitted(
+        field: Field,
+        value: &str,
+        policy: &str,
+        permitted: impl Iterator<Item = String>,
+    ) -> Self {
+        Self::NotPermitted {
+            field,
+            value: value.into(),
             policy: policy.into(),
-            permitted: AllowedNames::nearest(permitted.collect(), name),
+            permitted: AllowedNames::nearest(permitted.collect(), value),
         }
     }
 
     /// Where to mend it.
     pub fn field(&self) -> Field {
-        let (path, index) = match self {
+        match self {
             Self::ServiceName { .. } | Self::NoPolicy { .. } | Self::ServiceNameShape { .. } => {
-                ("spec.serviceName", None)
+                Field::of("spec.serviceName")
             }
-            Self::CommonName { .. } => ("spec.commonName", None),
-            Self::DnsNameCount { .. } => ("spec.dnsNames", None),
-            Self::DnsNameShape { index, .. }
-            | Self::DnsNameInternal { index, .. }
-            | Self::DnsName { index, .. } => ("spec.dnsNames", Some(*index)),
-            Self::SecretNameShape { .. } | Self::SecretReserved { .. } => ("spec.secretName", None),
-            Self::Duration { .. } | Self::DurationTooLong { .. } => ("spec.duration", None),
-            Self::RenewBefore { .. } => ("spec.renewBefore", None),
-            Self::KeySize { .. } => ("spec.privateKey.size", None),
-        };
-        Field { path, index }
+            Self::CommonName { .. } => Field::of("spec.commonName"),
+            Self::DnsNameShape { index, .. } | Self::DnsNameInternal { index, .. } => {
+                Field::at("spec.dnsNames", *index)
+            }
+            Self::IpAddressShape { index, .. } | Self::IpAddressMapped { index, .. } => {
+                Field::at("spec.ipAddresses", *index)
+            }
+            Self::UriShape { index, .. } => Field::at("spec.uris", *index),
+            Self::Duration { .. } | Self::DurationTooLong { .. } => Field::of("spec.duration"),
+            Self::RenewBefore { .. } => Field::of("spec.renewBefore"),
+            Self::RenewBeforePercentage { .. } | Self::RenewBeforeTwice => {
+                Field::of("spec.renewBeforePercentage")
+            }
+            Self::KeySize { .. } => Field::of("spec.privateKey.size"),
+            Self::KeyEncoding { .. } => Field::of("spec.privateKey.encoding"),
+            Self::LabelValue { .. } => Field::of("spec.secretTemplate.labels"),
+            Self::Count { field, .. }
+            | Self::NotPermitted { field, .. }
+            | Self::SecretNameShape { field, .. }
+            | Self::SecretReserved { field, .. }
+            | Self::PasswordInOwnSecret { field, .. }
+            | Self::TemplateKeyShape { field, .. }
+            | Self::TemplateKeyReserved { field, .. } => *field,
+        }
     }
 
     /// The reason, in CamelCase, of Events and conditions.
     pub fn reason(&self) -> &'static str {
-        match self.field().path {
-            "spec.serviceName" => "PkiServiceNameError",
-            "spec.commonName" => "PkiCommonNameError",
-            "spec.dnsNames" => "PkiDnsNameError",
-            "spec.secretName" => "PkiSecretNameError",
-            "spec.duration" => "PkiDurationError",
-            "spec.renewBefore" => "PkiRenewBeforeError",
+        let path = self.field().path;
+        match path.split('.').nth(1).unwrap_or(path) {
+            "serviceName" => "PkiServiceNameError",
+            "commonName" => "PkiCommonNameError",
+            "dnsNames" => "PkiDnsNameError",
+            "ipAddresses" => "PkiIpAddressError",
+            "uris" => "PkiUriError",
+            "usages" => "PkiUsageError",
+            "secretName" => "PkiSecretNameError",
+            "duration" => "PkiDurationError",
+            "renewBefore" | "renewBeforePercentage" => "PkiRenewBeforeError",
+            "secretTemplate" => "PkiSecretTemplateError",
+            "outputs" => "PkiOutputsError",
             _ => "PkiPrivateKeyError",
         }
     }
@@ -261,7 +473,10 @@ impl Violation {
     pub fn is_unsupported(&self) -> bool {
         matches!(
             self,
-            Self::ServiceName { .. } | Self::NoPolicy { .. } | Self::KeySize { .. }
+            Self::ServiceName { .. }
+                | Self::NoPolicy { .. }
+                | Self::KeySize { .. }
+                | Self::KeyEncoding { .. }
         )
     }
 }
@@ -280,55 +495,31 @@ pub fn summary(violations: &[Violation]) -> String {
     }
 }
 
-/// Allowed names, the nearest first where they are too many to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedNames {
-    names: Vec<String>,
-    more: usize,
-}
-
-impl AllowedNames {
-    const LISTED: usize = 10;
-
-    fn nearest(mut names: Vec<String>, to: &str) -> Self {
-        names.sort_unstable();
-        names.dedup();
-        let more = names.len().saturating_sub(Self::LISTED);
-        if more > 0 {
-            names.sort_by_cached_key(|name| strsim::osa_distance(name, to));
-            names.truncate(Self::LISTED);
-        }
-        Self { names, more }
-    }
-
-    /// The name that was probably meant: one to three edits away, by length, so that short names are not guessed.
-    fn suggestion(&self, name: &str) -> Option<String> {
-        let near = (name.len() / 3).clamp(1, 3);
-        self.names
-            .iter()
-            .filter(|known| !known.contains('*'))
-            .map(|known| (strsim::osa_distance(known, name), known))
-            .filter(|(distance, _)| *distance <= near)
-            .min()
-            .map(|(_, known)| known.clone())
-    }
-}
-
-impl fmt::Display for AllowedNames {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: Vec<_> = self.names.iter().map(|name| printable(name)).collect();
-        write!(f, "[{}]", shown.join(" "))?;
-        match self.more {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
-    }
-}
-
 fn hint(suggestion: Option<&str>) -> String {
     match suggestion {
         Some(name) => format!("; did you mean \"{}\"?", printable(name)),
         None => "; use one of these names, or ask the platform team to allow yours".into(),
+    }
+}
+
+/// What to do about something that no policy permits: what is there by default cannot be removed.
+fn unpermitted_remedy(field: Field) -> &'static str {
+    match field.path {
+        "spec.usages" | "spec.privateKey" => {
+            "write what is permitted, or ask the platform team to permit it"
+        }
+        _ => "remove it, or ask the platform team to permit it",
+    }
+}
+
+fn size_remedy(algorithm: KeyAlgorithm) -> String {
+    let sizes: Vec<_> = Key::sizes(algorithm)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    match sizes.as_slice() {
+        [] => "leave size out, there is but one".into(),
+        [others @ .., last] => format!("write {} or {last}", others.join(", ")),
     }
 }
 

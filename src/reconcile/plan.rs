@@ -1,13 +1,20 @@
 //! The decision: from what was observed to what is to be done. Pure, and the only place that decides it.
 
-use super::secret::{self, Owner};
+use super::secret::formats::Passwords;
+use super::secret::{self, Content, Owner};
+use super::status::whole_second;
 use crate::api::Pki;
+use crate::ca::Ca;
 use crate::index::Key;
 use crate::policy::{Approved, Violation};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use pki_certs::{Authority, Fault, Verified};
+use kube::ResourceExt;
+use pki_certs::{Fault, Verified, renewal};
 use std::fmt;
+
+/// Annotation on a Pki, of any value: renew the certificate now. The operator removes it.
+pub const RENEW_NOW: &str = "box.com/renew-now";
 
 /// The facts about one Pki, gathered before anything is decided.
 #[derive(Debug)]
@@ -20,8 +27,10 @@ pub struct Observed<'a> {
     pub rival: Option<Key>,
     /// The Secret as it is stored, and whose it is.
     pub secret: Option<(Secret, Owner)>,
-    /// The authority that signs.
-    pub authority: &'a Authority,
+    /// The passwords of its keystores.
+    pub passwords: Passwords,
+    /// The CA.
+    pub ca: &'a Ca,
 }
 
 /// What is to be done.
@@ -29,15 +38,17 @@ pub struct Observed<'a> {
 pub enum Plan {
     /// Make a certificate and write the Secret.
     Issue(Box<Approved>, Need),
+    /// The certificate is as it should be, and something else in the Secret is not: write that.
+    Mend(Box<Approved>, Current),
     /// The Secret is as it should be.
-    Keep {
-        /// The certificate in it.
-        verified: Verified,
-        /// When to renew.
-        renew_at: Timestamp,
-    },
+    Keep(Current),
     /// The Pki breaks the rule book.
-    Refuse(Vec<Violation>),
+    Refuse {
+        /// What it breaks.
+        violations: Vec<Violation>,
+        /// Whether its Secret, which is in use, has an outdated `ca.crt`.
+        is_unpublished: bool,
+    },
     /// Another Pki comes first.
     Conflict {
         /// That Pki.
@@ -51,6 +62,15 @@ pub enum Plan {
     Gone,
 }
 
+/// The certificate in the Secret, found sound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Current {
+    /// The certificate.
+    pub verified: Verified,
+    /// When to renew.
+    pub renew_at: Timestamp,
+}
+
 /// Why a certificate is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -60,6 +80,10 @@ pub enum Need {
     Unsound(Fault),
     /// It is time.
     Renewal,
+    /// Somebody asked for it.
+    Request,
+    /// The CA that signed it is being replaced.
+    OtherCa,
 }
 
 impl fmt::Display for Need {
@@ -68,6 +92,8 @@ impl fmt::Display for Need {
             Self::NoSecret => f.write_str("there is no Secret"),
             Self::Unsound(fault) => fault.fmt(f),
             Self::Renewal => f.write_str("renewal is due"),
+            Self::Request => write!(f, "the Pki was annotated with {RENEW_NOW}"),
+            Self::OtherCa => f.write_str("its CA is being replaced"),
         }
     }
 }
@@ -79,56 +105,126 @@ impl Need {
             Self::NoSecret => "missing",
             Self::Unsound(_) => "unsound",
             Self::Renewal => "renewal",
+            Self::Request => "request",
+            Self::OtherCa => "ca",
         }
+    }
+
+    /// Whether somebody else took away or damaged what was written.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::NoSecret | Self::Unsound(_))
     }
 }
 
 /// Decides. The order of the checks is the order of precedence: rules before ownership before arbitration before
 /// content.
-pub fn plan(observed: Observed<'_>, now: Timestamp) -> Plan {
-    let Observed {
-        pki,
-        verdict,
-        rival,
-        secret,
-        authority,
-    } = observed;
+pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
+    let Observed { pki, ca, .. } = observed;
     if pki.metadata.deletion_timestamp.is_some() {
         return Plan::Gone;
     }
-    let approved = match verdict {
-        Ok(approved) => Box::new(approved),
-        Err(violations) => return Plan::Refuse(violations),
+    let approved = match &observed.verdict {
+        Ok(approved) => Box::new(approved.clone()),
+        Err(violations) => {
+            return Plan::Refuse {
+                violations: violations.clone(),
+                is_unpublished: is_unpublished(observed),
+            };
+        }
     };
-    let secret = match (secret, rival) {
+    let secret = match (&observed.secret, &observed.rival) {
         (Some((secret, Owner::Ours)), _) => secret,
         (Some((_, Owner::Foreign)), _) => return Plan::Foreign,
         (Some((_, Owner::Rival(winner))), _)
-        | (Some((_, Owner::FormerPki)) | None, Some(winner)) => return Plan::Conflict { winner },
+        | (Some((_, Owner::FormerPki)) | None, Some(winner)) => {
+            let winner = winner.clone();
+            return Plan::Conflict { winner };
+        }
         (Some((_, Owner::FormerPki)), None) => return Plan::Await,
         (None, None) => return Plan::Issue(approved, Need::NoSecret),
     };
     // Verified before written: whoever restarts, relists or takes over the lead finds nothing to do here.
-    match pki_certs::verify(
-        &secret::bundle(&secret),
-        &approved.certificate,
-        authority,
-        now,
-    ) {
-        Err(fault) => Plan::Issue(approved, Need::Unsound(fault)),
-        Ok(verified) => {
-            let renew_at = pki_certs::renewal::at(
-                verified.not_before,
-                verified.not_after,
-                approved.renew_before,
-            );
-            if renew_at <= now {
-                Plan::Issue(approved, Need::Renewal)
-            } else {
-                Plan::Keep { verified, renew_at }
+    let bundle = secret::bundle(secret);
+    let issuers: Vec<_> = ca.issuers.iter().collect();
+    let verified = match pki_certs::verify(&bundle, &approved.certificate, &issuers, now) {
+        Ok(verified) => verified,
+        Err(fault) => return Plan::Issue(approved, Need::Unsound(fault)),
+    };
+    let (renew_at, need) = due(pki, &approved, &verified, ca, now);
+    if renew_at <= now {
+        return Plan::Issue(approved, need);
+    }
+    let current = Current { verified, renew_at };
+    let content = Content {
+        pki,
+        approved: &approved,
+        bundle,
+        trust: &ca.trust,
+        passwords: &observed.passwords,
+    };
+    if content.is_in(secret) {
+        Plan::Keep(current)
+    } else {
+        Plan::Mend(approved, current)
+    }
+}
+
+/// When a sound certificate is to be replaced, and why then.
+pub fn due(
+    pki: &Pki,
+    approved: &Approved,
+    verified: &Verified,
+    ca: &Ca,
+    now: Timestamp,
+) -> (Timestamp, Need) {
+    let Verified {
+        serial,
+        not_before,
+        not_after,
+        ..
+    } = verified;
+    let seed = format!("{}/{serial}", pki.uid().unwrap_or_default());
+    let by_time = renewal::at(*not_before, *not_after, approved.renew_before);
+    // A thousand that were issued together are not renewed together.
+    let by_time = renewal::with_jitter(by_time, *not_before, *not_after, seed.as_bytes());
+    // As the status will have it, so that the two compare.
+    let by_time = whole_second(by_time);
+    let mut due = (by_time, Need::Renewal);
+    if let Ok(signer) = &ca.signer {
+        if signer.ca().fingerprint() == verified.issuer {
+            // The next one would end with the CA as well, no later.
+            if verified.cut_short && signer.ca().not_after() <= *not_after {
+                due.0 = *not_after;
             }
+        } else {
+            let (since, window) = ca.replacing.unwrap_or_default();
+            let turn = whole_second(since + renewal::spread(window, seed.as_bytes()));
+            due = std::cmp::min_by_key(due, (turn, Need::OtherCa), |(at, _)| *at);
         }
     }
+    if let Some(at) = requested(pki, serial, now) {
+        due = std::cmp::min_by_key(due, (at, Need::Request), |(at, _)| *at);
+    }
+    due
+}
+
+/// Since when the status, about this very certificate, has a renewal time that has come: it was put there on demand,
+/// before the annotation that asked for it was removed. So a request is neither lost nor served twice.
+fn requested(pki: &Pki, serial: &str, now: Timestamp) -> Option<Timestamp> {
+    let status = pki.status.as_ref()?;
+    let is_of_this = status.serial_number.as_deref() == Some(serial);
+    let at = status.renewal_time.as_ref().filter(|_| is_of_this)?.0;
+    (at <= now).then_some(at)
+}
+
+/// Whether clients of the certificate in use would not trust the CA of others: its own Pki may be refused by now.
+fn is_unpublished(observed: &Observed<'_>) -> bool {
+    let trust = &observed.ca.trust;
+    observed.secret.as_ref().is_some_and(|(secret, owner)| {
+        *owner == Owner::Ours
+            && secret::is_owned_by(secret, observed.pki)
+            && !trust.is_published_in(secret::file(secret, "ca.crt"))
+    })
 }
 
 #[cfg(test)]

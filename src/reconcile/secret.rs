@@ -1,22 +1,31 @@
 //! The Secret of a Pki: what it looks like, and whose it is.
 
+use super::write;
 use crate::api::Pki;
 use crate::claims::Claim;
 use crate::index::{BySecret, Key, NamesSecrets};
+use crate::policy::Approved;
+use formats::{FormatError, Passwords};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
-use pki_certs::{Authority, Bundle, Leaf};
+use pki_certs::{Bundle, Trust};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+pub mod formats;
 
 /// The type of the Secret: the API server makes sure that both of its keys are there.
 pub const TLS: &str = "kubernetes.io/tls";
 
-/// Whose a Secret is, by its controller reference. Labels and annotations prove nothing: anybody may set them.
+/// Annotation on a Secret that nobody owns: the name of the Pki that may take it over, with its content.
+pub const ADOPT: &str = "box.com/adopt";
+
+/// Whose a Secret is, by its controller reference. Labels prove nothing: anybody may set them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// This Pki, by its UID.
+    /// This Pki, by its UID; or nobody, and its annotation offers it to this Pki.
     Ours,
     /// Another Pki, which claims the Secret too.
     Rival(Key),
@@ -28,75 +37,243 @@ pub enum Owner {
 
 /// Whose this Secret is. `claims` tells which other Pkis there are.
 pub fn owner(secret: &Secret, pki: &Pki, claims: &BySecret<Claim>) -> Owner {
+    match owner_of(secret, pki) {
+        Some(Ownership::Ours) => Owner::Ours,
+        None if is_offered(secret, pki) => Owner::Ours,
+        None | Some(Ownership::Foreign) => Owner::Foreign,
+        Some(Ownership::Pki { name, uid }) => {
+            let other = Key::new(pki.namespace().unwrap_or_default(), name);
+            match claims.get(&other).filter(|claim| claim.lives_as(uid)) {
+                None => Owner::FormerPki,
+                Some(claim) if claim.secrets().any(|name| name == secret.name_any()) => {
+                    Owner::Rival(other)
+                }
+                Some(_) => Owner::Foreign,
+            }
+        }
+    }
+}
+
+/// Whether the Secret is this Pki's by its controller reference.
+pub fn is_owned_by(secret: &Secret, pki: &Pki) -> bool {
+    owner_of(secret, pki) == Some(Ownership::Ours)
+}
+
+/// What the controller reference says.
+#[derive(Debug, PartialEq, Eq)]
+enum Ownership<'a> {
+    Ours,
+    Pki { name: &'a str, uid: &'a str },
+    Foreign,
+}
+
+fn owner_of<'a>(secret: &'a Secret, pki: &Pki) -> Option<Ownership<'a>> {
     let mut references = secret.metadata.owner_references.iter().flatten();
-    let Some(controller) = references.find(|reference| reference.controller == Some(true)) else {
-        return Owner::Foreign;
+    let controller = references.find(|reference| reference.controller == Some(true))?;
+    let is_pki =
+        controller.kind == Pki::kind(&()) && controller.api_version == Pki::api_version(&());
+    Some(if !is_pki {
+        Ownership::Foreign
+    } else if Some(&controller.uid) == pki.metadata.uid.as_ref() {
+        Ownership::Ours
+    } else {
+        Ownership::Pki {
+            name: &controller.name,
+            uid: &controller.uid,
+        }
+    })
+}
+
+/// A Secret of another type cannot become one of ours, nor can one that may not change.
+fn is_offered(secret: &Secret, pki: &Pki) -> bool {
+    secret.annotations().get(ADOPT) == Some(&pki.name_any())
+        && secret.type_.as_deref() == Some(TLS)
+        && secret.immutable != Some(true)
+}
+
+/// What goes into the Secret of a Pki.
+#[derive(Debug)]
+pub struct Content<'a> {
+    /// The Pki.
+    pub pki: &'a Pki,
+    /// What it may have.
+    pub approved: &'a Approved,
+    /// Its certificate and key.
+    pub bundle: Bundle<'a>,
+    /// What clients trust.
+    pub trust: &'a Trust,
+    /// For the keystores.
+    pub passwords: &'a Passwords,
+}
+
+impl Content<'_> {
+    /// The Secret to create.
+    pub fn manifest(&self) -> Result<Secret, FormatError> {
+        let mut labels = write::labels();
+        labels.extend(self.approved.template.labels.clone());
+        let annotations = &self.approved.template.annotations;
+        Ok(Secret {
+            metadata: ObjectMeta {
+                name: Some(self.approved.secret_name.clone()),
+                namespace: self.pki.namespace(),
+                labels: Some(labels),
+                annotations: (!annotations.is_empty()).then(|| annotations.clone()),
+                owner_references: Some(vec![owner_reference(self.pki)]),
+                ..ObjectMeta::default()
+            },
+            type_: Some(TLS.into()),
+            data: Some(self.files()?),
+            ..Secret::default()
+        })
+    }
+
+    /// The merge patch that makes `observed` what it should be. It takes away what an earlier template or an earlier choice
+    /// of outputs has put there, and leaves alone what others added. UID and version are preconditions, so that a write which
+    /// comes late, from a replica that no longer leads, is refused.
+    pub fn change(&self, observed: &Secret) -> Result<Value, FormatError> {
+        let wanted = self.manifest()?;
+        let mut change = json!({
+            "metadata": {
+                "labels": wanted.metadata.labels,
+                "annotations": wanted.metadata.annotations.unwrap_or_default(),
+            },
+            "data": wanted.data,
+        });
+        for (map, key) in stale(observed, self.approved) {
+            map.of(&mut change)[key] = Value::Null;
+        }
+        if observed.annotations().contains_key(ADOPT) {
+            change["metadata"]["annotations"][ADOPT] = Value::Null;
+        }
+        if owner_of(observed, self.pki) != Some(Ownership::Ours) {
+            let others = observed.metadata.owner_references.iter().flatten().cloned();
+            let owners: Vec<_> = others.chain([owner_reference(self.pki)]).collect();
+            change["metadata"]["ownerReferences"] = json!(owners);
+        }
+        write::bind(&mut change, observed);
+        Ok(change)
+    }
+
+    /// Whether `observed`, which has this very certificate and key, is all else that it should be.
+    pub fn is_in(&self, observed: &Secret) -> bool {
+        let has = |found: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
+            wanted
+                .iter()
+                .all(|(key, value)| found.get(key) == Some(value))
+        };
+        let template = &self.approved.template;
+        owner_of(observed, self.pki) == Some(Ownership::Ours)
+            && self.trust.is_published_in(file(observed, "ca.crt"))
+            && has(observed.labels(), &template.labels)
+            && has(observed.labels(), &write::labels())
+            && has(observed.annotations(), &template.annotations)
+            && stale(observed, self.approved).is_empty()
+            && formats::are_in(self, observed)
+    }
+
+    fn files(&self) -> Result<BTreeMap<String, ByteString>, FormatError> {
+        let mut files = BTreeMap::from([
+            (
+                "tls.crt".to_owned(),
+                ByteString(self.bundle.certificate.to_vec()),
+            ),
+            (
+                "tls.key".to_owned(),
+                ByteString(self.bundle.private_key.to_vec()),
+            ),
+            ("ca.crt".to_owned(), ByteString(self.trust.pem().into())),
+        ]);
+        files.extend(formats::files(self)?);
+        Ok(files)
+    }
+}
+
+/// What the operator has put there, as `managedFields` have it, and would put there no more. What others added is theirs.
+fn stale(observed: &Secret, approved: &Approved) -> Vec<(Map, String)> {
+    let template = &approved.template;
+    let own = write::labels();
+    let is_stale = |map: Map, key: &str| match map {
+        Map::Labels => {
+            observed.labels().contains_key(key)
+                && !template.labels.contains_key(key)
+                && !own.contains_key(key)
+        }
+        Map::Annotations => {
+            observed.annotations().contains_key(key) && !template.annotations.contains_key(key)
+        }
+        Map::Data => {
+            !file(observed, key).is_empty()
+                && formats::OPTIONAL.contains(&key)
+                && !approved.wants(key)
+        }
     };
-    if controller.kind != Pki::kind(&()) || controller.api_version != Pki::api_version(&()) {
-        return Owner::Foreign;
+    let managed = observed.metadata.managed_fields.iter().flatten();
+    let ours = managed.filter(|entry| entry.manager.as_deref() == Some(write::FIELD_MANAGER));
+    let fields = ours.filter_map(|entry| entry.fields_v1.as_ref());
+    fields
+        .flat_map(|fields| {
+            Map::ALL.into_iter().flat_map(move |map| {
+                let keys = fields.0.pointer(map.managed()).and_then(Value::as_object);
+                let keys = keys.into_iter().flat_map(serde_json::Map::keys);
+                keys.filter_map(move |key| Some((map, key.strip_prefix("f:")?)))
+            })
+        })
+        .filter(|(map, key)| is_stale(*map, key))
+        .map(|(map, key)| (map, key.to_owned()))
+        .collect()
+}
+
+/// A map of a Secret whose entries several may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Map {
+    Labels,
+    Annotations,
+    Data,
+}
+
+impl Map {
+    const ALL: [Self; 3] = [Self::Labels, Self::Annotations, Self::Data];
+
+    /// Where `managedFields` list its keys.
+    fn managed(self) -> &'static str {
+        match self {
+            Self::Labels => "/f:metadata/f:labels",
+            Self::Annotations => "/f:metadata/f:annotations",
+            Self::Data => "/f:data",
+        }
     }
-    if Some(&controller.uid) == pki.metadata.uid.as_ref() {
-        return Owner::Ours;
-    }
-    let other = Key::new(pki.namespace().unwrap_or_default(), &controller.name);
-    match claims
-        .get(&other)
-        .filter(|claim| claim.lives_as(&controller.uid))
-    {
-        None => Owner::FormerPki,
-        Some(claim) if claim.secrets().any(|name| name == secret.name_any()) => Owner::Rival(other),
-        Some(_) => Owner::Foreign,
+
+    /// The map in a patch.
+    fn of(self, patch: &mut Value) -> &mut Value {
+        match self {
+            Self::Labels => &mut patch["metadata"]["labels"],
+            Self::Annotations => &mut patch["metadata"]["annotations"],
+            Self::Data => &mut patch["data"],
+        }
     }
 }
 
-/// The Secret to write. `observed` is the one to be changed; its UID and version become preconditions, so that a
-/// write which comes late, from a replica that no longer leads, is refused.
-pub fn manifest(
-    pki: &Pki,
-    name: &str,
-    leaf: &Leaf,
-    authority: &Authority,
-    observed: Option<&Secret>,
-) -> Secret {
-    let file =
-        |name: &str, content: &str| (name.to_owned(), ByteString(content.as_bytes().to_vec()));
-    Secret {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            namespace: pki.namespace(),
-            uid: observed.and_then(ResourceExt::uid),
-            resource_version: observed.and_then(ResourceExt::resource_version),
-            labels: Some(BTreeMap::from([(
-                "app.kubernetes.io/managed-by".into(),
-                "pki-operator".into(),
-            )])),
-            owner_references: Some(vec![owner_reference(pki)]),
-            ..ObjectMeta::default()
-        },
-        type_: Some(TLS.into()),
-        data: Some(BTreeMap::from([
-            file("tls.crt", &leaf.chain_pem),
-            file("tls.key", leaf.private_key_pem.as_str()),
-            file("ca.crt", authority.certificate_pem()),
-        ])),
-        ..Secret::default()
-    }
-}
-
-/// The certificate files of a Secret; a missing one is empty, which no check takes for sound.
+/// Certificate and key of a Secret; what is missing is empty, which no check takes for sound.
 pub fn bundle(secret: &Secret) -> Bundle<'_> {
-    let file = |name: &str| {
-        secret
-            .data
-            .as_ref()
-            .and_then(|data| data.get(name))
-            .map_or(&[][..], |bytes| &bytes.0)
-    };
     Bundle {
-        certificate: file("tls.crt"),
-        private_key: file("tls.key"),
-        authority: file("ca.crt"),
+        certificate: file(secret, "tls.crt"),
+        private_key: file(secret, "tls.key"),
     }
+}
+
+/// One file of a Secret; empty if it is not there.
+pub fn file<'a>(secret: &'a Secret, name: &str) -> &'a [u8] {
+    let file = secret.data.as_ref().and_then(|data| data.get(name));
+    file.map_or(&[], |bytes| &bytes.0)
+}
+
+/// The manager that wrote the Secret last, besides the operator, as `managedFields` have it.
+pub fn other_writer(secret: &Secret) -> Option<&str> {
+    let entries = secret.metadata.managed_fields.iter().flatten();
+    entries
+        .filter(|entry| entry.manager.as_deref() != Some(write::FIELD_MANAGER))
+        .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
+        .and_then(|entry| entry.manager.as_deref())
 }
 
 fn owner_reference(pki: &Pki) -> OwnerReference {
@@ -111,112 +288,4 @@ fn owner_reference(pki: &Pki) -> OwnerReference {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use kube::runtime::watcher::Event;
-    use serde_json::{Value, json};
-
-    fn pki() -> Pki {
-        let mut pki = Pki::new("app1-pki", crate::api::PkiSpec::default());
-        (pki.metadata.namespace, pki.metadata.uid) = (Some("ns".into()), Some("uid-1".into()));
-        pki
-    }
-
-    /// Pkis that live: app1-pki, its rival, and one with another Secret.
-    fn claims() -> BySecret<Claim> {
-        let mut claims = BySecret::default();
-        for (name, secret, uid) in [
-            ("app1-pki", "app1-pki", "uid-1"),
-            ("rival", "app1-pki", "uid-2"),
-            ("other", "other", "uid-3"),
-        ] {
-            let pki = serde_json::from_value(json!({
-                "apiVersion": "box.com/v1", "kind": "Pki",
-                "metadata": {"namespace": "ns", "name": name, "uid": uid},
-                "spec": {"serviceName": "app1", "secretName": secret}
-            }));
-            let stored: crate::api::StoredPki = kube::core::DeserializeGuard(Ok(pki.unwrap()));
-            claims.apply(Event::Apply(stored.into()));
-        }
-        claims
-    }
-
-    fn owned(references: &Value) -> Owner {
-        let secret = serde_json::from_value(json!({"metadata": {"name": "app1-pki",
-            "labels": {"app.kubernetes.io/managed-by": "pki-operator"}, "ownerReferences": references}}));
-        owner(&secret.unwrap(), &pki(), &claims())
-    }
-
-    fn reference(kind: &str, api_version: &str, name: &str, uid: &str, controller: bool) -> Value {
-        json!([{"kind": kind, "apiVersion": api_version, "name": name, "uid": uid, "controller": controller}])
-    }
-
-    fn pki_reference(name: &str, uid: &str) -> Value {
-        reference("Pki", "box.com/v1", name, uid, true)
-    }
-
-    #[test]
-    fn a_secret_is_ours_by_uid_alone() {
-        assert_eq!(owned(&pki_reference("app1-pki", "uid-1")), Owner::Ours);
-        for foreign in [
-            json!([]),
-            reference("Pki", "box.com/v1", "app1-pki", "uid-1", false),
-            reference("Pki", "example.com/v1", "app1-pki", "uid-1", true),
-            reference("Deployment", "apps/v1", "app1-pki", "uid-1", true),
-        ] {
-            assert_eq!(owned(&foreign), Owner::Foreign, "{foreign}");
-        }
-    }
-
-    #[test]
-    fn a_secret_of_another_pki_is_its_own_while_that_lives() {
-        assert_eq!(
-            owned(&pki_reference("rival", "uid-2")),
-            Owner::Rival(Key::new("ns", "rival"))
-        );
-        assert_eq!(
-            owned(&pki_reference("other", "uid-3")),
-            Owner::Foreign,
-            "left behind by a Pki that names another Secret now"
-        );
-        for gone in [("app1-pki", "uid-0"), ("rival", "uid-0"), ("gone", "uid-9")] {
-            assert_eq!(
-                owned(&pki_reference(gone.0, gone.1)),
-                Owner::FormerPki,
-                "{gone:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_ours_and_bound_to_what_was_seen() {
-        let now = "2030-01-01T00:00:00Z".parse().unwrap();
-        let authority =
-            Authority::generate("ca", jiff::SignedDuration::from_hours(48), now).unwrap();
-        let request = pki_certs::LeafRequest {
-            common_name: "app1".into(),
-            dns_names: vec!["app1.ns.svc".into()],
-            ip_addresses: vec![],
-            duration: jiff::SignedDuration::from_hours(24),
-            key: pki_certs::KeyAlgorithm::EcdsaP256,
-        };
-        let leaf = authority.issue(&request, now).unwrap();
-        let made = manifest(&pki(), "app1-pki", &leaf, &authority, None);
-        assert_eq!(
-            (
-                owner(&made, &pki(), &claims()),
-                &made.metadata.resource_version
-            ),
-            (Owner::Ours, &None)
-        );
-        assert!(pki_certs::verify(&bundle(&made), &request, &authority, now).is_ok());
-
-        let mut seen = Secret::default();
-        (seen.metadata.uid, seen.metadata.resource_version) = (Some("u".into()), Some("7".into()));
-        let update = manifest(&pki(), "app1-pki", &leaf, &authority, Some(&seen)).metadata;
-        assert_eq!(
-            (update.uid, update.resource_version),
-            (Some("u".into()), Some("7".into()))
-        );
-    }
-}
+mod tests;

@@ -1,10 +1,14 @@
 //! What the Pki's status says after a look at it.
 
+use super::plan::Current;
+use super::secret::ADOPT;
 use crate::api::{Pki, PkiStatus, READY};
+use crate::ca::Ca;
 use crate::index::Key;
 use crate::policy::{Violation, text, violation_summary};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
 
 /// How a look at a Pki ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +16,12 @@ pub enum Outcome {
     /// The Secret is as it should be.
     Ready(Certificate),
     /// The Pki breaks the rule book.
-    Refused(Vec<Violation>),
+    Refused {
+        /// What it breaks.
+        violations: Vec<Violation>,
+        /// The CA certificates that its Secret holds, if they are the present ones.
+        trust: Option<String>,
+    },
     /// Another Pki comes first.
     Conflict {
         /// That Pki.
@@ -22,6 +31,17 @@ pub enum Outcome {
     Foreign,
     /// The Secret is that of a deleted Pki, and about to be collected.
     Await,
+    /// The CA cannot sign.
+    Unsigned(String),
+    /// Somebody else keeps changing the Secret, so that it is repaired more slowly.
+    Contested {
+        /// The manager of the last change, as `managedFields` have it; `None` if the Secret was deleted.
+        by: Option<String>,
+        /// How often it has been repaired lately.
+        repairs: u32,
+        /// When it is repaired next.
+        next: Timestamp,
+    },
     /// Issuing failed, and is tried again.
     Failed {
         /// What went wrong, in the words of whoever refused.
@@ -42,10 +62,30 @@ pub struct Certificate {
     pub not_before: Timestamp,
     /// End of validity.
     pub not_after: Timestamp,
+    /// Whether it ends with its CA, before the duration that was asked for.
+    pub cut_short: bool,
     /// When it is renewed.
     pub renew_at: Timestamp,
     /// SHA-256 of the CA certificate that signed it, in hexadecimal.
     pub issuer: String,
+    /// SHA-256 of the CA certificates in `ca.crt`, in hexadecimal.
+    pub trust: String,
+}
+
+impl Certificate {
+    /// What lies in the Secret after a look at it.
+    pub fn of(current: &Current, ca: &Ca) -> Self {
+        let verified = current.verified.clone();
+        Self {
+            serial: verified.serial,
+            not_before: verified.not_before,
+            not_after: verified.not_after,
+            cut_short: verified.cut_short,
+            renew_at: current.renew_at,
+            issuer: verified.issuer,
+            trust: ca.trust.fingerprint().to_owned(),
+        }
+    }
 }
 
 impl Outcome {
@@ -63,10 +103,14 @@ impl Outcome {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Ready(_) => "PkiReady",
-            Self::Refused(violations) => violations.first().map_or("PkiRefused", Violation::reason),
+            Self::Refused { violations, .. } => {
+                violations.first().map_or("PkiRefused", Violation::reason)
+            }
             Self::Conflict { .. } => "PkiSecretConflict",
             Self::Foreign => "PkiSecretForeign",
             Self::Await => AWAITING,
+            Self::Unsigned(_) => "PkiCaUnavailable",
+            Self::Contested { .. } => "PkiSecretContested",
             Self::Failed { .. } => "PkiIssuanceFailed",
         }
     }
@@ -76,26 +120,45 @@ impl Outcome {
         let secret = text::printable(pki.secret_name());
         match self {
             Self::Ready(certificate) => format!(
-                "Secret {secret} holds a certificate for {}, valid until {}",
+                "Secret {secret} holds a certificate for {}, valid until {}{}",
                 text::printable(&pki.spec.service_name),
-                certificate.not_after
+                certificate.not_after,
+                if certificate.cut_short {
+                    ", which is the end of the CA and earlier than spec.duration asks for"
+                } else {
+                    ""
+                }
             ),
-            Self::Refused(violations) => violation_summary(violations),
+            Self::Refused { violations, .. } => violation_summary(violations),
             Self::Conflict { winner } => format!(
                 "Secret {secret} belongs to Pki {winner}, which claimed it first: choose another spec.secretName for Pki {}",
                 pki.display_name()
             ),
             Self::Foreign => format!(
-                "Secret {secret} exists and does not belong to Pki {}, so it is left as it is: delete the Secret, or choose another spec.secretName",
-                pki.display_name()
+                "Secret {secret} exists and does not belong to Pki {}, so it is left as it is: delete the Secret, choose another spec.secretName, or annotate the Secret with {ADOPT}={} if its content may be replaced",
+                pki.display_name(),
+                pki.name_any()
             ),
+            Self::Unsigned(alarm) => format!(
+                "Secret {secret} gets no new certificate until the platform team has seen to the CA: {}",
+                text::line(alarm)
+            ),
+            Self::Contested { by, repairs, next } => {
+                let who = by.as_deref().map_or_else(
+                    || "is deleted".to_owned(),
+                    |by| format!("is changed by \"{}\"", text::printable(by)),
+                );
+                format!(
+                    "Secret {secret} {who} again and again, and was repaired {repairs} times: stop that, or choose another spec.secretName; the next repair is due at {}",
+                    whole_second(*next)
+                )
+            }
             Self::Await => {
                 format!("Secret {secret} belongs to a deleted Pki and is about to be removed")
             }
-            Self::Failed { error, .. } => format!(
-                "Secret {secret} cannot be written: {}",
-                text::printable(error)
-            ),
+            Self::Failed { error, .. } => {
+                format!("Secret {secret} cannot be written: {}", text::line(error))
+            }
         }
     }
 }
@@ -121,9 +184,25 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
             status.not_after = Some(Time(certificate.not_after));
             status.renewal_time = Some(Time(certificate.renew_at));
             status.issuer_fingerprint = Some(certificate.issuer.clone());
+            status.trust_fingerprint = Some(certificate.trust.clone());
+        }
+        // Its certificate may still be in use.
+        Outcome::Refused {
+            trust: Some(trust), ..
+        } if status.serial_number.is_some() => {
+            status.trust_fingerprint = Some(trust.clone());
+        }
+        // It has none.
+        Outcome::Conflict { .. } | Outcome::Foreign => {
+            status.serial_number = None;
+            (status.not_before, status.not_after, status.renewal_time) = (None, None, None);
+            (status.issuer_fingerprint, status.trust_fingerprint) = (None, None);
         }
         Outcome::Failed { attempts, next, .. } => {
             status.failed_attempts = Some(*attempts);
+            status.next_attempt_time = Some(Time(whole_second(*next)));
+        }
+        Outcome::Contested { next, .. } => {
             status.next_attempt_time = Some(Time(whole_second(*next)));
         }
         _ => {}
@@ -160,7 +239,7 @@ fn condition(pki: &Pki, outcome: &Outcome, now: Timestamp) -> Condition {
 }
 
 /// Times in the API have no fractions.
-fn whole_second(time: Timestamp) -> Timestamp {
+pub(super) fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).expect("a part of a valid time is one")
 }
 

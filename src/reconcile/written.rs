@@ -1,13 +1,14 @@
-//! The statuses that were written, until the watch brings them back.
+//! What was written of Pkis, until the watch brings it back.
 //!
 //! The Secret that was just written causes another look, often before the cache shows the status that went with it.
-//! Judged by the older status, that look would write the same again, and date the change anew.
+//! Judged by the older status, that look would write the same again, and date the change anew; by an annotation that was
+//! removed, it would serve the same wish again.
 
 use crate::api::{Pki, PkiStatus};
 use crate::index::Key;
 use kube::ResourceExt;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,11 +33,13 @@ struct Writing {
     at: Instant,
     uid: Option<String>,
     version: String,
+    annotations: Option<BTreeMap<String, String>>,
+    finalizers: Option<Vec<String>>,
     status: Option<PkiStatus>,
 }
 
 impl Written {
-    /// The Pki with the status that it has by now.
+    /// The Pki with the status, annotations and finalizers that it has by now.
     pub(super) fn overlay<'a>(&self, cached: &'a Pki) -> Cow<'a, Pki> {
         let mut recent = self.recent();
         let key = Key::of(cached);
@@ -45,6 +48,11 @@ impl Written {
             Some(writing) if writing.is_ahead_of(cached) => {
                 let mut current = cached.clone();
                 current.status.clone_from(&writing.status);
+                current
+                    .metadata
+                    .annotations
+                    .clone_from(&writing.annotations);
+                current.metadata.finalizers.clone_from(&writing.finalizers);
                 current.metadata.resource_version = Some(writing.version.clone());
                 Cow::Owned(current)
             }
@@ -55,13 +63,15 @@ impl Written {
         }
     }
 
-    /// Keeps the status that came back from a write.
+    /// Keeps what came back from a write.
     pub(super) fn remember(&self, written: &Pki, now: Instant) {
         let mut recent = self.recent();
         let writing = Writing {
             at: now,
             uid: written.uid(),
             version: written.resource_version().unwrap_or_default(),
+            annotations: written.metadata.annotations.clone(),
+            finalizers: written.metadata.finalizers.clone(),
             status: written.status.clone(),
         };
         recent.by_key.insert(Key::of(written), writing);

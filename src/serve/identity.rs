@@ -4,17 +4,18 @@
 //! operator owns the field `caBundle` of its two webhook configurations: it sets it, and sets it again when somebody
 //! wipes it.
 
+use crate::reconcile::write;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
-use pki_certs::{Authority, KeyAlgorithm, LeafRequest};
+use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, Usage};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -76,8 +77,11 @@ impl Identity {
             common_name: "pki-operator".into(),
             dns_names: dns_names.into_iter().filter_map(Result::err).collect(),
             ip_addresses: ip_addresses.into_iter().filter_map(Result::ok).collect(),
+            uris: vec![],
+            usages: vec![Usage::ServerAuth],
             duration: LIFETIME,
             key: KeyAlgorithm::EcdsaP256,
+            key_encoding: KeyEncoding::Pkcs8,
         };
         let current = RwLock::new(issue(&authority, &request, Timestamp::now())?);
         Ok(Arc::new(Self {
@@ -182,7 +186,7 @@ impl Identity {
     }
 
     fn bundle(&self) -> ByteString {
-        ByteString(self.authority.certificate_pem().as_bytes().to_vec())
+        ByteString(self.authority.ca().certificate_pem().as_bytes().to_vec())
     }
 
     fn is_in<K: WebhookConfiguration>(&self, seen: &K) -> bool {
@@ -219,11 +223,8 @@ impl Identity {
                 .collect();
             let patch =
                 serde_json::from_value(json!(patch)).expect("tests and adds are a JSON patch");
-            let params = PatchParams {
-                field_manager: Some(crate::reconcile::FIELD_MANAGER.into()),
-                ..PatchParams::default()
-            };
-            match api.patch(name, &params, &Patch::<()>::Json(patch)).await {
+            let patch = Patch::<()>::Json(patch);
+            match api.patch(name, &write::patch(), &patch).await {
                 Ok(written) => {
                     tracing::info!(kind = %K::kind(&()), name, "set the caBundle");
                     seen = written;

@@ -45,25 +45,42 @@ fn killed_at_any_moment_it_issues_once_and_says_once() {
     );
 }
 
-/// With all issued, a start writes nothing.
 #[test]
-fn a_restart_with_everything_issued_writes_nothing() {
+fn a_restart_with_a_thousand_certificates_writes_nothing() {
+    const PKIS: usize = 1000;
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("restart");
-    for round in 0..10 {
-        ns.apply(&burst(round)).unwrap();
+    let numbers: Vec<_> = (0..PKIS).collect();
+    for some in numbers.chunks(250) {
+        let create = ["create", "--filename=-", "--namespace", &ns.name];
+        arena.kubectl_with(&list(some), &create).unwrap();
     }
-    expect_one_issuance_each(&ns, 10 * BURST);
+    expect_one_issuance_each(&ns, PKIS);
     let before = ns.operator_writes();
     operator.process.kill().unwrap();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
-    eventually("it reconciles", || {
-        operator.process.log().contains("reconciling").then_some(())
+    eventually("every Pki has been looked at", || {
+        let page = operator.get("/metrics").ok()?.1;
+        let count = "pki_operator_reconcile_duration_seconds_count ";
+        let looks = page.lines().find_map(|line| line.strip_prefix(count))?;
+        (looks.parse::<usize>().ok()? >= PKIS).then_some(())
     });
     quiet();
-    quiet();
     assert_eq!(ns.operator_writes(), before);
+    println!("{PKIS} certificates, restarted: {before:?}, and none since");
+    arena
+        .kubectl(&["delete", "namespace", &ns.name, "--wait=false"])
+        .unwrap();
+}
+
+fn list(numbers: &[usize]) -> String {
+    let pki = |number: &usize| {
+        serde_json::json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": format!("p{number}")},
+            "spec": {"serviceName": "app1"}})
+    };
+    let items: Vec<_> = numbers.iter().map(pki).collect();
+    serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
 fn burst(round: usize) -> String {

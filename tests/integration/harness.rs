@@ -2,6 +2,8 @@
 //! often.
 
 use anyhow::Context as _;
+use k8s_openapi::ByteString;
+use pki_certs::Authority;
 use pki_cluster::install::{self, Install, Operator, Replica};
 use pki_cluster::{Cluster, Options};
 use serde_json::Value;
@@ -21,7 +23,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The cluster that most tests share, and the replica that leads in it.
 pub(crate) static SHARED: LazyLock<Shared> = LazyLock::new(|| {
-    let installed = Installed::start(&["app1", "app2"]).expect("the shared cluster starts");
+    let installed =
+        Installed::start(&["app1", "app2"], Options::default()).expect("the shared cluster starts");
     let operator = installed.first_replica("operator-1", &[]);
     Shared {
         operator: operator.expect("the operator starts"),
@@ -46,7 +49,12 @@ impl Deref for Shared {
 /// A cluster without an operator, for one test at a time: it starts the replicas it needs, and may kill them.
 pub(crate) fn arena() -> MutexGuard<'static, Installed> {
     static ARENA: LazyLock<Mutex<Installed>> = LazyLock::new(|| {
-        Mutex::new(Installed::start(&["app1", "app2"]).expect("the second cluster starts"))
+        // The shared cluster is as Kubernetes is by default.
+        let options = Options {
+            trust_bundles: true,
+            ..Options::default()
+        };
+        Mutex::new(Installed::start(&["app1", "app2"], options).expect("the second cluster starts"))
     });
     let arena = ARENA.lock().unwrap_or_else(PoisonError::into_inner);
     // What the test before may have left behind.
@@ -69,8 +77,8 @@ pub(crate) struct Installed {
 
 impl Installed {
     /// Starts a cluster and installs the chart with these allowed names.
-    fn start(allowed_names: &[&str]) -> anyhow::Result<Self> {
-        let cluster = Cluster::start(Options::default())?;
+    fn start(allowed_names: &[&str], options: Options) -> anyhow::Result<Self> {
+        let cluster = Cluster::start(options)?;
         let kubeconfig = cluster.dir().join("operator.kubeconfig");
         let installed = Self {
             cluster,
@@ -91,6 +99,38 @@ impl Installed {
             webhook: &self.webhook.to_string(),
         };
         install.run(self.cluster.helm()?).map(drop)
+    }
+
+    /// Removes every CA, with all that is known of it, while no operator runs.
+    pub(crate) fn forget_cas(&self) {
+        for (kind, names) in [
+            (
+                "secret",
+                &["pki-operator-ca", "pki-operator-webhook-ca"][..],
+            ),
+            ("configmap", &["pki-operator-ca"]),
+        ] {
+            let delete = [
+                "delete",
+                kind,
+                "--ignore-not-found",
+                "--namespace=pki-operator",
+            ];
+            self.kubectl(&[&delete, names].concat())
+                .expect("it is deleted");
+        }
+    }
+
+    /// Puts this CA in the place of the operator's, while no operator runs.
+    pub(crate) fn bring_ca(&self, authority: &Authority) {
+        self.forget_cas();
+        let ca = authority.ca();
+        let secret = serde_json::json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"name": "pki-operator-ca", "namespace": install::RELEASE}, "stringData": {
+                "tls.crt": if ca.chain_pem().is_empty() { ca.root_pem() } else { ca.chain_pem() },
+                "ca.crt": ca.root_pem(), "tls.key": authority.private_key_pem().as_str()}});
+        self.kubectl_with(&secret.to_string(), &["create", "--filename=-"])
+            .expect("it is made");
     }
 
     /// Starts the replica that the API server asks, and waits until it is ready.
@@ -364,8 +404,14 @@ fn ready_condition(pki: &Value) -> Option<Value> {
 
 /// A file of a Secret, as text.
 pub(crate) fn file(secret: &Value, name: &str) -> String {
-    let content = secret["data"][name].as_str().unwrap_or_default();
-    openssl(&["base64", "-d", "-A"], content) + "\n"
+    String::from_utf8(bytes(secret, name)).expect("it is text")
+}
+
+/// A file of a Secret; empty if it is not there.
+pub(crate) fn bytes(secret: &Value, name: &str) -> Vec<u8> {
+    let content = secret["data"].get(name).cloned().unwrap_or(Value::from(""));
+    let decoded = serde_json::from_value::<ByteString>(content);
+    decoded.expect("the API server writes base64").0
 }
 
 /// The serial number of a certificate in PEM, in hexadecimal.

@@ -4,7 +4,7 @@ use crate::harness::{
     Namespace, SHARED, arena, eventually, file, notes, openssl, quiet, serial_of,
 };
 use jiff::{SignedDuration, Timestamp};
-use pki_certs::{Authority, KeyAlgorithm, LeafRequest};
+use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, Usage};
 use serde_json::{Value, json};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -50,9 +50,10 @@ fn the_status_tells_what_the_certificate_is() {
     assert_eq!(status["issuerFingerprint"], fingerprint);
 
     let time = |field: &str| text(&status[field]).parse::<Timestamp>().unwrap();
-    assert_eq!(
-        time("notAfter").duration_since(time("renewalTime")),
-        8 * HOUR
+    let ahead = time("notAfter").duration_since(time("renewalTime"));
+    assert!(
+        (8 * HOUR..=8 * HOUR + 16 * HOUR / 10).contains(&ahead),
+        "a third of the duration, and up to a tenth of the other two earlier: {ahead:#}"
     );
     let validity = time("notAfter").duration_since(time("notBefore"));
     assert_eq!(
@@ -141,9 +142,6 @@ fn a_damaged_secret_is_issued_again_whatever_the_damage() {
         ("certificate-emptied", json!({"tls.crt": ""})),
         ("key-garbage", json!({"tls.key": garbage})),
         ("key-of-another", json!({"tls.key": other["tls.key"]})),
-        ("ca-emptied", json!({"ca.crt": ""})),
-        ("ca-removed", json!({"ca.crt": null})),
-        ("ca-replaced", json!({"ca.crt": other["tls.crt"]})),
         (
             "names-of-another",
             json!({"tls.crt": other["tls.crt"], "tls.key": other["tls.key"]}),
@@ -157,6 +155,27 @@ fn a_damaged_secret_is_issued_again_whatever_the_damage() {
         patch(&ns, "secret", name, &json!({"data": damage}));
         wait_for_another(&ns, name, &before);
     }
+}
+
+#[test]
+fn a_damaged_ca_file_is_mended_and_the_certificate_kept() {
+    let ns = SHARED.namespace("mended");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    let before = serial(&ns.wait_until_ready("app1-pki"));
+    let sound = ns.get("secret", "app1-pki").unwrap()["data"].clone();
+    for damage in [json!(""), json!(null), sound["tls.crt"].clone()] {
+        patch(
+            &ns,
+            "secret",
+            "app1-pki",
+            &json!({"data": {"ca.crt": damage}}),
+        );
+        eventually("ca.crt is back", || {
+            (ns.get("secret", "app1-pki")?["data"] == sound).then_some(())
+        });
+    }
+    assert_eq!(serial(&ns.wait_until_ready("app1-pki")), before);
 }
 
 #[test]
@@ -230,11 +249,12 @@ fn an_edit_that_changes_the_certificate_issues_it_anew() {
         "another time of renewal needs no other certificate"
     );
     let time = |field: &str| text(&pki["status"][field]).parse::<Timestamp>().unwrap();
-    assert_eq!(time("notAfter").duration_since(time("renewalTime")), HOUR);
+    let ahead = time("notAfter").duration_since(time("renewalTime"));
+    assert!((HOUR..6 * HOUR).contains(&ahead), "{ahead:#}");
 }
 
 #[test]
-fn another_secret_name_has_its_secret_issued() {
+fn another_secret_name_has_its_secret_issued_and_the_one_before_removed() {
     let ns = SHARED.namespace("moved");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
         .unwrap();
@@ -250,6 +270,26 @@ fn another_secret_name_has_its_secret_issued() {
     assert_eq!(pki["status"]["secretName"], "moved");
     let secret = ns.get("secret", "moved").unwrap();
     assert_eq!(serial_of(&file(&secret, "tls.crt")), serial(&pki));
+    assert!(ns.get("secret", "app1-pki").is_none(), "it was its own");
+}
+
+#[test]
+fn a_secret_that_the_pki_no_longer_names_stays_if_it_is_not_its_own_any_more() {
+    let ns = SHARED.namespace("left");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    let disown = json!({"metadata": {"ownerReferences": null}});
+    patch(&ns, "secret", "app1-pki", &disown);
+    ns.wait_until_refused("app1-pki", "PkiSecretForeign");
+    patch(
+        &ns,
+        "pki",
+        "app1-pki",
+        &json!({"spec": {"secretName": "moved"}}),
+    );
+    ns.wait_until_ready("app1-pki");
+    assert!(ns.get("secret", "app1-pki").is_some());
 }
 
 /// The Secret is replaced by one that would have been issued forty minutes ago, so that the renewal of the hour it is
@@ -259,20 +299,7 @@ fn a_certificate_is_renewed_when_its_time_has_come_by_the_ca_that_was_given() {
     let now = Timestamp::now();
     let authority = Authority::generate("Given CA", 1000 * HOUR, now - 24 * HOUR).unwrap();
     let arena = arena();
-    let in_own_namespace = |arguments: &[&str], input: &str| {
-        let namespace = ["--namespace", "pki-operator"];
-        arena
-            .kubectl_with(input, &[arguments, &namespace].concat())
-            .unwrap();
-    };
-    in_own_namespace(
-        &["delete", "secret", "pki-operator-ca", "--ignore-not-found"],
-        "",
-    );
-    let given = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-        "metadata": {"name": "pki-operator-ca"}, "stringData": {
-            "tls.crt": authority.certificate_pem(), "tls.key": authority.private_key_pem().as_str()}});
-    in_own_namespace(&["create", "--filename=-"], &given.to_string());
+    arena.bring_ca(&authority);
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
 
     let ns = arena.namespace("renewal");
@@ -286,20 +313,20 @@ fn a_certificate_is_renewed_when_its_time_has_come_by_the_ca_that_was_given() {
             format!("app1.{}.svc.cluster.local", ns.name),
         ],
         ip_addresses: vec![],
+        uris: vec![],
+        usages: vec![Usage::ServerAuth, Usage::ClientAuth],
         duration: HOUR,
         key: KeyAlgorithm::EcdsaP256,
+        key_encoding: KeyEncoding::Pkcs8,
     };
     let issued = Timestamp::now() - SignedDuration::from_mins(40) + SignedDuration::from_secs(10);
     let leaf = authority.issue(&request, issued).unwrap();
     let issued_before = serial_of(&leaf.chain_pem);
     let files = json!({"stringData": {"tls.crt": leaf.chain_pem, "tls.key": leaf.private_key_pem.as_str()}});
     patch(&ns, "secret", "app1-pki", &files);
-    eventually("the status shows the older certificate", || {
-        (serial(&ns.get("pki", "app1-pki")?) == issued_before).then_some(())
-    });
     wait_for_another(&ns, "app1-pki", &issued_before);
     let secret = ns.get("secret", "app1-pki").unwrap();
-    assert_eq!(file(&secret, "ca.crt"), authority.certificate_pem());
+    assert_eq!(file(&secret, "ca.crt"), authority.ca().root_pem());
 }
 
 #[test]

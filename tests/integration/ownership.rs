@@ -23,18 +23,29 @@ fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone(
             false,
         ),
         ("immutable", tls, json!({}), true),
+        (
+            "token",
+            "kubernetes.io/service-account-token",
+            json!({"annotations": {"kubernetes.io/service-account.name": "default"}}),
+            false,
+        ),
     ] {
         let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "type": type_, "metadata": metadata,
             "immutable": immutable, "stringData": {"tls.crt": "theirs", "tls.key": "theirs"}});
         secret["metadata"]["name"] = name.into();
         ns.apply(&secret.to_string()).unwrap();
         ns.pod_with(name, name);
+        eventually("Kubernetes has done its part", || {
+            let secret = ns.get("secret", name)?;
+            (name != "token" || secret["data"]["token"].is_string()).then_some(())
+        });
         let before = ns.get("secret", name);
         ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
         let message = ns.wait_until_refused(name, "PkiSecretForeign");
         let sentence = format!(
-            "Secret {name} exists and does not belong to Pki {}/{name}, so it is left as it is: delete the Secret, or \
-             choose another spec.secretName",
+            "Secret {name} exists and does not belong to Pki {}/{name}, so it is left as it is: delete the Secret, \
+             choose another spec.secretName, or annotate the Secret with box.com/adopt={name} if its content may be \
+             replaced",
             ns.name
         );
         assert_eq!(message, sentence);

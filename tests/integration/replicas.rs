@@ -36,15 +36,7 @@ fn without_webhooks(arena: &Installed) {
 #[test]
 fn two_replicas_that_start_at_once_make_one_ca_and_one_of_them_issues() {
     let arena = arena();
-    let secrets = [
-        "delete",
-        "secret",
-        "pki-operator-ca",
-        "pki-operator-webhook-ca",
-        "--ignore-not-found",
-        "--namespace=pki-operator",
-    ];
-    arena.kubectl(&secrets).unwrap();
+    arena.forget_cas();
     let before = arena.operator_writes("pki-operator").len();
     let (first, second) = thread::scope(|scope| {
         let second = scope.spawn(|| arena.replica("operator-2", &[]).unwrap());
@@ -207,7 +199,8 @@ fn the_page_of_metrics_tells_what_was_done() {
         "pki_operator_admission_requests_total{webhook=\"validate\",verdict=\"allowed\"} 3\n",
         "pki_operator_admission_requests_total{webhook=\"validate\",verdict=\"denied\"} 1\n",
         "pki_operator_issuances_total{reason=\"missing\"} 3\n",
-        "pki_operator_issuance_failures_total 0\n",
+        "pki_operator_issuance_failures_total{reason=\"api\"} 0\n",
+        "pki_operator_ca_expiry_timestamp_seconds{role=\"current\"} ",
         "pki_operator_reconcile_errors_total 0\n",
         "pki_operator_reconcile_duration_seconds_count ",
         "pki_operator_leader 1\n",

@@ -1,11 +1,11 @@
 //! `verify` finds what is damaged, foreign or out of time, and names it in a sentence.
 
-use pki_certs::{Authority, Fault, Verified};
+use pki_certs::{Authority, Fault, LeafRequest, Usage, Verified, verify};
 use rcgen::{DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, PKCS_ECDSA_P256_SHA256 as P256};
 
 use crate::fixtures::{
-    BACKDATED, NINETY_DAYS, Stored, authority, brought, certificate_pem, der, expect_fault, forge,
-    now, request,
+    BACKDATED, NINETY_DAYS, Path, Stored, TEN_YEARS, authority, brought, certificate_pem, date,
+    der, expect_fault, forge, now, request,
 };
 
 const SECOND: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
@@ -14,16 +14,20 @@ const SECOND: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 fn what_was_issued_is_found_sound_with_its_serial_and_validity() {
     let authority = authority();
     let leaf = authority.issue(&request(), now()).unwrap();
-    let verified = Stored::new(&leaf, &authority).verify(&request(), &authority, now());
+    let verified = Stored::new(&leaf).verify(&request(), &authority, now());
     let Verified {
         serial,
         not_before,
         not_after,
+        issuer,
+        cut_short,
     } = verified.unwrap();
     assert_eq!(
         (serial, not_before, not_after),
         (leaf.serial, leaf.not_before, leaf.not_after)
     );
+    assert_eq!(issuer, authority.ca().fingerprint());
+    assert!(!cut_short && !leaf.cut_short);
 }
 
 #[test]
@@ -66,7 +70,6 @@ fn anything_else_within_an_entry_is_found() {
         for (entry, fault) in [
             (0, Fault::CertificateUnreadable),
             (1, Fault::PrivateKeyUnreadable),
-            (2, Fault::AuthorityUnreadable),
         ] {
             let mut stored = sound.clone();
             let entry = stored.entry(entry);
@@ -80,7 +83,7 @@ fn anything_else_within_an_entry_is_found() {
 fn blank_lines_and_line_ends_do_not_matter() {
     let authority = authority();
     let mut stored = Stored::issued(&authority, &request());
-    for entry in 0..3 {
+    for entry in 0..2 {
         let entry = stored.entry(entry);
         *entry = str::from_utf8(entry)
             .unwrap()
@@ -91,31 +94,21 @@ fn blank_lines_and_line_ends_do_not_matter() {
 }
 
 #[test]
-fn a_private_key_in_sec1_is_sound() {
-    let authority = authority();
-    let mut stored = Stored::issued(&authority, &request());
-    stored.private_key = crate::openssl::sec1(&stored.private_key);
-    assert!(
-        stored
-            .private_key
-            .starts_with(b"-----BEGIN EC PRIVATE KEY-----")
-    );
-    assert!(stored.verify(&request(), &authority, now()).is_ok());
-}
-
-#[test]
 fn a_certificate_too_many_is_found() {
     let authority = authority();
     let mut stored = Stored::issued(&authority, &request());
     stored
         .certificate
-        .extend_from_slice(authority.certificate_pem().as_bytes());
+        .extend_from_slice(authority.ca().certificate_pem().as_bytes());
     expect_fault(
         &stored,
         &request(),
         &authority,
-        Fault::NotOneCertificate { found: 2 },
-        "tls.crt holds 2 certificates instead of one",
+        Fault::ChainLength {
+            found: 2,
+            expected: 1,
+        },
+        "tls.crt holds 2 certificates instead of 1",
     );
 }
 
@@ -142,42 +135,71 @@ fn an_unreadable_private_key_is_found() {
 }
 
 #[test]
-fn an_unreadable_ca_crt_is_found() {
-    let authority = authority();
-    let mut stored = Stored::issued(&authority, &request());
-    stored.authority.truncate(200);
-    expect_fault(
-        &stored,
-        &request(),
-        &authority,
-        Fault::AuthorityUnreadable,
-        "ca.crt is not readable",
-    );
-}
-
-#[test]
-fn a_ca_crt_without_the_authority_is_found() {
-    let signer = authority();
-    let mut stored = Stored::issued(&signer, &request());
-    for other in [vec![], authority().certificate_pem().as_bytes().to_vec()] {
-        stored.authority = other;
-        expect_fault(
-            &stored,
-            &request(),
-            &signer,
-            Fault::AuthorityMissing,
-            "ca.crt does not contain the certificate of the present CA",
-        );
+fn a_leaf_of_either_authority_is_sound_while_one_is_replaced() {
+    let (old, new) = (authority(), authority());
+    let issuers = [new.ca(), old.ca()];
+    for signer in [&old, &new] {
+        let stored = Stored::issued(signer, &request());
+        let verified = verify(&stored.bundle(), &request(), &issuers, now()).unwrap();
+        assert_eq!(verified.issuer, signer.ca().fingerprint());
     }
 }
 
 #[test]
-fn a_ca_crt_with_the_authority_among_others_is_sound() {
-    let signer = authority();
-    let mut stored = Stored::issued(&signer, &request());
-    let other = authority();
-    stored.authority = format!("{}{}", other.certificate_pem(), signer.certificate_pem()).into();
-    assert!(stored.verify(&request(), &signer, now()).is_ok());
+fn a_leaf_is_sound_while_the_certificate_of_its_authority_is_renewed_for_the_same_key() {
+    let path = Path::of(1, |_, _| ());
+    let signer = path.read().unwrap();
+    let later = path.renewed(|params| params.not_after = date(now() + TEN_YEARS / 2));
+    let later = later.read().unwrap();
+    let eternal = LeafRequest {
+        duration: TEN_YEARS * 2,
+        ..request()
+    };
+    for signer in [&signer, &later] {
+        let stored = Stored::issued(signer, &eternal);
+        for issuers in [[signer.ca(), later.ca()], [later.ca(), signer.ca()]] {
+            let verified = verify(&stored.bundle(), &eternal, &issuers, now()).unwrap();
+            assert_eq!(verified.issuer, signer.ca().fingerprint());
+        }
+    }
+}
+
+#[test]
+fn without_issuers_nothing_is_sound() {
+    let stored = Stored::issued(&authority(), &request());
+    let fault = verify(&stored.bundle(), &request(), &[], now());
+    assert_eq!(fault, Err(Fault::OtherIssuer));
+}
+
+#[test]
+fn a_chain_that_does_not_lead_to_the_root_is_found() {
+    let signer = Path::of(2, |_, _| ()).read().unwrap();
+    let sound = Stored::issued(&signer, &request());
+    let pems = sound.certificates();
+    let [leaf, own, above] = &pems[..] else {
+        panic!("{} certificates", pems.len())
+    };
+    for (chain, found) in [
+        (leaf.clone(), 1),
+        (format!("{leaf}{own}"), 2),
+        (format!("{leaf}{own}{above}{}", signer.ca().root_pem()), 4),
+    ] {
+        let mut stored = sound.clone();
+        stored.certificate = chain.into_bytes();
+        let fault = Fault::ChainLength { found, expected: 3 };
+        let sentence = format!("tls.crt holds {found} certificates instead of 3");
+        expect_fault(&stored, &request(), &signer, fault, &sentence);
+    }
+    for chain in [
+        format!("{leaf}{above}{own}"),
+        format!("{leaf}{own}{}", signer.ca().root_pem()),
+    ] {
+        let mut stored = sound.clone();
+        stored.certificate = chain.into_bytes();
+        let sentence =
+            "tls.crt holds other certificates than those between it and the root of its CA";
+        expect_fault(&stored, &request(), &signer, Fault::Chain, sentence);
+    }
 }
 
 #[test]
@@ -220,8 +242,7 @@ fn a_leaf_signed_with_another_key_in_the_name_of_the_authority_is_found() {
     let twin =
         || brought(|params| params.key_identifier_method = KeyIdMethod::PreSpecified(vec![7; 20]));
     let (impostor, present) = (twin(), twin());
-    let mut stored = Stored::issued(&impostor, &request());
-    stored.authority = present.certificate_pem().as_bytes().to_vec();
+    let stored = Stored::issued(&impostor, &request());
     expect_fault(
         &stored,
         &request(),
@@ -273,9 +294,9 @@ fn a_leaf_that_lacks_a_usage_is_found() {
         ExtendedKeyUsagePurpose::ClientAuth,
     );
     for (usages, lacking) in [
-        (vec![client], "server authentication"),
-        (vec![server], "client authentication"),
-        (vec![], "server authentication"),
+        (vec![client], Usage::ServerAuth),
+        (vec![server], Usage::ClientAuth),
+        (vec![], Usage::ServerAuth),
     ] {
         let stored = forge(&authority, &P256, |params| {
             params.extended_key_usages = usages;
@@ -288,6 +309,50 @@ fn a_leaf_that_lacks_a_usage_is_found() {
             &format!("tls.crt is not for {lacking}"),
         );
     }
+}
+
+#[test]
+fn a_leaf_that_has_a_usage_too_many_is_found() {
+    let authority = authority();
+    for (purpose, name) in [
+        (ExtendedKeyUsagePurpose::ClientAuth, "client authentication"),
+        (ExtendedKeyUsagePurpose::Any, "any purpose"),
+        (ExtendedKeyUsagePurpose::CodeSigning, "code signing"),
+        (
+            ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 4, 1, 1]),
+            "1.3.6.1.4.1.1",
+        ),
+    ] {
+        let stored = forge(&authority, &P256, |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, purpose];
+        });
+        let server_only = LeafRequest {
+            usages: vec![Usage::ServerAuth],
+            ..request()
+        };
+        let usage = name.to_owned();
+        let sentence = format!("tls.crt is also for {name}, which is not requested");
+        let fault = Fault::ExtraUsage { usage };
+        expect_fault(&stored, &server_only, &authority, fault, &sentence);
+    }
+}
+
+#[test]
+fn a_leaf_whose_authority_is_for_something_else_is_found() {
+    let path = Path::of(1, |above, params| {
+        if above == 1 {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }
+    });
+    let stored = forge_with_chain(&path.read().unwrap());
+    let reason = "its CA is not for server authentication".to_owned();
+    expect_fault(
+        &stored,
+        &request(),
+        &path.read().unwrap(),
+        Fault::Rejected { reason },
+        "tls.crt would be rejected by its peers: its CA is not for server authentication",
+    );
 }
 
 #[test]
@@ -307,10 +372,17 @@ fn a_leaf_that_is_an_authority_itself_is_found() {
     );
 }
 
-/// Also when `ca.crt` was already replaced, so that the issuer is all there is to find.
+#[track_caller]
 fn expect_other_issuer(signer: &Authority, present: &Authority) {
-    let mut stored = Stored::issued(signer, &request());
-    stored.authority = present.certificate_pem().as_bytes().to_vec();
+    let stored = Stored::issued(signer, &request());
     let sentence = "tls.crt was issued by another CA";
     expect_fault(&stored, &request(), present, Fault::OtherIssuer, sentence);
+}
+
+fn forge_with_chain(authority: &Authority) -> Stored {
+    let mut stored = forge(authority, &P256, |_| ());
+    stored
+        .certificate
+        .extend_from_slice(authority.ca().chain_pem().as_bytes());
+    stored
 }

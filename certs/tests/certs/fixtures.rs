@@ -1,10 +1,14 @@
-//! A moment, an authority, a request, and certificates nobody should trust.
+//! A moment, authorities, a request, and certificates nobody should trust.
 
+use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
-use pki_certs::{Authority, Bundle, Fault, KeyAlgorithm, Leaf, LeafRequest, Verified};
+use pki_certs::{
+    Authority, AuthorityError, Bundle, Fault, KeyAlgorithm, KeyEncoding, Leaf, LeafRequest, Usage,
+    Verified,
+};
 use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType, SignatureAlgorithm,
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, SanType, SignatureAlgorithm,
 };
 use time::OffsetDateTime;
 
@@ -29,8 +33,11 @@ pub(crate) fn request() -> LeafRequest {
             "app1.team-a.svc.cluster.local".to_owned(),
         ],
         ip_addresses: vec!["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        uris: vec!["spiffe://example.com/ns/team-a/sa/app1".to_owned()],
+        usages: vec![Usage::ServerAuth, Usage::ClientAuth],
         duration: NINETY_DAYS,
         key: KeyAlgorithm::EcdsaP256,
+        key_encoding: KeyEncoding::Pkcs8,
     }
 }
 
@@ -39,27 +46,24 @@ pub(crate) fn request() -> LeafRequest {
 pub(crate) struct Stored {
     pub(crate) certificate: Vec<u8>,
     pub(crate) private_key: Vec<u8>,
-    pub(crate) authority: Vec<u8>,
 }
 
 impl Stored {
-    pub(crate) fn new(leaf: &Leaf, authority: &Authority) -> Self {
+    pub(crate) fn new(leaf: &Leaf) -> Self {
         Self {
             certificate: leaf.chain_pem.clone().into_bytes(),
             private_key: leaf.private_key_pem.as_bytes().to_vec(),
-            authority: authority.certificate_pem().as_bytes().to_vec(),
         }
     }
 
     pub(crate) fn issued(authority: &Authority, request: &LeafRequest) -> Self {
-        Self::new(&authority.issue(request, now()).unwrap(), authority)
+        Self::new(&authority.issue(request, now()).unwrap())
     }
 
     pub(crate) fn entry(&mut self, index: usize) -> &mut Vec<u8> {
         match index {
             0 => &mut self.certificate,
-            1 => &mut self.private_key,
-            _ => &mut self.authority,
+            _ => &mut self.private_key,
         }
     }
 
@@ -69,12 +73,23 @@ impl Stored {
         authority: &Authority,
         now: Timestamp,
     ) -> Result<Verified, Fault> {
-        let bundle = Bundle {
+        pki_certs::verify(&self.bundle(), request, &[authority.ca()], now)
+    }
+
+    pub(crate) fn bundle(&self) -> Bundle<'_> {
+        Bundle {
             certificate: &self.certificate,
             private_key: &self.private_key,
-            authority: &self.authority,
-        };
-        pki_certs::verify(&bundle, request, authority, now)
+        }
+    }
+
+    /// Those in `tls.crt`, each in PEM.
+    pub(crate) fn certificates(&self) -> Vec<String> {
+        let certificates = pem::parse_many(&self.certificate).unwrap();
+        certificates
+            .iter()
+            .map(|certificate| String::from_utf8(certificate_pem(certificate.contents())).unwrap())
+            .collect()
     }
 }
 
@@ -86,14 +101,14 @@ pub(crate) fn forge(
     change: impl FnOnce(&mut CertificateParams),
 ) -> Stored {
     let signing_key = KeyPair::from_pem(authority.private_key_pem().as_str()).unwrap();
-    let issuer = Issuer::from_ca_cert_pem(authority.certificate_pem(), signing_key).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(authority.ca().certificate_pem(), signing_key).unwrap();
     let key = KeyPair::generate_for(algorithm).unwrap();
     let mut params = leaf_params();
+    params.key_identifier_method = key_identifier(&key);
     change(&mut params);
     Stored {
         certificate: params.signed_by(&key, &issuer).unwrap().pem().into_bytes(),
         private_key: key.serialize_pem().into_bytes(),
-        authority: authority.certificate_pem().as_bytes().to_vec(),
     }
 }
 
@@ -103,6 +118,11 @@ fn leaf_params() -> CertificateParams {
     params
         .subject_alt_names
         .extend(request.ip_addresses.into_iter().map(SanType::IpAddress));
+    for uri in request.uris {
+        params
+            .subject_alt_names
+            .push(SanType::URI(uri.try_into().unwrap()));
+    }
     params.distinguished_name = rcgen::DistinguishedName::new();
     params
         .distinguished_name
@@ -127,13 +147,70 @@ pub(crate) fn root(
 ) -> (String, String) {
     let key = KeyPair::generate_for(algorithm).unwrap();
     let mut params = root_params();
+    params.key_identifier_method = key_identifier(&key);
     change(&mut params);
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
 pub(crate) fn brought(change: impl FnOnce(&mut CertificateParams)) -> Authority {
     let (certificate, key) = root(&rcgen::PKCS_ECDSA_P256_SHA256, change);
-    Authority::from_pem(certificate.as_bytes(), key.as_bytes(), now()).unwrap()
+    Authority::from_pem(certificate.as_bytes(), b"", key.as_bytes(), now()).unwrap()
+}
+
+/// A path of CAs as a platform team brings it, each PEM open to damage.
+#[derive(Clone)]
+pub(crate) struct Path {
+    /// Without the root, that of the CA itself first.
+    pub(crate) below_root: Vec<String>,
+    pub(crate) root: String,
+    pub(crate) key: String,
+    /// That of the certificate above the CA's own.
+    key_above: String,
+}
+
+impl Path {
+    /// So many CAs below a root, at least one. `change` is called for each with the number of those
+    /// above it.
+    pub(crate) fn of(below_root: usize, change: impl Fn(usize, &mut CertificateParams)) -> Self {
+        let mut key = KeyPair::generate().unwrap();
+        let mut key_above = String::new();
+        let mut params = path_params(0, &key);
+        change(0, &mut params);
+        let root = params.self_signed(&key).unwrap().pem();
+        let mut certificates = Vec::new();
+        for above in 1..=below_root {
+            key_above = key.serialize_pem();
+            let issuer = Issuer::new(params, key);
+            key = KeyPair::generate().unwrap();
+            params = path_params(above, &key);
+            change(above, &mut params);
+            certificates.insert(0, params.signed_by(&key, &issuer).unwrap().pem());
+        }
+        Self {
+            below_root: certificates,
+            root,
+            key: key.serialize_pem(),
+            key_above,
+        }
+    }
+
+    /// The same with another certificate for the key of the CA.
+    pub(crate) fn renewed(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let above = self.below_root.get(1).unwrap_or(&self.root);
+        let signing_key = KeyPair::from_pem(&self.key_above).unwrap();
+        let issuer = Issuer::from_ca_cert_pem(above, signing_key).unwrap();
+        let key = KeyPair::from_pem(&self.key).unwrap();
+        let mut params = path_params(self.below_root.len(), &key);
+        change(&mut params);
+        let mut renewed = self.clone();
+        renewed.below_root[0] = params.signed_by(&key, &issuer).unwrap().pem();
+        renewed
+    }
+
+    pub(crate) fn read(&self) -> Result<Authority, AuthorityError> {
+        let (chain, root) = (self.below_root.concat(), self.root.as_bytes());
+        Authority::from_pem(chain.as_bytes(), root, self.key.as_bytes(), now())
+    }
 }
 
 fn root_params() -> CertificateParams {
@@ -149,6 +226,23 @@ fn root_params() -> CertificateParams {
     params
 }
 
+fn path_params(above: usize, key: &KeyPair) -> CertificateParams {
+    let mut params = root_params();
+    params.key_identifier_method = key_identifier(key);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("CA {above}"));
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+/// RFC 7093, method 1, which is not what rcgen does by itself.
+fn key_identifier(key: &KeyPair) -> KeyIdMethod {
+    let hash = digest::digest(&digest::SHA256, key.public_key_raw());
+    KeyIdMethod::PreSpecified(hash.as_ref()[..20].to_vec())
+}
+
 pub(crate) fn date(at: Timestamp) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(at.as_second()).unwrap()
 }
@@ -158,7 +252,8 @@ pub(crate) fn der(pem: &str) -> Vec<u8> {
 }
 
 pub(crate) fn certificate_pem(der: &[u8]) -> Vec<u8> {
-    pem::encode(&pem::Pem::new("CERTIFICATE", der)).into_bytes()
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_config(&pem::Pem::new("CERTIFICATE", der), config).into_bytes()
 }
 
 #[track_caller]

@@ -1,11 +1,14 @@
 //! What `issue` makes, and what it refuses.
 
+use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
-use pki_certs::{Fault, IssueError, LeafRequest, NameProblem};
+use pki_certs::{Fault, IssueError, KeyAlgorithm, KeyEncoding, LeafRequest, NameProblem, Usage};
 use rcgen::{GeneralSubtree, NameConstraints};
+use x509_parser::extensions::ParsedExtension;
 
 use crate::fixtures::{
-    BACKDATED, DAY, NINETY_DAYS, TEN_YEARS, authority, brought, der, now, request,
+    BACKDATED, DAY, NINETY_DAYS, Path, Stored, TEN_YEARS, authority, brought, date, der, now,
+    request,
 };
 
 #[test]
@@ -40,7 +43,8 @@ fn a_leaf_never_outlives_its_authority() {
                 now(),
             )
             .unwrap();
-        assert_eq!(leaf.not_after, authority.not_after(), "{duration}");
+        assert_eq!(leaf.not_after, authority.ca().not_after(), "{duration}");
+        assert_eq!(leaf.cut_short, duration > TEN_YEARS);
     }
 }
 
@@ -70,6 +74,26 @@ fn serials_are_positive_and_have_up_to_127_bits() {
     );
 }
 
+/// RFC 7093, method 1: of the key alone, and not of what stands around it in the certificate.
+#[test]
+fn a_certificate_is_named_by_the_hash_of_its_key() {
+    let authority = authority();
+    let leaf = authority.issue(&request(), now()).unwrap();
+    for pem in [&*leaf.chain_pem, authority.ca().root_pem()] {
+        let der = der(pem);
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
+        let key = &certificate.public_key().subject_public_key.data;
+        let hash = digest::digest(&digest::SHA256, key);
+        let identifier = certificate.iter_extensions().find_map(|extension| {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+                _ => None,
+            }
+        });
+        assert_eq!(identifier.unwrap(), &hash.as_ref()[..20]);
+    }
+}
+
 #[test]
 fn a_name_given_twice_is_written_once() {
     let name = "app1.team-a.svc";
@@ -88,12 +112,150 @@ fn a_name_given_twice_is_written_once() {
 }
 
 #[test]
-fn a_leaf_may_have_addresses_only() {
-    let addresses = LeafRequest {
+fn a_leaf_may_have_names_of_one_kind_only() {
+    let nothing = LeafRequest {
         dns_names: vec![],
+        ip_addresses: vec![],
+        uris: vec![],
         ..request()
     };
-    assert!(authority().issue(&addresses, now()).is_ok());
+    let [mut names, mut addresses, mut uris] = [(); 3].map(|()| nothing.clone());
+    names.dns_names = request().dns_names;
+    addresses.ip_addresses = request().ip_addresses;
+    uris.uris = request().uris;
+    for request in [names, addresses, uris] {
+        assert!(authority().issue(&request, now()).is_ok(), "{request:?}");
+    }
+}
+
+#[test]
+fn a_leaf_never_outlives_any_certificate_above_it() {
+    for shortest in 0..3 {
+        let path = Path::of(2, |above, params| {
+            if above == shortest {
+                params.not_after = date(now() + DAY);
+            }
+        });
+        let authority = path.read().unwrap();
+        assert_eq!(authority.ca().not_after(), now() + DAY);
+        let leaf = authority.issue(&request(), now()).unwrap();
+        assert_eq!(leaf.not_after, now() + DAY);
+        assert!(leaf.cut_short);
+    }
+}
+
+#[test]
+fn the_chain_of_a_leaf_leads_to_the_root_without_it() {
+    let path = Path::of(2, |_, _| ());
+    let authority = path.read().unwrap();
+    let leaf = authority.issue(&request(), now()).unwrap();
+    let certificates = Stored::new(&leaf).certificates();
+    assert_eq!(certificates.len(), 3);
+    assert_eq!(certificates[1..].concat(), authority.ca().chain_pem());
+    assert_eq!(certificates[1], authority.ca().certificate_pem());
+    assert!(!leaf.chain_pem.contains(authority.ca().root_pem()));
+}
+
+#[test]
+fn a_leaf_is_issued_for_a_key_there_is_in_any_encoding() {
+    let authority = authority();
+    for key in [
+        KeyAlgorithm::EcdsaP256,
+        KeyAlgorithm::EcdsaP384,
+        KeyAlgorithm::Rsa2048,
+        KeyAlgorithm::Ed25519,
+    ] {
+        let [pkcs8, traditional] =
+            [KeyEncoding::Pkcs8, KeyEncoding::Traditional].map(|key_encoding| LeafRequest {
+                key,
+                key_encoding,
+                ..request()
+            });
+        let first = authority.issue(&pkcs8, now()).unwrap();
+        let first_key = first.private_key_pem.as_bytes();
+        let second = authority.issue_for(&traditional, first_key, now()).unwrap();
+        assert_ne!(second.serial, first.serial);
+        let second_key = second.private_key_pem.as_bytes();
+        let third = authority.issue_for(&pkcs8, second_key, now()).unwrap();
+        assert_eq!(third.private_key_pem.as_bytes(), first_key);
+    }
+}
+
+#[test]
+fn a_leaf_is_issued_for_a_key_with_blank_lines_around() {
+    let authority = authority();
+    let first = authority.issue(&request(), now()).unwrap();
+    let key = format!("\n{}\n\n", first.private_key_pem.as_str());
+    let second = authority.issue_for(&request(), key.as_bytes(), now());
+    let second = second.unwrap().private_key_pem;
+    assert_eq!(second.as_str(), first.private_key_pem.as_str());
+}
+
+#[test]
+fn a_key_of_another_kind_is_not_issued_for() {
+    let leaf = authority().issue(&request(), now()).unwrap();
+    let requested = KeyAlgorithm::Rsa2048;
+    let request = LeafRequest {
+        key: requested,
+        ..request()
+    };
+    let key = leaf.private_key_pem.as_bytes();
+    let error = authority().issue_for(&request, key, now()).unwrap_err();
+    assert_eq!(error, IssueError::KeyAlgorithm { requested });
+    let sentence = "the private key to issue for is not an RSA 2048 key";
+    assert_eq!(error.to_string(), sentence);
+}
+
+#[test]
+fn an_unreadable_key_is_not_issued_for() {
+    for key in ["", "no PEM", authority().ca().certificate_pem()] {
+        let error = authority().issue_for(&request(), key.as_bytes(), now());
+        let error = error.unwrap_err();
+        assert_eq!(error, IssueError::PrivateKeyUnreadable);
+        let sentence = "the private key to issue for is not readable";
+        assert_eq!(error.to_string(), sentence);
+    }
+}
+
+#[test]
+fn a_bad_uri_is_refused_by_name() {
+    expect(
+        &LeafRequest {
+            uris: vec!["spiffe://example.com/a".to_owned(), "/app1".to_owned()],
+            ..request()
+        },
+        now(),
+        &IssueError::Uri {
+            uri: "/app1".to_owned(),
+            problem: NameProblem::UriScheme,
+        },
+        "the URI \"/app1\" is not absolute: it must begin with a scheme and a colon, \
+         such as spiffe:",
+    );
+}
+
+#[test]
+fn a_request_without_usages_is_refused() {
+    expect(
+        &LeafRequest {
+            usages: vec![],
+            ..request()
+        },
+        now(),
+        &IssueError::NoUsages,
+        "there is no usage to issue for: server authentication, client authentication or both",
+    );
+}
+
+#[test]
+fn a_leaf_may_be_for_one_usage_only() {
+    for usage in [Usage::ServerAuth, Usage::ClientAuth] {
+        let request = LeafRequest {
+            usages: vec![usage; 2],
+            ..request()
+        };
+        assert!(authority().issue(&request, now()).is_ok(), "{usage}");
+    }
 }
 
 #[test]
@@ -160,11 +322,12 @@ fn a_request_without_names_is_refused() {
         &LeafRequest {
             dns_names: vec![],
             ip_addresses: vec![],
+            uris: vec![],
             ..request()
         },
         now(),
         &IssueError::NoNames,
-        "there is neither a DNS name nor an IP address to issue for",
+        "there is no DNS name, IP address or URI to issue for",
     );
 }
 
@@ -206,10 +369,10 @@ fn an_expired_authority_issues_nothing() {
 #[test]
 fn an_authority_issues_in_its_last_second() {
     let authority = authority();
-    let last = authority.not_after() - SignedDuration::from_secs(1);
+    let last = authority.ca().not_after() - SignedDuration::from_secs(1);
     assert_eq!(
         authority.issue(&request(), last).unwrap().not_after,
-        authority.not_after()
+        authority.ca().not_after()
     );
 }
 

@@ -4,9 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod authority;
+mod brought;
 mod faults;
 mod fixtures;
+mod formats;
 mod issue;
 mod mismatches;
 mod openssl;
+mod paths;
 mod properties;
+mod readers;

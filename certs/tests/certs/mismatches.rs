@@ -1,6 +1,6 @@
 //! `verify` finds what differs from the request, and names it in a sentence.
 
-use pki_certs::{Authority, Fault, KeyAlgorithm, LeafRequest};
+use pki_certs::{Authority, Fault, KeyAlgorithm, KeyEncoding, LeafRequest};
 use rcgen::{
     DistinguishedName, DnType, PKCS_ECDSA_P256_SHA256 as P256, PKCS_ECDSA_P384_SHA384 as P384,
     SanType,
@@ -39,6 +39,63 @@ fn a_key_of_another_kind_is_found() {
         },
         "tls.key is not an ECDSA P-256 key",
     );
+}
+
+#[test]
+fn an_rsa_key_of_another_size_is_found() {
+    let authority = authority();
+    let requested = KeyAlgorithm::Rsa3072;
+    let larger = LeafRequest {
+        key: requested,
+        ..request()
+    };
+    expect_fault(
+        &forge(&authority, &rcgen::PKCS_RSA_SHA256, |_| ()),
+        &larger,
+        &authority,
+        Fault::KeyAlgorithm { requested },
+        "tls.key is not an RSA 3072 key",
+    );
+}
+
+#[test]
+fn a_key_in_another_encoding_is_found() {
+    let authority = authority();
+    for (encoding, other, name) in [
+        (
+            KeyEncoding::Pkcs8,
+            KeyEncoding::Traditional,
+            "PKCS#1 (RSA) or SEC 1 (ECDSA)",
+        ),
+        (KeyEncoding::Traditional, KeyEncoding::Pkcs8, "PKCS#8"),
+    ] {
+        let [issued, asked_for] = [encoding, other].map(|key_encoding| LeafRequest {
+            key_encoding,
+            ..request()
+        });
+        expect_fault(
+            &Stored::issued(&authority, &issued),
+            &asked_for,
+            &authority,
+            Fault::KeyEncoding { requested: other },
+            &format!("tls.key is not encoded in {name}"),
+        );
+    }
+}
+
+#[test]
+fn ed25519_keys_have_one_encoding() {
+    let authority = authority();
+    let [one, other] = [KeyEncoding::Pkcs8, KeyEncoding::Traditional].map(|key_encoding| {
+        let key = KeyAlgorithm::Ed25519;
+        LeafRequest {
+            key,
+            key_encoding,
+            ..request()
+        }
+    });
+    let stored = Stored::issued(&authority, &one);
+    assert!(stored.verify(&other, &authority, now()).is_ok());
 }
 
 #[test]
@@ -92,19 +149,29 @@ fn missing_and_extra_names_are_found_and_listed() {
     let renamed = LeafRequest {
         dns_names: vec!["app1.team-a.svc".to_owned(), "app1.team-b.svc".to_owned()],
         ip_addresses: vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()],
+        uris: vec!["spiffe://example.com/ns/team-b/sa/app1".to_owned()],
         ..request()
     };
-    let names = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+    let names = |names: [&str; 3]| names.map(str::to_owned).to_vec();
     expect_fault(
         &stored,
         &renamed,
         &authority,
         Fault::Names {
-            missing: names(["app1.team-b.svc", "10.0.0.2"]),
-            extra: names(["app1.team-a.svc.cluster.local", "2001:db8::1"]),
+            missing: names([
+                "app1.team-b.svc",
+                "10.0.0.2",
+                "spiffe://example.com/ns/team-b/sa/app1",
+            ]),
+            extra: names([
+                "app1.team-a.svc.cluster.local",
+                "2001:db8::1",
+                "spiffe://example.com/ns/team-a/sa/app1",
+            ]),
         },
-        "the names in tls.crt are not the requested ones; missing: app1.team-b.svc, 10.0.0.2; \
-         not requested: app1.team-a.svc.cluster.local, 2001:db8::1",
+        "the names in tls.crt are not the requested ones; missing: app1.team-b.svc, 10.0.0.2, \
+         spiffe://example.com/ns/team-b/sa/app1; not requested: app1.team-a.svc.cluster.local, \
+         2001:db8::1, spiffe://example.com/ns/team-a/sa/app1",
     );
 }
 
@@ -112,18 +179,15 @@ fn missing_and_extra_names_are_found_and_listed() {
 fn a_name_of_a_kind_that_cannot_be_requested_is_found() {
     let authority = authority();
     let stored = forge(&authority, &P256, |params| {
-        params.subject_alt_names.push(SanType::URI(
-            "spiffe://example.com/app1".try_into().unwrap(),
-        ));
+        params
+            .subject_alt_names
+            .push(SanType::Rfc822Name("app1@example.com".try_into().unwrap()));
     });
     let fault = stored.verify(&request(), &authority, now()).unwrap_err();
     assert!(
         matches!(&fault, Fault::Names { missing, extra } if missing.is_empty() && extra.len() == 1)
     );
-    assert!(
-        fault.to_string().contains("spiffe://example.com/app1"),
-        "{fault}"
-    );
+    assert!(fault.to_string().contains("app1@example.com"), "{fault}");
 }
 
 #[test]
@@ -153,18 +217,21 @@ fn a_leaf_without_names_is_found() {
     let stored = forge(&authority, &P256, |params| params.subject_alt_names.clear());
     let fault = stored.verify(&request(), &authority, now()).unwrap_err();
     assert!(
-        matches!(fault, Fault::Names { missing, extra } if missing.len() == 4 && extra.is_empty())
+        matches!(fault, Fault::Names { missing, extra } if missing.len() == 5 && extra.is_empty())
     );
 }
 
 #[test]
-fn the_order_of_names_and_their_repetition_do_not_matter() {
+fn the_order_of_names_and_usages_and_their_repetition_do_not_matter() {
     let authority = authority();
     let stored = Stored::issued(&authority, &request());
     let mut reordered = request();
     reordered.dns_names.reverse();
     reordered.dns_names.extend_from_within(..);
     reordered.ip_addresses.reverse();
+    reordered.uris.extend_from_within(..);
+    reordered.usages.reverse();
+    reordered.usages.extend_from_within(..);
     assert!(stored.verify(&reordered, &authority, now()).is_ok());
 }
 
@@ -212,9 +279,10 @@ fn a_leaf_cut_short_by_the_end_of_the_authority_is_sound() {
         ..request()
     };
     let stored = Stored::issued(&authority, &eternal);
-    assert!(stored.verify(&eternal, &authority, now()).is_ok());
+    let verified = stored.verify(&eternal, &authority, now()).unwrap();
+    assert!(verified.cut_short);
 
-    let not_after = authority.not_after();
+    let not_after = authority.ca().not_after();
     let fault = stored.verify(&request(), &authority, now());
     assert_eq!(
         fault,
@@ -241,7 +309,7 @@ fn a_leaf_that_outlives_the_authority_is_found() {
         fault,
         Err(Fault::Duration {
             not_after,
-            requested: authority.not_after()
+            requested: authority.ca().not_after()
         })
     );
 }
@@ -253,7 +321,6 @@ fn a_bundle_does_not_print_its_private_key() {
     let bundle = pki_certs::Bundle {
         certificate: &stored.certificate,
         private_key: &stored.private_key,
-        authority: &stored.authority,
     };
     assert_eq!(format!("{bundle:?}"), "Bundle(..)");
 }
@@ -261,7 +328,7 @@ fn a_bundle_does_not_print_its_private_key() {
 #[test]
 fn a_leaf_survives_the_operator_reading_its_authority_again() {
     let (certificate, key) = root(&P256, |_| ());
-    let read = || Authority::from_pem(certificate.as_bytes(), key.as_bytes(), now()).unwrap();
+    let read = || Authority::from_pem(certificate.as_bytes(), b"", key.as_bytes(), now()).unwrap();
     assert!(
         Stored::issued(&read(), &request())
             .verify(&request(), &read(), now())

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use jiff::Timestamp;
-use pki_certs::{Authority, AuthorityError, Leaf};
+use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, Leaf, LeafRequest, Usage};
 
-use crate::fixtures::{BACKDATED, DAY, NINETY_DAYS, authority, date, now, request, root};
+use crate::fixtures::{BACKDATED, DAY, NINETY_DAYS, Path as CaPath, authority, date, now, request};
 
 #[test]
 fn openssl_accepts_a_leaf_for_each_of_its_names_as_server_and_client() {
@@ -27,7 +27,7 @@ fn openssl_accepts_a_leaf_for_each_of_its_names_as_server_and_client() {
     }
     assert!(
         files
-            .verify(&[], authority.not_after() + DAY)
+            .verify(&[], authority.ca().not_after() + DAY)
             .unwrap_err()
             .contains("expired")
     );
@@ -45,7 +45,7 @@ fn openssl_refuses_a_leaf_for_another_name() {
 #[test]
 fn openssl_refuses_a_leaf_under_another_authority_of_the_same_name() {
     let (_, files) = issued("other-authority");
-    fs::write(files.path("ca.crt"), authority().certificate_pem()).unwrap();
+    fs::write(files.path("ca.crt"), authority().ca().certificate_pem()).unwrap();
     files.verify(&[], now()).unwrap_err();
 }
 
@@ -55,8 +55,8 @@ fn openssl_finds_the_right_authority_among_two_of_the_same_name() {
     let other = authority();
     let bundle = format!(
         "{}{}",
-        other.certificate_pem(),
-        authority_of_leaf.certificate_pem()
+        other.ca().certificate_pem(),
+        authority_of_leaf.ca().certificate_pem()
     );
     fs::write(files.path("ca.crt"), bundle).unwrap();
     files.verify(&[], now()).unwrap();
@@ -94,24 +94,6 @@ fn openssl_accepts_leaves_that_end_after_2050() {
 }
 
 #[test]
-fn openssl_accepts_leaves_of_an_authority_that_was_brought_along() {
-    for (kind, algorithm) in [
-        ("p256", &rcgen::PKCS_ECDSA_P256_SHA256),
-        ("p384", &rcgen::PKCS_ECDSA_P384_SHA384),
-        ("rsa", &rcgen::PKCS_RSA_SHA256),
-        ("ed25519", &rcgen::PKCS_ED25519),
-    ] {
-        let (certificate, key) = root(algorithm, |_| ());
-        let authority = Authority::from_pem(certificate.as_bytes(), key.as_bytes(), now()).unwrap();
-        let leaf = authority.issue(&request(), now()).unwrap();
-        let files = Files::new(&format!("brought-{kind}"), &authority, &leaf);
-        files
-            .verify(&["-verify_hostname", "app1.team-a.svc"], now())
-            .unwrap();
-    }
-}
-
-#[test]
 fn openssl_prints_the_serial_subject_and_extensions_that_were_promised() {
     let authority = authority();
     let leaf = authority.issue(&request(), now()).unwrap();
@@ -126,7 +108,7 @@ fn openssl_prints_the_serial_subject_and_extensions_that_were_promised() {
         "X509v3 Key Usage: critical\n                Digital Signature\n",
         "TLS Web Server Authentication, TLS Web Client Authentication\n",
         "DNS:app1.team-a.svc, DNS:app1.team-a.svc.cluster.local, IP Address:10.0.0.1, \
-         IP Address:2001:DB8:0:0:0:0:0:1\n",
+         IP Address:2001:DB8:0:0:0:0:0:1, URI:spiffe://example.com/ns/team-a/sa/app1\n",
         "X509v3 Subject Key Identifier",
         "X509v3 Authority Key Identifier",
         "Signature Algorithm: ecdsa-with-SHA256",
@@ -148,7 +130,7 @@ fn openssl_prints_the_root_that_was_promised() {
     let fingerprint = fingerprint.trim_end().rsplit('=').next().unwrap();
     assert_eq!(
         fingerprint.replace(':', "").to_lowercase(),
-        authority.fingerprint()
+        authority.ca().fingerprint()
     );
 
     let issuer = files.print("ca.crt", &["-issuer", "-nameopt", "RFC2253"]);
@@ -181,82 +163,70 @@ fn openssl_reads_the_private_keys() {
     }
 }
 
+/// Another encoding, another usage and another key each time: all of them in all combinations.
 #[test]
-fn an_authority_and_key_made_by_openssl_can_sign() {
-    for (kind, new_key) in [
-        ("sec1", P256),
-        ("pkcs1", &["genrsa", "-traditional"][..]),
-        ("pkcs8", &["genpkey", "-algorithm", "ed25519"][..]),
-    ] {
-        let (certificate, key) = root_by_openssl(kind, new_key, &["-subj", "/O=Example/CN=CA"]);
-        let now = Timestamp::now();
-        let authority = Authority::from_pem(&certificate, &key, now).unwrap();
-        assert_eq!(authority.certificate_pem().as_bytes(), certificate);
-        assert_eq!(authority.private_key_pem().as_bytes(), key);
-        let leaf = authority.issue(&request(), now).unwrap();
-        Files::new(&format!("signed-by-{kind}"), &authority, &leaf)
-            .verify(&[], now)
-            .unwrap();
+fn openssl_accepts_every_kind_of_leaf_below_an_intermediate_authority() {
+    let authority = CaPath::of(1, |_, _| ()).read().unwrap();
+    for key in KEYS {
+        for key_encoding in [KeyEncoding::Pkcs8, KeyEncoding::Traditional] {
+            for usages in USAGES {
+                let test = format!("{key}-{key_encoding:?}-{usages:?}");
+                let request = LeafRequest {
+                    key,
+                    key_encoding,
+                    usages: usages.to_vec(),
+                    ..request()
+                };
+                let leaf = authority.issue(&request, now()).unwrap();
+                let files = Files::new(&test, &authority, &leaf);
+                files.check_key(key, key_encoding);
+                files.check_purposes(usages);
+            }
+        }
     }
 }
 
 #[test]
-fn an_authority_whose_subject_rcgen_cannot_repeat_is_refused() {
-    for (kind, subject) in [
-        ("repeated", "/DC=com/DC=example/CN=CA"),
-        ("multi-valued", "/O=Example+CN=CA"),
-    ] {
-        let options = ["-multivalue-rdn", "-subj", subject];
-        let (certificate, key) = root_by_openssl(kind, P256, &options);
-        let error = Authority::from_pem(&certificate, &key, Timestamp::now()).unwrap_err();
-        assert_eq!(error, AuthorityError::Subject, "{kind}");
-        assert_eq!(
-            error.to_string(),
-            "the subject of the CA certificate is empty, or has an attribute twice or two \
-             together; make one that has a common name, and each attribute once and alone"
-        );
-    }
+fn openssl_follows_the_longest_path() {
+    let authority = CaPath::of(6, |_, _| ()).read().unwrap();
+    let leaf = authority.issue(&request(), now()).unwrap();
+    let files = Files::new("longest", &authority, &leaf);
+    files.check_purposes(&request().usages);
+    let refusal = files.verify(&[], now()).unwrap_err();
+    assert!(refusal.contains("unable to get local issuer"), "{refusal}");
 }
 
 #[test]
-fn an_authority_without_subject_key_identifier_is_refused() {
-    let options = ["-subj", "/CN=CA", "-addext", "subjectKeyIdentifier=none"];
-    let (certificate, key) = root_by_openssl("no-key-identifier", P256, &options);
-    let error = Authority::from_pem(&certificate, &key, Timestamp::now()).unwrap_err();
-    assert_eq!(error, AuthorityError::NoSubjectKeyId);
-    assert_eq!(
-        error.to_string(),
-        "the CA certificate has no subjectKeyIdentifier; make one with it, as RFC 5280 requires"
+fn openssl_finds_the_curve_inside_a_traditional_key() {
+    let request = LeafRequest {
+        key_encoding: KeyEncoding::Traditional,
+        ..request()
+    };
+    let authority = authority();
+    let leaf = authority.issue(&request, now()).unwrap();
+    let files = Files::new("curve", &authority, &leaf);
+    let printed = openssl(&files.0, &["asn1parse", "-in", "tls.key"]);
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert!(
+        printed.contains("OBJECT            :prime256v1"),
+        "{printed}"
     );
 }
 
-const P256: &[&str] = &["ecparam", "-name", "prime256v1", "-genkey"];
+const KEYS: [KeyAlgorithm; 6] = [
+    KeyAlgorithm::EcdsaP256,
+    KeyAlgorithm::EcdsaP384,
+    KeyAlgorithm::Rsa2048,
+    KeyAlgorithm::Rsa3072,
+    KeyAlgorithm::Rsa4096,
+    KeyAlgorithm::Ed25519,
+];
 
-fn root_by_openssl(test: &str, new_key: &[&str], options: &[&str]) -> (Vec<u8>, Vec<u8>) {
-    let folder = folder(&format!("root-{test}"));
-    let usage = "keyUsage=critical,keyCertSign,cRLSign";
-    let root = [
-        "req", "-x509", "-key", "ca.key", "-out", "ca.crt", "-addext", usage,
-    ];
-    for arguments in [
-        [new_key, &["-out", "ca.key"]].concat(),
-        [&root[..], options].concat(),
-    ] {
-        let output = openssl(&folder, &arguments);
-        assert!(output.status.success(), "{output:?}");
-    }
-    let [certificate, key] = ["ca.crt", "ca.key"].map(|file| fs::read(folder.join(file)).unwrap());
-    (certificate, key)
-}
-
-/// The same key, converted from PKCS#8.
-pub(crate) fn sec1(pkcs8: &[u8]) -> Vec<u8> {
-    let folder = folder("sec1");
-    fs::write(folder.join("pkcs8.key"), pkcs8).unwrap();
-    let output = openssl(&folder, &["pkey", "-in", "pkcs8.key", "-traditional"]);
-    assert!(output.status.success(), "{output:?}");
-    output.stdout
-}
+const USAGES: [&[Usage]; 3] = [
+    &[Usage::ServerAuth],
+    &[Usage::ClientAuth],
+    &[Usage::ServerAuth, Usage::ClientAuth],
+];
 
 fn issued(test: &str) -> (Authority, Files) {
     let authority = authority();
@@ -265,23 +235,24 @@ fn issued(test: &str) -> (Authority, Files) {
     (authority, files)
 }
 
-/// A folder with `tls.crt`, `tls.key` and `ca.crt`.
-struct Files(PathBuf);
+/// A folder with `tls.crt`, `tls.key` and `ca.crt`, and with what follows the leaf in `chain.crt`.
+pub(crate) struct Files(pub(crate) PathBuf);
 
 impl Files {
-    fn new(test: &str, authority: &Authority, leaf: &Leaf) -> Self {
+    pub(crate) fn new(test: &str, authority: &Authority, leaf: &Leaf) -> Self {
         let files = Self(folder(test));
         fs::write(files.path("tls.crt"), &leaf.chain_pem).unwrap();
         fs::write(files.path("tls.key"), leaf.private_key_pem.as_bytes()).unwrap();
-        fs::write(files.path("ca.crt"), authority.certificate_pem()).unwrap();
+        fs::write(files.path("chain.crt"), authority.ca().chain_pem()).unwrap();
+        fs::write(files.path("ca.crt"), authority.ca().root_pem()).unwrap();
         files
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.0.join(file)
     }
 
-    fn verify(&self, options: &[&str], at: Timestamp) -> Result<(), String> {
+    pub(crate) fn verify(&self, options: &[&str], at: Timestamp) -> Result<(), String> {
         let at = date(at).unix_timestamp().to_string();
         let trusted = [
             "verify",
@@ -301,7 +272,41 @@ impl Files {
         }
     }
 
-    fn print(&self, certificate: &str, what: &[&str]) -> String {
+    /// Good for these usages, and for nothing else.
+    fn check_purposes(&self, usages: &[Usage]) {
+        for (usage, purpose) in [
+            (Usage::ServerAuth, "sslserver"),
+            (Usage::ClientAuth, "sslclient"),
+        ] {
+            let options = ["-untrusted", "chain.crt", "-purpose", purpose];
+            let verified = self.verify(&options, now());
+            assert_eq!(verified.is_ok(), usages.contains(&usage), "{verified:?}");
+        }
+    }
+
+    /// The key is sound, that of the certificate, and written the way OpenSSL itself writes it.
+    fn check_key(&self, algorithm: KeyAlgorithm, encoding: KeyEncoding) {
+        let traditional = encoding == KeyEncoding::Traditional;
+        let mut arguments = vec!["pkey", "-in", "tls.key", "-check"];
+        if traditional && algorithm != KeyAlgorithm::Ed25519 {
+            arguments.push("-traditional");
+        }
+        let output = openssl(&self.0, &arguments);
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let ours = fs::read_to_string(self.path("tls.key")).unwrap();
+        assert_eq!(
+            said.replace("Key is valid\n", ""),
+            ours,
+            "{algorithm} {encoding}"
+        );
+
+        let public = openssl(&self.0, &["pkey", "-in", "tls.key", "-pubout"]);
+        let of_certificate = self.print("tls.crt", &["-pubkey"]);
+        assert_eq!(String::from_utf8(public.stdout).unwrap(), of_certificate);
+    }
+
+    pub(crate) fn print(&self, certificate: &str, what: &[&str]) -> String {
         let output = openssl(
             &self.0,
             &[&["x509", "-noout", "-in", certificate], what].concat(),
@@ -311,13 +316,13 @@ impl Files {
     }
 }
 
-fn folder(test: &str) -> PathBuf {
+pub(crate) fn folder(test: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
     fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-fn openssl(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn openssl(folder: &Path, arguments: &[&str]) -> Output {
     Command::new("openssl")
         .args(arguments)
         .current_dir(folder)

@@ -16,7 +16,7 @@ fn what_is_issued_follows_from_service_and_namespace() {
     );
     assert_eq!(certificate.common_name, "app1");
     assert_eq!(certificate.duration, SignedDuration::from_hours(2160));
-    assert!(certificate.ip_addresses.is_empty());
+    assert!(certificate.ip_addresses.is_empty() && certificate.uris.is_empty());
     assert_eq!(approved.secret_name, "app1-pki");
     assert_eq!(approved.renew_before, None);
     assert_eq!(approved.policy, "policy-0");
@@ -95,7 +95,11 @@ fn renewal_lies_within_the_lifetime() {
     for (duration, renew_before) in [("1000h", "900h"), ("1000h", "1s"), ("1h", "54m")] {
         let spec =
             json!({ "serviceName": "app1", "duration": duration, "renewBefore": renew_before });
-        assert!(approve(&book, "ns", &spec).renew_before.is_some());
+        let written = renew_before.parse().unwrap();
+        assert_eq!(
+            approve(&book, "ns", &spec).renew_before,
+            Some(RenewBefore::Duration(written))
+        );
     }
     for renew_before in ["900h1s", "1000h", "2000h", "0s", "", "soon", "-1h"] {
         let spec =
@@ -106,6 +110,42 @@ fn renewal_lies_within_the_lifetime() {
                 "spec.renewBefore: \"{renew_before}\" is not a time before expiry: write more than 0s and at most \
                       900h, nine tenths of the duration, for example 333h20m, or leave renewBefore out"
             )]
+        );
+    }
+}
+
+#[test]
+fn renewal_may_be_a_percentage_of_the_lifetime() {
+    let book = allowing(&["app1"]);
+    let spec =
+        |percentage: i32| json!({ "serviceName": "app1", "renewBeforePercentage": percentage });
+    for (written, percentage) in [(1, 1), (33, 33), (90, 90)] {
+        assert_eq!(
+            approve(&book, "ns", &spec(written)).renew_before,
+            Some(RenewBefore::Percentage(percentage))
+        );
+    }
+    for written in [0, -1, 91, 100, 257, i32::MAX, i32::MIN] {
+        assert_eq!(
+            refuse(&book, "ns", &spec(written)),
+            [format!(
+                "spec.renewBeforePercentage: {written} is not a percentage of the duration: write 1 to 90, for \
+                 example 33, or leave renewBeforePercentage out"
+            )]
+        );
+    }
+}
+
+#[test]
+fn renewal_is_given_once() {
+    for (renew_before, percentage) in [("720h", 33), ("soon", 33), ("720h", 0), ("soon", 0)] {
+        let spec = json!({ "serviceName": "app1",
+            "renewBefore": renew_before, "renewBeforePercentage": percentage });
+        assert_eq!(
+            refuse(&allowing(&["app1"]), "ns", &spec),
+            [
+                "spec.renewBeforePercentage: renewBefore says when to renew already: leave one of the two out"
+            ]
         );
     }
 }
@@ -139,9 +179,10 @@ fn the_operators_own_secrets_are_out_of_reach() {
     pki.metadata.namespace = Some("pki-operator".into());
     let violations = book.evaluate(&pki).expect_err("the default is a name too");
     assert_eq!(
-        violations,
-        [Violation::SecretReserved { name: "ca".into() }]
+        violation_summary(&violations),
+        "Secret ca is the operator's own: choose another name"
     );
+    assert_eq!(violations[0].field().to_string(), "spec.secretName");
 }
 
 #[test]
@@ -178,30 +219,15 @@ fn a_secret_has_the_name_of_a_secret() {
 }
 
 #[test]
-fn only_keys_on_p_256_are_offered() {
-    let book = allowing(&["app1"]);
-    approve(
-        &book,
-        "ns",
-        &json!({ "serviceName": "app1", "privateKey": { "size": 256 } }),
-    );
-    let refusal = refuse(
-        &book,
-        "ns",
-        &json!({ "serviceName": "app1", "privateKey": { "size": 384 } }),
-    );
-    assert_eq!(
-        refusal,
-        ["spec.privateKey.size: 384 is not a size of an ECDSA key here: write 256 (curve P-256)"]
-    );
-}
-
-#[test]
 fn every_violation_is_listed_at_once() {
-    let book = rules(&[json!({ "serviceNames": ["app1"], "maxDuration": "24h" })]);
+    let book = rules(&[json!({ "serviceNames": ["app1"], "maxDuration": "24h",
+        "usages": ["server auth"], "privateKeys": [{ "algorithm": "RSA" }] })]);
     let spec = json!({
         "serviceName": "appp1", "commonName": "other", "dnsNames": ["a_b", "db.victim.svc", "www.example.com"],
-        "secretName": "A", "renewBefore": "9999h", "privateKey": { "size": 1 }
+        "secretName": "A", "renewBefore": "9999h", "privateKey": { "size": 1, "encoding": "PKCS1" },
+        "ipAddresses": ["::ffff:10.0.0.1", "10.0.0.1"], "uris": ["app1", "spiffe://example.com/app1"],
+        "secretTemplate": { "labels": { "a b": "c", "c": "d e" }, "annotations": { "box.com/x": "" } },
+        "outputs": { "jks": { "passwordSecretRef": { "name": "A" } } }
     });
     let fields: Vec<_> = judge(&book, "ns", &spec)
         .unwrap_err()
@@ -212,11 +238,23 @@ fn every_violation_is_listed_at_once() {
         ("spec.dnsNames[0]", "PkiDnsNameError"),
         ("spec.dnsNames[1]", "PkiDnsNameError"),
         ("spec.commonName", "PkiCommonNameError"),
+        ("spec.ipAddresses[0]", "PkiIpAddressError"),
+        ("spec.uris[0]", "PkiUriError"),
         ("spec.secretName", "PkiSecretNameError"),
         ("spec.renewBefore", "PkiRenewBeforeError"),
         ("spec.privateKey.size", "PkiPrivateKeyError"),
+        ("spec.privateKey.encoding", "PkiPrivateKeyError"),
+        ("spec.secretTemplate.labels", "PkiSecretTemplateError"),
+        ("spec.secretTemplate.labels", "PkiSecretTemplateError"),
+        ("spec.secretTemplate.annotations", "PkiSecretTemplateError"),
+        ("spec.outputs.jks.passwordSecretRef.name", "PkiOutputsError"),
+        ("spec.outputs.jks.passwordSecretRef.name", "PkiOutputsError"),
         ("spec.serviceName", "PkiServiceNameError"),
         ("spec.dnsNames[2]", "PkiDnsNameError"),
+        ("spec.ipAddresses[1]", "PkiIpAddressError"),
+        ("spec.uris[1]", "PkiUriError"),
+        ("spec.usages", "PkiUsageError"),
+        ("spec.privateKey", "PkiPrivateKeyError"),
         ("spec.duration", "PkiDurationError"),
     ];
     assert_eq!(
@@ -228,7 +266,7 @@ fn every_violation_is_listed_at_once() {
 #[test]
 fn whatever_is_written_the_message_is_one_line_without_anything_that_steers_a_terminal() {
     let book = rules(&[
-        json!({ "serviceNames": ["\u{1b}[2Jx", "app1\n"], "dnsNames": ["\u{202e}x.example.com"], "maxDuration": "1h" }),
+        json!({ "serviceNames": ["\u{1b}[2Jx", "app1\n"], "dnsNames": ["\u{202e}x.example.com"], "uris": ["\u{202e}a:b\u{1b}"], "maxDuration": "1h" }),
     ]);
     let hostile = [
         "\u{1b}[2J\u{1b}]0;owned\u{7}",
@@ -246,6 +284,9 @@ fn whatever_is_written_the_message_is_one_line_without_anything_that_steers_a_te
             json!({ "serviceName": text }),
             json!({ "serviceName": long, "commonName": long, "secretName": long, "duration": long, "renewBefore": long, "dnsNames": [long] }),
             json!({ "serviceName": "app2", "commonName": text, "secretName": text, "duration": text, "renewBefore": text, "dnsNames": [text, "www.example.com"] }),
+            json!({ "serviceName": "app2", "ipAddresses": [text, long, "10.0.0.1"], "uris": [text, long, "a:b"] }),
+            json!({ "serviceName": "app2", "secretTemplate": { "labels": { text: long, "a": text }, "annotations": { text: text, (long.as_str()): long } } }),
+            json!({ "serviceName": "app2", "outputs": { "jks": { "passwordSecretRef": { "name": text } }, "pkcs12": { "passwordSecretRef": { "name": long } } } }),
         ] {
             for message in refuse(&book, "ns", &spec) {
                 let is_plain = |c: char| !c.is_control() && !hidden.contains(&c);

@@ -217,6 +217,6 @@ fn more_names_than_a_certificate_takes_are_refused_before_they_are_read() {
     );
     assert_eq!(
         refusal,
-        ["spec.dnsNames: 200000 names are too many: write at most 100"]
+        ["spec.dnsNames: 200000 are too many: write at most 100"]
     );
 }

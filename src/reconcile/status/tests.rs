@@ -1,35 +1,42 @@
 use super::*;
-use crate::api::PkiSpec;
 use jiff::SignedDuration;
+use serde_json::json;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_900_000_000 + seconds).unwrap()
 }
 
 fn pki() -> Pki {
-    let spec = PkiSpec {
-        service_name: "app1".into(),
-        ..PkiSpec::default()
-    };
-    let mut pki = Pki::new("app1-pki", spec);
-    (pki.metadata.namespace, pki.metadata.generation) = (Some("ns".into()), Some(1));
-    pki
+    crate::api::tests::pki(json!({}))
 }
 
-fn ready() -> Outcome {
-    Outcome::Ready(Certificate {
+fn certificate() -> Certificate {
+    Certificate {
         serial: "0A".into(),
         not_before: at(-300),
         not_after: at(3600),
+        cut_short: false,
         renew_at: at(2400),
         issuer: "ff".into(),
-    })
+        trust: "ee".into(),
+    }
+}
+
+fn ready() -> Outcome {
+    Outcome::Ready(certificate())
 }
 
 fn refused() -> Outcome {
-    Outcome::Refused(vec![Violation::ServiceNameShape {
-        name: "App1".into(),
-    }])
+    refused_with(None)
+}
+
+/// Refused, with these CA certificates in its Secret.
+fn refused_with(trust: Option<&str>) -> Outcome {
+    let name = "App1".into();
+    Outcome::Refused {
+        violations: vec![Violation::ServiceNameShape { name }],
+        trust: trust.map(str::to_owned),
+    }
 }
 
 fn failed(attempts: i32) -> Outcome {
@@ -43,6 +50,18 @@ fn failed(attempts: i32) -> Outcome {
 fn conflict() -> Outcome {
     Outcome::Conflict {
         winner: Key::new("ns", "other"),
+    }
+}
+
+fn unsigned() -> Outcome {
+    Outcome::Unsigned("Secret pki/ca is gone".into())
+}
+
+fn contested(by: Option<&str>) -> Outcome {
+    Outcome::Contested {
+        by: by.map(str::to_owned),
+        repairs: 4,
+        next: at(20) + SignedDuration::from_millis(5),
     }
 }
 
@@ -75,9 +94,12 @@ fn a_look_that_finds_the_same_changes_nothing() {
     for outcome in [
         ready(),
         refused(),
+        refused_with(Some("dd")),
         conflict(),
         Outcome::Foreign,
         Outcome::Await,
+        unsigned(),
+        contested(Some("helm")),
     ] {
         let once = after_all(std::slice::from_ref(&outcome));
         let again = after(&once, &outcome, at(1000));
@@ -116,12 +138,77 @@ fn failed_attempts_are_counted_until_the_next_outcome() {
         at(10),
         "in whole seconds"
     );
-    for outcome in [ready(), refused(), conflict(), Outcome::Foreign] {
+    for outcome in [ready(), refused(), conflict(), Outcome::Foreign, unsigned()] {
         let status = after_all(&[failed(2), outcome]).status.unwrap();
         assert_eq!(
             (status.failed_attempts, status.next_attempt_time),
             (None, None)
         );
+    }
+    let status = after_all(&[failed(2), contested(None)]).status.unwrap();
+    assert_eq!(
+        (status.failed_attempts, status.next_attempt_time.unwrap().0),
+        (None, at(20)),
+        "a repair that waits is no failed attempt"
+    );
+}
+
+/// What the status says of a certificate.
+fn known(status: &PkiStatus) -> [bool; 6] {
+    [
+        status.serial_number.is_some(),
+        status.not_before.is_some(),
+        status.not_after.is_some(),
+        status.renewal_time.is_some(),
+        status.issuer_fingerprint.is_some(),
+        status.trust_fingerprint.is_some(),
+    ]
+}
+
+#[test]
+fn a_pki_that_has_no_secret_has_no_certificate() {
+    for outcome in [conflict(), Outcome::Foreign] {
+        let status = after_all(&[ready(), outcome]).status.unwrap();
+        assert_eq!(known(&status), [false; 6]);
+    }
+    for outcome in [
+        ready(),
+        refused(),
+        refused_with(Some("dd")),
+        Outcome::Await,
+        unsigned(),
+        contested(None),
+        failed(1),
+    ] {
+        let status = after_all(&[ready(), outcome.clone()]).status.unwrap();
+        assert_eq!(known(&status), [true; 6], "{outcome:?}");
+        assert_eq!(status.serial_number.as_deref(), Some("0A"));
+    }
+}
+
+#[test]
+fn what_clients_trust_is_told_when_it_lies_in_the_secret_and_not_before() {
+    for (outcomes, trust) in [
+        (vec![ready()], Some("ee")),
+        (vec![ready(), refused()], Some("ee")),
+        (vec![ready(), refused_with(Some("dd"))], Some("dd")),
+        (
+            vec![ready(), refused_with(Some("dd")), refused()],
+            Some("dd"),
+        ),
+        (vec![ready(), unsigned()], Some("ee")),
+        (vec![ready(), failed(1)], Some("ee")),
+        (vec![ready(), contested(None)], Some("ee")),
+        // One that never had a certificate has no ca.crt either.
+        (vec![refused_with(Some("dd"))], None),
+        (vec![unsigned(), refused_with(Some("dd"))], None),
+        (
+            vec![ready(), Outcome::Foreign, refused_with(Some("dd"))],
+            None,
+        ),
+    ] {
+        let status = after_all(&outcomes).status.unwrap();
+        assert_eq!(status.trust_fingerprint.as_deref(), trust, "{outcomes:?}");
     }
 }
 
@@ -163,7 +250,7 @@ fn every_outcome_has_a_reason_and_a_sentence_that_says_what_to_do() {
         (
             Outcome::Foreign,
             "PkiSecretForeign",
-            "Secret tls exists and does not belong to Pki ns/app1-pki, so it is left as it is: delete the Secret, or choose another spec.secretName",
+            "Secret tls exists and does not belong to Pki ns/app1-pki, so it is left as it is: delete the Secret, choose another spec.secretName, or annotate the Secret with box.com/adopt=app1-pki if its content may be replaced",
         ),
         (
             Outcome::Await,
@@ -174,6 +261,29 @@ fn every_outcome_has_a_reason_and_a_sentence_that_says_what_to_do() {
             failed(1),
             "PkiIssuanceFailed",
             "Secret tls cannot be written: quota exceeded",
+        ),
+        (
+            Outcome::Ready(Certificate {
+                cut_short: true,
+                ..certificate()
+            }),
+            "PkiReady",
+            "Secret tls holds a certificate for app1, valid until 2030-03-17T18:46:40Z, which is the end of the CA and earlier than spec.duration asks for",
+        ),
+        (
+            unsigned(),
+            "PkiCaUnavailable",
+            "Secret tls gets no new certificate until the platform team has seen to the CA: Secret pki/ca is gone",
+        ),
+        (
+            contested(Some("helm")),
+            "PkiSecretContested",
+            "Secret tls is changed by \"helm\" again and again, and was repaired 4 times: stop that, or choose another spec.secretName; the next repair is due at 2030-03-17T17:47:00Z",
+        ),
+        (
+            contested(None),
+            "PkiSecretContested",
+            "Secret tls is deleted again and again, and was repaired 4 times: stop that, or choose another spec.secretName; the next repair is due at 2030-03-17T17:47:00Z",
         ),
     ] {
         let status = after(&pki, &outcome, at(0));
@@ -202,6 +312,8 @@ fn what_people_wrote_cannot_steer_the_terminal_of_those_who_read_it() {
         Outcome::Foreign,
         Outcome::Await,
         failed,
+        Outcome::Unsigned("line\nline\u{7}".into()),
+        contested(Some("\u{202e}helm\n")),
     ] {
         let message = outcome.message(&pki);
         let is_plain = |c: char| !c.is_control() && c != '\u{202e}';
@@ -215,7 +327,10 @@ fn a_message_fits_the_schema_however_much_is_wrong() {
         index,
         name: "ü".repeat(300),
     };
-    let refused = Outcome::Refused((0..100).map(violation).collect());
+    let refused = Outcome::Refused {
+        violations: (0..100).map(violation).collect(),
+        trust: None,
+    };
     let message = after(&pki(), &refused, at(0)).conditions[0].message.clone();
     assert!(message.len() <= 4096 && message.ends_with('…'));
 }
@@ -224,6 +339,7 @@ fn a_message_fits_the_schema_however_much_is_wrong() {
 fn those_who_heard_of_a_fault_are_owed_a_word_when_it_is_mended() {
     let told = |outcome| was_told(after_all(&[outcome]).condition(READY).unwrap());
     assert!(told(refused()) && told(conflict()) && told(Outcome::Foreign) && told(failed(1)));
+    assert!(told(unsigned()) && told(contested(None)));
     assert!(!told(ready()) && !told(Outcome::Await));
     let waiting = after_all(&[conflict(), Outcome::Await]);
     assert_eq!(

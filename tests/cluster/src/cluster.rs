@@ -28,6 +28,8 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct Options {
     /// With a node that runs pods: [`check_node`](crate::check_node) says what that needs.
     pub node: bool,
+    /// With the type `ClusterTrustBundle`, which Kubernetes 1.36 has switched off by default.
+    pub trust_bundles: bool,
 }
 
 /// Finds or builds what [`Cluster::start`] needs, so that it is quick and silent later.
@@ -39,13 +41,15 @@ pub fn prepare(options: Options) -> anyhow::Result<()> {
 struct Programs {
     control_plane: control_plane::Programs,
     node: Option<node::Programs>,
+    options: Options,
 }
 
 impl Programs {
-    fn find(Options { node }: Options) -> anyhow::Result<Self> {
+    fn find(options: Options) -> anyhow::Result<Self> {
         Ok(Self {
+            options,
             // First, because it fails at once where a node is impossible.
-            node: node.then(node::Programs::find).transpose()?,
+            node: options.node.then(node::Programs::find).transpose()?,
             control_plane: control_plane::Programs::find()?,
         })
     }
@@ -110,7 +114,7 @@ impl Cluster {
             &programs.control_plane,
             &dir,
             &cluster.kubeconfig,
-            node.is_some(),
+            programs.options,
         )?;
 
         cluster.start_service("etcd", &control_plane.etcd())?;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
+use crate::cluster::Options;
 use crate::credentials::Credentials;
 use crate::node;
 use crate::ports;
@@ -55,7 +56,7 @@ pub(crate) struct ControlPlane<'a> {
     dir: &'a Path,
     credentials: Credentials,
     ports: Ports,
-    has_node: bool,
+    options: Options,
 }
 
 struct Ports {
@@ -71,7 +72,7 @@ impl<'a> ControlPlane<'a> {
         programs: &'a Programs,
         dir: &'a Path,
         kubeconfig: &Path,
-        has_node: bool,
+        options: Options,
     ) -> anyhow::Result<Self> {
         let credentials = Credentials::create(dir.join("credentials"))?;
         let [api, etcd, etcd_peer] = ports::free()?;
@@ -85,7 +86,7 @@ impl<'a> ControlPlane<'a> {
             dir,
             credentials,
             ports,
-            has_node,
+            options,
         };
         control_plane.write_files(kubeconfig)?;
         Ok(control_plane)
@@ -99,7 +100,7 @@ impl<'a> ControlPlane<'a> {
             "kubernetes",
         ];
         let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), API_SERVICE];
-        if self.has_node {
+        if self.options.node {
             addresses.push(IpAddr::V4(node::ADDRESS));
         }
         self.credentials.server("api", &names, &addresses)?;
@@ -181,7 +182,12 @@ impl<'a> ControlPlane<'a> {
                 self.dir.join("audit-policy.yaml"),
             ))
             .arg(flag("--audit-log-path", audit_log(self.dir)));
-        if self.has_node {
+        if self.options.trust_bundles {
+            command
+                .arg("--feature-gates=ClusterTrustBundle=true")
+                .arg("--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true");
+        }
+        if self.options.node {
             command
                 // Pods reach it at the node's address, which is also what its Service leads to.
                 .args([

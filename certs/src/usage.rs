@@ -1,0 +1,100 @@
+//! What a certificate may be used for: extended key usages ([RFC 5280, 4.2.1.12]).
+//!
+//! [RFC 5280, 4.2.1.12]: https://www.rfc-editor.org/rfc/rfc5280#section-4.2.1.12
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use rcgen::ExtendedKeyUsagePurpose;
+use webpki::KeyUsage;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ExtendedKeyUsage;
+
+use crate::fault::Fault;
+
+/// What a certificate may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Usage {
+    /// To prove who a TLS server is.
+    ServerAuth,
+    /// To prove who a TLS client is.
+    ClientAuth,
+}
+
+impl Usage {
+    pub(crate) fn purpose(self) -> ExtendedKeyUsagePurpose {
+        match self {
+            Self::ServerAuth => ExtendedKeyUsagePurpose::ServerAuth,
+            Self::ClientAuth => ExtendedKeyUsagePurpose::ClientAuth,
+        }
+    }
+
+    /// As webpki checks it on the whole path. It accepts a certificate that lists no usage, which
+    /// is how most CAs are made; that the leaf lists its own is for [`check`] to say.
+    pub(crate) fn on_path(self) -> KeyUsage {
+        match self {
+            Self::ServerAuth => KeyUsage::server_auth(),
+            Self::ClientAuth => KeyUsage::client_auth(),
+        }
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ServerAuth => "server authentication",
+            Self::ClientAuth => "client authentication",
+        })
+    }
+}
+
+/// Each once, in one order.
+pub(crate) fn distinct(requested: &[Usage]) -> BTreeSet<Usage> {
+    requested.iter().copied().collect()
+}
+
+/// The certificate is for exactly these usages.
+pub(crate) fn check(
+    certificate: &X509Certificate<'_>,
+    requested: &BTreeSet<Usage>,
+) -> Result<(), Fault> {
+    let extension = certificate
+        .extended_key_usage()
+        .map_err(|_| Fault::CertificateUnreadable)?;
+    let (found, others) =
+        extension.map_or_else(Default::default, |extension| read(extension.value));
+    if let Some(&usage) = requested.difference(&found).next() {
+        return Err(Fault::Usage { usage });
+    }
+    let extra = found.difference(requested).map(Usage::to_string);
+    match extra.chain(others).next() {
+        Some(usage) => Err(Fault::ExtraUsage { usage }),
+        None => Ok(()),
+    }
+}
+
+fn read(extension: &ExtendedKeyUsage<'_>) -> (BTreeSet<Usage>, Vec<String>) {
+    let known = [
+        (extension.server_auth, Usage::ServerAuth),
+        (extension.client_auth, Usage::ClientAuth),
+    ];
+    let others = [
+        (extension.any, "any purpose"),
+        (extension.code_signing, "code signing"),
+        (extension.email_protection, "email protection"),
+        (extension.time_stamping, "time stamping"),
+        (extension.ocsp_signing, "OCSP signing"),
+    ];
+    let known = known
+        .into_iter()
+        .filter_map(|(is, usage)| is.then_some(usage));
+    let named = others.into_iter().filter(|(is, _)| *is);
+    let unnamed = extension.other.iter().map(ToString::to_string);
+    (
+        known.collect(),
+        named
+            .map(|(_, name)| name.to_owned())
+            .chain(unnamed)
+            .collect(),
+    )
+}

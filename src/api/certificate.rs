@@ -1,0 +1,171 @@
+//! The parts of a [`PkiSpec`](super::PkiSpec): its key, its usages, and what the Secret looks like.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The kind of private key.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.size) || (self.algorithm == 'ECDSA' && self.size in [256, 384]) || (self.algorithm == 'RSA' && self.size in [2048, 3072, 4096])")
+    .message("must be 256 or 384 for ECDSA, 2048, 3072 or 4096 for RSA, and left out for Ed25519")
+    .field_path(".size"))]
+#[x_kube(validation = Rule::new("!has(self.encoding) || self.encoding == 'PKCS8' || (self.encoding == 'PKCS1' && self.algorithm == 'RSA') || (self.encoding == 'SEC1' && self.algorithm == 'ECDSA')")
+    .message("must be PKCS8, or PKCS1 for RSA, or SEC1 for ECDSA")
+    .field_path(".encoding"))]
+pub struct PrivateKey {
+    /// Algorithm of the key: ECDSA, RSA or Ed25519. Default: ECDSA.
+    #[serde(default)]
+    pub algorithm: KeyAlgorithm,
+    /// Size of the key in bits: 256 or 384 for ECDSA (the curves P-256 and P-384), 2048, 3072 or 4096 for RSA; Ed25519
+    /// has one size. Default: 256 for ECDSA, 2048 for RSA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<i32>,
+    /// Encoding of `tls.key`: PKCS8; or the older PKCS1 for RSA and SEC1 for ECDSA, for servers that read nothing else.
+    /// Default: PKCS8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<KeyEncoding>,
+    /// Whether a renewed certificate gets a new key (`Always`) or keeps the one it has (`Never`). Default: Always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_policy: Option<RotationPolicy>,
+}
+
+/// Algorithm of a private key.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
+)]
+pub enum KeyAlgorithm {
+    /// Elliptic curve (FIPS 186-5).
+    #[default]
+    #[serde(rename = "ECDSA")]
+    Ecdsa,
+    /// RSA (RFC 8017).
+    #[serde(rename = "RSA")]
+    Rsa,
+    /// Edwards curve 25519 (RFC 8032).
+    Ed25519,
+}
+
+impl fmt::Display for KeyAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ecdsa => "ECDSA",
+            Self::Rsa => "RSA",
+            Self::Ed25519 => "Ed25519",
+        })
+    }
+}
+
+/// Encoding of a private key.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum KeyEncoding {
+    /// For every algorithm (RFC 5958).
+    #[default]
+    Pkcs8,
+    /// For RSA (RFC 8017, appendix A.1.2).
+    Pkcs1,
+    /// For ECDSA (RFC 5915).
+    Sec1,
+}
+
+impl fmt::Display for KeyEncoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pkcs8 => "PKCS8",
+            Self::Pkcs1 => "PKCS1",
+            Self::Sec1 => "SEC1",
+        })
+    }
+}
+
+/// What becomes of the key when the certificate is renewed.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RotationPolicy {
+    /// A new key.
+    #[default]
+    Always,
+    /// The same key.
+    Never,
+}
+
+/// What a certificate may be used for (RFC 5280, 4.2.1.12).
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
+pub enum Usage {
+    /// By a TLS server.
+    #[serde(rename = "server auth")]
+    ServerAuth,
+    /// By a TLS client.
+    #[serde(rename = "client auth")]
+    ClientAuth,
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ServerAuth => "server auth",
+            Self::ClientAuth => "client auth",
+        })
+    }
+}
+
+/// What the Secret has besides its files.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretTemplate {
+    /// Labels of the Secret. Keys of kubernetes.io, k8s.io and box.com are not for use here. At most 32.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the Secret. Keys of kubernetes.io, k8s.io and box.com are not for use here. At most 32.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Further files of the Secret.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Outputs {
+    /// Whether to add `tls-combined.pem`: the private key and the certificates in one file. Default: false.
+    #[serde(default)]
+    pub combined_pem: bool,
+    /// Whether to add `key.der`: the private key in DER. Default: false.
+    #[serde(default)]
+    pub der_key: bool,
+    /// Adds `keystore.p12` (private key and certificates) and `truststore.p12` (the CA), in PKCS#12. Default: neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkcs12: Option<Keystore>,
+    /// Adds `keystore.jks` (private key and certificates) and `truststore.jks` (the CA), for old Java. Default: neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jks: Option<Keystore>,
+}
+
+/// How a keystore is protected.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Keystore {
+    /// Where the password of keystore and truststore lies: at least 6 characters.
+    pub password_secret_ref: SecretKeyReference,
+}
+
+/// One entry of a Secret in the namespace of the Pki.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyReference {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key of the entry in the Secret. Default: password.
+    #[serde(default = "password")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn password() -> String {
+    "password".into()
+}

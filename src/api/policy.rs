@@ -1,0 +1,129 @@
+//! What a platform team writes: [`PkiPolicy`].
+
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each printer column has its own"
+)]
+
+use super::{KeyAlgorithm, Usage};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// What a platform team permits. A Pki is admitted when one policy permits all of it; without a policy nothing is.
+#[derive(
+    CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq,
+)]
+#[kube(
+    group = "box.com",
+    version = "v1",
+    kind = "PkiPolicy",
+    plural = "pkipolicies",
+    category = "pki-operator",
+    derive = "PartialEq",
+    doc = "What certificates the Pkis of some namespaces may ask for. A Pki is admitted when one policy permits all of it; without a policy, none is.",
+    printcolumn(
+        name = "Services",
+        type_ = "string",
+        json_path = ".spec.serviceNames",
+        description = "The service names that are allowed"
+    ),
+    printcolumn(
+        name = "Namespaces",
+        type_ = "string",
+        json_path = ".spec.namespaces.names",
+        description = "The namespaces that the policy is for; empty: all"
+    ),
+    printcolumn(
+        name = "MaxDuration",
+        type_ = "string",
+        json_path = ".spec.maxDuration",
+        description = "The longest lifetime of a certificate"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PkiPolicySpec {
+    /// The namespaces whose Pkis this policy is for. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<NamespaceScope>,
+
+    /// The service names that are allowed: exact names, globs (`*` stands for any run of characters), or
+    /// either with `{namespace}`, which stands for the namespace of the Pki. Example: app1, `{namespace}-*`.
+    #[schemars(length(min = 1, max = 50_000), inner(length(max = 63)))]
+    #[x_kube(validation = Rule::new("self.all(name, name.matches('^[-a-z0-9*{}]+$'))")
+        .message("each must be a service name such as app1, or a pattern of lower-case letters, digits, '-', '*' and {namespace}"))]
+    pub service_names: Vec<String>,
+
+    /// Further DNS names that are allowed, compared label by label: `*` stands for one whole label,
+    /// `{namespace}` for the namespace of the Pki. The last label, and internationalized ones (`xn--`),
+    /// must be spelled out. Names inside the cluster (`*.svc`, single labels, localhost) are never
+    /// allowed this way. Example: `*.{namespace}.example.com`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(max = 253)))]
+    #[x_kube(validation = Rule::new("self.all(name, name.matches('^(([-a-zA-Z0-9]|[{]namespace[}])+[.]|[*][.])*([-a-zA-Z0-9]|[{]namespace[}])+[.]?$'))")
+        .message("each must be a DNS name, whose labels but the last may be *, for example *.{namespace}.example.com"))]
+    pub dns_names: Vec<String>,
+
+    /// The IP addresses that are allowed, as ranges in CIDR notation or single addresses, for example 10.0.0.0/8.
+    /// Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(max = 49)))]
+    #[x_kube(validation = Rule::new("self.all(range, isIP(range) || isCIDR(range))")
+        .message("each must be an IP address or a range in CIDR notation, for example 10.0.0.0/8"))]
+    pub ip_addresses: Vec<String>,
+
+    /// The URIs that are allowed, compared segment by segment: `*` stands for one whole segment between two
+    /// slashes, at the end of the pattern for one or more, `{namespace}` for the namespace of the Pki. Scheme
+    /// and host must be spelled out. Example: `spiffe://example.com/ns/{namespace}/*`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(max = 2048)))]
+    #[x_kube(validation = Rule::new("self.all(uri, uri.matches('^[a-zA-Z][-+.a-zA-Z0-9]*:[^*]'))")
+        .message("each must be a URI whose scheme and host are spelled out, for example spiffe://example.com/ns/{namespace}/*"))]
+    pub uris: Vec<String>,
+
+    /// The kinds of private key that are allowed. Default: all that the operator offers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub private_keys: Vec<PermittedKey>,
+
+    /// What certificates may be used for: `server auth`, `client auth` or both. Default: both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub usages: Vec<Usage>,
+
+    /// The longest duration that a Pki may ask for, in hours, minutes and seconds. Default: no limit but the
+    /// CA's own end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self != '' && duration(self) >= duration('1h')")
+        .message("must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m"))]
+    pub max_duration: Option<String>,
+}
+
+/// Which namespaces a [`PkiPolicy`] is for.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceScope {
+    /// Names of namespaces, or globs such as `team-*`. Empty: all namespaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(max = 63)))]
+    #[x_kube(validation = Rule::new("self.all(name, name.matches('^[-a-z0-9*]+$'))")
+        .message("each must be the name of a namespace, or a glob such as team-*"))]
+    pub names: Vec<String>,
+}
+
+/// A kind of private key that a [`PkiPolicy`] permits.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PermittedKey {
+    /// The algorithm.
+    pub algorithm: KeyAlgorithm,
+    /// The least size in bits, for example 256 for ECDSA or 3072 for RSA. Default: any that is offered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 16384))]
+    pub min_size: Option<i32>,
+}

@@ -1,0 +1,251 @@
+use super::*;
+use jiff::SignedDuration;
+use pki_certs::Authority;
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+fn now() -> Timestamp {
+    "2030-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn ca(hours: i32) -> CaCertificate {
+    let authority = Authority::generate("ca", hours * HOUR, now()).unwrap();
+    authority.ca().clone()
+}
+
+/// As the API server stores it.
+fn stored(ledger: &Ledger) -> ConfigMap {
+    let mut map = json!({});
+    json_patch::merge(&mut map, &json!({ "data": ledger.data() }));
+    serde_json::from_value(map).unwrap()
+}
+
+fn full() -> Ledger {
+    let moment = now() + SignedDuration::from_nanos(123_456_789);
+    Ledger {
+        current: ca(1000),
+        next: Some(Next {
+            ca: ca(2000),
+            published: Some(moment),
+        }),
+        previous: Some(Previous {
+            ca: ca(500),
+            since: moment + HOUR,
+            unused: Some(moment + 2 * HOUR),
+        }),
+    }
+}
+
+#[test]
+fn what_is_written_is_what_is_read() {
+    let full = full();
+    let mut ledgers = vec![Ledger::of(ca(1000)), full.clone()];
+    for (is_published, is_unused) in [(true, false), (false, true), (false, false)] {
+        let mut ledger = full.clone();
+        let (next, previous) = (
+            ledger.next.as_mut().unwrap(),
+            ledger.previous.as_mut().unwrap(),
+        );
+        next.published = next.published.filter(|_| is_published);
+        previous.unused = previous.unused.filter(|_| is_unused);
+        ledgers.push(ledger.clone());
+        ledgers.push(Ledger {
+            previous: None,
+            ..ledger.clone()
+        });
+        ledgers.push(Ledger {
+            next: None,
+            ..ledger
+        });
+    }
+    for ledger in ledgers {
+        let read = Ledger::read(&stored(&ledger), now()).unwrap();
+        assert_eq!(read.current, ledger.current);
+        let next = |ledger: &Ledger| ledger.next.clone().map(|next| (next.ca, next.published));
+        assert_eq!(next(&read), next(&ledger));
+        let previous = |ledger: &Ledger| {
+            let previous = ledger.previous.clone();
+            previous.map(|previous| (previous.ca, previous.since, previous.unused))
+        };
+        assert_eq!(previous(&read), previous(&ledger));
+        assert_eq!(read.data(), ledger.data());
+    }
+}
+
+#[test]
+fn a_ca_below_a_root_comes_with_the_whole_path() {
+    let chain = include_bytes!("../rotation/tests/a.crt");
+    let root = include_bytes!("../rotation/tests/root.crt");
+    let ca = CaCertificate::from_pem(chain, root, now()).unwrap();
+    let ledger = Ledger::of(ca.clone());
+    assert_eq!(Ledger::read(&stored(&ledger), now()).unwrap().current, ca);
+    assert!(
+        ledger.trust().is_published_in(root),
+        "clients trust the root"
+    );
+}
+
+#[test]
+fn a_merge_takes_away_what_is_over() {
+    let before = full();
+    let after = Ledger::of(before.current.clone());
+    let mut map = json!({ "data": before.data() });
+    json_patch::merge(&mut map, &json!({ "data": after.data() }));
+    let keys: Vec<_> = map["data"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["ca.crt", "current.crt"]);
+    assert_eq!(map["data"]["ca.crt"], before.current.root_pem());
+}
+
+#[test]
+fn what_clients_trust_stays_as_it_is_when_one_takes_the_place_of_another() {
+    let (a, b) = (ca(1000), ca(2000));
+    let next = Next {
+        ca: b.clone(),
+        published: None,
+    };
+    let previous = Previous {
+        ca: a.clone(),
+        since: now(),
+        unused: None,
+    };
+    let before = Ledger {
+        next: Some(next),
+        ..Ledger::of(a.clone())
+    };
+    let after = Ledger {
+        previous: Some(previous),
+        ..Ledger::of(b.clone())
+    };
+    assert_eq!(before.trust(), after.trust());
+    for ca in [&a, &b] {
+        assert!(before.trust().pem().contains(ca.root_pem()));
+        assert_ne!(before.trust(), Trust::of([ca]));
+    }
+    let same = Next {
+        ca: a.clone(),
+        published: None,
+    };
+    let twice = Ledger {
+        next: Some(same),
+        ..Ledger::of(a.clone())
+    };
+    assert_eq!(twice.trust(), Trust::of([&a]), "each root once");
+}
+
+#[test]
+fn a_predecessor_that_has_expired_is_forgotten() {
+    let ledger = full();
+    let read = |hours: i32| Ledger::read(&stored(&ledger), now() + hours * HOUR).unwrap();
+    assert!(read(500).previous.is_some());
+    let later = read(501);
+    assert!(later.previous.is_none() && later.next.is_some());
+    assert!(
+        !later
+            .trust()
+            .pem()
+            .contains(ledger.previous.unwrap().ca.root_pem())
+    );
+}
+
+/// Whether it may sign then is for the Secret to say, which may hold another by now.
+#[test]
+fn the_one_that_signs_is_known_whatever_the_time_and_a_successor_only_when_it_is_in_force() {
+    let ledger = Ledger {
+        previous: None,
+        ..full()
+    };
+    for (hours, has_next) in [(-1, false), (0, true), (1001, true), (2001, false)] {
+        let read = Ledger::read(&stored(&ledger), now() + hours * HOUR).unwrap();
+        assert_eq!(read.current, ledger.current, "{hours}");
+        assert_eq!(read.next.is_some(), has_next, "{hours}");
+    }
+    let chain = include_bytes!("../rotation/tests/a.crt");
+    let root = include_bytes!("../rotation/tests/root.crt");
+    let ca = CaCertificate::from_pem(chain, root, now()).unwrap();
+    for time in [
+        "2028-01-01T00:00:00Z",
+        "2051-01-01T00:00:00Z",
+        "2061-01-01T00:00:00Z",
+    ] {
+        let map = stored(&Ledger::of(ca.clone()));
+        let read = Ledger::read(&map, time.parse().unwrap()).unwrap();
+        assert_eq!(read.current, ca, "{time}");
+    }
+}
+
+#[test]
+fn a_ledger_that_cannot_be_read_says_where() {
+    let unreadable =
+        "the CA certificate is not readable; give X.509 certificates in PEM, that of the CA first";
+    let read = |change: Value| {
+        let mut map = json!({ "data": full().data() });
+        json_patch::merge(&mut map, &change);
+        let map = serde_json::from_value(map).unwrap();
+        Ledger::read(&map, now()).map(|ledger| ledger.data())
+    };
+    for (change, problem) in [
+        (json!({ "data": null }), "current.crt is missing".to_owned()),
+        (
+            json!({ "data": { "current.crt": null } }),
+            "current.crt is missing".to_owned(),
+        ),
+        (
+            json!({ "data": { "current.crt": "" } }),
+            format!("current.crt: {unreadable}"),
+        ),
+        (
+            json!({ "data": { "current.crt": "garbage" } }),
+            format!("current.crt: {unreadable}"),
+        ),
+        (
+            json!({ "data": { "next.crt": "garbage" } }),
+            format!("next.crt: {unreadable}"),
+        ),
+        (
+            json!({ "data": { "previous.crt": "garbage" } }),
+            format!("previous.crt: {unreadable}"),
+        ),
+    ] {
+        assert_eq!(read(change.clone()), Err(problem), "{change}");
+    }
+    assert_eq!(
+        Ledger::read(&ConfigMap::default(), now()).unwrap_err(),
+        "current.crt is missing"
+    );
+}
+
+#[test]
+fn a_ca_that_is_not_in_force_is_known_all_the_same_and_a_successor_is_not() {
+    let ledger = full();
+    for then in [now() + 1001 * HOUR, now() - HOUR] {
+        let read = Ledger::read(&stored(&ledger), then).unwrap();
+        assert_eq!(read.current, ledger.current);
+    }
+    assert!(
+        Ledger::read(&stored(&ledger), now() - HOUR)
+            .unwrap()
+            .next
+            .is_none()
+    );
+}
+
+/// A step begins anew, and the leaves of the predecessor are replaced at once.
+#[test]
+fn a_time_that_cannot_be_read_is_none() {
+    let ledger = full();
+    let mut map = stored(&ledger);
+    for key in [PUBLISHED, SINCE, UNUSED] {
+        let data = map.data.as_mut().unwrap();
+        assert!(
+            data.insert(key.into(), "yesterday".into()).is_some(),
+            "{key}"
+        );
+    }
+    let read = Ledger::read(&map, now()).unwrap();
+    assert_eq!(read.next.unwrap().published, None);
+    let previous = read.previous.unwrap();
+    assert_eq!(
+        (previous.since, previous.unused),
+        (Timestamp::UNIX_EPOCH, None)
+    );
+}

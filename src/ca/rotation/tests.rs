@@ -1,0 +1,670 @@
+//! A rotation step by step, and all that may befall the Secret meanwhile.
+
+mod story;
+
+use super::super::{Ca, ledger};
+use super::*;
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// That of all steps here.
+const STEP: SignedDuration = DAY;
+const TEN_YEARS: SignedDuration = SignedDuration::from_hours(87_600);
+const SECRET: &str = "pki-operator/ca";
+
+fn now() -> Timestamp {
+    "2030-01-01T00:00:00Z".parse().unwrap()
+}
+
+/// A CA that is made now and ends in ten years.
+fn authority() -> Authority {
+    Authority::generate("ca", TEN_YEARS, now()).unwrap()
+}
+
+/// One of two CAs below one root.
+fn below_root(name: &str, root: &[u8]) -> Authority {
+    let (crt, key) = match name {
+        "a" => (
+            &include_bytes!("tests/a.crt")[..],
+            &include_bytes!("tests/a.key")[..],
+        ),
+        _ => (
+            &include_bytes!("tests/b.crt")[..],
+            &include_bytes!("tests/b.key")[..],
+        ),
+    };
+    Authority::from_pem(crt, root, key, now()).unwrap()
+}
+
+const ROOT: &[u8] = include_bytes!("tests/root.crt");
+
+type Read = Result<Authority, AuthorityError>;
+
+/// The CA as it is read from its Secret at some time.
+fn read_at(authority: &Authority, time: Timestamp) -> Read {
+    let ca = authority.ca();
+    let chain = format!("{}{}", ca.chain_pem(), ca.root_pem());
+    let key = authority.private_key_pem().as_str();
+    Authority::from_pem(chain.as_bytes(), b"", key.as_bytes(), time)
+}
+
+fn copy(authority: &Authority) -> Read {
+    read_at(authority, now())
+}
+
+fn stored(current: Read, next: Option<Read>) -> Stored {
+    Stored {
+        current,
+        next,
+        accepted: None,
+    }
+}
+
+fn ledger_of(authority: &Authority) -> Ledger {
+    Ledger::of(authority.ca().clone())
+}
+
+fn with_next(ledger: Ledger, next: &Authority, published: Option<Timestamp>) -> Ledger {
+    let ca = next.ca().clone();
+    Ledger {
+        next: Some(Next { ca, published }),
+        ..ledger
+    }
+}
+
+fn with_previous(ledger: Ledger, previous: &Authority, unused: Option<Timestamp>) -> Ledger {
+    let previous = Previous {
+        ca: previous.ca().clone(),
+        since: now(),
+        unused,
+    };
+    Ledger {
+        previous: Some(previous),
+        ..ledger
+    }
+}
+
+/// Who signs, or the sentence that says why nobody does; and what is wrong besides.
+fn assess_now(
+    ledger: Ledger,
+    stored: Option<Stored>,
+) -> (Ledger, Result<String, String>, Option<String>) {
+    let (ledger, signer, concern) = assess(Some(ledger), stored, SECRET, now());
+    let signer = signer
+        .map(|signer| fingerprint(&signer))
+        .map_err(|alarm| alarm.to_string());
+    (
+        ledger.unwrap(),
+        signer,
+        concern.map(|concern| concern.to_string()),
+    )
+}
+
+fn fingerprint(authority: &Authority) -> String {
+    authority.ca().fingerprint().to_owned()
+}
+
+/// The CAs by their fingerprints: the one that signs, its successor and its predecessor.
+fn roles(ledger: &Ledger) -> (String, Option<String>, Option<String>) {
+    let name = |ca: &CaCertificate| ca.fingerprint().to_owned();
+    (
+        name(&ledger.current),
+        ledger.next.as_ref().map(|next| name(&next.ca)),
+        ledger.previous.as_ref().map(|previous| name(&previous.ca)),
+    )
+}
+
+fn garbage() -> Read {
+    Authority::from_pem(b"garbage", b"", b"garbage", now())
+}
+
+fn with_other_key(authority: &Authority) -> Read {
+    let key = self::authority();
+    let key = key.private_key_pem().as_str();
+    Authority::from_pem(
+        authority.ca().certificate_pem().as_bytes(),
+        b"",
+        key.as_bytes(),
+        now(),
+    )
+}
+
+const KEY_MISMATCH: &str =
+    "the private key does not belong to the CA certificate; give the two that were made together";
+
+#[test]
+fn a_successor_is_made_when_the_last_third_begins_or_on_demand() {
+    let ledger = ledger_of(&authority());
+    let due = now() + TEN_YEARS * 2 / 3;
+    let second = SignedDuration::from_secs(1);
+    for (time, is) in [
+        (now(), false),
+        (now() + DAY, false),
+        (due - second, false),
+        (due, true),
+        (now() + TEN_YEARS, true),
+    ] {
+        assert_eq!(is_due(&ledger, false, time), is, "{time}");
+        assert!(is_due(&ledger, true, time), "{time}");
+    }
+    // One at a time.
+    let other = authority();
+    for busy in [
+        with_next(ledger.clone(), &other, None),
+        with_previous(ledger.clone(), &other, None),
+    ] {
+        assert!(!is_due(&busy, true, due) && !is_due(&busy, false, due));
+    }
+}
+
+#[test]
+fn a_successor_signs_when_a_step_has_passed_since_everybody_knows_it() {
+    let (old, new) = (authority(), authority());
+    let names = [&old, &new].map(fingerprint);
+    let behind = Fleet {
+        unpublished: 1,
+        of_previous: 0,
+    };
+    let nobody_behind = Fleet::default();
+    let found = stored(copy(&old), Some(copy(&new)));
+    let (ledger, signer, concern) = assess_now(ledger_of(&old), Some(found));
+    assert_eq!((&signer, &concern), (&Ok(names[0].clone()), &None));
+    assert_eq!(
+        roles(&ledger),
+        (names[0].clone(), Some(names[1].clone()), None)
+    );
+    assert_eq!(ledger.next.as_ref().unwrap().published, None);
+    // However long it takes.
+    let ledger = advance(ledger, behind, STEP, now());
+    let ledger = advance(ledger, behind, STEP, now() + 100 * DAY);
+    assert_eq!(ledger.next.as_ref().unwrap().published, None);
+
+    let begin = now() + 101 * DAY;
+    let ledger = advance(ledger, nobody_behind, STEP, begin);
+    assert_eq!(ledger.next.as_ref().unwrap().published, Some(begin));
+    let ledger = advance(ledger, nobody_behind, STEP, begin + HOUR);
+    assert_eq!(
+        ledger.next.as_ref().unwrap().published,
+        Some(begin),
+        "it counts from the first"
+    );
+    // One that comes later, or was not seen, is waited for, and then the step begins anew.
+    let ledger = advance(ledger, behind, STEP, begin + 25 * HOUR);
+    assert_eq!(ledger.next.as_ref().unwrap().published, None);
+    let begin = begin + 26 * HOUR;
+    let ledger = advance(ledger, nobody_behind, STEP, begin);
+    let a_moment = SignedDuration::from_nanos(1);
+    let ledger = advance(ledger, nobody_behind, STEP, begin + STEP - a_moment);
+    assert_eq!(
+        roles(&ledger),
+        (names[0].clone(), Some(names[1].clone()), None)
+    );
+    let ledger = advance(ledger, nobody_behind, STEP, begin + STEP);
+    assert_eq!(
+        roles(&ledger),
+        (names[1].clone(), None, Some(names[0].clone()))
+    );
+    let previous = ledger.previous.as_ref().unwrap();
+    assert_eq!((previous.since, previous.unused), (begin + STEP, None));
+
+    // Its key lies where it was put.
+    let found = stored(copy(&old), Some(copy(&new)));
+    let (ledger, signer, concern) = assess_now(ledger, Some(found));
+    assert_eq!((&signer, &concern), (&Ok(names[1].clone()), &None));
+    assert_eq!(
+        roles(&ledger),
+        (names[1].clone(), None, Some(names[0].clone()))
+    );
+}
+
+#[test]
+fn a_predecessor_is_withdrawn_when_a_step_has_passed_since_nobody_uses_it() {
+    let (old, new) = (authority(), authority());
+    let in_use = Fleet {
+        unpublished: 0,
+        of_previous: 1,
+    };
+    let ledger = with_previous(ledger_of(&new), &old, None);
+    let ledger = advance(ledger, in_use, STEP, now() + 100 * DAY);
+    assert_eq!(ledger.previous.as_ref().unwrap().unused, None);
+    let begin = now() + 101 * DAY;
+    let ledger = advance(ledger, Fleet::default(), STEP, begin);
+    let ledger = advance(ledger, Fleet::default(), STEP, begin + HOUR);
+    assert_eq!(ledger.previous.as_ref().unwrap().unused, Some(begin));
+    let ledger = advance(ledger, in_use, STEP, begin + 2 * HOUR);
+    assert_eq!(
+        ledger.previous.as_ref().unwrap().unused,
+        None,
+        "one was issued late"
+    );
+    let begin = begin + 3 * HOUR;
+    let ledger = advance(ledger, Fleet::default(), STEP, begin);
+    let a_moment = SignedDuration::from_nanos(1);
+    let ledger = advance(ledger, Fleet::default(), STEP, begin + STEP - a_moment);
+    assert!(ledger.previous.is_some());
+    let ledger = advance(ledger, Fleet::default(), STEP, begin + STEP);
+    assert_eq!(roles(&ledger), (fingerprint(&new), None, None));
+    assert_eq!(ledger.trust().pem(), new.ca().root_pem());
+}
+
+#[test]
+fn a_predecessor_that_has_expired_is_withdrawn_whoever_has_its_leaves() {
+    let short = Authority::generate("ca", 10 * DAY, now()).unwrap();
+    let ledger = with_previous(ledger_of(&authority()), &short, None);
+    let in_use = Fleet {
+        unpublished: 1,
+        of_previous: 1,
+    };
+    let end = now() + 10 * DAY;
+    assert!(
+        advance(ledger.clone(), in_use, STEP, end)
+            .previous
+            .is_some()
+    );
+    let over = end + SignedDuration::from_secs(1);
+    assert!(advance(ledger, in_use, STEP, over).previous.is_none());
+}
+
+#[test]
+fn a_successor_waits_until_the_predecessor_is_withdrawn() {
+    let [oldest, old, new] = [(); 3].map(|()| authority());
+    let ledger = with_next(
+        with_previous(ledger_of(&old), &oldest, None),
+        &new,
+        Some(now()),
+    );
+    let in_use = Fleet {
+        unpublished: 0,
+        of_previous: 1,
+    };
+    let ledger = advance(ledger, in_use, STEP, now() + 10 * DAY);
+    assert_eq!(
+        roles(&ledger),
+        (
+            fingerprint(&old),
+            Some(fingerprint(&new)),
+            Some(fingerprint(&oldest))
+        )
+    );
+    let ledger = advance(ledger, Fleet::default(), STEP, now() + 11 * DAY);
+    let ledger = advance(ledger, Fleet::default(), STEP, now() + 12 * DAY);
+    assert_eq!(
+        roles(&ledger),
+        (fingerprint(&new), None, Some(fingerprint(&old)))
+    );
+}
+
+#[test]
+fn a_secret_that_cannot_be_written_does_not_keep_a_ca_until_its_end() {
+    let (old, new) = (authority(), authority());
+    let behind = Fleet {
+        unpublished: 1,
+        of_previous: 0,
+    };
+    let ledger = with_next(ledger_of(&old), &new, None);
+    let end = now() + TEN_YEARS;
+    let ledger = advance(
+        ledger,
+        behind,
+        STEP,
+        end - STEP - SignedDuration::from_secs(1),
+    );
+    assert_eq!(ledger.current.fingerprint(), fingerprint(&old));
+    let ledger = advance(ledger, behind, STEP, end - STEP);
+    assert_eq!(
+        roles(&ledger),
+        (fingerprint(&new), None, Some(fingerprint(&old)))
+    );
+}
+
+#[test]
+fn the_first_ca_that_is_seen_is_the_one_that_signs() {
+    let (old, new) = (authority(), authority());
+    let first = |stored| assess(None, stored, SECRET, now());
+    let (ledger, signer, concern) = first(Some(stored(copy(&old), None)));
+    assert_eq!(roles(&ledger.unwrap()), (fingerprint(&old), None, None));
+    assert_eq!(fingerprint(&signer.unwrap()), fingerprint(&old));
+    assert_eq!(concern, None);
+    let (ledger, _, _) = first(Some(stored(copy(&old), Some(copy(&new)))));
+    assert_eq!(
+        roles(&ledger.unwrap()),
+        (fingerprint(&old), Some(fingerprint(&new)), None)
+    );
+
+    let (ledger, signer, _) = first(Some(stored(with_other_key(&old), None)));
+    assert!(ledger.is_none());
+    let alarm = signer.unwrap_err();
+    assert_eq!(alarm.label(), "unusable");
+    assert_eq!(
+        alarm.to_string(),
+        format!("Secret {SECRET} holds no usable CA in tls.crt: {KEY_MISMATCH}")
+    );
+    let (ledger, signer, _) = first(None);
+    assert!(ledger.is_none());
+    let alarm = signer.unwrap_err();
+    assert_eq!(alarm.label(), "missing");
+    assert_eq!(
+        alarm.to_string(),
+        format!(
+            "there is no Secret {SECRET}: create it with the key and certificate of your CA as tls.key and tls.crt"
+        )
+    );
+}
+
+#[test]
+fn a_secret_that_is_gone_is_an_alarm_and_never_a_new_ca() {
+    let (old, new) = (authority(), authority());
+    let ledger = with_next(with_previous(ledger_of(&old), &new, None), &new, None);
+    let before = roles(&ledger);
+    let (ledger, signer, concern) = assess_now(ledger, None);
+    let lost = format!(
+        "Secret {SECRET} with the CA {} is gone: restore it from a backup; or, to begin with a new CA that no client \
+         trusts yet, delete ConfigMap {SECRET} too",
+        fingerprint(&old)
+    );
+    assert_eq!((signer, concern), (Err(lost), None));
+    assert_eq!(roles(&ledger), before);
+    let (ledger, signer, _) = assess_now(ledger, Some(stored(copy(&old), None)));
+    assert_eq!(signer, Ok(fingerprint(&old)), "restored, it signs again");
+    assert_eq!(ledger.current.fingerprint(), fingerprint(&old));
+}
+
+fn replaced(expected: &Authority, found: &Authority) -> String {
+    let [expected, found] = [expected, found].map(fingerprint);
+    format!(
+        "Secret {SECRET} holds the CA {found} instead of {expected}: restore it from a backup; or, if it was replaced on \
+         purpose, annotate it with box.com/accept-ca={found}"
+    )
+}
+
+#[test]
+fn the_ca_of_a_stranger_is_an_alarm_until_the_platform_team_vouches_for_it() {
+    let [old, stranger, other] = [(); 3].map(|()| authority());
+    for accepted in [
+        None,
+        Some("true".to_owned()),
+        Some(fingerprint(&other)),
+        Some(fingerprint(&old)),
+    ] {
+        let found = Stored {
+            accepted,
+            ..stored(copy(&stranger), None)
+        };
+        let (ledger, signer, concern) = assess_now(ledger_of(&old), Some(found));
+        assert_eq!((signer, concern), (Err(replaced(&old, &stranger)), None));
+        assert_eq!(roles(&ledger), (fingerprint(&old), None, None));
+        assert!(!ledger.trust().pem().contains(stranger.ca().root_pem()));
+    }
+    let found = Stored {
+        accepted: Some(fingerprint(&stranger)),
+        ..stored(copy(&stranger), None)
+    };
+    let (ledger, signer, concern) = assess_now(ledger_of(&old), Some(found));
+    assert_eq!((signer, concern), (Ok(fingerprint(&stranger)), None));
+    assert_eq!(
+        roles(&ledger),
+        (fingerprint(&stranger), None, Some(fingerprint(&old)))
+    );
+    // What the one before has signed is trusted as long as it is in use.
+    for ca in [&old, &stranger] {
+        assert!(ledger.trust().pem().contains(ca.ca().root_pem()));
+    }
+    // The annotation may stay.
+    let found = Stored {
+        accepted: Some(fingerprint(&stranger)),
+        ..stored(copy(&stranger), None)
+    };
+    let (again, signer, _) = assess_now(ledger.clone(), Some(found));
+    assert_eq!(signer, Ok(fingerprint(&stranger)));
+    assert_eq!(again.data(), ledger.data());
+}
+
+#[test]
+fn a_backup_from_before_a_rotation_is_not_taken_for_the_present_ca() {
+    let (old, new) = (authority(), authority());
+    let ledger = with_previous(ledger_of(&new), &old, None);
+    let (ledger, signer, _) = assess_now(ledger, Some(stored(copy(&old), None)));
+    assert_eq!(signer, Err(replaced(&new, &old)));
+    assert_eq!(
+        roles(&ledger),
+        (fingerprint(&new), None, Some(fingerprint(&old)))
+    );
+}
+
+#[test]
+fn another_ca_below_the_same_root_is_accepted_without_a_word() {
+    let (a, b) = (below_root("a", ROOT), below_root("b", ROOT));
+    let (ledger, signer, concern) = assess_now(ledger_of(&a), Some(stored(copy(&b), None)));
+    assert_eq!((signer, concern), (Ok(fingerprint(&b)), None));
+    assert_eq!(
+        roles(&ledger),
+        (fingerprint(&b), None, Some(fingerprint(&a)))
+    );
+    assert!(
+        ledger.trust().is_published_in(ROOT),
+        "clients need not learn anything"
+    );
+
+    let elsewhere = authority();
+    let (_, signer, _) = assess_now(ledger_of(&a), Some(stored(copy(&elsewhere), None)));
+    assert_eq!(signer, Err(replaced(&a, &elsewhere)));
+}
+
+#[test]
+fn a_root_that_was_certified_anew_is_published() {
+    let renewed = include_bytes!("tests/root-renewed.crt");
+    let (before, after) = (below_root("a", ROOT), below_root("a", renewed));
+    let (ledger, signer, concern) =
+        assess_now(ledger_of(&before), Some(stored(copy(&after), None)));
+    assert_eq!((signer, concern), (Ok(fingerprint(&after)), None));
+    assert!(ledger.trust().pem().contains(after.ca().root_pem()));
+}
+
+#[test]
+fn a_key_that_is_damaged_is_an_alarm() {
+    let old = authority();
+    for (damaged, problem) in [
+        (
+            garbage(),
+            "the CA certificate is not readable; give X.509 certificates in PEM, that of the CA first",
+        ),
+        (with_other_key(&old), KEY_MISMATCH),
+        (
+            Authority::from_pem(old.ca().certificate_pem().as_bytes(), b"", b"", now()),
+            "the private key of the CA is not readable; give it in PEM (PKCS#8, SEC 1 or PKCS#1), not encrypted",
+        ),
+        (
+            read_at(&old, now() + TEN_YEARS + HOUR),
+            "the CA certificate expired at 2039-12-30T00:00:00Z; replace it",
+        ),
+    ] {
+        let (ledger, signer, concern) = assess_now(ledger_of(&old), Some(stored(damaged, None)));
+        let said = format!("Secret {SECRET} holds no usable CA in tls.crt: {problem}");
+        assert_eq!((signer, concern), (Err(said), None));
+        assert_eq!(roles(&ledger), (fingerprint(&old), None, None));
+    }
+}
+
+#[test]
+fn a_ca_that_has_run_out_is_replaced_as_any_other() {
+    let old = authority();
+    let later = now() + TEN_YEARS + DAY;
+    let make = || Authority::generate("ca", TEN_YEARS, later).unwrap();
+    let (new, stranger) = (make(), make());
+    let read = |authority| read_at(authority, later);
+    let accepted = Stored {
+        accepted: Some(fingerprint(&new)),
+        ..stored(read(&new), None)
+    };
+    let ledgers = [ledger_of(&old), with_next(ledger_of(&old), &new, None)];
+    for (ledger, found) in ledgers
+        .into_iter()
+        .zip([accepted, stored(read(&new), None)])
+    {
+        let (ledger, signer, concern) = assess(Some(ledger), Some(found), SECRET, later);
+        assert_eq!(fingerprint(&signer.unwrap()), fingerprint(&new));
+        assert_eq!(concern, None);
+        // Its leaves have run out with it.
+        let ledger = advance(ledger.unwrap(), Fleet::default(), STEP, later);
+        assert_eq!(roles(&ledger), (fingerprint(&new), None, None));
+    }
+    let found = stored(read(&stranger), None);
+    let (_, signer, _) = assess(Some(ledger_of(&old)), Some(found), SECRET, later);
+    assert_eq!(signer.unwrap_err().to_string(), replaced(&old, &stranger));
+}
+
+#[test]
+fn a_successor_that_cannot_be_used_is_a_concern_and_the_signer_signs_on() {
+    let (old, new) = (authority(), authority());
+    for ledger in [
+        ledger_of(&old),
+        with_next(ledger_of(&old), &new, Some(now())),
+    ] {
+        let found = stored(copy(&old), Some(with_other_key(&new)));
+        let (ledger, signer, concern) = assess_now(ledger, Some(found));
+        assert_eq!(signer, Ok(fingerprint(&old)));
+        let said = format!("Secret {SECRET} holds no usable CA in next.crt: {KEY_MISMATCH}");
+        assert_eq!(concern, Some(said));
+        assert_eq!(roles(&ledger), (fingerprint(&old), None, None));
+    }
+}
+
+#[test]
+fn a_successor_may_be_withdrawn_or_replaced_before_it_signs() {
+    let [old, new, newer] = [(); 3].map(|()| authority());
+    let ledger = with_next(ledger_of(&old), &new, Some(now()));
+    let (withdrawn, signer, concern) = assess_now(ledger.clone(), Some(stored(copy(&old), None)));
+    assert_eq!((signer, concern), (Ok(fingerprint(&old)), None));
+    assert_eq!(roles(&withdrawn), (fingerprint(&old), None, None));
+    assert_eq!(withdrawn.trust().pem(), old.ca().root_pem());
+
+    let found = stored(copy(&old), Some(copy(&newer)));
+    let (replaced, _, _) = assess_now(ledger.clone(), Some(found));
+    assert_eq!(roles(&replaced).1, Some(fingerprint(&newer)));
+    assert_eq!(
+        replaced.next.unwrap().published,
+        None,
+        "it has to be made known first"
+    );
+
+    let found = stored(copy(&old), Some(copy(&new)));
+    let (same, _, _) = assess_now(ledger, Some(found));
+    assert_eq!(same.next.unwrap().published, Some(now()));
+    // The signer is not its own successor.
+    let found = stored(copy(&old), Some(copy(&old)));
+    let (alone, _, _) = assess_now(ledger_of(&old), Some(found));
+    assert_eq!(roles(&alone), (fingerprint(&old), None, None));
+}
+
+#[test]
+fn a_successor_that_the_platform_team_moves_to_tls_signs() {
+    let (old, new) = (authority(), authority());
+    for published in [None, Some(now())] {
+        let ledger = with_next(ledger_of(&old), &new, published);
+        let (ledger, signer, concern) = assess_now(ledger, Some(stored(copy(&new), None)));
+        assert_eq!((signer, concern), (Ok(fingerprint(&new)), None));
+        assert_eq!(
+            roles(&ledger),
+            (fingerprint(&new), None, Some(fingerprint(&old)))
+        );
+        assert_eq!(ledger.previous.unwrap().since, now());
+    }
+    // With the next one beside it already.
+    let newest = authority();
+    let ledger = with_next(ledger_of(&old), &new, Some(now()));
+    let found = stored(copy(&new), Some(copy(&newest)));
+    let (ledger, signer, _) = assess_now(ledger, Some(found));
+    assert_eq!(signer, Ok(fingerprint(&new)));
+    assert_eq!(
+        roles(&ledger),
+        (
+            fingerprint(&new),
+            Some(fingerprint(&newest)),
+            Some(fingerprint(&old))
+        )
+    );
+    assert_eq!(ledger.next.unwrap().published, None);
+}
+
+#[test]
+fn the_predecessor_beside_the_signer_is_no_successor() {
+    let (old, new) = (authority(), authority());
+    let rotated = with_previous(ledger_of(&new), &old, None);
+    // It lies there until the rotation is over, or for ever if the platform team brought it.
+    for ledger in [rotated, ledger_of(&new)] {
+        for tls in [
+            copy(&old),
+            read_at(&old, now() + TEN_YEARS + HOUR),
+            garbage(),
+        ] {
+            let found = stored(tls, Some(copy(&new)));
+            let (ledger, signer, concern) = assess_now(ledger.clone(), Some(found));
+            assert_eq!((signer, concern), (Ok(fingerprint(&new)), None));
+            assert_eq!(roles(&ledger).1, None);
+        }
+    }
+    let swapped = with_previous(ledger_of(&new), &old, None);
+    let (ledger, signer, _) = assess_now(swapped, Some(stored(copy(&new), Some(copy(&old)))));
+    assert_eq!(signer, Ok(fingerprint(&new)));
+    assert_eq!(
+        roles(&ledger),
+        (fingerprint(&new), None, Some(fingerprint(&old)))
+    );
+}
+
+#[test]
+fn damage_beside_a_successor_is_damage_all_the_same() {
+    let [old, new, stranger] = [(); 3].map(|()| authority());
+    for published in [None, Some(now())] {
+        let ledger = with_next(ledger_of(&old), &new, published);
+        let found = stored(with_other_key(&old), Some(copy(&new)));
+        let (after, signer, _) = assess_now(ledger.clone(), Some(found));
+        let said = format!("Secret {SECRET} holds no usable CA in tls.crt: {KEY_MISMATCH}");
+        assert_eq!(signer, Err(said));
+        assert_eq!(roles(&after), roles(&ledger));
+
+        let found = stored(copy(&stranger), Some(copy(&new)));
+        let (after, signer, _) = assess_now(ledger.clone(), Some(found));
+        assert_eq!(signer, Err(replaced(&old, &stranger)));
+        assert_eq!(roles(&after), roles(&ledger));
+    }
+}
+
+fn told(ledger: &Ledger, signer: &Authority) -> Ca {
+    Ca::told_by(ledger, Ok(copy(signer).unwrap()), STEP)
+}
+
+#[test]
+fn what_the_reconciler_is_told_follows_from_the_ledger() {
+    let (old, new) = (authority(), authority());
+    let settled = told(&ledger_of(&old), &old);
+    assert_eq!(settled.issuers, [old.ca().clone()]);
+    assert_eq!(settled.replacing, None);
+    let next = with_next(ledger_of(&old), &new, None);
+    let known = told(&next, &old);
+    assert_eq!(
+        known.issuers,
+        [old.ca().clone()],
+        "the successor has signed nothing"
+    );
+    assert_eq!(known.trust, ledger::Ledger::trust(&next));
+    let rotated = with_previous(ledger_of(&new), &old, None);
+    let rotated = told(&rotated, &new);
+    assert_eq!(rotated.issuers, [new.ca().clone(), old.ca().clone()]);
+    assert_eq!(rotated.replacing, Some((now(), STEP)));
+    assert_eq!(known.trust, rotated.trust);
+
+    let lost = Alarm::NotBrought {
+        secret: SECRET.into(),
+    };
+    let mut unsigned = settled.clone();
+    unsigned.signer = Err(lost);
+    for (a, b, differs) in [
+        (&settled, &settled.clone(), false),
+        (&settled, &known, true),
+        (&known, &rotated, true),
+        (&settled, &unsigned, true),
+    ] {
+        assert_eq!((a.differs_from(b), b.differs_from(a)), (differs, differs));
+    }
+}

@@ -1,0 +1,171 @@
+//! A [`PkiPolicy`], ready to be asked.
+
+use super::violation::Violation;
+use super::wanted::{Key, Wanted};
+use super::{identifiers, names};
+use crate::api::{PermittedKey, PkiPolicy, Usage};
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use kube::ResourceExt;
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+/// What one policy permits. What it has that cannot be read, stored under another schema, permits nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) name: String,
+    /// Globs; empty: all namespaces.
+    namespaces: Vec<String>,
+    /// Names without glob or placeholder: one look-up, however many there are.
+    exact: HashSet<String>,
+    /// The others.
+    patterns: Vec<String>,
+    dns_names: Vec<String>,
+    ip_addresses: Vec<IpNet>,
+    uris: Vec<String>,
+    /// Empty: all.
+    private_keys: Vec<PermittedKey>,
+    /// Empty: all.
+    usages: Vec<Usage>,
+    max_duration: Option<SignedDuration>,
+}
+
+impl Policy {
+    pub(super) fn compile(policy: &PkiPolicy) -> Self {
+        let spec = &policy.spec;
+        let is_pattern = |name: &&String| name.contains(['*', '{']);
+        let (patterns, exact): (Vec<_>, Vec<_>) = spec.service_names.iter().partition(is_pattern);
+        let ranges = spec.ip_addresses.iter();
+        Self {
+            name: policy.name_any(),
+            namespaces: spec
+                .namespaces
+                .iter()
+                .flat_map(|scope| scope.names.clone())
+                .collect(),
+            exact: exact.into_iter().cloned().collect(),
+            patterns: patterns.into_iter().cloned().collect(),
+            dns_names: spec
+                .dns_names
+                .iter()
+                .map(|name| names::fold(name))
+                .collect(),
+            ip_addresses: ranges
+                .filter_map(|range| identifiers::range(range))
+                .collect(),
+            uris: spec.uris.clone(),
+            private_keys: spec.private_keys.clone(),
+            usages: spec.usages.clone(),
+            max_duration: spec
+                .max_duration
+                .as_deref()
+                .map(|text| names::duration(text).unwrap_or(SignedDuration::ZERO)),
+        }
+    }
+
+    pub(super) fn is_for(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty()
+            || self
+                .namespaces
+                .iter()
+                .any(|glob| names::glob_matches(glob, namespace))
+    }
+
+    /// A service name that cannot be read is no policy's business.
+    pub(super) fn allows_service(&self, wanted: &Wanted<'_>) -> bool {
+        let is_match = |pattern: &String, name| {
+            names::glob_matches(&names::expand(pattern, wanted.namespace), name)
+        };
+        wanted.service.is_none_or(|name| {
+            self.exact.contains(name) || self.patterns.iter().any(|p| is_match(p, name))
+        })
+    }
+
+    /// What it does not permit, besides the service name.
+    pub(super) fn objections(&self, wanted: &Wanted<'_>) -> Vec<Violation> {
+        let (policy, namespace) = (&self.name, wanted.namespace);
+        let mut objections = Vec::new();
+        for (index, name) in &wanted.dns_names {
+            if !self.allows_dns_name(name, namespace) {
+                let permitted = self.dns_names.iter().map(|p| names::expand(p, namespace));
+                let permitted = permitted.map(Into::into);
+                objections.push(Violation::dns_name(*index, name, policy, permitted));
+            }
+        }
+        for (index, address) in &wanted.ip_addresses {
+            if !self.allows_address(*address) {
+                let permitted = self.ip_addresses.iter().map(ToString::to_string);
+                objections.push(Violation::ip_address(*index, *address, policy, permitted));
+            }
+        }
+        for (index, uri) in &wanted.uris {
+            if !self.allows_uri(uri, namespace) {
+                let permitted = self.uris.iter().map(|p| names::expand(p, namespace));
+                let permitted = permitted.map(Into::into);
+                objections.push(Violation::uri(*index, uri, policy, permitted));
+            }
+        }
+        for usage in &wanted.usages {
+            if !self.usages.is_empty() && !self.usages.contains(usage) {
+                let permitted = self.usages.iter().map(ToString::to_string);
+                objections.push(Violation::usage(*usage, policy, permitted));
+            }
+        }
+        if !self.allows_key(wanted.key) {
+            let permitted = self.private_keys.iter().map(described);
+            objections.push(Violation::key(wanted.key, policy, permitted));
+        }
+        if let Some(max) = self.max_duration.filter(|max| wanted.duration > *max) {
+            objections.push(Violation::DurationTooLong {
+                wanted: wanted.duration,
+                max,
+                policy: policy.clone(),
+            });
+        }
+        objections
+    }
+
+    fn allows_dns_name(&self, name: &str, namespace: &str) -> bool {
+        self.dns_names
+            .iter()
+            .any(|pattern| names::labels_match(&names::expand(pattern, namespace), name))
+    }
+
+    fn allows_address(&self, address: IpAddr) -> bool {
+        self.ip_addresses
+            .iter()
+            .any(|range| range.contains(&address))
+    }
+
+    fn allows_uri(&self, uri: &str, namespace: &str) -> bool {
+        self.uris
+            .iter()
+            .any(|pattern| identifiers::uri_matches(&names::expand(pattern, namespace), uri))
+    }
+
+    fn allows_key(&self, key: Key) -> bool {
+        let is_match = |permitted: &PermittedKey| {
+            permitted.algorithm == key.algorithm
+                && permitted
+                    .min_size
+                    .is_none_or(|least| key.size >= least || key.has_one_size())
+        };
+        self.private_keys.is_empty() || self.private_keys.iter().any(is_match)
+    }
+
+    /// The service names as people of `namespace` may read them.
+    pub(super) fn service_names(&self, namespace: &str) -> impl Iterator<Item = String> {
+        let patterns = self
+            .patterns
+            .iter()
+            .map(|p| names::expand(p, namespace).into_owned());
+        patterns.chain(self.exact.iter().cloned())
+    }
+}
+
+fn described(key: &PermittedKey) -> String {
+    match key.min_size {
+        None | Some(0) => key.algorithm.to_string(),
+        Some(least) => format!("{}-{least}", key.algorithm),
+    }
+}

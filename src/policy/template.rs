@@ -1,0 +1,66 @@
+//! Labels and annotations as Kubernetes takes them, but for those that are not an application's to set.
+
+use super::names;
+use super::violation::{Field, Violation};
+use crate::api::SecretTemplate;
+
+/// As in the schema.
+const MOST: usize = 32;
+
+/// Notes every key and value that cannot be used.
+pub(super) fn check(template: &SecretTemplate, violations: &mut Vec<Violation>) {
+    let labels = Field::of("spec.secretTemplate.labels");
+    let annotations = Field::of("spec.secretTemplate.annotations");
+    for (field, count) in [
+        (labels, template.labels.len()),
+        (annotations, template.annotations.len()),
+    ] {
+        if count > MOST {
+            let most = MOST;
+            violations.push(Violation::Count { field, count, most });
+        }
+    }
+    for (key, value) in &template.labels {
+        check_key(labels, key, violations);
+        if !value.is_empty() && !is_qualified(value) {
+            violations.push(Violation::LabelValue {
+                key: key.clone(),
+                value: value.clone(),
+            });
+        }
+    }
+    for key in template.annotations.keys() {
+        check_key(annotations, key, violations);
+    }
+}
+
+fn check_key(field: Field, key: &str, violations: &mut Vec<Violation>) {
+    let key = key.to_owned();
+    let (prefix, name) = key.split_once('/').unwrap_or(("", &key));
+    let has_prefix = key.contains('/');
+    if !is_qualified(name) || has_prefix && !names::is_subdomain(prefix) {
+        violations.push(Violation::TemplateKeyShape { field, key });
+    } else if is_reserved(prefix) {
+        violations.push(Violation::TemplateKeyReserved { field, key });
+    }
+}
+
+/// The domains whose keys steer Kubernetes and this operator.
+fn is_reserved(prefix: &str) -> bool {
+    ["kubernetes.io", "k8s.io", "box.com"].iter().any(|domain| {
+        prefix
+            .strip_suffix(domain)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
+/// At most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends.
+fn is_qualified(name: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+    let outer = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let bytes = name.as_bytes();
+    name.len() <= 63
+        && name.bytes().all(inner)
+        && outer(bytes.first().copied())
+        && outer(bytes.last().copied())
+}

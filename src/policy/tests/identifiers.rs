@@ -1,0 +1,314 @@
+//! IP addresses and URIs: well formed, permitted, and in the certificate as they are meant.
+
+use super::*;
+use std::net::IpAddr;
+
+const REMEDY: &str = "remove it, or ask the platform team to permit it";
+
+fn spec(field: &str, values: &[&str]) -> Value {
+    json!({ "serviceName": "app1", field: values })
+}
+
+#[test]
+fn addresses_within_a_permitted_range_are_certified_each_once() {
+    let ranges = ["10.0.0.0/8", "192.168.7.9", "2001:db8::/32", "fd00::1"];
+    let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": ranges })]);
+    for (written, certified) in [
+        ("10.0.0.0", "10.0.0.0"),
+        ("10.255.255.255", "10.255.255.255"),
+        ("192.168.7.9", "192.168.7.9"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("2001:0DB8:0:0:0:0:0:1", "2001:db8::1"),
+        ("fd00::1", "fd00::1"),
+    ] {
+        let approved = approve(&book, "ns", &spec("ipAddresses", &[written]));
+        let address: IpAddr = certified.parse().unwrap();
+        assert_eq!(approved.certificate.ip_addresses, [address], "{written}");
+    }
+    let several = ["2001:db8::1", "10.1.2.3", "2001:DB8::0:1", "10.1.2.3"];
+    let approved = approve(&book, "ns", &spec("ipAddresses", &several));
+    let addresses: [IpAddr; 2] = ["2001:db8::1", "10.1.2.3"].map(|ip| ip.parse().unwrap());
+    assert_eq!(approved.certificate.ip_addresses, addresses);
+}
+
+#[test]
+fn an_address_outside_every_range_is_refused_with_the_ranges() {
+    let ranges = ["192.168.7.9", "10.0.0.0/8", "not a range"];
+    let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": ranges })]);
+    for (written, folded) in [
+        ("192.168.7.8", "192.168.7.8"),
+        ("11.0.0.0", "11.0.0.0"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("2001:0db8::1", "2001:db8::1"),
+        // No IPv4 address to those who read it, whatever its last 32 bits are.
+        ("::10.1.2.3", "::a01:203"),
+        ("64:ff9b::10.1.2.3", "64:ff9b::a01:203"),
+    ] {
+        assert_eq!(
+            refuse(&book, "ns", &spec("ipAddresses", &["10.1.2.3", written])),
+            [format!(
+                "spec.ipAddresses[1]: \"{folded}\" is not permitted: PkiPolicy policy-0 permits \
+                 [10.0.0.0/8 192.168.7.9/32]; {REMEDY}"
+            )]
+        );
+    }
+    assert_eq!(
+        refuse(
+            &allowing(&["app1"]),
+            "ns",
+            &spec("ipAddresses", &["10.1.2.3"])
+        ),
+        [format!(
+            "spec.ipAddresses[0]: \"10.1.2.3\" is not permitted: PkiPolicy policy-0 permits []; {REMEDY}"
+        )]
+    );
+}
+
+#[test]
+fn all_of_one_family_is_nothing_of_the_other() {
+    for (range, inside, outside) in [
+        ("0.0.0.0/0", Some("203.0.113.9"), "2001:db8::1"),
+        ("::/0", Some("2001:db8::1"), "203.0.113.9"),
+        // A policy in IPv4-mapped notation permits no IPv4 address.
+        ("::ffff:0:0/96", None, "203.0.113.9"),
+    ] {
+        let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": [range] })]);
+        if let Some(inside) = inside {
+            approve(&book, "ns", &spec("ipAddresses", &[inside]));
+        }
+        let refusal = refuse(&book, "ns", &spec("ipAddresses", &[outside]));
+        assert!(refusal[0].contains("is not permitted"), "{refusal:?}");
+    }
+}
+
+#[test]
+fn an_ipv4_address_in_ipv6_notation_is_refused_with_what_to_write() {
+    let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": ["0.0.0.0/0", "::/0"] })]);
+    for written in [
+        "::ffff:10.1.2.3",
+        "::FFFF:0a01:203",
+        "0:0:0:0:0:ffff:10.1.2.3",
+    ] {
+        assert_eq!(
+            refuse(&book, "ns", &spec("ipAddresses", &[written])),
+            [format!(
+                "spec.ipAddresses[0]: \"{written}\" is an IPv4 address written as IPv6: write 10.1.2.3"
+            )]
+        );
+    }
+}
+
+#[test]
+fn what_is_no_address_is_refused_with_two_that_are() {
+    let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": ["0.0.0.0/0", "::/0"] })]);
+    for written in [
+        "",
+        "10.0.0.0/8",
+        "10.1",
+        "010.1.2.3",
+        "0x0a.1.2.3",
+        "167838211",
+        "10.1.2.256",
+        " 10.1.2.3",
+        "10.1.2.3:443",
+        "[::1]",
+        "fe80::1%eth0",
+        "::1::",
+        "app1",
+    ] {
+        assert_eq!(
+            refuse(&book, "ns", &spec("ipAddresses", &[written])),
+            [format!(
+                "spec.ipAddresses[0]: \"{written}\" is not an IP address: write one such as 10.1.2.3 or 2001:db8::1"
+            )]
+        );
+    }
+}
+
+#[test]
+fn uris_are_permitted_segment_by_segment_and_taken_once() {
+    let patterns = [
+        "spiffe://Example.com/ns/{namespace}/*",
+        "https://*.example.com/x",
+        "https://example.com/*/health",
+        "urn:example:{namespace}:app1",
+    ];
+    let book = rules(&[json!({ "serviceNames": ["app1"], "uris": patterns })]);
+    for (written, certified) in [
+        (
+            "spiffe://example.com/ns/ns/app1",
+            "spiffe://example.com/ns/ns/app1",
+        ),
+        (
+            "SPIFFE://EXAMPLE.com/ns/ns/sa/App1",
+            "spiffe://example.com/ns/ns/sa/App1",
+        ),
+        (
+            "https://example.com/app1/health",
+            "https://example.com/app1/health",
+        ),
+        ("urn:example:ns:app1", "urn:example:ns:app1"),
+    ] {
+        let approved = approve(&book, "ns", &spec("uris", &[written]));
+        assert_eq!(approved.certificate.uris, [certified], "{written}");
+    }
+    let twice = [
+        "spiffe://example.com/ns/ns/a",
+        "spiffe://EXAMPLE.com/ns/ns/a",
+    ];
+    let approved = approve(&book, "ns", &spec("uris", &twice));
+    assert_eq!(approved.certificate.uris.len(), 1);
+    for refused in [
+        "spiffe://example.com/ns/other/app1",
+        "spiffe://example.com/ns/ns",
+        "spiffe://example.com/NS/ns/app1",
+        "spiffe://example.com.evil.org/ns/ns/app1",
+        "spiffe://evil.org/ns/ns/app1",
+        "spiffe://example.com:443/ns/ns/app1",
+        "https://example.com/ns/ns/app1",
+        "https://a.example.com/x",
+        "https://example.com/a/b/health",
+        "https://example.com/app1/health/x",
+        "urn:example:other:app1",
+    ] {
+        assert_eq!(
+            refuse(&book, "ns", &spec("uris", &[twice[0], refused])),
+            [format!(
+                "spec.uris[1]: \"{refused}\" is not permitted: PkiPolicy policy-0 permits \
+                 [https://*.example.com/x https://example.com/*/health spiffe://Example.com/ns/ns/* \
+                 urn:example:ns:app1]; {REMEDY}"
+            )]
+        );
+    }
+}
+
+#[test]
+fn a_uri_that_could_be_taken_for_another_is_refused_whatever_is_permitted() {
+    let patterns = ["spiffe://example.com/*", "https://example.com/*"];
+    let book = rules(&[json!({ "serviceNames": ["app1"], "uris": patterns })]);
+    let long = format!("spiffe://example.com/{}", "a".repeat(2028));
+    for written in [
+        "",
+        "app1",
+        "//example.com/a",
+        "spiffe:///ns/victim",
+        "spiffe://example.com/",
+        "spiffe://example.com/ns/evil/../victim/app1",
+        "spiffe://example.com/ns/./victim",
+        "spiffe://example.com/ns/evil/..",
+        "spiffe://example.com/ns//victim",
+        "spiffe://example.com/ns/evil/",
+        "spiffe://example.com/ns/%2e%2e/victim",
+        "spiffe://example.com/ns%2Fvictim",
+        "spiffe://example.com/ns/evil?ns=victim",
+        "spiffe://example.com/ns/evil#victim",
+        "spiffe://example.com@evil.org/ns",
+        "https://example.com\\@evil.org/ns",
+        "spiffe://example.com/ns/*",
+        "spiffe://example.com/ns/evil app1",
+        "spiffe://example.com/ns/аpp1",
+    ] {
+        assert_eq!(
+            refuse(&book, "evil", &spec("uris", &[written])),
+            [format!(
+                "spec.uris[0]: \"{written}\" is not a URI for a certificate: write scheme, host and path without \
+                 query, escapes or empty segments, for example spiffe://example.com/ns/team-a/app1"
+            )]
+        );
+    }
+    let refusal = refuse(&book, "ns", &spec("uris", &[&long]));
+    assert!(refusal[0].contains("… is not a URI") || refusal[0].contains("…\" is not a URI"));
+    approve(&book, "ns", &spec("uris", &[&long[..2048]]));
+}
+
+#[test]
+fn a_list_has_a_hundred_entries_at_most() {
+    let policy = json!({ "serviceNames": ["app1"], "dnsNames": ["*.example.com"],
+        "ipAddresses": ["10.0.0.0/8"], "uris": ["spiffe://example.com/*"] });
+    let book = rules(&[policy]);
+    let dns = |n: usize| format!("n{n}.example.com");
+    let ip = |n: usize| format!("10.0.0.{n}");
+    let uri = |n: usize| format!("spiffe://example.com/{n}");
+    for (field, entry) in [
+        ("dnsNames", &dns as &dyn Fn(usize) -> String),
+        ("ipAddresses", &ip),
+        ("uris", &uri),
+    ] {
+        let entries = |count| (0..count).map(entry).collect::<Vec<_>>();
+        approve(
+            &book,
+            "ns",
+            &json!({ "serviceName": "app1", field: entries(100) }),
+        );
+        let spec = json!({ "serviceName": "app1", field: entries(101) });
+        let expected = format!("spec.{field}: 101 are too many: write at most 100");
+        assert_eq!(refuse(&book, "ns", &spec), [expected]);
+    }
+}
+
+/// Whatever the rule book approves the CA signs: its author was told that it is good.
+#[test]
+fn what_is_approved_can_be_issued() {
+    let now = "2030-01-01T00:00:00Z".parse().unwrap();
+    let lifetime = SignedDuration::from_hours(10_000);
+    let authority = pki_certs::Authority::generate("ca", lifetime, now).unwrap();
+    let book = rules(&[json!({
+        "serviceNames": ["*"], "dnsNames": ["*.example.com", "*.xn--bcher-kva.example"],
+        "ipAddresses": ["0.0.0.0/0", "::/0"],
+        "uris": ["spiffe://example.com/*", "https://example.com:8443/*", "https://a_b.example", "urn:example:*", "a:*"]
+    })]);
+    for (field, value) in [
+        ("serviceName", json!("a".repeat(63))),
+        ("serviceName", json!("0")),
+        ("commonName", json!("APP1.ns.svc.")),
+        (
+            "dnsNames",
+            json!(["*.EXAMPLE.com.", "a.xn--bcher-kva.example"]),
+        ),
+        (
+            "ipAddresses",
+            json!([
+                "0.0.0.0",
+                "255.255.255.255",
+                "::",
+                "::1",
+                "fe80::1",
+                "ff02::1"
+            ]),
+        ),
+        ("uris", json!(["spiffe://example.com/a/-._~!$&'()+,;=:/z"])),
+        (
+            "uris",
+            json!([
+                "https://EXAMPLE.com:8443/a",
+                "https://a_b.example",
+                "urn:example:a",
+                "A:b"
+            ]),
+        ),
+        (
+            "uris",
+            json!([format!("spiffe://example.com/{}", "a".repeat(2027))]),
+        ),
+        ("usages", json!(["client auth"])),
+        ("duration", json!("1h")),
+        ("duration", json!("876000h")),
+        ("privateKey", json!({ "algorithm": "Ed25519" })),
+        (
+            "privateKey",
+            json!({ "algorithm": "ECDSA", "size": 384, "encoding": "SEC1" }),
+        ),
+        (
+            "privateKey",
+            json!({ "algorithm": "RSA", "encoding": "PKCS1" }),
+        ),
+    ] {
+        let mut spec = json!({ "serviceName": "app1" });
+        spec[field] = value;
+        let approved = approve(&book, "ns", &spec);
+        if let Err(error) = authority.issue(&approved.certificate, now) {
+            panic!("{spec}: {error}");
+        }
+    }
+}

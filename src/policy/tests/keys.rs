@@ -1,0 +1,231 @@
+//! Private keys and usages: what is offered, what is permitted, and what is asked of the CA.
+
+use super::*;
+use pki_certs::{KeyAlgorithm, KeyEncoding, Usage};
+
+const REMEDY: &str = "write what is permitted, or ask the platform team to permit it";
+
+fn with_key(key: &Value) -> Value {
+    json!({ "serviceName": "app1", "privateKey": key })
+}
+
+fn with_usages(usages: &[&str]) -> Value {
+    json!({ "serviceName": "app1", "usages": usages })
+}
+
+#[test]
+fn the_key_is_the_one_that_was_asked_for_in_the_encoding_that_was_asked_for() {
+    let book = allowing(&["app1"]);
+    for (written, algorithm, encoding) in [
+        (json!(null), KeyAlgorithm::EcdsaP256, KeyEncoding::Pkcs8),
+        (json!({}), KeyAlgorithm::EcdsaP256, KeyEncoding::Pkcs8),
+        (
+            json!({ "size": 384 }),
+            KeyAlgorithm::EcdsaP384,
+            KeyEncoding::Pkcs8,
+        ),
+        (
+            json!({ "algorithm": "ECDSA", "size": 256, "encoding": "SEC1" }),
+            KeyAlgorithm::EcdsaP256,
+            KeyEncoding::Traditional,
+        ),
+        (
+            json!({ "algorithm": "RSA" }),
+            KeyAlgorithm::Rsa2048,
+            KeyEncoding::Pkcs8,
+        ),
+        (
+            json!({ "algorithm": "RSA", "size": 2048, "encoding": "PKCS8" }),
+            KeyAlgorithm::Rsa2048,
+            KeyEncoding::Pkcs8,
+        ),
+        (
+            json!({ "algorithm": "RSA", "size": 3072, "encoding": "PKCS1" }),
+            KeyAlgorithm::Rsa3072,
+            KeyEncoding::Traditional,
+        ),
+        (
+            json!({ "algorithm": "RSA", "size": 4096 }),
+            KeyAlgorithm::Rsa4096,
+            KeyEncoding::Pkcs8,
+        ),
+        (
+            json!({ "algorithm": "Ed25519" }),
+            KeyAlgorithm::Ed25519,
+            KeyEncoding::Pkcs8,
+        ),
+    ] {
+        let certificate = approve(&book, "ns", &with_key(&written)).certificate;
+        assert_eq!(
+            (certificate.key, certificate.key_encoding),
+            (algorithm, encoding),
+            "{written}"
+        );
+    }
+}
+
+#[test]
+fn a_size_that_is_not_offered_is_refused_with_those_that_are() {
+    let book = allowing(&["app1"]);
+    for (algorithm, sizes, said) in [
+        (
+            "ECDSA",
+            &[0, -1, 128, 255, 521, 2048][..],
+            "ECDSA key here: write 256 or 384",
+        ),
+        (
+            "RSA",
+            &[0, 256, 1024, 2047, 8192],
+            "RSA key here: write 2048, 3072 or 4096",
+        ),
+        (
+            "Ed25519",
+            &[0, 255, 256],
+            "Ed25519 key here: leave size out, there is but one",
+        ),
+    ] {
+        for size in sizes {
+            assert_eq!(
+                refuse(
+                    &book,
+                    "ns",
+                    &with_key(&json!({ "algorithm": algorithm, "size": size }))
+                ),
+                [format!(
+                    "spec.privateKey.size: {size} is not a size of an {said}"
+                )]
+            );
+        }
+    }
+}
+
+#[test]
+fn an_encoding_goes_with_its_algorithm() {
+    let book = allowing(&["app1"]);
+    for (algorithm, encoding) in [
+        ("ECDSA", "PKCS1"),
+        ("RSA", "SEC1"),
+        ("Ed25519", "PKCS1"),
+        ("Ed25519", "SEC1"),
+    ] {
+        let key = json!({ "algorithm": algorithm, "encoding": encoding });
+        assert_eq!(
+            refuse(&book, "ns", &with_key(&key)),
+            [format!(
+                "spec.privateKey.encoding: {encoding} is not an encoding of {algorithm} keys: write PKCS8, or leave \
+                 encoding out"
+            )]
+        );
+    }
+}
+
+#[test]
+fn a_renewed_certificate_keeps_its_key_only_where_that_is_asked_for() {
+    let book = allowing(&["app1"]);
+    for (policy, keeps_key) in [
+        (json!(null), false),
+        (json!("Always"), false),
+        (json!("Never"), true),
+    ] {
+        let spec = with_key(&json!({ "rotationPolicy": policy }));
+        assert_eq!(approve(&book, "ns", &spec).keeps_key, keeps_key, "{policy}");
+    }
+}
+
+#[test]
+fn a_policy_permits_kinds_of_keys_from_a_size_on() {
+    let book = rules(&[json!({ "serviceNames": ["app1"], "privateKeys": [
+        { "algorithm": "RSA", "minSize": 3072 },
+        { "algorithm": "ECDSA", "minSize": 384 },
+    ]})]);
+    for key in [
+        json!({ "size": 384 }),
+        json!({ "algorithm": "RSA", "size": 3072 }),
+        json!({ "algorithm": "RSA", "size": 4096 }),
+    ] {
+        approve(&book, "ns", &with_key(&key));
+    }
+    // Also what is asked for by default.
+    for (key, said) in [
+        (Value::Null, "ECDSA-256"),
+        (json!({}), "ECDSA-256"),
+        (json!({ "algorithm": "RSA" }), "RSA-2048"),
+        (json!({ "algorithm": "RSA", "size": 2048 }), "RSA-2048"),
+        (json!({ "algorithm": "Ed25519" }), "Ed25519"),
+    ] {
+        assert_eq!(
+            refuse(&book, "ns", &with_key(&key)),
+            [format!(
+                "spec.privateKey: \"{said}\" is not permitted: PkiPolicy policy-0 permits [ECDSA-384 RSA-3072]; {REMEDY}"
+            )]
+        );
+    }
+}
+
+#[test]
+fn ed25519_has_one_size_which_is_enough_for_every_minimum() {
+    for least in [Value::Null, json!(0), json!(256), json!(16384)] {
+        let keys = [json!({ "algorithm": "Ed25519", "minSize": least })];
+        let book = rules(&[json!({ "serviceNames": ["app1"], "privateKeys": keys })]);
+        approve(&book, "ns", &with_key(&json!({ "algorithm": "Ed25519" })));
+    }
+}
+
+#[test]
+fn a_kind_of_key_without_a_minimum_is_permitted_in_every_size() {
+    for least in [Value::Null, json!(0)] {
+        let keys = [json!({ "algorithm": "RSA", "minSize": least })];
+        let book = rules(&[json!({ "serviceNames": ["app1"], "privateKeys": keys })]);
+        approve(&book, "ns", &with_key(&json!({ "algorithm": "RSA" })));
+        let refusal = refuse(&book, "ns", &with_key(&json!({})));
+        assert_eq!(
+            refusal,
+            [format!(
+                "spec.privateKey: \"ECDSA-256\" is not permitted: PkiPolicy policy-0 permits [RSA]; {REMEDY}"
+            )]
+        );
+    }
+}
+
+#[test]
+fn usages_are_those_that_are_written_each_once_and_both_by_default() {
+    let both = [Usage::ServerAuth, Usage::ClientAuth];
+    for (written, certified) in [
+        (&[][..], &both[..]),
+        (&["server auth"], &both[..1]),
+        (&["client auth"], &both[1..]),
+        (&["client auth", "server auth"], &both),
+        (&["client auth", "client auth"], &both[1..]),
+    ] {
+        let approved = approve(&allowing(&["app1"]), "ns", &with_usages(written));
+        assert_eq!(approved.certificate.usages, certified, "{written:?}");
+    }
+}
+
+#[test]
+fn a_usage_that_is_not_permitted_is_refused_also_when_it_is_the_default() {
+    let server = rules(&[json!({ "serviceNames": ["app1"], "usages": ["server auth"] })]);
+    let client = rules(&[json!({ "serviceNames": ["app1"], "usages": ["client auth"] })]);
+    let both =
+        rules(&[json!({ "serviceNames": ["app1"], "usages": ["client auth", "server auth"] })]);
+    approve(&server, "ns", &with_usages(&["server auth"]));
+    approve(&client, "ns", &with_usages(&["client auth"]));
+    approve(&both, "ns", &with_usages(&[]));
+    for (book, written, refused, permitted) in [
+        (&server, &[][..], "client auth", "server auth"),
+        (&server, &["client auth"], "client auth", "server auth"),
+        (
+            &client,
+            &["client auth", "server auth"],
+            "server auth",
+            "client auth",
+        ),
+    ] {
+        assert_eq!(
+            refuse(book, "ns", &with_usages(written)),
+            [format!(
+                "spec.usages: \"{refused}\" is not permitted: PkiPolicy policy-0 permits [{permitted}]; {REMEDY}"
+            )]
+        );
+    }
+}

@@ -1,0 +1,382 @@
+//! A spec as read: names folded, defaults in place, and what is wrong with it whatever any policy says.
+
+use super::violation::{Field, Violation};
+use super::{Settings, identifiers, names, template};
+use crate::api::{
+    DEFAULT_DURATION, KeyAlgorithm, KeyEncoding, Pki, PrivateKey, RotationPolicy, Usage,
+};
+use jiff::SignedDuration;
+use pki_certs::LeafRequest;
+use pki_certs::renewal::RenewBefore;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
+/// A hundred years: beyond any CA's own end, and far from where times overflow.
+const LONGEST: SignedDuration = SignedDuration::from_hours(876_000);
+/// The upper bound of X.520 and of RFC 5280, appendix A.
+const LONGEST_COMMON_NAME: usize = 64;
+/// As in the schema. It also keeps an object that never saw the schema from costing more than a moment.
+const MOST_NAMES: usize = 100;
+/// A renewal so early that hardly any time is left before it would renew for ever.
+const MOST_PERCENT: u8 = 90;
+
+/// What a Pki asks for.
+pub(super) struct Wanted<'a> {
+    pub(super) pki: &'a str,
+    pub(super) namespace: &'a str,
+    /// `None` if it is malformed, which no policy needs to say again.
+    pub(super) service: Option<&'a str>,
+    common_name: String,
+    own_names: [String; 2],
+    /// Further names, addresses and URIs with their place in the spec's lists.
+    pub(super) dns_names: Vec<(usize, String)>,
+    pub(super) ip_addresses: Vec<(usize, IpAddr)>,
+    pub(super) uris: Vec<(usize, String)>,
+    pub(super) usages: BTreeSet<Usage>,
+    pub(super) duration: SignedDuration,
+    pub(super) renew_before: Option<RenewBefore>,
+    pub(super) key: Key,
+    pub(super) keeps_key: bool,
+}
+
+/// The kind of key, with its default size. Ed25519 has none to speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) algorithm: KeyAlgorithm,
+    pub(super) size: i32,
+    encoding: KeyEncoding,
+}
+
+impl<'a> Wanted<'a> {
+    /// Reads the spec, fills in defaults and notes what is wrong.
+    pub(super) fn read(pki: &'a Pki, settings: &Settings, violations: &mut Vec<Violation>) -> Self {
+        let spec = &pki.spec;
+        let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
+        let service = spec.service_name.as_str();
+        let well_named = names::is_label(service);
+        if !well_named {
+            violations.push(Violation::ServiceNameShape {
+                name: service.into(),
+            });
+        }
+        let own = format!("{service}.{namespace}.svc");
+        let own_names = [own.clone(), format!("{own}.{}", settings.cluster_domain)];
+        let dns_names = read_dns_names(&spec.dns_names, &own_names, settings, violations);
+        let common_name = read_common_name(pki, &own_names, &dns_names, violations);
+        let ip_addresses = read_ip_addresses(&spec.ip_addresses, violations);
+        let uris = read_uris(&spec.uris, violations);
+        read_secret_name(pki, settings, violations);
+        let (duration, renew_before) = read_lifetime(pki, violations);
+        let key = read_key(spec.private_key.as_ref(), violations);
+        if let Some(template) = &spec.secret_template {
+            template::check(template, violations);
+        }
+        read_outputs(pki, settings, violations);
+        let usages = match spec.usages.as_slice() {
+            [] => BTreeSet::from([Usage::ServerAuth, Usage::ClientAuth]),
+            some => some.iter().copied().collect(),
+        };
+        let rotation = spec
+            .private_key
+            .as_ref()
+            .and_then(|key| key.rotation_policy);
+        Self {
+            pki: pki.metadata.name.as_deref().unwrap_or_default(),
+            namespace,
+            service: well_named.then_some(service),
+            common_name,
+            own_names,
+            dns_names,
+            ip_addresses,
+            uris,
+            usages,
+            duration,
+            renew_before,
+            key,
+            keeps_key: rotation == Some(RotationPolicy::Never),
+        }
+    }
+
+    /// The certificate to ask for.
+    pub(super) fn request(self) -> LeafRequest {
+        let further = self.dns_names.into_iter().map(|(_, name)| name);
+        LeafRequest {
+            common_name: self.common_name,
+            dns_names: self.own_names.into_iter().chain(further).collect(),
+            ip_addresses: self.ip_addresses.into_iter().map(|(_, ip)| ip).collect(),
+            uris: self.uris.into_iter().map(|(_, uri)| uri).collect(),
+            usages: self.usages.into_iter().map(usage).collect(),
+            duration: self.duration,
+            key: self.key.certified(),
+            key_encoding: match self.key.encoding {
+                KeyEncoding::Pkcs8 => pki_certs::KeyEncoding::Pkcs8,
+                KeyEncoding::Pkcs1 | KeyEncoding::Sec1 => pki_certs::KeyEncoding::Traditional,
+            },
+        }
+    }
+}
+
+fn usage(usage: Usage) -> pki_certs::Usage {
+    match usage {
+        Usage::ServerAuth => pki_certs::Usage::ServerAuth,
+        Usage::ClientAuth => pki_certs::Usage::ClientAuth,
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.has_one_size() {
+            self.algorithm.fmt(f)
+        } else {
+            write!(f, "{}-{}", self.algorithm, self.size)
+        }
+    }
+}
+
+impl Key {
+    /// The sizes that are offered, the default first.
+    pub(super) fn sizes(algorithm: KeyAlgorithm) -> &'static [i32] {
+        match algorithm {
+            KeyAlgorithm::Ecdsa => &[256, 384],
+            KeyAlgorithm::Rsa => &[2048, 3072, 4096],
+            KeyAlgorithm::Ed25519 => &[],
+        }
+    }
+
+    pub(super) fn has_one_size(self) -> bool {
+        Self::sizes(self.algorithm).is_empty()
+    }
+
+    fn certified(self) -> pki_certs::KeyAlgorithm {
+        use pki_certs::KeyAlgorithm as Certified;
+        match (self.algorithm, self.size) {
+            (KeyAlgorithm::Ecdsa, 384) => Certified::EcdsaP384,
+            (KeyAlgorithm::Ecdsa, _) => Certified::EcdsaP256,
+            (KeyAlgorithm::Rsa, 4096) => Certified::Rsa4096,
+            (KeyAlgorithm::Rsa, 3072) => Certified::Rsa3072,
+            (KeyAlgorithm::Rsa, _) => Certified::Rsa2048,
+            (KeyAlgorithm::Ed25519, _) => Certified::Ed25519,
+        }
+    }
+}
+
+fn read_key(written: Option<&PrivateKey>, violations: &mut Vec<Violation>) -> Key {
+    let written = written.cloned().unwrap_or_default();
+    let algorithm = written.algorithm;
+    let offered = Key::sizes(algorithm);
+    if let Some(size) = written.size.filter(|size| !offered.contains(size)) {
+        violations.push(Violation::KeySize { algorithm, size });
+    }
+    let encoding = written.encoding.unwrap_or_default();
+    let goes_together = match encoding {
+        KeyEncoding::Pkcs8 => true,
+        KeyEncoding::Pkcs1 => algorithm == KeyAlgorithm::Rsa,
+        KeyEncoding::Sec1 => algorithm == KeyAlgorithm::Ecdsa,
+    };
+    if !goes_together {
+        violations.push(Violation::KeyEncoding {
+            algorithm,
+            encoding,
+        });
+    }
+    let default = || offered.first().copied().unwrap_or_default();
+    Key {
+        algorithm,
+        size: written.size.unwrap_or_else(default),
+        encoding,
+    }
+}
+
+/// The names that are well formed, folded, each once, with their place in the list; without those that every
+/// certificate has.
+fn read_dns_names(
+    written: &[String],
+    own_names: &[String; 2],
+    settings: &Settings,
+    violations: &mut Vec<Violation>,
+) -> Vec<(usize, String)> {
+    let field = Field::of("spec.dnsNames");
+    read_list(field, written, violations, |index, name| {
+        let folded = names::fold(name);
+        let name = name.to_owned();
+        if own_names.contains(&folded) {
+            Ok(None)
+        } else if !names::is_certifiable(&folded) {
+            Err(Violation::DnsNameShape { index, name })
+        } else if names::is_cluster_internal(&folded, &settings.cluster_domain) {
+            let own = own_names[0].clone();
+            Err(Violation::DnsNameInternal { index, name, own })
+        } else {
+            Ok(Some(folded))
+        }
+    })
+}
+
+fn read_ip_addresses(written: &[String], violations: &mut Vec<Violation>) -> Vec<(usize, IpAddr)> {
+    let field = Field::of("spec.ipAddresses");
+    read_list(field, written, violations, |index, text| {
+        let value = text.to_owned();
+        let Ok(address) = text.parse::<IpAddr>() else {
+            return Err(Violation::IpAddressShape { index, value });
+        };
+        match identifiers::mapped(address) {
+            Some(v4) => Err(Violation::IpAddressMapped { index, value, v4 }),
+            None => Ok(Some(address)),
+        }
+    })
+}
+
+fn read_uris(written: &[String], violations: &mut Vec<Violation>) -> Vec<(usize, String)> {
+    let field = Field::of("spec.uris");
+    read_list(field, written, violations, |index, text| {
+        let value = text.to_owned();
+        let read = identifiers::uri(text).ok_or(Violation::UriShape { index, value });
+        read.map(Some)
+    })
+}
+
+/// What is well formed, each once, with its place in the list.
+fn read_list<T: PartialEq>(
+    field: Field,
+    written: &[String],
+    violations: &mut Vec<Violation>,
+    read: impl Fn(usize, &str) -> Result<Option<T>, Violation>,
+) -> Vec<(usize, T)> {
+    if written.len() > MOST_NAMES {
+        let count = written.len();
+        let most = MOST_NAMES;
+        violations.push(Violation::Count { field, count, most });
+        return Vec::new();
+    }
+    let mut all: Vec<(usize, T)> = Vec::new();
+    for (index, text) in written.iter().enumerate() {
+        match read(index, text) {
+            Ok(Some(value)) if !all.iter().any(|(_, known)| *known == value) => {
+                all.push((index, value));
+            }
+            Ok(_) => {}
+            Err(violation) => violations.push(violation),
+        }
+    }
+    all
+}
+
+fn read_common_name(
+    pki: &Pki,
+    own_names: &[String; 2],
+    dns_names: &[(usize, String)],
+    violations: &mut Vec<Violation>,
+) -> String {
+    let service = pki.spec.service_name.as_str();
+    let Some(written) = &pki.spec.common_name else {
+        return names::fold(service);
+    };
+    let folded = names::fold(written);
+    let is_of_this_certificate = folded == service
+        || own_names.contains(&folded)
+        || dns_names.iter().any(|(_, name)| *name == folded);
+    if !is_of_this_certificate || folded.len() > LONGEST_COMMON_NAME {
+        violations.push(Violation::CommonName {
+            name: written.clone(),
+            service: service.into(),
+        });
+    }
+    folded
+}
+
+fn read_secret_name(pki: &Pki, settings: &Settings, violations: &mut Vec<Violation>) {
+    // By default it is the name of the Pki, which the API server has judged, and may yet have to generate.
+    let field = Field::of("spec.secretName");
+    if let Some(name) = &pki.spec.secret_name {
+        check_secret_name(field, name, violations);
+    }
+    check_not_reserved(field, pki, pki.secret_name(), settings, violations);
+}
+
+fn read_outputs(pki: &Pki, settings: &Settings, violations: &mut Vec<Violation>) {
+    let Some(outputs) = &pki.spec.outputs else {
+        return;
+    };
+    for (field, keystore) in [
+        (
+            "spec.outputs.pkcs12.passwordSecretRef.name",
+            &outputs.pkcs12,
+        ),
+        ("spec.outputs.jks.passwordSecretRef.name", &outputs.jks),
+    ] {
+        let Some(keystore) = keystore else { continue };
+        let (field, name) = (Field::of(field), &keystore.password_secret_ref.name);
+        check_secret_name(field, name, violations);
+        check_not_reserved(field, pki, name, settings, violations);
+        if name == pki.secret_name() {
+            violations.push(Violation::PasswordInOwnSecret {
+                field,
+                name: name.clone(),
+            });
+        }
+    }
+}
+
+fn check_secret_name(field: Field, name: &str, violations: &mut Vec<Violation>) {
+    if !names::is_subdomain(name) {
+        let name = name.into();
+        violations.push(Violation::SecretNameShape { field, name });
+    }
+}
+
+fn check_not_reserved(
+    field: Field,
+    pki: &Pki,
+    name: &str,
+    settings: &Settings,
+    violations: &mut Vec<Violation>,
+) {
+    let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
+    if settings.is_reserved(namespace, name) {
+        let name = name.into();
+        violations.push(Violation::SecretReserved { field, name });
+    }
+}
+
+/// `spec.duration` and when to renew, with their defaults.
+fn read_lifetime(
+    pki: &Pki,
+    violations: &mut Vec<Violation>,
+) -> (SignedDuration, Option<RenewBefore>) {
+    let text = pki.spec.duration.as_deref().unwrap_or(DEFAULT_DURATION);
+    let within = |d: &SignedDuration| (SHORTEST..=LONGEST).contains(d);
+    let Some(duration) = names::duration(text).filter(within) else {
+        violations.push(Violation::Duration { value: text.into() });
+        return (SHORTEST, None);
+    };
+    let before = pki.spec.renew_before.as_deref().map(|text| {
+        let read = names::duration(text).filter(|d| d.is_positive() && *d <= duration * 9 / 10);
+        let value = || text.into();
+        read.map(RenewBefore::Duration)
+            .ok_or_else(|| Violation::RenewBefore {
+                value: value(),
+                duration,
+            })
+    });
+    let percentage = pki.spec.renew_before_percentage.map(|value| {
+        let read = u8::try_from(value)
+            .ok()
+            .filter(|p| (1..=MOST_PERCENT).contains(p));
+        read.map(RenewBefore::Percentage)
+            .ok_or(Violation::RenewBeforePercentage { value })
+    });
+    let read = match (before, percentage) {
+        (Some(_), Some(_)) => Err(Violation::RenewBeforeTwice),
+        (Some(read), None) | (None, Some(read)) => read.map(Some),
+        (None, None) => Ok(None),
+    };
+    match read {
+        Ok(renew_before) => (duration, renew_before),
+        Err(violation) => {
+            violations.push(violation);
+            (duration, None)
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The further files of a Secret, for servers that cannot read `tls.crt` and `tls.key`.
+
+use super::{Content, file};
+use crate::api::Keystore;
+use crate::policy::Approved;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use pki_certs::formats::{self, KeystoreKind};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// Private key and certificates in one file.
+pub const COMBINED_PEM: &str = "tls-combined.pem";
+/// The private key in DER.
+pub const DER_KEY: &str = "key.der";
+/// What may be in a Secret besides `tls.crt`, `tls.key` and `ca.crt`.
+pub const OPTIONAL: [&str; 6] = [
+    COMBINED_PEM,
+    DER_KEY,
+    KEYSTORES[0].0,
+    KEYSTORES[0].1,
+    KEYSTORES[1].0,
+    KEYSTORES[1].1,
+];
+
+/// Keystore and truststore of each kind.
+const KEYSTORES: [(&str, &str, KeystoreKind); 2] = [
+    ("keystore.p12", "truststore.p12", KeystoreKind::Pkcs12),
+    ("keystore.jks", "truststore.jks", KeystoreKind::Jks),
+];
+
+/// The name of the entry with the key.
+const ALIAS: &str = "certificate";
+/// As `keytool` has it.
+const SHORTEST_PASSWORD: usize = 6;
+
+/// The passwords of the keystores, as far as there are to be any.
+#[derive(Default)]
+pub struct Passwords {
+    /// Of the PKCS#12 keystores.
+    pub pkcs12: Option<Password>,
+    /// Of the JKS keystores.
+    pub jks: Option<Password>,
+}
+
+/// A password, or why there is none.
+pub type Password = Result<Zeroizing<String>, FormatError>;
+
+/// Hides the passwords.
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Passwords(..)")
+    }
+}
+
+/// Why a file cannot be made: what is wrong, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// There is no such Secret.
+    #[error(
+        "there is no Secret {secret} with the password of the keystores: create it, with the password as {key}"
+    )]
+    NoSecret {
+        /// The Secret.
+        secret: String,
+        /// The entry in it.
+        key: String,
+    },
+    /// The Secret has no such entry.
+    #[error("Secret {secret} has no {key}: put the password of the keystores there")]
+    NoKey {
+        /// The Secret.
+        secret: String,
+        /// The entry in it.
+        key: String,
+    },
+    /// The password will not do.
+    #[error(
+        "{key} in Secret {secret} cannot be the password of a keystore: write at least {SHORTEST_PASSWORD} printable ASCII characters, without a line break at the end"
+    )]
+    Unsuitable {
+        /// The Secret.
+        secret: String,
+        /// The entry in it.
+        key: String,
+    },
+    /// The keystore cannot be written.
+    #[error(transparent)]
+    Keystore(#[from] formats::FormatError),
+}
+
+impl Passwords {
+    /// Reads the password that a keystore's reference leads to. `secret` is the Secret that it names.
+    pub fn read(keystore: &Keystore, secret: Option<&Secret>) -> Password {
+        let (name, key) = {
+            let reference = &keystore.password_secret_ref;
+            (reference.name.clone(), reference.key.clone())
+        };
+        let Some(found) = secret else {
+            return Err(FormatError::NoSecret { secret: name, key });
+        };
+        if !found
+            .data
+            .as_ref()
+            .is_some_and(|data| data.contains_key(&key))
+        {
+            return Err(FormatError::NoKey { secret: name, key });
+        }
+        // What other tools would read in another encoding is no password.
+        let is_printable = |text: &&str| text.bytes().all(|c| (b' '..=b'~').contains(&c));
+        str::from_utf8(file(found, &key))
+            .ok()
+            .filter(is_printable)
+            .filter(|text| text.len() >= SHORTEST_PASSWORD)
+            .map(|text| Zeroizing::new(text.to_owned()))
+            .ok_or(FormatError::Unsuitable { secret: name, key })
+    }
+
+    fn of(&self, kind: KeystoreKind) -> Option<&Password> {
+        match kind {
+            KeystoreKind::Jks => self.jks.as_ref(),
+            KeystoreKind::Pkcs12 => self.pkcs12.as_ref(),
+        }
+    }
+}
+
+impl Approved {
+    /// Whether this further file is to be there.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        let outputs = &self.outputs;
+        let [(p12, trusted_p12, _), (jks, trusted_jks, _)] = KEYSTORES;
+        match name {
+            COMBINED_PEM => outputs.combined_pem,
+            DER_KEY => outputs.der_key,
+            _ if name == p12 || name == trusted_p12 => outputs.pkcs12.is_some(),
+            _ if name == jks || name == trusted_jks => outputs.jks.is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// The further files that are wanted.
+pub(super) fn files(content: &Content<'_>) -> Result<Vec<(String, ByteString)>, FormatError> {
+    let (bundle, mut files) = (&content.bundle, Vec::new());
+    for (name, made) in plain(content) {
+        files.push((name.to_owned(), ByteString(made.to_vec())));
+    }
+    for (keystore, truststore, kind) in KEYSTORES {
+        if let Some(password) = content.passwords.of(kind) {
+            let password = password.as_ref().map_err(Clone::clone)?;
+            let key = formats::keystore(kind, bundle, ALIAS, password)?;
+            let trust = formats::truststore(kind, content.trust, password)?;
+            files.push((keystore.to_owned(), ByteString(key)));
+            files.push((truststore.to_owned(), ByteString(trust)));
+        }
+    }
+    Ok(files)
+}
+
+/// Whether the further files are in the Secret as they should be. Keystores are salted, so they are opened
+/// and not compared.
+pub(super) fn are_in(content: &Content<'_>, observed: &Secret) -> bool {
+    let found = |name: &str| file(observed, name);
+    plain(content).all(|(name, made)| found(name) == made.as_slice())
+        && KEYSTORES.iter().all(|(keystore, truststore, kind)| {
+            content.passwords.of(*kind).is_none_or(|password| {
+                password.as_ref().is_ok_and(|password| {
+                    formats::keystore_holds(*kind, found(keystore), &content.bundle, password)
+                        && formats::truststore_holds(
+                            *kind,
+                            found(truststore),
+                            content.trust,
+                            password,
+                        )
+                })
+            })
+        })
+}
+
+/// Those that follow from the bundle alone.
+fn plain<'a>(
+    content: &'a Content<'_>,
+) -> impl Iterator<Item = (&'static str, Zeroizing<Vec<u8>>)> + 'a {
+    let bundle = &content.bundle;
+    let combined = content.approved.outputs.combined_pem;
+    let der = content.approved.outputs.der_key;
+    let combined = combined.then(|| (COMBINED_PEM, formats::combined_pem(bundle)));
+    let der = der.then(|| formats::key_der(bundle)).flatten();
+    combined.into_iter().chain(der.map(|der| (DER_KEY, der)))
+}

@@ -1,0 +1,42 @@
+//! How the operator writes: under its own name, and bound to the version that the decision was made on.
+
+use kube::ResourceExt;
+use kube::api::{PatchParams, PostParams};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The name under which the operator writes, as `managedFields` show it.
+pub const FIELD_MANAGER: &str = "pki-operator";
+
+/// Parameters of a create.
+pub fn post() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PostParams::default()
+    }
+}
+
+/// Parameters of a patch.
+pub fn patch() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    }
+}
+
+/// The labels of what the operator makes.
+pub fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([("app.kubernetes.io/managed-by".into(), FIELD_MANAGER.into())])
+}
+
+/// Makes a merge patch one of just this object in just this version: if it has changed, or has been deleted and made
+/// again, the API server answers 409 Conflict.
+pub fn bind(change: &mut Value, observed: &impl ResourceExt) {
+    change["metadata"]["uid"] = json!(observed.uid());
+    change["metadata"]["resourceVersion"] = json!(observed.resource_version());
+}
+
+/// Whether the object has another version by now, or exists already.
+pub fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
+}

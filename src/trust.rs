@@ -1,0 +1,173 @@
+//! Tells clients whom to trust: the roots of the CA, as a `ConfigMap` in every namespace that asks for it, and as a
+//! `ClusterTrustBundle` where the API server has that type.
+//!
+//! So a client needs no Pki of its own to verify a server: it mounts `ca.crt`. These copies follow the CA as the
+//! [`Keeper`](crate::ca::Keeper) tells of it, so that while it is replaced they hold both roots, like the Secrets; and
+//! [`Published`] tells the keeper when all of them do, because nothing may be signed with a CA that clients do not know.
+//!
+//! What has the name of a copy and is somebody else's is left as it is. [`board`] decides what to do, without I/O.
+
+use crate::ca::Ca;
+use crate::events::Publisher;
+use crate::metrics::Metrics;
+use crate::reconcile::write;
+use bundle::ClusterBundle;
+use config_maps::ConfigMaps;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+mod board;
+mod bundle;
+mod config_maps;
+
+/// Label on a namespace that asks for a copy, and on each copy: `"true"`.
+pub const LABEL: &str = "box.com/trust-bundle";
+/// The file in the `ConfigMap`.
+const FILE: &str = "ca.crt";
+/// How long one write may take.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// How clients are told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name of the `ConfigMaps`, and of the `ClusterTrustBundle`.
+    pub name: String,
+    /// How often a fault that lasts is said again.
+    pub reminder: Duration,
+}
+
+/// Writes the copies for one term as leader.
+pub struct Distributor {
+    config_maps: ConfigMaps,
+    bundle: ClusterBundle,
+}
+
+impl Distributor {
+    /// One that follows `ca` and tells `copies` how far it has come.
+    pub fn new(
+        client: &Client,
+        settings: &Settings,
+        ca: &watch::Receiver<Option<Arc<Ca>>>,
+        copies: &Arc<Published>,
+        publisher: Publisher,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let settings = settings.clone();
+        Self {
+            bundle: ClusterBundle {
+                client: client.clone(),
+                name: settings.name.clone(),
+                ca: ca.clone(),
+                published: copies.clone(),
+            },
+            config_maps: ConfigMaps {
+                client: client.clone(),
+                settings,
+                ca: ca.clone(),
+                published: copies.clone(),
+                publisher,
+                metrics,
+            },
+        }
+    }
+
+    /// Writes, and mends, for as long as it is polled.
+    pub async fn run(self) {
+        tokio::join!(self.config_maps.run(), self.bundle.run());
+    }
+}
+
+/// How far the copies have come: the fingerprint of the last roots that were written everywhere. A namespace that asks
+/// later does not take it back: nobody there has read others.
+#[derive(Debug, Default)]
+pub struct Published {
+    config_maps: watch::Sender<Option<String>>,
+    bundle: watch::Sender<Option<String>>,
+}
+
+impl Published {
+    /// Whether every copy has held these roots. What keeps being refused is not waited for.
+    pub fn holds(&self, fingerprint: &str) -> bool {
+        [&self.config_maps, &self.bundle]
+            .iter()
+            .all(|part| part.borrow().as_deref() == Some(fingerprint))
+    }
+}
+
+/// The CA, once there are roots to trust.
+fn known(ca: &mut watch::Receiver<Option<Arc<Ca>>>) -> Option<Arc<Ca>> {
+    let ca = ca.borrow_and_update().clone();
+    ca.filter(|ca| !ca.trust.pem().is_empty())
+}
+
+/// The labels of a copy.
+fn labels() -> BTreeMap<String, String> {
+    let mut labels = write::labels();
+    labels.insert(LABEL.into(), "true".into());
+    labels
+}
+
+/// Whether the operator wrote this object: it has the labels, and the operator among its managers. Labels alone prove
+/// nothing: anybody may set them.
+fn is_ours(object: &ObjectMeta) -> bool {
+    let is_labelled = |(key, value): (&String, &String)| {
+        let found = object.labels.as_ref().and_then(|found| found.get(key));
+        found == Some(value)
+    };
+    let mut managers = object.managed_fields.iter().flatten();
+    labels().iter().all(is_labelled)
+        && managers.any(|entry| entry.manager.as_deref() == Some(write::FIELD_MANAGER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn ours_is_what_has_the_labels_and_was_written_by_the_operator() {
+        let ours = [
+            ("app.kubernetes.io/managed-by", "pki-operator"),
+            ("box.com/trust-bundle", "true"),
+        ];
+        for (labels, managers, expected) in [
+            (ours.as_slice(), ["pki-operator"].as_slice(), true),
+            (&ours, &["kubectl", "pki-operator"], true),
+            (&ours, &["kubectl"], false),
+            (&ours, &[], false),
+            (&ours[..1], &["pki-operator"], false),
+            (&[], &["pki-operator"], false),
+            (
+                &[ours[0], ("box.com/trust-bundle", "false")],
+                &["pki-operator"],
+                false,
+            ),
+        ] {
+            let managers: Vec<_> = managers
+                .iter()
+                .map(|name| json!({"manager": name}))
+                .collect();
+            let labels: BTreeMap<_, _> = labels.iter().copied().collect();
+            let object = json!({"labels": labels, "managedFields": managers});
+            assert_eq!(
+                is_ours(&serde_json::from_value(object.clone()).unwrap()),
+                expected,
+                "{object}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_published_is_in_every_copy() {
+        let published = Published::default();
+        assert!(!published.holds("a"));
+        published.config_maps.send_replace(Some("a".into()));
+        assert!(!published.holds("a"));
+        published.bundle.send_replace(Some("a".into()));
+        assert!(published.holds("a") && !published.holds("b"));
+    }
+}

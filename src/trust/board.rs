@@ -1,0 +1,302 @@
+//! What is known of the namespaces and their copies, and what to do next: on plain data, without I/O.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::watcher::Event;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// After so many failures a namespace is not waited for any more; it is tried again all the same.
+const MOST_FAILURES: u32 = 5;
+/// Between two writes in one namespace: somebody who undoes each must not keep the operator busy.
+const PACE: Duration = Duration::from_secs(1);
+/// Between two attempts that fail, in the end.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A `ConfigMap` that has the name of a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) uid: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) is_ours: bool,
+}
+
+impl From<&ObjectMeta> for Found {
+    fn from(object: &ObjectMeta) -> Self {
+        Self {
+            uid: object.uid.clone(),
+            version: object.resource_version.clone(),
+            is_ours: super::is_ours(object),
+        }
+    }
+}
+
+/// What to do in one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// There is no copy.
+    Create,
+    /// What the copy holds is not known.
+    Check,
+    /// The namespace does not ask for it any more.
+    Remove(Found),
+    /// Something else has the name.
+    Complain(Found),
+}
+
+/// How it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The copy holds the roots of this fingerprint, because they were written just now or were there already.
+    Holds {
+        found: Found,
+        fingerprint: String,
+        is_written: bool,
+    },
+    /// Something else is there.
+    Foreign(Found),
+    /// Nothing is there.
+    Gone,
+    /// The API server said no, or nothing.
+    Failed,
+}
+
+/// The board. A namespace that something happened in is due for a look; most looks find that nothing is to be done.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    /// Those that ask, and whether they are being deleted.
+    namespaces: Listing<bool>,
+    copies: Listing<Found>,
+    /// The roots to write.
+    fingerprint: Option<String>,
+    /// The copies that hold them.
+    sound: HashMap<String, Found>,
+    /// Where something else has the name.
+    foreign: BTreeSet<String>,
+    /// How often in a row it went wrong.
+    failures: HashMap<String, u32>,
+    /// Where a copy has yet to be written before the roots are published.
+    pending: HashSet<String>,
+    due: BTreeSet<String>,
+    /// Where something is under way, and whether the watch told of a change since it began.
+    busy: HashMap<String, bool>,
+    /// Until when to leave a namespace alone; it is due then.
+    pauses: HashMap<String, Instant>,
+    ends: BTreeSet<(Instant, String)>,
+}
+
+impl Board {
+    /// Other roots are to be written, or these still.
+    pub(super) fn expect(&mut self, fingerprint: &str) {
+        if self.fingerprint.as_deref() == Some(fingerprint) {
+            return;
+        }
+        self.fingerprint = Some(fingerprint.to_owned());
+        self.sound.clear();
+        self.pending = self.namespaces.items.keys().cloned().collect();
+        self.due.extend(self.namespaces.items.keys().cloned());
+    }
+
+    /// Follows the watch of the namespaces that ask.
+    pub(super) fn namespace(&mut self, event: Event<(String, bool)>) {
+        for name in self.namespaces.apply(event) {
+            if self.namespaces.items.contains_key(&name) {
+                self.pending.insert(name.clone());
+            }
+            self.due.insert(name);
+        }
+    }
+
+    /// Follows the watch of the `ConfigMaps` that have the name, by their namespaces.
+    pub(super) fn copy(&mut self, event: Event<(String, Found)>) {
+        for name in self.copies.apply(event) {
+            if let Some(is_changed) = self.busy.get_mut(&name) {
+                *is_changed = true;
+            }
+            self.due.insert(name);
+        }
+    }
+
+    /// Something to do, unless there is nothing now. All but a complaint wants to be [settled](Self::settle).
+    pub(super) fn next(&mut self, now: Instant) -> Option<(String, Task)> {
+        // On half a list too much would be removed.
+        if self.fingerprint.is_none() || !self.is_whole() {
+            return None;
+        }
+        while self.ends.first().is_some_and(|(end, _)| *end <= now) {
+            let (_, name) = self.ends.pop_first()?;
+            self.pauses.remove(&name);
+            self.due.insert(name);
+        }
+        while let Some(name) = self.due.pop_first() {
+            // It is due again when that is settled.
+            if self.busy.contains_key(&name) {
+                continue;
+            }
+            let task = self.task(&name);
+            let is_foreign = matches!(task, Some(Task::Complain(_)));
+            if is_foreign {
+                self.foreign.insert(name.clone());
+            } else {
+                self.foreign.remove(&name);
+            }
+            if task.is_none() || is_foreign {
+                self.pending.remove(&name);
+                self.failures.remove(&name);
+            } else if self.pauses.contains_key(&name) {
+                // It is due again when the pause ends.
+                continue;
+            } else {
+                self.busy.insert(name.clone(), false);
+            }
+            if let Some(task) = task {
+                return Some((name, task));
+            }
+        }
+        None
+    }
+
+    /// Takes note of how it went.
+    pub(super) fn settle(&mut self, name: String, outcome: Outcome, now: Instant) {
+        // What the watch told meanwhile may be newer, or older; it is looked at if it is not what was found.
+        let is_changed = self.busy.remove(&name) == Some(true);
+        let copies = &mut self.copies.items;
+        let mut note = |found: Option<Found>| match found {
+            _ if is_changed => {}
+            Some(found) => drop(copies.insert(name.clone(), found)),
+            None => drop(copies.remove(&name)),
+        };
+        let mut pause = None;
+        match outcome {
+            Outcome::Holds {
+                found,
+                fingerprint,
+                is_written,
+            } => {
+                note(Some(found.clone()));
+                self.failures.remove(&name);
+                if self.fingerprint.as_ref() == Some(&fingerprint) {
+                    self.sound.insert(name.clone(), found);
+                }
+                pause = is_written.then_some(PACE);
+            }
+            Outcome::Foreign(found) => note(Some(found)),
+            Outcome::Gone => {
+                note(None);
+                pause = Some(PACE);
+            }
+            Outcome::Failed => {
+                let failures = self.failures.entry(name.clone()).or_default();
+                *failures += 1;
+                if *failures >= MOST_FAILURES {
+                    self.pending.remove(&name);
+                }
+                pause = Some(LONGEST_PAUSE.min(PACE * 2_u32.saturating_pow(*failures - 1)));
+            }
+        }
+        if let Some(pause) = pause {
+            self.pauses.insert(name.clone(), now + pause);
+            self.ends.insert((now + pause, name.clone()));
+        }
+        self.due.insert(name);
+    }
+
+    /// Makes what somebody else's `ConfigMap` is in the way of due again.
+    pub(super) fn remind(&mut self) {
+        self.due.extend(self.foreign.iter().cloned());
+    }
+
+    /// When there may be something to do again although nothing happens.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        self.ends.first().map(|(end, _)| *end)
+    }
+
+    /// The roots that every copy holds, if all hold the same.
+    pub(super) fn published(&self) -> Option<&str> {
+        let is_published = self.is_whole() && self.pending.is_empty();
+        self.fingerprint.as_deref().filter(|_| is_published)
+    }
+
+    /// How many copies there are, by state.
+    pub(super) fn counts(&self) -> [(&'static str, usize); 3] {
+        [
+            ("current", self.sound.len()),
+            ("foreign", self.foreign.len()),
+            ("failing", self.failures.len()),
+        ]
+    }
+
+    fn is_whole(&self) -> bool {
+        self.namespaces.is_whole && self.copies.is_whole
+    }
+
+    fn task(&mut self, name: &str) -> Option<Task> {
+        let found = self.copies.items.get(name);
+        let is_asked_for = self.namespaces.items.get(name) == Some(&false);
+        if !is_asked_for || found.is_none_or(|found| !found.is_ours) {
+            self.sound.remove(name);
+        }
+        match (self.namespaces.items.get(name), found) {
+            (Some(false), None) => Some(Task::Create),
+            (Some(false), Some(found)) if !found.is_ours => Some(Task::Complain(found.clone())),
+            (Some(false), found) => (self.sound.get(name) != found).then_some(Task::Check),
+            (None, Some(found)) if found.is_ours => Some(Task::Remove(found.clone())),
+            // In a namespace that is being deleted nothing can be created, and what is there goes.
+            (Some(true) | None, _) => None,
+        }
+    }
+}
+
+/// What a watch tells of, by name. While it lists anew, the old list holds.
+#[derive(Debug)]
+struct Listing<T> {
+    items: HashMap<String, T>,
+    fresh: HashMap<String, T>,
+    is_whole: bool,
+}
+
+impl<T> Default for Listing<T> {
+    fn default() -> Self {
+        Self {
+            items: HashMap::new(),
+            fresh: HashMap::new(),
+            is_whole: false,
+        }
+    }
+}
+
+impl<T: PartialEq> Listing<T> {
+    /// Follows the watch; returns the names of what changed.
+    fn apply(&mut self, event: Event<(String, T)>) -> Vec<String> {
+        match event {
+            Event::Apply((name, item)) => {
+                self.items.insert(name.clone(), item);
+                vec![name]
+            }
+            Event::Delete((name, _)) => {
+                self.items.remove(&name);
+                vec![name]
+            }
+            Event::Init => {
+                self.fresh.clear();
+                Vec::new()
+            }
+            Event::InitApply((name, item)) => {
+                self.fresh.insert(name, item);
+                Vec::new()
+            }
+            Event::InitDone => {
+                let before = std::mem::replace(&mut self.items, std::mem::take(&mut self.fresh));
+                self.is_whole = true;
+                let gone = before.keys().filter(|name| !self.items.contains_key(*name));
+                let changed = self
+                    .items
+                    .iter()
+                    .filter(|(name, item)| before.get(*name) != Some(item));
+                gone.chain(changed.map(|(name, _)| name)).cloned().collect()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

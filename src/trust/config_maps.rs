@@ -1,0 +1,368 @@
+//! The copies in the namespaces that ask: what the [`Board`] wants done is done here.
+
+use super::board::{Board, Found, Outcome, Task};
+use super::{FILE, LABEL, LONGEST, Published, Settings, known, labels};
+use crate::ca::Ca;
+use crate::events::{Kind, Notice, Publisher};
+use crate::metrics::Metrics;
+use crate::policy::text;
+use crate::reconcile::write;
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt, TryStreamExt, future};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ObjectReference};
+use kube::api::{DeleteParams, Patch, Preconditions};
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use pki_certs::Trust;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// How many namespaces are written in at the same time.
+const CONCURRENCY: usize = 8;
+
+/// Keeps the `ConfigMaps`.
+pub(super) struct ConfigMaps {
+    pub(super) client: Client,
+    pub(super) settings: Settings,
+    pub(super) ca: watch::Receiver<Option<Arc<Ca>>>,
+    pub(super) published: Arc<Published>,
+    pub(super) publisher: Publisher,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl ConfigMaps {
+    pub(super) async fn run(self) {
+        let asking = watcher::Config::default().labels(&format!("{LABEL}=true"));
+        let namespaces = follow::<Namespace>("namespaces", &self.client, asking);
+        // By name, for which the operator needs no permission to watch the others.
+        let named =
+            watcher::Config::default().fields(&format!("metadata.name={}", self.settings.name));
+        let copies = follow::<ConfigMap>("configmaps", &self.client, named);
+        let (mut namespaces, mut copies) = (std::pin::pin!(namespaces), std::pin::pin!(copies));
+
+        let mut ca = self.ca.clone();
+        let mut board = Board::default();
+        let mut running = FuturesUnordered::new();
+        let mut reminder = tokio::time::interval(self.settings.reminder);
+        loop {
+            let known = known(&mut ca);
+            if let Some(ca) = &known {
+                board.expect(ca.trust.fingerprint());
+                while running.len() < CONCURRENCY
+                    && let Some((namespace, task)) = board.next(Instant::now())
+                {
+                    match task {
+                        Task::Complain(found) => self.complain(&namespace, found),
+                        task => running.push(self.act(namespace, task, ca.clone())),
+                    }
+                }
+            }
+            self.tell(&board);
+            tokio::select! {
+                Some(event) = namespaces.next() => board.namespace(map(event, |namespace| {
+                    let is_going = namespace.metadata.deletion_timestamp.is_some();
+                    (namespace.name_any(), is_going)
+                })),
+                Some(event) = copies.next() => board.copy(map(event, |copy| {
+                    (copy.namespace().unwrap_or_default(), Found::from(copy.meta()))
+                })),
+                Some((namespace, outcome)) = running.next() => {
+                    board.settle(namespace, outcome, Instant::now());
+                }
+                changed = ca.changed() => {
+                    // Without a keeper the term is over.
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = until(board.wake()) => {}
+                _ = reminder.tick() => board.remind(),
+            }
+        }
+    }
+
+    async fn act(&self, namespace: String, task: Task, ca: Arc<Ca>) -> (String, Outcome) {
+        let copy = Copy {
+            maps: Api::namespaced(self.client.clone(), &namespace),
+            name: &self.settings.name,
+            namespace: &namespace,
+            trust: &ca.trust,
+        };
+        let outcome = match tokio::time::timeout(LONGEST, copy.act(task)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => {
+                tracing::warn!(namespace, name = copy.name, %error, "cannot write the CA bundle; trying again");
+                Outcome::Failed
+            }
+            Err(_) => {
+                tracing::warn!(
+                    namespace,
+                    name = copy.name,
+                    "writing the CA bundle takes too long; trying again"
+                );
+                Outcome::Failed
+            }
+        };
+        (namespace, outcome)
+    }
+
+    fn complain(&self, namespace: &str, found: Found) {
+        let notice = about_foreign(namespace, &self.settings.name, found);
+        tracing::warn!(namespace, "{}", notice.note);
+        self.publisher.offer(notice);
+    }
+
+    fn tell(&self, board: &Board) {
+        self.metrics.trust_bundles(&board.counts());
+        let Some(fingerprint) = board.published() else {
+            return;
+        };
+        self.published.config_maps.send_if_modified(|published| {
+            let is_news = published.as_deref() != Some(fingerprint);
+            if is_news {
+                *published = Some(fingerprint.to_owned());
+            }
+            is_news
+        });
+    }
+}
+
+impl Drop for ConfigMaps {
+    /// Who does not lead any more knows nothing of them.
+    fn drop(&mut self) {
+        self.metrics.trust_bundles(&[]);
+    }
+}
+
+/// The copy in one namespace.
+struct Copy<'a> {
+    maps: Api<ConfigMap>,
+    name: &'a str,
+    namespace: &'a str,
+    trust: &'a Trust,
+}
+
+impl Copy<'_> {
+    async fn act(&self, task: Task) -> Result<Outcome, kube::Error> {
+        match task {
+            Task::Create => match self.maps.create(&write::post(), &self.manifest()).await {
+                Ok(created) => {
+                    tracing::info!(namespace = self.namespace, "wrote the CA bundle");
+                    Ok(self.holds(&created, true))
+                }
+                // The watch is behind.
+                Err(error) if write::is_conflict(&error) => self.check().await,
+                Err(error) => Err(error),
+            },
+            Task::Check => self.check().await,
+            Task::Remove(found) => self.remove(found).await,
+            // Nothing is written.
+            Task::Complain(found) => Ok(Outcome::Foreign(found)),
+        }
+    }
+
+    async fn check(&self) -> Result<Outcome, kube::Error> {
+        let Some(stored) = self.maps.get_opt(self.name).await? else {
+            return Ok(Outcome::Gone);
+        };
+        match judge(&stored, self.trust) {
+            Verdict::Sound => Ok(self.holds(&stored, false)),
+            Verdict::Foreign => Ok(Outcome::Foreign(Found::from(&stored.metadata))),
+            Verdict::Frozen => self.remove(Found::from(&stored.metadata)).await,
+            Verdict::Stale(change) => {
+                let patch = Patch::Merge(&change);
+                let written = self.maps.patch(self.name, &write::patch(), &patch).await?;
+                tracing::info!(namespace = self.namespace, "mended the CA bundle");
+                Ok(self.holds(&written, true))
+            }
+        }
+    }
+
+    async fn remove(&self, found: Found) -> Result<Outcome, kube::Error> {
+        let only_this = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: found.uid,
+                resource_version: found.version,
+            }),
+            ..DeleteParams::default()
+        };
+        match self.maps.delete(self.name, &only_this).await {
+            Ok(_) => tracing::info!(namespace = self.namespace, "removed the CA bundle"),
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Outcome::Gone)
+    }
+
+    fn manifest(&self) -> ConfigMap {
+        let manifest = json!({
+            "metadata": { "name": self.name, "namespace": self.namespace, "labels": labels() },
+            "data": { FILE: self.trust.pem() },
+        });
+        serde_json::from_value(manifest).expect("a name and texts are a ConfigMap")
+    }
+
+    fn holds(&self, stored: &ConfigMap, is_written: bool) -> Outcome {
+        Outcome::Holds {
+            found: Found::from(&stored.metadata),
+            fingerprint: self.trust.fingerprint().to_owned(),
+            is_written,
+        }
+    }
+}
+
+/// What a `ConfigMap` is that has the name of a copy.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    /// A copy that holds the roots.
+    Sound,
+    /// A copy that holds something else, and the merge patch that mends it. What others added beside it stays.
+    Stale(Value),
+    /// A copy that holds something else and may not be changed: it has to be made again.
+    Frozen,
+    /// Somebody else's.
+    Foreign,
+}
+
+fn judge(stored: &ConfigMap, trust: &Trust) -> Verdict {
+    if !super::is_ours(&stored.metadata) {
+        return Verdict::Foreign;
+    }
+    let found = stored.data.as_ref().and_then(|data| data.get(FILE));
+    if found.map(String::as_str) == Some(trust.pem()) {
+        return Verdict::Sound;
+    }
+    if stored.immutable == Some(true) {
+        return Verdict::Frozen;
+    }
+    // One key cannot be in both.
+    let mut change = json!({ "data": { FILE: trust.pem() }, "binaryData": { FILE: null } });
+    write::bind(&mut change, stored);
+    Verdict::Stale(change)
+}
+
+/// What to say of a `ConfigMap` that is in the way of a copy.
+fn about_foreign(namespace: &str, name: &str, found: Found) -> Notice {
+    let note = format!(
+        "ConfigMap {namespace}/{name} exists and is not the operator's, so it is left as it is and does not follow the CA: \
+         delete it to get the CA bundle there, or take the label {LABEL} from the namespace"
+    );
+    Notice {
+        regarding: ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("ConfigMap".into()),
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            uid: found.uid,
+            ..ObjectReference::default()
+        },
+        related: None,
+        kind: Kind::Warning,
+        reason: "TrustBundleForeign".into(),
+        note: text::cut(&note, 1024),
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// A watch of metadata alone, so that nobody's large `ConfigMap` gets here. One that breaks is taken up again, with a growing pause.
+fn follow<K>(
+    what: &'static str,
+    client: &Client,
+    config: watcher::Config,
+) -> impl Stream<Item = Event<PartialObjectMeta<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+{
+    watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config)
+        .default_backoff()
+        .inspect_err(move |error| {
+            tracing::warn!(what, %error, "the watch broke; taking it up again");
+        })
+        .filter_map(|event| future::ready(event.ok()))
+}
+
+fn map<K, T>(event: Event<K>, f: impl FnOnce(K) -> T) -> Event<T> {
+    match event {
+        Event::Apply(object) => Event::Apply(f(object)),
+        Event::Delete(object) => Event::Delete(f(object)),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(f(object)),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::SignedDuration;
+    use pki_certs::Authority;
+
+    #[test]
+    fn a_copy_is_mended_where_it_may_be() {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let authority = Authority::generate("CA", SignedDuration::from_hours(100), now).unwrap();
+        let trust = Trust::of([authority.ca()]);
+        let judge = |labels: Value, more: Value| {
+            let mut stored = json!({"metadata": {"name": "n", "uid": "u", "resourceVersion": "7", "labels": labels,
+                "managedFields": [{"manager": "pki-operator"}]}});
+            for (key, value) in more.as_object().unwrap() {
+                stored[key] = value.clone();
+            }
+            judge(&serde_json::from_value(stored).unwrap(), &trust)
+        };
+        let change = json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "data": {"ca.crt": trust.pem()},
+            "binaryData": {"ca.crt": null}});
+        let stale = || Verdict::Stale(change.clone());
+        let pem = trust.pem();
+        for (more, expected) in [
+            (json!({"data": {"ca.crt": pem}}), Verdict::Sound),
+            (
+                json!({"data": {"ca.crt": pem, "theirs": ""}}),
+                Verdict::Sound,
+            ),
+            (
+                json!({"data": {"ca.crt": pem}, "immutable": true}),
+                Verdict::Sound,
+            ),
+            (json!({"data": {"ca.crt": "theirs"}}), stale()),
+            (json!({"data": {"ca.crt": format!("{pem}{pem}")}}), stale()),
+            (json!({"binaryData": {"ca.crt": "AAAA"}}), stale()),
+            (json!({}), stale()),
+            (
+                json!({"data": {"ca.crt": "theirs"}, "immutable": true}),
+                Verdict::Frozen,
+            ),
+        ] {
+            assert_eq!(judge(json!(labels()), more.clone()), expected, "{more}");
+            assert_eq!(judge(json!({}), more), Verdict::Foreign);
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_foreign_config_map_tells_what_to_do() {
+        let found = Found {
+            uid: Some("u".into()),
+            version: None,
+            is_ours: false,
+        };
+        let notice = about_foreign("app1", "pki-trust-bundle", found);
+        assert_eq!(
+            notice.note,
+            "ConfigMap app1/pki-trust-bundle exists and is not the operator's, so it is left as it is and does not follow \
+             the CA: delete it to get the CA bundle there, or take the label box.com/trust-bundle from the namespace"
+        );
+        assert_eq!(notice.regarding.uid.as_deref(), Some("u"));
+    }
+}

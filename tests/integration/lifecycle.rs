@@ -1,0 +1,329 @@
+//! What people may ask of a certificate and its Secret: renewal now, the same key, labels, a Secret kept or taken over.
+
+use crate::harness::{
+    Namespace, SHARED, bytes, eventually, file, notes, openssl, quiet, serial_of,
+};
+use serde_json::{Value, json};
+
+const SPEC: &str = r#"{"serviceName": "app1"}"#;
+
+#[test]
+fn a_certificate_is_renewed_on_demand_once() {
+    let ns = SHARED.namespace("demand");
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    let first = ns.wait_until_ready("app1-pki");
+    ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/renew-now=please"])
+        .unwrap();
+    let second = eventually("it is renewed", || another_serial(&ns, &first));
+    quiet();
+    let pki = ns.get("pki", "app1-pki").unwrap();
+    assert_eq!(pki["status"]["serialNumber"], second);
+    assert_eq!(
+        pki["metadata"]["annotations"]["box.com/renew-now"],
+        Value::Null
+    );
+    let issued = ns.operator_writes().into_iter();
+    let patches: usize = issued
+        .filter(|(write, _)| write.what == "patch secrets")
+        .map(|(_, count)| count)
+        .sum();
+    assert_eq!(patches, 1, "renewed once");
+    let secret = ns.get("secret", "app1-pki").unwrap();
+    assert_eq!(serial_of(&file(&secret, "tls.crt")), second);
+}
+
+#[test]
+fn the_key_is_new_for_each_certificate_unless_the_policy_of_rotation_is_never() {
+    let ns = SHARED.namespace("keys");
+    for (policy, is_kept) in [("Always", false), ("Never", true)] {
+        let name = policy.to_lowercase();
+        let key = json!({"algorithm": "ECDSA", "size": 384, "rotationPolicy": policy});
+        ns.apply_pki(
+            &name,
+            &json!({"serviceName": "app1", "privateKey": key}).to_string(),
+        )
+        .unwrap();
+        let first = ns.wait_until_ready(&name);
+        let key = |ns: &Namespace<'_>| file(&ns.get("secret", &name).unwrap(), "tls.key");
+        let before = key(&ns);
+        ns.kubectl(&["annotate", "pki", &name, "box.com/renew-now=now"])
+            .unwrap();
+        eventually("it is renewed", || another_serial(&ns, &first));
+        assert_eq!(key(&ns) == before, is_kept, "{policy}");
+        // Another kind of key cannot be the same.
+        let edit = json!({"spec": {"privateKey": {"size": 256}}});
+        ns.kubectl(&[
+            "patch",
+            "pki",
+            &name,
+            "--type=merge",
+            "--patch",
+            &edit.to_string(),
+        ])
+        .unwrap();
+        eventually("the key is of the other kind", || {
+            let printed = openssl(&["pkey", "-noout", "-text"], &key(&ns));
+            printed.contains("prime256v1").then_some(())
+        });
+    }
+}
+
+#[test]
+fn labels_and_annotations_of_the_secret_follow_the_template_and_leave_those_of_others() {
+    let ns = SHARED.namespace("template");
+    let apply = |template: Value| {
+        let spec = json!({"serviceName": "app1", "secretTemplate": template});
+        ns.apply_pki("app1-pki", &spec.to_string()).unwrap();
+    };
+    apply(
+        json!({"labels": {"team": "a", "tier": "web"}, "annotations": {"example.com/note": "1"}}),
+    );
+    let first = ns.wait_until_ready("app1-pki");
+    ns.kubectl(&["label", "secret", "app1-pki", "theirs=yes"])
+        .unwrap();
+    let metadata = || ns.get("secret", "app1-pki").unwrap()["metadata"].clone();
+    assert_eq!(metadata()["annotations"], json!({"example.com/note": "1"}));
+
+    apply(json!({"labels": {"team": "b"}}));
+    let managed_by = "pki-operator";
+    eventually("the Secret follows", || {
+        let labels =
+            json!({"app.kubernetes.io/managed-by": managed_by, "team": "b", "theirs": "yes"});
+        let now = metadata();
+        (now["labels"] == labels
+            && now["annotations"]
+                .as_object()
+                .is_none_or(serde_json::Map::is_empty))
+        .then_some(())
+    });
+    ns.kubectl(&["label", "secret", "app1-pki", "team-"])
+        .unwrap();
+    eventually("what was taken away comes back", || {
+        (metadata()["labels"]["team"] == "b").then_some(())
+    });
+    let pki = ns.wait_until_ready("app1-pki");
+    assert_eq!(
+        pki["status"]["serialNumber"],
+        first["status"]["serialNumber"]
+    );
+}
+
+#[test]
+fn a_secret_is_kept_when_its_pki_is_deleted_if_that_says_so_and_taken_up_by_the_next() {
+    let ns = SHARED.namespace("kept");
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    let first = ns.wait_until_ready("app1-pki");
+    ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/keep-secret=true"])
+        .unwrap();
+    eventually("its deletion is held until the Secret is let go", || {
+        let pki = ns.get("pki", "app1-pki")?;
+        (pki["metadata"]["finalizers"] == json!(["box.com/keep-secret"])).then_some(())
+    });
+    let before = ns.get("secret", "app1-pki").unwrap()["data"].clone();
+    ns.kubectl(&["delete", "pki", "app1-pki"]).unwrap();
+    quiet();
+    let kept = ns.get("secret", "app1-pki").unwrap();
+    assert_eq!(
+        (&kept["data"], &kept["metadata"]["ownerReferences"]),
+        (&before, &Value::Null)
+    );
+
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    let next = ns.wait_until_ready("app1-pki");
+    assert_eq!(
+        next["status"]["serialNumber"], first["status"]["serialNumber"],
+        "it was sound"
+    );
+    let secret = ns.get("secret", "app1-pki").unwrap();
+    assert_eq!(
+        secret["metadata"]["ownerReferences"][0]["uid"],
+        next["metadata"]["uid"]
+    );
+    assert_eq!(
+        secret["metadata"]["annotations"]["box.com/adopt"],
+        Value::Null
+    );
+}
+
+#[test]
+fn the_annotation_that_keeps_a_secret_can_be_taken_back() {
+    let ns = SHARED.namespace("released");
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.wait_until_ready("app1-pki");
+    let finalizers = || {
+        ns.get("pki", "app1-pki")
+            .map(|pki| pki["metadata"]["finalizers"].clone())
+    };
+    for (change, is_held) in [
+        ("box.com/keep-secret=true", true),
+        ("box.com/keep-secret-", false),
+    ] {
+        ns.kubectl(&["annotate", "pki", "app1-pki", change])
+            .unwrap();
+        eventually("the finalizer follows", || {
+            (finalizers()?.is_array() == is_held).then_some(())
+        });
+    }
+    ns.kubectl(&["delete", "pki", "app1-pki"]).unwrap();
+    eventually("the Secret goes with its Pki", || {
+        ns.get("secret", "app1-pki").is_none().then_some(())
+    });
+}
+
+#[test]
+fn a_secret_is_taken_over_when_its_owner_offers_it() {
+    let ns = SHARED.namespace("adopted");
+    let secret = r#"{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "app1-pki"},
+        "stringData": {"tls.crt": "theirs", "tls.key": "theirs", "other": "stays"}}"#;
+    ns.apply(secret).unwrap();
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    let said = ns.wait_until_refused("app1-pki", "PkiSecretForeign");
+    assert!(
+        said.contains("annotate the Secret with box.com/adopt=app1-pki"),
+        "{said}"
+    );
+    ns.kubectl(&["annotate", "secret", "app1-pki", "box.com/adopt=app1-pki"])
+        .unwrap();
+    let pki = ns.wait_until_ready("app1-pki");
+    let secret = ns.get("secret", "app1-pki").unwrap();
+    assert_eq!(
+        secret["metadata"]["ownerReferences"][0]["uid"],
+        pki["metadata"]["uid"]
+    );
+    assert_eq!(file(&secret, "other").trim(), "stays");
+    assert_eq!(
+        serial_of(&file(&secret, "tls.crt")),
+        pki["status"]["serialNumber"]
+    );
+}
+
+#[test]
+fn somebody_who_keeps_changing_the_secret_is_named_and_the_repairs_slow_down() {
+    let ns = SHARED.namespace("contest");
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    let mut known = ns.wait_until_ready("app1-pki");
+    ns.pod_with("app1", "app1-pki");
+    let damage = r#"--patch={"data": {"tls.crt": ""}}"#;
+    let patch = [
+        "patch",
+        "secret",
+        "app1-pki",
+        "--type=merge",
+        "--field-manager=meddler",
+        damage,
+    ];
+    for _ in 0..3 {
+        ns.kubectl(&patch).unwrap();
+        let serial = eventually("it is repaired at once", || another_serial(&ns, &known));
+        known["status"]["serialNumber"] = serial.into();
+    }
+    ns.kubectl(&patch).unwrap();
+    let said = ns.wait_until_refused("app1-pki", "PkiSecretContested");
+    let begin = "Secret app1-pki is changed by \"meddler\" again and again, and was repaired 3 times: stop that, or choose \
+                 another spec.secretName; the next repair is due at ";
+    assert!(said.starts_with(begin), "{said}");
+    assert!(ns.get("pki", "app1-pki").unwrap()["status"]["nextAttemptTime"].is_string());
+    eventually("the pod hears it", || {
+        let told = notes(&ns.events("Pod", "app1"));
+        told.iter()
+            .any(|note| note.contains("\"meddler\""))
+            .then_some(())
+    });
+    let pki = ns.wait_until_ready("app1-pki");
+    assert_ne!(
+        pki["status"]["serialNumber"],
+        known["status"]["serialNumber"]
+    );
+}
+
+#[test]
+fn further_files_come_and_go_with_the_spec_and_follow_the_password() {
+    let ns = SHARED.namespace("outputs");
+    let keystore = json!({"passwordSecretRef": {"name": "password"}});
+    let outputs = json!({"combinedPem": true, "derKey": true, "pkcs12": keystore, "jks": keystore});
+    let apply = |outputs: &Value| {
+        ns.apply_pki(
+            "app1-pki",
+            &json!({"serviceName": "app1", "outputs": outputs}).to_string(),
+        )
+        .unwrap();
+    };
+    apply(&outputs);
+    let said = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
+    let advice = "there is no Secret password with the password of the keystores: create it, with the password as password";
+    assert!(said.ends_with(advice), "{said}");
+
+    let password = |password: &str| {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"},
+            "stringData": {"password": password}});
+        ns.apply(&secret.to_string()).unwrap();
+    };
+    password("short");
+    eventually("the password is judged", || {
+        let ready = ns.ready("app1-pki")?;
+        ready["message"]
+            .as_str()?
+            .contains("write at least 6 printable ASCII characters")
+            .then_some(())
+    });
+    password("first password");
+    let serial = ns.wait_until_ready("app1-pki")["status"]["serialNumber"].clone();
+    let secret = || ns.get("secret", "app1-pki").unwrap();
+    let opens = |password: &str| {
+        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(&ns.name);
+        std::fs::write(&path, bytes(&secret(), "keystore.p12")).unwrap();
+        let pass = format!("pass:{password}");
+        openssl(
+            &[
+                "pkcs12",
+                "-info",
+                "-nokeys",
+                "-passin",
+                &pass,
+                "-in",
+                path.to_str().unwrap(),
+            ],
+            "",
+        )
+        .contains("BEGIN CERTIFICATE")
+    };
+    assert!(opens("first password") && !opens("second password"));
+    password("second password");
+    eventually("the keystore has the other password", || {
+        opens("second password").then_some(())
+    });
+    let combined = file(&secret(), "tls.key") + &file(&secret(), "tls.crt");
+    assert_eq!(file(&secret(), "tls-combined.pem"), combined);
+
+    let damage = r#"--patch={"data": {"keystore.jks": "AAAA", "key.der": null}}"#;
+    let before = secret()["data"].clone();
+    ns.kubectl(&["patch", "secret", "app1-pki", "--type=merge", damage])
+        .unwrap();
+    eventually("what was damaged is mended", || {
+        let now = secret()["data"].clone();
+        (now["key.der"] == before["key.der"] && now["keystore.jks"] != "AAAA").then_some(())
+    });
+
+    apply(&json!({"combinedPem": true}));
+    eventually("what is no longer wanted goes", || {
+        let data = secret()["data"].clone();
+        let files: Vec<_> = data.as_object()?.keys().map(String::as_str).collect();
+        (files == ["ca.crt", "tls-combined.pem", "tls.crt", "tls.key"]).then_some(())
+    });
+    let pki = ns.wait_until_ready("app1-pki");
+    assert_eq!(
+        pki["status"]["serialNumber"], serial,
+        "none of this needs another certificate"
+    );
+}
+
+/// The serial number that the status tells and the Secret has, once it is another than in `before`.
+fn another_serial(ns: &Namespace<'_>, before: &Value) -> Option<String> {
+    let name = before["metadata"]["name"].as_str()?;
+    let serial = ns.get("pki", name)?["status"]["serialNumber"]
+        .as_str()?
+        .to_owned();
+    let secret = ns.get("secret", before["status"]["secretName"].as_str()?)?;
+    (before["status"]["serialNumber"] != serial && serial_of(&file(&secret, "tls.crt")) == serial)
+        .then_some(serial)
+}

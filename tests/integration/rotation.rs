@@ -1,0 +1,439 @@
+//! The CA is replaced without stranding anybody, and lost without being replaced.
+
+use crate::harness::{Installed, Namespace, arena, eventually, file, notes, quiet};
+use pki_cluster::install::Operator;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
+use std::thread;
+use std::time::Duration;
+
+const CA: &str = "pki-operator-ca";
+const OWN: &str = "--namespace=pki-operator";
+/// How long each step of a rotation takes at least. Whoever reloads within that is never stranded.
+const STEP: &str = "--ca-step-seconds=6";
+const RELOAD: Duration = Duration::from_secs(2);
+
+#[test]
+fn during_a_rotation_of_the_ca_no_handshake_fails() {
+    let arena = arena();
+    arena.forget_cas();
+    let _operator = arena.first_replica("operator-1", &[STEP]).unwrap();
+    let ns = arena.namespace("rotation");
+    for name in ["server", "client"] {
+        ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
+    }
+    let before = [ns.wait_until_ready("server"), ns.wait_until_ready("client")];
+    let (server, client) = (Peer::new(&ns, "server"), Peer::new(&ns, "client"));
+    let (stop, handshakes) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for peer in [&server, &client] {
+            scope.spawn(|| peer.reload_until(&stop));
+        }
+        let shakes = scope.spawn(|| {
+            let mut failures = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                match handshake(&server, &client, &format!("app1.{}.svc", ns.name)) {
+                    Ok(()) => drop(handshakes.fetch_add(1, Ordering::Relaxed)),
+                    Err(error) => failures.push(error.to_string()),
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+            failures
+        });
+        // Whatever fails in here, the threads must end.
+        let rotated =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rotate(&arena, &ns)));
+        thread::sleep(2 * RELOAD);
+        stop.store(true, Ordering::Relaxed);
+        let failures = shakes.join().expect("handshakes end");
+        rotated.expect("the CA is replaced");
+        println!(
+            "{} handshakes during the rotation, {} failed",
+            handshakes.load(Ordering::Relaxed),
+            failures.len()
+        );
+        assert_eq!(failures, Vec::<String>::new());
+    });
+    assert!(handshakes.load(Ordering::Relaxed) > 500);
+    for (name, before) in ["server", "client"].into_iter().zip(before) {
+        let now = ns.wait_until_ready(name);
+        for field in ["serialNumber", "issuerFingerprint", "trustFingerprint"] {
+            assert_ne!(
+                now["status"][field], before["status"][field],
+                "{name}: {field}"
+            );
+        }
+    }
+}
+
+/// Asks for another CA, and waits until the one before is withdrawn. Every step is seen.
+fn rotate(arena: &Installed, ns: &Namespace<'_>) {
+    let old = ledger(arena)["ca.crt"].clone();
+    arena
+        .kubectl(&["annotate", "secret", CA, "box.com/rotate-now=1", OWN])
+        .unwrap();
+    let next = eventually("the next CA is published", || {
+        ledger(arena)["next.crt"].as_str().map(str::to_owned)
+    });
+    eventually("every ca.crt holds both", || {
+        let secrets = ["server", "client"].map(|name| ns.get("secret", name));
+        secrets
+            .into_iter()
+            .all(|secret| certificates(&file(&secret.unwrap(), "ca.crt")) == 2)
+            .then_some(())
+    });
+    eventually("it signs", || {
+        (ledger(arena)["current.crt"] == next).then_some(())
+    });
+    eventually("the one before is withdrawn", || {
+        let ledger = ledger(arena);
+        (ledger["previous.crt"].is_null() && ledger["ca.crt"] == next).then_some(())
+    });
+    assert_ne!(old, next.as_str());
+    let secret = secret(arena);
+    eventually("its key is gone", || {
+        let data = &self::secret(arena)["data"];
+        (data["next.crt"].is_null() && data["next.key"].is_null()).then_some(())
+    });
+    assert_eq!(
+        secret["metadata"]["annotations"]["box.com/rotate-now"],
+        Value::Null
+    );
+    eventually("every ca.crt holds the new one alone", || {
+        let secrets = ["server", "client"].map(|name| ns.get("secret", name));
+        secrets
+            .into_iter()
+            .all(|secret| file(&secret.unwrap(), "ca.crt") == next)
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_ca_that_is_deleted_raises_an_alarm_and_is_not_replaced() {
+    let arena = arena();
+    arena.forget_cas();
+    let operator = arena.first_replica("operator-1", &[]).unwrap();
+    let ns = arena.namespace("lost");
+    ns.apply_pki("before", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    let before = ns.wait_until_ready("before");
+    let backup = secret(&arena);
+    arena.kubectl(&["delete", "secret", CA, OWN]).unwrap();
+    wait_for_alarm(&operator, "lost");
+
+    ns.pod_with("app1", "after");
+    ns.apply_pki("after", r#"{"serviceName": "app1"}"#).unwrap();
+    let said = ns.wait_until_refused("after", "PkiCaUnavailable");
+    let fingerprint = before["status"]["issuerFingerprint"].as_str().unwrap();
+    let sentence = format!(
+        "Secret pki-operator/pki-operator-ca with the CA {fingerprint} is gone: restore it from a backup; or, to begin \
+         with a new CA that no client trusts yet, delete ConfigMap pki-operator/pki-operator-ca too"
+    );
+    assert_eq!(
+        said,
+        format!(
+            "Secret after gets no new certificate until the platform team has seen to the CA: {sentence}"
+        )
+    );
+    eventually("the pod hears it", || {
+        let told = notes(&ns.events("Pod", "app1"));
+        told.contains(&format!("Warning: {said}")).then_some(())
+    });
+    eventually("the platform team hears it", || {
+        let events = arena
+            .kubectl(&["get", "events", OWN, "--output=json"])
+            .ok()?;
+        events.contains("CaUnavailable").then_some(())
+    });
+
+    drop(operator);
+    let operator = arena.first_replica("operator-2", &[]).unwrap();
+    wait_for_alarm(&operator, "lost");
+    quiet();
+    assert!(
+        arena.kubectl(&["get", "secret", CA, OWN]).is_err(),
+        "no new CA"
+    );
+    assert_eq!(
+        ns.ready_field("before", "status"),
+        "True",
+        "what is sound stays so"
+    );
+
+    restore(&arena, &backup);
+    ns.wait_until_ready("after");
+    assert_eq!(ns.get("pki", "before").unwrap()["status"], before["status"]);
+    let page = operator.get("/metrics").unwrap().1;
+    assert!(!page.contains("pki_operator_ca_alarm{"), "{page}");
+}
+
+#[test]
+fn a_ca_that_is_corrupt_or_a_strangers_signs_nothing() {
+    let arena = arena();
+    arena.forget_cas();
+    let operator = arena.first_replica("operator-1", &[STEP]).unwrap();
+    let ns = arena.namespace("stranger");
+    ns.apply_pki("before", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    let before = ns.wait_until_ready("before");
+    let backup = secret(&arena);
+
+    patch(&arena, &json!({"stringData": {"tls.key": "garbage"}}));
+    wait_for_alarm(&operator, "unusable");
+    ns.apply_pki("after", r#"{"serviceName": "app1"}"#).unwrap();
+    let said = ns.wait_until_refused("after", "PkiCaUnavailable");
+    assert!(said.contains("holds no usable CA in tls.crt: "), "{said}");
+    patch(&arena, &json!({"data": backup["data"]}));
+    ns.wait_until_ready("after");
+
+    let now = jiff::Timestamp::now();
+    let lifetime = jiff::SignedDuration::from_hours(1000);
+    let stranger = pki_certs::Authority::generate("Stranger", lifetime, now).unwrap();
+    let files = json!({"tls.crt": stranger.ca().root_pem(), "tls.key": stranger.private_key_pem().as_str()});
+    patch(&arena, &json!({"stringData": files}));
+    wait_for_alarm(&operator, "replaced");
+    ns.apply_pki("stranger", r#"{"serviceName": "app2"}"#)
+        .unwrap();
+    let said = ns.wait_until_refused("stranger", "PkiCaUnavailable");
+    let fingerprint = stranger.ca().fingerprint();
+    let end = format!("annotate it with box.com/accept-ca={fingerprint}");
+    assert!(said.ends_with(&end), "{said}");
+    assert_eq!(ns.get("pki", "before").unwrap()["status"], before["status"]);
+
+    let accept = format!("box.com/accept-ca={fingerprint}");
+    arena
+        .kubectl(&["annotate", "secret", CA, &accept, OWN])
+        .unwrap();
+    let issued = ns.wait_until_ready("stranger");
+    assert_eq!(issued["status"]["issuerFingerprint"], fingerprint);
+    let bundle = file(&ns.get("secret", "stranger").unwrap(), "ca.crt");
+    assert_eq!(certificates(&bundle), 2, "old servers are trusted still");
+    eventually("the others follow", || {
+        let status = ns.get("pki", "before")?["status"].clone();
+        (status["issuerFingerprint"] == fingerprint).then_some(())
+    });
+}
+
+#[test]
+fn the_platform_team_brings_an_intermediate_and_the_chain_is_served() {
+    let arena = arena();
+    arena.forget_cas();
+    let operator = arena.first_replica("operator-1", &["--ca=bring"]).unwrap();
+    wait_for_alarm(&operator, "missing");
+    let ns = arena.namespace("brought");
+    ns.apply_pki(
+        "app1-pki",
+        r#"{"serviceName": "app1", "duration": "2160h"}"#,
+    )
+    .unwrap();
+    let said = ns.wait_until_refused("app1-pki", "PkiCaUnavailable");
+    assert!(
+        said.contains("there is no Secret pki-operator/pki-operator-ca: create it"),
+        "{said}"
+    );
+
+    let dir = arena.cluster.dir().join("brought");
+    std::fs::create_dir_all(&dir).unwrap();
+    let script = r"set -e
+        root='-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign'
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.crt -subj /CN=Root -days 100 $root
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -keyout ca.key -out ca.csr -subj /CN=Issuing
+        printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n' > ca.ext
+        printf 'subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n' >> ca.ext
+        openssl x509 -req -in ca.csr -CA root.crt -CAkey root.key -days 30 -extfile ca.ext -out ca.crt";
+    let made = std::process::Command::new("bash")
+        .args(["-c", script])
+        .current_dir(&dir)
+        .output();
+    let made = made.unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    restore(
+        &arena,
+        &json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"name": CA, "namespace": "pki-operator"},
+            "stringData": {"tls.crt": read("ca.crt"), "tls.key": read("ca.key"), "ca.crt": read("root.crt")}}),
+    );
+    let pki = ns.wait_until_ready("app1-pki");
+    let secret = ns.get("secret", "app1-pki").unwrap();
+    assert_eq!(
+        certificates(&file(&secret, "tls.crt")),
+        2,
+        "leaf and intermediate"
+    );
+    assert_eq!(file(&secret, "ca.crt").trim(), read("root.crt").trim());
+    let message = pki["status"]["conditions"][0]["message"].as_str().unwrap();
+    let cut = ", which is the end of the CA and earlier than spec.duration asks for";
+    assert!(message.ends_with(cut), "{message}");
+    std::fs::write(dir.join("leaf.crt"), file(&secret, "tls.crt")).unwrap();
+    let host = format!("app1.{}.svc", ns.name);
+    let verified = std::process::Command::new("openssl")
+        .args([
+            "verify",
+            "-x509_strict",
+            "-CAfile",
+            "root.crt",
+            "-untrusted",
+            "leaf.crt",
+        ])
+        .args([
+            "-purpose",
+            "sslserver",
+            "-verify_hostname",
+            &host,
+            "leaf.crt",
+        ])
+        .current_dir(&dir)
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+}
+
+/// Somebody who mounts a Secret, and reads it again from time to time.
+struct Peer<'a> {
+    ns: &'a Namespace<'a>,
+    secret: &'a str,
+    current: RwLock<(Arc<ServerConfig>, Arc<ClientConfig>)>,
+}
+
+impl<'a> Peer<'a> {
+    fn new(ns: &'a Namespace<'a>, secret: &'a str) -> Self {
+        let current = RwLock::new(configs(&ns.get("secret", secret).unwrap()));
+        Self {
+            ns,
+            secret,
+            current,
+        }
+    }
+
+    fn reload_until(&self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            thread::sleep(RELOAD);
+            if let Some(secret) = self.ns.get("secret", self.secret) {
+                *self.current.write().unwrap() = configs(&secret);
+            }
+        }
+    }
+}
+
+/// To serve and to call with what is in the Secret; both sides ask for the other's certificate.
+fn configs(secret: &Value) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+    let pem = |name: &str| file(secret, name).into_bytes();
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem("tls.crt"))
+        .map(Result::unwrap)
+        .collect();
+    let key = || PrivateKeyDer::from_pem_slice(&pem("tls.key")).unwrap();
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(&pem("ca.crt")) {
+        roots.add(root.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let roots = Arc::new(roots);
+    let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(clients.build().unwrap())
+        .with_single_cert(chain.clone(), key())
+        .unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key())
+        .unwrap();
+    (Arc::new(server), Arc::new(client))
+}
+
+/// A whole handshake, with a certificate on both sides.
+fn handshake(server: &Peer<'_>, client: &Peer<'_>, host: &str) -> anyhow::Result<()> {
+    let mut serving = ServerConnection::new(server.current.read().unwrap().0.clone())?;
+    let name = ServerName::try_from(host.to_owned())?;
+    let mut calling = ClientConnection::new(client.current.read().unwrap().1.clone(), name)?;
+    while serving.is_handshaking() || calling.is_handshaking() {
+        let mut wire = Vec::new();
+        while calling.wants_write() {
+            calling.write_tls(&mut wire)?;
+        }
+        let mut read = wire.as_slice();
+        while !read.is_empty() {
+            serving.read_tls(&mut read)?;
+            serving.process_new_packets()?;
+        }
+        let mut wire = Vec::new();
+        while serving.wants_write() {
+            serving.write_tls(&mut wire)?;
+        }
+        let mut read = wire.as_slice();
+        while !read.is_empty() {
+            calling.read_tls(&mut read)?;
+            calling.process_new_packets()?;
+        }
+    }
+    Ok(())
+}
+
+fn wait_for_alarm(operator: &Operator, reason: &str) {
+    eventually(&format!("the alarm is raised: {reason}"), || {
+        let page = operator.get("/metrics").ok()?.1;
+        page.contains(&format!("pki_operator_ca_alarm{{reason=\"{reason}\"}} 1"))
+            .then_some(())
+    });
+}
+
+fn certificates(pem: &str) -> usize {
+    pem.matches("-----BEGIN CERTIFICATE-----").count()
+}
+
+fn secret(arena: &Installed) -> Value {
+    let printed = arena
+        .kubectl(&["get", "secret", CA, OWN, "--output=json"])
+        .unwrap();
+    serde_json::from_str(&printed).unwrap()
+}
+
+fn ledger(arena: &Installed) -> Value {
+    let printed = arena
+        .kubectl(&["get", "configmap", CA, OWN, "--output=json"])
+        .unwrap();
+    serde_json::from_str::<Value>(&printed).unwrap()["data"].clone()
+}
+
+fn patch(arena: &Installed, change: &Value) {
+    arena
+        .kubectl(&[
+            "patch",
+            "secret",
+            CA,
+            OWN,
+            "--type=merge",
+            "--patch",
+            &change.to_string(),
+        ])
+        .unwrap();
+}
+
+/// Creates the Secret of the CA, as from a backup.
+fn restore(arena: &Installed, backup: &Value) {
+    let mut secret = backup.clone();
+    for field in [
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "managedFields",
+    ] {
+        secret["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    arena
+        .kubectl_with(&secret.to_string(), &["create", "--filename=-"])
+        .unwrap();
+}

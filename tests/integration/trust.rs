@@ -1,0 +1,394 @@
+//! What clients trust: the CA bundle in the namespaces that ask for it, and for the whole cluster.
+
+use crate::harness::{
+    Installed, Namespace, SHARED, arena, eventually, file, notes, openssl, quiet,
+};
+use pki_cluster::install::Operator;
+use serde_json::{Value, json};
+use std::thread;
+use std::time::Duration;
+
+const NAME: &str = "pki-trust-bundle";
+
+#[test]
+fn a_namespace_that_asks_gets_the_bundle_and_loses_it_when_it_asks_no_more() {
+    let ns = SHARED.namespace("clients");
+    let server = SHARED.namespace("server");
+    server
+        .apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    server.wait_until_ready("app1-pki");
+    let secret = server.get("secret", "app1-pki").unwrap();
+    ask(&ns);
+    let bundle = wait_for_bundle(&ns);
+    assert_eq!(bundle.trim_end(), file(&secret, "ca.crt").trim_end());
+
+    // What a client does with it.
+    let path = SHARED.cluster.dir().join(format!("{}.crt", ns.name));
+    std::fs::write(&path, bundle).unwrap();
+    let host = format!("app1.{}.svc", server.name);
+    let path = path.to_str().unwrap();
+    let verify = |host: &str| {
+        let arguments = [
+            "verify",
+            "-x509_strict",
+            "-purpose",
+            "sslserver",
+            "-verify_hostname",
+            host,
+            "-CAfile",
+            path,
+        ];
+        openssl(&arguments, &file(&secret, "tls.crt"))
+    };
+    assert_eq!(verify(&host), "stdin: OK");
+    assert_eq!(verify("other.example"), "");
+
+    assert_eq!(config_map(&server), None, "it was not asked for here");
+    ns.kubectl(&["label", "namespace", &ns.name, "box.com/trust-bundle-"])
+        .unwrap();
+    eventually("the bundle is gone", || {
+        config_map(&ns).is_none().then_some(())
+    });
+    ns.kubectl(&["label", "namespace", &ns.name, "box.com/trust-bundle=yes"])
+        .unwrap();
+    quiet();
+    assert_eq!(config_map(&ns), None, "only true asks");
+}
+
+#[test]
+fn a_config_map_that_somebody_else_made_is_left_as_it_is_and_replaced_once_it_is_gone() {
+    let labels =
+        json!({"app.kubernetes.io/managed-by": "pki-operator", "box.com/trust-bundle": "true"});
+    for (labels, manager) in [
+        (json!({}), "kubectl"),
+        (labels, "kubectl"),
+        (json!({}), "pki-operator"),
+    ] {
+        let ns = SHARED.namespace("theirs");
+        let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "labels": labels},
+            "data": {"ca.crt": "theirs"}});
+        let create = format!("--field-manager={manager}");
+        let create = ["create", &create, "--filename=-", "--namespace", &ns.name];
+        SHARED.kubectl_with(&theirs.to_string(), &create).unwrap();
+        let before = config_map(&ns);
+        ask(&ns);
+        let told = eventually("it is said", || {
+            let told = notes(&ns.events("ConfigMap", NAME));
+            (!told.is_empty()).then_some(told)
+        });
+        let sentence = format!(
+            "Warning: ConfigMap {}/{NAME} exists and is not the operator's, so it is left as it is and does not follow the \
+             CA: delete it to get the CA bundle there, or take the label box.com/trust-bundle from the namespace",
+            ns.name
+        );
+        assert_eq!(told, [sentence]);
+        ns.kubectl(&["label", "namespace", &ns.name, "box.com/trust-bundle-"])
+            .unwrap();
+        quiet();
+        ask(&ns);
+        quiet();
+        assert_eq!(config_map(&ns), before, "not a byte has changed");
+        assert_eq!(ns.operator_writes().len(), 0);
+
+        ns.kubectl(&["delete", "configmap", NAME]).unwrap();
+        wait_for_bundle(&ns);
+    }
+}
+
+#[test]
+fn a_copy_that_is_edited_or_deleted_comes_back() {
+    let ns = SHARED.namespace("edited");
+    ask(&ns);
+    let bundle = wait_for_bundle(&ns);
+    for patch in [
+        r#"[{"op": "replace", "path": "/data/ca.crt", "value": "theirs"}]"#,
+        r#"[{"op": "remove", "path": "/data/ca.crt"}]"#,
+        r#"[{"op": "remove", "path": "/data"}]"#,
+        r#"[{"op": "remove", "path": "/data"}, {"op": "add", "path": "/binaryData", "value": {"ca.crt": "AAAA"}}]"#,
+        r#"[{"op": "replace", "path": "/data/ca.crt", "value": "theirs"}, {"op": "add", "path": "/immutable", "value": true}]"#,
+        r#"[{"op": "add", "path": "/data/own.crt", "value": "own"}, {"op": "replace", "path": "/data/ca.crt", "value": "theirs"}]"#,
+    ] {
+        ns.kubectl(&["patch", "configmap", NAME, "--type=json", "--patch", patch])
+            .unwrap();
+        eventually(&format!("it is mended after {patch}"), || {
+            (content(&config_map(&ns)?) == bundle).then_some(())
+        });
+    }
+    let mended = config_map(&ns).unwrap();
+    assert_eq!(mended["data"]["own.crt"], "own", "it does no harm");
+    ns.kubectl(&["delete", "configmap", NAME]).unwrap();
+    assert_eq!(wait_for_bundle(&ns), bundle);
+
+    ns.kubectl(&["annotate", "configmap", NAME, "note=theirs"])
+        .unwrap();
+    quiet();
+    let writes = ns.operator_writes();
+    ns.kubectl(&["annotate", "configmap", NAME, "note-"])
+        .unwrap();
+    quiet();
+    assert_eq!(ns.operator_writes(), writes, "what is sound is not written");
+}
+
+#[test]
+fn a_namespace_with_the_label_can_be_deleted() {
+    let ns = SHARED.namespace("going");
+    ask(&ns);
+    wait_for_bundle(&ns);
+    ns.kubectl(&["delete", "namespace", &ns.name]).unwrap();
+    let refused: Vec<_> = ns
+        .operator_writes()
+        .into_keys()
+        .filter(|write| write.code >= 400)
+        .collect();
+    assert_eq!(refused, []);
+}
+
+#[test]
+fn an_api_server_without_cluster_trust_bundles_is_no_fault() {
+    let ns = SHARED.namespace("plain");
+    ask(&ns);
+    wait_for_bundle(&ns);
+    let sentence = "the API server has no ClusterTrustBundle";
+    eventually("it is said", || {
+        let log = SHARED.operator.process.log();
+        log.contains(sentence).then_some(())
+    });
+    let log = SHARED.operator.process.log();
+    assert_eq!(log.matches(sentence).count(), 1);
+    assert!(!log.contains("cannot write the ClusterTrustBundle"));
+}
+
+#[test]
+fn a_restart_writes_nothing_and_mends_what_was_done_meanwhile() {
+    let arena = arena();
+    let (ns, other) = (arena.namespace("restart"), arena.namespace("restart"));
+    let operator = arena.first_replica("operator-1", &[]).unwrap();
+    ask(&ns);
+    ask(&other);
+    let bundle = wait_for_bundle(&ns);
+    wait_for_bundle(&other);
+    eventually("the ClusterTrustBundle holds the same", || {
+        (cluster_bundle(&arena)? == bundle).then_some(())
+    });
+    let seen = || {
+        let version = "--output=jsonpath={.metadata.resourceVersion}";
+        let bundle = arena
+            .kubectl(&["get", "clustertrustbundle", NAME, version])
+            .unwrap();
+        (config_map(&ns), bundle, ns.operator_writes())
+    };
+    let before = seen();
+    stop(operator);
+
+    other
+        .kubectl(&["label", "namespace", &other.name, "box.com/trust-bundle-"])
+        .unwrap();
+    let operator = arena.first_replica("operator-2", &[]).unwrap();
+    eventually("what is not asked for any more is gone", || {
+        config_map(&other).is_none().then_some(())
+    });
+    eventually("the other is known", || {
+        let (_, page) = operator.get("/metrics").ok()?;
+        page.contains("pki_operator_trust_bundles{state=\"current\"} 1\n")
+            .then_some(())
+    });
+    quiet();
+    assert_eq!(seen(), before);
+    stop(operator);
+
+    let patch =
+        r#"{"spec": {"trustBundle": null}, "metadata": {"annotations": {"note": "theirs"}}}"#;
+    let pem = openssl(
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            "/dev/null",
+            "-subj",
+            "/CN=theirs",
+        ],
+        "",
+    );
+    let patch = patch.replace("null", &json!(pem + "\n").to_string());
+    arena
+        .kubectl(&[
+            "patch",
+            "clustertrustbundle",
+            NAME,
+            "--type=merge",
+            "--patch",
+            &patch,
+        ])
+        .unwrap();
+    ns.kubectl(&["delete", "configmap", NAME]).unwrap();
+    let _operator = arena.first_replica("operator-3", &[]).unwrap();
+    assert_eq!(wait_for_bundle(&ns), bundle);
+    eventually("the ClusterTrustBundle is mended", || {
+        (cluster_bundle(&arena)? == bundle).then_some(())
+    });
+}
+
+#[test]
+fn a_rotation_waits_until_clients_know_the_new_ca_but_not_for_ever() {
+    let arena = arena();
+    let (ns, stuck) = (arena.namespace("rotate"), arena.namespace("stuck"));
+    let operator = arena
+        .first_replica("operator-1", &["--ca-step-seconds=1"])
+        .unwrap();
+    ask(&ns);
+    ask(&stuck);
+    let old = wait_for_bundle(&ns);
+    wait_for_bundle(&stuck);
+    forbid_updates(&stuck);
+
+    let annotate = [
+        "annotate",
+        "secret",
+        "pki-operator-ca",
+        "--namespace=pki-operator",
+        "box.com/rotate-now=please",
+    ];
+    arena.kubectl(&annotate).unwrap();
+    let both = eventually("the copy that can be written holds both", || {
+        let bundle = content(&config_map(&ns)?);
+        (roots(&bundle) == 2).then_some(bundle)
+    });
+    assert!(both.contains(old.trim_end()));
+    assert_eq!(cluster_bundle(&arena).map_or(0, |bundle| roots(&bundle)), 2);
+    // Longer than a step.
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(
+        ledger(&arena, "next-published"),
+        "",
+        "it waits for the other"
+    );
+    assert_ne!(ledger(&arena, "next.crt"), "");
+    eventually("it does not wait for ever", || {
+        (!ledger(&arena, "previous.crt").is_empty() || !ledger(&arena, "next-published").is_empty())
+            .then_some(())
+    });
+    assert_eq!(content(&config_map(&stuck).unwrap()), old);
+    permit_updates(&stuck);
+
+    let new = eventually("the old one is withdrawn", || {
+        let bundle = content(&config_map(&ns)?);
+        (roots(&bundle) == 1).then_some(bundle)
+    });
+    assert!(both.contains(new.trim_end()) && new != old);
+    eventually("so it is in the others", || {
+        let bundles = [content(&config_map(&stuck)?), cluster_bundle(&arena)?];
+        (bundles == [new.clone(), new.clone()]).then_some(())
+    });
+    eventually("the old key is gone", || {
+        let secret = [
+            "get",
+            "secret",
+            "pki-operator-ca",
+            "--namespace=pki-operator",
+            "--output=jsonpath={.data}",
+        ];
+        (!arena.kubectl(&secret).ok()?.contains("next.key")).then_some(())
+    });
+    stop(operator);
+}
+
+fn ask(ns: &Namespace<'_>) {
+    ns.kubectl(&[
+        "label",
+        "--overwrite",
+        "namespace",
+        &ns.name,
+        "box.com/trust-bundle=true",
+    ])
+    .unwrap();
+}
+
+fn config_map(ns: &Namespace<'_>) -> Option<Value> {
+    ns.get("configmap", NAME)
+}
+
+fn content(config_map: &Value) -> String {
+    let content = config_map["data"]["ca.crt"].as_str();
+    content.unwrap_or_default().to_owned()
+}
+
+/// Waits for the `ConfigMap`; returns what it holds.
+fn wait_for_bundle(ns: &Namespace<'_>) -> String {
+    eventually("the bundle is there", || {
+        let bundle = content(&config_map(ns)?);
+        bundle.contains("BEGIN CERTIFICATE").then_some(bundle)
+    })
+}
+
+fn cluster_bundle(arena: &Installed) -> Option<String> {
+    let path = "--output=jsonpath={.spec.trustBundle}";
+    arena
+        .kubectl(&["get", "clustertrustbundle", NAME, path])
+        .ok()
+}
+
+fn roots(bundle: &str) -> usize {
+    bundle.matches("BEGIN CERTIFICATE").count()
+}
+
+/// What the `ConfigMap` about the CA has under this key.
+fn ledger(arena: &Installed, key: &str) -> String {
+    let path = format!("--output=jsonpath={{.data.{}}}", key.replace('.', "\\."));
+    arena
+        .kubectl(&[
+            "get",
+            "configmap",
+            "pki-operator-ca",
+            "--namespace=pki-operator",
+            &path,
+        ])
+        .unwrap()
+}
+
+/// Makes the API server refuse updates of the copy in this namespace.
+fn forbid_updates(ns: &Namespace<'_>) {
+    let name = &ns.name;
+    let metadata = json!({"name": name});
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": metadata,
+        "spec": {"validations": [{"expression": "false"}], "matchConstraints": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+            "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}]}}});
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": metadata, "spec": {"policyName": name, "validationActions": ["Deny"]}});
+    for manifest in [policy, binding] {
+        ns.apply(&manifest.to_string()).unwrap();
+    }
+    eventually("updates are refused", || {
+        let dry_run = [
+            "annotate",
+            "configmap",
+            NAME,
+            "--dry-run=server",
+            "probe=1",
+            "--overwrite",
+        ];
+        ns.kubectl(&dry_run).is_err().then_some(())
+    });
+}
+
+fn permit_updates(ns: &Namespace<'_>) {
+    for kind in [
+        "validatingadmissionpolicybinding",
+        "validatingadmissionpolicy",
+    ] {
+        ns.installed.kubectl(&["delete", kind, &ns.name]).unwrap();
+    }
+}
+
+/// Stops it orderly, so that the next one leads at once.
+fn stop(operator: Operator) {
+    operator.process.signal(pki_cluster::Signal::TERM).unwrap();
+    operator.process.wait(Duration::from_secs(20)).unwrap();
+    drop(operator);
+}
