@@ -81,7 +81,7 @@ pub struct PkiPolicySpec {
     /// and host must be spelled out. Example: `spiffe://example.com/ns/{namespace}/*`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 2048)))]
-    #[x_kube(validation = Rule::new("self.all(uri, uri.matches('^[a-zA-Z][-+.a-zA-Z0-9]*:[^*]'))")
+    #[x_kube(validation = Rule::new("self.all(uri, uri.matches('^[a-zA-Z][-+.a-zA-Z0-9]*:(//[^*/]+(/.*)?|[^*/].*)$'))")
         .message("each must be a URI whose scheme and host are spelled out, for example spiffe://example.com/ns/{namespace}/*"))]
     pub uris: Vec<String>,
 

@@ -77,6 +77,8 @@ impl Keeper {
 
     /// Looks after the CA for as long as it is polled.
     pub async fn run(self) {
+        // Half a list of Pkis would let a rotation go on too early.
+        self.cache.synced().await;
         loop {
             match self.round(Timestamp::now()).await {
                 // What was written is the next round's to read.

@@ -51,36 +51,15 @@ impl Ledger {
     pub fn read(stored: &ConfigMap, now: Timestamp) -> Result<Self, String> {
         let text = |key: &str| stored.data.as_ref().and_then(|data| data.get(key));
         let time = |key: &str| text(key).and_then(|time| time.parse().ok());
-        let read = |pem: &str, now| CaCertificate::from_pem(pem.as_bytes(), &[], now);
-        let certificate =
-            |key: &str| {
-                let problem = |error| format!("{key}: {error}");
-                match text(key) {
-                    None => Ok(None),
-                    Some(pem) => match read(pem, now) {
-                        Ok(ca) => Ok(Some(ca)),
-                        Err(
-                            AuthorityError::Expired { .. } | AuthorityError::NotYetValid { .. },
-                        ) if key != CURRENT => Ok(None),
-                        // Which one it was matters all the same: whether it may sign is for the Secret to say.
-                        Err(
-                            AuthorityError::Expired {
-                                not_after: then, ..
-                            }
-                            | AuthorityError::NotYetValid {
-                                not_before: then, ..
-                            },
-                        ) => read(pem, then).map(Some).map_err(problem),
-                        Err(error) => Err(problem(error)),
-                    },
-                }
-            };
-        let current = certificate(CURRENT)?.ok_or_else(|| format!("{CURRENT} is missing"))?;
-        let next = certificate(NEXT)?.map(|ca| Next {
+        let certificate = |key: &str| text(key).map(|pem| certificate(key, pem, now)).transpose();
+        let current = certificate(CURRENT)?
+            .flatten()
+            .ok_or_else(|| format!("{CURRENT} is missing"))?;
+        let next = certificate(NEXT)?.flatten().map(|ca| Next {
             ca,
             published: time(PUBLISHED),
         });
-        let previous = certificate(PREVIOUS)?.map(|ca| Previous {
+        let previous = certificate(PREVIOUS)?.flatten().map(|ca| Previous {
             ca,
             // Without it the leaves of the predecessor would be replaced at once, which is safe.
             since: time(SINCE).unwrap_or(Timestamp::UNIX_EPOCH),
@@ -132,6 +111,23 @@ const PUBLISHED: &str = "next-published";
 const PREVIOUS: &str = "previous.crt";
 const SINCE: &str = "previous-since";
 const UNUSED: &str = "previous-unused";
+
+/// Reads one certificate with its path; `None` if that is not in force and need not be remembered.
+fn certificate(key: &str, pem: &str, now: Timestamp) -> Result<Option<CaCertificate>, String> {
+    let read = |now| CaCertificate::from_pem(pem.as_bytes(), &[], now);
+    let then = match read(now) {
+        Ok(ca) => return Ok(Some(ca)),
+        Err(AuthorityError::Expired { .. }) if key != CURRENT => return Ok(None),
+        Err(AuthorityError::NotYetValid { .. }) if key == NEXT => return Ok(None),
+        // Which one it was matters all the same: whether it may sign is for the Secret to say.
+        Err(AuthorityError::Expired { not_after, .. }) => not_after,
+        Err(AuthorityError::NotYetValid { not_before, .. }) => not_before,
+        Err(error) => return Err(format!("{key}: {error}")),
+    };
+    read(then)
+        .map(Some)
+        .map_err(|error| format!("{key}: {error}"))
+}
 
 /// The whole path in PEM, from the CA to its root.
 fn path(ca: &CaCertificate) -> String {

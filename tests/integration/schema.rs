@@ -23,6 +23,7 @@ fn a_malformed_pki_is_refused_in_plain_words() {
     let label = "must be a DNS label: lower-case letters, digits and '-', starting and ending with a letter or digit, for example app1";
     let secret = "must be the name of a Secret: lower-case letters, digits, '-' and '.', for example app1-pki";
     let duration = "must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m";
+    let size = "must be 256 or 384 for ECDSA, 2048, 3072 or 4096 for RSA, and left out for Ed25519";
     let renewal = "must be a duration in hours, minutes and seconds, for example 720h";
     for (field, value, said) in [
         ("serviceName", "", label),
@@ -52,13 +53,40 @@ fn a_malformed_pki_is_refused_in_plain_words() {
     for (spec, said) in [
         (json!({}), "spec.serviceName: Required value".to_owned()),
         (
-            json!({ "serviceName": "app1", "privateKey": { "size": 384 } }),
-            "spec.privateKey.size: Invalid value: 384: must be 256 (curve P-256)".into(),
+            json!({ "serviceName": "app1", "privateKey": { "size": 2048 } }),
+            format!("spec.privateKey.size: Invalid value: {size}"),
         ),
         (
-            json!({ "serviceName": "app1", "privateKey": { "algorithm": "RSA" } }),
-            "spec.privateKey.algorithm: Unsupported value: \"RSA\": supported values: \"ECDSA\""
-                .into(),
+            json!({ "serviceName": "app1", "privateKey": { "algorithm": "RSA", "size": 1024 } }),
+            format!("spec.privateKey.size: Invalid value: {size}"),
+        ),
+        (
+            json!({ "serviceName": "app1", "privateKey": { "algorithm": "Ed25519", "size": 256 } }),
+            format!("spec.privateKey.size: Invalid value: {size}"),
+        ),
+        (
+            json!({ "serviceName": "app1", "privateKey": { "algorithm": "RSA", "encoding": "SEC1" } }),
+            "spec.privateKey.encoding: Invalid value: must be PKCS8, or PKCS1 for RSA, or SEC1 for ECDSA".into(),
+        ),
+        (
+            json!({ "serviceName": "app1", "privateKey": { "algorithm": "DSA" } }),
+            "spec.privateKey.algorithm: Unsupported value: \"DSA\": supported values: \"ECDSA\", \"RSA\", \"Ed25519\"".into(),
+        ),
+        (
+            json!({ "serviceName": "app1", "usages": ["code signing"] }),
+            "spec.usages[0]: Unsupported value: \"code signing\": supported values: \"server auth\", \"client auth\"".into(),
+        ),
+        (
+            json!({ "serviceName": "app1", "renewBeforePercentage": 95 }),
+            "spec.renewBeforePercentage: Invalid value: 95: spec.renewBeforePercentage in body should be less than or equal to 90".into(),
+        ),
+        (
+            json!({ "serviceName": "app1", "renewBefore": "1h", "renewBeforePercentage": 5 }),
+            "spec.renewBeforePercentage: Invalid value: write either renewBefore or renewBeforePercentage, not both".into(),
+        ),
+        (
+            json!({ "serviceName": "app1", "outputs": { "jks": {} } }),
+            "spec.outputs.jks.passwordSecretRef: Required value".into(),
         ),
         (
             json!({ "serviceName": "App1", "duration": "90d" }),
@@ -117,6 +145,8 @@ fn a_value_that_is_too_long_or_of_a_wrong_type_is_named_by_its_field() {
 fn a_malformed_policy_is_refused_in_plain_words() {
     let service = "each must be a service name such as app1, or a pattern of lower-case letters, digits, '-', '*' and {namespace}";
     let dns = "each must be a DNS name, whose labels but the last may be *, for example *.{namespace}.example.com";
+    let range = "each must be an IP address or a range in CIDR notation, for example 10.0.0.0/8";
+    let uri = "each must be a URI whose scheme and host are spelled out, for example spiffe://example.com/ns/{namespace}/*";
     let namespace = "each must be the name of a namespace, or a glob such as team-*";
     let duration = "must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m";
     let apply = |spec: &Value| {
@@ -137,6 +167,9 @@ fn a_malformed_policy_is_refused_in_plain_words() {
         (json!({ "serviceNames": ["app1"], "dnsNames": [".example.com"] }), format!("spec.dnsNames: Invalid value: {dns}")),
         (json!({ "serviceNames": ["app1"], "dnsNames": ["{service}.example.com"] }), format!("spec.dnsNames: Invalid value: {dns}")),
         (json!({ "serviceNames": ["app1"], "namespaces": { "names": ["Team"] } }), format!("spec.namespaces.names: Invalid value: {namespace}")),
+        (json!({ "serviceNames": ["app1"], "ipAddresses": ["10.0.0.0/33"] }), format!("spec.ipAddresses: Invalid value: {range}")),
+        (json!({ "serviceNames": ["app1"], "uris": ["*"] }), format!("spec.uris: Invalid value: {uri}")),
+        (json!({ "serviceNames": ["app1"], "uris": ["spiffe://*/app1"] }), format!("spec.uris: Invalid value: {uri}")),
         (json!({ "serviceNames": ["app1"], "maxDuration": "30m" }), format!("spec.maxDuration: Invalid value: \"30m\": {duration}")),
     ] {
         let refusal = faults(apply(&spec));
@@ -214,7 +247,7 @@ fn kubectl_explain_tells_unit_and_default() {
         ("pki.spec.secretName", "Default: the name of the Pki."),
         (
             "pki.spec.privateKey.size",
-            "Size of the key in bits. Default: 256",
+            "Ed25519 has one size. Default: 256 for ECDSA, 2048 for RSA.",
         ),
         ("pki.status.renewalTime", "When the certificate is renewed."),
         ("pkipolicy", "A Pki is admitted when one policy"),

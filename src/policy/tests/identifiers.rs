@@ -171,6 +171,7 @@ fn uris_are_permitted_segment_by_segment_and_taken_once() {
         "https://example.com/a/b/health",
         "https://example.com/app1/health/x",
         "urn:example:other:app1",
+        "urn:EXAMPLE:ns:app1",
     ] {
         assert_eq!(
             refuse(&book, "ns", &spec("uris", &[twice[0], refused])),
@@ -193,6 +194,7 @@ fn a_uri_that_could_be_taken_for_another_is_refused_whatever_is_permitted() {
         "app1",
         "//example.com/a",
         "spiffe:///ns/victim",
+        "spiffe://:80/ns/victim",
         "spiffe://example.com/",
         "spiffe://example.com/ns/evil/../victim/app1",
         "spiffe://example.com/ns/./victim",

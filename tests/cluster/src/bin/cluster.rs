@@ -52,11 +52,17 @@ enum Action {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().action {
-        Action::Up { node } => up(Options { node, ..Options::default() }),
+        Action::Up { node } => up(Options {
+            node,
+            ..Options::default()
+        }),
         Action::Down => down(),
         Action::Status => status(),
         Action::Env => env(),
-        Action::Keep { node } => keep(Options { node, ..Options::default() }),
+        Action::Keep { node } => keep(Options {
+            node,
+            ..Options::default()
+        }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

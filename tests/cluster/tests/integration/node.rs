@@ -17,7 +17,11 @@ use crate::{processes_of, run, wait_until};
 #[ignore = "needs root and packages: cargo test -p pki-cluster -- --ignored"]
 fn a_pod_waits_for_its_secret_and_runs_and_a_stopped_node_leaves_no_trace() {
     let machine = Machine::claim();
-    let cluster = Cluster::start(Options { node: true, ..Options::default() }).unwrap();
+    let cluster = Cluster::start(Options {
+        node: true,
+        ..Options::default()
+    })
+    .unwrap();
     let dir = cluster.dir().to_owned();
     start_pod(|| cluster.kubectl());
 
@@ -27,10 +31,13 @@ fn a_pod_waits_for_its_secret_and_runs_and_a_stopped_node_leaves_no_trace() {
     // The API server reaches kubelet.
     run(cluster.kubectl().args(["logs", "waits"]));
 
-    let second = Cluster::start(Options { node: true, ..Options::default() })
-        .err()
-        .unwrap()
-        .to_string();
+    let second = Cluster::start(Options {
+        node: true,
+        ..Options::default()
+    })
+    .err()
+    .unwrap()
+    .to_string();
     assert!(
         second.contains("another node runs on this machine"),
         "{second}"

@@ -103,9 +103,15 @@ impl Stage {
         if let Err(why_not) = why_not {
             eprintln!("Pods will stay Pending: this cluster has no node ({why_not:#}).");
         }
-        pki_cluster::prepare(Options { node, ..Options::default() })?;
+        pki_cluster::prepare(Options {
+            node,
+            ..Options::default()
+        })?;
         let begin = Instant::now();
-        let cluster = Cluster::start(Options { node, ..Options::default() })?;
+        let cluster = Cluster::start(Options {
+            node,
+            ..Options::default()
+        })?;
         let what = if node {
             "a control plane and a node"
         } else {
