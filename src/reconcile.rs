@@ -37,11 +37,13 @@ use tokio_util::sync::CancellationToken;
 use written::Written;
 
 mod act;
+mod conclude;
 mod contest;
 pub mod plan;
 mod retry;
 pub mod secret;
 pub mod status;
+mod wishes;
 pub mod write;
 mod written;
 
@@ -246,10 +248,10 @@ async fn reconcile(stored: Arc<StoredPki>, context: Arc<Context>) -> Result<Acti
 async fn look(pki: &Pki, context: &Context) -> Result<Action, Error> {
     let now = Timestamp::now();
     if pki.metadata.deletion_timestamp.is_some() {
-        act::let_go(pki, context).await?;
+        wishes::let_go(pki, context).await?;
         return Ok(Action::await_change());
     }
-    let requested = act::note_wishes(pki, context, now).await?;
+    let requested = wishes::note(pki, context, now).await?;
     let pki = requested.as_ref().unwrap_or(pki);
     let ca = context.ca();
     let observed = observe(pki, &ca, context).await?;
@@ -276,7 +278,7 @@ async fn look(pki: &Pki, context: &Context) -> Result<Action, Error> {
         Plan::Foreign => Outcome::Foreign,
         Plan::Await => Outcome::Await,
     };
-    act::conclude(pki, &outcome, context, now).await
+    conclude::conclude(pki, &outcome, context, now).await
 }
 
 /// Gathers the facts. The Secret is read only where the plan can come to need it.

@@ -9,8 +9,10 @@ use std::fmt;
 use std::net::IpAddr;
 
 pub use allowed::AllowedNames;
+pub use field::Field;
 
 mod allowed;
+mod field;
 
 /// One broken rule. Its [`Display`](fmt::Display) is the denial, the condition's message and the Event's note; its
 /// variant gives the [reason](Self::reason); its [field](Self::field) says where to mend it.
@@ -306,33 +308,6 @@ pub enum Violation {
     },
 }
 
-/// A field of a Pki, as its path is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    path: &'static str,
-    index: Option<usize>,
-}
-
-impl Field {
-    pub(super) const fn of(path: &'static str) -> Self {
-        Self { path, index: None }
-    }
-
-    const fn at(path: &'static str, index: usize) -> Self {
-        Self {
-            path,
-            index: Some(index),
-        }
-    }
-}
-
-impl fmt::Display for Field {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.path)?;
-        self.index.map_or(Ok(()), |index| write!(f, "[{index}]"))
-    }
-}
-
 impl Violation {
     /// A service name that `allowed` lacks.
     pub(super) fn service_name(
@@ -452,7 +427,7 @@ impl Violation {
 
     /// The reason, in CamelCase, of Events and conditions.
     pub fn reason(&self) -> &'static str {
-        let path = self.field().path;
+        let path = self.field().path();
         match path.split('.').nth(1).unwrap_or(path) {
             "serviceName" => "PkiServiceNameError",
             "commonName" => "PkiCommonNameError",
@@ -504,7 +479,7 @@ fn hint(suggestion: Option<&str>) -> String {
 
 /// What to do about something that no policy permits: what is there by default cannot be removed.
 fn unpermitted_remedy(field: Field) -> &'static str {
-    match field.path {
+    match field.path() {
         "spec.usages" | "spec.privateKey" => {
             "write what is permitted, or ask the platform team to permit it"
         }

@@ -1,31 +1,21 @@
-//! What a [`Plan`](super::plan::Plan) comes to: the writes, each bound to the version that it was decided on.
+//! The writes of Secrets that a [`Plan`](super::plan::Plan) comes to, each bound to the version that it was decided on.
 
-use super::plan::{Current, Need, Observed, RENEW_NOW, due};
+use super::plan::{Current, Need, Observed, due};
 use super::secret::formats::FormatError;
-use super::secret::{self, ADOPT, Content};
-use super::status::{self, Certificate, Outcome};
+use super::secret::{self, Content};
+use super::status::{Certificate, Outcome};
 use super::{Context, Error, write};
-use crate::api::{Pki, PkiStatus};
-use crate::cache;
-use crate::events;
+use crate::api::Pki;
 use crate::index::Key;
 use crate::policy::Approved;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{DeleteParams, Patch, Preconditions};
-use kube::runtime::controller::Action;
+use kube::api::Patch;
 use kube::{Api, ResourceExt};
 use pki_certs::{Authority, Bundle, KeyAlgorithm, Leaf, LeafRequest, Verified};
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
 use tokio::sync::Semaphore;
-
-/// Annotation on a Pki: its Secret stays when the Pki is deleted. `"true"` switches it on.
-pub(super) const KEEP_SECRET: &str = "box.com/keep-secret";
-/// Holds the deletion of such a Pki until its Secret has been let go.
-const FINALIZER: &str = "box.com/keep-secret";
 
 /// Why no certificate was written, which the Pki's author hears.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +139,7 @@ fn failure(
     })
 }
 
-fn outdated(pki: &Pki) -> Error {
+pub(super) fn outdated(pki: &Pki) -> Error {
     Error::Outdated { pki: Key::of(pki) }
 }
 
@@ -278,7 +268,7 @@ async fn store(
     Ok(())
 }
 
-async fn change_secret(
+pub(super) async fn change_secret(
     pki: &Pki,
     secret: &Secret,
     change: &Value,
@@ -291,215 +281,4 @@ async fn change_secret(
         .patch(&secret.name_any(), &write::patch(), &patch)
         .await?;
     Ok(())
-}
-
-/// Writes the status if it changed, tells those who should hear, and says when to look again.
-pub(super) async fn conclude(
-    pki: &Pki,
-    outcome: &Outcome,
-    context: &Context,
-    now: Timestamp,
-) -> Result<Action, Error> {
-    let key = Key::of(pki);
-    if matches!(outcome, Outcome::Ready(_)) {
-        remove_former(pki, context).await?;
-    }
-    let status = status::after(pki, outcome, now);
-    let users: Vec<_> = {
-        let secret = Key::new(key.namespace.clone(), pki.secret_name());
-        cache::read(&context.cache.pods)
-            .naming(&secret)
-            .cloned()
-            .collect()
-    };
-    for notice in events::about(pki, outcome, &status, &users) {
-        context.publisher.offer(notice);
-    }
-    if pki.status.as_ref() != Some(&status) {
-        write_status(pki, &status, context).await?;
-    }
-    match outcome {
-        Outcome::Ready(certificate) => context.schedule.set(key, certificate.renew_at),
-        _ => context.schedule.forget(&key),
-    }
-    Ok(match outcome {
-        Outcome::Failed { next, .. } | Outcome::Contested { next, .. } => {
-            Action::requeue(next.duration_since(now).unsigned_abs())
-        }
-        fault if fault.is_fault() && !users.is_empty() => Action::requeue(context.reminder),
-        _ => Action::await_change(),
-    })
-}
-
-/// Deletes the Secret that this Pki wrote before `spec.secretName` was changed, if it is still its own.
-async fn remove_former(pki: &Pki, context: &Context) -> Result<(), Error> {
-    let former = pki
-        .status
-        .as_ref()
-        .and_then(|status| status.secret_name.as_deref());
-    let Some(former) = former.filter(|former| *former != pki.secret_name()) else {
-        return Ok(());
-    };
-    let key = Key::new(pki.namespace().unwrap_or_default(), former);
-    let Some(secret) = context.read_secret(&key).await? else {
-        return Ok(());
-    };
-    if !secret::is_owned_by(&secret, pki) {
-        return Ok(());
-    }
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: secret.uid(),
-            resource_version: secret.resource_version(),
-        }),
-        ..DeleteParams::default()
-    };
-    let secrets = Api::<Secret>::namespaced(context.client.clone(), &key.namespace);
-    match secrets.delete(&key.name, &params).await {
-        Ok(_) => {
-            tracing::info!(pki = %Key::of(pki), secret = %key, "removed the Secret that it no longer names");
-            Ok(())
-        }
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
-        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
-        Err(source) => Err(Error::ChangeSecret {
-            secret: key,
-            source,
-        }),
-    }
-}
-
-/// Takes note of what annotations ask for, before anything else is done: a renewal now becomes the renewal time in the
-/// status, and its annotation goes; a Secret that is to be kept gets the finalizer. The Pki as it is then, if it changed.
-pub(super) async fn note_wishes(
-    pki: &Pki,
-    context: &Context,
-    now: Timestamp,
-) -> Result<Option<Pki>, Error> {
-    let is_requested = pki.annotations().contains_key(RENEW_NOW);
-    let is_held = pki.finalizers().iter().any(|known| known == FINALIZER);
-    if !is_requested && is_held == keeps_secret(pki) {
-        return Ok(None);
-    }
-    let mut pki = pki.clone();
-    if is_requested
-        && let Some(status) = pki.status.clone()
-        && status
-            .renewal_time
-            .as_ref()
-            .is_some_and(|time| time.0 > now)
-    {
-        let renewal_time = Some(Time(status::whole_second(now)));
-        let status = PkiStatus {
-            renewal_time,
-            ..status
-        };
-        match write_status(&pki, &status, context).await? {
-            Some(written) => pki = written,
-            None => return Ok(None),
-        }
-    }
-    let mut finalizers = pki.finalizers().to_vec();
-    finalizers.retain(|known| known != FINALIZER);
-    if keeps_secret(&pki) {
-        finalizers.push(FINALIZER.to_owned());
-    }
-    let change = json!({ "metadata": {
-        "annotations": { RENEW_NOW: null },
-        "finalizers": finalizers,
-    }});
-    change_pki(&pki, change, context).await
-}
-
-fn keeps_secret(pki: &Pki) -> bool {
-    pki.annotations()
-        .get(KEEP_SECRET)
-        .is_some_and(|value| value == "true")
-}
-
-/// Lets the Secret of a Pki that is being deleted go on by itself, if its annotation asks for that.
-pub(super) async fn let_go(pki: &Pki, context: &Context) -> Result<(), Error> {
-    if !pki.finalizers().iter().any(|known| known == FINALIZER) {
-        return Ok(());
-    }
-    let key = Key::new(pki.namespace().unwrap_or_default(), pki.secret_name());
-    if keeps_secret(pki)
-        && let Some(secret) = context.read_secret(&key).await?
-        && secret::is_owned_by(&secret, pki)
-    {
-        let mut owners = secret.metadata.owner_references.clone().unwrap_or_default();
-        owners.retain(|owner| Some(&owner.uid) != pki.metadata.uid.as_ref());
-        // A Pki of the same name that comes later takes it up again.
-        let mut change = json!({ "metadata": {
-            "ownerReferences": owners,
-            "annotations": { ADOPT: pki.name_any() },
-        }});
-        write::bind(&mut change, &secret);
-        match change_secret(pki, &secret, &change, context).await {
-            Ok(()) => tracing::info!(pki = %Key::of(pki), secret = %key, "kept the Secret"),
-            Err(error) if write::is_conflict(&error) => return Err(outdated(pki)),
-            Err(source) => {
-                return Err(Error::ChangeSecret {
-                    secret: key,
-                    source,
-                });
-            }
-        }
-    }
-    let mut finalizers = pki.finalizers().to_vec();
-    finalizers.retain(|known| known != FINALIZER);
-    let change = json!({ "metadata": { "finalizers": finalizers } });
-    change_pki(pki, change, context).await.map(drop)
-}
-
-/// Changes the Pki itself; what it is then, unless it is gone.
-async fn change_pki(pki: &Pki, mut change: Value, context: &Context) -> Result<Option<Pki>, Error> {
-    let key = Key::of(pki);
-    let pkis = Api::<Pki>::namespaced(context.client.clone(), &key.namespace);
-    write::bind(&mut change, pki);
-    match pkis
-        .patch(&key.name, &write::patch(), &Patch::Merge(&change))
-        .await
-    {
-        Ok(changed) => {
-            context.written.remember(&changed, Instant::now());
-            Ok(Some(changed))
-        }
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
-        Err(error) if write::is_conflict(&error) => {
-            context.written.forget(&key);
-            Err(outdated(pki))
-        }
-        Err(source) => Err(Error::WritePki { pki: key, source }),
-    }
-}
-
-/// Writes the status; the Pki as it is then, unless it is gone.
-async fn write_status(
-    pki: &Pki,
-    status: &PkiStatus,
-    context: &Context,
-) -> Result<Option<Pki>, Error> {
-    let key = Key::of(pki);
-    let pkis = Api::<Pki>::namespaced(context.client.clone(), &key.namespace);
-    // All of it at once: a merge would keep the fields that are no longer set. Naming the version makes this a
-    // conflict when the Pki has changed, or has been deleted and made again.
-    let patch = serde_json::from_value(json!([
-        { "op": "replace", "path": "/metadata/resourceVersion", "value": pki.resource_version() },
-        { "op": "add", "path": "/status", "value": status },
-    ]));
-    let patch = Patch::<()>::Json(patch.expect("a replacement and an addition are a JSON patch"));
-    match pkis.patch_status(&key.name, &write::patch(), &patch).await {
-        Ok(written) => {
-            context.written.remember(&written, Instant::now());
-            Ok(Some(written))
-        }
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
-        Err(error) if write::is_conflict(&error) => {
-            // It may be the memory that is wrong, of a cluster that was restored from a backup.
-            context.written.forget(&key);
-            Err(outdated(pki))
-        }
-        Err(source) => Err(Error::WriteStatus { pki: key, source }),
-    }
 }

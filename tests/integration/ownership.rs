@@ -10,11 +10,17 @@ fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone(
     let owner = ns.get("configmap", "owner").unwrap()["metadata"]["uid"].clone();
     let reference = |kind: &str, version: &str, controller: bool| json!({"ownerReferences": [{"apiVersion": version, "kind": kind, "name": "owner", "uid": owner, "controller": controller}]});
     let labels = json!({"labels": {"app.kubernetes.io/managed-by": "pki-operator"}, "annotations": {"box.com/pki": "labels"}});
+    ns.apply_pki("elsewhere", r#"{"serviceName": "app2"}"#)
+        .unwrap();
+    let elsewhere = ns.wait_until_ready("elsewhere")["metadata"]["uid"].clone();
+    let forged = json!({"ownerReferences": [{"apiVersion": "box.com/v1", "kind": "Pki", "name": "elsewhere",
+        "uid": elsewhere, "controller": true}]});
     let tls = "kubernetes.io/tls";
     for (name, type_, metadata, immutable) in [
         ("opaque", "Opaque", json!({}), false),
         ("tls", tls, json!({}), false),
         ("labels", tls, labels, false),
+        ("forged", tls, forged, false),
         ("owned", tls, reference("ConfigMap", "v1", true), false),
         (
             "half-owned",

@@ -1,0 +1,123 @@
+//! The end of a look: the status is written, people are told, and the next look is planned.
+
+use super::act::outdated;
+use super::secret;
+use super::status::{self, Outcome};
+use super::{Context, Error, write};
+use crate::api::{Pki, PkiStatus};
+use crate::cache;
+use crate::events;
+use crate::index::Key;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, Patch, Preconditions};
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use std::time::Instant;
+
+/// Writes the status if it changed, tells those who should hear, and says when to look again.
+pub(super) async fn conclude(
+    pki: &Pki,
+    outcome: &Outcome,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Action, Error> {
+    let key = Key::of(pki);
+    if matches!(outcome, Outcome::Ready(_)) {
+        remove_former(pki, context).await?;
+    }
+    let status = status::after(pki, outcome, now);
+    let users: Vec<_> = {
+        let secret = Key::new(key.namespace.clone(), pki.secret_name());
+        cache::read(&context.cache.pods)
+            .naming(&secret)
+            .cloned()
+            .collect()
+    };
+    for notice in events::about(pki, outcome, &status, &users) {
+        context.publisher.offer(notice);
+    }
+    if pki.status.as_ref() != Some(&status) {
+        write_status(pki, &status, context).await?;
+    }
+    match outcome {
+        Outcome::Ready(certificate) => context.schedule.set(key, certificate.renew_at),
+        _ => context.schedule.forget(&key),
+    }
+    Ok(match outcome {
+        Outcome::Failed { next, .. } | Outcome::Contested { next, .. } => {
+            Action::requeue(next.duration_since(now).unsigned_abs())
+        }
+        fault if fault.is_fault() && !users.is_empty() => Action::requeue(context.reminder),
+        _ => Action::await_change(),
+    })
+}
+
+/// Deletes the Secret that this Pki wrote before `spec.secretName` was changed, if it is still its own.
+async fn remove_former(pki: &Pki, context: &Context) -> Result<(), Error> {
+    let former = pki
+        .status
+        .as_ref()
+        .and_then(|status| status.secret_name.as_deref());
+    let Some(former) = former.filter(|former| *former != pki.secret_name()) else {
+        return Ok(());
+    };
+    let key = Key::new(pki.namespace().unwrap_or_default(), former);
+    let Some(secret) = context.read_secret(&key).await? else {
+        return Ok(());
+    };
+    if !secret::is_owned_by(&secret, pki) {
+        return Ok(());
+    }
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: secret.uid(),
+            resource_version: secret.resource_version(),
+        }),
+        ..DeleteParams::default()
+    };
+    let secrets = Api::<Secret>::namespaced(context.client.clone(), &key.namespace);
+    match secrets.delete(&key.name, &params).await {
+        Ok(_) => {
+            tracing::info!(pki = %Key::of(pki), secret = %key, "removed the Secret that it no longer names");
+            Ok(())
+        }
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
+        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
+        Err(source) => Err(Error::ChangeSecret {
+            secret: key,
+            source,
+        }),
+    }
+}
+
+/// Writes the status; the Pki as it is then, unless it is gone.
+pub(super) async fn write_status(
+    pki: &Pki,
+    status: &PkiStatus,
+    context: &Context,
+) -> Result<Option<Pki>, Error> {
+    let key = Key::of(pki);
+    let pkis = Api::<Pki>::namespaced(context.client.clone(), &key.namespace);
+    // All of it at once: a merge would keep the fields that are no longer set. Naming the version makes this a
+    // conflict when the Pki has changed, or has been deleted and made again.
+    let patch = serde_json::from_value(json!([
+        { "op": "replace", "path": "/metadata/resourceVersion", "value": pki.resource_version() },
+        { "op": "add", "path": "/status", "value": status },
+    ]));
+    let patch = Patch::<()>::Json(patch.expect("a replacement and an addition are a JSON patch"));
+    match pkis.patch_status(&key.name, &write::patch(), &patch).await {
+        Ok(written) => {
+            context.written.remember(&written, Instant::now());
+            Ok(Some(written))
+        }
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
+        Err(error) if write::is_conflict(&error) => {
+            // It may be the memory that is wrong, of a cluster that was restored from a backup.
+            context.written.forget(&key);
+            Err(outdated(pki))
+        }
+        Err(source) => Err(Error::WriteStatus { pki: key, source }),
+    }
+}
