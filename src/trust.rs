@@ -5,7 +5,7 @@
 //! [`Keeper`](crate::ca::Keeper) tells of it, so that while it is replaced they hold both roots, like the Secrets; and
 //! [`Published`] tells the keeper when all of them do, because nothing may be signed with a CA that clients do not know.
 //!
-//! What has the name of a copy and is somebody else's is left as it is. [`board`] decides what to do, without I/O.
+//! What has the name of a copy and is somebody else's is left as it is. The module `board` decides what to do, without I/O.
 
 use crate::ca::Ca;
 use crate::events::Publisher;

@@ -12,7 +12,7 @@ pub struct Stored {
     pub current: Result<Authority, AuthorityError>,
     /// `next.crt` and `next.key`, if they are there.
     pub next: Option<Result<Authority, AuthorityError>>,
-    /// The value of the annotation [`ACCEPT`].
+    /// The value of the annotation [`ACCEPT`](super::ACCEPT).
     pub accepted: Option<String>,
 }
 

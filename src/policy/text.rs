@@ -1,6 +1,6 @@
 //! Text that people read: user input made printable, and cut to a length.
 
-/// A value on one line, as [`line`] has it. What is longer than 253 characters, the longest name in Kubernetes, is cut.
+/// A value on one line, as [`line()`] has it. What is longer than 253 characters, the longest name in Kubernetes, is cut.
 pub fn printable(text: &str) -> String {
     match text.char_indices().nth(253) {
         Some((end, _)) => line(&text[..end]) + "…",
