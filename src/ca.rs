@@ -93,6 +93,14 @@ pub enum Alarm {
         /// What is wrong with it.
         source: AuthorityError,
     },
+    /// The API server does not let the CA be read or written.
+    #[error("Secret or ConfigMap {secret} cannot be read or written: {problem}")]
+    NotKept {
+        /// Where it is.
+        secret: String,
+        /// What the API server said.
+        problem: String,
+    },
     /// The ConfigMap cannot be read.
     #[error(
         "ConfigMap {secret} does not tell which CA signs: {problem}; restore it, or delete it if Secret {secret} holds the right CA"
@@ -113,6 +121,7 @@ impl Alarm {
             Self::Lost { .. } => "lost",
             Self::Replaced { .. } => "replaced",
             Self::Unusable { .. } => "unusable",
+            Self::NotKept { .. } => "api",
             Self::Ledger { .. } => "ledger",
         }
     }

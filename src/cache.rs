@@ -6,6 +6,7 @@
 use crate::api::{PkiPolicy, StoredPki, StoredPolicy};
 use crate::claims::{self, Claim, Reader};
 use crate::index::{BySecret, Key, NamesSecrets, SecretVersion};
+use crate::lenient::{Lenient, map};
 use crate::pods::SecretUser;
 use crate::policy::{RuleBook, Settings};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -161,7 +162,7 @@ impl Cache {
 
     async fn follow_pkis(&self, client: &Client, mut writer: Writer<StoredPki>) {
         let events = watcher(
-            Api::<StoredPki>::all(client.clone()),
+            Api::<Lenient<StoredPki>>::all(client.clone()),
             watcher::Config::default(),
         )
         .modify(|pki| {
@@ -202,7 +203,7 @@ impl Cache {
     async fn follow_policies(&self, client: &Client, settings: Arc<Settings>) {
         let (policies, mut writer) = reflector::store::<StoredPolicy>();
         let events = watcher(
-            Api::<StoredPolicy>::all(client.clone()),
+            Api::<Lenient<StoredPolicy>>::all(client.clone()),
             watcher::Config::default(),
         );
         self.follow("pkipolicies", events, |event| {
@@ -223,7 +224,10 @@ impl Cache {
     }
 
     async fn follow_pods(&self, client: &Client) {
-        let events = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default());
+        let events = watcher(
+            Api::<Lenient<Pod>>::all(client.clone()),
+            watcher::Config::default(),
+        );
         self.follow("pods", events, |event| {
             let done = matches!(event, Event::InitDone);
             let changes = write(&self.pods).apply(map(event, SecretUser::from));
@@ -241,7 +245,7 @@ impl Cache {
 
     /// Secrets are watched by their metadata alone; their content is read one by one when it matters.
     async fn follow_secrets(&self, client: &Client) {
-        let api = Api::<PartialObjectMeta<Secret>>::all(client.clone());
+        let api = Api::<Lenient<PartialObjectMeta<Secret>>>::all(client.clone());
         self.follow(
             "secrets",
             watcher(api, watcher::Config::default()),
@@ -276,7 +280,7 @@ impl Cache {
     async fn follow<K: Send>(
         &self,
         what: &str,
-        events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+        events: impl Stream<Item = watcher::Result<Event<Lenient<K>>>> + Send,
         mut handle: impl FnMut(Event<K>) + Send,
     ) {
         let events = events.default_backoff().inspect_err(|error| {
@@ -285,7 +289,7 @@ impl Cache {
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             if let Ok(event) = event {
-                handle(event);
+                handle(map(event, |Lenient(object)| object));
             }
         }
     }
@@ -293,17 +297,6 @@ impl Cache {
     fn mark(&self, watched: Watched) {
         self.synced
             .send_if_modified(|synced| synced.insert(watched));
-    }
-}
-
-/// Namespaced like the object it was made of, an event about something smaller.
-fn map<K, T>(event: Event<K>, f: impl FnOnce(K) -> T) -> Event<T> {
-    match event {
-        Event::Apply(object) => Event::Apply(f(object)),
-        Event::Delete(object) => Event::Delete(f(object)),
-        Event::Init => Event::Init,
-        Event::InitApply(object) => Event::InitApply(f(object)),
-        Event::InitDone => Event::InitDone,
     }
 }
 

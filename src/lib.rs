@@ -24,6 +24,7 @@ pub mod config;
 pub mod events;
 pub mod index;
 pub mod leader;
+pub mod lenient;
 pub mod metrics;
 pub mod pods;
 pub mod policy;

@@ -17,8 +17,12 @@ fn main() -> anyhow::Result<()> {
 
 #[tokio::main]
 async fn run(config: Config) -> anyhow::Result<()> {
-    // The runtime's own span says on every record what ours say in better words.
-    let filter = format!("kube_runtime=warn,{}", config.log_level);
+    // The runtime's own span says on every record what ours say in better words. And the client would write the whole body
+    // of a response that it cannot read, with the keys in it: that no filter of the user's switches on again.
+    let filter = format!(
+        "kube_runtime=warn,{},kube_client::client=error",
+        config.log_level
+    );
     let filter = EnvFilter::try_new(filter).context("--log-level")?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -2,6 +2,7 @@
 
 use crate::api::StoredPki;
 use crate::ca::Ledger;
+use crate::ca::rotation::Fleet;
 use certificates::Certificates;
 use kube::runtime::reflector::Store;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -26,6 +27,7 @@ pub struct Metrics {
     issuance_failures: Family<Cause, Counter>,
     ca_alarms: Family<Cause, Gauge>,
     ca_times: Family<Role, Gauge>,
+    ca_waiting: Family<Cause, Gauge>,
     trust_bundles: Family<State, Gauge>,
     /// Looks at a Pki that ended in an error and are taken again.
     pub reconcile_errors: Counter,
@@ -72,6 +74,7 @@ impl Default for Metrics {
             issuance_failures: Family::default(),
             ca_alarms: Family::default(),
             ca_times: Family::default(),
+            ca_waiting: Family::default(),
             trust_bundles: Family::default(),
             reconcile_errors: Counter::default(),
             reconcile_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
@@ -101,7 +104,7 @@ impl Default for Metrics {
         );
         registry.register(
             "ca_alarm",
-            "1 while the CA needs attention, by reason: missing, lost, replaced, unusable, ledger",
+            "1 while the CA needs attention, by reason: missing, lost, replaced, unusable, ledger, api",
             metrics.ca_alarms.clone(),
         );
         registry.register(
@@ -113,6 +116,11 @@ impl Default for Metrics {
             "trust_bundles",
             "ConfigMaps with the CA bundle, by state: current, foreign, failing",
             metrics.trust_bundles.clone(),
+        );
+        registry.register(
+            "ca_rotation_waiting_for",
+            "What keeps a rotation of the CA from going on, by reason: unpublished, of_previous",
+            metrics.ca_waiting.clone(),
         );
         registry.register(
             "events",
@@ -214,6 +222,24 @@ impl Metrics {
             let gauge = self.trust_bundles.get_or_create(&State { state });
             gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Tells what a rotation waits for.
+    pub fn ca_waits(&self, fleet: Fleet) {
+        for (reason, count) in [
+            ("unpublished", fleet.unpublished),
+            ("of_previous", fleet.of_previous),
+        ] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.ca_waiting.get_or_create(&Cause { reason }).set(count);
+        }
+    }
+
+    /// Tells nothing of the CA any more.
+    pub fn forget_ca(&self) {
+        self.ca_alarms.clear();
+        self.ca_times.clear();
+        self.ca_waiting.clear();
     }
 
     /// Counts what became of a notice.

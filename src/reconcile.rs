@@ -14,6 +14,7 @@ use crate::cache::{self, Cache};
 use crate::claims;
 use crate::events::{self, Publisher};
 use crate::index::Key;
+use crate::lenient::Lenient;
 use crate::metrics::Metrics;
 use crate::policy::Approved;
 use crate::schedule::Schedule;
@@ -25,7 +26,7 @@ use kube::core::error_boundary::InvalidObject;
 use kube::runtime::Controller;
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use plan::{Observed, Plan, plan};
 use retry::Retries;
 use secret::formats::Passwords;
@@ -147,13 +148,22 @@ impl Context {
             .expect("reconciling begins when the keeper has told of the CA")
     }
 
+    fn secrets(&self, namespace: &str) -> Api<Lenient<Secret>> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn pkis(&self, namespace: &str) -> Api<Lenient<Pki>> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
     async fn read_secret(&self, key: &Key) -> Result<Option<Secret>, Error> {
-        let secrets = Api::<Secret>::namespaced(self.client.clone(), &key.namespace);
+        let secrets = self.secrets(&key.namespace);
         let read = secrets.get_opt(&key.name).await;
-        read.map_err(|source| Error::ReadSecret {
+        let read = read.map_err(|source| Error::ReadSecret {
             secret: key.clone(),
             source,
-        })
+        })?;
+        Ok(read.map(|Lenient(secret)| secret))
     }
 
     /// Drops what is kept of a Pki that is gone.
@@ -233,6 +243,11 @@ async fn reconcile(stored: Arc<StoredPki>, context: Arc<Context>) -> Result<Acti
     let started = Instant::now();
     let result = match &stored.0 {
         Ok(pki) => look(&context.written.overlay(pki), &context).await,
+        Err(invalid) if invalid.metadata.deletion_timestamp.is_some() => {
+            wishes::release(&invalid.metadata, &context)
+                .await
+                .map(|()| Action::await_change())
+        }
         Err(invalid) => {
             report_unreadable(invalid, &context);
             Ok(Action::await_change())
@@ -268,10 +283,12 @@ async fn look(pki: &Pki, context: &Context) -> Result<Action, Error> {
             violations,
             is_unpublished,
         } => {
-            let is_published = !is_unpublished || act::publish(&observed, context).await?;
+            if is_unpublished {
+                act::publish(&observed, context).await?;
+            }
             Outcome::Refused {
                 violations,
-                trust: is_published.then(|| ca.trust.fingerprint().to_owned()),
+                trust: ca.trust.fingerprint().to_owned(),
             }
         }
         Plan::Conflict { winner } => Outcome::Conflict { winner },
@@ -293,6 +310,7 @@ async fn observe<'a>(
     // Of a refused Pki the certificate that is in use matters while the CA is being replaced.
     let is_in_use = pki.status.as_ref().is_some_and(|status| {
         status.serial_number.is_some()
+            && !ca.trust.pem().is_empty()
             && status.trust_fingerprint.as_deref() != Some(ca.trust.fingerprint())
     });
     let secret = if verdict.is_ok() || is_in_use {
@@ -300,7 +318,7 @@ async fn observe<'a>(
     } else {
         None
     };
-    let mut passwords = Passwords::default();
+    let (mut passwords, mut versions) = (Passwords::default(), Vec::new());
     if let Ok(Approved { outputs, .. }) = &verdict {
         for (keystore, password) in [
             (&outputs.pkcs12, &mut passwords.pkcs12),
@@ -310,9 +328,12 @@ async fn observe<'a>(
             let name = &keystore.password_secret_ref.name;
             let key = Key::new(own.namespace.clone(), name);
             let secret = context.read_secret(&key).await?;
+            let version = secret.as_ref().and_then(ResourceExt::resource_version);
+            versions.push(version.unwrap_or_default());
             *password = Some(Passwords::read(keystore, secret.as_ref()));
         }
     }
+    passwords.versions = versions;
     let claims = cache::read(&context.cache.claims);
     Ok(Observed {
         pki,

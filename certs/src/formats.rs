@@ -78,6 +78,8 @@ pub fn truststore(
 
 /// Does `stored` open with this password, and hold exactly the key and the certificates of the
 /// bundle, under whatever alias?
+///
+/// PKCS#12 from another writer does not, even with the same content: opening it could cost anything.
 pub fn keystore_holds(
     kind: KeystoreKind,
     stored: &[u8],

@@ -149,7 +149,7 @@ pub struct Outputs {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Keystore {
-    /// Where the password of keystore and truststore lies: at least 6 characters.
+    /// Where the password of keystore and truststore lies: 6 to 256 printable ASCII characters.
     pub password_secret_ref: SecretKeyReference,
 }
 

@@ -11,13 +11,15 @@ use crate::cache::Cache;
 use crate::events::{self, Publisher};
 use crate::index::Key;
 use crate::metrics::Metrics;
+use crate::reconcile::plan::CLOCK;
+use crate::reconcile::write::api_message;
 use crate::reconcile::{secret, write};
 use crate::trust::Published;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::Patch;
 use kube::{Api, Client, ResourceExt};
-use pki_certs::Authority;
+use pki_certs::{Authority, AuthorityError};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,8 @@ use tokio::sync::watch;
 
 /// How often it looks when nothing tells it to.
 const POLL: Duration = Duration::from_secs(10);
+/// So many failed looks in a row are said to people.
+const PATIENCE: u32 = 3;
 /// The common name of a CA that is made here.
 const COMMON_NAME: &str = "pki-operator CA";
 
@@ -79,12 +83,19 @@ impl Keeper {
     pub async fn run(self) {
         // Half a list of Pkis would let a rotation go on too early.
         self.cache.synced().await;
+        let mut failures = 0;
         loop {
             match self.round(Timestamp::now()).await {
                 // What was written is the next round's to read.
                 Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "cannot look after the CA; trying again"),
+                Ok(false) => failures = 0,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look after the CA; trying again");
+                    failures += 1;
+                    if failures >= PATIENCE {
+                        self.lament(&error);
+                    }
+                }
             }
             let changed = self.cache.ca_touched();
             let _ = tokio::time::timeout(POLL, changed).await;
@@ -122,6 +133,7 @@ impl Keeper {
         // Nothing goes on while the key is away: it may come back from a backup of this moment.
         let ledger = if signer.is_ok() {
             let fleet = self.fleet(&ledger, now);
+            self.metrics.ca_waits(fleet);
             rotation::advance(ledger, fleet, self.settings.step, now)
         } else {
             ledger
@@ -134,12 +146,15 @@ impl Keeper {
         if is_moved {
             return Ok(true);
         }
+        let can_sign = signer.is_ok();
+        let is_over = ledger.current.not_after() < now;
         self.tell(&ledger, signer, concern.as_ref());
         if is_recorded {
             return Ok(true);
         }
         match &secret {
-            Some(secret) if !self.settings.is_brought => {
+            // What raises the alarm is left as it is, to be looked into; unless all that is wrong is that its time is over.
+            Some(secret) if !self.settings.is_brought && (can_sign || is_over) => {
                 self.turn(&secrets, secret, &ledger, now).await
             }
             _ => Ok(false),
@@ -170,7 +185,10 @@ impl Keeper {
         now: Timestamp,
     ) -> Result<bool, kube::Error> {
         let is_on_demand = secret.annotations().contains_key(ROTATE_NOW);
-        let file = |name: &str| secret.data.as_ref().and_then(|data| data.get(name));
+        let file = |name: &str| {
+            let file = secret.data.as_ref().and_then(|data| data.get(name));
+            file.filter(|content| !content.0.is_empty())
+        };
         let change = if rotation::is_due(ledger, is_on_demand, now) && file("next.crt").is_none() {
             let successor = self.generate(now);
             tracing::info!(
@@ -189,7 +207,10 @@ impl Keeper {
             && let (Some(crt), Some(key)) = (file("next.crt"), file("next.key"))
         {
             // The one that did is no longer trusted: its key goes.
-            json!({ "data": { "tls.crt": crt, "tls.key": key, "next.crt": null, "next.key": null } })
+            json!({ "data": {
+                "tls.crt": crt, "tls.key": key, "ca.crt": file("next-ca.crt"),
+                "next.crt": null, "next.key": null, "next-ca.crt": null,
+            } })
         } else {
             return Ok(false);
         };
@@ -318,6 +339,19 @@ impl Keeper {
         });
     }
 
+    /// The API server does not let it be kept. What was known of the CA is still so.
+    fn lament(&self, error: &kube::Error) {
+        let alarm = Alarm::NotKept {
+            secret: self.settings.secret.to_string(),
+            problem: api_message(error),
+        };
+        if self.state.borrow().is_none() {
+            self.raise(&alarm);
+        } else {
+            self.warn(&alarm);
+        }
+    }
+
     fn warn(&self, alarm: &Alarm) {
         tracing::error!(%alarm, "the CA needs attention");
         self.metrics.ca_alarm(Some(alarm.label()));
@@ -332,6 +366,13 @@ impl Keeper {
     }
 }
 
+impl Drop for Keeper {
+    /// Another replica looks after it now.
+    fn drop(&mut self) {
+        self.metrics.forget_ca();
+    }
+}
+
 /// Whether the CA that signs lies where its successor should: only then may it take the other's place.
 fn is_signed_by_next(secret: &Secret, ledger: &Ledger, now: Timestamp) -> bool {
     let next = read(secret, now).next.and_then(Result::ok);
@@ -340,7 +381,18 @@ fn is_signed_by_next(secret: &Secret, ledger: &Ledger, now: Timestamp) -> bool {
 
 fn read(stored: &Secret, now: Timestamp) -> Stored {
     let file = |name: &str| secret::file(stored, name);
-    let authority = |crt, root, key| Authority::from_pem(file(crt), file(root), file(key), now);
+    let authority = |crt, root, key| {
+        let read = |now| Authority::from_pem(file(crt), file(root), file(key), now);
+        match read(now) {
+            // It was made, so the clock has gone back since.
+            Err(AuthorityError::NotYetValid { not_before, .. })
+                if not_before.duration_since(now) <= CLOCK =>
+            {
+                read(not_before)
+            }
+            authority => authority,
+        }
+    };
     let is_there = |name: &str| !file(name).is_empty();
     Stored {
         current: authority("tls.crt", "ca.crt", "tls.key"),

@@ -56,7 +56,7 @@ pub fn assess(
         (Some(ledger), Some(stored)) => (ledger, stored),
     };
     let mut ledger = ledger;
-    if let Some(successor) = replaced_on_purpose(&ledger, &stored) {
+    if let Some(successor) = replaced_on_purpose(&ledger, &stored, now) {
         replace(&mut ledger, successor, now);
     }
     let (signer, other, concern) = match (stored.current, stored.next) {
@@ -113,9 +113,10 @@ pub fn advance(mut ledger: Ledger, fleet: Fleet, step: SignedDuration, now: Time
 const TLS: &str = "tls.crt";
 const NEXT: &str = "next.crt";
 
-/// The CA that is to sign from now on, when the Secret holds it instead of the one that did: the successor that was made known;
-/// one below a root that is trusted already; or one that the platform team vouches for.
-fn replaced_on_purpose(ledger: &Ledger, stored: &Stored) -> Option<CaCertificate> {
+/// The CA that is to sign from now on, when the Secret holds it instead of the one that did: the successor, where the
+/// platform team moved it or where the one before has expired; one below a root that is trusted already; or one that the
+/// platform team vouches for.
+fn replaced_on_purpose(ledger: &Ledger, stored: &Stored, now: Timestamp) -> Option<CaCertificate> {
     let next = stored.next.as_ref().and_then(|next| next.as_ref().ok());
     let holds = |ca: &CaCertificate| {
         [stored.current.as_ref().ok(), next]
@@ -126,14 +127,18 @@ fn replaced_on_purpose(ledger: &Ledger, stored: &Stored) -> Option<CaCertificate
     if holds(&ledger.current) {
         return None;
     }
-    let found = stored.current.as_ref().ok()?.ca();
-    let is_successor = ledger
-        .next
-        .as_ref()
-        .is_some_and(|next| next.ca.fingerprint() == found.fingerprint());
-    let is_of_this_root = found.root_pem() == ledger.current.root_pem();
-    let is_accepted = stored.accepted.as_deref() == Some(found.fingerprint());
-    (is_successor || is_of_this_root || is_accepted).then(|| found.clone())
+    let is_meant = |found: &CaCertificate| {
+        let successor = ledger.next.as_ref().map(|next| next.ca.fingerprint());
+        successor == Some(found.fingerprint())
+            || found.root_pem() == ledger.current.root_pem()
+            || stored.accepted.as_deref() == Some(found.fingerprint())
+    };
+    let found = stored.current.as_ref().ok().map(Authority::ca);
+    let found = found.filter(|found| is_meant(found));
+    // Nothing that the old one signed is valid any more, so there is nobody to wait for.
+    let is_over = ledger.current.not_after() < now;
+    let next = next.filter(|_| is_over).map(Authority::ca);
+    found.or(next).cloned()
 }
 
 fn replace(ledger: &mut Ledger, successor: CaCertificate, now: Timestamp) {

@@ -10,7 +10,7 @@ use super::{Kind, Notice};
 use crate::metrics::Metrics;
 use crate::reconcile::write;
 use aws_lc_rs::digest;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Patch, PostParams};
@@ -31,7 +31,7 @@ const ATTEMPTS: u32 = 4;
 const LONGEST: Duration = Duration::from_secs(15);
 /// The watch cache may be this much behind the status that was written: a fault that seems to have begun so little
 /// after the Event about it is the same fault.
-const CACHE_LAG: Duration = Duration::from_secs(5);
+const CACHE_LAG: SignedDuration = SignedDuration::from_secs(5);
 
 /// The way in. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -80,9 +80,12 @@ struct Told {
 impl Told {
     /// Whether to say it again: a new occurrence at once, a fault that lasts as a reminder.
     fn is_due(&self, notice: &Notice, reminder: Duration, now: Timestamp) -> bool {
+        // Whoever may edit Events may have dated it: no sum with it, which could overflow, and the future is now.
+        let last = self.last.min(now);
+        let (passed, since) = (now.duration_since(last), notice.since.duration_since(last));
         // Looks do not come on the dot; one a little early must not put the reminder off to the next.
-        let lasts = notice.kind == Kind::Warning && now >= self.last + reminder * 9 / 10;
-        lasts || notice.since > self.last + CACHE_LAG
+        let reminder = SignedDuration::try_from(reminder * 9 / 10).unwrap_or(SignedDuration::MAX);
+        notice.kind == Kind::Warning && passed >= reminder || since > CACHE_LAG
     }
 }
 

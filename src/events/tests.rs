@@ -36,7 +36,7 @@ fn refused() -> Outcome {
     let violations = vec![Violation::ServiceNameShape { name: "App".into() }];
     Outcome::Refused {
         violations,
-        trust: None,
+        trust: String::new(),
     }
 }
 
@@ -112,7 +112,7 @@ fn a_note_fits_the_api_whatever_is_in_it() {
     });
     let refused = Outcome::Refused {
         violations: violations.collect(),
-        trust: None,
+        trust: String::new(),
     };
     let notices = said(&pki(), &refused, 1);
     assert!(

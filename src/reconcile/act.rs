@@ -7,11 +7,12 @@ use super::status::{Certificate, Outcome};
 use super::{Context, Error, write};
 use crate::api::Pki;
 use crate::index::Key;
+use crate::lenient::Lenient;
 use crate::policy::Approved;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use kube::api::Patch;
-use kube::{Api, ResourceExt};
 use pki_certs::{Authority, Bundle, KeyAlgorithm, Leaf, LeafRequest, Verified};
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
@@ -24,16 +25,8 @@ enum IssueError {
     Certificate(#[from] pki_certs::IssueError),
     #[error(transparent)]
     Format(#[from] FormatError),
-    #[error("{}", api_message(.0))]
+    #[error("{}", write::api_message(.0))]
     Write(#[from] kube::Error),
-}
-
-/// The API server's own sentence (a quota, a missing permission), without this client's wrapping.
-fn api_message(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    }
 }
 
 /// Makes a certificate and writes the Secret. Failure is an outcome, told to the author and tried again; that somebody
@@ -52,19 +45,21 @@ pub(super) async fn issue(
             return Ok(Outcome::Unsigned(alarm.to_string()));
         }
     };
-    let is_damage = need.is_damage() && was_settled(observed);
+    let pki = observed.pki;
+    if let Some(held) = context.retries.held(pki, now) {
+        return Ok(held);
+    }
+    // Also where the status tells nothing, because somebody else writes that as well.
+    let is_damage = need.is_damage() && (was_settled(observed) || has_written(observed, context));
     if is_damage && let Some(contested) = contested(observed, context, now) {
         return Ok(contested);
     }
-    let pki = observed.pki;
     match write_certificate(observed, approved, signer, context, now).await {
         Ok(certificate) => {
             context.metrics.issued(need.label());
             tracing::info!(pki = %Key::of(pki), secret = approved.secret_name, serial = certificate.serial,
                 not_after = %certificate.not_after, why = %need, "issued");
-            if is_damage {
-                note_repair(observed, context, now);
-            }
+            note_write(observed, is_damage, context, now);
             context.retries.forget(&Key::of(pki));
             Ok(Outcome::Ready(certificate))
         }
@@ -89,9 +84,7 @@ pub(super) async fn mend(
     match written {
         Ok(()) => {
             tracing::info!(pki = %Key::of(observed.pki), secret = approved.secret_name, "mended the Secret");
-            if is_damage {
-                note_repair(observed, context, now);
-            }
+            note_write(observed, is_damage, context, now);
             context.retries.forget(&Key::of(observed.pki));
             Ok(Outcome::Ready(Certificate::of(&current, observed.ca)))
         }
@@ -99,21 +92,22 @@ pub(super) async fn mend(
     }
 }
 
-/// Makes the CA known in the Secret of a Pki that gets no new certificate. Whether that was possible.
-pub(super) async fn publish(observed: &Observed<'_>, context: &Context) -> Result<bool, Error> {
-    let Some((secret, _)) = &observed.secret else {
-        return Ok(false);
-    };
+/// Makes the CA known in the Secret of a Pki that gets no new certificate.
+pub(super) async fn publish(observed: &Observed<'_>, context: &Context) -> Result<(), Error> {
+    let (secret, _) = observed
+        .secret
+        .as_ref()
+        .expect("what lacks the CA is there");
     let trust = k8s_openapi::ByteString(observed.ca.trust.pem().into());
     let mut change = json!({ "data": { "ca.crt": trust } });
     write::bind(&mut change, secret);
     match change_secret(observed.pki, secret, &change, context).await {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(()),
         Err(error) if write::is_conflict(&error) => Err(outdated(observed.pki)),
-        Err(error) => {
-            tracing::warn!(pki = %Key::of(observed.pki), %error, "cannot make the CA known in its Secret");
-            Ok(false)
-        }
+        Err(source) => Err(Error::ChangeSecret {
+            secret: Key::of(secret),
+            source,
+        }),
     }
 }
 
@@ -130,13 +124,11 @@ fn failure(
         IssueError::Certificate(_) => "certificate",
     };
     context.metrics.issuance_failed(reason);
-    let (attempts, pause) = context.retries.failed(pki);
-    tracing::warn!(pki = %Key::of(pki), attempts, %error, "cannot issue");
-    Ok(Outcome::Failed {
-        error: error.to_string(),
-        attempts,
-        next: now + pause,
-    })
+    // A password that is put right is noticed, and worth an attempt at once.
+    let is_held = !matches!(error, IssueError::Format(_));
+    let failed = context.retries.failed(pki, error.to_string(), is_held, now);
+    tracing::warn!(pki = %Key::of(pki), %error, "cannot issue");
+    Ok(failed)
 }
 
 pub(super) fn outdated(pki: &Pki) -> Error {
@@ -160,19 +152,24 @@ fn contested(observed: &Observed<'_>, context: &Context, now: Timestamp) -> Opti
     let key = Key::of(observed.pki);
     let wanted = wanted(observed);
     let (repairs, next) = context.contests.may_repair(&key, &wanted, now).err()?;
-    let secret = observed.secret.as_ref().map(|(secret, _)| secret);
-    Some(Outcome::Contested {
-        by: secret.and_then(secret::other_writer).map(str::to_owned),
-        repairs,
-        next,
-    })
+    let by = observed.secret.as_ref().map(|(secret, _)| {
+        let other = secret::other_writer(secret);
+        other.unwrap_or("another pki-operator").to_owned()
+    });
+    Some(Outcome::Contested { by, repairs, next })
 }
 
-fn note_repair(observed: &Observed<'_>, context: &Context, now: Timestamp) {
-    let wanted = wanted(observed);
+/// Whether the very same has been written before, not long ago.
+fn has_written(observed: &Observed<'_>, context: &Context) -> bool {
+    let key = Key::of(observed.pki);
+    context.contests.has_written(&key, &wanted(observed))
+}
+
+fn note_write(observed: &Observed<'_>, is_repair: bool, context: &Context, now: Timestamp) {
+    let key = Key::of(observed.pki);
     context
         .contests
-        .repaired(&Key::of(observed.pki), &wanted, now);
+        .wrote(&key, &wanted(observed), is_repair, now);
 }
 
 /// A name for what was to be written.
@@ -180,7 +177,8 @@ fn wanted(observed: &Observed<'_>) -> String {
     let meta = &observed.pki.metadata;
     let (uid, generation) = (meta.uid.as_deref(), meta.generation);
     let trust = observed.ca.trust.fingerprint();
-    format!("{uid:?} {generation:?} {trust}")
+    let passwords = &observed.passwords.versions;
+    format!("{uid:?} {generation:?} {trust} {passwords:?}")
 }
 
 async fn write_certificate(
@@ -190,10 +188,14 @@ async fn write_certificate(
     context: &Context,
     now: Timestamp,
 ) -> Result<Certificate, IssueError> {
+    // Before a key is made, which may take seconds.
+    observed.passwords.check()?;
     let secret = observed.secret.as_ref().map(|(secret, _)| secret);
     let kept =
         secret.filter(|secret| approved.keeps_key && secret::is_owned_by(secret, observed.pki));
     let kept = kept.map(|secret| secret::file(secret, "tls.key"));
+    // The clock may have gone back since the CA was made.
+    let now = now.max(signer.ca().not_before());
     let leaf = make(signer.clone(), &approved.certificate, kept, now).await?;
     let bundle = Bundle {
         certificate: leaf.chain_pem.as_bytes(),
@@ -261,9 +263,9 @@ async fn store(
         change_secret(pki, secret, &wanted.change(secret)?, context).await?;
     } else {
         // A create and no apply: of two writers, one is told that the Secret exists.
-        let namespace = pki.namespace().unwrap_or_default();
-        let secrets = Api::<Secret>::namespaced(context.client.clone(), &namespace);
-        secrets.create(&write::post(), &wanted.manifest()?).await?;
+        let secrets = context.secrets(&pki.namespace().unwrap_or_default());
+        let manifest = Lenient(wanted.manifest()?);
+        secrets.create(&write::post(), &manifest).await?;
     }
     Ok(())
 }
@@ -274,8 +276,7 @@ pub(super) async fn change_secret(
     change: &Value,
     context: &Context,
 ) -> Result<(), kube::Error> {
-    let namespace = pki.namespace().unwrap_or_default();
-    let secrets = Api::<Secret>::namespaced(context.client.clone(), &namespace);
+    let secrets = context.secrets(&pki.namespace().unwrap_or_default());
     let patch = Patch::Merge(change);
     secrets
         .patch(&secret.name_any(), &write::patch(), &patch)

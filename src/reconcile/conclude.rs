@@ -8,11 +8,11 @@ use crate::api::{Pki, PkiStatus};
 use crate::cache;
 use crate::events;
 use crate::index::Key;
+use crate::lenient::Lenient;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, Preconditions};
 use kube::runtime::controller::Action;
-use kube::{Api, ResourceExt};
 use serde_json::json;
 use std::time::Instant;
 
@@ -77,7 +77,7 @@ async fn remove_former(pki: &Pki, context: &Context) -> Result<(), Error> {
         }),
         ..DeleteParams::default()
     };
-    let secrets = Api::<Secret>::namespaced(context.client.clone(), &key.namespace);
+    let secrets = context.secrets(&key.namespace);
     match secrets.delete(&key.name, &params).await {
         Ok(_) => {
             tracing::info!(pki = %Key::of(pki), secret = %key, "removed the Secret that it no longer names");
@@ -99,7 +99,7 @@ pub(super) async fn write_status(
     context: &Context,
 ) -> Result<Option<Pki>, Error> {
     let key = Key::of(pki);
-    let pkis = Api::<Pki>::namespaced(context.client.clone(), &key.namespace);
+    let pkis = context.pkis(&key.namespace);
     // All of it at once: a merge would keep the fields that are no longer set. Naming the version makes this a
     // conflict when the Pki has changed, or has been deleted and made again.
     let patch = serde_json::from_value(json!([
@@ -108,7 +108,7 @@ pub(super) async fn write_status(
     ]));
     let patch = Patch::<()>::Json(patch.expect("a replacement and an addition are a JSON patch"));
     match pkis.patch_status(&key.name, &write::patch(), &patch).await {
-        Ok(written) => {
+        Ok(Lenient(written)) => {
             context.written.remember(&written, Instant::now());
             Ok(Some(written))
         }

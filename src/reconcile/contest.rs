@@ -14,10 +14,19 @@ const SHORTEST: SignedDuration = SignedDuration::from_secs(5);
 const LONGEST: SignedDuration = SignedDuration::from_secs(300);
 /// Nobody has interfered for so long: the contest is over.
 const TRUCE: SignedDuration = SignedDuration::from_mins(15);
+/// So many are kept without asking how old they are.
+const FEW: usize = 1024;
 
-/// The Secrets that were repaired lately.
+/// The Secrets that were written lately.
 #[derive(Debug, Default)]
-pub(super) struct Contests(Mutex<HashMap<Key, Contest>>);
+pub(super) struct Contests(Mutex<Recent>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    by_key: HashMap<Key, Contest>,
+    /// How many there may be before the old ones are dropped.
+    prune_at: usize,
+}
 
 #[derive(Debug)]
 struct Contest {
@@ -36,7 +45,8 @@ impl Contests {
         now: Timestamp,
     ) -> Result<(), (u32, Timestamp)> {
         let contests = self.contests();
-        let Some(contest) = contests.get(key).filter(|contest| contest.is_on(of, now)) else {
+        let contest = contests.by_key.get(key);
+        let Some(contest) = contest.filter(|contest| contest.is_on(of, now)) else {
             return Ok(());
         };
         let next = contest.last + pause(contest.repairs);
@@ -47,29 +57,43 @@ impl Contests {
         }
     }
 
-    /// A repair was made.
-    pub(super) fn repaired(&self, key: &Key, of: &str, now: Timestamp) {
+    /// Whether this was written not long ago.
+    pub(super) fn has_written(&self, key: &Key, of: &str) -> bool {
+        let contests = self.contests();
+        contests
+            .by_key
+            .get(key)
+            .is_some_and(|contest| contest.of == of)
+    }
+
+    /// This was written, for the first time or as a repair.
+    pub(super) fn wrote(&self, key: &Key, of: &str, is_repair: bool, now: Timestamp) {
         let mut contests = self.contests();
-        // What nobody contests any more is dropped in passing, so that the map stays small.
-        contests.retain(|_, contest| contest.is_on(&contest.of, now));
-        let contest = contests.entry(key.clone()).or_insert(Contest {
+        let contest = contests.by_key.entry(key.clone()).or_insert(Contest {
             of: of.to_owned(),
             repairs: 0,
             last: now,
         });
-        if contest.of != of {
+        if !contest.is_on(of, now) {
             (contest.of, contest.repairs) = (of.to_owned(), 0);
         }
-        contest.repairs += 1;
+        contest.repairs += u32::from(is_repair);
         contest.last = now;
+        // What nobody contests any more is dropped now and then, so that the map stays small.
+        if contests.by_key.len() > contests.prune_at.max(FEW) {
+            contests
+                .by_key
+                .retain(|_, contest| contest.is_on(&contest.of, now));
+            contests.prune_at = 2 * contests.by_key.len();
+        }
     }
 
     /// Forgets a Pki that is gone.
     pub(super) fn forget(&self, key: &Key) {
-        self.contests().remove(key);
+        self.contests().by_key.remove(key);
     }
 
-    fn contests(&self) -> MutexGuard<'_, HashMap<Key, Contest>> {
+    fn contests(&self) -> MutexGuard<'_, Recent> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -105,7 +129,7 @@ mod tests {
                 now = next;
             }
             assert_eq!(contests.may_repair(&key, "spec", now), Ok(()));
-            contests.repaired(&key, "spec", now);
+            contests.wrote(&key, "spec", true, now);
         }
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
     }
@@ -114,7 +138,7 @@ mod tests {
     fn a_new_spec_or_a_quarter_of_an_hour_of_peace_ends_it() {
         let (contests, key) = (Contests::default(), Key::new("ns", "a"));
         for _ in 0..5 {
-            contests.repaired(&key, "spec", at(0));
+            contests.wrote(&key, "spec", true, at(0));
         }
         assert_eq!(contests.may_repair(&key, "spec", at(1)), Err((5, at(20))));
         assert_eq!(contests.may_repair(&key, "new", at(1)), Ok(()));
@@ -123,7 +147,7 @@ mod tests {
             Ok(())
         );
         assert_eq!(contests.may_repair(&key, "spec", at(900)), Ok(()));
-        contests.repaired(&key, "spec", at(900));
+        contests.wrote(&key, "spec", true, at(900));
         assert_eq!(contests.may_repair(&key, "spec", at(900)), Ok(()));
     }
 }

@@ -7,7 +7,7 @@ use crate::api::Pki;
 use crate::ca::Ca;
 use crate::index::Key;
 use crate::policy::{Approved, Violation};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use pki_certs::{Fault, Verified, renewal};
@@ -16,8 +16,10 @@ use std::fmt;
 /// Annotation on a Pki, of any value: renew the certificate now. The operator removes it.
 pub const RENEW_NOW: &str = "box.com/renew-now";
 
+/// By how much a clock may go back before what was issued in the meantime is taken for wrong.
+pub const CLOCK: SignedDuration = SignedDuration::from_hours(1);
+
 /// The facts about one Pki, gathered before anything is decided.
-#[derive(Debug)]
 pub struct Observed<'a> {
     /// The Pki.
     pub pki: &'a Pki,
@@ -146,7 +148,15 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     // Verified before written: whoever restarts, relists or takes over the lead finds nothing to do here.
     let bundle = secret::bundle(secret);
     let issuers: Vec<_> = ca.issuers.iter().collect();
-    let verified = match pki_certs::verify(&bundle, &approved.certificate, &issuers, now) {
+    let verify = |now| pki_certs::verify(&bundle, &approved.certificate, &issuers, now);
+    let verified = match verify(now) {
+        // It was issued, so the clock has gone back since.
+        Err(Fault::NotYetValid { not_before }) if not_before.duration_since(now) <= CLOCK => {
+            verify(not_before)
+        }
+        verdict => verdict,
+    };
+    let verified = match verified {
         Ok(verified) => verified,
         Err(fault) => return Plan::Issue(approved, Need::Unsound(fault)),
     };
@@ -198,7 +208,8 @@ pub fn due(
             }
         } else {
             let (since, window) = ca.replacing.unwrap_or_default();
-            let turn = whole_second(since + renewal::spread(window, seed.as_bytes()));
+            let turn = since.saturating_add(renewal::spread(window, seed.as_bytes()));
+            let turn = whole_second(turn.unwrap_or(since));
             due = std::cmp::min_by_key(due, (turn, Need::OtherCa), |(at, _)| *at);
         }
     }
@@ -223,6 +234,8 @@ fn is_unpublished(observed: &Observed<'_>) -> bool {
     observed.secret.as_ref().is_some_and(|(secret, owner)| {
         *owner == Owner::Ours
             && secret::is_owned_by(secret, observed.pki)
+            // Of a CA that nothing is known of there is nothing to publish.
+            && !trust.pem().is_empty()
             && !trust.is_published_in(secret::file(secret, "ca.crt"))
     })
 }

@@ -1,32 +1,61 @@
 //! How long to wait after a failure: from one second, doubled each time, to five minutes, for each object by itself.
 
+use super::status::Outcome;
 use crate::api::Pki;
 use crate::index::Key;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// Failures in a row. An edit of the spec is a new beginning, and so is a new object of the same name.
 #[derive(Debug, Default)]
 pub(super) struct Retries(Mutex<HashMap<Key, Attempts>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Attempts {
-    of: (Option<String>, Option<i64>),
+    of: Edition,
     failed: i32,
+    error: String,
+    next: Timestamp,
+    /// Whether nothing but time, or an edit, is worth another attempt.
+    is_held: bool,
 }
 
+/// UID and generation.
+type Edition = (Option<String>, Option<i64>);
+
 impl Retries {
-    /// Counts a failure: how many there were in a row, and how long to wait.
-    pub(super) fn failed(&self, pki: &Pki) -> (i32, Duration) {
-        let of = (pki.metadata.uid.clone(), pki.metadata.generation);
+    /// Counts a failure, and says when to try again.
+    pub(super) fn failed(
+        &self,
+        pki: &Pki,
+        error: String,
+        is_held: bool,
+        now: Timestamp,
+    ) -> Outcome {
+        let of = edition(pki);
         let mut all = self.all();
-        let attempts = all.entry(Key::of(pki)).or_default();
-        if attempts.of != of {
-            *attempts = Attempts { of, failed: 0 };
-        }
-        attempts.failed += 1;
-        (attempts.failed, pause(attempts.failed))
+        let before = all.get(&Key::of(pki)).filter(|attempts| attempts.of == of);
+        let failed = before.map_or(1, |attempts| attempts.failed.saturating_add(1));
+        let attempts = Attempts {
+            of,
+            failed,
+            error,
+            next: now.saturating_add(pause(failed)).unwrap_or(Timestamp::MAX),
+            is_held,
+        };
+        let outcome = attempts.outcome();
+        all.insert(Key::of(pki), attempts);
+        outcome
+    }
+
+    /// The failure before, as long as it is too early to try again: whatever else calls for a look does not bring the next
+    /// attempt forward.
+    pub(super) fn held(&self, pki: &Pki, now: Timestamp) -> Option<Outcome> {
+        let all = self.all();
+        let attempts = all.get(&Key::of(pki))?;
+        let is_early = attempts.is_held && attempts.of == edition(pki) && now < attempts.next;
+        is_early.then(|| attempts.outcome())
     }
 
     /// Forgets what failed before, after a success or with the object.
@@ -39,9 +68,23 @@ impl Retries {
     }
 }
 
-fn pause(failed: i32) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(300);
-    Duration::from_secs(1 << failed.saturating_sub(1).min(9)).min(LONGEST)
+impl Attempts {
+    fn outcome(&self) -> Outcome {
+        Outcome::Failed {
+            error: self.error.clone(),
+            attempts: self.failed,
+            next: self.next,
+        }
+    }
+}
+
+fn edition(pki: &Pki) -> Edition {
+    (pki.metadata.uid.clone(), pki.metadata.generation)
+}
+
+fn pause(failed: i32) -> SignedDuration {
+    const LONGEST: SignedDuration = SignedDuration::from_secs(300);
+    SignedDuration::from_secs(1 << failed.saturating_sub(1).min(9)).min(LONGEST)
 }
 
 #[cfg(test)]
@@ -49,17 +92,52 @@ mod tests {
     use super::*;
     use crate::api::PkiSpec;
 
-    #[test]
-    fn pauses_double_up_to_five_minutes_and_an_edit_begins_anew() {
-        let retries = Retries::default();
+    fn pki() -> Pki {
         let mut pki = Pki::new("a", PkiSpec::default());
         pki.metadata.generation = Some(1);
-        let pauses: Vec<_> = (0..12).map(|_| retries.failed(&pki).1.as_secs()).collect();
+        pki
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_900_000_000 + seconds).unwrap()
+    }
+
+    /// How often it has failed, and the pause before the next attempt.
+    fn fail(retries: &Retries, pki: &Pki) -> (i32, i64) {
+        match retries.failed(pki, "quota".into(), true, at(0)) {
+            Outcome::Failed { attempts, next, .. } => {
+                (attempts, next.duration_since(at(0)).as_secs())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_five_minutes_and_an_edit_begins_anew() {
+        let (retries, mut pki) = (Retries::default(), pki());
+        let pauses: Vec<_> = (0..12).map(|_| fail(&retries, &pki).1).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
-        assert_eq!(retries.failed(&pki).0, 13);
+        assert_eq!(fail(&retries, &pki).0, 13);
         pki.metadata.generation = Some(2);
-        assert_eq!(retries.failed(&pki), (1, Duration::from_secs(1)));
+        assert_eq!(fail(&retries, &pki), (1, 1));
         retries.forget(&Key::of(&pki));
-        assert_eq!(retries.failed(&pki).0, 1);
+        assert_eq!(fail(&retries, &pki).0, 1);
+    }
+
+    #[test]
+    fn nothing_but_time_or_an_edit_brings_the_next_attempt_forward() {
+        let (retries, mut pki) = (Retries::default(), pki());
+        assert_eq!(retries.held(&pki, at(0)), None);
+        let failed = retries.failed(&pki, "quota".into(), true, at(0));
+        assert_eq!(retries.held(&pki, at(0)), Some(failed));
+        assert_eq!(retries.held(&pki, at(1)), None, "it is time");
+        pki.metadata.generation = Some(2);
+        assert_eq!(retries.held(&pki, at(0)), None, "an edit");
+        retries.failed(&pki, "no password".into(), false, at(0));
+        assert_eq!(
+            retries.held(&pki, at(0)),
+            None,
+            "what may be mended at any moment"
+        );
     }
 }

@@ -19,8 +19,8 @@ pub enum Outcome {
     Refused {
         /// What it breaks.
         violations: Vec<Violation>,
-        /// The CA certificates that its Secret holds, if they are the present ones.
-        trust: Option<String>,
+        /// SHA-256 of the CA certificates, which its Secret holds if it has one.
+        trust: String,
     },
     /// Another Pki comes first.
     Conflict {
@@ -175,7 +175,12 @@ pub fn was_told(ready: &Condition) -> bool {
 pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
     let mut status = pki.status.clone().unwrap_or_default();
     status.observed_generation = pki.metadata.generation;
-    status.secret_name = Some(pki.secret_name().to_owned());
+    // Until the Secret that is named now is there, the one before is the one in use, and to be removed then.
+    let is_moving =
+        status.serial_number.is_some() && status.secret_name.as_deref() != Some(pki.secret_name());
+    if matches!(outcome, Outcome::Ready(_)) || !is_moving {
+        status.secret_name = Some(pki.secret_name().to_owned());
+    }
     (status.failed_attempts, status.next_attempt_time) = (None, None);
     match outcome {
         Outcome::Ready(certificate) => {
@@ -187,13 +192,11 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
             status.trust_fingerprint = Some(certificate.trust.clone());
         }
         // Its certificate may still be in use.
-        Outcome::Refused {
-            trust: Some(trust), ..
-        } if status.serial_number.is_some() => {
+        Outcome::Refused { trust, .. } if status.serial_number.is_some() => {
             status.trust_fingerprint = Some(trust.clone());
         }
         // It has none.
-        Outcome::Conflict { .. } | Outcome::Foreign => {
+        Outcome::Conflict { .. } | Outcome::Foreign if !is_moving => {
             status.serial_number = None;
             (status.not_before, status.not_after, status.renewal_time) = (None, None, None);
             (status.issuer_fingerprint, status.trust_fingerprint) = (None, None);

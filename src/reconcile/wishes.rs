@@ -7,9 +7,11 @@ use super::secret::{self, ADOPT};
 use super::{Context, Error, status, write};
 use crate::api::{Pki, PkiStatus};
 use crate::index::Key;
+use crate::lenient::Lenient;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::Patch;
+use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -102,16 +104,42 @@ pub(super) async fn let_go(pki: &Pki, context: &Context) -> Result<(), Error> {
     change_pki(pki, change, context).await.map(drop)
 }
 
+/// Lets a Pki go that is being deleted and cannot be read: what it wished cannot be known.
+pub(super) async fn release(meta: &ObjectMeta, context: &Context) -> Result<(), Error> {
+    let finalizers = meta.finalizers.clone().unwrap_or_default();
+    let others: Vec<_> = finalizers
+        .iter()
+        .filter(|known| *known != FINALIZER)
+        .collect();
+    if others.len() == finalizers.len() {
+        return Ok(());
+    }
+    let (namespace, name) = (meta.namespace.clone(), meta.name.clone());
+    let key = Key::new(namespace.unwrap_or_default(), name.unwrap_or_default());
+    let change = json!({ "metadata": {
+        "finalizers": others, "uid": meta.uid, "resourceVersion": meta.resource_version,
+    }});
+    let pkis = Api::<PartialObjectMeta<Pki>>::namespaced(context.client.clone(), &key.namespace);
+    match pkis
+        .patch_metadata(&key.name, &write::patch(), &Patch::Merge(&change))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
+        Err(source) => Err(Error::WritePki { pki: key, source }),
+    }
+}
+
 /// Changes the Pki itself; what it is then, unless it is gone.
 async fn change_pki(pki: &Pki, mut change: Value, context: &Context) -> Result<Option<Pki>, Error> {
     let key = Key::of(pki);
-    let pkis = Api::<Pki>::namespaced(context.client.clone(), &key.namespace);
+    let pkis = context.pkis(&key.namespace);
     write::bind(&mut change, pki);
     match pkis
         .patch(&key.name, &write::patch(), &Patch::Merge(&change))
         .await
     {
-        Ok(changed) => {
+        Ok(Lenient(changed)) => {
             context.written.remember(&changed, Instant::now());
             Ok(Some(changed))
         }

@@ -40,3 +40,11 @@ pub fn bind(change: &mut Value, observed: &impl ResourceExt) {
 pub fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
 }
+
+/// The API server's own sentence (a quota, a missing permission), without this client's wrapping.
+pub fn api_message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}

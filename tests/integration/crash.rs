@@ -74,6 +74,49 @@ fn a_restart_with_a_thousand_certificates_writes_nothing() {
         .unwrap();
 }
 
+/// A time that the API server takes and the library that reads it does not: nobody's object may stop the operator.
+#[test]
+fn a_time_beyond_belief_in_the_managed_fields_of_one_object_harms_no_other() {
+    let arena = arena();
+    let operator = arena.first_replica("operator-1", &[]).unwrap();
+    let ns = arena.namespace("hostile");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    ns.pod_with("app1", "app1-pki");
+    for (kind, name) in [("secret", "app1-pki"), ("pki", "app1-pki"), ("pod", "app1")] {
+        let patch = r#"[{"op": "replace", "path": "/metadata/managedFields/0/time", "value": "9999-12-31T23:59:59Z"},
+            {"op": "add", "path": "/metadata/annotations", "value": {"hostile": "yes"}}]"#;
+        ns.kubectl(&["patch", kind, name, "--type=json", "--patch", patch])
+            .unwrap();
+        let stored = ns.kubectl(&["get", kind, name, "--output=yaml", "--show-managed-fields"]);
+        assert!(
+            stored.unwrap().contains("9999-12-31T23:59:59Z"),
+            "{kind} holds it"
+        );
+    }
+    operator.process.kill().unwrap();
+    let operator = arena.first_replica("operator-1", &[]).unwrap();
+    ns.apply_pki("other", r#"{"serviceName": "app2"}"#).unwrap();
+    ns.wait_until_ready("other");
+    ns.kubectl(&[
+        "patch",
+        "secret",
+        "app1-pki",
+        "--type=merge",
+        r#"--patch={"data": {"tls.crt": ""}}"#,
+    ])
+    .unwrap();
+    eventually("it is mended", || {
+        let secret = ns.get("secret", "app1-pki")?;
+        (!crate::harness::file(&secret, "tls.crt").is_empty()).then_some(())
+    });
+    assert!(
+        !operator.process.log().contains("tls.key"),
+        "no Secret is in the log"
+    );
+}
+
 fn list(numbers: &[usize]) -> String {
     let pki = |number: &usize| {
         serde_json::json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": format!("p{number}")},

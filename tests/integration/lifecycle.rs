@@ -263,7 +263,7 @@ fn further_files_come_and_go_with_the_spec_and_follow_the_password() {
         let ready = ns.ready("app1-pki")?;
         ready["message"]
             .as_str()?
-            .contains("write at least 6 printable ASCII characters")
+            .contains("write 6 to 256 printable ASCII characters")
             .then_some(())
     });
     password("first password");

@@ -16,6 +16,7 @@ use der::{Decode as _, Encode as _, Sequence};
 use pkcs8::AlgorithmIdentifierRef;
 use zeroize::Zeroizing;
 
+use super::pkcs12::MAX_SIZE;
 use super::{Entries, FormatError, failed};
 
 const MAGIC: u32 = 0xfeed_feed;
@@ -72,7 +73,14 @@ pub(super) fn holds(stored: &[u8], entries: &Entries<'_>, password: &str) -> boo
 }
 
 /// `None` if it cannot be read.
+///
+/// No file asks for more than a digest of it and the decryption of a key as long as the expected one:
+/// the rest is compared in place, and as often as there is something to compare it with, whatever
+/// counts the file has.
 fn read_and_compare(stored: &[u8], entries: &Entries<'_>, password: &[u8]) -> Option<bool> {
+    if stored.len() > MAX_SIZE {
+        return None;
+    }
     let (body, closing) = stored.split_at_checked(stored.len().checked_sub(SHA1_LEN)?)?;
     if digest(&[password, WHITENER, body]).as_ref() != closing {
         return None;
@@ -87,7 +95,7 @@ fn read_and_compare(stored: &[u8], entries: &Entries<'_>, password: &[u8]) -> Op
             equal &= count == 1 && file.number()? == PRIVATE_KEY;
             file.text()?;
             file.time()?;
-            equal &= *unprotect(file.block()?, password)? == **private_key;
+            equal &= *unprotect(file.block()?, password, private_key.len())? == **private_key;
             equal &= usize::try_from(file.number()?).ok()? == chain.len();
             for certificate in chain {
                 equal &= file.certificate()? == certificate.as_ref();
@@ -135,13 +143,18 @@ fn protect(private_key: &[u8], password: &[u8]) -> Result<Vec<u8>, FormatError> 
     protected.to_der().map_err(failed)
 }
 
-fn unprotect(protected: &[u8], password: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+/// `None` if the key is of another length, before its key stream is made: each block of that costs a
+/// digest of the password.
+fn unprotect(protected: &[u8], password: &[u8], length: usize) -> Option<Zeroizing<Vec<u8>>> {
     let protected = ProtectedKey::from_der(protected).ok()?;
     if protected.algorithm.oid != KEY_PROTECTOR {
         return None;
     }
     let (salt, rest) = protected.data.as_bytes().split_at_checked(SHA1_LEN)?;
     let (masked, closing) = rest.split_at_checked(rest.len().checked_sub(SHA1_LEN)?)?;
+    if masked.len() != length {
+        return None;
+    }
     let private_key = mask(masked, salt, password);
     (digest(&[password, &private_key]).as_ref() == closing).then_some(private_key)
 }
@@ -169,7 +182,7 @@ fn digest(parts: &[&[u8]]) -> Digest {
 }
 
 /// Big-endian, as Java's characters are.
-fn utf16(password: &str) -> Zeroizing<Vec<u8>> {
+pub(super) fn utf16(password: &str) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(password.encode_utf16().flat_map(u16::to_be_bytes).collect())
 }
 
@@ -260,10 +273,40 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rustls_pki_types::CertificateDer;
 
     use super::*;
 
     const PASSWORD: &str = "changeit";
+
+    #[test]
+    fn a_file_above_what_a_secret_holds_is_not_read() {
+        let key = Zeroizing::new(vec![1; 40]);
+        for (length, expected) in [(0, Some(true)), (MAX_SIZE, None)] {
+            let certificate = CertificateDer::from(vec![0; length]);
+            let (alias, private_key) = ("a", key.clone());
+            let password = utf16(PASSWORD);
+            let mut file = Writer(Vec::new());
+            for number in [MAGIC, VERSION, 1, PRIVATE_KEY] {
+                file.number(number);
+            }
+            file.text(alias).unwrap();
+            file.0.extend_from_slice(&[0; 8]);
+            file.block(&protect(&private_key, &password).unwrap())
+                .unwrap();
+            file.number(1);
+            file.certificate(&certificate).unwrap();
+            let digest = digest(&[&password, WHITENER, &file.0]);
+            file.0.extend_from_slice(digest.as_ref());
+            let chain = vec![certificate];
+            let entries = Entries::Identity {
+                alias,
+                private_key,
+                chain,
+            };
+            assert_eq!(read_and_compare(&file.0, &entries, &password), expected);
+        }
+    }
 
     proptest! {
         /// With the right digest at its end, so that what stands before it is read.
@@ -283,11 +326,12 @@ mod tests {
         #[test]
         fn a_protected_key_opens_with_its_password_only(key: Vec<u8>, other: Vec<u8>) {
             let protected = protect(&key, b"password").unwrap();
-            let opened = unprotect(&protected, b"password").unwrap();
+            let opened = unprotect(&protected, b"password", key.len()).unwrap();
             prop_assert_eq!(&*opened, &key);
+            prop_assert!(unprotect(&protected, b"password", key.len() + 1).is_none());
             prop_assume!(other != b"password");
-            prop_assert!(unprotect(&protected, &other).is_none());
-            prop_assert!(unprotect(&other, b"password").is_none());
+            prop_assert!(unprotect(&protected, &other, key.len()).is_none());
+            prop_assert!(unprotect(&other, b"password", key.len()).is_none());
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use std::sync::LazyLock;
 
+use p12_keystore::{
+    Certificate, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey, PrivateKeyChain,
+};
 use pki_certs::formats::{
     FormatError, KeystoreKind, combined_pem, key_der, keystore, keystore_holds, truststore,
     truststore_holds,
@@ -86,6 +89,34 @@ fn a_store_of_another_kind_or_password_does_not_hold() {
             assert!(!keystore_holds(kind, &key_store, &bundle(&leaf), wrong));
             assert!(!truststore_holds(kind, &trust_store, &trust, wrong));
         }
+    }
+}
+
+/// What a PKCS#12 file asks for is in its header; see there for all that is refused.
+#[test]
+fn a_pkcs12_store_with_other_parameters_does_not_hold() {
+    // Its key is in PKCS#8, whatever is asked for.
+    let leaf = leaf(KeyAlgorithm::Ed25519);
+    let key = PrivateKey::from_der(&key_der(&bundle(&leaf)).unwrap()).unwrap();
+    let certificates = pem::parse_many(&leaf.chain_pem).unwrap();
+    let chain = certificates
+        .iter()
+        .map(|pem| Certificate::from_der(pem.contents()).unwrap());
+    let entry = PrivateKeyChain::new("id", key, chain.collect::<Vec<_>>());
+    let mut store = KeyStore::new();
+    store.add_entry("other", KeyStoreEntry::PrivateKeyChain(entry));
+    for (encryption, mac, algorithm, expected) in [
+        (2048, 2048, MacAlgorithm::HmacSha256, true),
+        (10_000, 2048, MacAlgorithm::HmacSha256, false),
+        (1, 2048, MacAlgorithm::HmacSha256, false),
+        (2048, 10_000, MacAlgorithm::HmacSha256, false),
+        (2048, 1, MacAlgorithm::HmacSha256, false),
+        (2048, 2048, MacAlgorithm::HmacSha1, false),
+    ] {
+        let writer = store.writer(PASSWORD).encryption_iterations(encryption);
+        let writer = writer.mac_iterations(mac).mac_algorithm(algorithm);
+        let written = writer.write().unwrap();
+        assert_eq!(holds(KeystoreKind::Pkcs12, &written, &leaf), expected);
     }
 }
 

@@ -511,6 +511,15 @@ fn a_ca_that_has_run_out_is_replaced_as_any_other() {
     let found = stored(read(&stranger), None);
     let (_, signer, _) = assess(Some(ledger_of(&old)), Some(found), SECRET, later);
     assert_eq!(signer.unwrap_err().to_string(), replaced(&old, &stranger));
+
+    let found = stored(read(&old), Some(read(&new)));
+    let (ledger, signer, _) = assess(Some(ledger_of(&old)), Some(found), SECRET, later);
+    assert_eq!(
+        fingerprint(&signer.unwrap()),
+        fingerprint(&new),
+        "made while it was over"
+    );
+    assert_eq!(roles(&ledger.unwrap()).0, fingerprint(&new));
 }
 
 #[test]

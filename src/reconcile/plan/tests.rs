@@ -746,8 +746,13 @@ fn a_journey_in_time_renews_what_is_due_then_and_nothing_else() {
     let expired = "issue: tls.crt expired at 2030-04-01T00:00:00Z";
     for (moved, decision) in [
         (SignedDuration::ZERO, "keep"),
-        // The certificate begins five minutes before its issue.
+        // The certificate begins five minutes before its issue, and a clock may go back by an hour more.
         (SignedDuration::from_mins(-5), "keep"),
+        (-HOUR, "keep"),
+        (
+            -2 * HOUR,
+            "issue: tls.crt is not valid before 2029-12-31T23:55:00Z",
+        ),
         (day - HOUR, "keep"),
         (53 * day, "keep"),
         (60 * day, "issue: renewal is due"),

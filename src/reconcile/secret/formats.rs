@@ -33,6 +33,8 @@ const KEYSTORES: [(&str, &str, KeystoreKind); 2] = [
 const ALIAS: &str = "certificate";
 /// As `keytool` has it.
 const SHORTEST_PASSWORD: usize = 6;
+/// Plenty; what a password costs grows with its length.
+const LONGEST_PASSWORD: usize = 256;
 
 /// The passwords of the keystores, as far as there are to be any.
 #[derive(Default)]
@@ -41,6 +43,8 @@ pub struct Passwords {
     pub pkcs12: Option<Password>,
     /// Of the JKS keystores.
     pub jks: Option<Password>,
+    /// Of the Secrets they come from: another version may hold another password.
+    pub versions: Vec<String>,
 }
 
 /// A password, or why there is none.
@@ -77,7 +81,7 @@ pub enum FormatError {
     },
     /// The password will not do.
     #[error(
-        "{key} in Secret {secret} cannot be the password of a keystore: write at least {SHORTEST_PASSWORD} printable ASCII characters, without a line break at the end"
+        "{key} in Secret {secret} cannot be the password of a keystore: write {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} printable ASCII characters, without a line break at the end"
     )]
     Unsuitable {
         /// The Secret.
@@ -112,9 +116,17 @@ impl Passwords {
         str::from_utf8(file(found, &key))
             .ok()
             .filter(is_printable)
-            .filter(|text| text.len() >= SHORTEST_PASSWORD)
+            .filter(|text| (SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&text.len()))
             .map(|text| Zeroizing::new(text.to_owned()))
             .ok_or(FormatError::Unsuitable { secret: name, key })
+    }
+
+    /// Whether each that is needed is there.
+    pub fn check(&self) -> Result<(), FormatError> {
+        for password in self.pkcs12.iter().chain(&self.jks) {
+            password.as_ref().map_err(Clone::clone)?;
+        }
+        Ok(())
     }
 
     fn of(&self, kind: KeystoreKind) -> Option<&Password> {

@@ -393,6 +393,7 @@ fn with_keystores(pkcs12: Option<&str>, jks: Option<&str>) -> Case {
     case.passwords = Passwords {
         pkcs12: read("p", pkcs12),
         jks: read("j", jks),
+        versions: Vec::new(),
     };
     case
 }
@@ -531,7 +532,7 @@ fn a_password_is_read_where_the_reference_leads_and_refused_with_what_to_write()
         assert_eq!(read.as_str(), password);
     }
     let no_key = "Secret s has no k: put the password of the keystores there";
-    let unsuitable = "k in Secret s cannot be the password of a keystore: write at least 6 printable ASCII characters, \
+    let unsuitable = "k in Secret s cannot be the password of a keystore: write 6 to 256 printable ASCII characters, \
         without a line break at the end";
     for (secret, said) in [
         (

@@ -27,15 +27,15 @@ fn ready() -> Outcome {
 }
 
 fn refused() -> Outcome {
-    refused_with(None)
+    refused_with("ee")
 }
 
 /// Refused, with these CA certificates in its Secret.
-fn refused_with(trust: Option<&str>) -> Outcome {
+fn refused_with(trust: &str) -> Outcome {
     let name = "App1".into();
     Outcome::Refused {
         violations: vec![Violation::ServiceNameShape { name }],
-        trust: trust.map(str::to_owned),
+        trust: trust.to_owned(),
     }
 }
 
@@ -94,7 +94,7 @@ fn a_look_that_finds_the_same_changes_nothing() {
     for outcome in [
         ready(),
         refused(),
-        refused_with(Some("dd")),
+        refused_with("dd"),
         conflict(),
         Outcome::Foreign,
         Outcome::Await,
@@ -174,7 +174,7 @@ fn a_pki_that_has_no_secret_has_no_certificate() {
     for outcome in [
         ready(),
         refused(),
-        refused_with(Some("dd")),
+        refused_with("dd"),
         Outcome::Await,
         unsigned(),
         contested(None),
@@ -191,21 +191,15 @@ fn what_clients_trust_is_told_when_it_lies_in_the_secret_and_not_before() {
     for (outcomes, trust) in [
         (vec![ready()], Some("ee")),
         (vec![ready(), refused()], Some("ee")),
-        (vec![ready(), refused_with(Some("dd"))], Some("dd")),
-        (
-            vec![ready(), refused_with(Some("dd")), refused()],
-            Some("dd"),
-        ),
+        (vec![ready(), refused_with("dd")], Some("dd")),
+        (vec![ready(), refused_with("dd"), refused()], Some("ee")),
         (vec![ready(), unsigned()], Some("ee")),
         (vec![ready(), failed(1)], Some("ee")),
         (vec![ready(), contested(None)], Some("ee")),
         // One that never had a certificate has no ca.crt either.
-        (vec![refused_with(Some("dd"))], None),
-        (vec![unsigned(), refused_with(Some("dd"))], None),
-        (
-            vec![ready(), Outcome::Foreign, refused_with(Some("dd"))],
-            None,
-        ),
+        (vec![refused_with("dd")], None),
+        (vec![unsigned(), refused_with("dd")], None),
+        (vec![ready(), Outcome::Foreign, refused_with("dd")], None),
     ] {
         let status = after_all(&outcomes).status.unwrap();
         assert_eq!(status.trust_fingerprint.as_deref(), trust, "{outcomes:?}");
@@ -329,7 +323,7 @@ fn a_message_fits_the_schema_however_much_is_wrong() {
     };
     let refused = Outcome::Refused {
         violations: (0..100).map(violation).collect(),
-        trust: None,
+        trust: String::new(),
     };
     let message = after(&pki(), &refused, at(0)).conditions[0].message.clone();
     assert!(message.len() <= 4096 && message.ends_with('…'));

@@ -292,6 +292,8 @@ conf_dir = {conf}
             // Nothing answers there. Without an address, kubelet warns in the events of every pod.
             "clusterDNS": ["10.246.0.10"],
             "clusterDomain": "cluster.local",
+            // Where there are iptables, kubelet would leave chains behind that nothing here needs.
+            "makeIPTablesUtilChains": false,
             // Cgroups as simple as can be: they differ too much from machine to machine.
             "cgroupDriver": "cgroupfs",
             "cgroupsPerQOS": false,

@@ -1,0 +1,115 @@
+//! Objects as anybody may have written them.
+//!
+//! Who may update an object may write its `managedFields`, and the API server takes times there that the library which
+//! reads them does not (the last two hours of the year 9999). One such object must neither keep a whole list from being read
+//! nor its own Secret from being mended: a time that cannot be read is left out.
+
+use jiff::Timestamp;
+use k8s_openapi::serde::de::{DeserializeOwned, Error as _};
+use kube::Resource;
+use kube::core::ObjectMeta;
+use kube::runtime::watcher::Event;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// An object that is read in spite of times in its `managedFields` that cannot be.
+#[derive(Clone, Debug)]
+pub struct Lenient<K>(pub K);
+
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Lenient<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut object = Value::deserialize(deserializer)?;
+        drop_unreadable_times(&mut object);
+        let read = serde_json::from_value(object).map_err(D::Error::custom)?;
+        Ok(Self(read))
+    }
+}
+
+fn drop_unreadable_times(object: &mut Value) {
+    let managed = object.pointer_mut("/metadata/managedFields");
+    let entries = managed.and_then(Value::as_array_mut).into_iter().flatten();
+    for entry in entries.filter_map(Value::as_object_mut) {
+        let is_readable = |time: &Value| {
+            let time = time.as_str().map(str::parse::<Timestamp>);
+            time.is_some_and(|time| time.is_ok())
+        };
+        if entry.get("time").is_some_and(|time| !is_readable(time)) {
+            entry.remove("time");
+        }
+    }
+}
+
+impl<K: Serialize> Serialize for Lenient<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<K: Resource> Resource for Lenient<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+
+    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
+    }
+
+    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
+    }
+
+    fn api_version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::api_version(dt)
+    }
+
+    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.0.meta()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.0.meta_mut()
+    }
+}
+
+/// The event of a watch, about something made of the object.
+pub fn map<K, T>(event: Event<K>, f: impl FnOnce(K) -> T) -> Event<T> {
+    match event {
+        Event::Apply(object) => Event::Apply(f(object)),
+        Event::Delete(object) => Event::Delete(f(object)),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(f(object)),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Secret;
+    use serde_json::json;
+
+    #[test]
+    fn a_time_that_cannot_be_read_is_left_out_and_the_rest_is_read() {
+        let secret = json!({"metadata": {"name": "a", "managedFields": [
+            {"manager": "x", "time": "9999-12-31T23:59:59Z"}, {"manager": "y", "time": "2030-01-01T00:00:00Z"},
+            {"manager": "z", "time": 5}, {"manager": "none"},
+        ]}});
+        assert!(
+            serde_json::from_value::<Secret>(secret.clone()).is_err(),
+            "else this is not needed"
+        );
+        let Lenient(read) = serde_json::from_value::<Lenient<Secret>>(secret).unwrap();
+        let managed = read.metadata.managed_fields.unwrap();
+        let times: Vec<_> = managed.iter().map(|entry| entry.time.is_some()).collect();
+        assert_eq!(times, [false, true, false, false]);
+        assert_eq!(read.metadata.name.as_deref(), Some("a"));
+    }
+}
