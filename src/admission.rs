@@ -8,6 +8,7 @@
 use crate::api::{DEFAULT_DURATION, GROUP, Pki, PkiSpec, VERSION};
 use crate::claims::{self, Claim};
 use crate::index::{BySecret, Key};
+use crate::lenient;
 use crate::policy::text::printable;
 use crate::policy::{Approved, RuleBook, Violation};
 use crate::reconcile::status::Outcome;
@@ -45,7 +46,8 @@ pub enum ReviewError {
 
 /// Reads a review and takes the question out of it.
 pub fn read(body: &[u8]) -> Result<Request, ReviewError> {
-    let review: Review = serde_json::from_slice(body)?;
+    let review: Review =
+        serde_json::from_slice(body).or_else(|error| read_leniently(body).ok_or(error))?;
     if review.types.kind != "AdmissionReview" || review.types.api_version != "admission.k8s.io/v1" {
         return Err(ReviewError::OtherType {
             kind: review.types.kind,
@@ -53,6 +55,17 @@ pub fn read(body: &[u8]) -> Result<Request, ReviewError> {
         });
     }
     review.try_into().map_err(|_| ReviewError::NoRequest)
+}
+
+/// A second try, at a cost that only a review pays which cannot be read as it is.
+fn read_leniently(body: &[u8]) -> Option<Review> {
+    let mut review: Value = serde_json::from_slice(body).ok()?;
+    for object in ["/request/object", "/request/oldObject"] {
+        if let Some(object) = review.pointer_mut(object) {
+            lenient::drop_unreadable_times(object);
+        }
+    }
+    serde_json::from_value(review).ok()
 }
 
 /// Fills in the defaults that are fixed once and for all, as a minimal JSON patch. Those that follow another field

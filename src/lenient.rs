@@ -26,7 +26,8 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Lenient<K> {
     }
 }
 
-fn drop_unreadable_times(object: &mut Value) {
+/// Leaves out the times in an object's `managedFields` that cannot be read.
+pub fn drop_unreadable_times(object: &mut Value) {
     let managed = object.pointer_mut("/metadata/managedFields");
     let entries = managed.and_then(Value::as_array_mut).into_iter().flatten();
     for entry in entries.filter_map(Value::as_object_mut) {

@@ -512,6 +512,18 @@ fn dry_run_is_judged_alike() {
 }
 
 #[test]
+fn a_time_beyond_belief_keeps_nobody_from_an_answer() {
+    let managed =
+        json!([{ "manager": "x", "operation": "Update", "time": "9999-12-31T23:59:59Z" }]);
+    let object = with_metadata(
+        pki(&json!({ "serviceName": "app1" })),
+        "managedFields",
+        managed,
+    );
+    assert!(update(&object, &object).allowed);
+}
+
+#[test]
 fn what_will_not_end_as_expected_is_told_as_a_warning() {
     let stored = |name: &str, secret: &str, created: &str, ready: &str| {
         let pki = json!({
