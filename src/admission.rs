@@ -57,15 +57,17 @@ pub fn read(body: &[u8]) -> Result<Request, ReviewError> {
     review.try_into().map_err(|_| ReviewError::NoRequest)
 }
 
-/// A second try, at a cost that only a review pays which cannot be read as it is.
+/// A second try, for a review of which a time is all that cannot be read.
 fn read_leniently(body: &[u8]) -> Option<Review> {
     let mut review: Value = serde_json::from_slice(body).ok()?;
+    let mut is_changed = false;
     for object in ["/request/object", "/request/oldObject"] {
         if let Some(object) = review.pointer_mut(object) {
-            lenient::drop_unreadable_times(object);
+            is_changed |= lenient::drop_unreadable_times(object);
         }
     }
-    serde_json::from_value(review).ok()
+    // Whatever else is wrong with it stays wrong: this way of reading would forgive a field that is there twice.
+    is_changed.then(|| serde_json::from_value(review).ok())?
 }
 
 /// Fills in the defaults that are fixed once and for all, as a minimal JSON patch. Those that follow another field

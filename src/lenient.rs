@@ -26,8 +26,9 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Lenient<K> {
     }
 }
 
-/// Leaves out the times in an object's `managedFields` that cannot be read.
-pub fn drop_unreadable_times(object: &mut Value) {
+/// Leaves out the times in an object's `managedFields` that cannot be read. Whether there were any.
+pub fn drop_unreadable_times(object: &mut Value) -> bool {
+    let mut is_changed = false;
     let managed = object.pointer_mut("/metadata/managedFields");
     let entries = managed.and_then(Value::as_array_mut).into_iter().flatten();
     for entry in entries.filter_map(Value::as_object_mut) {
@@ -37,8 +38,10 @@ pub fn drop_unreadable_times(object: &mut Value) {
         };
         if entry.get("time").is_some_and(|time| !is_readable(time)) {
             entry.remove("time");
+            is_changed = true;
         }
     }
+    is_changed
 }
 
 impl<K: Serialize> Serialize for Lenient<K> {

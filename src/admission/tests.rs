@@ -521,6 +521,12 @@ fn a_time_beyond_belief_keeps_nobody_from_an_answer() {
         managed,
     );
     assert!(update(&object, &object).allowed);
+    let twice = review("CREATE", &pki(&json!({})), &Value::Null).to_string();
+    let twice = twice.replacen('{', r#"{"request": {"uid": "1"}, "#, 1);
+    assert!(
+        read(twice.as_bytes()).is_err(),
+        "a field that is there twice"
+    );
 }
 
 #[test]
