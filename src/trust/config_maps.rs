@@ -4,6 +4,7 @@ use super::board::{Board, Found, Outcome, Task};
 use super::{FILE, LABEL, LONGEST, Published, Settings, known, labels};
 use crate::ca::Ca;
 use crate::events::{Kind, Notice, Publisher};
+use crate::lenient::{self, Lenient};
 use crate::metrics::Metrics;
 use crate::policy::text;
 use crate::reconcile::write;
@@ -64,11 +65,11 @@ impl ConfigMaps {
             }
             self.tell(&board);
             tokio::select! {
-                Some(event) = namespaces.next() => board.namespace(map(event, |namespace| {
+                Some(event) = namespaces.next() => board.namespace(lenient::map(event, |namespace| {
                     let is_going = namespace.metadata.deletion_timestamp.is_some();
                     (namespace.name_any(), is_going)
                 })),
-                Some(event) = copies.next() => board.copy(map(event, |copy| {
+                Some(event) = copies.next() => board.copy(lenient::map(event, |copy| {
                     (copy.namespace().unwrap_or_default(), Found::from(copy.meta()))
                 })),
                 Some((namespace, outcome)) = running.next() => {
@@ -278,22 +279,16 @@ fn follow<K>(
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
-    watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config)
+    let api = Api::<Lenient<PartialObjectMeta<K>>>::all(client.clone());
+    watcher(api, config)
         .default_backoff()
         .inspect_err(move |error| {
             tracing::warn!(what, %error, "the watch broke; taking it up again");
         })
-        .filter_map(|event| future::ready(event.ok()))
-}
-
-fn map<K, T>(event: Event<K>, f: impl FnOnce(K) -> T) -> Event<T> {
-    match event {
-        Event::Apply(object) => Event::Apply(f(object)),
-        Event::Delete(object) => Event::Delete(f(object)),
-        Event::Init => Event::Init,
-        Event::InitApply(object) => Event::InitApply(f(object)),
-        Event::InitDone => Event::InitDone,
-    }
+        .filter_map(|event| {
+            let event = event.map(|event| lenient::map(event, |Lenient(object)| object));
+            future::ready(event.ok())
+        })
 }
 
 async fn until(time: Option<Instant>) {
