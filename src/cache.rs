@@ -7,7 +7,7 @@ use crate::api::{PkiPolicy, StoredPki, StoredPolicy};
 use crate::claims::{self, Claim, Reader};
 use crate::index::{BySecret, Key, NamesSecrets, SecretVersion};
 use crate::lenient::{Lenient, map};
-use crate::pods::SecretUser;
+use crate::pods::{self, SecretUser};
 use crate::policy::{RuleBook, Settings};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -231,7 +231,7 @@ impl Cache {
         self.follow("pods", events, |event| {
             let done = matches!(event, Event::InitDone);
             let changes = write(&self.pods).apply(map(event, SecretUser::from));
-            for change in changes.iter().filter(|change| change.after.is_some()) {
+            for change in changes.iter().filter(|change| pods::is_news(change)) {
                 for secret in change.secrets() {
                     self.trigger(claims::unready_claimants(&read(&self.claims), &secret));
                 }

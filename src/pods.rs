@@ -1,8 +1,13 @@
-//! Which pods use a Secret, and so must hear what becomes of it.
+//! Which pods use a Secret, how, and on whose behalf: who must hear what becomes of it.
 
-use crate::index::{Key, NamesSecrets};
+use crate::index::{Change, Key, NamesSecrets};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, Pod, PodSpec, Volume};
-use std::collections::BTreeSet;
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+
+/// The label by which a Deployment tells the pods of its templates apart (kubernetes.io/docs, "Pod-template-hash label").
+const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// What is kept of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +16,37 @@ pub struct SecretUser {
     pub key: Key,
     /// Its UID, so that an Event about it is not one about its successor of the same name.
     pub uid: String,
-    secrets: BTreeSet<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether none of its containers has run yet.
+    pub is_pending: bool,
+    /// The object that makes such pods and replaces them.
+    pub controller: Option<Box<Controller>>,
+    uses: BTreeMap<String, Use>,
+}
+
+/// How a pod uses a Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// Whether the pod starts without the Secret: every reference says `optional: true`.
+    pub is_optional: bool,
+    /// Whether some container has it in its environment, which does not follow the Secret.
+    pub in_environment: bool,
+}
+
+/// A controller of pods, such as a `ReplicaSet`, by its owner reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    /// As in `apps/v1`.
+    pub api_version: String,
+    /// As in `ReplicaSet`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The Deployment behind it, which a `ReplicaSet` shows by its name.
+    pub deployment: Option<String>,
 }
 
 impl From<Pod> for SecretUser {
@@ -23,16 +58,40 @@ impl From<Pod> for SecretUser {
             .and_then(|status| status.phase.as_deref());
         let is_over = pod.metadata.deletion_timestamp.is_some()
             || matches!(phase, Some("Succeeded" | "Failed"));
-        let secrets = match &pod.spec {
+        let uses = match &pod.spec {
             Some(spec) if !is_over => used_secrets(spec),
-            _ => BTreeSet::new(),
+            _ => BTreeMap::new(),
         };
         Self {
             key: Key::of(&pod),
+            is_pending: matches!(phase, None | Some("Pending")),
+            created: pod
+                .creation_timestamp()
+                .map_or(Timestamp::MAX, |time| time.0),
+            controller: Controller::of(&pod).map(Box::new),
             uid: pod.metadata.uid.unwrap_or_default(),
-            secrets,
+            uses,
         }
     }
+}
+
+impl SecretUser {
+    /// How it uses this Secret, if it does.
+    pub fn use_of(&self, secret: &str) -> Option<Use> {
+        self.uses.get(secret).copied()
+    }
+
+    /// Whether it cannot start before this Secret is there.
+    pub fn waits_for(&self, secret: &str) -> bool {
+        self.is_pending && self.use_of(secret).is_some_and(|its| !its.is_optional)
+    }
+}
+
+/// Whether a pod came, or uses other Secrets now. How it fares is no news to whoever looks after Secrets.
+pub fn is_news(change: &Change<SecretUser>) -> bool {
+    let (before, after) = (change.before.as_deref(), change.after.as_deref());
+    let part = |pod: Option<&SecretUser>| pod.map(|pod| (pod.uid.clone(), pod.uses.clone()));
+    after.is_some() && part(before) != part(after)
 }
 
 impl NamesSecrets for SecretUser {
@@ -41,75 +100,117 @@ impl NamesSecrets for SecretUser {
     }
 
     fn secrets(&self) -> impl Iterator<Item = &str> {
-        self.secrets.iter().map(String::as_str)
+        self.uses.keys().map(String::as_str)
     }
 }
 
-/// The Secrets whose content reaches a container: by volumes, also projected ones, and by environment variables, of
-/// containers, init containers and ephemeral containers. Image pull secrets are not content.
-pub fn used_secrets(spec: &PodSpec) -> BTreeSet<String> {
-    let volumes = spec.volumes.iter().flatten().flat_map(volume_secrets);
-    let containers = spec.containers.iter().map(|c| (&c.env, &c.env_from));
-    let init = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .map(|c| (&c.env, &c.env_from));
-    let ephemeral = spec
-        .ephemeral_containers
-        .iter()
-        .flatten()
-        .map(|c| (&c.env, &c.env_from));
-    let environment = containers
-        .chain(init)
-        .chain(ephemeral)
-        .flat_map(|(env, env_from)| {
-            let each = env.iter().flatten().filter_map(variable_secret);
-            each.chain(env_from.iter().flatten().filter_map(source_secret))
-        });
-    volumes
-        .chain(environment)
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect()
+impl Controller {
+    fn of(pod: &Pod) -> Option<Self> {
+        let owners = pod.owner_references().iter();
+        let owner = owners
+            .clone()
+            .find(|owner| owner.controller == Some(true))?;
+        let hash = pod.labels().get(TEMPLATE_HASH);
+        let deployment = hash
+            .filter(|hash| owner.kind == "ReplicaSet" && !hash.is_empty())
+            .and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
+        Some(Self {
+            api_version: owner.api_version.clone(),
+            kind: owner.kind.clone(),
+            name: owner.name.clone(),
+            uid: owner.uid.clone(),
+            deployment: deployment.map(str::to_owned),
+        })
+    }
 }
 
-fn volume_secrets(volume: &Volume) -> impl Iterator<Item = &str> {
-    let direct = volume
-        .secret
-        .iter()
-        .filter_map(|source| source.secret_name.as_deref());
+/// The Secrets whose content reaches a container: by volumes, also projected ones and those of CSI drivers, and by
+/// environment variables, of containers, init containers and ephemeral containers. Image pull secrets are not content.
+pub fn used_secrets(spec: &PodSpec) -> BTreeMap<String, Use> {
+    let mut uses = BTreeMap::new();
+    for volume in spec.volumes.iter().flatten() {
+        for reference in volume_secrets(volume) {
+            reference.note(&mut uses, false);
+        }
+    }
+    let main = spec.containers.iter().map(|c| (&c.env, &c.env_from));
+    let init = spec.init_containers.iter().flatten();
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    let containers = main
+        .chain(init.map(|c| (&c.env, &c.env_from)))
+        .chain(ephemeral.map(|c| (&c.env, &c.env_from)));
+    for (env, env_from) in containers {
+        let each = env.iter().flatten().filter_map(variable_secret);
+        let all = env_from.iter().flatten().filter_map(source_secret);
+        for reference in each.chain(all) {
+            reference.note(&mut uses, true);
+        }
+    }
+    uses
+}
+
+/// One place in a pod that names a Secret.
+struct Reference<'a> {
+    name: &'a str,
+    optional: Option<bool>,
+}
+
+impl Reference<'_> {
+    /// One reference that is not optional makes the Secret needed.
+    fn note(&self, uses: &mut BTreeMap<String, Use>, in_environment: bool) {
+        if self.name.is_empty() {
+            return;
+        }
+        let its = uses.entry(self.name.to_owned()).or_insert(Use {
+            is_optional: true,
+            in_environment: false,
+        });
+        its.is_optional &= self.optional == Some(true);
+        its.in_environment |= in_environment;
+    }
+}
+
+fn volume_secrets(volume: &Volume) -> impl Iterator<Item = Reference<'_>> {
+    let direct = volume.secret.iter().filter_map(|source| {
+        Some(Reference {
+            name: source.secret_name.as_deref()?,
+            optional: source.optional,
+        })
+    });
     let projected = volume
         .projected
         .iter()
-        .flat_map(|source| source.sources.iter().flatten());
+        .flat_map(|source| source.sources.iter().flatten())
+        .filter_map(|source| source.secret.as_ref());
+    let projected = projected.map(|secret| Reference {
+        name: &secret.name,
+        optional: secret.optional,
+    });
     let mounted = volume
         .csi
         .iter()
         .filter_map(|csi| csi.node_publish_secret_ref.as_ref());
-    direct
-        .chain(
-            projected
-                .filter_map(|source| source.secret.as_ref())
-                .map(|secret| secret.name.as_str()),
-        )
-        .chain(mounted.map(|secret| secret.name.as_str()))
+    let mounted = mounted.map(|secret| Reference {
+        name: &secret.name,
+        optional: None,
+    });
+    direct.chain(projected).chain(mounted)
 }
 
-fn variable_secret(variable: &EnvVar) -> Option<&str> {
-    Some(
-        variable
-            .value_from
-            .as_ref()?
-            .secret_key_ref
-            .as_ref()?
-            .name
-            .as_str(),
-    )
+fn variable_secret(variable: &EnvVar) -> Option<Reference<'_>> {
+    let secret = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
+    Some(Reference {
+        name: &secret.name,
+        optional: secret.optional,
+    })
 }
 
-fn source_secret(source: &EnvFromSource) -> Option<&str> {
-    Some(source.secret_ref.as_ref()?.name.as_str())
+fn source_secret(source: &EnvFromSource) -> Option<Reference<'_>> {
+    let secret = source.secret_ref.as_ref()?;
+    Some(Reference {
+        name: &secret.name,
+        optional: secret.optional,
+    })
 }
 
 #[cfg(test)]
@@ -176,5 +277,112 @@ mod tests {
         assert_eq!(pod(json!({"phase": "Succeeded"}), Value::Null), 0);
         assert_eq!(pod(json!({"phase": "Failed"}), Value::Null), 0);
         assert_eq!(pod(json!({}), json!("2030-01-01T00:00:00Z")), 0);
+    }
+
+    /// A pod `ns/pod` with this spec, and what else is said of it.
+    fn user(spec: &Value, more: &Value) -> SecretUser {
+        let mut pod = json!({
+            "metadata": {"namespace": "ns", "name": "pod", "uid": "u", "creationTimestamp": "2030-01-01T00:00:00Z"},
+            "spec": spec
+        });
+        json_patch::merge(&mut pod, more);
+        serde_json::from_value::<Pod>(pod).unwrap().into()
+    }
+
+    fn mounting(secret: &Value) -> Value {
+        json!({"containers": [], "volumes": [{"name": "v", "secret": secret}]})
+    }
+
+    #[test]
+    fn a_reference_that_is_not_optional_makes_the_secret_needed() {
+        let volume = |optional: bool| json!({"secretName": "s", "optional": optional});
+        let both = json!({
+            "containers": [{"name": "c", "envFrom": [{"secretRef": {"name": "s"}}]}],
+            "volumes": [{"name": "v", "secret": volume(true)}]
+        });
+        for (spec, is_optional, in_environment) in [
+            (mounting(&volume(true)), true, false),
+            (mounting(&volume(false)), false, false),
+            (mounting(&json!({"secretName": "s"})), false, false),
+            (both, false, true),
+        ] {
+            let pod = user(&spec, &json!({}));
+            let expected = Use {
+                is_optional,
+                in_environment,
+            };
+            assert_eq!(pod.use_of("s"), Some(expected), "{spec}");
+            assert_eq!(pod.waits_for("s"), !is_optional);
+        }
+        let runs = user(
+            &mounting(&json!({"secretName": "s"})),
+            &json!({"status": {"phase": "Running"}}),
+        );
+        assert!(!runs.waits_for("s") && !runs.waits_for("other"));
+    }
+
+    #[test]
+    fn a_deployment_is_known_by_the_name_of_its_replica_set() {
+        let owned = |kind: &str, name: &str, labels: Value| {
+            let owner = json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "o", "controller": true});
+            let other =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "p"});
+            let meta = json!({"metadata": {"ownerReferences": [other, owner], "labels": labels}});
+            let controller = user(&json!({"containers": []}), &meta).controller.unwrap();
+            (controller.kind, controller.name, controller.deployment)
+        };
+        let hash = json!({"pod-template-hash": "5d"});
+        let of = |kind: &str, name: &str, deployment: Option<&str>| {
+            (
+                kind.to_owned(),
+                name.to_owned(),
+                deployment.map(str::to_owned),
+            )
+        };
+        assert_eq!(
+            owned("ReplicaSet", "web-5d", hash.clone()),
+            of("ReplicaSet", "web-5d", Some("web"))
+        );
+        assert_eq!(
+            owned("ReplicaSet", "web5d", hash.clone()),
+            of("ReplicaSet", "web5d", None)
+        );
+        assert_eq!(
+            owned("ReplicaSet", "web-5d", json!({})),
+            of("ReplicaSet", "web-5d", None)
+        );
+        assert_eq!(
+            owned("StatefulSet", "web-5d", hash),
+            of("StatefulSet", "web-5d", None)
+        );
+        assert_eq!(
+            user(&json!({"containers": []}), &json!({})).controller,
+            None
+        );
+    }
+
+    #[test]
+    fn how_a_pod_fares_is_no_news() {
+        let spec = mounting(&json!({"secretName": "s"}));
+        let change = |before: Option<Value>, after: Option<Value>| {
+            let side =
+                |more: Option<Value>| more.map(|more| std::sync::Arc::new(user(&spec, &more)));
+            is_news(&Change {
+                before: side(before),
+                after: side(after),
+            })
+        };
+        let running = json!({"status": {"phase": "Running"}});
+        assert!(change(None, Some(json!({}))));
+        assert!(!change(Some(json!({})), Some(running)));
+        assert!(change(
+            Some(json!({})),
+            Some(json!({"metadata": {"uid": "another"}}))
+        ));
+        assert!(change(
+            Some(json!({})),
+            Some(json!({"status": {"phase": "Failed"}}))
+        ));
+        assert!(!change(Some(json!({})), None));
     }
 }
