@@ -11,7 +11,7 @@ use crate::index::{BySecret, Key};
 use crate::lenient;
 use crate::policy::text::printable;
 use crate::policy::{Approved, RuleBook, Violation};
-use crate::reconcile::status::Outcome;
+use crate::reconcile::status::{MESSAGE_BYTES, Outcome};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
@@ -165,7 +165,7 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
     let secret = Key::new(own.namespace.clone(), &approved.secret_name);
     if let Some(winner) = claims::foreseen_winner(world.claims, &own, &secret) {
         let winner = winner.clone();
-        let message = Outcome::Conflict { winner }.message(pki);
+        let message = Outcome::Conflict { winner }.message(pki, MESSAGE_BYTES);
         warnings.push(format!("spec.secretName: {message}"));
     }
     let end = world.now.saturating_add(approved.certificate.duration);

@@ -118,6 +118,11 @@ pub struct Config {
     #[arg(long, env = "PKI_OPERATOR_REMINDER_SECONDS", default_value = "300", value_parser = seconds(1))]
     pub reminder_seconds: Duration,
 
+    /// Whether the pods that use a Secret are told, by a Normal Event, that its certificate was renewed.
+    #[arg(long, env = "PKI_OPERATOR_RENEWAL_EVENTS", default_value_t = true, action = clap::ArgAction::Set,
+        num_args = 0..=1, default_missing_value = "true")]
+    pub renewal_events: bool,
+
     /// How long to go on serving after SIGTERM, while the cluster learns that this replica leaves, in seconds.
     #[arg(long, env = "PKI_OPERATOR_DRAIN_SECONDS", default_value = "5", value_parser = seconds(0))]
     pub drain_seconds: Duration,

@@ -2,7 +2,7 @@
 //! the reason to people who have no other access.
 //!
 //! [`about`] decides, without I/O; the [`Publisher`] sends, and sees to it that a fault which lasts is one Event with a
-//! count, also across restarts and replicas.
+//! count, also across restarts and replicas. `queue`, `budget` and `memory` keep it from saying too much.
 
 use crate::api::{Pki, PkiStatus, READY};
 use crate::ca::Alarm;
@@ -10,94 +10,123 @@ use crate::index::Key;
 use crate::pods::SecretUser;
 use crate::policy::text;
 use crate::reconcile::status::{self, Outcome};
+use expiry::Stage;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::error_boundary::InvalidObject;
 use kube::{Resource, ResourceExt};
+use notice::NOTE_BYTES;
 use std::sync::Arc;
 
-pub use publisher::Publisher;
+pub use notice::{Aspect, Kind, Notice};
+pub use publisher::{Ending, Publisher};
+pub(crate) use words::Words;
 
+mod budget;
+pub(crate) mod expiry;
+mod memory;
+mod notice;
 mod publisher;
+mod queue;
+mod words;
 
-/// How many pods hear of one change; the others read it on the Pki.
-const MOST_PODS: usize = 100;
-/// Limits of the API (k8s.io/api/events/v1: `reason`, `note`), in bytes.
-const REASON_BYTES: usize = 128;
-const NOTE_BYTES: usize = 1024;
+/// Annotation on a Pki: `"false"` keeps its pods from being told of each renewal.
+const RENEWAL_EVENTS: &str = "box.com/renewal-events";
 
-/// One thing to say to the readers of one object.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Notice {
-    /// The object whose readers are told.
-    pub regarding: ObjectReference,
-    /// The Pki it is about, when that is another object.
-    pub related: Option<ObjectReference>,
-    /// Whether something has to be done.
-    pub kind: Kind,
-    /// Why, in one CamelCase word.
-    pub reason: String,
-    /// The sentence.
-    pub note: String,
-    /// Since when it has been so: an Event that was last sent before is about an earlier occurrence.
-    pub since: Timestamp,
+/// A look at a Pki, as far as it matters to what is said.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// The Pki, with the status that it had.
+    pub pki: &'a Pki,
+    /// How the look ended.
+    pub outcome: &'a Outcome,
+    /// The status that goes with it.
+    pub status: &'a PkiStatus,
+    /// When it was.
+    pub now: Timestamp,
+    /// Whether this installation tells of renewals.
+    pub tells_renewals: bool,
 }
 
-/// The type of an Event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Something is wrong; said again while it lasts.
-    Warning,
-    /// Something was mended; said once.
-    Normal,
+/// What to say after a look at a Pki, to the pods that use its Secret and to the readers of the Pki itself. A fault is
+/// told to all of them; that it is mended is told to those who were told of the fault; all else goes without saying, but
+/// for renewals.
+pub fn about(look: &Look<'_>, users: &[Arc<SecretUser>]) -> Vec<Notice> {
+    let subject = reference(look.pki);
+    let said = [look.state(), look.expiry(), look.renewal()];
+    let said = said.into_iter().flatten();
+    said.flat_map(|words| {
+        let mut notices = words.to_users(look.pki.secret_name(), users, &subject);
+        notices.push(words.to(subject.clone(), None));
+        notices
+    })
+    .collect()
 }
 
-impl Kind {
-    /// As the API writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Warning => "Warning",
-            Self::Normal => "Normal",
+impl Look<'_> {
+    fn state(&self) -> Option<Words> {
+        let Self { pki, outcome, .. } = self;
+        let is_mended = is_ready(outcome) && pki.condition(READY).is_some_and(status::was_told);
+        let kind = match outcome {
+            fault if fault.is_fault() => Kind::Warning,
+            _ if is_mended => Kind::Normal,
+            _ => return None,
+        };
+        let conditions = &self.status.conditions;
+        let ready = conditions.iter().find(|known| known.type_ == READY);
+        let since = ready.map_or(Timestamp::UNIX_EPOCH, |ready| ready.last_transition_time.0);
+        Some(Words {
+            aspect: Aspect::State,
+            kind,
+            reason: outcome.reason().to_owned(),
+            message: outcome.message(pki, NOTE_BYTES),
+            topic: None,
+            since,
+        })
+    }
+
+    fn expiry(&self) -> Option<Words> {
+        let stage = Stage::of(self.outcome, self.status, self.now)?;
+        let beginning = stage.beginning(self.pki, self.status);
+        let cause = self.outcome.message(self.pki, NOTE_BYTES);
+        Some(Words {
+            aspect: Aspect::Expiry,
+            kind: Kind::Warning,
+            reason: stage.reason().to_owned(),
+            message: text::fit(&beginning, &cause, "", NOTE_BYTES),
+            topic: None,
+            since: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    fn renewal(&self) -> Option<Words> {
+        let (pki, before) = (self.pki, self.pki.status.as_ref()?);
+        let is_told = pki.annotations().get(RENEWAL_EVENTS);
+        let is_wanted = self.tells_renewals && is_told.is_none_or(|value| value != "false");
+        let is_renewed = before.serial_number.is_some()
+            && before.serial_number != self.status.serial_number
+            && before.secret_name == self.status.secret_name;
+        if !(is_wanted && is_renewed && is_ready(self.outcome)) || self.state().is_some() {
+            return None;
         }
+        let end = self.status.not_after.as_ref()?.0;
+        Some(Words {
+            aspect: Aspect::Renewal,
+            kind: Kind::Normal,
+            reason: "PkiRenewed".to_owned(),
+            message: format!(
+                "Secret {} of Pki {} holds a renewed certificate, valid until {end}",
+                text::printable(pki.secret_name()),
+                pki.display_name()
+            ),
+            topic: self.status.serial_number.clone(),
+            since: self.now,
+        })
     }
 }
 
-/// What to say after a look at a Pki, given the status that goes with it and the pods that use its Secret. A fault is
-/// told to all of them; that it is mended is told to those who were told of the fault; all else goes without saying.
-pub fn about(
-    pki: &Pki,
-    outcome: &Outcome,
-    status: &PkiStatus,
-    users: &[Arc<SecretUser>],
-) -> Vec<Notice> {
-    let is_mended =
-        matches!(outcome, Outcome::Ready(_)) && pki.condition(READY).is_some_and(status::was_told);
-    let kind = match outcome {
-        fault if fault.is_fault() => Kind::Warning,
-        _ if is_mended => Kind::Normal,
-        _ => return Vec::new(),
-    };
-    let since = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == READY);
-    let since = since.map_or(Timestamp::UNIX_EPOCH, |ready| ready.last_transition_time.0);
-    let subject = reference(pki);
-    let notice = |regarding: ObjectReference, related| Notice {
-        regarding,
-        related,
-        kind,
-        reason: text::cut(outcome.reason(), REASON_BYTES),
-        note: text::cut(&outcome.message(pki), NOTE_BYTES),
-        since,
-    };
-    let to_pods = users
-        .iter()
-        .take(MOST_PODS)
-        .map(|pod| notice(pod_reference(pod), Some(subject.clone())));
-    let mut notices: Vec<_> = to_pods.collect();
-    notices.push(notice(subject.clone(), None));
-    notices
+fn is_ready(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Ready(_))
 }
 
 /// What to say of a stored object that is no Pki any more.
@@ -114,12 +143,14 @@ pub fn about_unreadable(key: &Key, invalid: &InvalidObject) -> Notice {
     Notice {
         regarding,
         related: None,
+        aspect: Aspect::State,
         kind: Kind::Warning,
         reason: "PkiUnreadable".into(),
         note: text::cut(
             &format!("{advice} ({})", text::printable(&invalid.error)),
             NOTE_BYTES,
         ),
+        topic: None,
         since: Timestamp::UNIX_EPOCH,
     }
 }
@@ -136,31 +167,23 @@ pub fn about_ca(secret: &Key, alarm: &Alarm) -> Notice {
     Notice {
         regarding,
         related: None,
+        aspect: Aspect::State,
         kind: Kind::Warning,
         reason: "CaUnavailable".into(),
         note: text::cut(&text::line(&alarm.to_string()), NOTE_BYTES),
+        topic: None,
         since: Timestamp::UNIX_EPOCH,
     }
 }
 
-fn reference(pki: &Pki) -> ObjectReference {
+/// A reference to this Pki.
+pub(crate) fn reference(pki: &Pki) -> ObjectReference {
     ObjectReference {
         api_version: Some(Pki::api_version(&()).into_owned()),
         kind: Some(Pki::kind(&()).into_owned()),
         namespace: pki.namespace(),
         name: pki.metadata.name.clone(),
         uid: pki.uid(),
-        ..ObjectReference::default()
-    }
-}
-
-fn pod_reference(pod: &SecretUser) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".into()),
-        kind: Some("Pod".into()),
-        namespace: Some(pod.key.namespace.clone()),
-        name: Some(pod.key.name.clone()),
-        uid: Some(pod.uid.clone()),
         ..ObjectReference::default()
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::StoredPki;
 use crate::ca::Ledger;
 use crate::ca::rotation::Fleet;
+use crate::events::Ending;
 use certificates::Certificates;
 use kube::runtime::reflector::Store;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -23,7 +24,7 @@ pub struct Metrics {
     registry: Registry,
     admissions: Family<Admission, Counter>,
     issuances: Family<Cause, Counter>,
-    events: Family<Ending, Counter>,
+    events: Family<Event, Counter>,
     issuance_failures: Family<Cause, Counter>,
     ca_alarms: Family<Cause, Gauge>,
     ca_times: Family<Role, Gauge>,
@@ -59,9 +60,12 @@ struct State {
     state: &'static str,
 }
 
+/// `cause` is why it was not sent, or nothing; `reason` that of the Event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ending {
+struct Event {
     result: &'static str,
+    cause: &'static str,
+    reason: String,
 }
 
 impl Default for Metrics {
@@ -124,7 +128,7 @@ impl Default for Metrics {
         );
         registry.register(
             "events",
-            "Events by result: sent, merged, suppressed, dropped",
+            "Events by result (sent, merged, suppressed, dropped), cause of the last two, and reason of the Event",
             metrics.events.clone(),
         );
         registry.register(
@@ -242,9 +246,21 @@ impl Metrics {
         self.ca_waiting.clear();
     }
 
-    /// Counts what became of a notice.
-    pub fn event(&self, result: &'static str) {
-        self.events.get_or_create(&Ending { result }).inc();
+    /// Counts what became of a notice with this reason.
+    pub fn event(&self, ending: Ending, reason: &str) {
+        let (result, cause) = match ending {
+            Ending::Sent => ("sent", ""),
+            Ending::Merged => ("merged", ""),
+            Ending::Suppressed(cause) => ("suppressed", cause),
+            Ending::Dropped(cause) => ("dropped", cause),
+        };
+        let reason = reason.to_owned();
+        let event = Event {
+            result,
+            cause,
+            reason,
+        };
+        self.events.get_or_create(&event).inc();
     }
 
     /// The page.

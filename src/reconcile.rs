@@ -65,6 +65,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// How often a fault that lasts is said again.
     pub reminder: Duration,
+    /// Whether pods are told that a certificate was renewed.
+    pub tells_renewals: bool,
     schedule: Schedule,
     retries: Retries,
     written: Written,
@@ -123,7 +125,7 @@ impl Context {
         ca: watch::Receiver<Option<Arc<Ca>>>,
         publisher: Publisher,
         metrics: Arc<Metrics>,
-        reminder: Duration,
+        (reminder, tells_renewals): (Duration, bool),
     ) -> Self {
         let (schedule, retries, written, contests) = Default::default();
         Self {
@@ -133,6 +135,7 @@ impl Context {
             publisher,
             metrics,
             reminder,
+            tells_renewals,
             schedule,
             retries,
             written,

@@ -117,7 +117,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         identity.keep(client.clone(), config.webhook_configuration.clone()),
     );
 
-    let lead = lead(client, cache, publisher, metrics, &config, shutdown.clone());
+    let lead = lead(
+        client,
+        cache,
+        publisher.clone(),
+        metrics,
+        &config,
+        shutdown.clone(),
+    );
     let mut leading = tokio::spawn(lead);
     tokio::select! {
         // First, because it is what ends the others.
@@ -132,9 +139,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     app.drain();
     tokio::time::sleep(config.drain_seconds).await;
     admission_handle.graceful_shutdown(Some(GRACE));
-    // The reconciler holds the last publisher: when it has ended, what it had to say is all in the queue.
     let all_is_said = async {
         let _ = leading.await;
+        publisher.close();
         let _ = publishing.await;
     };
     if tokio::time::timeout(GRACE, all_is_said).await.is_err() {
@@ -165,7 +172,7 @@ fn lead(
     );
     let ca = config.ca();
     let trust = config.trust();
-    let reminder = config.reminder_seconds;
+    let said = (config.reminder_seconds, config.renewal_events);
     async move {
         let begin = |end: CancellationToken| {
             let (client, cache, publisher, metrics) = (
@@ -191,7 +198,7 @@ fn lead(
                 publisher.clone(),
                 metrics.clone(),
             );
-            let context = Context::new(client, cache, ca, publisher, metrics.clone(), reminder);
+            let context = Context::new(client, cache, ca, publisher, metrics.clone(), said);
             async move {
                 metrics.leader.set(1);
                 tokio::select! {

@@ -3,45 +3,47 @@
 //! The name of an Event is a hash of what it says and to whom, so whoever says it again, after a restart or from
 //! another replica, finds the Event that is there and continues its series: `(x3 over 15m)` instead of three lines.
 //!
-//! The queue is bounded and nobody waits for it: what does not fit is counted and dropped, since a Pki with a fault is
-//! looked at again. A slow Events API therefore never delays an issuance.
+//! Nobody waits for the [queue](super::queue), so that a slow or failing Events API never delays an issuance or an
+//! answer of the webhook. What the API server is too busy for is sent later; what it refuses is counted and dropped, and
+//! as long as the fault lasts it is said again.
 
-use super::{Kind, Notice};
+use super::budget::{Bucket, Limit};
+use super::memory::{Memory, Told};
+use super::notice::Notice;
+use super::queue::{Offered, Queue, Waiting};
 use crate::metrics::Metrics;
 use crate::reconcile::write;
-use aws_lc_rs::digest;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Patch, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
-/// Who says it: `From` in `kubectl describe`.
-const COMPONENT: &str = "pki-operator";
-/// Notices that wait to be sent, at most.
-const QUEUE: usize = 10_000;
-/// How often one notice is tried while the API server is busy or away.
-const ATTEMPTS: u32 = 4;
-/// How long one notice may keep the others waiting.
+/// So many are sent side by side: enough to be quick, and few enough to leave the API server to others.
+const CONCURRENCY: u16 = 4;
+/// How much is sent to the whole cluster.
+const IN_ALL: Limit = Limit {
+    burst: 1000,
+    period: Duration::from_millis(5),
+};
+/// How long one attempt may take.
 const LONGEST: Duration = Duration::from_secs(15);
-/// The watch cache may be this much behind the status that was written: a fault that seems to have begun so little
-/// after the Event about it is the same fault.
-const CACHE_LAG: SignedDuration = SignedDuration::from_secs(5);
+/// After this time what could not be sent is no news any more.
+const STALE: Duration = Duration::from_secs(3600);
 
 /// The way in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Publisher {
-    queue: Sender<Notice>,
+    queue: Arc<Queue>,
     metrics: Arc<Metrics>,
 }
 
 impl Publisher {
-    /// A publisher, and the work that sends until the last publisher is dropped and all is said. A fault that lasts is said again after
+    /// A publisher, and the work that sends until it is [closed](Self::close). A fault that lasts is said again after
     /// `reminder`, which also keeps its Event from expiring (an hour after the last write, by default).
     pub fn new(
         client: Client,
@@ -49,323 +51,294 @@ impl Publisher {
         reminder: Duration,
         metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (queue, notices) = channel(QUEUE);
-        let worker = Worker {
+        let queue = Arc::<Queue>::default();
+        let sender = Sender {
             client,
             instance,
-            reminder,
             metrics: metrics.clone(),
-            told: HashMap::new(),
+            memory: Mutex::new(Memory::new(reminder)),
+            queue: queue.clone(),
         };
-        (Self { queue, metrics }, worker.run(notices))
+        (Self { queue, metrics }, run(Arc::new(sender)))
     }
 
     /// Says it, soon, unless it has just been said.
     pub fn offer(&self, notice: Notice) {
-        if self.queue.try_send(notice).is_err() {
-            self.metrics.event("dropped");
+        match self.queue.offer(notice) {
+            Offered::Queued => {}
+            Offered::Overtaken(notices) => count_overtaken(&self.metrics, &notices),
+            Offered::Full(notice) => self.metrics.event(Ending::Dropped("full"), &notice.reason),
         }
     }
-}
 
-/// When an Event was last sent, and how often.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
-    count: i32,
-    last: Timestamp,
-    /// The version that says so: a replica that leads again must not count on from where it once stopped.
-    version: Option<String>,
-}
-
-impl Told {
-    /// Whether to say it again: a new occurrence at once, a fault that lasts as a reminder.
-    fn is_due(&self, notice: &Notice, reminder: Duration, now: Timestamp) -> bool {
-        // Whoever may edit Events may have dated it: no sum with it, which could overflow, and the future is now.
-        let last = self.last.min(now);
-        let (passed, since) = (now.duration_since(last), notice.since.duration_since(last));
-        // Looks do not come on the dot; one a little early must not put the reminder off to the next.
-        let reminder = SignedDuration::try_from(reminder * 9 / 10).unwrap_or(SignedDuration::MAX);
-        notice.kind == Kind::Warning && passed >= reminder || since > CACHE_LAG
+    /// Nothing more will be said: the work ends when what waits has been sent, but for what would have to wait longer.
+    pub fn close(&self) {
+        self.queue.close();
     }
 }
 
-struct Worker {
+/// What became of a notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A new Event.
+    Sent,
+    /// One more in the series of an Event.
+    Merged,
+    /// Not sent, and nothing is lost by that: `told` already, `overtaken` by later news, or put off for the sake of the
+    /// object's `budget`.
+    Suppressed(&'static str),
+    /// Lost: the queue is `full`, or the API server said that it is `forbidden`, `invalid` or otherwise `refused`, or was
+    /// too busy until it was `stale`.
+    Dropped(&'static str),
+}
+
+/// Why a notice could not be sent.
+enum Failure {
+    /// It has been told so much that the next is due then.
+    Budget(Instant),
+    Api(kube::Error),
+    TimedOut,
+}
+
+struct Sender {
     client: Client,
     instance: String,
-    reminder: Duration,
     metrics: Arc<Metrics>,
-    told: HashMap<String, Told>,
+    memory: Mutex<Memory>,
+    queue: Arc<Queue>,
 }
 
-impl Worker {
-    async fn run(mut self, mut notices: Receiver<Notice>) {
-        while let Some(notice) = notices.recv().await {
-            let result = match tokio::time::timeout(LONGEST, self.say(&notice)).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(error)) => {
-                    tracing::warn!(regarding = notice.regarding.name, reason = notice.reason, %error, "cannot write the Event");
-                    "dropped"
-                }
-                Err(_) => {
-                    tracing::warn!(
-                        regarding = notice.regarding.name,
-                        reason = notice.reason,
-                        "writing the Event takes too long"
-                    );
-                    "dropped"
-                }
-            };
-            self.metrics.event(result);
-            self.forget_expired();
+async fn run(sender: Arc<Sender>) {
+    let places = Arc::new(Semaphore::new(CONCURRENCY.into()));
+    let mut in_all = Bucket::default();
+    loop {
+        let place = places.clone().acquire_owned().await;
+        let place = place.expect("the semaphore is never closed");
+        let Some(waiting) = sender.queue.next().await else {
+            break;
+        };
+        if let Err(at) = in_all.take(IN_ALL, Instant::now()) {
+            tokio::time::sleep_until(at.into()).await;
+            let _ = in_all.take(IN_ALL, at);
         }
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            sender.send(waiting).await;
+            drop(place);
+        });
+    }
+    // Those under way.
+    drop(places.acquire_many(CONCURRENCY.into()).await);
+}
+
+impl Sender {
+    async fn send(&self, waiting: Waiting) {
+        let notice = &waiting.notice;
+        let result = tokio::time::timeout(LONGEST, self.say(notice)).await;
+        match result.unwrap_or(Err(Failure::TimedOut)) {
+            Ok(ending) => {
+                self.queue.finish(notice, true);
+                self.count(ending, notice);
+            }
+            Err(Failure::Budget(at)) => {
+                self.count(Ending::Suppressed("budget"), notice);
+                self.count_overtaken(&self.queue.defer(waiting, at));
+            }
+            Err(failure) => {
+                self.memory().give_back(notice);
+                self.fail(waiting, &failure);
+            }
+        }
+        self.memory().prune(Timestamp::now(), Instant::now());
     }
 
-    /// Sends one notice, unless it has been said. Returns what became of it, for the metrics.
-    async fn say(&mut self, notice: &Notice) -> Result<&'static str, kube::Error> {
-        let name = event_name(notice);
+    fn fail(&self, waiting: Waiting, failure: &Failure) {
+        let notice = &waiting.notice;
+        let (regarding, reason) = (&notice.regarding.name, &notice.reason);
+        let namespace = notice.namespace();
+        let ending = match pause_after(failure) {
+            Some(pause) if waiting.since.elapsed() < STALE => {
+                tracing::debug!(namespace, regarding, reason, %failure, "cannot write the Event now");
+                self.count_overtaken(&self.queue.retry(waiting, pause));
+                return;
+            }
+            Some(_) => Ending::Dropped("stale"),
+            None => Ending::Dropped(refusal(failure)),
+        };
+        tracing::warn!(namespace, regarding, reason, %failure, "cannot write the Event");
+        self.queue.finish(notice, false);
+        self.count(ending, notice);
+    }
+
+    /// Sends one notice, unless it has been said.
+    async fn say(&self, notice: &Notice) -> Result<Ending, Failure> {
         let now = Timestamp::now();
-        match self.told.get(&name).cloned() {
-            Some(told) if !told.is_due(notice, self.reminder, now) => return Ok("suppressed"),
-            Some(told) => match self.count_up(notice, &name, &told, now).await {
+        let known = self.memory().told(notice);
+        if let Some(told) = &known
+            && !self.memory().is_due(notice, told, now)
+        {
+            return Ok(Ending::Suppressed("told"));
+        }
+        let taken = self.memory().take(notice, Instant::now());
+        taken.map_err(Failure::Budget)?;
+        if let Some(told) = known {
+            match self.count_up(notice, &told, now).await {
                 // Deleted or expired meanwhile: begun anew below.
                 Err(kube::Error::Api(status)) if status.is_not_found() => {}
                 // Another replica has said it meanwhile.
                 Err(kube::Error::Api(status)) if status.is_conflict() => {
-                    return self.resume(notice, &name, now).await;
+                    return self.resume(notice, now).await;
                 }
-                result => return result,
-            },
-            None => {}
+                result => return Ok(result?),
+            }
         }
-        let events = self.events(notice);
-        let (post, event) = (
-            PostParams::default(),
-            event(notice, &name, &self.instance, now),
-        );
-        match retrying(|| events.create(&post, &event)).await {
+        let event = notice.event(&self.instance, now);
+        match self
+            .events(notice)
+            .create(&PostParams::default(), &event)
+            .await
+        {
             Ok(created) => {
-                self.told.insert(name, told(&created));
-                Ok("sent")
+                self.memory().note(notice, &created);
+                Ok(Ending::Sent)
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                self.resume(notice, &name, now).await
+                self.resume(notice, now).await
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Takes up the series of an Event that a former process, or another replica, began.
-    async fn resume(
-        &mut self,
-        notice: &Notice,
-        name: &str,
-        now: Timestamp,
-    ) -> Result<&'static str, kube::Error> {
-        let (events, params) = (self.events(notice), write::patch());
+    async fn resume(&self, notice: &Notice, now: Timestamp) -> Result<Ending, Failure> {
         // An empty patch reads the Event with no more permission than writing takes.
         let nothing = Patch::Merge(json!({}));
-        let known = retrying(|| events.patch(name, &params, &nothing)).await?;
-        let told = told(&known);
-        self.told.insert(name.to_owned(), told.clone());
-        if told.is_due(notice, self.reminder, now) {
-            self.count_up(notice, name, &told, now).await
-        } else {
-            Ok("suppressed")
+        let events = self.events(notice);
+        let known = events
+            .patch(&notice.event_name(), &write::patch(), &nothing)
+            .await?;
+        let is_due = {
+            let mut memory = self.memory();
+            let is_due = memory.is_due(notice, &Told::from(&known), now);
+            memory.note(notice, &known);
+            is_due
+        };
+        if is_due {
+            return Ok(self.count_up(notice, &Told::from(&known), now).await?);
         }
+        self.memory().give_back(notice);
+        Ok(Ending::Suppressed("told"))
     }
 
     async fn count_up(
-        &mut self,
+        &self,
         notice: &Notice,
-        name: &str,
         before: &Told,
         now: Timestamp,
-    ) -> Result<&'static str, kube::Error> {
+    ) -> Result<Ending, kube::Error> {
         let series = EventSeries {
             count: before.count.saturating_add(1),
             last_observed_time: MicroTime(now),
         };
         let patch = json!({ "metadata": { "resourceVersion": before.version }, "series": series });
-        let (events, params, patch) = (self.events(notice), write::patch(), Patch::Merge(patch));
-        let written = retrying(|| events.patch(name, &params, &patch)).await?;
-        self.told.insert(name.to_owned(), told(&written));
-        Ok("merged")
+        let (name, patch) = (notice.event_name(), Patch::Merge(patch));
+        let events = self.events(notice);
+        let written = events.patch(&name, &write::patch(), &patch).await?;
+        self.memory().note(notice, &written);
+        Ok(Ending::Merged)
     }
 
     fn events(&self, notice: &Notice) -> Api<Event> {
-        Api::namespaced(
-            self.client.clone(),
-            notice.regarding.namespace.as_deref().unwrap_or_default(),
-        )
+        Api::namespaced(self.client.clone(), notice.namespace())
     }
 
-    /// Keeps the memory of what was told from growing: what was not said again for long is found on the API server.
-    fn forget_expired(&mut self) {
-        const MOST: usize = 50_000;
-        if self.told.len() > MOST {
-            let cutoff = Timestamp::now() - 2 * self.reminder;
-            self.told.retain(|_, told| told.last > cutoff);
-            if self.told.len() > MOST {
-                self.told.clear();
-            }
-        }
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, ending: Ending, notice: &Notice) {
+        self.metrics.event(ending, &notice.reason);
+    }
+
+    fn count_overtaken(&self, notices: &[Notice]) {
+        count_overtaken(&self.metrics, notices);
     }
 }
 
-/// Tries again while the API server is busy or away; a refusal is final.
-async fn retrying<T, Attempt>(attempt: impl Fn() -> Attempt) -> Result<T, kube::Error>
-where
-    Attempt: Future<Output = Result<T, kube::Error>>,
-{
-    let mut pause = Duration::from_millis(500);
-    for _ in 1..ATTEMPTS {
-        match attempt().await {
-            Err(error) if is_transient(&error) => tokio::time::sleep(pause).await,
-            result => return result,
-        }
-        pause *= 2;
-    }
-    attempt().await
-}
-
-fn is_transient(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
-        _ => true,
+fn count_overtaken(metrics: &Metrics, notices: &[Notice]) {
+    for notice in notices {
+        metrics.event(Ending::Suppressed("overtaken"), &notice.reason);
     }
 }
 
-/// A valid object name that is the same whenever the same is said to the same object.
-fn event_name(notice: &Notice) -> String {
-    let uid = notice.regarding.uid.as_deref().unwrap_or_default();
-    let said = [uid, notice.kind.as_str(), &notice.reason, &notice.note].join("\0");
-    let hash = digest::digest(&digest::SHA256, said.as_bytes());
-    let hash: [u8; 8] = hash.as_ref()[..8].try_into().expect("eight are eight");
-    // A name has at most 253 characters; that of a pod may be as long by itself.
-    let subject = notice.regarding.name.as_deref().unwrap_or_default();
-    let subject: String = subject.chars().take(200).collect();
-    let subject = subject.trim_end_matches(['.', '-']);
-    format!("{subject}.{:016x}", u64::from_be_bytes(hash))
+/// How long to wait at the least before another attempt, if another one may go better.
+fn pause_after(failure: &Failure) -> Option<Duration> {
+    let Failure::Api(kube::Error::Api(status)) = failure else {
+        return Some(Duration::ZERO);
+    };
+    let asked = status.details.as_ref();
+    let asked = asked.map_or(0, |details| details.retry_after_seconds);
+    let is_busy = matches!(status.code, 401 | 408 | 409 | 429 | 500..);
+    is_busy.then(|| Duration::from_secs(asked.into()))
 }
 
-fn event(notice: &Notice, name: &str, instance: &str, now: Timestamp) -> Event {
-    Event {
-        metadata: ObjectMeta {
-            name: Some(name.into()),
-            namespace: notice.regarding.namespace.clone(),
-            ..ObjectMeta::default()
+/// Why the API server will never take it, in one word: while a namespace is being deleted, every create is forbidden.
+fn refusal(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Api(kube::Error::Api(status)) => match status.code {
+            403 => "forbidden",
+            422 => "invalid",
+            _ => "refused",
         },
-        action: Some("Issue".into()),
-        event_time: Some(MicroTime(now)),
-        note: Some(notice.note.clone()),
-        reason: Some(notice.reason.clone()),
-        regarding: Some(notice.regarding.clone()),
-        related: notice.related.clone(),
-        reporting_controller: Some(COMPONENT.into()),
-        reporting_instance: Some(crate::policy::text::cut(instance, 128)),
-        type_: Some(notice.kind.as_str().into()),
-        ..Event::default()
+        _ => "refused",
     }
 }
 
-fn told(event: &Event) -> Told {
-    let first = event.event_time.as_ref().map(|time| time.0);
-    let series = event.series.as_ref();
-    Told {
-        count: series.map_or(1, |series| series.count),
-        last: series
-            .map(|series| series.last_observed_time.0)
-            .or(first)
-            .unwrap_or(Timestamp::UNIX_EPOCH),
-        version: event.metadata.resource_version.clone(),
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Budget(_) => f.write_str("it has been told so much already"),
+            Self::Api(error) => f.write_str(&write::api_message(error)),
+            Self::TimedOut => write!(f, "no answer within {LONGEST:?}"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::ObjectReference;
+    use kube::core::response::Status;
 
-    fn notice(kind: Kind, since: i64) -> Notice {
-        Notice {
-            regarding: ObjectReference {
-                uid: Some("u".into()),
-                name: Some("pod".into()),
-                ..ObjectReference::default()
-            },
-            related: None,
-            kind,
-            reason: "Reason".into(),
-            note: "note".into(),
-            since: Timestamp::from_second(since).unwrap(),
-        }
+    fn answered(code: u16, retry_after_seconds: u32) -> Failure {
+        let details = json!({ "retryAfterSeconds": retry_after_seconds });
+        let details = serde_json::from_value(details).unwrap();
+        let status = Status::failure("no", "No").with_code(code);
+        kube::Error::Api(Box::new(status.with_details(details))).into()
     }
 
     #[test]
-    fn a_name_depends_on_what_is_said_to_whom_and_on_nothing_else() {
-        let base = event_name(&notice(Kind::Warning, 0));
-        assert_eq!(base, event_name(&notice(Kind::Warning, 1000)));
-        let mut others = vec![notice(Kind::Normal, 0); 4];
-        others[1].note = "another note".into();
-        others[2].reason = "Another".into();
-        others[3].regarding.uid = Some("v".into());
-        for other in others {
-            assert_ne!(base, event_name(&other));
-        }
-    }
-
-    #[test]
-    fn a_name_is_valid_for_the_longest_pod_name() {
-        let mut longest = notice(Kind::Warning, 0);
-        longest.regarding.name = Some(format!("{}.{}", "a".repeat(199), "b".repeat(53)));
-        let name = event_name(&longest);
-        assert!(name.len() <= 253 && !name.contains(".."), "{name}");
-    }
-
-    #[test]
-    fn a_fault_is_said_again_as_a_reminder_or_when_it_comes_back() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let reminder = Duration::from_secs(300);
-        let told = Told {
-            count: 1,
-            last: at(1000),
-            version: None,
-        };
-        for (since, now, due) in [
-            (990, 1100, false),
-            (1003, 1100, false),
-            (990, 1300, true),
-            (1050, 1100, true),
+    fn what_the_api_server_is_too_busy_for_is_tried_again_and_what_it_refuses_is_not() {
+        for (code, asked, pause) in [
+            (429, 7, Some(7)),
+            (500, 0, Some(0)),
+            (503, 1, Some(1)),
+            (409, 0, Some(0)),
+            (401, 0, Some(0)),
+            (403, 0, None),
+            (404, 0, None),
+            (422, 0, None),
         ] {
-            assert_eq!(
-                told.is_due(&notice(Kind::Warning, since), reminder, at(now)),
-                due,
-                "{since} {now}"
-            );
-            assert_eq!(
-                told.is_due(&notice(Kind::Normal, since), reminder, at(now)),
-                since == 1050,
-                "what was mended is told once each time"
-            );
+            let pause = pause.map(Duration::from_secs);
+            assert_eq!(pause_after(&answered(code, asked)), pause, "{code}");
         }
-    }
-
-    #[test]
-    fn a_series_is_taken_up_where_it_stood() {
-        let now = Timestamp::from_second(1000).unwrap();
-        let mut stored = event(&notice(Kind::Warning, 0), "name", "instance", now);
-        stored.metadata.resource_version = Some("5".into());
-        let as_stored = |count, last| Told {
-            count,
-            last,
-            version: Some("5".into()),
-        };
-        assert_eq!(told(&stored), as_stored(1, now));
-        let later = Timestamp::from_second(1300).unwrap();
-        stored.series = Some(EventSeries {
-            count: 7,
-            last_observed_time: MicroTime(later),
-        });
-        assert_eq!(told(&stored), as_stored(7, later));
+        assert_eq!(pause_after(&Failure::TimedOut), Some(Duration::ZERO));
+        let words = [403, 404, 422].map(|code| refusal(&answered(code, 0)));
+        assert_eq!(words, ["forbidden", "refused", "invalid"]);
     }
 }

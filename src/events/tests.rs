@@ -41,10 +41,14 @@ fn refused() -> Outcome {
 }
 
 fn ready() -> Outcome {
+    ready_with("01")
+}
+
+fn ready_with(serial: &str) -> Outcome {
     Outcome::Ready(crate::reconcile::status::Certificate {
-        serial: "01".into(),
+        serial: serial.into(),
         not_before: now(),
-        not_after: now(),
+        not_after: now() + jiff::SignedDuration::from_hours(10),
         cut_short: false,
         renew_at: now(),
         issuer: "ff".into(),
@@ -53,7 +57,18 @@ fn ready() -> Outcome {
 }
 
 fn said(pki: &Pki, outcome: &Outcome, pods: usize) -> Vec<Notice> {
-    about(pki, outcome, &after(pki, outcome, now()), &users(pods))
+    said_at(now(), pki, outcome, pods)
+}
+
+fn said_at(now: Timestamp, pki: &Pki, outcome: &Outcome, pods: usize) -> Vec<Notice> {
+    let look = Look {
+        pki,
+        outcome,
+        status: &after(pki, outcome, now),
+        now,
+        tells_renewals: true,
+    };
+    about(&look, &users(pods))
 }
 
 #[test]
@@ -69,7 +84,7 @@ fn a_fault_is_told_on_each_pod_and_on_the_pki() {
             (notice.kind, notice.reason.as_str()),
             (Kind::Warning, "PkiServiceNameError")
         );
-        assert_eq!(notice.note, refused().message(&pki()));
+        assert_eq!(notice.note, refused().message(&pki(), NOTE_BYTES));
     }
     assert_eq!(
         notices[0].related.as_ref().unwrap().name.as_deref(),
@@ -126,7 +141,6 @@ fn a_note_fits_the_api_whatever_is_in_it() {
 fn a_certificate_that_is_not_renewed_and_a_secret_that_is_contested_are_faults() {
     let contested = Outcome::Contested {
         by: Some("helm".into()),
-        repairs: 4,
         next: now(),
     };
     let unsigned = Outcome::Unsigned("Secret pki/ca is gone".into());
@@ -141,7 +155,7 @@ fn a_certificate_that_is_not_renewed_and_a_secret_that_is_contested_are_faults()
                 (notice.kind, notice.reason.as_str()),
                 (Kind::Warning, reason)
             );
-            assert_eq!(notice.note, outcome.message(&pki()));
+            assert_eq!(notice.note, outcome.message(&pki(), NOTE_BYTES));
         }
     }
 }
@@ -173,5 +187,95 @@ fn what_is_wrong_with_the_ca_is_told_on_its_secret() {
     assert!(
         note.len() <= 1024 && !note.contains(['\u{1b}', '\n']),
         "{note}"
+    );
+}
+
+/// With a certificate of this serial number, which is renewed at once and ends in ten hours.
+fn served(serial: &str) -> Pki {
+    let mut pki = pki();
+    pki.status = Some(after(&pki, &ready_with(serial), now()));
+    pki
+}
+
+#[test]
+fn a_renewed_certificate_is_told_unless_nobody_wants_to_hear_of_it() {
+    let notices = said(&served("01"), &ready_with("02"), 2);
+    assert_eq!(notices.len(), 3);
+    for notice in &notices {
+        let (kind, reason) = (notice.kind, notice.reason.as_str());
+        assert_eq!((kind, reason), (Kind::Normal, "PkiRenewed"));
+        assert_eq!(
+            notice.note,
+            "Secret app1-pki of Pki app1/app1-pki holds a renewed certificate, valid until 2030-01-01T10:00:00Z"
+        );
+    }
+    assert!(said(&served("01"), &ready_with("01"), 2).is_empty());
+    assert!(
+        said(&pki(), &ready_with("01"), 2).is_empty(),
+        "it is the first"
+    );
+
+    let mut moved = served("01");
+    moved.spec.secret_name = Some("another".into());
+    assert!(
+        said(&moved, &ready_with("02"), 2).is_empty(),
+        "it is the first there"
+    );
+
+    let mut mended = served("01");
+    mended.status = Some(after(&mended, &refused(), now()));
+    let reasons = said(&mended, &ready_with("02"), 0);
+    assert_eq!((reasons.len(), reasons[0].reason.as_str()), (1, "PkiReady"));
+
+    let mut quiet = served("01");
+    for (value, told) in [("false", 0), ("true", 3), ("", 3)] {
+        let annotation = (RENEWAL_EVENTS.to_owned(), value.to_owned());
+        quiet.metadata.annotations = Some([annotation].into());
+        assert_eq!(said(&quiet, &ready_with("02"), 2).len(), told, "{value}");
+    }
+    let (pki, outcome) = (served("01"), ready_with("02"));
+    let look = Look {
+        pki: &pki,
+        outcome: &outcome,
+        status: &after(&pki, &outcome, now()),
+        now: now(),
+        tells_renewals: false,
+    };
+    assert!(about(&look, &users(2)).is_empty());
+}
+
+#[test]
+fn that_a_certificate_ends_unrenewed_is_told_with_the_reason_why() {
+    let pki = served("01");
+    let at = |hours| now() + jiff::SignedDuration::from_hours(hours);
+    let reasons = |hours| {
+        let notices = said_at(at(hours), &pki, &refused(), 1);
+        notices.iter().map(|n| n.reason.clone()).collect::<Vec<_>>()
+    };
+    let fault = "PkiServiceNameError";
+    assert_eq!(reasons(4), [fault; 2]);
+    assert_eq!(
+        reasons(5),
+        [
+            fault,
+            fault,
+            "PkiCertificateExpiring",
+            "PkiCertificateExpiring"
+        ]
+    );
+    assert_eq!(
+        reasons(10),
+        [
+            fault,
+            fault,
+            "PkiCertificateExpired",
+            "PkiCertificateExpired"
+        ]
+    );
+    assert_eq!(
+        said_at(at(5), &pki, &refused(), 0)[1].note,
+        "the certificate of Pki app1-pki in Secret app1-pki expires at 2030-01-01T10:00:00Z and is not renewed: \
+         Pki app1-pki: spec.serviceName: \"App\" is not a service name: write at most 63 lower-case letters, digits \
+         and '-', for example app1"
     );
 }

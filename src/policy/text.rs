@@ -27,11 +27,20 @@ pub fn cut(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();
     }
+    if bytes < ELLIPSIS.len() {
+        return String::new();
+    }
     let mut end = bytes.saturating_sub(ELLIPSIS.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     format!("{}{ELLIPSIS}", &text[..end])
+}
+
+/// `before`, `inner` and `after` in at most `bytes` bytes: what is said around a long quotation is not what is cut.
+pub fn fit(before: &str, inner: &str, after: &str, bytes: usize) -> String {
+    let room = bytes.saturating_sub(before.len() + after.len());
+    cut(&format!("{before}{}{after}", cut(inner, room)), bytes)
 }
 
 #[cfg(test)]
@@ -61,5 +70,13 @@ mod tests {
                 "{limit}: {text}"
             );
         }
+    }
+
+    #[test]
+    fn of_a_text_with_a_quotation_it_is_the_quotation_that_is_cut() {
+        assert_eq!(fit("a ", "bcd", " e", 7), "a bcd e");
+        assert_eq!(fit("a ", "bcdefghi", " e", 9), "a bc… e");
+        assert!(fit("a ", "ü".repeat(600).as_str(), " e", 1024).ends_with("ü… e"));
+        assert_eq!(fit("abcdefgh", "i", "k", 6), "abc…");
     }
 }

@@ -1,7 +1,7 @@
 //! What people read when a [`Pki`](crate::api::Pki) is refused.
 
 use super::names::display_duration;
-use super::text::printable;
+use super::text::{self, printable};
 use super::wanted::Key;
 use crate::api::{KeyAlgorithm, KeyEncoding, Usage};
 use jiff::SignedDuration;
@@ -456,18 +456,31 @@ impl Violation {
     }
 }
 
-/// One violation as it is, several each with its field: what conditions and Events say.
-pub fn summary(violations: &[Violation]) -> String {
-    match violations {
-        [only] => only.to_string(),
-        several => {
-            let lines: Vec<_> = several
-                .iter()
-                .map(|v| format!("{}: {v}", v.field()))
-                .collect();
-            lines.join("; ")
-        }
+/// What conditions and Events say of what is wrong with this Pki: each violation with its field, but Box's sentence,
+/// which names both, as it is where it is all there is to say. What does not fit into so many bytes is counted.
+pub fn summary(pki: &str, violations: &[Violation], bytes: usize) -> String {
+    if let [only @ (Violation::ServiceName { .. } | Violation::NoPolicy { .. })] = violations {
+        return text::cut(&only.to_string(), bytes);
     }
+    let mut said = format!("Pki {}: ", printable(pki));
+    for (index, violation) in violations.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "; " };
+        let line = format!("{separator}{}: {violation}", violation.field());
+        let left = violations.len() - index;
+        let more = |left: usize| match left {
+            0 => String::new(),
+            left => format!("; and {left} more"),
+        };
+        if said.len() + line.len() + more(left - 1).len() > bytes {
+            return if index == 0 {
+                text::fit(&said, &line, &more(left - 1), bytes)
+            } else {
+                said + &more(left)
+            };
+        }
+        said += &line;
+    }
+    said
 }
 
 fn hint(suggestion: Option<&str>) -> String {

@@ -151,12 +151,12 @@ fn was_settled(observed: &Observed<'_>) -> bool {
 fn contested(observed: &Observed<'_>, context: &Context, now: Timestamp) -> Option<Outcome> {
     let key = Key::of(observed.pki);
     let wanted = wanted(observed);
-    let (repairs, next) = context.contests.may_repair(&key, &wanted, now).err()?;
+    let next = context.contests.may_repair(&key, &wanted, now).err()?;
     let by = observed.secret.as_ref().map(|(secret, _)| {
         let other = secret::other_writer(secret);
         other.unwrap_or("another pki-operator").to_owned()
     });
-    Some(Outcome::Contested { by, repairs, next })
+    Some(Outcome::Contested { by, next })
 }
 
 /// Whether the very same has been written before, not long ago.

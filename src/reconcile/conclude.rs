@@ -6,7 +6,7 @@ use super::status::{self, Outcome};
 use super::{Context, Error, write};
 use crate::api::{Pki, PkiStatus};
 use crate::cache;
-use crate::events;
+use crate::events::{self, Look, expiry};
 use crate::index::Key;
 use crate::lenient::Lenient;
 use jiff::Timestamp;
@@ -35,15 +35,26 @@ pub(super) async fn conclude(
             .cloned()
             .collect()
     };
-    for notice in events::about(pki, outcome, &status, &users) {
+    let look = Look {
+        pki,
+        outcome,
+        status: &status,
+        now,
+        tells_renewals: context.tells_renewals,
+    };
+    for notice in events::about(&look, &users) {
         context.publisher.offer(notice);
     }
     if pki.status.as_ref() != Some(&status) {
         write_status(pki, &status, context).await?;
     }
-    match outcome {
-        Outcome::Ready(certificate) => context.schedule.set(key, certificate.renew_at),
-        _ => context.schedule.forget(&key),
+    let next = match outcome {
+        Outcome::Ready(certificate) => Some(certificate.renew_at),
+        _ => expiry::next(outcome, &status, now),
+    };
+    match next {
+        Some(at) => context.schedule.set(key, at),
+        None => context.schedule.forget(&key),
     }
     Ok(match outcome {
         Outcome::Failed { next, .. } | Outcome::Contested { next, .. } => {

@@ -37,24 +37,15 @@ struct Contest {
 }
 
 impl Contests {
-    /// Whether a repair of `of` may be made now. If not, how many there have been, and when the next one may.
-    pub(super) fn may_repair(
-        &self,
-        key: &Key,
-        of: &str,
-        now: Timestamp,
-    ) -> Result<(), (u32, Timestamp)> {
+    /// Whether a repair of `of` may be made now. If not, when the next one may.
+    pub(super) fn may_repair(&self, key: &Key, of: &str, now: Timestamp) -> Result<(), Timestamp> {
         let contests = self.contests();
         let contest = contests.by_key.get(key);
         let Some(contest) = contest.filter(|contest| contest.is_on(of, now)) else {
             return Ok(());
         };
         let next = contest.last + pause(contest.repairs);
-        if next <= now {
-            Ok(())
-        } else {
-            Err((contest.repairs, next))
-        }
+        if next <= now { Ok(()) } else { Err(next) }
     }
 
     /// Whether this was written not long ago.
@@ -124,7 +115,7 @@ mod tests {
         let (contests, key) = (Contests::default(), Key::new("ns", "a"));
         let (mut now, mut pauses) = (at(0), Vec::new());
         for _ in 0..12 {
-            if let Err((_, next)) = contests.may_repair(&key, "spec", now) {
+            if let Err(next) = contests.may_repair(&key, "spec", now) {
                 pauses.push(next.duration_since(now).as_secs());
                 now = next;
             }
@@ -140,7 +131,7 @@ mod tests {
         for _ in 0..5 {
             contests.wrote(&key, "spec", true, at(0));
         }
-        assert_eq!(contests.may_repair(&key, "spec", at(1)), Err((5, at(20))));
+        assert_eq!(contests.may_repair(&key, "spec", at(1)), Err(at(20)));
         assert_eq!(contests.may_repair(&key, "new", at(1)), Ok(()));
         assert_eq!(
             contests.may_repair(&Key::new("ns", "b"), "spec", at(1)),

@@ -37,8 +37,6 @@ pub enum Outcome {
     Contested {
         /// The manager of the last change, as `managedFields` have it; `None` if the Secret was deleted.
         by: Option<String>,
-        /// How often it has been repaired lately.
-        repairs: u32,
         /// When it is repaired next.
         next: Timestamp,
     },
@@ -115,10 +113,11 @@ impl Outcome {
         }
     }
 
-    /// The message of condition and Event: what is wrong, and what to do about it.
-    pub fn message(&self, pki: &Pki) -> String {
+    /// The message of condition and Event, in so many bytes: what is wrong, and what to do about it.
+    pub fn message(&self, pki: &Pki, bytes: usize) -> String {
         let secret = text::printable(pki.secret_name());
-        match self {
+        let subject = format!("Secret {secret} of Pki {}", pki.display_name());
+        let message = match self {
             Self::Ready(certificate) => format!(
                 "Secret {secret} holds a certificate for {}, valid until {}{}",
                 text::printable(&pki.spec.service_name),
@@ -129,7 +128,10 @@ impl Outcome {
                     ""
                 }
             ),
-            Self::Refused { violations, .. } => violation_summary(violations),
+            Self::Refused { violations, .. } => {
+                let name = pki.metadata.name.as_deref().unwrap_or_default();
+                return violation_summary(name, violations, bytes);
+            }
             Self::Conflict { winner } => format!(
                 "Secret {secret} belongs to Pki {winner}, which claimed it first: choose another spec.secretName for Pki {}",
                 pki.display_name()
@@ -139,30 +141,38 @@ impl Outcome {
                 pki.display_name(),
                 pki.name_any()
             ),
-            Self::Unsigned(alarm) => format!(
-                "Secret {secret} gets no new certificate until the platform team has seen to the CA: {}",
-                text::line(alarm)
-            ),
-            Self::Contested { by, repairs, next } => {
+            Self::Unsigned(alarm) => {
+                let before = format!(
+                    "{subject} gets no new certificate until the platform team has seen to the CA: "
+                );
+                return text::fit(&before, &text::line(alarm), "", bytes);
+            }
+            Self::Contested { by, .. } => {
                 let who = by.as_deref().map_or_else(
                     || "is deleted".to_owned(),
                     |by| format!("is changed by \"{}\"", text::printable(by)),
                 );
                 format!(
-                    "Secret {secret} {who} again and again, and was repaired {repairs} times: stop that, or choose another spec.secretName; the next repair is due at {}",
-                    whole_second(*next)
+                    "{subject} {who} again and again: stop that, or choose another spec.secretName; it is repaired ever more slowly, next at status.nextAttemptTime"
                 )
             }
             Self::Await => {
                 format!("Secret {secret} belongs to a deleted Pki and is about to be removed")
             }
             Self::Failed { error, .. } => {
-                format!("Secret {secret} cannot be written: {}", text::line(error))
+                let (before, after) = (
+                    format!("{subject} cannot be written: "),
+                    "; it is tried again by itself",
+                );
+                return text::fit(&before, &text::line(error), after, bytes);
             }
-        }
+        };
+        text::cut(&message, bytes)
     }
 }
 
+/// The schema of conditions takes 32768 characters; people take fewer.
+pub const MESSAGE_BYTES: usize = 4096;
 const AWAITING: &str = "PkiSecretOfFormerPki";
 
 /// Whether this condition is one that pods were told of, so that they are owed a word when it is mended.
@@ -231,8 +241,7 @@ fn condition(pki: &Pki, outcome: &Outcome, now: Timestamp) -> Condition {
         type_: READY.into(),
         status: status.into(),
         reason: outcome.reason().into(),
-        // The schema of conditions takes 32768 characters; people take fewer.
-        message: text::cut(&outcome.message(pki), 4096),
+        message: outcome.message(pki, MESSAGE_BYTES),
         observed_generation: pki.metadata.generation,
         last_transition_time: since.map_or_else(
             || Time(whole_second(now)),

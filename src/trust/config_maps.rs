@@ -3,7 +3,7 @@
 use super::board::{Board, Found, Outcome, Task};
 use super::{FILE, LABEL, LONGEST, Published, Settings, known, labels};
 use crate::ca::Ca;
-use crate::events::{Kind, Notice, Publisher};
+use crate::events::{Aspect, Kind, Notice, Publisher};
 use crate::lenient::{self, Lenient};
 use crate::metrics::Metrics;
 use crate::policy::text;
@@ -263,9 +263,11 @@ fn about_foreign(namespace: &str, name: &str, found: Found) -> Notice {
             ..ObjectReference::default()
         },
         related: None,
+        aspect: Aspect::State,
         kind: Kind::Warning,
         reason: "TrustBundleForeign".into(),
         note: text::cut(&note, 1024),
+        topic: None,
         since: Timestamp::UNIX_EPOCH,
     }
 }

@@ -137,7 +137,8 @@ fn a_ca_that_is_deleted_raises_an_alarm_and_is_not_replaced() {
     assert_eq!(
         said,
         format!(
-            "Secret after gets no new certificate until the platform team has seen to the CA: {sentence}"
+            "Secret after of Pki {}/after gets no new certificate until the platform team has seen to the CA: {sentence}",
+            ns.name
         )
     );
     eventually("the pod hears it", || {

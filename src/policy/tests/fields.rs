@@ -179,8 +179,8 @@ fn the_operators_own_secrets_are_out_of_reach() {
     pki.metadata.namespace = Some("pki-operator".into());
     let violations = book.evaluate(&pki).expect_err("the default is a name too");
     assert_eq!(
-        violation_summary(&violations),
-        "Secret ca is the operator's own: choose another name"
+        violation_summary("ca", &violations, 1024),
+        "Pki ca: spec.secretName: Secret ca is the operator's own: choose another name"
     );
     assert_eq!(violations[0].field().to_string(), "spec.secretName");
 }
@@ -301,7 +301,7 @@ fn whatever_is_written_the_message_is_one_line_without_anything_that_steers_a_te
     );
     pki.metadata.namespace = Some("\u{202e}ns".into());
     for book in [book, rules(&[])] {
-        let said = violation_summary(&book.evaluate(&pki).unwrap_err());
+        let said = violation_summary("x\u{1b}[2J", &book.evaluate(&pki).unwrap_err(), 1024);
         assert!(
             said.contains(r"\u{1b}[2J") && !said.contains('\u{1b}'),
             "{said}"
@@ -309,21 +309,47 @@ fn whatever_is_written_the_message_is_one_line_without_anything_that_steers_a_te
     }
 }
 
+/// What is said of a Pki with this spec, where only app1 is allowed.
+fn summary(spec: &Value, bytes: usize) -> String {
+    let violations = judge(&allowing(&["app1"]), "ns", spec).unwrap_err();
+    violation_summary("app1-pki", &violations, bytes)
+}
+
 #[test]
-fn a_summary_names_the_fields_only_where_there_are_several() {
-    let book = allowing(&["app1"]);
-    let one = judge(&book, "ns", &json!({ "serviceName": "app2" })).unwrap_err();
-    assert!(violation_summary(&one).starts_with("ServiceName: app2 in pki: app1-pki is not found"));
-    let two = judge(
-        &book,
-        "ns",
-        &json!({ "serviceName": "app2", "duration": "1d" }),
-    )
-    .unwrap_err();
-    let said = violation_summary(&two);
+fn a_summary_names_the_pki_and_the_fields_and_leaves_the_sentence_that_does_as_it_is() {
+    let one = summary(&json!({ "serviceName": "app2" }), 1024);
+    assert!(one.starts_with("ServiceName: app2 in pki: app1-pki is not found"));
+    let other = summary(&json!({ "serviceName": "app1", "duration": "1d" }), 1024);
     assert!(
-        said.starts_with("spec.duration: ")
-            && said.contains("; spec.serviceName: ServiceName: app2"),
-        "{said}"
+        other.starts_with("Pki app1-pki: spec.duration: \"1d\" is not"),
+        "{other}"
+    );
+    let two = summary(&json!({ "serviceName": "app2", "duration": "1d" }), 1024);
+    assert!(two.starts_with("Pki app1-pki: spec.duration: "), "{two}");
+    assert!(
+        two.contains("; spec.serviceName: ServiceName: app2"),
+        "{two}"
+    );
+}
+
+#[test]
+fn a_summary_that_would_be_too_long_counts_what_it_leaves_out() {
+    let names: Vec<_> = (0..9).map(|_| "ü".repeat(50)).collect();
+    let spec = json!({ "serviceName": "app1", "dnsNames": names });
+    let whole = summary(&spec, 10_000);
+    assert_eq!(whole.matches("is not a DNS name").count(), 9);
+    for bytes in 300..1024 {
+        let said = summary(&spec, bytes);
+        let shown = said.matches("is not a DNS name").count();
+        assert!(said.len() <= bytes, "{bytes}: {said}");
+        assert!(
+            said.ends_with(&format!("; and {} more", 9 - shown)),
+            "{bytes}: {said}"
+        );
+    }
+    let least = summary(&spec, 100);
+    assert!(
+        least.len() <= 100 && least.ends_with("…; and 8 more"),
+        "{least}"
     );
 }

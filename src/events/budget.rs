@@ -1,0 +1,85 @@
+//! How much may be said: a bucket of so many at once, refilled one by one.
+//!
+//! A bucket is one instant, the time at which it would be full again, as the generic cell rate algorithm (ITU-T I.371)
+//! has it, so that one for each of ten thousand pods is cheap.
+
+use std::time::{Duration, Instant};
+
+/// How fast, and how much at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    /// So many at once.
+    pub(super) burst: u32,
+    /// Then one in this time.
+    pub(super) period: Duration,
+}
+
+/// What is left of a [`Limit`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bucket {
+    /// `None` is full.
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// Takes one; or says when there will be one.
+    pub(super) fn take(&mut self, limit: Limit, now: Instant) -> Result<(), Instant> {
+        let full_at = self.full_at.map_or(now, |at| at.max(now)) + limit.period;
+        let most = limit.period * limit.burst;
+        match full_at.checked_duration_since(now + most) {
+            Some(wait) if !wait.is_zero() => Err(now + wait),
+            _ => {
+                self.full_at = Some(full_at);
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts one back that was not used.
+    pub(super) fn give_back(&mut self, limit: Limit) {
+        self.full_at = self.full_at.and_then(|at| at.checked_sub(limit.period));
+    }
+
+    /// Whether nothing is known of it that a new one would not know.
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        self.full_at.is_none_or(|at| at <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Limit = Limit {
+        burst: 3,
+        period: Duration::from_secs(300),
+    };
+
+    #[test]
+    fn so_many_are_had_at_once_and_then_one_a_period() {
+        let (mut bucket, start) = (Bucket::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut taken = |seconds| bucket.take(LIMIT, at(seconds));
+        assert_eq!([taken(0), taken(1), taken(2)], [Ok(()); 3]);
+        assert_eq!([taken(3), taken(299)], [Err(at(300)); 2]);
+        assert_eq!(taken(300), Ok(()));
+        assert_eq!(taken(301), Err(at(600)));
+        assert_eq!(taken(2000), Ok(()), "it fills up");
+        assert_eq!([taken(2000), taken(2000)], [Ok(()); 2]);
+        assert_eq!(taken(2000), Err(at(2300)), "and does not overflow");
+    }
+
+    #[test]
+    fn what_is_not_used_is_there_for_the_next() {
+        let (mut bucket, now) = (Bucket::default(), Instant::now());
+        assert!(bucket.is_full(now));
+        for _ in 0..3 {
+            bucket.take(LIMIT, now).unwrap();
+        }
+        bucket.give_back(LIMIT);
+        assert_eq!(bucket.take(LIMIT, now), Ok(()));
+        assert!(bucket.take(LIMIT, now).is_err());
+        assert!(!bucket.is_full(now + Duration::from_secs(899)));
+        assert!(bucket.is_full(now + Duration::from_secs(900)));
+    }
+}

@@ -1,0 +1,228 @@
+//! What has been said, to whom, and how much more may be.
+
+use super::budget::{Bucket, Limit};
+use super::notice::{Hash, Kind, Notice};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::events::v1::Event;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How much one object is told, as client-go's event correlator has it: what is more than that waits.
+pub(super) const PER_OBJECT: Limit = Limit {
+    burst: 25,
+    period: Duration::from_secs(300),
+};
+/// The watch cache may be this much behind the status that was written: a fault that seems to have begun so little
+/// after the Event about it is the same fault.
+const CACHE_LAG: SignedDuration = SignedDuration::from_secs(5);
+/// So much is remembered of each kind; what is forgotten is found on the API server.
+const MOST: usize = 50_000;
+
+/// Of the Events of this process.
+#[derive(Debug)]
+pub(super) struct Memory {
+    reminder: Duration,
+    told: HashMap<Hash, Told>,
+    /// The sentence that was last said on a matter.
+    last: HashMap<Hash, Hash>,
+    budgets: HashMap<Hash, Bucket>,
+}
+
+/// When an Event was last sent, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) count: i32,
+    last: Timestamp,
+    /// The version that says so: a replica that leads again must not count on from where it once stopped.
+    pub(super) version: Option<String>,
+}
+
+impl From<&Event> for Told {
+    fn from(event: &Event) -> Self {
+        let first = event.event_time.as_ref().map(|time| time.0);
+        let series = event.series.as_ref();
+        Self {
+            count: series.map_or(1, |series| series.count),
+            last: series
+                .map(|series| series.last_observed_time.0)
+                .or(first)
+                .unwrap_or(Timestamp::UNIX_EPOCH),
+            version: event.metadata.resource_version.clone(),
+        }
+    }
+}
+
+impl Memory {
+    pub(super) fn new(reminder: Duration) -> Self {
+        Self {
+            reminder,
+            told: HashMap::new(),
+            last: HashMap::new(),
+            budgets: HashMap::new(),
+        }
+    }
+
+    /// When this was last said, if that is known.
+    pub(super) fn told(&self, notice: &Notice) -> Option<Told> {
+        self.told.get(&notice.sentence()).cloned()
+    }
+
+    /// Whether to say it again: at once when it is news, as a reminder when it lasts.
+    pub(super) fn is_due(&self, notice: &Notice, told: &Told, now: Timestamp) -> bool {
+        // Since then something else was said.
+        let last = self.last.get(&notice.matter());
+        last.is_some_and(|last| *last != notice.sentence())
+            || told.is_due(notice, self.reminder, now)
+    }
+
+    /// Takes note of what is said by now; `Event` is what the API server has.
+    pub(super) fn note(&mut self, notice: &Notice, event: &Event) -> Told {
+        let told = Told::from(event);
+        self.told.insert(notice.sentence(), told.clone());
+        self.last.insert(notice.matter(), notice.sentence());
+        told
+    }
+
+    /// Takes one from what the object may be told; or says when there will be one.
+    pub(super) fn take(&mut self, notice: &Notice, now: Instant) -> Result<(), Instant> {
+        let bucket = self.budgets.entry(notice.object()).or_default();
+        bucket.take(PER_OBJECT, now)
+    }
+
+    /// What was taken was not used.
+    pub(super) fn give_back(&mut self, notice: &Notice) {
+        if let Some(bucket) = self.budgets.get_mut(&notice.object()) {
+            bucket.give_back(PER_OBJECT);
+        }
+    }
+
+    /// Keeps it from growing.
+    pub(super) fn prune(&mut self, now: Timestamp, instant: Instant) {
+        if self.told.len() > MOST {
+            let cutoff = now - 2 * self.reminder;
+            self.told.retain(|_, told| told.last > cutoff);
+            if self.told.len() > MOST {
+                self.told.clear();
+            }
+        }
+        if self.last.len() > MOST {
+            let told = &self.told;
+            self.last.retain(|_, sentence| told.contains_key(sentence));
+        }
+        if self.budgets.len() > MOST {
+            self.budgets.retain(|_, bucket| !bucket.is_full(instant));
+        }
+    }
+}
+
+impl Told {
+    fn is_due(&self, notice: &Notice, reminder: Duration, now: Timestamp) -> bool {
+        // Whoever may edit Events may have dated it: no sum with it, which could overflow, and the future is now.
+        let last = self.last.min(now);
+        let (passed, since) = (now.duration_since(last), notice.since.duration_since(last));
+        // Looks do not come on the dot; one a little early must not put the reminder off to the next.
+        let reminder = SignedDuration::try_from(reminder * 9 / 10).unwrap_or(SignedDuration::MAX);
+        notice.kind == Kind::Warning && passed >= reminder || since > CACHE_LAG
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::notice::tests::notice;
+    use super::*;
+    use k8s_openapi::api::events::v1::EventSeries;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+    const REMINDER: Duration = Duration::from_secs(300);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn since(kind: Kind, second: i64) -> Notice {
+        let mut notice = notice(kind, "note");
+        notice.since = at(second);
+        notice
+    }
+
+    #[test]
+    fn a_fault_is_said_again_as_a_reminder_or_when_it_comes_back() {
+        let told = Told {
+            count: 1,
+            last: at(1000),
+            version: None,
+        };
+        for (second, now, due) in [
+            (990, 1100, false),
+            (1003, 1100, false),
+            (990, 1300, true),
+            (1050, 1100, true),
+        ] {
+            let is_due = |kind| told.is_due(&since(kind, second), REMINDER, at(now));
+            assert_eq!(is_due(Kind::Warning), due, "{second} {now}");
+            assert_eq!(
+                is_due(Kind::Normal),
+                second == 1050,
+                "what was mended is told once each time"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_said_before_something_else_is_news_again() {
+        let mut memory = Memory::new(REMINDER);
+        let (bad, good) = (since(Kind::Warning, 1000), since(Kind::Normal, 1001));
+        let event = |notice: &Notice| notice.event("instance", at(1000));
+        let told = memory.note(&bad, &event(&bad));
+        assert!(!memory.is_due(&bad, &told, at(1001)));
+        memory.note(&good, &event(&good));
+        assert!(memory.is_due(&bad, &told, at(1001)));
+        assert!(!memory.is_due(&good, &memory.told(&good).unwrap(), at(1001)));
+    }
+
+    #[test]
+    fn a_series_is_taken_up_where_it_stood() {
+        let mut stored = notice(Kind::Warning, "note").event("instance", at(1000));
+        stored.metadata.resource_version = Some("5".into());
+        let as_stored = |count, last| Told {
+            count,
+            last,
+            version: Some("5".into()),
+        };
+        assert_eq!(Told::from(&stored), as_stored(1, at(1000)));
+        stored.series = Some(EventSeries {
+            count: 7,
+            last_observed_time: MicroTime(at(1300)),
+        });
+        assert_eq!(Told::from(&stored), as_stored(7, at(1300)));
+    }
+
+    #[test]
+    fn an_object_is_told_so_much_at_once_whatever_it_is_about() {
+        let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
+        for number in 0..25 {
+            let notice = notice(Kind::Warning, &number.to_string());
+            assert_eq!(memory.take(&notice, now), Ok(()));
+        }
+        let one_more = notice(Kind::Normal, "more");
+        assert_eq!(memory.take(&one_more, now), Err(now + PER_OBJECT.period));
+        memory.give_back(&one_more);
+        assert_eq!(memory.take(&one_more, now), Ok(()));
+        let mut other = one_more.clone();
+        other.regarding.uid = Some("other".into());
+        assert_eq!(memory.take(&other, now), Ok(()));
+    }
+
+    #[test]
+    fn what_is_long_past_is_forgotten() {
+        let mut memory = Memory::new(REMINDER);
+        for number in 0..=MOST {
+            let notice = notice(Kind::Warning, &number.to_string());
+            let last = if number == 0 { at(10_000) } else { at(0) };
+            memory.note(&notice, &notice.event("instance", last));
+        }
+        let now = Instant::now();
+        memory.prune(at(10_000), now);
+        assert_eq!(memory.told.len(), 1);
+    }
+}

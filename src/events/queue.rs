@@ -1,0 +1,375 @@
+//! What waits to be sent: of each matter the latest word, and the namespaces in turn, so that one in which much happens
+//! does not keep the others waiting.
+//!
+//! It never grows past [`MOST`], and nobody waits to put something in. What is overtaken by later news is not sent at
+//! all: of a policy that flips every second, readers hear how it stands and not each flip.
+
+use super::notice::{Aspect, Hash, Kind, Notice};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// So many notices wait at the most.
+const MOST: usize = 20_000;
+/// After a failure a namespace pauses this long, and twice as long each time that the next attempt fails too.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The queue. Many put in, one takes out.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+/// A notice on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Waiting {
+    pub(super) notice: Notice,
+    /// When this matter was first put in, of those that wait.
+    pub(super) since: Instant,
+}
+
+/// What became of what was put in.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Offered {
+    /// It waits.
+    Queued,
+    /// These are overtaken, and will not be sent.
+    Overtaken(Vec<Notice>),
+    /// There is no room for this one.
+    Full(Box<Notice>),
+}
+
+impl Queue {
+    pub(super) fn offer(&self, notice: Notice) -> Offered {
+        let offered = self.state().offer(notice, Instant::now());
+        self.changed.notify_one();
+        offered
+    }
+
+    /// The next one to send; `None` when the queue is closed and what could be sent at once has been taken.
+    pub(super) async fn next(&self) -> Option<Waiting> {
+        loop {
+            let taken = self.state().take(Instant::now());
+            match taken {
+                Taken::Notice(waiting) => return Some(*waiting),
+                Taken::End => return None,
+                Taken::Nothing { until: None } => self.changed.notified().await,
+                Taken::Nothing { until: Some(until) } => {
+                    let changed = self.changed.notified();
+                    let _ = tokio::time::timeout_at(until.into(), changed).await;
+                }
+            }
+        }
+    }
+
+    /// The one that was taken has been dealt with: its readers heard it, or nothing.
+    pub(super) fn finish(&self, notice: &Notice, was_heard: bool) {
+        self.state().finish(notice, was_heard);
+        self.changed.notify_one();
+    }
+
+    /// Puts one back that may not be sent before `at`; what this overtakes.
+    pub(super) fn defer(&self, waiting: Waiting, at: Instant) -> Vec<Notice> {
+        let overtaken = self.state().put_back(waiting, Some(at));
+        self.changed.notify_one();
+        overtaken
+    }
+
+    /// Puts one back that could not be sent, and lets its namespace pause for at least `pause`; what this overtakes.
+    pub(super) fn retry(&self, waiting: Waiting, pause: Duration) -> Vec<Notice> {
+        let mut state = self.state();
+        state.pause(waiting.notice.namespace(), pause, Instant::now());
+        let overtaken = state.put_back(waiting, None);
+        self.changed.notify_one();
+        overtaken
+    }
+
+    /// Nothing more will be put in.
+    pub(super) fn close(&self) {
+        self.state().is_closed = true;
+        self.changed.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: HashMap<Hash, Waiting>,
+    lanes: HashMap<String, Lane>,
+    /// The namespaces that have something to send, in turn.
+    turns: VecDeque<String>,
+    /// What has to wait for a time.
+    later: BTreeSet<(Instant, Later)>,
+    /// The matters that are being sent.
+    busy: HashSet<Hash>,
+    /// The matters of which readers last heard that something is wrong.
+    warned: HashSet<Hash>,
+    is_closed: bool,
+}
+
+/// A namespace.
+#[derive(Debug, Default)]
+struct Lane {
+    /// In the order of their arrival; some may have been overtaken, and wait no more.
+    ready: VecDeque<Hash>,
+    /// How many wait, also those for a time.
+    waiting: usize,
+    /// How many are being sent.
+    busy: usize,
+    is_in_turn: bool,
+    is_paused: bool,
+    /// Failures in a row.
+    failures: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Later {
+    Matter(Hash),
+    Lane(String),
+}
+
+#[derive(Debug)]
+enum Taken {
+    Notice(Box<Waiting>),
+    Nothing { until: Option<Instant> },
+    End,
+}
+
+impl State {
+    fn offer(&mut self, notice: Notice, now: Instant) -> Offered {
+        let matter = notice.matter();
+        if let Some(before) = self.waiting.get_mut(&matter) {
+            let since = before.since;
+            let before = std::mem::replace(before, Waiting { notice, since }).notice;
+            return Offered::Overtaken(self.settle(matter, before));
+        }
+        let crowded_out = if self.waiting.len() < MOST {
+            None
+        } else if let Some(last) = self.make_room(notice.namespace()) {
+            Some(last)
+        } else {
+            return Offered::Full(Box::new(notice));
+        };
+        let namespace = notice.namespace().to_owned();
+        let since = now;
+        self.waiting.insert(matter, Waiting { notice, since });
+        self.lanes.entry(namespace.clone()).or_default().waiting += 1;
+        self.ready(matter, &namespace);
+        crowded_out.map_or(Offered::Queued, |last| Offered::Full(Box::new(last)))
+    }
+
+    /// After the notice `before` was overtaken by what waits now: that something is mended goes without saying where
+    /// nobody has heard that it was broken.
+    fn settle(&mut self, matter: Hash, before: Notice) -> Vec<Notice> {
+        let mut overtaken = vec![before];
+        let was_warning = overtaken[0].kind == Kind::Warning;
+        let is_moot = self.waiting.get(&matter).is_some_and(|after| {
+            let (aspect, kind) = (after.notice.aspect, after.notice.kind);
+            aspect == Aspect::State && kind == Kind::Normal && was_warning
+        });
+        if is_moot && !self.warned.contains(&matter) {
+            overtaken.extend(self.remove(matter).map(|waiting| waiting.notice));
+        }
+        overtaken
+    }
+
+    /// Gives up what came last to the longest lane, if that is longer than the one of `namespace`.
+    fn make_room(&mut self, namespace: &str) -> Option<Notice> {
+        let own = self.lanes.get(namespace).map_or(0, |lane| lane.waiting);
+        let longest = self.lanes.iter_mut().max_by_key(|(_, lane)| lane.waiting);
+        let (_, lane) = longest.filter(|(_, lane)| lane.waiting > own)?;
+        while let Some(last) = lane.ready.pop_back() {
+            if let Some(waiting) = self.waiting.remove(&last) {
+                lane.waiting -= 1;
+                return Some(waiting.notice);
+            }
+        }
+        None
+    }
+
+    fn remove(&mut self, matter: Hash) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&matter)?;
+        if let Some(lane) = self.lanes.get_mut(waiting.notice.namespace()) {
+            lane.waiting -= 1;
+        }
+        Some(waiting)
+    }
+
+    /// Lets it be sent, unless another word on the matter is on its way: that has to arrive first.
+    fn ready(&mut self, matter: Hash, namespace: &str) {
+        if self.busy.contains(&matter) {
+            return;
+        }
+        let lane = self.lanes.entry(namespace.to_owned()).or_default();
+        lane.ready.push_back(matter);
+        self.take_turn(namespace);
+    }
+
+    fn take_turn(&mut self, namespace: &str) {
+        let Some(lane) = self.lanes.get_mut(namespace) else {
+            return;
+        };
+        if !lane.is_in_turn && !lane.is_paused && !lane.ready.is_empty() {
+            lane.is_in_turn = true;
+            self.turns.push_back(namespace.to_owned());
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> Taken {
+        self.wake(now);
+        while let Some(namespace) = self.turns.pop_front() {
+            let Some(lane) = self.lanes.get_mut(&namespace) else {
+                continue;
+            };
+            lane.is_in_turn = false;
+            let next = if lane.is_paused {
+                None
+            } else {
+                next_of(lane, &self.waiting, &self.busy)
+            };
+            let taken = next.and_then(|matter| Some((matter, self.remove(matter)?)));
+            if let Some((matter, waiting)) = taken {
+                self.start(matter, &namespace);
+                self.take_turn(&namespace);
+                return Taken::Notice(Box::new(waiting));
+            }
+            self.tidy(&namespace);
+        }
+        if self.is_closed {
+            return Taken::End;
+        }
+        let until = self.later.first().map(|(at, _)| *at);
+        Taken::Nothing { until }
+    }
+
+    /// Lets what has waited for its time go on.
+    fn wake(&mut self, now: Instant) {
+        while self.later.first().is_some_and(|(at, _)| *at <= now) {
+            match self.later.pop_first() {
+                Some((_, Later::Matter(matter))) => {
+                    if let Some(waiting) = self.waiting.get(&matter) {
+                        let namespace = waiting.notice.namespace().to_owned();
+                        self.ready(matter, &namespace);
+                    }
+                }
+                Some((_, Later::Lane(namespace))) => {
+                    if let Some(lane) = self.lanes.get_mut(&namespace) {
+                        lane.is_paused = false;
+                    }
+                    self.take_turn(&namespace);
+                    self.tidy(&namespace);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn start(&mut self, matter: Hash, namespace: &str) {
+        self.busy.insert(matter);
+        if let Some(lane) = self.lanes.get_mut(namespace) {
+            lane.busy += 1;
+        }
+    }
+
+    fn stop(&mut self, matter: Hash, namespace: &str) {
+        self.busy.remove(&matter);
+        if let Some(lane) = self.lanes.get_mut(namespace) {
+            lane.busy -= 1;
+        }
+    }
+
+    /// Forgets a namespace in which nothing goes on.
+    fn tidy(&mut self, namespace: &str) {
+        let is_idle = |lane: &Lane| {
+            lane.waiting == 0 && lane.busy == 0 && !lane.is_in_turn && !lane.is_paused
+        };
+        if self.lanes.get(namespace).is_some_and(is_idle) {
+            self.lanes.remove(namespace);
+        }
+    }
+
+    fn finish(&mut self, notice: &Notice, was_heard: bool) {
+        /// So many are remembered; a word too much about the others does no harm.
+        const MOST_WARNED: usize = 100_000;
+        let matter = notice.matter();
+        self.stop(matter, notice.namespace());
+        if was_heard {
+            match notice.kind {
+                Kind::Warning => self.warned.insert(matter),
+                Kind::Normal => self.warned.remove(&matter),
+            };
+            if self.warned.len() > MOST_WARNED {
+                self.warned.clear();
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(notice.namespace()) {
+            lane.failures = 0;
+        }
+        self.follow_up(matter, notice.namespace());
+    }
+
+    /// What came in on the matter while it was being sent may be sent now.
+    fn follow_up(&mut self, matter: Hash, namespace: &str) {
+        if self.waiting.contains_key(&matter) {
+            self.ready(matter, namespace);
+        }
+        self.tidy(namespace);
+    }
+
+    fn put_back(&mut self, waiting: Waiting, at: Option<Instant>) -> Vec<Notice> {
+        let matter = waiting.notice.matter();
+        let namespace = waiting.notice.namespace().to_owned();
+        self.stop(matter, &namespace);
+        if self.waiting.contains_key(&matter) {
+            let overtaken = self.settle(matter, waiting.notice);
+            self.follow_up(matter, &namespace);
+            return overtaken;
+        }
+        self.waiting.insert(matter, waiting);
+        let lane = self.lanes.entry(namespace.clone()).or_default();
+        lane.waiting += 1;
+        if let Some(at) = at {
+            self.later.insert((at, Later::Matter(matter)));
+        } else {
+            lane.ready.push_front(matter);
+            self.take_turn(&namespace);
+        }
+        Vec::new()
+    }
+
+    fn pause(&mut self, namespace: &str, least: Duration, now: Instant) {
+        let lane = self.lanes.entry(namespace.to_owned()).or_default();
+        // Of those that fail side by side only the first lengthens the pause.
+        if lane.is_paused {
+            return;
+        }
+        lane.is_paused = true;
+        let grown = SHORTEST_PAUSE * (1 << lane.failures.min(6));
+        lane.failures += 1;
+        let until = now + grown.max(least).min(LONGEST_PAUSE);
+        self.later
+            .insert((until, Later::Lane(namespace.to_owned())));
+    }
+}
+
+fn next_of(
+    lane: &mut Lane,
+    waiting: &HashMap<Hash, Waiting>,
+    busy: &HashSet<Hash>,
+) -> Option<Hash> {
+    while let Some(matter) = lane.ready.pop_front() {
+        if waiting.contains_key(&matter) && !busy.contains(&matter) {
+            return Some(matter);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

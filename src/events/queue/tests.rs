@@ -1,0 +1,190 @@
+use super::super::notice::tests::{notice, notice_to};
+use super::*;
+
+fn start() -> Instant {
+    Instant::now()
+}
+
+fn warning(note: &str) -> Notice {
+    notice(Kind::Warning, note)
+}
+
+fn to(namespace: &str, pod: &str) -> Notice {
+    notice_to(namespace, pod, Kind::Warning, "bad")
+}
+
+fn take(state: &mut State, now: Instant) -> Option<Waiting> {
+    match state.take(now) {
+        Taken::Notice(waiting) => Some(*waiting),
+        _ => None,
+    }
+}
+
+/// Takes and sends all there is; to whom.
+fn drain(state: &mut State, now: Instant) -> Vec<String> {
+    let mut names = Vec::new();
+    while let Some(Waiting { notice, .. }) = take(state, now) {
+        state.finish(&notice, true);
+        names.push(notice.regarding.name.unwrap());
+    }
+    names
+}
+
+#[test]
+fn namespaces_take_turns() {
+    let (mut state, now) = (State::default(), start());
+    for pod in ["a1", "a2", "a3"] {
+        state.offer(to("a", pod), now);
+    }
+    for (namespace, pod) in [("b", "b1"), ("c", "c1"), ("b", "b2")] {
+        state.offer(to(namespace, pod), now);
+    }
+    let order = drain(&mut state, now);
+    assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3"]);
+    assert!(state.lanes.is_empty() && state.waiting.is_empty());
+}
+
+#[test]
+fn of_what_waits_the_latest_word_on_a_matter_counts() {
+    let (mut state, now) = (State::default(), start());
+    assert_eq!(state.offer(warning("one"), now), Offered::Queued);
+    let overtaken = state.offer(warning("two"), now);
+    assert_eq!(overtaken, Offered::Overtaken(vec![warning("one")]));
+    assert_eq!(take(&mut state, now).unwrap().notice, warning("two"));
+    assert!(take(&mut state, now).is_none());
+}
+
+#[test]
+fn that_it_is_mended_goes_without_saying_where_nobody_heard_that_it_was_broken() {
+    let (mut state, now) = (State::default(), start());
+    let good = notice(Kind::Normal, "good");
+    state.offer(warning("bad"), now);
+    let both = vec![warning("bad"), good.clone()];
+    assert_eq!(state.offer(good.clone(), now), Offered::Overtaken(both));
+    assert!(take(&mut state, now).is_none());
+
+    state.offer(warning("bad"), now);
+    let sent = take(&mut state, now).unwrap();
+    state.finish(&sent.notice, true);
+    state.offer(warning("worse"), now);
+    let overtaken = state.offer(good.clone(), now);
+    assert_eq!(overtaken, Offered::Overtaken(vec![warning("worse")]));
+    assert_eq!(take(&mut state, now).unwrap().notice, good);
+}
+
+#[test]
+fn a_second_word_waits_until_the_first_has_arrived() {
+    let (mut state, now) = (State::default(), start());
+    state.offer(warning("one"), now);
+    let first = take(&mut state, now).unwrap();
+    state.offer(warning("two"), now);
+    assert!(take(&mut state, now).is_none());
+    state.finish(&first.notice, true);
+    assert_eq!(take(&mut state, now).unwrap().notice, warning("two"));
+}
+
+#[test]
+fn what_may_not_be_sent_yet_waits_for_its_time_and_keeps_nobody_waiting() {
+    let (mut state, now) = (State::default(), start());
+    let at = now + Duration::from_secs(300);
+    state.offer(to("a", "a1"), now);
+    let waiting = take(&mut state, now).unwrap();
+    assert!(state.put_back(waiting.clone(), Some(at)).is_empty());
+    state.offer(to("a", "a2"), now);
+    assert_eq!(drain(&mut state, now), ["a2"]);
+    assert!(matches!(state.take(now), Taken::Nothing { until } if until == Some(at)));
+    assert_eq!(take(&mut state, at), Some(waiting));
+}
+
+#[test]
+fn a_word_that_could_not_be_sent_is_overtaken_by_a_later_one() {
+    let (mut state, now) = (State::default(), start());
+    state.offer(warning("one"), now);
+    let first = take(&mut state, now).unwrap();
+    state.offer(warning("two"), now);
+    assert_eq!(state.put_back(first, Some(now)), [warning("one")]);
+    let second = take(&mut state, now).unwrap();
+    assert_eq!(second.notice, warning("two"));
+    state.offer(notice(Kind::Normal, "good"), now);
+    assert_eq!(state.put_back(second, None).len(), 2);
+    assert!(drain(&mut state, now + Duration::from_secs(1)).is_empty());
+}
+
+#[test]
+fn a_namespace_that_fails_pauses_ever_longer_and_the_others_go_on() {
+    let (mut state, mut now) = (State::default(), start());
+    state.offer(to("a", "a1"), now);
+    let mut pauses = Vec::new();
+    for round in 0..9 {
+        let waiting = take(&mut state, now).unwrap();
+        state.pause("a", Duration::ZERO, now);
+        state.pause("a", Duration::from_secs(20), now);
+        state.put_back(waiting, None);
+        state.offer(to("b", &round.to_string()), now);
+        assert_eq!(drain(&mut state, now), [round.to_string()]);
+        let Taken::Nothing { until: Some(until) } = state.take(now) else {
+            panic!("it pauses")
+        };
+        pauses.push((until - now).as_millis());
+        now = until;
+    }
+    assert_eq!(
+        pauses,
+        [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]
+    );
+    assert_eq!(drain(&mut state, now), ["a1"]);
+    state.offer(to("a", "a2"), now);
+    let waiting = take(&mut state, now).unwrap();
+    state.pause("a", Duration::from_secs(3), now);
+    state.put_back(waiting, None);
+    let early = take(&mut state, now + Duration::from_millis(2999));
+    assert!(early.is_none(), "as asked");
+    let until = now + Duration::from_secs(3);
+    assert_eq!(drain(&mut state, until), ["a2"]);
+    assert!(state.lanes.is_empty());
+}
+
+#[test]
+fn a_full_queue_makes_room_for_a_quiet_namespace_and_none_for_a_loud_one() {
+    let (mut state, now) = (State::default(), start());
+    for number in 0..MOST {
+        state.offer(to("loud", &format!("pod-{number}")), now);
+    }
+    let one_more = to("loud", "one-more");
+    let full = Offered::Full(Box::new(one_more.clone()));
+    assert_eq!(state.offer(one_more, now), full);
+    let last = to("loud", &format!("pod-{}", MOST - 1));
+    let offered = state.offer(to("quiet", "q"), now);
+    assert_eq!(offered, Offered::Full(Box::new(last)));
+    assert_eq!(state.waiting.len(), MOST);
+    state.offer(to("loud", "pod-0"), now);
+    assert_eq!(state.waiting.len(), MOST, "a later word needs no room");
+    let sent = drain(&mut state, now);
+    assert_eq!((sent.len(), sent[1].as_str()), (MOST, "q"));
+}
+
+#[tokio::test]
+async fn a_closed_queue_ends_when_what_can_be_sent_is_sent() {
+    let queue = Queue::default();
+    queue.offer(to("a", "a1"));
+    queue.offer(to("a", "a2"));
+    let later = queue.next().await.unwrap();
+    queue.defer(later, Instant::now() + Duration::from_secs(300));
+    queue.close();
+    assert_eq!(queue.next().await.unwrap().notice, to("a", "a2"));
+    assert_eq!(queue.next().await, None);
+}
+
+#[tokio::test]
+async fn who_waits_for_the_next_is_woken_when_it_comes_and_when_its_time_comes() {
+    let queue = std::sync::Arc::new(Queue::default());
+    let waits = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.next().await.unwrap() }
+    });
+    tokio::task::yield_now().await;
+    queue.offer(to("a", "a1"));
+    let waiting = waits.await.unwrap();
+    queue.defer(waiting.clone(), Instant::now() + Duration::from_millis(20));
+    assert_eq!(queue.next().await.unwrap(), waiting);
+}
