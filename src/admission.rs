@@ -10,8 +10,9 @@ use crate::claims::{self, Claim};
 use crate::index::{BySecret, Key};
 use crate::lenient;
 use crate::policy::text::printable;
-use crate::policy::{Approved, RuleBook, Violation};
+use crate::policy::{Approved, RuleBook, Violation, reason_of};
 use crate::reconcile::status::{MESSAGE_BYTES, Outcome};
+use crate::refusals::Refusal;
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
@@ -23,6 +24,9 @@ use serde_json::{Map, Value, json};
 pub type Review = AdmissionReview<DynamicObject>;
 /// The question in a review.
 pub type Request = AdmissionRequest<DynamicObject>;
+
+/// The longest name of an object.
+const NAME_BYTES: usize = 253;
 
 /// Why a body holds no question that can be answered; the caller gets `400 Bad Request`.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +161,25 @@ pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
         }
         Err(causes) => refuse_causes(response, request, causes),
     }
+}
+
+/// What pods that wait for the Secret should hear of this answer: that a Pki was refused which would have written it.
+pub fn refusal(request: &Request, response: &AdmissionResponse) -> Option<Refusal> {
+    let object = request.object.as_ref()?;
+    let details = response.result.details.as_ref()?;
+    // With `generateName` it has no name yet, and its Secret has one only if it says so.
+    let own = [Some(&request.name), object.metadata.name.as_ref()];
+    let own = own.into_iter().flatten().find(|name| !name.is_empty());
+    let secret = object.data.pointer("/spec/secretName");
+    let secret = secret.and_then(Value::as_str).or(own.map(String::as_str))?;
+    let is_refused = !response.allowed && !request.dry_run && is_pki(request);
+    (is_refused && secret.len() <= NAME_BYTES && !details.causes.is_empty()).then(|| Refusal {
+        pki: Key::new(request.namespace.clone().unwrap_or_default(), name(request)),
+        secret: secret.to_owned(),
+        is_edit: request.operation == Operation::Update,
+        reason: reason_of(&details.causes[0].field).to_owned(),
+        lines: details.causes.iter().map(line).collect(),
+    })
 }
 
 fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {

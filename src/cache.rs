@@ -9,6 +9,7 @@ use crate::index::{BySecret, Key, NamesSecrets, SecretVersion};
 use crate::lenient::{Lenient, map};
 use crate::pods::{self, SecretUser};
 use crate::policy::{RuleBook, Settings};
+use crate::refusals::Refusals;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -34,6 +35,8 @@ pub struct Cache {
     /// All pods by the Secrets they use.
     pub pods: RwLock<BySecret<SecretUser>>,
     secrets: Mutex<BySecret<SecretVersion>>,
+    /// The Pkis that this replica refused lately.
+    pub refusals: Refusals,
     /// The Secrets of the CAs were touched.
     ca_touched: Notify,
     /// When the CA ends, as far as is known.
@@ -84,6 +87,7 @@ impl Cache {
             readers: Mutex::default(),
             pods: RwLock::default(),
             secrets: Mutex::default(),
+            refusals: Refusals::default(),
             ca_touched: Notify::new(),
             ca_end: Mutex::default(),
             rules: watch::Sender::new(Arc::new(RuleBook::new(settings, []))),
@@ -103,6 +107,11 @@ impl Cache {
         futures::stream::unfold(self.rules.subscribe(), |mut rules| async move {
             rules.changed().await.ok().map(|()| ((), rules))
         })
+    }
+
+    /// Whether there is such a Secret.
+    pub fn has_secret(&self, key: &Key) -> bool {
+        lock(&self.secrets).get(key).is_some()
     }
 
     /// When the CA ends, once that is known.

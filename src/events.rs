@@ -15,9 +15,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::error_boundary::InvalidObject;
 use kube::{Resource, ResourceExt};
-use notice::NOTE_BYTES;
 use std::sync::Arc;
 
+pub(crate) use notice::NOTE_BYTES;
 pub use notice::{Aspect, Kind, Notice};
 pub use publisher::{Ending, Publisher};
 pub(crate) use words::Words;
@@ -132,12 +132,8 @@ fn is_ready(outcome: &Outcome) -> bool {
 /// What to say of a stored object that is no Pki any more.
 pub fn about_unreadable(key: &Key, invalid: &InvalidObject) -> Notice {
     let regarding = ObjectReference {
-        api_version: Some(Pki::api_version(&()).into_owned()),
-        kind: Some(Pki::kind(&()).into_owned()),
-        namespace: Some(key.namespace.clone()),
-        name: Some(key.name.clone()),
         uid: invalid.metadata.uid.clone(),
-        ..ObjectReference::default()
+        ..reference_by_name(key)
     };
     let advice = "The Pki cannot be read: compare its spec with what `kubectl explain pki.spec` prints, and apply it again";
     Notice {
@@ -176,14 +172,20 @@ pub fn about_ca(secret: &Key, alarm: &Alarm) -> Notice {
     }
 }
 
-/// A reference to this Pki.
-pub(crate) fn reference(pki: &Pki) -> ObjectReference {
+fn reference(pki: &Pki) -> ObjectReference {
+    ObjectReference {
+        uid: pki.uid(),
+        ..reference_by_name(&Key::of(pki))
+    }
+}
+
+/// A reference to a Pki of which no more is known, or which is not stored.
+pub(crate) fn reference_by_name(pki: &Key) -> ObjectReference {
     ObjectReference {
         api_version: Some(Pki::api_version(&()).into_owned()),
         kind: Some(Pki::kind(&()).into_owned()),
-        namespace: pki.namespace(),
-        name: pki.metadata.name.clone(),
-        uid: pki.uid(),
+        namespace: Some(pki.namespace.clone()),
+        name: Some(pki.name.clone()),
         ..ObjectReference::default()
     }
 }

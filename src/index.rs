@@ -131,6 +131,16 @@ impl<T: NamesSecrets> BySecret<T> {
             .filter_map(|key| self.objects.get(key))
     }
 
+    /// The Secrets that some object names.
+    pub fn named(&self) -> impl Iterator<Item = &Key> {
+        self.users.keys()
+    }
+
+    /// All objects.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.objects.values()
+    }
+
     fn insert(&mut self, object: T) -> Option<Change<T>> {
         let key = object.key();
         if self

@@ -12,6 +12,8 @@
 //!    Pki names.
 //! 5. What went wrong is said where people look: in the status of the Pki, and by [`events`] on the [`pods`] that use
 //!    the Secret.
+//!    A Pki that was refused and never stored is kept in mind by [`refusals`], for the pods that wait all the same;
+//!    [`hints`] help those that wait for a Secret whose name is mistyped.
 //! 6. Clients learn whom to trust from the copies that [`trust`] keeps in their namespaces.
 
 pub mod admission;
@@ -22,6 +24,7 @@ pub mod cache;
 pub mod claims;
 pub mod config;
 pub mod events;
+pub mod hints;
 pub mod index;
 pub mod leader;
 pub mod lenient;
@@ -29,6 +32,7 @@ pub mod metrics;
 pub mod pods;
 pub mod policy;
 pub mod reconcile;
+pub mod refusals;
 pub mod run;
 pub mod schedule;
 pub mod serve;

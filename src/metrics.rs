@@ -1,11 +1,10 @@
 //! What is counted, in the text format of Prometheus (`OpenMetrics`).
 
-use crate::api::StoredPki;
 use crate::ca::Ledger;
 use crate::ca::rotation::Fleet;
+use crate::cache::Cache;
 use crate::events::Ending;
 use certificates::Certificates;
-use kube::runtime::reflector::Store;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -148,7 +147,7 @@ impl Default for Metrics {
             metrics.leader.clone(),
         );
         let certificates = Certificates {
-            pkis: OnceLock::new(),
+            cache: OnceLock::new(),
             leader: metrics.leader.clone(),
         };
         let metrics = Self {
@@ -168,10 +167,10 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Shows these Pkis on the page, while this replica leads.
-    pub fn show(&self, pkis: Store<StoredPki>) {
+    /// Shows the Pkis and pods of this cache on the page, while this replica leads.
+    pub fn show(&self, cache: Arc<Cache>) {
         // There is one cache in a process, so it is set once.
-        let _ = self.certificates.pkis.set(pkis);
+        let _ = self.certificates.cache.set(cache);
     }
 
     /// Counts an answered admission request.

@@ -11,7 +11,9 @@ use pki_certs::renewal::RenewBefore;
 use std::sync::Arc;
 use wanted::Wanted;
 
-pub use violation::{AllowedNames, Field, Violation, summary as violation_summary};
+pub use violation::{
+    AllowedNames, Field, Violation, is_reason, reason_of, summary as violation_summary,
+};
 
 mod identifiers;
 mod names;

@@ -5,11 +5,13 @@ use crate::ca::{Keeper, outlook};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::events::Publisher;
+use crate::hints;
 use crate::index::Key;
 use crate::leader::Election;
 use crate::metrics::Metrics;
 use crate::policy::Settings;
 use crate::reconcile::{self, Context};
+use crate::refusals;
 use crate::serve::identity::{self, Identity};
 use crate::serve::{self, App};
 use crate::trust::{Distributor, Published};
@@ -77,7 +79,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let health_listener = listen(config.metrics_listen, "metrics-listen")?;
     let admission_listener = listen(config.listen, "listen")?;
     let (cache, follow) = Cache::new(&client, settings(&config));
-    metrics.show(cache.pkis.clone());
+    metrics.show(cache.clone());
     let app = App::new(cache.clone(), metrics.clone());
     let (publisher, publish) = Publisher::new(
         client.clone(),
@@ -96,6 +98,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let outlook = outlook::follow(client.clone(), config.ca().secret, cache.clone());
     spawn(&mut parts, "the outlook on the CA", outlook);
     let mut publishing = tokio::spawn(publish);
+    let refusals = refusals::follow(cache.clone(), publisher.clone());
+    spawn(&mut parts, "the memory of refusals", refusals);
 
     let Some(webhook_ca) = shutdown
         .run_until_cancelled(webhook_authority(&client, &config))
@@ -198,10 +202,12 @@ fn lead(
                 publisher.clone(),
                 metrics.clone(),
             );
+            let hints = hints::follow(cache.clone(), publisher.clone());
             let context = Context::new(client, cache, ca, publisher, metrics.clone(), said);
             async move {
                 metrics.leader.set(1);
                 tokio::select! {
+                    () = hints => {}
                     () = reconcile::run(Arc::new(context), end) => {}
                     () = keeper.run() => {}
                     () = Box::pin(distributor.run()) => {}

@@ -194,7 +194,11 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
             ca_end: app.cache.ca_end(),
             now: Timestamp::now(),
         };
-        admission::validate(request, &world)
+        let response = admission::validate(request, &world);
+        if let Some(refusal) = admission::refusal(request, &response) {
+            app.cache.refusals.note(refusal, world.now);
+        }
+        response
     })
 }
 

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 pub(super) const COMPONENT: &str = "pki-operator";
 /// Limits of the API (k8s.io/api/events/v1: `reason`, `note`, `reportingInstance`), in bytes.
 const REASON_BYTES: usize = 128;
-pub(super) const NOTE_BYTES: usize = 1024;
+pub(crate) const NOTE_BYTES: usize = 1024;
 const INSTANCE_BYTES: usize = 128;
 
 /// One thing to say to the readers of one object.
@@ -119,7 +119,7 @@ impl Notice {
     }
 
     /// A valid object name that is the same whenever the same is said to the same object.
-    pub(super) fn event_name(&self) -> String {
+    pub(crate) fn event_name(&self) -> String {
         // A name has at most 253 characters; that of a pod may be as long by itself.
         let subject = self.regarding.name.as_deref().unwrap_or_default();
         let subject: String = subject.chars().take(200).collect();

@@ -4,7 +4,7 @@
 //! It never grows past [`MOST`], and nobody waits to put something in. What is overtaken by later news is not sent at
 //! all: of a policy that flips every second, readers hear how it stands and not each flip.
 
-use super::notice::{Aspect, Hash, Kind, Notice};
+use super::notice::{Hash, Kind, Notice};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -168,12 +168,9 @@ impl State {
     /// nobody has heard that it was broken.
     fn settle(&mut self, matter: Hash, before: Notice) -> Vec<Notice> {
         let mut overtaken = vec![before];
-        let was_warning = overtaken[0].kind == Kind::Warning;
-        let is_moot = self.waiting.get(&matter).is_some_and(|after| {
-            let (aspect, kind) = (after.notice.aspect, after.notice.kind);
-            aspect == Aspect::State && kind == Kind::Normal && was_warning
-        });
-        if is_moot && !self.warned.contains(&matter) {
+        let after = self.waiting.get(&matter).map(|after| after.notice.kind);
+        let is_mended = (overtaken[0].kind, after) == (Kind::Warning, Some(Kind::Normal));
+        if is_mended && !self.warned.contains(&matter) {
             overtaken.extend(self.remove(matter).map(|waiting| waiting.notice));
         }
         overtaken

@@ -2,20 +2,23 @@
 //! behind by a Pki that is gone.
 
 use crate::api::{Pki, READY, StoredPki};
+use crate::cache::{self, Cache};
+use crate::index::{Key, NamesSecrets};
+use crate::policy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use kube::runtime::reflector::Store;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// The Pkis of the cache, once there is one. Only the leader shows them, so that each is there once.
+/// The cache, once there is one. Only the leader shows what is in it, so that each Pki is there once.
 #[derive(Default)]
 pub(super) struct Certificates {
-    pub(super) pkis: OnceLock<Store<StoredPki>>,
+    pub(super) cache: OnceLock<Arc<Cache>>,
     pub(super) leader: Gauge,
 }
 
@@ -27,10 +30,10 @@ impl fmt::Debug for Certificates {
 
 impl Collector for Certificates {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(pkis) = self.pkis.get().filter(|_| self.leader.get() == 1) else {
+        let Some(cache) = self.cache.get().filter(|_| self.leader.get() == 1) else {
             return Ok(());
         };
-        let stored = pkis.state();
+        let stored = cache.pkis.state();
         for (name, help, value) in SHOWN {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for pki in stored.iter().filter_map(|stored| stored.0.as_ref().ok()) {
@@ -47,8 +50,64 @@ impl Collector for Certificates {
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
         let help = "Pkis that the operator has not looked at since they were last edited";
         let metric = encoder.encode_descriptor("queue_depth", help, None, MetricType::Gauge)?;
-        ConstGauge::new(waiting).encode(metric)
+        ConstGauge::new(waiting).encode(metric)?;
+
+        let help = "Pkis that break the rule book, by namespace and reason; 0 where there is none";
+        let mut metric =
+            encoder.encode_descriptor("pkis_refused", help, None, MetricType::Gauge)?;
+        for ((namespace, reason), count) in refused(&stored) {
+            let labels = [("namespace", namespace), ("reason", reason)];
+            ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
+        }
+        let help = "Pods that cannot start before the operator writes a Secret, by namespace; 0 where there is none";
+        let mut metric =
+            encoder.encode_descriptor("pods_waiting", help, None, MetricType::Gauge)?;
+        for (namespace, count) in waiting_pods(cache) {
+            let labels = [("namespace", namespace)];
+            ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
+}
+
+/// How many Pkis there are that break a rule. One line of zero where there is none, so that an alert on the sum has a
+/// value at all times.
+fn refused(stored: &[Arc<StoredPki>]) -> BTreeMap<(String, String), i64> {
+    let mut counts = BTreeMap::new();
+    for pki in stored.iter().filter_map(|stored| stored.0.as_ref().ok()) {
+        let ready = pki.condition(READY).filter(|ready| ready.status == "False");
+        if let Some(ready) = ready.filter(|ready| policy::is_reason(&ready.reason)) {
+            let key = (pki.namespace().unwrap_or_default(), ready.reason.clone());
+            *counts.entry(key).or_default() += 1;
+        }
+    }
+    if counts.is_empty() {
+        counts.insert(Default::default(), 0);
+    }
+    counts
+}
+
+/// The pods that wait for a Secret which is not there and which a Pki claims, or would if it had not been refused.
+fn waiting_pods(cache: &Cache) -> BTreeMap<String, i64> {
+    let claims = cache::read(&cache.claims);
+    let is_awaited = |secret: &Key| {
+        let is_ours = claims.naming(secret).next().is_some() || cache.refusals.concern(secret);
+        is_ours && !cache.has_secret(secret)
+    };
+    let mut counts = BTreeMap::new();
+    for pod in cache::read(&cache.pods)
+        .objects()
+        .filter(|pod| pod.is_pending)
+    {
+        let mut secrets = pod.secrets().filter(|name| pod.waits_for(name));
+        if secrets.any(|name| is_awaited(&Key::new(pod.key.namespace.clone(), name))) {
+            *counts.entry(pod.key.namespace.clone()).or_default() += 1;
+        }
+    }
+    if counts.is_empty() {
+        counts.insert(String::new(), 0);
+    }
+    counts
 }
 
 /// A metric of each Pki: name, help and value.

@@ -43,6 +43,27 @@ pub fn fit(before: &str, inner: &str, after: &str, bytes: usize) -> String {
     cut(&format!("{before}{}{after}", cut(inner, room)), bytes)
 }
 
+/// `beginning` and these lines in at most `bytes` bytes: as many as fit, and how many more there are.
+pub fn list(beginning: &str, lines: &[String], bytes: usize) -> String {
+    let more = |left: usize| match left {
+        0 => String::new(),
+        left => format!("; and {left} more"),
+    };
+    let mut said = beginning.to_owned();
+    for (index, line) in lines.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "; " };
+        let left = lines.len() - index;
+        if said.len() + separator.len() + line.len() + more(left - 1).len() > bytes {
+            return match index {
+                0 => fit(&said, line, &more(left - 1), bytes),
+                _ => said + &more(left),
+            };
+        }
+        said = said + separator + line;
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

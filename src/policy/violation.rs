@@ -427,21 +427,7 @@ impl Violation {
 
     /// The reason, in CamelCase, of Events and conditions.
     pub fn reason(&self) -> &'static str {
-        let path = self.field().path();
-        match path.split('.').nth(1).unwrap_or(path) {
-            "serviceName" => "PkiServiceNameError",
-            "commonName" => "PkiCommonNameError",
-            "dnsNames" => "PkiDnsNameError",
-            "ipAddresses" => "PkiIpAddressError",
-            "uris" => "PkiUriError",
-            "usages" => "PkiUsageError",
-            "secretName" => "PkiSecretNameError",
-            "duration" => "PkiDurationError",
-            "renewBefore" | "renewBeforePercentage" => "PkiRenewBeforeError",
-            "secretTemplate" => "PkiSecretTemplateError",
-            "outputs" => "PkiOutputsError",
-            _ => "PkiPrivateKeyError",
-        }
+        reason_of(self.field().path())
     }
 
     /// Whether the value is well formed and merely not on offer, which the API tells apart from a malformed one.
@@ -456,31 +442,48 @@ impl Violation {
     }
 }
 
+/// The reasons by the field of the spec that is wrong.
+const FIELDS: [(&str, &str); 14] = [
+    ("serviceName", "PkiServiceNameError"),
+    ("commonName", "PkiCommonNameError"),
+    ("dnsNames", "PkiDnsNameError"),
+    ("ipAddresses", "PkiIpAddressError"),
+    ("uris", "PkiUriError"),
+    ("usages", "PkiUsageError"),
+    ("secretName", "PkiSecretNameError"),
+    ("duration", "PkiDurationError"),
+    ("renewBefore", "PkiRenewBeforeError"),
+    ("renewBeforePercentage", "PkiRenewBeforeError"),
+    ("privateKey", "PkiPrivateKeyError"),
+    ("secretTemplate", "PkiSecretTemplateError"),
+    ("outputs", "PkiOutputsError"),
+    ("", "PkiRefused"),
+];
+
+/// The reason for what is wrong with this field, given as in `spec.dnsNames[0]`.
+pub fn reason_of(field: &str) -> &'static str {
+    let name = field.split('.').nth(1).unwrap_or_default();
+    let name = name.split('[').next().unwrap_or_default();
+    let known = FIELDS.iter().find(|(field, _)| *field == name);
+    known.map_or("PkiRefused", |(_, reason)| reason)
+}
+
+/// Whether this is the reason for a broken rule.
+pub fn is_reason(reason: &str) -> bool {
+    FIELDS.iter().any(|(_, known)| *known == reason)
+}
+
 /// What conditions and Events say of what is wrong with this Pki: each violation with its field, but Box's sentence,
 /// which names both, as it is where it is all there is to say. What does not fit into so many bytes is counted.
 pub fn summary(pki: &str, violations: &[Violation], bytes: usize) -> String {
     if let [only @ (Violation::ServiceName { .. } | Violation::NoPolicy { .. })] = violations {
         return text::cut(&only.to_string(), bytes);
     }
-    let mut said = format!("Pki {}: ", printable(pki));
-    for (index, violation) in violations.iter().enumerate() {
-        let separator = if index == 0 { "" } else { "; " };
-        let line = format!("{separator}{}: {violation}", violation.field());
-        let left = violations.len() - index;
-        let more = |left: usize| match left {
-            0 => String::new(),
-            left => format!("; and {left} more"),
-        };
-        if said.len() + line.len() + more(left - 1).len() > bytes {
-            return if index == 0 {
-                text::fit(&said, &line, &more(left - 1), bytes)
-            } else {
-                said + &more(left)
-            };
-        }
-        said += &line;
-    }
-    said
+    let lines: Vec<_> = violations
+        .iter()
+        .map(|violation| format!("{}: {violation}", violation.field()))
+        .collect();
+    text::list(&format!("Pki {}: ", printable(pki)), &lines, bytes)
 }
 
 fn hint(suggestion: Option<&str>) -> String {

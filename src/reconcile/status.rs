@@ -251,7 +251,7 @@ fn condition(pki: &Pki, outcome: &Outcome, now: Timestamp) -> Condition {
 }
 
 /// Times in the API have no fractions.
-pub(super) fn whole_second(time: Timestamp) -> Timestamp {
+pub(crate) fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).expect("a part of a valid time is one")
 }
 

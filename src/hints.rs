@@ -1,0 +1,224 @@
+//! Pods that wait for a Secret which nobody provides, and whose name looks mistyped, are told which one may have been
+//! meant.
+//!
+//! A hint that is wrong costs more than one that is missing. So it is given only for a Secret that does not exist, that no
+//! Pki claims and that has been missing for a while, and only if the [likeness](meant) can hardly be chance.
+
+use crate::cache::{self, Cache};
+use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher, Words, reference_by_name};
+use crate::index::{Key, NamesSecrets};
+use crate::pods::SecretUser;
+use crate::policy::text::{self, printable};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two looks. What is missing at two of them is not just about to be applied.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// Gives hints for as long as it is polled. For the leader.
+pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
+    cache.synced().await;
+    let mut before = HashSet::new();
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let missing = missing(&cache);
+        let lasting = missing
+            .iter()
+            .filter(|(secret, _)| before.contains(*secret));
+        for notice in hints(&cache, lasting) {
+            publisher.offer(notice);
+        }
+        before = missing.into_keys().collect();
+    }
+}
+
+/// The pods that cannot start without a Secret, by that Secret.
+type Missing = BTreeMap<Key, Vec<Arc<SecretUser>>>;
+
+/// The Secrets that are not there and that no Pki claims, with the pods that wait for them.
+fn missing(cache: &Cache) -> Missing {
+    let claims = cache::read(&cache.claims);
+    let is_missing =
+        |secret: &Key| !cache.has_secret(secret) && claims.naming(secret).next().is_none();
+    let pods = cache::read(&cache.pods);
+    let mut missing = Missing::new();
+    for secret in pods.named().filter(|secret| is_missing(secret)) {
+        let waiting = pods
+            .naming(secret)
+            .filter(|pod| pod.waits_for(&secret.name));
+        let waiting: Vec<_> = waiting.cloned().collect();
+        if !waiting.is_empty() && !cache.refusals.concern(secret) {
+            missing.insert(secret.clone(), waiting);
+        }
+    }
+    missing
+}
+
+fn hints<'a>(
+    cache: &Cache,
+    missing: impl Iterator<Item = (&'a Key, &'a Vec<Arc<SecretUser>>)>,
+) -> Vec<Notice> {
+    let mut missing = missing.peekable();
+    if missing.peek().is_none() {
+        return Vec::new();
+    }
+    let claims = cache::read(&cache.claims);
+    let mut provided = BTreeMap::<&str, Vec<&str>>::new();
+    for secret in claims.named() {
+        let of_namespace = provided.entry(&secret.namespace).or_default();
+        of_namespace.push(&secret.name);
+    }
+    let hints = missing.filter_map(|(secret, pods)| {
+        let names = provided.get(secret.namespace.as_str())?;
+        let meant = meant(&secret.name, names.iter().copied())?;
+        let meant = Key::new(secret.namespace.clone(), meant);
+        let pki = claims.naming(&meant).next()?.key();
+        Some(hint(secret, &meant, &pki).to_users(&secret.name, pods, &reference_by_name(&pki)))
+    });
+    hints.flatten().collect()
+}
+
+fn hint(secret: &Key, meant: &Key, pki: &Key) -> Words {
+    let (secret, meant) = (printable(&secret.name), printable(&meant.name));
+    let message = format!(
+        "no Pki provides Secret {secret}: did you mean {meant}, which Pki {pki} provides? Write {meant} in the pod, or secretName: {secret} in the spec of the Pki"
+    );
+    Words {
+        aspect: Aspect::Name,
+        kind: Kind::Warning,
+        reason: "PkiSecretNotProvided".to_owned(),
+        message: text::cut(&message, NOTE_BYTES),
+        topic: None,
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// The one of these names that was probably meant: one edit away, or two where the names are long (an edit inserts, removes
+/// or changes a letter, or swaps two neighbours). Numbers tell things apart that belong together, such as app1 and
+/// app2, and so do short words between dashes: a difference there is taken for meant.
+fn meant<'a>(name: &str, provided: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = provided.filter_map(|other| {
+        let edits = strsim::osa_distance(name, other);
+        let shorter = name.len().min(other.len());
+        let may_be_slip = match edits {
+            1 => shorter >= 6,
+            2 => shorter >= 10,
+            _ => false,
+        };
+        (may_be_slip && is_slip(name, other)).then_some((edits, other))
+    });
+    let mut near: Vec<_> = near.collect();
+    near.sort_unstable();
+    match near[..] {
+        [(_, only)] => Some(only),
+        [(first, nearest), (second, _), ..] if first < second => Some(nearest),
+        _ => None,
+    }
+}
+
+/// Whether two names differ as by a slip of the finger, and not as names of two things do.
+fn is_slip(name: &str, other: &str) -> bool {
+    const SEPARATORS: [char; 2] = ['-', '.'];
+    let digits = |name: &str| {
+        name.matches(|c: char| c.is_ascii_digit())
+            .collect::<String>()
+    };
+    let bare = |name: &str| name.replace(SEPARATORS, "");
+    if digits(name) != digits(other) {
+        return false;
+    }
+    let words = |name| str::split(name, SEPARATORS).collect::<Vec<_>>();
+    let (words, others) = (words(name), words(other));
+    if words.len() != others.len() {
+        return bare(name) == bare(other);
+    }
+    let mut pairs = words
+        .iter()
+        .zip(&others)
+        .filter(|(word, other)| word != other);
+    pairs.all(|(word, other)| is_slip_of_word(word, other))
+}
+
+/// A long word with any edit; of a short one only two neighbours swapped, which is hardly another word.
+fn is_slip_of_word(word: &str, other: &str) -> bool {
+    let sorted = |word: &str| {
+        let mut letters: Vec<_> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    word.len().min(other.len()) >= 4 || (word.len() >= 3 && sorted(word) == sorted(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_is_recognized() {
+        for (written, meant_by_it) in [
+            ("app1-pik", "app1-pki"),
+            ("app1pki", "app1-pki"),
+            ("app1.pki", "app1-pki"),
+            ("appp1-pki", "app1-pki"),
+            ("fronted-tls", "frontend-tls"),
+            ("forntned-tls", "frontend-tls"),
+            ("payments-certificat", "payments-certificate"),
+            ("pay-ments-certificat", "payments-certificate"),
+        ] {
+            let provided = ["unlike", meant_by_it, "db"];
+            let found = meant(written, provided.into_iter());
+            let expected = match written {
+                // A dash and a letter are two slips of different kinds.
+                "pay-ments-certificat" => None,
+                _ => Some(meant_by_it),
+            };
+            assert_eq!(found, expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_chance_is_no_slip() {
+        for (written, provided) in [
+            ("app2-pki", "app1-pki"),
+            ("app11-pki", "app1-pki"),
+            ("web-a-pki", "web-b-pki"),
+            ("frontend-pki", "frontend-a-pki"),
+            ("dev-db-tls", "prd-db-tls"),
+            ("dba", "dbb"),
+            ("a", "b"),
+            ("tls-1", "tls"),
+            ("frontend", "backends"),
+            ("same-name", "same-name"),
+        ] {
+            assert_eq!(
+                meant(written, [provided].into_iter()),
+                None,
+                "{written} {provided}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_two_that_are_as_near_neither_is_meant_and_else_the_nearer() {
+        let found = |provided: &[&'static str]| meant("payment-tls", provided.iter().copied());
+        assert_eq!(found(&["payments-tls", "paymint-tls"]), None);
+        assert_eq!(
+            found(&["payments-tls", "paymentsx-tls"]),
+            Some("payments-tls")
+        );
+    }
+
+    #[test]
+    fn a_hint_names_both_secrets_and_the_pki_and_both_ways_out() {
+        let [secret, meant, pki] =
+            ["app1-pik", "app1-tls", "app1-pki"].map(|name| Key::new("ns", name));
+        let words = hint(&secret, &meant, &pki);
+        assert_eq!(
+            words.message,
+            "no Pki provides Secret app1-pik: did you mean app1-tls, which Pki ns/app1-pki provides? Write app1-tls in \
+             the pod, or secretName: app1-pik in the spec of the Pki"
+        );
+    }
+}

@@ -1,0 +1,209 @@
+use super::*;
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+#[derive(Default)]
+struct Cluster {
+    secrets: Vec<Key>,
+    pods: Vec<Arc<SecretUser>>,
+    provider: Option<Provider>,
+}
+
+impl Surroundings for Cluster {
+    fn has_secret(&self, secret: &Key) -> bool {
+        self.secrets.contains(secret)
+    }
+
+    fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>> {
+        let is_user = |pod: &&Arc<SecretUser>| {
+            pod.key.namespace == secret.namespace && pod.use_of(&secret.name).is_some()
+        };
+        self.pods.iter().filter(is_user).cloned().collect()
+    }
+
+    fn provider(&self, _: &Key, _: &Key) -> Option<Provider> {
+        self.provider.clone()
+    }
+}
+
+impl Cluster {
+    /// With these pods in `ns` that mount the Secret `tls`.
+    fn with(pods: &[&str]) -> Self {
+        let pods = pods.iter().map(|name| {
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"namespace": "ns", "name": name, "uid": name},
+                "spec": {"containers": [], "volumes": [{"name": "v", "secret": {"secretName": "tls"}}]}
+            }))
+            .unwrap();
+            Arc::new(SecretUser::from(pod))
+        });
+        Self {
+            pods: pods.collect(),
+            ..Self::default()
+        }
+    }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    "2030-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
+}
+
+fn refusal(line: &str) -> Refusal {
+    Refusal {
+        pki: Key::new("ns", "app1-pki"),
+        secret: "tls".into(),
+        is_edit: false,
+        reason: "PkiServiceNameError".into(),
+        lines: vec![format!("spec.serviceName: {line}")],
+    }
+}
+
+/// To whom what is said, as in `a: Warning`.
+fn said(memory: &mut Memory, cluster: &Cluster, seconds: i64) -> Vec<String> {
+    let notices = memory.look(cluster, at(seconds));
+    let said = notices.iter().map(|notice| {
+        let name = notice.regarding.name.as_deref().unwrap();
+        format!("{name}: {}", notice.kind.as_str())
+    });
+    said.collect()
+}
+
+#[test]
+fn pods_that_wait_hear_by_what_rule_the_pki_was_refused_and_when() {
+    let mut memory = Memory::default();
+    memory.note(refusal("no such name"), at(0));
+    let notices = memory.look(&Cluster::with(&["a"]), at(1));
+    assert_eq!(notices.len(), 1);
+    let notice = &notices[0];
+    assert_eq!(notice.reason, "PkiServiceNameError");
+    assert_eq!(notice.kind, Kind::Warning);
+    assert_eq!(
+        notice.note,
+        "Pki app1-pki was refused at 2030-01-01T00:00:00Z and is not stored: spec.serviceName: no such name"
+    );
+    let edit = Refusal {
+        is_edit: true,
+        ..refusal("no such name")
+    };
+    memory.note(edit, at(0));
+    let notices = memory.look(&Cluster::with(&["a"]), at(1));
+    assert_eq!(
+        notices[0].note,
+        "a change of Pki app1-pki was refused at 2030-01-01T00:00:00Z: spec.serviceName: no such name"
+    );
+    assert_eq!(
+        notice.related.as_ref().unwrap().name.as_deref(),
+        Some("app1-pki")
+    );
+}
+
+#[test]
+fn each_pod_hears_once_also_when_it_comes_within_ten_minutes_and_again_when_it_is_refused_again() {
+    let mut memory = Memory::default();
+    memory.note(refusal("no"), at(0));
+    assert_eq!(said(&mut memory, &Cluster::default(), 1), [""; 0]);
+    assert_eq!(said(&mut memory, &Cluster::with(&["a"]), 2), ["a: Warning"]);
+    let both = Cluster::with(&["a", "b"]);
+    assert_eq!(said(&mut memory, &both, 3), ["b: Warning"]);
+    assert_eq!(said(&mut memory, &both, 4), [""; 0]);
+    memory.note(refusal("no"), at(300));
+    assert_eq!(said(&mut memory, &both, 301), ["a: Warning", "b: Warning"]);
+    let later = Cluster::with(&["c"]);
+    assert_eq!(said(&mut memory, &later, 899), ["c: Warning"]);
+    assert_eq!(said(&mut memory, &Cluster::with(&["d"]), 900), [""; 0]);
+    assert!(memory.is_empty());
+}
+
+#[test]
+fn the_same_refusal_is_one_event_and_another_rule_another() {
+    let cluster = Cluster::with(&["a"]);
+    let mut memory = Memory::default();
+    let mut name = |line, seconds| {
+        memory.note(refusal(line), at(seconds));
+        let notices = memory.look(&cluster, at(seconds));
+        (
+            notices[0].event_name(),
+            notices[0].note.contains("00:00:00Z"),
+        )
+    };
+    let first = name("no", 0);
+    assert_eq!(name("no", 60), first, "it tells the first time");
+    let other = name("still no", 120);
+    assert!(other.0 != first.0 && !other.1);
+    assert_eq!(name("no", 180).0, first.0, "whenever that is");
+}
+
+#[test]
+fn who_has_the_secret_does_not_wait() {
+    let mut memory = Memory::default();
+    memory.note(refusal("no"), at(0));
+    let mut cluster = Cluster::with(&["a"]);
+    cluster.secrets.push(Key::new("ns", "tls"));
+    assert_eq!(said(&mut memory, &cluster, 1), [""; 0]);
+    cluster.secrets.clear();
+    assert_eq!(said(&mut memory, &cluster, 2), ["a: Warning"]);
+}
+
+#[test]
+fn once_a_valid_pki_is_stored_nobody_is_told_and_once_it_is_ready_those_who_were_told_hear_it() {
+    let ready = Provider::Ready {
+        message: "Secret tls holds a certificate".into(),
+        since: at(3),
+    };
+    let mut memory = Memory::default();
+    memory.note(refusal("no"), at(0));
+    assert_eq!(said(&mut memory, &Cluster::with(&["a"]), 1), ["a: Warning"]);
+    let mut cluster = Cluster::with(&["a", "b"]);
+    cluster.provider = Some(Provider::Valid);
+    assert!(memory.concern(&Key::new("ns", "tls")));
+    assert_eq!(said(&mut memory, &cluster, 2), [""; 0]);
+    assert!(!memory.concern(&Key::new("ns", "tls")));
+    cluster.provider = Some(ready.clone());
+    assert_eq!(said(&mut memory, &cluster, 3), ["a: Normal"]);
+    assert!(memory.is_empty());
+
+    memory.note(refusal("no"), at(0));
+    assert_eq!(said(&mut memory, &Cluster::default(), 1), [""; 0]);
+    cluster.provider = Some(Provider::Valid);
+    assert_eq!(said(&mut memory, &cluster, 2), [""; 0]);
+    assert!(memory.is_empty(), "nobody is owed a word");
+}
+
+#[test]
+fn a_pki_that_became_invalid_again_speaks_for_itself() {
+    let mut memory = Memory::default();
+    memory.note(refusal("no"), at(0));
+    let mut cluster = Cluster::with(&["a"]);
+    said(&mut memory, &cluster, 1);
+    cluster.provider = Some(Provider::Valid);
+    said(&mut memory, &cluster, 2);
+    cluster.provider = None;
+    assert_eq!(said(&mut memory, &Cluster::with(&["a", "b"]), 3), [""; 0]);
+    memory.note(refusal("no"), at(4));
+    assert_eq!(said(&mut memory, &cluster, 5), ["a: Warning"]);
+}
+
+#[test]
+fn the_memory_is_bounded_and_one_namespace_does_not_push_the_others_out() {
+    let mut memory = Memory::default();
+    let of = |namespace: &str, number: usize| Refusal {
+        pki: Key::new(namespace, number.to_string()),
+        ..refusal("no")
+    };
+    for number in 0..2 * MOST_OF_NAMESPACE {
+        memory.note(of("loud", number), at(0));
+    }
+    assert_eq!(memory.by_namespace["loud"].len(), MOST_OF_NAMESPACE);
+    let last = memory.by_namespace["loud"].last().unwrap();
+    assert_eq!(
+        last.refusal.pki.name,
+        (2 * MOST_OF_NAMESPACE - 1).to_string()
+    );
+    for number in 0..2 * MOST {
+        memory.note(of(&format!("ns-{number}"), 0), at(0));
+    }
+    let count: usize = memory.by_namespace.values().map(Vec::len).sum();
+    assert_eq!(count, MOST);
+    assert!(memory.by_namespace["loud"].len() <= 1);
+}
