@@ -584,3 +584,78 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
         ]
     );
 }
+
+/// What pods hear of this review, as in `secret: reason: lines`.
+fn heard(review: &Value) -> Option<String> {
+    let refusal = refusal(&request(review), &judge(review))?;
+    let (pki, lines) = (refusal.pki.to_string(), refusal.lines.join("|"));
+    let change = if refusal.is_edit { "change" } else { "create" };
+    Some(format!(
+        "{change} {pki}: {}: {}: {lines}",
+        refusal.secret, refusal.reason
+    ))
+}
+
+#[test]
+fn a_refusal_is_told_to_the_pods_of_the_secret_that_it_would_have_written() {
+    let bad = pki(&json!({ "serviceName": "appp1" }));
+    let sentence = "spec.serviceName: ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]; \
+                    did you mean \"app1\"?";
+    let review_of = |object: &Value| review("CREATE", object, &Value::Null);
+    assert_eq!(
+        heard(&review_of(&bad)),
+        Some(format!(
+            "create ns/app1-pki: app1-pki: PkiServiceNameError: {sentence}"
+        ))
+    );
+    let good = pki(&json!({ "serviceName": "app1" }));
+    assert_eq!(
+        heard(&review("UPDATE", &bad, &good)),
+        Some(format!(
+            "change ns/app1-pki: app1-pki: PkiServiceNameError: {sentence}"
+        ))
+    );
+    let other = pki(&json!({ "serviceName": "appp1", "secretName": "tls" }));
+    assert!(
+        heard(&review_of(&other))
+            .unwrap()
+            .starts_with("create ns/app1-pki: tls: ")
+    );
+    let typed = pki(&json!({ "serviceName": "app1", "dnsNames": 5 }));
+    assert_eq!(
+        heard(&review_of(&typed)).unwrap(),
+        "create ns/app1-pki: app1-pki: PkiDnsNameError: spec.dnsNames: wrong type; `kubectl explain pki.spec.dnsNames` \
+         says what to write"
+    );
+}
+
+#[test]
+fn what_is_allowed_or_only_tried_out_or_has_no_name_is_told_to_nobody() {
+    let bad = pki(&json!({ "serviceName": "appp1" }));
+    let mut tried = review("CREATE", &bad, &Value::Null);
+    tried["request"]["dryRun"] = json!(true);
+    assert_eq!(heard(&tried), None);
+    let good = pki(&json!({ "serviceName": "app1" }));
+    assert_eq!(heard(&review("CREATE", &good, &Value::Null)), None);
+    assert_eq!(
+        heard(&review("UPDATE", &bad, &bad)),
+        None,
+        "its spec is kept"
+    );
+
+    let mut nameless = review("CREATE", &bad, &Value::Null);
+    nameless["request"]["name"] = json!("");
+    nameless["request"]["object"]["metadata"] = json!({ "generateName": "app1-" });
+    assert_eq!(heard(&nameless), None);
+    nameless["request"]["object"]["spec"]["secretName"] = json!("tls");
+    assert!(
+        heard(&nameless)
+            .unwrap()
+            .starts_with("create ns/app1-: tls: ")
+    );
+    nameless["request"]["object"]["spec"]["secretName"] = json!("t".repeat(254));
+    assert_eq!(heard(&nameless), None, "no pod can name it");
+    let mut other = review("CREATE", &bad, &Value::Null);
+    other["request"]["kind"]["kind"] = json!("Other");
+    assert_eq!(heard(&other), None);
+}

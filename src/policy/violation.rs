@@ -442,8 +442,10 @@ impl Violation {
     }
 }
 
-/// The reasons by the field of the spec that is wrong.
-const FIELDS: [(&str, &str); 14] = [
+/// The reason where no field of the spec is to blame.
+const REFUSED: &str = "PkiRefused";
+/// The others, by the field of the spec that is wrong.
+const REASONS: [(&str, &str); 13] = [
     ("serviceName", "PkiServiceNameError"),
     ("commonName", "PkiCommonNameError"),
     ("dnsNames", "PkiDnsNameError"),
@@ -457,20 +459,19 @@ const FIELDS: [(&str, &str); 14] = [
     ("privateKey", "PkiPrivateKeyError"),
     ("secretTemplate", "PkiSecretTemplateError"),
     ("outputs", "PkiOutputsError"),
-    ("", "PkiRefused"),
 ];
 
 /// The reason for what is wrong with this field, given as in `spec.dnsNames[0]`.
 pub fn reason_of(field: &str) -> &'static str {
     let name = field.split('.').nth(1).unwrap_or_default();
     let name = name.split('[').next().unwrap_or_default();
-    let known = FIELDS.iter().find(|(field, _)| *field == name);
-    known.map_or("PkiRefused", |(_, reason)| reason)
+    let known = REASONS.iter().find(|(field, _)| *field == name);
+    known.map_or(REFUSED, |(_, reason)| reason)
 }
 
 /// Whether this is the reason for a broken rule.
 pub fn is_reason(reason: &str) -> bool {
-    FIELDS.iter().any(|(_, known)| *known == reason)
+    reason == REFUSED || REASONS.iter().any(|(_, known)| *known == reason)
 }
 
 /// What conditions and Events say of what is wrong with this Pki: each violation with its field, but Box's sentence,
