@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// So many are sent side by side: enough to be quick, and few enough to leave the API server to others.
-const CONCURRENCY: u16 = 4;
+const CONCURRENCY: u16 = 8;
 /// How much is sent to the whole cluster.
 const IN_ALL: Limit = Limit {
     burst: 1000,

@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 
 /// So many notices wait at the most.
 const MOST: usize = 20_000;
+/// So many are sent side by side in one namespace, so that one in which every request hangs does not take all places.
+const MOST_BUSY: usize = 2;
 /// After a failure a namespace pauses this long, and twice as long each time that the next attempt fails too.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -212,7 +214,8 @@ impl State {
         let Some(lane) = self.lanes.get_mut(namespace) else {
             return;
         };
-        if !lane.is_in_turn && !lane.is_paused && !lane.ready.is_empty() {
+        let may_send = !lane.is_paused && lane.busy < MOST_BUSY;
+        if may_send && !lane.is_in_turn && !lane.ready.is_empty() {
             lane.is_in_turn = true;
             self.turns.push_back(namespace.to_owned());
         }
@@ -225,12 +228,10 @@ impl State {
                 continue;
             };
             lane.is_in_turn = false;
-            let next = if lane.is_paused {
-                None
-            } else {
-                next_of(lane, &self.waiting, &self.busy)
-            };
-            let taken = next.and_then(|matter| Some((matter, self.remove(matter)?)));
+            let next = (!lane.is_paused).then(|| next_of(lane, &self.waiting, &self.busy));
+            let taken = next
+                .flatten()
+                .and_then(|matter| Some((matter, self.remove(matter)?)));
             if let Some((matter, waiting)) = taken {
                 self.start(matter, &namespace);
                 self.take_turn(&namespace);
@@ -279,6 +280,7 @@ impl State {
         if let Some(lane) = self.lanes.get_mut(namespace) {
             lane.busy -= 1;
         }
+        self.take_turn(namespace);
     }
 
     /// Forgets a namespace in which nothing goes on.

@@ -45,6 +45,22 @@ fn namespaces_take_turns() {
 }
 
 #[test]
+fn a_namespace_in_which_requests_hang_does_not_take_all_places() {
+    let (mut state, now) = (State::default(), start());
+    for pod in ["a1", "a2", "a3", "a4"] {
+        state.offer(to("a", pod), now);
+    }
+    let hanging: Vec<_> = std::iter::from_fn(|| take(&mut state, now)).collect();
+    assert_eq!(hanging.len(), MOST_BUSY);
+    state.offer(to("b", "b1"), now);
+    assert_eq!(drain(&mut state, now), ["b1"]);
+    state.finish(&hanging[0].notice, true);
+    assert_eq!(drain(&mut state, now), ["a3", "a4"]);
+    state.finish(&hanging[1].notice, true);
+    assert!(state.lanes.is_empty());
+}
+
+#[test]
 fn of_what_waits_the_latest_word_on_a_matter_counts() {
     let (mut state, now) = (State::default(), start());
     assert_eq!(state.offer(warning("one"), now), Offered::Queued);

@@ -1,0 +1,209 @@
+//! How Events are sent: to whom when there are many, when they may not be sent, and when sending is slow.
+
+use crate::harness::{Installed, Namespace, SHARED, arena, eventually, notes, quiet};
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+const SPEC: &str = r#"{"serviceName": "app1"}"#;
+const BAD: &str = r#"{"serviceName": "appp1"}"#;
+
+#[test]
+fn a_renewal_is_told_once_unless_nobody_wants_to_hear_of_it() {
+    let ns = SHARED.namespace("renewal");
+    ns.pod_with("volume", "app1-pki");
+    ns.pod(
+        "env",
+        r#""initContainers": [{"name": "i", "image": "i", "envFrom": [{"secretRef": {"name": "app1-pki"}}]}]"#,
+    );
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    let first = ns.wait_until_ready("app1-pki");
+    let renew = || {
+        let before = ns.get("pki", "app1-pki").unwrap()["status"]["serialNumber"].clone();
+        ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/renew-now="])
+            .unwrap();
+        eventually("it is renewed", || {
+            let pki = ns.get("pki", "app1-pki")?;
+            (pki["status"]["serialNumber"] != before).then_some(pki)
+        })
+    };
+    assert_eq!(
+        notes(&ns.events("Pod", "volume")),
+        Vec::<String>::new(),
+        "{first}"
+    );
+    let pki = renew();
+    let sentence = format!(
+        "Normal: Secret app1-pki of Pki {}/app1-pki holds a renewed certificate, valid until {}",
+        ns.name,
+        pki["status"]["notAfter"].as_str().unwrap()
+    );
+    let told = |pod| {
+        eventually(&format!("{pod} is told"), || {
+            Some(notes(&ns.events("Pod", pod))).filter(|told| !told.is_empty())
+        })
+    };
+    assert_eq!(told("volume"), [sentence.clone()]);
+    let aside = "; a container that has it in its environment goes on with the one before until it is restarted";
+    assert_eq!(told("env"), [sentence + aside]);
+
+    ns.kubectl(&[
+        "annotate",
+        "pki",
+        "app1-pki",
+        "box.com/renewal-events=false",
+    ])
+    .unwrap();
+    renew();
+    quiet();
+    assert_eq!(ns.events("Pod", "volume").len(), 1);
+}
+
+#[test]
+fn of_more_than_a_hundred_pods_their_controller_is_told() {
+    let ns = SHARED.namespace("many");
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "many"}, "spec": {
+        "replicas": 104, "selector": {"matchLabels": {"app": "many"}}, "template": {
+            "metadata": {"labels": {"app": "many"}}, "spec": {
+                "schedulingGates": [{"name": "example.com/never"}], "containers": [{"name": "c", "image": "c"}],
+                "volumes": [{"name": "v", "secret": {"secretName": "app1-pki"}}]}}}});
+    ns.apply(&deployment.to_string()).unwrap();
+    let list = |arguments: &[&str]| {
+        let printed = ns.kubectl(&[arguments, &["--output=json"]].concat());
+        let list: Value = serde_json::from_str(&printed.unwrap()).unwrap();
+        list["items"].as_array().unwrap().clone()
+    };
+    eventually("all pods are there", || {
+        (list(&["get", "pods"]).len() == 104).then_some(())
+    });
+    ns.apply_pki("app1-pki", BAD).unwrap_err();
+    let set = list(&["get", "replicasets"])[0]["metadata"]["name"].clone();
+    let summary = eventually("the ReplicaSet is told", || {
+        ns.events("ReplicaSet", set.as_str()?).pop()
+    });
+    let note = summary["note"].as_str().unwrap();
+    assert!(
+        note.starts_with("to 4 of its pods that use Secret app1-pki, which are not told one by one: Pki app1-pki was refused"),
+        "{note}"
+    );
+    let of_pods = [
+        "get",
+        "events.events.k8s.io",
+        "--field-selector=reason=PkiServiceNameError,regarding.kind=Pod",
+    ];
+    eventually("a hundred pods are told", || {
+        (list(&of_pods).len() == 100).then_some(())
+    });
+    quiet();
+    assert_eq!(list(&of_pods).len(), 100);
+}
+
+/// A page of metrics of the leader.
+fn events_total(page: &str, labels: &str) -> u64 {
+    let begin = format!("pki_operator_events_total{{{labels}");
+    let lines = page.lines().filter(|line| line.starts_with(&begin));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
+fn without_webhooks(arena: &Installed) {
+    let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+    arena
+        .kubectl(&["delete", configurations, "pki-operator"])
+        .unwrap();
+}
+
+fn store(ns: &Namespace<'_>, name: &str, spec: &str) {
+    eventually("it is stored", || ns.apply_pki(name, spec).ok());
+}
+
+#[test]
+fn events_that_are_forbidden_are_counted_and_told_when_they_are_permitted_again() {
+    let arena = arena();
+    let operator = arena
+        .first_replica("operator-1", &["--reminder-seconds", "2"])
+        .unwrap();
+    let ns = arena.namespace("forbidden");
+    ns.pod_with("app1", "app1-pki");
+    without_webhooks(&arena);
+    let role = ["get", "clusterrole", "pki-operator", "--output=json"];
+    let mut role: Value = serde_json::from_str(&arena.kubectl(&role).unwrap()).unwrap();
+    let rules = role["rules"].as_array_mut().unwrap();
+    rules.retain(|rule| rule["resources"] != json!(["events"]));
+    arena
+        .kubectl_with(&role.to_string(), &["replace", "--filename=-"])
+        .unwrap();
+
+    store(&ns, "app1-pki", BAD);
+    store(&ns, "good", SPEC);
+    eventually("it is counted", || {
+        let (_, page) = operator.get("/metrics").ok()?;
+        let labels = r#"result="dropped",cause="forbidden",reason="PkiServiceNameError"}"#;
+        (events_total(&page, labels) > 0).then_some(())
+    });
+    ns.wait_until_ready("good");
+    assert_eq!(notes(&ns.events("Pod", "app1")), Vec::<String>::new());
+    assert!(operator.process.log().contains("cannot write the Event"));
+
+    // Helm does not touch what others have changed, but makes what is missing.
+    arena
+        .kubectl(&["delete", "clusterrole", "pki-operator"])
+        .unwrap();
+    arena.install().unwrap();
+    eventually("the pod is told", || {
+        let told = ns.events("Pod", "app1");
+        (told.len() == 1).then_some(())
+    });
+}
+
+#[test]
+fn events_that_hang_delay_neither_certificates_nor_the_events_of_others() {
+    let arena = arena();
+    let operator = arena.first_replica("operator-1", &[]).unwrap();
+    let (slow, quick) = (arena.namespace("slow"), arena.namespace("quick"));
+    // Takes connections and never answers: so each Event takes as long as the API server waits for it.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/", silent.local_addr().unwrap());
+    thread::spawn(move || silent.incoming().collect::<Vec<_>>());
+    let webhook = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "silent"}, "webhooks": [{
+            "name": "silent.example.com", "clientConfig": {"url": url}, "timeoutSeconds": 5, "failurePolicy": "Fail",
+            "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": slow.name}},
+            "rules": [{"apiGroups": ["events.k8s.io"], "apiVersions": ["v1"], "resources": ["events"], "operations": ["CREATE"]}]}]});
+    arena
+        .kubectl_with(&webhook.to_string(), &["create", "--filename=-"])
+        .unwrap();
+    without_webhooks(&arena);
+    for number in 0..20 {
+        slow.pod_with(&format!("app1-{number}"), "app1-pki");
+    }
+    quick.pod_with("app1", "app1-pki");
+    store(&slow, "app1-pki", BAD);
+    slow.wait_until_refused("app1-pki", "PkiServiceNameError");
+    store(&quick, "app1-pki", BAD);
+    store(&slow, "good", SPEC);
+    slow.wait_until_ready("good");
+    eventually("the pod of the other namespace is told", || {
+        (quick.events("Pod", "app1").len() == 1).then_some(())
+    });
+    let told = (0..20).filter(|number| !slow.events("Pod", &format!("app1-{number}")).is_empty());
+    assert_eq!(told.count(), 0, "else nothing was slow");
+
+    arena
+        .kubectl(&["delete", "validatingwebhookconfiguration", "silent"])
+        .unwrap();
+    // The queue asks the namespace again within half a minute.
+    eventually("all are told in the end", || {
+        let (_, page) = operator.get("/metrics").ok()?;
+        let labels = r#"result="sent",cause="",reason="PkiServiceNameError"}"#;
+        let sent = events_total(&page, labels);
+        (sent >= 23).then_some(())
+    });
+    thread::sleep(Duration::from_millis(500));
+    for number in 0..20 {
+        assert_eq!(slow.events("Pod", &format!("app1-{number}")).len(), 1);
+    }
+}

@@ -1,0 +1,169 @@
+//! What pods hear of a Pki that was never stored, and of a Secret whose name is mistyped.
+
+use crate::harness::{Namespace, SHARED, eventually, notes, quiet};
+use serde_json::Value;
+
+const SENTENCE: &str = "spec.serviceName: ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]; \
+                        did you mean \"app1\"?";
+
+fn wait_for_events(ns: &Namespace<'_>, pod: &str, count: usize) -> Vec<Value> {
+    eventually(&format!("pod {pod} has {count} Events"), || {
+        Some(ns.events("Pod", pod)).filter(|events| events.len() >= count)
+    })
+}
+
+fn refuse(ns: &Namespace<'_>) {
+    ns.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
+        .unwrap_err();
+}
+
+#[test]
+fn pods_that_wait_hear_of_a_refused_pki_now_and_when_they_come_and_once_it_is_mended() {
+    let ns = SHARED.namespace("refused");
+    ns.pod_with("first", "app1-pki");
+    ns.pod_with("other", "other");
+    refuse(&ns);
+    let events = wait_for_events(&ns, "first", 1);
+    let event = &events[0];
+    let note = event["note"].as_str().unwrap();
+    assert!(
+        note.starts_with("Pki app1-pki was refused at 20") && note.ends_with(SENTENCE),
+        "{note}"
+    );
+    assert_eq!(
+        (&event["type"], &event["reason"]),
+        (&"Warning".into(), &"PkiServiceNameError".into())
+    );
+    assert_eq!(event["related"]["name"], "app1-pki");
+    ns.pod_with("second", "app1-pki");
+    let second = wait_for_events(&ns, "second", 1);
+    assert_eq!(second[0]["note"], note, "it tells when that was");
+    let printed = ns.kubectl(&["describe", "pod", "second"]).unwrap();
+    let lines: Vec<_> = printed
+        .lines()
+        .filter(|line| line.contains("PkiServiceNameError"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{printed}");
+    assert!(
+        lines[0].contains(" pki-operator ") && lines[0].contains(SENTENCE),
+        "{printed}"
+    );
+
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    let mended = format!("Normal: {}", ns.ready_field("app1-pki", "message"));
+    for pod in ["first", "second"] {
+        let told = notes(&wait_for_events(&ns, pod, 2));
+        assert_eq!(told[1], mended);
+    }
+    ns.pod_with("third", "app1-pki");
+    quiet();
+    for pod in ["third", "other"] {
+        assert_eq!(notes(&ns.events("Pod", pod)), Vec::<String>::new());
+    }
+    assert_eq!(ns.events("Pod", "first").len(), 2, "once is enough");
+}
+
+#[test]
+fn a_refusal_that_comes_again_is_the_same_event() {
+    let ns = SHARED.namespace("again");
+    ns.pod_with("app1", "app1-pki");
+    refuse(&ns);
+    let first = wait_for_events(&ns, "app1", 1);
+    let series = eventually("it is counted", || {
+        refuse(&ns);
+        let events = ns.events("Pod", "app1");
+        assert_eq!(events.len(), 1);
+        events[0]["series"]["count"].as_u64()
+    });
+    assert!(series >= 2);
+    assert_eq!(ns.events("Pod", "app1")[0]["note"], first[0]["note"]);
+}
+
+#[test]
+fn nobody_hears_of_a_dry_run_or_of_a_secret_that_is_there() {
+    let ns = SHARED.namespace("unheard");
+    ns.pod_with("waits", "app1-pki");
+    ns.pod_with("has-it", "served");
+    ns.apply_pki("served", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("served");
+    ns.apply_pki("served", r#"{"serviceName": "appp1"}"#)
+        .unwrap_err();
+    let manifest = r#"{"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": "app1-pki"}, "spec": {"serviceName": "appp1"}}"#;
+    let dry_run = [
+        "apply",
+        "--dry-run=server",
+        "--filename=-",
+        "--namespace",
+        &ns.name,
+    ];
+    ns.installed.kubectl_with(manifest, &dry_run).unwrap_err();
+    quiet();
+    for pod in ["waits", "has-it"] {
+        assert_eq!(notes(&ns.events("Pod", pod)), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_change_that_is_refused_is_heard_by_those_who_wait() {
+    let ns = SHARED.namespace("change");
+    ns.permit(&["db"], "");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "db", "secretName": "tls"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    ns.withdraw();
+    ns.wait_until_refused("app1-pki", "PkiServiceNameError");
+    ns.kubectl(&["delete", "secret", "tls"]).unwrap();
+    ns.pod_with("waits", "tls");
+    let stored = wait_for_events(&ns, "waits", 1);
+    assert_eq!(
+        notes(&stored),
+        [format!(
+            "Warning: {}",
+            ns.ready_field("app1-pki", "message")
+        )]
+    );
+    ns.apply_pki(
+        "app1-pki",
+        r#"{"serviceName": "appp1", "secretName": "tls"}"#,
+    )
+    .unwrap_err();
+    let events = wait_for_events(&ns, "waits", 2);
+    let note = events[1]["note"].as_str().unwrap();
+    assert!(
+        note.starts_with("a change of Pki app1-pki was refused at 20"),
+        "{note}"
+    );
+}
+
+#[test]
+fn a_pod_that_waits_for_a_mistyped_secret_gets_a_hint_and_no_other_pod_does() {
+    let ns = SHARED.namespace("hint");
+    ns.apply_pki("frontend-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("frontend-pki");
+    ns.kubectl(&["create", "secret", "generic", "frontend-pkis"])
+        .unwrap();
+    ns.pod_with("typo", "fronted-pki");
+    ns.pod_with("exists", "frontend-pkis");
+    ns.pod_with("unlike", "backend-pki");
+    ns.pod_with("number", "frontend2-pki");
+    ns.pod(
+        "optional",
+        r#""volumes": [{"name": "v", "secret": {"secretName": "frontent-pki", "optional": true}}]"#,
+    );
+    assert_eq!(
+        notes(&wait_for_events(&ns, "typo", 1)),
+        [format!(
+            "Warning: no Pki provides Secret fronted-pki: did you mean frontend-pki, which Pki {}/frontend-pki provides? Write \
+             frontend-pki in the pod, or secretName: fronted-pki in the spec of the Pki",
+            ns.name
+        )]
+    );
+    quiet();
+    for pod in ["exists", "unlike", "number", "optional"] {
+        assert_eq!(notes(&ns.events("Pod", pod)), Vec::<String>::new(), "{pod}");
+    }
+}
