@@ -1,11 +1,11 @@
 //! What waits to be sent: of each matter the latest word, and the namespaces in turn, so that one in which much happens
-//! does not keep the others waiting.
+//! does not keep the others waiting. Within a namespace, who has heard nothing for the longest comes first.
 //!
 //! It never grows past [`MOST`], and nobody waits to put something in. What is overtaken by later news is not sent at
 //! all: of a policy that flips every second, readers hear how it stands and not each flip.
 
 use super::notice::{Hash, Kind, Notice};
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -31,7 +31,11 @@ pub(super) struct Waiting {
     pub(super) notice: Notice,
     /// When this matter was first put in, of those that wait.
     pub(super) since: Instant,
+    place: Place,
 }
+
+/// A place in the order of a namespace: when its readers last heard of the matter, then when it was put in.
+type Place = (Option<Instant>, u64);
 
 /// What became of what was put in.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +73,7 @@ impl Queue {
 
     /// The one that was taken has been dealt with: its readers heard it, or nothing.
     pub(super) fn finish(&self, notice: &Notice, was_heard: bool) {
-        self.state().finish(notice, was_heard);
+        self.state().finish(notice, was_heard, Instant::now());
         self.changed.notify_one();
     }
 
@@ -110,16 +114,18 @@ struct State {
     later: BTreeSet<(Instant, Later)>,
     /// The matters that are being sent.
     busy: HashSet<Hash>,
-    /// The matters of which readers last heard that something is wrong.
-    warned: HashSet<Hash>,
+    /// What readers last heard of a matter, and when.
+    heard: HashMap<Hash, (Kind, Instant)>,
+    /// How much has been put in.
+    offered: u64,
     is_closed: bool,
 }
 
 /// A namespace.
 #[derive(Debug, Default)]
 struct Lane {
-    /// In the order of their arrival; some may have been overtaken, and wait no more.
-    ready: VecDeque<Hash>,
+    /// Those that may be sent.
+    ready: BTreeMap<Place, Hash>,
     /// How many wait, also those for a time.
     waiting: usize,
     /// How many are being sent.
@@ -146,9 +152,8 @@ enum Taken {
 impl State {
     fn offer(&mut self, notice: Notice, now: Instant) -> Offered {
         let matter = notice.matter();
-        if let Some(before) = self.waiting.get_mut(&matter) {
-            let since = before.since;
-            let before = std::mem::replace(before, Waiting { notice, since }).notice;
+        if let Some(waiting) = self.waiting.get_mut(&matter) {
+            let before = std::mem::replace(&mut waiting.notice, notice);
             return Offered::Overtaken(self.settle(matter, before));
         }
         let crowded_out = if self.waiting.len() < MOST {
@@ -159,8 +164,14 @@ impl State {
             return Offered::Full(Box::new(notice));
         };
         let namespace = notice.namespace().to_owned();
-        let since = now;
-        self.waiting.insert(matter, Waiting { notice, since });
+        self.offered += 1;
+        let heard = self.heard.get(&matter).map(|(_, at)| *at);
+        let waiting = Waiting {
+            notice,
+            since: now,
+            place: (heard, self.offered),
+        };
+        self.waiting.insert(matter, waiting);
         self.lanes.entry(namespace.clone()).or_default().waiting += 1;
         self.ready(matter, &namespace);
         crowded_out.map_or(Offered::Queued, |last| Offered::Full(Box::new(last)))
@@ -172,7 +183,8 @@ impl State {
         let mut overtaken = vec![before];
         let after = self.waiting.get(&matter).map(|after| after.notice.kind);
         let is_mended = (overtaken[0].kind, after) == (Kind::Warning, Some(Kind::Normal));
-        if is_mended && !self.warned.contains(&matter) {
+        let heard = self.heard.get(&matter).map(|(kind, _)| *kind);
+        if is_mended && heard != Some(Kind::Warning) {
             overtaken.extend(self.remove(matter).map(|waiting| waiting.notice));
         }
         overtaken
@@ -181,32 +193,30 @@ impl State {
     /// Gives up what came last to the longest lane, if that is longer than the one of `namespace`.
     fn make_room(&mut self, namespace: &str) -> Option<Notice> {
         let own = self.lanes.get(namespace).map_or(0, |lane| lane.waiting);
-        let longest = self.lanes.iter_mut().max_by_key(|(_, lane)| lane.waiting);
+        let longest = self.lanes.iter().max_by_key(|(_, lane)| lane.waiting);
         let (_, lane) = longest.filter(|(_, lane)| lane.waiting > own)?;
-        while let Some(last) = lane.ready.pop_back() {
-            if let Some(waiting) = self.waiting.remove(&last) {
-                lane.waiting -= 1;
-                return Some(waiting.notice);
-            }
-        }
-        None
+        let (_, last) = lane.ready.last_key_value()?;
+        let last = *last;
+        self.remove(last).map(|waiting| waiting.notice)
     }
 
     fn remove(&mut self, matter: Hash) -> Option<Waiting> {
         let waiting = self.waiting.remove(&matter)?;
         if let Some(lane) = self.lanes.get_mut(waiting.notice.namespace()) {
             lane.waiting -= 1;
+            lane.ready.remove(&waiting.place);
         }
         Some(waiting)
     }
 
     /// Lets it be sent, unless another word on the matter is on its way: that has to arrive first.
     fn ready(&mut self, matter: Hash, namespace: &str) {
-        if self.busy.contains(&matter) {
+        let waiting = self.waiting.get(&matter);
+        let Some(waiting) = waiting.filter(|_| !self.busy.contains(&matter)) else {
             return;
-        }
+        };
         let lane = self.lanes.entry(namespace.to_owned()).or_default();
-        lane.ready.push_back(matter);
+        lane.ready.insert(waiting.place, matter);
         self.take_turn(namespace);
     }
 
@@ -228,10 +238,9 @@ impl State {
                 continue;
             };
             lane.is_in_turn = false;
-            let next = (!lane.is_paused).then(|| next_of(lane, &self.waiting, &self.busy));
-            let taken = next
-                .flatten()
-                .and_then(|matter| Some((matter, self.remove(matter)?)));
+            let next = lane.ready.first_key_value().filter(|_| !lane.is_paused);
+            let next = next.map(|(_, matter)| *matter);
+            let taken = next.and_then(|matter| Some((matter, self.remove(matter)?)));
             if let Some((matter, waiting)) = taken {
                 self.start(matter, &namespace);
                 self.take_turn(&namespace);
@@ -293,18 +302,15 @@ impl State {
         }
     }
 
-    fn finish(&mut self, notice: &Notice, was_heard: bool) {
+    fn finish(&mut self, notice: &Notice, was_heard: bool, now: Instant) {
         /// So many are remembered; a word too much about the others does no harm.
-        const MOST_WARNED: usize = 100_000;
+        const MOST_HEARD: usize = 100_000;
         let matter = notice.matter();
         self.stop(matter, notice.namespace());
         if was_heard {
-            match notice.kind {
-                Kind::Warning => self.warned.insert(matter),
-                Kind::Normal => self.warned.remove(&matter),
-            };
-            if self.warned.len() > MOST_WARNED {
-                self.warned.clear();
+            self.heard.insert(matter, (notice.kind, now));
+            if self.heard.len() > MOST_HEARD {
+                self.heard.clear();
             }
         }
         if let Some(lane) = self.lanes.get_mut(notice.namespace()) {
@@ -315,9 +321,7 @@ impl State {
 
     /// What came in on the matter while it was being sent may be sent now.
     fn follow_up(&mut self, matter: Hash, namespace: &str) {
-        if self.waiting.contains_key(&matter) {
-            self.ready(matter, namespace);
-        }
+        self.ready(matter, namespace);
         self.tidy(namespace);
     }
 
@@ -336,8 +340,7 @@ impl State {
         if let Some(at) = at {
             self.later.insert((at, Later::Matter(matter)));
         } else {
-            lane.ready.push_front(matter);
-            self.take_turn(&namespace);
+            self.ready(matter, &namespace);
         }
         Vec::new()
     }
@@ -355,19 +358,6 @@ impl State {
         self.later
             .insert((until, Later::Lane(namespace.to_owned())));
     }
-}
-
-fn next_of(
-    lane: &mut Lane,
-    waiting: &HashMap<Hash, Waiting>,
-    busy: &HashSet<Hash>,
-) -> Option<Hash> {
-    while let Some(matter) = lane.ready.pop_front() {
-        if waiting.contains_key(&matter) && !busy.contains(&matter) {
-            return Some(matter);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

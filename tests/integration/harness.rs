@@ -178,16 +178,25 @@ impl Installed {
 
     /// What the operator has written in a namespace so far, as the audit log of the API server has it.
     pub(crate) fn operator_writes(&self, namespace: &str) -> Vec<Write> {
+        self.operator_writes_where(|other| other == namespace)
+    }
+
+    /// The same for all namespaces whose name is such.
+    pub(crate) fn operator_writes_where(&self, is_such: impl Fn(&str) -> bool) -> Vec<Write> {
         let log = std::fs::read_to_string(self.cluster.audit_log()).expect("there is an audit log");
         // The last line may be half written.
         let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
         whole
             .lines()
             // Cheaper than to parse every line.
-            .filter(|line| line.contains(namespace) && line.contains("serviceaccount:pki-operator"))
+            .filter(|line| line.contains("serviceaccount:pki-operator"))
             .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"))
             .filter(|entry| entry["stage"] == "ResponseComplete" || entry["stage"] == "Panic")
-            .filter(|entry| entry["objectRef"]["namespace"] == namespace)
+            .filter(|entry| {
+                entry["objectRef"]["namespace"]
+                    .as_str()
+                    .is_some_and(&is_such)
+            })
             .map(|entry| Write::from(&entry))
             .collect()
     }

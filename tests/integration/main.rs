@@ -23,6 +23,7 @@ mod replicas;
 mod rotation;
 mod schema;
 mod spoofing;
+mod storm;
 mod table;
 mod trust;
 mod verifiers;

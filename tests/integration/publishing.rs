@@ -44,7 +44,7 @@ fn a_renewal_is_told_once_unless_nobody_wants_to_hear_of_it() {
             Some(notes(&ns.events("Pod", pod))).filter(|told| !told.is_empty())
         })
     };
-    assert_eq!(told("volume"), [sentence.clone()]);
+    assert_eq!(told("volume"), std::slice::from_ref(&sentence));
     let aside = "; a container that has it in its environment goes on with the one before until it is restarted";
     assert_eq!(told("env"), [sentence + aside]);
 

@@ -217,7 +217,7 @@ fn expect_one_each(ns: &Namespace<'_>, reason: &str, prefixes: &[&str]) -> Told 
     told
 }
 
-fn restart(arena: &Installed, operator: Operator) -> Operator {
+fn restart(arena: &Installed, operator: &Operator) -> Operator {
     operator.process.signal(Signal::TERM).unwrap();
     operator.process.wait(Duration::from_secs(30)).unwrap();
     arena.first_replica("operator-1", &[]).unwrap()
@@ -256,7 +256,7 @@ fn every_pod_that_uses_the_secret_in_any_way_hears_of_any_fault_once() {
     }
 
     arena.install().unwrap();
-    let _operator = restart(&arena, operator);
+    let _operator = restart(&arena, &operator);
     for (ns, _) in &cases {
         make_pods(ns, "later");
     }
@@ -287,7 +287,7 @@ fn pods_of_every_kind_hear_that_the_ca_is_unwell() {
     make_pods(&ns, "after");
     wait_until_told(&ns, "after", "PkiCaUnavailable");
     let before = expect_one_each(&ns, "PkiCaUnavailable", &["after", "before"]);
-    let operator = restart(&arena, operator);
+    let operator = restart(&arena, &operator);
     make_pods(&ns, "later");
     wait_until_told(&ns, "later", "PkiCaUnavailable");
     let now = expect_one_each(&ns, "PkiCaUnavailable", &["after", "before", "later"]);

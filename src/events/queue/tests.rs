@@ -24,7 +24,7 @@ fn take(state: &mut State, now: Instant) -> Option<Waiting> {
 fn drain(state: &mut State, now: Instant) -> Vec<String> {
     let mut names = Vec::new();
     while let Some(Waiting { notice, .. }) = take(state, now) {
-        state.finish(&notice, true);
+        state.finish(&notice, true, now);
         names.push(notice.regarding.name.unwrap());
     }
     names
@@ -45,6 +45,32 @@ fn namespaces_take_turns() {
 }
 
 #[test]
+fn who_has_heard_nothing_for_the_longest_comes_first() {
+    let (mut state, start) = (State::default(), start());
+    let mut heard = Vec::new();
+    for second in 0..3 {
+        let now = start + Duration::from_secs(second);
+        for pod in ["a", "b", "c", "d"] {
+            state.offer(
+                notice_to("ns", pod, Kind::Warning, &second.to_string()),
+                now,
+            );
+        }
+        // There is time for two only, and then news that makes the others moot.
+        for _ in 0..2 {
+            let sent = take(&mut state, now).unwrap();
+            state.finish(&sent.notice, true, now);
+            heard.push(sent.notice.regarding.name.unwrap());
+        }
+        for pod in ["a", "b", "c", "d"] {
+            let matter = notice_to("ns", pod, Kind::Warning, "").matter();
+            state.remove(matter);
+        }
+    }
+    assert_eq!(heard, ["a", "b", "c", "d", "a", "b"]);
+}
+
+#[test]
 fn a_namespace_in_which_requests_hang_does_not_take_all_places() {
     let (mut state, now) = (State::default(), start());
     for pod in ["a1", "a2", "a3", "a4"] {
@@ -54,9 +80,9 @@ fn a_namespace_in_which_requests_hang_does_not_take_all_places() {
     assert_eq!(hanging.len(), MOST_BUSY);
     state.offer(to("b", "b1"), now);
     assert_eq!(drain(&mut state, now), ["b1"]);
-    state.finish(&hanging[0].notice, true);
+    state.finish(&hanging[0].notice, true, now);
     assert_eq!(drain(&mut state, now), ["a3", "a4"]);
-    state.finish(&hanging[1].notice, true);
+    state.finish(&hanging[1].notice, true, now);
     assert!(state.lanes.is_empty());
 }
 
@@ -81,7 +107,7 @@ fn that_it_is_mended_goes_without_saying_where_nobody_heard_that_it_was_broken()
 
     state.offer(warning("bad"), now);
     let sent = take(&mut state, now).unwrap();
-    state.finish(&sent.notice, true);
+    state.finish(&sent.notice, true, now);
     state.offer(warning("worse"), now);
     let overtaken = state.offer(good.clone(), now);
     assert_eq!(overtaken, Offered::Overtaken(vec![warning("worse")]));
@@ -95,7 +121,7 @@ fn a_second_word_waits_until_the_first_has_arrived() {
     let first = take(&mut state, now).unwrap();
     state.offer(warning("two"), now);
     assert!(take(&mut state, now).is_none());
-    state.finish(&first.notice, true);
+    state.finish(&first.notice, true, now);
     assert_eq!(take(&mut state, now).unwrap().notice, warning("two"));
 }
 
