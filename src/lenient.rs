@@ -54,6 +54,11 @@ impl<K: Resource> Resource for Lenient<K> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;
 
+    /// Forgotten, whole objects would come where metadata alone is asked for.
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+
     fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
         K::kind(dt)
     }
@@ -98,7 +103,14 @@ pub fn map<K, T>(event: Event<K>, f: impl FnOnce(K) -> T) -> Event<T> {
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::Secret;
+    use kube::core::PartialObjectMeta;
     use serde_json::json;
+
+    #[test]
+    fn of_what_is_wanted_as_metadata_nothing_else_is_asked_for() {
+        assert!(Lenient::<PartialObjectMeta<Secret>>::metadata_api());
+        assert!(!Lenient::<Secret>::metadata_api());
+    }
 
     #[test]
     fn a_time_that_cannot_be_read_is_left_out_and_the_rest_is_read() {
