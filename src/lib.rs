@@ -12,7 +12,8 @@
 //!    Pki names.
 //! 5. What went wrong is said where people look: in the status of the Pki, and by [`events`] on the [`pods`] that use
 //!    the Secret.
-//! 6. Clients learn whom to trust from the copies that [`trust`] keeps in their namespaces.
+//! 6. Workloads that ask for it are [restarted](restarts) when the Secret of their pods was renewed.
+//! 7. Clients learn whom to trust from the copies that [`trust`] keeps in their namespaces.
 
 pub mod admission;
 pub mod api;
@@ -29,6 +30,7 @@ pub mod metrics;
 pub mod pods;
 pub mod policy;
 pub mod reconcile;
+pub mod restarts;
 pub mod run;
 pub mod schedule;
 pub mod serve;

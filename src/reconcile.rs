@@ -17,6 +17,7 @@ use crate::index::Key;
 use crate::lenient::Lenient;
 use crate::metrics::Metrics;
 use crate::policy::Approved;
+use crate::restarts::Renewals;
 use crate::schedule::Schedule;
 use contest::Contests;
 use futures::{Stream, StreamExt, future, stream};
@@ -65,6 +66,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// How often a fault that lasts is said again.
     pub reminder: Duration,
+    /// Hears what is in the Secrets, if workloads are to be restarted.
+    renewals: Option<Renewals>,
     schedule: Schedule,
     retries: Retries,
     written: Written,
@@ -124,6 +127,7 @@ impl Context {
         publisher: Publisher,
         metrics: Arc<Metrics>,
         reminder: Duration,
+        renewals: Option<Renewals>,
     ) -> Self {
         let (schedule, retries, written, contests) = Default::default();
         Self {
@@ -133,6 +137,7 @@ impl Context {
             publisher,
             metrics,
             reminder,
+            renewals,
             schedule,
             retries,
             written,

@@ -10,10 +10,12 @@ use crate::leader::Election;
 use crate::metrics::Metrics;
 use crate::policy::Settings;
 use crate::reconcile::{self, Context};
+use crate::restarts::Restarter;
 use crate::serve::identity::{self, Identity};
 use crate::serve::{self, App};
 use crate::trust::{Distributor, Published};
 use axum_server::Handle;
+use futures::future;
 use jiff::SignedDuration;
 use kube::Client;
 use pki_certs::Authority;
@@ -165,6 +167,7 @@ fn lead(
     );
     let ca = config.ca();
     let trust = config.trust();
+    let restarts = config.restarts();
     let reminder = config.reminder_seconds;
     async move {
         let begin = |end: CancellationToken| {
@@ -191,13 +194,26 @@ fn lead(
                 publisher.clone(),
                 metrics.clone(),
             );
-            let context = Context::new(client, cache, ca, publisher, metrics.clone(), reminder);
+            let restarter = restarts.clone().map(|settings| {
+                let (client, publisher) = (client.clone(), publisher.clone());
+                Restarter::new(client, settings, cache.clone(), publisher, metrics.clone())
+            });
+            let (restarter, renewals) = restarter.unzip();
+            let metrics_ = metrics.clone();
+            let context = Context::new(client, cache, ca, publisher, metrics_, reminder, renewals);
+            let restarting = Box::pin(async {
+                match restarter {
+                    Some(restarter) => restarter.run().await,
+                    None => future::pending().await,
+                }
+            });
             async move {
                 metrics.leader.set(1);
                 tokio::select! {
                     () = reconcile::run(Arc::new(context), end) => {}
                     () = keeper.run() => {}
                     () = Box::pin(distributor.run()) => {}
+                    () = restarting => {}
                 }
             }
         };

@@ -41,6 +41,9 @@ pub(super) async fn conclude(
     if pki.status.as_ref() != Some(&status) {
         write_status(pki, &status, context).await?;
     }
+    if let (Outcome::Ready(certificate), Some(renewals)) = (outcome, &context.renewals) {
+        renewals.found(pki, certificate, &users);
+    }
     match outcome {
         Outcome::Ready(certificate) => context.schedule.set(key, certificate.renew_at),
         _ => context.schedule.forget(&key),
