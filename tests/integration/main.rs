@@ -17,6 +17,7 @@ mod ownership;
 mod path;
 mod reload;
 mod replicas;
+mod restarts;
 mod rotation;
 mod schema;
 mod spoofing;
