@@ -26,6 +26,7 @@ pub mod events;
 pub mod index;
 pub mod leader;
 pub mod lenient;
+pub mod log;
 pub mod metrics;
 pub mod pods;
 pub mod policy;
