@@ -2,8 +2,8 @@
 
 use crate::ca::keeper;
 use crate::index::Key;
-use crate::trust;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use crate::{restarts, trust};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -118,6 +118,16 @@ pub struct Config {
     #[arg(long, env = "PKI_OPERATOR_REMINDER_SECONDS", default_value = "300", value_parser = seconds(1))]
     pub reminder_seconds: Duration,
 
+    /// Whether to restart the Deployments, `StatefulSets` and `DaemonSets` that ask for it with the annotation
+    /// `box.com/restart-on-renewal`, when a Secret of their pods was renewed.
+    #[arg(long, env = "PKI_OPERATOR_RESTART_ON_RENEWAL", value_name = "BOOL", default_value_t = true,
+        action = ArgAction::Set)]
+    pub restart_on_renewal: bool,
+
+    /// Within what time after a renewal these are restarted, each at a time of its own, in seconds; 0: at once.
+    #[arg(long, env = "PKI_OPERATOR_RESTART_SPREAD_SECONDS", default_value = "600", value_parser = seconds(0))]
+    pub restart_spread_seconds: Duration,
+
     /// Whether the pods that use a Secret are told, by a Normal Event, that its certificate was renewed.
     #[arg(long, env = "PKI_OPERATOR_RENEWAL_EVENTS", default_value_t = true, action = clap::ArgAction::Set,
         num_args = 0..=1, default_missing_value = "true")]
@@ -173,6 +183,15 @@ impl Config {
         }
     }
 
+    /// How workloads are restarted, if they are.
+    pub fn restarts(&self) -> Option<restarts::Settings> {
+        let window = self.restart_spread_seconds;
+        self.restart_on_renewal.then(|| restarts::Settings {
+            window: SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX),
+            reminder: self.reminder_seconds,
+        })
+    }
+
     /// The hosts that the serving certificate is for.
     pub fn webhook_hosts(&self) -> Vec<String> {
         if self.webhook_host.is_empty() {
@@ -226,6 +245,8 @@ mod tests {
             ("--ca-lifetime-hours", "876001"),
             ("--ca-step-seconds", "0"),
             ("--ca-step-seconds", "31536001"),
+            ("--restart-on-renewal", "maybe"),
+            ("--restart-spread-seconds", "86401"),
         ] {
             let error = Cli::try_parse_from(["pki-operator", "run", flag, value])
                 .unwrap_err()
@@ -255,5 +276,14 @@ mod tests {
         assert_eq!((ca.secret, ca.is_brought), (Key::new("pki", "ca"), true));
         let ca = config(&["--ca-lifetime-hours", "1", "--ca-step-seconds", "2"]).ca();
         assert_eq!((ca.lifetime.as_secs(), ca.step.as_secs()), (3600, 2));
+    }
+
+    #[test]
+    fn workloads_are_restarted_within_ten_minutes_unless_that_is_switched_off() {
+        let window = |flags: &[&str]| config(flags).restarts().map(|it| it.window.as_secs());
+        assert_eq!(window(&[]), Some(600));
+        assert_eq!(window(&["--restart-spread-seconds=0"]), Some(0));
+        assert_eq!(window(&["--restart-on-renewal=true"]), Some(600));
+        assert_eq!(window(&["--restart-on-renewal=false"]), None);
     }
 }

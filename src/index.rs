@@ -99,21 +99,24 @@ impl<T: NamesSecrets> BySecret<T> {
     }
 
     /// As [`apply`](Self::apply), for an index of which only some objects are a part.
-    pub fn apply_some<K: ResourceExt>(&mut self, event: &Event<K>, part: impl Fn(&K) -> Option<T>) {
+    pub fn apply_some<K: ResourceExt>(
+        &mut self,
+        event: &Event<K>,
+        part: impl Fn(&K) -> Option<T>,
+    ) -> Vec<Change<T>> {
         match event {
             Event::Apply(object) => match part(object) {
-                Some(part) => drop(self.insert(part)),
-                None => drop(self.remove(&Key::of(object))),
+                Some(part) => self.insert(part).into_iter().collect(),
+                None => self.remove(&Key::of(object)).into_iter().collect(),
             },
-            Event::Delete(object) => drop(self.remove(&Key::of(object))),
-            Event::Init => drop(self.apply(Event::Init)),
+            Event::Delete(object) => self.remove(&Key::of(object)).into_iter().collect(),
+            Event::Init => self.apply(Event::Init),
             // What is not named by the list is removed at its end.
-            Event::InitApply(object) => {
-                if let Some(part) = part(object) {
-                    self.apply(Event::InitApply(part));
-                }
-            }
-            Event::InitDone => drop(self.apply(Event::InitDone)),
+            Event::InitApply(object) => match part(object) {
+                Some(part) => self.apply(Event::InitApply(part)),
+                None => Vec::new(),
+            },
+            Event::InitDone => self.apply(Event::InitDone),
         }
     }
 

@@ -4,11 +4,13 @@
 //! reads them does not (the last two hours of the year 9999). One such object must neither keep a whole list from being read
 //! nor its own Secret from being mended: a time that cannot be read is left out.
 
+use futures::{Stream, StreamExt, TryStreamExt, future};
 use jiff::Timestamp;
 use k8s_openapi::serde::de::{DeserializeOwned, Error as _};
-use kube::Resource;
-use kube::core::ObjectMeta;
-use kube::runtime::watcher::Event;
+use kube::core::{ObjectMeta, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -54,6 +56,11 @@ impl<K: Resource> Resource for Lenient<K> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;
 
+    /// Forgotten, whole objects would come where metadata alone is asked for.
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+
     fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
         K::kind(dt)
     }
@@ -83,6 +90,27 @@ impl<K: Resource> Resource for Lenient<K> {
     }
 }
 
+/// A watch of metadata alone, so that nobody's large object gets here. One that breaks is taken up again, with a growing
+/// pause.
+pub(crate) fn watch<K>(
+    what: &'static str,
+    api: Api<Lenient<PartialObjectMeta<K>>>,
+    config: watcher::Config,
+) -> impl Stream<Item = Event<PartialObjectMeta<K>>> + Send + use<K>
+where
+    K: Resource + Clone + std::fmt::Debug + Send + Sync + 'static,
+{
+    watcher(api, config)
+        .default_backoff()
+        .inspect_err(move |error| {
+            tracing::warn!(what, %error, "the watch broke; taking it up again");
+        })
+        .filter_map(|event| {
+            let event = event.map(|event| map(event, |Lenient(object)| object));
+            future::ready(event.ok())
+        })
+}
+
 /// The event of a watch, about something made of the object.
 pub fn map<K, T>(event: Event<K>, f: impl FnOnce(K) -> T) -> Event<T> {
     match event {
@@ -99,6 +127,12 @@ mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::Secret;
     use serde_json::json;
+
+    #[test]
+    fn of_what_is_wanted_as_metadata_nothing_else_is_asked_for() {
+        assert!(Lenient::<PartialObjectMeta<Secret>>::metadata_api());
+        assert!(!Lenient::<Secret>::metadata_api());
+    }
 
     #[test]
     fn a_time_that_cannot_be_read_is_left_out_and_the_rest_is_read() {

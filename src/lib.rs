@@ -14,7 +14,8 @@
 //!    the Secret.
 //!    A Pki that was refused and never stored is kept in mind by [`refusals`], for the pods that wait all the same;
 //!    [`hints`] help those that wait for a Secret whose name is mistyped.
-//! 6. Clients learn whom to trust from the copies that [`trust`] keeps in their namespaces.
+//! 6. Workloads that ask for it are [restarted](restarts) when the Secret of their pods was renewed.
+//! 7. Clients learn whom to trust from the copies that [`trust`] keeps in their namespaces.
 
 pub mod admission;
 pub mod api;
@@ -28,11 +29,13 @@ pub mod hints;
 pub mod index;
 pub mod leader;
 pub mod lenient;
+pub mod log;
 pub mod metrics;
 pub mod pods;
 pub mod policy;
 pub mod reconcile;
 pub mod refusals;
+pub mod restarts;
 pub mod run;
 pub mod schedule;
 pub mod serve;

@@ -1,11 +1,11 @@
-//! The operator's binary: parses the command line, installs the cryptography, and runs.
+//! The operator's binary: parses the command line, sets up log and cryptography, and runs.
 
 use anyhow::Context;
 use clap::Parser;
-use pki_operator::config::{Cli, Command, Config, LogFormat};
+use pki_operator::config::{Cli, Command, Config};
+use pki_operator::log;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
@@ -17,20 +17,7 @@ fn main() -> anyhow::Result<()> {
 
 #[tokio::main]
 async fn run(config: Config) -> anyhow::Result<()> {
-    // The runtime's own span says on every record what ours say in better words. And the client would write the whole body
-    // of a response that it cannot read, with the keys in it: that no filter of the user's switches on again.
-    let filter = format!(
-        "kube_runtime=warn,{},kube_client::client=error",
-        config.log_level
-    );
-    let filter = EnvFilter::try_new(filter).context("--log-level")?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
+    log::init(config.log_format, &config.log_level).context("--log-level")?;
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("nothing else installs a provider");

@@ -25,6 +25,7 @@ pub struct Metrics {
     issuances: Family<Cause, Counter>,
     events: Family<Event, Counter>,
     issuance_failures: Family<Cause, Counter>,
+    restarts: Family<Restart, Counter>,
     ca_alarms: Family<Cause, Gauge>,
     ca_times: Family<Role, Gauge>,
     ca_waiting: Family<Cause, Gauge>,
@@ -55,6 +56,11 @@ struct Role {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Restart {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct State {
     state: &'static str,
 }
@@ -75,6 +81,7 @@ impl Default for Metrics {
             issuances: Family::default(),
             events: Family::default(),
             issuance_failures: Family::default(),
+            restarts: Family::default(),
             ca_alarms: Family::default(),
             ca_times: Family::default(),
             ca_waiting: Family::default(),
@@ -104,6 +111,11 @@ impl Default for Metrics {
             "issuance_failures",
             "Attempts to issue that failed, by reason: ca, certificate, format, api",
             metrics.issuance_failures.clone(),
+        );
+        registry.register(
+            "restarts",
+            "Workloads that were to be restarted after a renewal, by result: restarted, failed",
+            metrics.restarts.clone(),
         );
         registry.register(
             "ca_alarm",
@@ -155,10 +167,7 @@ impl Default for Metrics {
             ..metrics
         };
         registry.register_collector(Box::new(metrics.certificates.clone()));
-        // What has not failed yet is zero, not absent: only then an alert sees the first failure.
-        for reason in ["ca", "certificate", "format", "api"] {
-            drop(metrics.issuance_failures.get_or_create(&Cause { reason }));
-        }
+        metrics.begin_at_zero();
         Self {
             registry,
             ..metrics
@@ -167,6 +176,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// What has not failed yet is zero, not absent: only then an alert sees the first failure.
+    fn begin_at_zero(&self) {
+        for reason in ["ca", "certificate", "format", "api"] {
+            drop(self.issuance_failures.get_or_create(&Cause { reason }));
+        }
+        for result in ["restarted", "failed"] {
+            drop(self.restarts.get_or_create(&Restart { result }));
+        }
+    }
+
     /// Shows the Pkis and pods of this cache on the page, while this replica leads.
     pub fn show(&self, cache: Arc<Cache>) {
         // There is one cache in a process, so it is set once.
@@ -190,6 +209,11 @@ impl Metrics {
         self.issuance_failures
             .get_or_create(&Cause { reason })
             .inc();
+    }
+
+    /// Counts an attempt to restart a workload.
+    pub fn restart(&self, result: &'static str) {
+        self.restarts.get_or_create(&Restart { result }).inc();
     }
 
     /// Tells what is wrong with the CA, if anything is.
@@ -336,6 +360,8 @@ mod tests {
                 "{page}"
             );
         }
+        let restarts = r#"pki_operator_restarts_total{result="failed"} 0"#;
+        assert!(page.contains(restarts), "{page}");
         metrics.issuance_failed("format");
         assert!(failures(&metrics.page()).contains(r#"{reason="format"} 1"#));
         metrics.issued("ca");

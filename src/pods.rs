@@ -2,7 +2,9 @@
 
 use crate::index::{Change, Key, NamesSecrets};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, Pod, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStatus, EnvFromSource, EnvVar, Pod, PodSpec, PodStatus, Volume,
+};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
@@ -20,6 +22,8 @@ pub struct SecretUser {
     pub created: Timestamp,
     /// Whether none of its containers has run yet.
     pub is_pending: bool,
+    /// When the first of its containers began, as far as the kubelet tells: what it read is as old.
+    pub started: Option<Timestamp>,
     /// The object that makes such pods and replaces them.
     pub controller: Option<Box<Controller>>,
     uses: BTreeMap<String, Use>,
@@ -65,6 +69,7 @@ impl From<Pod> for SecretUser {
         Self {
             key: Key::of(&pod),
             is_pending: matches!(phase, None | Some("Pending")),
+            started: pod.status.as_ref().and_then(started),
             created: pod
                 .creation_timestamp()
                 .map_or(Timestamp::MAX, |time| time.0),
@@ -84,6 +89,15 @@ impl SecretUser {
     /// Whether it cannot start before this Secret is there.
     pub fn waits_for(&self, secret: &str) -> bool {
         self.is_pending && self.use_of(secret).is_some_and(|its| !its.is_optional)
+    }
+
+    /// Whether it may have read its Secrets before this time. One that has waited since then has read nothing, however
+    /// old it is. One that was made later has not, whatever the clock of its node says.
+    pub fn has_read_before(&self, time: Timestamp) -> bool {
+        match self.started {
+            Some(started) => started.max(self.created) < time,
+            None => !self.is_pending && self.created < time,
+        }
     }
 }
 
@@ -122,6 +136,26 @@ impl Controller {
             deployment: deployment.map(str::to_owned),
         })
     }
+}
+
+/// When the first container began. The one before a container that was restarted counts too: what is mounted is renewed
+/// only a minute or two after its Secret. Init containers do not: they are over, and may have run without the Secret.
+fn started(status: &PodStatus) -> Option<Timestamp> {
+    let containers = status.container_statuses.iter().flatten();
+    containers.flat_map(starts).min()
+}
+
+fn starts(container: &ContainerStatus) -> impl Iterator<Item = Timestamp> {
+    let start = |state: &ContainerState| {
+        let running = state.running.as_ref().and_then(|it| it.started_at.as_ref());
+        let over = state
+            .terminated
+            .as_ref()
+            .and_then(|it| it.started_at.as_ref());
+        running.or(over).map(|time| time.0)
+    };
+    let states = container.state.iter().chain(&container.last_state);
+    states.filter_map(start)
 }
 
 /// The Secrets whose content reaches a container: by volumes, also projected ones and those of CSI drivers, and by
@@ -359,6 +393,50 @@ mod tests {
             user(&json!({"containers": []}), &json!({})).controller,
             None
         );
+    }
+
+    #[test]
+    fn a_pod_has_read_what_was_there_when_its_first_container_began() {
+        let at = |minute: u8| format!("2030-01-01T00:{minute:02}:00Z");
+        let running = |minute| json!({"state": {"running": {"startedAt": at(minute)}}});
+        let restarted = |before, minute| {
+            let last =
+                json!({"terminated": {"exitCode": 1, "startedAt": at(before), "finishedAt": null}});
+            json!({"state": {"running": {"startedAt": at(minute)}}, "lastState": last})
+        };
+        let waiting = || json!({"state": {"waiting": {"reason": "CreateContainerConfigError"}}});
+        // Made at 0; renewed at 10.
+        for (phase, containers, has_read) in [
+            ("Pending", json!([]), false),
+            ("Pending", json!([waiting()]), false),
+            ("Pending", json!([waiting(), running(5)]), true),
+            ("Running", json!([]), true),
+            ("Running", json!([running(5)]), true),
+            ("Running", json!([running(10)]), false),
+            ("Running", json!([running(11), running(9)]), true),
+            ("Running", json!([running(11), running(12)]), false),
+            ("Running", json!([restarted(9, 11)]), true),
+            ("Running", json!([restarted(11, 12)]), false),
+        ] {
+            let status = json!({"phase": phase, "containerStatuses": statuses(&containers)});
+            let pod = user(
+                &mounting(&json!({"secretName": "s"})),
+                &json!({"status": status}),
+            );
+            let renewed = at(10).parse().unwrap();
+            assert_eq!(pod.has_read_before(renewed), has_read, "{status}");
+            assert!(!pod.has_read_before(pod.created), "it was made later");
+        }
+    }
+
+    /// With what the API requires beside the states.
+    fn statuses(containers: &Value) -> Value {
+        let mut containers = containers.clone();
+        for container in containers.as_array_mut().unwrap() {
+            let rest = json!({"name": "c", "image": "c", "imageID": "", "ready": false, "restartCount": 0});
+            json_patch::merge(container, &rest);
+        }
+        containers
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::index::Key;
 use crate::lenient::Lenient;
 use crate::metrics::Metrics;
 use crate::policy::Approved;
+use crate::restarts::Renewals;
 use crate::schedule::Schedule;
 use contest::Contests;
 use futures::{Stream, StreamExt, future, stream};
@@ -67,6 +68,8 @@ pub struct Context {
     pub reminder: Duration,
     /// Whether pods are told that a certificate was renewed.
     pub tells_renewals: bool,
+    /// Hears what is in the Secrets, if workloads are to be restarted.
+    renewals: Option<Renewals>,
     schedule: Schedule,
     retries: Retries,
     written: Written,
@@ -126,6 +129,7 @@ impl Context {
         publisher: Publisher,
         metrics: Arc<Metrics>,
         (reminder, tells_renewals): (Duration, bool),
+        renewals: Option<Renewals>,
     ) -> Self {
         let (schedule, retries, written, contests) = Default::default();
         Self {
@@ -136,6 +140,7 @@ impl Context {
             metrics,
             reminder,
             tells_renewals,
+            renewals,
             schedule,
             retries,
             written,

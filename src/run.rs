@@ -12,10 +12,12 @@ use crate::metrics::Metrics;
 use crate::policy::Settings;
 use crate::reconcile::{self, Context};
 use crate::refusals;
+use crate::restarts::Restarter;
 use crate::serve::identity::{self, Identity};
 use crate::serve::{self, App};
 use crate::trust::{Distributor, Published};
 use axum_server::Handle;
+use futures::future;
 use jiff::SignedDuration;
 use kube::Client;
 use pki_certs::Authority;
@@ -177,6 +179,7 @@ fn lead(
     let ca = config.ca();
     let trust = config.trust();
     let said = (config.reminder_seconds, config.renewal_events);
+    let restarts = config.restarts();
     async move {
         let begin = |end: CancellationToken| {
             let (client, cache, publisher, metrics) = (
@@ -202,8 +205,20 @@ fn lead(
                 publisher.clone(),
                 metrics.clone(),
             );
+            let restarter = restarts.clone().map(|settings| {
+                let (client, publisher) = (client.clone(), publisher.clone());
+                Restarter::new(client, settings, cache.clone(), publisher, metrics.clone())
+            });
+            let (restarter, renewals) = restarter.unzip();
             let hints = hints::follow(cache.clone(), publisher.clone());
-            let context = Context::new(client, cache, ca, publisher, metrics.clone(), said);
+            let metrics_ = metrics.clone();
+            let context = Context::new(client, cache, ca, publisher, metrics_, said, renewals);
+            let restarting = Box::pin(async {
+                match restarter {
+                    Some(restarter) => restarter.run().await,
+                    None => future::pending().await,
+                }
+            });
             async move {
                 metrics.leader.set(1);
                 tokio::select! {
@@ -211,6 +226,7 @@ fn lead(
                     () = reconcile::run(Arc::new(context), end) => {}
                     () = keeper.run() => {}
                     () = Box::pin(distributor.run()) => {}
+                    () = restarting => {}
                 }
             }
         };

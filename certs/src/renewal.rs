@@ -53,6 +53,16 @@ pub fn with_jitter(
     earlier(due, spread(waiting / 10, seed))
 }
 
+/// When a leaf with this validity was issued: it is backdated by a few minutes, for clients whose clocks are slow.
+pub fn issued_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
+    // A shorter certificate cannot be one of ours: nothing tells when it was issued.
+    if not_after.duration_since(not_before) > BACKDATED {
+        not_before + BACKDATED
+    } else {
+        not_before
+    }
+}
+
 /// A part of `window`, as `seed` has it: at least zero and less than `window`, in whole milliseconds.
 /// Zero if there is no window.
 ///
@@ -68,15 +78,6 @@ pub fn spread(window: SignedDuration, seed: &[u8]) -> SignedDuration {
     let seconds = i64::try_from(millis / 1000).expect("it is less than the window");
     let nanoseconds = i32::try_from(millis % 1000 * 1_000_000).expect("it is less than a second");
     SignedDuration::new(seconds, nanoseconds)
-}
-
-fn issued_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
-    // A shorter certificate cannot be one of ours: nothing tells when it was issued.
-    if not_after.duration_since(not_before) > BACKDATED {
-        not_before + BACKDATED
-    } else {
-        not_before
-    }
 }
 
 fn hundredths(duration: SignedDuration, percentage: u8) -> SignedDuration {
@@ -166,6 +167,14 @@ mod tests {
         let due = at(not_before, not_after, None);
         let jittered = with_jitter(due, not_before, not_after, b"app1");
         assert_eq!(jittered.to_string(), "2026-04-29T22:57:42.474Z");
+    }
+
+    #[test]
+    fn a_leaf_was_issued_when_its_duration_began() {
+        let (not_before, not_after) = issued_for(NINETY_DAYS);
+        assert_eq!(issued_at(not_before, not_after), not_after - NINETY_DAYS);
+        let too_short = not_before + BACKDATED;
+        assert_eq!(issued_at(not_before, too_short), not_before);
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub enum Aspect {
     Refusal,
     /// That a Secret's name looks mistyped.
     Name,
+    /// What becomes of a restart after a renewal.
+    Restart,
 }
 
 /// The type of an Event.

@@ -13,12 +13,18 @@ pub fn printable(text: &str) -> String {
 pub fn line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '"' | '\'' | '\\' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
+        if is_plain(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_debug());
         }
     }
     shown
+}
+
+/// Whether a character is shown as it is, by itself.
+pub fn is_plain(c: char) -> bool {
+    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
 }
 
 /// At most `bytes` bytes of `text`, cut on a character boundary, with an ellipsis where it was cut.

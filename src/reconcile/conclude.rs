@@ -48,6 +48,9 @@ pub(super) async fn conclude(
     if pki.status.as_ref() != Some(&status) {
         write_status(pki, &status, context).await?;
     }
+    if let (Outcome::Ready(certificate), Some(renewals)) = (outcome, &context.renewals) {
+        renewals.found(pki, certificate, &users);
+    }
     let next = match outcome {
         Outcome::Ready(certificate) => Some(certificate.renew_at),
         _ => expiry::next(outcome, &status, now),

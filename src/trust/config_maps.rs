@@ -4,18 +4,16 @@ use super::board::{Board, Found, Outcome, Task};
 use super::{FILE, LABEL, LONGEST, Published, Settings, known, labels};
 use crate::ca::Ca;
 use crate::events::{Aspect, Kind, Notice, Publisher};
-use crate::lenient::{self, Lenient};
+use crate::lenient;
 use crate::metrics::Metrics;
 use crate::policy::text;
 use crate::reconcile::write;
 use futures::stream::FuturesUnordered;
-use futures::{Stream, StreamExt, TryStreamExt, future};
+use futures::{StreamExt, future};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ObjectReference};
 use kube::api::{DeleteParams, Patch, Preconditions};
-use kube::core::PartialObjectMeta;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use pki_certs::Trust;
 use serde_json::{Value, json};
@@ -39,11 +37,13 @@ pub(super) struct ConfigMaps {
 impl ConfigMaps {
     pub(super) async fn run(self) {
         let asking = watcher::Config::default().labels(&format!("{LABEL}=true"));
-        let namespaces = follow::<Namespace>("namespaces", &self.client, asking);
+        let namespaces =
+            lenient::watch::<Namespace>("namespaces", Api::all(self.client.clone()), asking);
         // By name, for which the operator needs no permission to watch the others.
         let named =
             watcher::Config::default().fields(&format!("metadata.name={}", self.settings.name));
-        let copies = follow::<ConfigMap>("configmaps", &self.client, named);
+        let copies =
+            lenient::watch::<ConfigMap>("configmaps", Api::all(self.client.clone()), named);
         let (mut namespaces, mut copies) = (std::pin::pin!(namespaces), std::pin::pin!(copies));
 
         let mut ca = self.ca.clone();
@@ -270,27 +270,6 @@ fn about_foreign(namespace: &str, name: &str, found: Found) -> Notice {
         topic: None,
         since: Timestamp::UNIX_EPOCH,
     }
-}
-
-/// A watch of metadata alone, so that nobody's large `ConfigMap` gets here. One that breaks is taken up again, with a growing pause.
-fn follow<K>(
-    what: &'static str,
-    client: &Client,
-    config: watcher::Config,
-) -> impl Stream<Item = Event<PartialObjectMeta<K>>> + Send + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
-{
-    let api = Api::<Lenient<PartialObjectMeta<K>>>::all(client.clone());
-    watcher(api, config)
-        .default_backoff()
-        .inspect_err(move |error| {
-            tracing::warn!(what, %error, "the watch broke; taking it up again");
-        })
-        .filter_map(|event| {
-            let event = event.map(|event| lenient::map(event, |Lenient(object)| object));
-            future::ready(event.ok())
-        })
 }
 
 async fn until(time: Option<Instant>) {

@@ -20,6 +20,7 @@ mod publishing;
 mod refusals;
 mod reload;
 mod replicas;
+mod restarts;
 mod rotation;
 mod schema;
 mod spoofing;

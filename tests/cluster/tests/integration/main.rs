@@ -5,6 +5,7 @@
 mod command;
 mod lifecycle;
 mod node;
+mod options;
 
 use std::path::Path;
 use std::process::{Command, Output};

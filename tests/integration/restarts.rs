@@ -1,0 +1,305 @@
+//! Workloads whose pods have read the certificate before are restarted, if they ask for it.
+
+use crate::harness::{Installed, Namespace, arena, eventually, notes, quiet};
+use pki_cluster::install::Operator;
+use serde_json::{Value, json};
+
+const SPEC: &str = r#"{"serviceName": "app1"}"#;
+const RESTARTED: &str = "Normal: Restarted, because Secret app1-pki was renewed (Pki app1-pki) and its pods had read the \
+                         certificate before";
+
+/// Starts the operator, or the next one.
+fn operator(arena: &Installed) -> Operator {
+    let at_once = ["--restart-spread-seconds", "0", "--reminder-seconds", "5"];
+    arena.first_replica("operator-1", &at_once).unwrap()
+}
+
+/// Makes a workload of one pod that mounts the Secret `app1-pki`.
+fn apply(ns: &Namespace<'_>, kind: &str, name: &str, asks: &str) {
+    let labels = json!({"app": name});
+    let volume = json!({"name": "v", "secret": {"secretName": "app1-pki"}});
+    let pod = json!({"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c"}], "volumes": [volume]});
+    let mut workload = json!({"apiVersion": "apps/v1", "kind": kind,
+        "metadata": {"name": name, "annotations": {"box.com/restart-on-renewal": asks}},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}});
+    match kind {
+        "Deployment" => workload["spec"]["strategy"] = json!({"type": "Recreate"}),
+        "StatefulSet" => workload["spec"]["serviceName"] = json!(name),
+        _ => {}
+    }
+    ns.apply(&workload.to_string()).unwrap();
+}
+
+/// Plays the kubelet: a pod of this workload runs, since `started` if that is told. Returns its UID.
+fn run(ns: &Namespace<'_>, name: &str, started: Option<&str>) -> String {
+    let pod = eventually(&format!("{name} has a pod"), || pods(ns, name).pop());
+    let mut status = json!({"phase": "Running"});
+    if let Some(started) = started {
+        let state = json!({"running": {"startedAt": started}});
+        status["containerStatuses"] = json!([{"name": "c", "image": "c", "imageID": "", "ready": true,
+            "restartCount": 0, "state": state}]);
+    }
+    let patch = json!({ "status": status }).to_string();
+    let (pod_name, uid) = (&pod["metadata"]["name"], &pod["metadata"]["uid"]);
+    let pod_name = pod_name.as_str().unwrap();
+    ns.kubectl(&[
+        "patch",
+        "pod",
+        pod_name,
+        "--subresource=status",
+        "--patch",
+        &patch,
+    ])
+    .unwrap();
+    uid.as_str().unwrap().to_owned()
+}
+
+fn pods(ns: &Namespace<'_>, name: &str) -> Vec<Value> {
+    let selector = format!("--selector=app={name}");
+    let printed = ns
+        .kubectl(&["get", "pods", &selector, "--output=json"])
+        .unwrap();
+    let list: Value = serde_json::from_str(&printed).unwrap();
+    let mut pods = list["items"].as_array().unwrap().clone();
+    pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    pods
+}
+
+/// Renews the certificate of `app1-pki`, when the pods that run are old enough to be told from new ones.
+fn renew(ns: &Namespace<'_>) {
+    let serial = || ns.get("pki", "app1-pki").unwrap()["status"]["serialNumber"].clone();
+    quiet();
+    let before = serial();
+    ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/renew-now="])
+        .unwrap();
+    eventually("it is renewed", || (serial() != before).then_some(()));
+}
+
+fn restarted_at(ns: &Namespace<'_>, kind: &str, name: &str) -> Option<String> {
+    let workload = ns.get(kind, name)?;
+    let annotations = &workload["spec"]["template"]["metadata"]["annotations"];
+    let at = annotations["kubectl.kubernetes.io/restartedAt"].as_str();
+    at.map(str::to_owned)
+}
+
+fn wait_until_restarted(ns: &Namespace<'_>, kind: &str, name: &str) -> String {
+    eventually(&format!("{kind} {name} is restarted"), || {
+        restarted_at(ns, kind, name)
+    })
+}
+
+/// What the owners of a workload have read, from the `count`th Event on.
+fn wait_for_notes(ns: &Namespace<'_>, kind: &str, name: &str, count: usize) -> Vec<String> {
+    eventually(&format!("{kind} {name} has {count} Events"), || {
+        Some(notes(&ns.events(kind, name))).filter(|notes| notes.len() >= count)
+    })
+}
+
+fn restarts(operator: &Operator, result: &str) -> u64 {
+    let (_, page) = operator.get("/metrics").unwrap();
+    let metric = format!("pki_operator_restarts_total{{result=\"{result}\"}} ");
+    let line = page.lines().find_map(|line| line.strip_prefix(&metric));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_deployment_that_asks_is_restarted_once_after_each_renewal_and_no_other_is() {
+    let arena = arena();
+    let first = operator(&arena);
+    let ns = arena.namespace("restart");
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.wait_until_ready("app1-pki");
+    apply(&ns, "Deployment", "web", "true");
+    apply(&ns, "Deployment", "other", "false");
+    let before = run(&ns, "web", None);
+    run(&ns, "other", None);
+    renew(&ns);
+    let at = wait_until_restarted(&ns, "Deployment", "web");
+    let issued = &ns.get("pki", "app1-pki").unwrap()["status"]["notBefore"];
+    assert!(issued.as_str().unwrap() < at.as_str(), "{issued} {at}");
+    assert_eq!(wait_for_notes(&ns, "Deployment", "web", 1), [RESTARTED]);
+    let event = &ns.events("Deployment", "web")[0];
+    assert_eq!(event["reason"], "PkiRestarted");
+    assert_eq!(event["related"]["name"], "app1-pki");
+    eventually("its pods are others", || {
+        let uid = pods(&ns, "web").pop()?["metadata"]["uid"].clone();
+        (uid != before.as_str()).then_some(())
+    });
+    let counts = || (restarts(&first, "restarted"), restarts(&first, "failed"));
+    assert_eq!(counts(), (1, 0));
+
+    // The next process has nothing to go by but what is stored.
+    run(&ns, "web", None);
+    drop(first);
+    let second = operator(&arena);
+    ns.kubectl(&["annotate", "pki", "app1-pki", "look=1"])
+        .unwrap();
+    quiet();
+    assert_eq!(restarted_at(&ns, "Deployment", "web"), Some(at.clone()));
+    assert_eq!(restarts(&second, "restarted"), 0);
+
+    renew(&ns);
+    eventually("it is restarted again", || {
+        let again = restarted_at(&ns, "Deployment", "web")?;
+        (again > at).then_some(())
+    });
+    quiet();
+    assert_eq!(restarts(&second, "restarted"), 1);
+    assert_eq!(restarted_at(&ns, "Deployment", "other"), None);
+    assert_eq!(ns.events("Deployment", "other").len(), 0);
+    let writes = ns.operator_writes().into_iter();
+    let patches = writes.filter(|(write, _)| write.what == "patch deployments");
+    assert_eq!(patches.map(|(_, count)| count).sum::<usize>(), 2);
+}
+
+#[test]
+fn the_first_certificate_restarts_nothing_although_its_pods_were_there_before() {
+    let arena = arena();
+    let first = operator(&arena);
+    let ns = arena.namespace("first");
+    apply(&ns, "Deployment", "web", "true");
+    eventually("web has a pod", || pods(&ns, "web").pop());
+    quiet();
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.wait_until_ready("app1-pki");
+    quiet();
+    // It waited for the Secret, and then began.
+    let now = format!("{:.0}", jiff::Timestamp::now());
+    run(&ns, "web", Some(&now));
+    drop(first);
+    let _second = operator(&arena);
+    ns.kubectl(&["annotate", "pki", "app1-pki", "look=1"])
+        .unwrap();
+    quiet();
+    assert_eq!(restarted_at(&ns, "Deployment", "web"), None);
+    renew(&ns);
+    wait_until_restarted(&ns, "Deployment", "web");
+}
+
+#[test]
+fn stateful_sets_and_daemon_sets_are_restarted_too_also_when_they_ask_later() {
+    let arena = arena();
+    let _operator = operator(&arena);
+    let ns = arena.namespace("kinds");
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.wait_until_ready("app1-pki");
+    apply(&ns, "StatefulSet", "db", "true");
+    apply(&ns, "DaemonSet", "log", "true");
+    apply(&ns, "DaemonSet", "later", "false");
+    for name in ["log", "later"] {
+        // There is no node that the controller could make one for.
+        let uid = ns.get("daemonset", name).unwrap()["metadata"]["uid"].clone();
+        let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": name, "uid": uid, "controller": true});
+        let meta = json!({"name": name, "labels": {"app": name}, "ownerReferences": [owner]});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {
+            "automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c"}],
+            "volumes": [{"name": "v", "secret": {"secretName": "app1-pki"}}]}});
+        ns.apply(&pod.to_string()).unwrap();
+    }
+    for name in ["db", "log", "later"] {
+        run(&ns, name, None);
+    }
+    renew(&ns);
+    for (kind, name) in [("StatefulSet", "db"), ("DaemonSet", "log")] {
+        wait_until_restarted(&ns, kind, name);
+        assert_eq!(wait_for_notes(&ns, kind, name, 1), [RESTARTED]);
+    }
+    quiet();
+    assert_eq!(restarted_at(&ns, "DaemonSet", "later"), None);
+    let asks = "box.com/restart-on-renewal=true";
+    ns.kubectl(&["annotate", "--overwrite", "daemonset", "later", asks])
+        .unwrap();
+    wait_until_restarted(&ns, "DaemonSet", "later");
+}
+
+#[test]
+fn a_deployment_that_is_paused_is_told_and_restarted_when_it_is_resumed() {
+    let arena = arena();
+    let operator = operator(&arena);
+    let ns = arena.namespace("paused");
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.wait_until_ready("app1-pki");
+    apply(&ns, "Deployment", "web", "true");
+    run(&ns, "web", None);
+    ns.kubectl(&["rollout", "pause", "deployment/web"]).unwrap();
+    renew(&ns);
+    let paused = "Warning: Not restarted after Secret app1-pki was renewed (Pki app1-pki), because it is paused: its pods go \
+                  on with the certificate before until `kubectl rollout resume deployment/web`";
+    assert_eq!(wait_for_notes(&ns, "Deployment", "web", 1), [paused]);
+    quiet();
+    assert_eq!(restarted_at(&ns, "Deployment", "web"), None);
+    ns.kubectl(&["rollout", "resume", "deployment/web"])
+        .unwrap();
+    wait_until_restarted(&ns, "Deployment", "web");
+    assert_eq!(
+        wait_for_notes(&ns, "Deployment", "web", 2),
+        [paused, RESTARTED]
+    );
+    assert_eq!(restarts(&operator, "failed"), 0);
+}
+
+/// The chart's permissions, which come back in any case: Helm would not take what others changed.
+struct Permissions<'a> {
+    arena: &'a Installed,
+    rules: Value,
+}
+
+impl<'a> Permissions<'a> {
+    fn of(arena: &'a Installed) -> Self {
+        let get = ["get", "clusterrole", "pki-operator", "--output=json"];
+        let role: Value = serde_json::from_str(&arena.kubectl(&get).unwrap()).unwrap();
+        let rules = role["rules"].clone();
+        Self { arena, rules }
+    }
+
+    fn set(&self, rules: &Value) {
+        let patch = json!([{"op": "replace", "path": "/rules", "value": rules}]).to_string();
+        let patch = [
+            "patch",
+            "clusterrole",
+            "pki-operator",
+            "--type=json",
+            "--patch",
+            &patch,
+        ];
+        self.arena.kubectl(&patch).unwrap();
+    }
+}
+
+impl Drop for Permissions<'_> {
+    fn drop(&mut self) {
+        self.set(&self.rules);
+    }
+}
+
+#[test]
+fn without_permission_the_owner_is_told_and_with_it_back_the_restart_is_made_up_for() {
+    let arena = arena();
+    let operator = operator(&arena);
+    let ns = arena.namespace("forbidden");
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.wait_until_ready("app1-pki");
+    apply(&ns, "Deployment", "web", "true");
+    run(&ns, "web", None);
+
+    let permissions = Permissions::of(&arena);
+    let mut fewer = permissions.rules.clone();
+    let is_other = |rule: &Value| rule["apiGroups"] != json!(["apps"]);
+    fewer.as_array_mut().unwrap().retain(is_other);
+    permissions.set(&fewer);
+    renew(&ns);
+    let told = wait_for_notes(&ns, "Deployment", "web", 1);
+    let begin = "Warning: Cannot be restarted after Secret app1-pki was renewed (Pki app1-pki), which is tried again: \
+                 deployments.apps \"web\" is forbidden: User \"system:serviceaccount:pki-operator:pki-operator\" cannot get";
+    assert!(told[0].starts_with(begin), "{told:?}");
+    quiet();
+    assert_eq!(restarted_at(&ns, "Deployment", "web"), None);
+    let failed = restarts(&operator, "failed");
+    assert!((1..10).contains(&failed), "{failed} attempts");
+
+    drop(permissions);
+    wait_until_restarted(&ns, "Deployment", "web");
+    let told = wait_for_notes(&ns, "Deployment", "web", 2);
+    assert_eq!(told.last().map(String::as_str), Some(RESTARTED));
+    assert_eq!(restarts(&operator, "restarted"), 1);
+}
