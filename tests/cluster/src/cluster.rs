@@ -30,10 +30,6 @@ pub struct Options {
     pub node: bool,
     /// With the type `ClusterTrustBundle`, which Kubernetes 1.36 has switched off by default.
     pub trust_bundles: bool,
-    /// With few Events a second, as large clusters have it: the API server answers 429 to the others, by the admission
-    /// plugin `EventRateLimit`. That looks at the API group of the request: Kubernetes 1.36 limits `v1` and not
-    /// `events.k8s.io`.
-    pub event_rate_limit: bool,
 }
 
 /// Finds or builds what [`Cluster::start`] needs, so that it is quick and silent later.

@@ -29,11 +29,6 @@ rules:
 - level: None
 ";
 
-/// How many Events a second are taken in one namespace, and how many at once after a time without: so few that a test
-/// is over the limit at once, and within it again a second later.
-const EVENTS_QPS: u32 = 1;
-const EVENTS_BURST: u32 = 5;
-
 /// Paths of the programs, found or built before anything starts.
 pub(crate) struct Programs {
     etcd: PathBuf,
@@ -117,15 +112,7 @@ impl<'a> ControlPlane<'a> {
             self.write_client(name, &format!("system:{name}"), None)?;
         }
         let policy = self.dir.join("audit-policy.yaml");
-        fs::write(&policy, AUDIT_POLICY)
-            .with_context(|| format!("writing {}", policy.display()))?;
-        let admission = self.admission_config();
-        fs::write(&admission, event_rate_limit())
-            .with_context(|| format!("writing {}", admission.display()))
-    }
-
-    fn admission_config(&self) -> PathBuf {
-        self.dir.join("admission.yaml")
+        fs::write(&policy, AUDIT_POLICY).with_context(|| format!("writing {}", policy.display()))
     }
 
     /// Writes certificate and kubeconfig of one of the cluster's programs.
@@ -200,14 +187,6 @@ impl<'a> ControlPlane<'a> {
                 .arg("--feature-gates=ClusterTrustBundle=true")
                 .arg("--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true");
         }
-        if self.options.event_rate_limit {
-            command
-                .arg("--enable-admission-plugins=EventRateLimit")
-                .arg(flag(
-                    "--admission-control-config-file",
-                    self.admission_config(),
-                ));
-        }
         if self.options.node {
             command
                 // Pods reach it at the node's address, which is also what its Service leads to.
@@ -274,25 +253,6 @@ impl<'a> ControlPlane<'a> {
     pub(crate) fn kubeconfig_of(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.kubeconfig"))
     }
-}
-
-/// The configuration of the admission plugin that limits Events.
-fn event_rate_limit() -> String {
-    format!(
-        "\
-apiVersion: apiserver.config.k8s.io/v1
-kind: AdmissionConfiguration
-plugins:
-- name: EventRateLimit
-  configuration:
-    apiVersion: eventratelimit.admission.k8s.io/v1alpha1
-    kind: Configuration
-    limits:
-    - type: Namespace
-      qps: {EVENTS_QPS}
-      burst: {EVENTS_BURST}
-"
-    )
 }
 
 pub(crate) fn audit_log(dir: &Path) -> PathBuf {

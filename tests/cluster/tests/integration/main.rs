@@ -5,7 +5,6 @@
 mod command;
 mod lifecycle;
 mod node;
-mod options;
 
 use std::path::Path;
 use std::process::{Command, Output};
