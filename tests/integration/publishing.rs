@@ -1,8 +1,16 @@
 //! How Events are sent: to whom when there are many, when they may not be sent, and when sending is slow.
 
 use crate::harness::{Installed, Namespace, SHARED, arena, eventually, notes, quiet};
+use axum::routing::post;
+use axum_server::tls_rustls::RustlsConfig;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use pki_certs::Authority;
+use pki_operator::serve::identity::Identity;
 use serde_json::{Value, json};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -165,17 +173,9 @@ fn events_that_hang_delay_neither_certificates_nor_the_events_of_others() {
     let (slow, quick) = (arena.namespace("slow"), arena.namespace("quick"));
     // Takes connections and never answers: so each Event takes as long as the API server waits for it.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("https://{}/", silent.local_addr().unwrap());
+    let address = silent.local_addr().unwrap();
     thread::spawn(move || silent.incoming().collect::<Vec<_>>());
-    let webhook = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": "silent"}, "webhooks": [{
-            "name": "silent.example.com", "clientConfig": {"url": url}, "timeoutSeconds": 5, "failurePolicy": "Fail",
-            "sideEffects": "None", "admissionReviewVersions": ["v1"],
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": slow.name}},
-            "rules": [{"apiGroups": ["events.k8s.io"], "apiVersions": ["v1"], "resources": ["events"], "operations": ["CREATE"]}]}]});
-    arena
-        .kubectl_with(&webhook.to_string(), &["create", "--filename=-"])
-        .unwrap();
+    judge_events(&slow, address, None);
     without_webhooks(&arena);
     for number in 0..20 {
         slow.pod_with(&format!("app1-{number}"), "app1-pki");
@@ -192,9 +192,7 @@ fn events_that_hang_delay_neither_certificates_nor_the_events_of_others() {
     let told = (0..20).filter(|number| !slow.events("Pod", &format!("app1-{number}")).is_empty());
     assert_eq!(told.count(), 0, "else nothing was slow");
 
-    arena
-        .kubectl(&["delete", "validatingwebhookconfiguration", "silent"])
-        .unwrap();
+    judge_events_no_more(&arena);
     // The queue asks the namespace again within half a minute.
     eventually("all are told in the end", || {
         let (_, page) = operator.get("/metrics").ok()?;
@@ -206,4 +204,101 @@ fn events_that_hang_delay_neither_certificates_nor_the_events_of_others() {
     for number in 0..20 {
         assert_eq!(slow.events("Pod", &format!("app1-{number}")).len(), 1);
     }
+}
+
+/// Has the API server ask this address, whose certificate is signed by this CA, about every new Event of a namespace.
+fn judge_events(ns: &Namespace<'_>, address: SocketAddr, ca: Option<&str>) {
+    let url = format!("https://{address}/");
+    let bundle = ca.map(|ca| ByteString(ca.into()));
+    let webhook = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "judge"}, "webhooks": [{
+            "name": "judge.example.com", "clientConfig": {"url": url, "caBundle": bundle}, "timeoutSeconds": 5,
+            "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ns.name}},
+            "rules": [{"apiGroups": ["events.k8s.io"], "apiVersions": ["v1"], "resources": ["events"], "operations": ["CREATE"]}]}]});
+    ns.installed
+        .kubectl_with(&webhook.to_string(), &["apply", "--filename=-"])
+        .unwrap();
+}
+
+fn judge_events_no_more(arena: &Installed) {
+    arena
+        .kubectl(&["delete", "validatingwebhookconfiguration", "judge"])
+        .unwrap();
+}
+
+/// Answers every Event with 429 Too Many Requests for as long as it is busy, and counts them.
+#[derive(Default)]
+struct Busy {
+    is_over: AtomicBool,
+    asked: AtomicUsize,
+}
+
+impl Busy {
+    fn answer(&self, review: &Value) -> Value {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let response = json!({"uid": review["request"]["uid"], "allowed": self.is_over.load(Ordering::SeqCst),
+            "status": {"code": 429, "reason": "TooManyRequests", "message": "busy", "details": {"retryAfterSeconds": 1}}});
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+    }
+
+    /// Serves in the background until the process ends; where, and the CA.
+    fn serve(self: Arc<Self>) -> (SocketAddr, String) {
+        let day = SignedDuration::from_hours(24);
+        let authority = Authority::generate("busy", day, Timestamp::now()).unwrap();
+        let ca = authority.ca().root_pem().to_owned();
+        let identity = Identity::new(authority, &["127.0.0.1".to_owned()]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = move |axum::Json(review): axum::Json<Value>| async move {
+            axum::Json(self.answer(&review))
+        };
+        let router = axum::Router::new().route("/", post(answer));
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = { runtime }.enable_all().build().unwrap();
+            runtime.block_on(async {
+                let tls = RustlsConfig::from_config(Arc::new(identity.server_config()));
+                let server = axum_server::from_tcp_rustls(listener, tls).unwrap();
+                server.serve(router.into_make_service()).await.unwrap();
+            });
+        });
+        (address, ca)
+    }
+}
+
+#[test]
+fn what_the_api_server_is_too_busy_for_is_told_in_the_end_and_blocks_nothing() {
+    let arena = arena();
+    let operator = arena.first_replica("operator-1", &[]).unwrap();
+    let (ns, other) = (arena.namespace("busy"), arena.namespace("idle"));
+    let busy = Arc::<Busy>::default();
+    let (address, ca) = busy.clone().serve();
+    judge_events(&ns, address, Some(&ca));
+    for number in 0..10 {
+        ns.pod_with(&format!("app1-{number}"), "app1-pki");
+    }
+    other.pod_with("app1", "app1-pki");
+    ns.apply_pki("app1-pki", BAD).unwrap_err();
+    eventually("it is tried again, after a pause", || {
+        (busy.asked.load(Ordering::SeqCst) >= 4).then_some(())
+    });
+    other.apply_pki("app1-pki", BAD).unwrap_err();
+    eventually("the pod of another namespace is told", || {
+        (other.events("Pod", "app1").len() == 1).then_some(())
+    });
+    ns.apply_pki("good", SPEC).unwrap();
+    ns.wait_until_ready("good");
+    let told = |number| ns.events("Pod", &format!("app1-{number}")).len();
+    assert_eq!((0..10).map(told).sum::<usize>(), 0);
+    assert!(busy.asked.load(Ordering::SeqCst) < 100, "it pauses");
+
+    busy.is_over.store(true, Ordering::SeqCst);
+    eventually("all are told", || {
+        (0..10).all(|number| told(number) == 1).then_some(())
+    });
+    let (_, page) = operator.get("/metrics").unwrap();
+    assert!(!page.contains(r#"result="dropped""#), "{page}");
+    judge_events_no_more(&arena);
 }

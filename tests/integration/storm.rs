@@ -65,7 +65,7 @@ impl Storm {
             ns.wait_until_ready("app1-pki");
         }
         quiet();
-        let before = (delays(&calm, "before", 5), memory(operator));
+        let before = (delays(&calm, "before", 5), memory(operator), cpu(operator));
 
         let (begin, mut during) = (Instant::now(), Vec::new());
         for flip in 0..self.flips {
@@ -91,13 +91,14 @@ impl Storm {
         println!(
             "{pods} pods in {} namespaces, {} flips, {seconds} s until the last word:\n  \
              writes of Events {writes}, at most {most} for one object; other writes {others}\n  \
-             resident memory (MiB) before {:.0}, after {:.0}, at most {:.0}\n  \
+             resident memory (MiB) before {:.0}, after {:.0}, at most {:.0}; processor seconds {:.1}\n  \
              issuance of another Pki (ms, slowest) before {}, during {}",
             self.namespaces,
             self.flips,
             before.1.0,
             memory(operator).0,
             memory(operator).1,
+            cpu(operator) - before.2,
             slowest(&before.0),
             slowest(&during),
         );
@@ -174,6 +175,17 @@ fn memory(operator: &Operator) -> (f64, f64) {
         kib.parse::<f64>().unwrap() / 1024.0
     };
     (field("VmRSS:"), field("VmHWM:"))
+}
+
+/// How long it has computed, in seconds.
+fn cpu(operator: &Operator) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", operator.process.pid())).unwrap();
+    // proc(5): utime and stime are fields 14 and 15, in hundredths; the second field, in brackets, may hold blanks.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields = fields.split_whitespace().skip(11).take(2);
+    fields
+        .map(|ticks| ticks.parse::<f64>().unwrap() / 100.0)
+        .sum()
 }
 
 /// The Events about pods of the storm.
