@@ -129,8 +129,7 @@ pub struct Config {
     pub restart_spread_seconds: Duration,
 
     /// Whether the pods that use a Secret are told, by a Normal Event, that its certificate was renewed.
-    #[arg(long, env = "PKI_OPERATOR_RENEWAL_EVENTS", default_value_t = true, action = clap::ArgAction::Set,
-        num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, env = "PKI_OPERATOR_RENEWAL_EVENTS", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub renewal_events: bool,
 
     /// How long to go on serving after SIGTERM, while the cluster learns that this replica leaves, in seconds.

@@ -2,14 +2,15 @@
 //! even when the Pki beside it is not, and its pods then wait for a Secret that nobody will write.
 //!
 //! It is kept in memory, by the replica that refused, for [ten minutes](MEMORY), and within [bounds](MOST). It is
-//! forgotten when a Pki is stored that breaks no rule; once that one is ready, those who were told hear that too. The
-//! words are the refusal's own. [`Memory`] decides, [`follow`] asks it once a second while there is something to tell.
+//! forgotten when a Pki is stored that breaks no rule, or where there was none; once that one is ready, those who were told
+//! hear that too. The words are the refusal's own. [`Memory`] decides, [`follow`] asks it once a second while there is something to tell.
 
-use crate::api::READY;
+use crate::api::{Pki, READY};
 use crate::cache::{self, Cache};
 use crate::events::Publisher;
-use crate::index::Key;
+use crate::index::{Key, NamesSecrets};
 use crate::pods::SecretUser;
+use crate::policy::RuleBook;
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::reflector::ObjectRef;
 use memory::{Memory, Surroundings};
@@ -49,10 +50,12 @@ pub struct Refusals {
     changed: Notify,
 }
 
-/// A Pki that is stored and breaks no rule, where one was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A Pki that is stored where one was refused.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Provider {
-    /// It is being seen to.
+    /// It has the name of the one that was refused, and breaks a rule as well.
+    Invalid,
+    /// It breaks no rule, and is being seen to.
     Valid,
     /// Its Secret is there.
     Ready {
@@ -110,25 +113,28 @@ impl Surroundings for Cache {
     fn provider(&self, pki: &Key, secret: &Key) -> Option<Provider> {
         let claimants: Vec<_> = cache::read(&self.claims)
             .naming(secret)
-            .map(|claim| crate::index::NamesSecrets::key(&**claim))
+            .map(|claim| claim.key())
             .collect();
         let rules = self.rules();
-        let stored = std::iter::once(pki).chain(&claimants);
-        let stored = stored.filter_map(|key| {
+        let named = |key: &Key| {
             self.pkis
                 .get(&ObjectRef::new(&key.name).within(&key.namespace))
-        });
-        let valid = stored.filter_map(|stored| {
-            let pki = stored.0.as_ref().ok()?;
-            rules.evaluate(pki).ok()?;
-            let ready = pki.condition(READY).filter(|ready| {
-                ready.status == "True" && ready.observed_generation == pki.metadata.generation
-            });
-            Some(ready.map_or(Provider::Valid, |ready| Provider::Ready {
-                message: ready.message.clone(),
-                since: ready.last_transition_time.0,
-            }))
-        });
-        valid.max_by_key(|provider| *provider != Provider::Valid)
+        };
+        let stored = std::iter::once(pki).chain(&claimants).filter_map(named);
+        let providers = stored.filter_map(|stored| provider(stored.0.as_ref().ok()?, &rules));
+        let same = named(pki).map(|_| Provider::Invalid);
+        providers.chain(same).max()
     }
+}
+
+/// What it provides, unless it breaks a rule.
+fn provider(pki: &Pki, rules: &RuleBook) -> Option<Provider> {
+    rules.evaluate(pki).ok()?;
+    let ready = pki.condition(READY).filter(|ready| {
+        ready.status == "True" && ready.observed_generation == pki.metadata.generation
+    });
+    Some(ready.map_or(Provider::Valid, |ready| Provider::Ready {
+        message: ready.message.clone(),
+        since: ready.last_transition_time.0,
+    }))
 }

@@ -53,6 +53,17 @@ pub enum Aspect {
     Restart,
 }
 
+impl Aspect {
+    /// What was done, or failed, as the API wants it: one word.
+    fn action(self) -> &'static str {
+        match self {
+            Self::Refusal => "Admit",
+            Self::Restart => "Restart",
+            _ => "Issue",
+        }
+    }
+}
+
 /// The type of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -137,7 +148,7 @@ impl Notice {
                 namespace: self.regarding.namespace.clone(),
                 ..ObjectMeta::default()
             },
-            action: Some("Issue".into()),
+            action: Some(self.aspect.action().into()),
             event_time: Some(MicroTime(now)),
             note: Some(text::cut(&self.note, NOTE_BYTES)),
             reason: Some(text::cut(&self.reason, REASON_BYTES)),

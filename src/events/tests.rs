@@ -279,3 +279,49 @@ fn that_a_certificate_ends_unrenewed_is_told_with_the_reason_why() {
          and '-', for example app1"
     );
 }
+
+/// The words in quotation marks in the sources that are reasons, as in `PkiSecretForeign`.
+fn reasons_in(folder: &std::path::Path, reasons: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().unwrap() != "tests" {
+            reasons_in(&path, reasons);
+        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+            let source = std::fs::read_to_string(&path).unwrap();
+            let is_reason = |word: &&str| {
+                let rest = word
+                    .strip_prefix("Pki")
+                    .or(word.strip_prefix("TrustBundle"));
+                let rest = rest.filter(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()));
+                rest.is_some_and(|rest| rest.chars().all(char::is_alphanumeric))
+                    && *word != "PkiPolicy"
+            };
+            let words = source.split('"').filter(is_reason);
+            reasons.extend(words.map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn every_reason_that_people_may_read_is_explained_to_them() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut reasons = std::collections::BTreeSet::new();
+    reasons_in(&root.join("src"), &mut reasons);
+    assert!(reasons.len() > 25, "{reasons:?}");
+    let page = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let rows: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    for reason in reasons {
+        let is_explained = |row: &&str| {
+            row.split('|')
+                .nth(1)
+                .is_some_and(|cell| cell.contains(&format!("`{reason}`")))
+        };
+        assert!(
+            rows.iter().any(|row| is_explained(row)),
+            "{reason} is not in the table of README.md"
+        );
+    }
+}

@@ -16,7 +16,7 @@ pub(super) trait Surroundings {
     fn has_secret(&self, secret: &Key) -> bool;
     /// The pods that use it.
     fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>>;
-    /// The Pki that is stored by now and breaks no rule.
+    /// The Pki of that name, or one that breaks no rule and provides that Secret, if one is stored by now.
     fn provider(&self, pki: &Key, secret: &Key) -> Option<Provider>;
 }
 
@@ -33,7 +33,7 @@ struct Remembered {
     last: Timestamp,
     /// UIDs of the objects whose readers were told of the last time.
     told: HashSet<String>,
-    /// A Pki is stored that breaks no rule, so that nobody is told any more.
+    /// A Pki is stored that speaks for itself, so that nobody is told any more.
     is_settled: bool,
 }
 
@@ -109,7 +109,11 @@ impl Remembered {
     fn look(&mut self, surroundings: &impl Surroundings, notices: &mut Vec<Notice>) -> bool {
         let pki = &self.refusal.pki;
         let secret = Key::new(pki.namespace.clone(), &self.refusal.secret);
-        match surroundings.provider(pki, &secret) {
+        // A change was refused of a Pki that is stored, and which is wrong by now.
+        let provider = surroundings
+            .provider(pki, &secret)
+            .filter(|provider| !(self.refusal.is_edit && *provider == Provider::Invalid));
+        match provider {
             None if !self.is_settled => {
                 if !surroundings.has_secret(&secret) {
                     let users = surroundings.users(&secret);

@@ -185,6 +185,22 @@ fn a_pki_that_became_invalid_again_speaks_for_itself() {
 }
 
 #[test]
+fn a_pki_that_is_stored_though_it_breaks_a_rule_speaks_for_itself_and_its_refused_change_does_not()
+{
+    let mut cluster = Cluster::with(&["a"]);
+    cluster.provider = Some(Provider::Invalid);
+    for (is_edit, told) in [(false, &[][..]), (true, &["a: Warning"])] {
+        let mut memory = Memory::default();
+        let refusal = Refusal {
+            is_edit,
+            ..refusal("no")
+        };
+        memory.note(refusal, at(0));
+        assert_eq!(said(&mut memory, &cluster, 1), told, "{is_edit}");
+    }
+}
+
+#[test]
 fn the_memory_is_bounded_and_one_namespace_does_not_push_the_others_out() {
     let mut memory = Memory::default();
     let of = |namespace: &str, number: usize| Refusal {

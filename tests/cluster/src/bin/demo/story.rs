@@ -9,6 +9,9 @@ use crate::shell::Shell;
 const SENTENCE: &str =
     "ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]";
 
+/// What the owner of the pod does.
+const DESCRIBE: &str = "kubectl describe pod -n app1 -l app=app1 | sed -n '/^Events:/,$p'";
+
 /// The platform team installs the chart.
 pub(crate) fn install(shell: &Shell, install: &Install<'_>) -> anyhow::Result<()> {
     chapter("The platform team installs the operator, and allows the service names app1 and app2.");
@@ -49,6 +52,29 @@ fn refused(shell: &Shell) -> anyhow::Result<()> {
         refusal.text.contains(SENTENCE),
         "kubectl should have said: {SENTENCE}"
     );
+
+    chapter(
+        "The Deployment of the same file is stored, though. Who looks at its pod is told, too.",
+    );
+    let events = shell.until(DESCRIBE, "that the Pki was refused", |text| {
+        text.contains("Pki app1-pki was refused at ") && text.contains(SENTENCE)
+    })?;
+    warning(&events, "Pki app1-pki was refused")?;
+    // So that the next chapter has a pod of its own.
+    shell.must("kubectl delete deployment app1 -n app1")?;
+    let pods = "kubectl get pods -n app1 -o name";
+    let gone = shell.wait_for(pods, "no pod", |got| got.success && got.text.is_empty());
+    gone.map(drop)
+}
+
+/// The line that has these words is a Warning with the reason of the typo.
+fn warning(events: &str, words: &str) -> anyhow::Result<()> {
+    let line = events.lines().find(|line| line.contains(words));
+    let line = line.unwrap_or_default();
+    ensure!(
+        line.contains("Warning") && line.contains("PkiServiceNameError"),
+        "the line should be a Warning: {line}"
+    );
     Ok(())
 }
 
@@ -73,18 +99,12 @@ fn drifted(shell: &Shell, install: &Install<'_>, has_node: bool) -> anyhow::Resu
             |text| text.contains("ContainerCreating"),
         )?;
     }
-    let describe = "kubectl describe pod -n app1 -l app=app1 | sed -n '/^Events:/,$p'";
     let waiting =
         |text: &str| text.contains(SENTENCE) && (!has_node || text.contains("FailedMount"));
-    let events = shell.until(describe, "the reason", waiting)?;
-    let line = events
-        .lines()
-        .find(|line| line.contains(SENTENCE))
-        .unwrap_or_default();
-    ensure!(
-        line.contains("Warning") && line.contains("PkiServiceNameError"),
-        "the line should be a Warning: {line}"
-    );
+    let events = shell.until(DESCRIBE, "the reason", waiting)?;
+    let own = events.lines().filter(|line| line.contains("pki-operator"));
+    ensure!(own.count() == 1, "the operator should have said one thing");
+    warning(&events, SENTENCE)?;
     shell.must("kubectl get pki -n app1 -o wide")?;
     Ok(())
 }
