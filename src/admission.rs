@@ -7,9 +7,10 @@
 
 use crate::api::{DEFAULT_DURATION, GROUP, Pki, PkiSpec, VERSION};
 use crate::claims::{self, Claim};
+use crate::events::NOTE_BYTES;
 use crate::index::{BySecret, Key};
 use crate::lenient;
-use crate::policy::text::printable;
+use crate::policy::text::{self, printable};
 use crate::policy::{Approved, RuleBook, Violation, reason_of};
 use crate::reconcile::status::{MESSAGE_BYTES, Outcome};
 use crate::refusals::Refusal;
@@ -178,7 +179,11 @@ pub fn refusal(request: &Request, response: &AdmissionResponse) -> Option<Refusa
         secret: secret.to_owned(),
         is_edit: request.operation == Operation::Update,
         reason: reason_of(&details.causes[0].field).to_owned(),
-        lines: details.causes.iter().map(line).collect(),
+        rules: text::list(
+            "",
+            &details.causes.iter().map(line).collect::<Vec<_>>(),
+            NOTE_BYTES,
+        ),
     })
 }
 

@@ -19,7 +19,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector::store::Writer};
 use kube::{Api, Client, ResourceExt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{Notify, watch};
 
@@ -45,6 +45,15 @@ pub struct Cache {
     triggers: Mutex<Option<UnboundedSender<ObjectRef<StoredPki>>>>,
     /// What has been seen as a whole list.
     synced: watch::Sender<BTreeSet<Watched>>,
+}
+
+/// A Secret that is not there.
+#[derive(Clone, Debug)]
+pub struct Awaited {
+    /// Whether a Pki claims it.
+    pub is_claimed: bool,
+    /// The pods that cannot start without it.
+    pub pods: Vec<Arc<SecretUser>>,
 }
 
 /// What is watched.
@@ -112,6 +121,27 @@ impl Cache {
     /// Whether there is such a Secret.
     pub fn has_secret(&self, key: &Key) -> bool {
         lock(&self.secrets).get(key).is_some()
+    }
+
+    /// The Secrets that are not there and that pods cannot start without.
+    pub fn awaited(&self) -> BTreeMap<Key, Awaited> {
+        let (pods, claims) = (read(&self.pods), read(&self.claims));
+        let mut awaited = BTreeMap::new();
+        for secret in pods.named().filter(|secret| !self.has_secret(secret)) {
+            let waiting = pods
+                .naming(secret)
+                .filter(|pod| pod.waits_for(&secret.name));
+            let waiting: Vec<_> = waiting.cloned().collect();
+            if !waiting.is_empty() {
+                let is_claimed = claims.naming(secret).next().is_some();
+                let of_secret = Awaited {
+                    is_claimed,
+                    pods: waiting,
+                };
+                awaited.insert(secret.clone(), of_secret);
+            }
+        }
+        awaited
     }
 
     /// When the CA ends, once that is known.

@@ -49,18 +49,16 @@ pub struct Look<'a> {
 }
 
 /// What to say after a look at a Pki, to the pods that use its Secret and to the readers of the Pki itself. A fault is
-/// told to all of them; that it is mended is told to those who were told of the fault; all else goes without saying, but
-/// for renewals.
+/// told to all of them; that it is mended is told to those who were told of the fault; else it goes without saying, but for
+/// a renewal.
 pub fn about(look: &Look<'_>, users: &[Arc<SecretUser>]) -> Vec<Notice> {
     let subject = reference(look.pki);
-    let said = [look.state(), look.expiry(), look.renewal()];
-    let said = said.into_iter().flatten();
-    said.flat_map(|words| {
-        let mut notices = words.to_users(look.pki.secret_name(), users, &subject);
-        notices.push(words.to(subject.clone(), None));
-        notices
-    })
-    .collect()
+    let Some(words) = look.state().or_else(|| look.renewal()) else {
+        return Vec::new();
+    };
+    let mut notices = words.to_users(look.pki.secret_name(), users, &subject);
+    notices.push(words.to(subject, None));
+    notices
 }
 
 impl Look<'_> {
@@ -75,27 +73,20 @@ impl Look<'_> {
         let conditions = &self.status.conditions;
         let ready = conditions.iter().find(|known| known.type_ == READY);
         let since = ready.map_or(Timestamp::UNIX_EPOCH, |ready| ready.last_transition_time.0);
+        let (mut reason, mut message) = (outcome.reason(), outcome.message(pki, NOTE_BYTES));
+        // The same fault, and what comes of it.
+        if let Some(stage) = Stage::of(outcome, self.status, self.now) {
+            reason = stage.reason();
+            let beginning = stage.beginning(pki, self.status);
+            message = text::fit(&beginning, &message, "", NOTE_BYTES);
+        }
         Some(Words {
             aspect: Aspect::State,
             kind,
-            reason: outcome.reason().to_owned(),
-            message: outcome.message(pki, NOTE_BYTES),
+            reason: reason.to_owned(),
+            message,
             topic: None,
             since,
-        })
-    }
-
-    fn expiry(&self) -> Option<Words> {
-        let stage = Stage::of(self.outcome, self.status, self.now)?;
-        let beginning = stage.beginning(self.pki, self.status);
-        let cause = self.outcome.message(self.pki, NOTE_BYTES);
-        Some(Words {
-            aspect: Aspect::Expiry,
-            kind: Kind::Warning,
-            reason: stage.reason().to_owned(),
-            message: text::fit(&beginning, &cause, "", NOTE_BYTES),
-            topic: None,
-            since: Timestamp::UNIX_EPOCH,
         })
     }
 
@@ -106,7 +97,7 @@ impl Look<'_> {
         let is_renewed = before.serial_number.is_some()
             && before.serial_number != self.status.serial_number
             && before.secret_name == self.status.secret_name;
-        if !(is_wanted && is_renewed && is_ready(self.outcome)) || self.state().is_some() {
+        if !(is_wanted && is_renewed && is_ready(self.outcome)) {
             return None;
         }
         let end = self.status.not_after.as_ref()?.0;

@@ -5,8 +5,9 @@
 //! Pki claims and that has been missing for a while, and only if the [likeness](meant) can hardly be chance.
 
 use crate::cache::{self, Cache};
+use crate::claims;
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher, Words, reference_by_name};
-use crate::index::{Key, NamesSecrets};
+use crate::index::Key;
 use crate::pods::SecretUser;
 use crate::policy::text::{self, printable};
 use jiff::Timestamp;
@@ -17,71 +18,87 @@ use std::time::Duration;
 /// Between two looks. What is missing at two of them is not just about to be applied.
 const SWEEP: Duration = Duration::from_secs(15);
 
+/// So many Secrets are compared in one namespace, and names no longer than that, so that a look takes no time to speak of.
+const MOST_MISSING: usize = 50;
+const MOST_PROVIDED: usize = 1000;
+const LONGEST: usize = 100;
+
 /// Gives hints for as long as it is polled. For the leader.
 pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
     cache.synced().await;
     let mut before = HashSet::new();
     loop {
         tokio::time::sleep(SWEEP).await;
-        let missing = missing(&cache);
-        let lasting = missing
-            .iter()
-            .filter(|(secret, _)| before.contains(*secret));
-        for notice in hints(&cache, lasting) {
-            publisher.offer(notice);
-        }
-        before = missing.into_keys().collect();
+        let mut missing = missing(&cache);
+        let seen = missing.keys().cloned().collect();
+        missing.retain(|secret, _| before.contains(secret));
+        before = seen;
+        let (cache, publisher) = (cache.clone(), publisher.clone());
+        // It computes, and the leader has its Lease to renew.
+        let said = tokio::task::spawn_blocking(move || {
+            let provided = provided(&cache, &missing);
+            for notice in hints(&missing, &provided) {
+                publisher.offer(notice);
+            }
+        });
+        let _ = said.await;
     }
 }
 
 /// The pods that cannot start without a Secret, by that Secret.
 type Missing = BTreeMap<Key, Vec<Arc<SecretUser>>>;
+/// The Secrets that Pkis provide, by namespace, and the Pki of each.
+type Provided = BTreeMap<String, BTreeMap<String, Key>>;
 
-/// The Secrets that are not there and that no Pki claims, with the pods that wait for them.
+/// The Secrets that are not there and that nobody will write, with the pods that wait for them.
 fn missing(cache: &Cache) -> Missing {
+    let mut awaited = cache.awaited();
+    awaited.retain(|secret, awaited| {
+        !awaited.is_claimed && secret.name.len() <= LONGEST && !cache.refusals.concern(secret)
+    });
+    let pods = awaited.into_iter();
+    pods.map(|(secret, awaited)| (secret, awaited.pods))
+        .collect()
+}
+
+/// What is provided in the namespaces where something is missing.
+fn provided(cache: &Cache, missing: &Missing) -> Provided {
+    let mut provided = Provided::new();
+    for secret in missing.keys() {
+        provided.entry(secret.namespace.clone()).or_default();
+    }
     let claims = cache::read(&cache.claims);
-    let is_missing =
-        |secret: &Key| !cache.has_secret(secret) && claims.naming(secret).next().is_none();
-    let pods = cache::read(&cache.pods);
-    let mut missing = Missing::new();
-    for secret in pods.named().filter(|secret| is_missing(secret)) {
-        let waiting = pods
-            .naming(secret)
-            .filter(|pod| pod.waits_for(&secret.name));
-        let waiting: Vec<_> = waiting.cloned().collect();
-        if !waiting.is_empty() && !cache.refusals.concern(secret) {
-            missing.insert(secret.clone(), waiting);
+    for secret in claims.named().filter(|secret| secret.name.len() <= LONGEST) {
+        let Some(of_namespace) = provided.get_mut(&secret.namespace) else {
+            continue;
+        };
+        let winner = claims::winner(&claims, secret).filter(|_| cache.has_secret(secret));
+        if let Some(pki) = winner.filter(|_| of_namespace.len() < MOST_PROVIDED) {
+            of_namespace.insert(secret.name.clone(), pki.clone());
         }
     }
-    missing
+    provided
 }
 
-fn hints<'a>(
-    cache: &Cache,
-    missing: impl Iterator<Item = (&'a Key, &'a Vec<Arc<SecretUser>>)>,
-) -> Vec<Notice> {
-    let mut missing = missing.peekable();
-    if missing.peek().is_none() {
-        return Vec::new();
+fn hints(missing: &Missing, provided: &Provided) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    for (namespace, provided) in provided {
+        let first = Key::new(namespace.clone(), "");
+        let of_namespace = missing.range(first..).take(MOST_MISSING);
+        for (secret, pods) in of_namespace.take_while(|(secret, _)| secret.namespace == *namespace)
+        {
+            let meant = meant(&secret.name, provided.keys().map(String::as_str));
+            if let Some((meant, pki)) = meant.and_then(|name| provided.get_key_value(name)) {
+                let words = hint(secret, meant, pki);
+                notices.extend(words.to_users(&secret.name, pods, &reference_by_name(pki)));
+            }
+        }
     }
-    let claims = cache::read(&cache.claims);
-    let mut provided = BTreeMap::<&str, Vec<&str>>::new();
-    for secret in claims.named() {
-        let of_namespace = provided.entry(&secret.namespace).or_default();
-        of_namespace.push(&secret.name);
-    }
-    let hints = missing.filter_map(|(secret, pods)| {
-        let names = provided.get(secret.namespace.as_str())?;
-        let meant = meant(&secret.name, names.iter().copied())?;
-        let meant = Key::new(secret.namespace.clone(), meant);
-        let pki = claims.naming(&meant).next()?.key();
-        Some(hint(secret, &meant, &pki).to_users(&secret.name, pods, &reference_by_name(&pki)))
-    });
-    hints.flatten().collect()
+    notices
 }
 
-fn hint(secret: &Key, meant: &Key, pki: &Key) -> Words {
-    let (secret, meant) = (printable(&secret.name), printable(&meant.name));
+fn hint(secret: &Key, meant: &str, pki: &Key) -> Words {
+    let (secret, meant) = (printable(&secret.name), printable(meant));
     let message = format!(
         "no Pki provides Secret {secret}: did you mean {meant}, which Pki {pki} provides? Write {meant} in the pod, or secretName: {secret} in the spec of the Pki"
     );
@@ -100,6 +117,10 @@ fn hint(secret: &Key, meant: &Key, pki: &Key) -> Words {
 /// app2, and so do short words between dashes: a difference there is taken for meant.
 fn meant<'a>(name: &str, provided: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = provided.filter_map(|other| {
+        // Cheaper than to count the edits.
+        if name.len().abs_diff(other.len()) > 2 || digits(name) != digits(other) {
+            return None;
+        }
         let edits = strsim::osa_distance(name, other);
         let shorter = name.len().min(other.len());
         let may_be_slip = match edits {
@@ -118,17 +139,14 @@ fn meant<'a>(name: &str, provided: impl Iterator<Item = &'a str>) -> Option<&'a 
     }
 }
 
+fn digits(name: &str) -> String {
+    name.matches(|c: char| c.is_ascii_digit()).collect()
+}
+
 /// Whether two names differ as by a slip of the finger, and not as names of two things do.
 fn is_slip(name: &str, other: &str) -> bool {
     const SEPARATORS: [char; 2] = ['-', '.'];
-    let digits = |name: &str| {
-        name.matches(|c: char| c.is_ascii_digit())
-            .collect::<String>()
-    };
     let bare = |name: &str| name.replace(SEPARATORS, "");
-    if digits(name) != digits(other) {
-        return false;
-    }
     let words = |name| str::split(name, SEPARATORS).collect::<Vec<_>>();
     let (words, others) = (words(name), words(other));
     if words.len() != others.len() {
@@ -207,9 +225,8 @@ mod tests {
 
     #[test]
     fn a_hint_names_both_secrets_and_the_pki_and_both_ways_out() {
-        let [secret, meant, pki] =
-            ["app1-pik", "app1-tls", "app1-pki"].map(|name| Key::new("ns", name));
-        let words = hint(&secret, &meant, &pki);
+        let [secret, pki] = ["app1-pik", "app1-pki"].map(|name| Key::new("ns", name));
+        let words = hint(&secret, "app1-tls", &pki);
         assert_eq!(
             words.message,
             "no Pki provides Secret app1-pik: did you mean app1-tls, which Pki ns/app1-pki provides? Write app1-tls in \

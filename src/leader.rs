@@ -38,12 +38,13 @@ impl Election {
     }
 
     /// Leads term after term until `shutdown`. A term gets a token that is cancelled when it should come to its end;
-    /// when the lead is lost, it is dropped where it stands. `ended` is called after either.
+    /// when the lead is lost, it is dropped where it stands. `ended` is called after either, with whether the lead is still
+    /// held.
     pub async fn run<Term: Future<Output = ()>>(
         &self,
         shutdown: CancellationToken,
         begin: impl Fn(CancellationToken) -> Term,
-        ended: impl Fn(),
+        ended: impl Fn(bool),
     ) {
         while let Some(lease) = shutdown.run_until_cancelled(self.acquire()).await {
             tracing::info!(identity = self.identity, "leading");
@@ -51,7 +52,7 @@ impl Election {
                 () = begin(shutdown.clone()) => true,
                 () = self.renew_until_lost(lease) => false,
             };
-            ended();
+            ended(held);
             tracing::info!(identity = self.identity, held, "no longer leading");
             if held {
                 self.release().await;

@@ -277,7 +277,14 @@ async fn look(pki: &Pki, context: &Context) -> Result<Action, Error> {
     let requested = wishes::note(pki, context, now).await?;
     let pki = requested.as_ref().unwrap_or(pki);
     let ca = context.ca();
-    let observed = observe(pki, &ca, context).await?;
+    let observed = match observe(pki, &ca, context).await {
+        // Not for this look to mend: people are told, as when the Secret cannot be written.
+        Err(Error::ReadSecret { source, .. }) if write::is_refusal(&source) => {
+            let outcome = act::refused(pki, &source, context, now);
+            return conclude::conclude(pki, &outcome, context, now).await;
+        }
+        observed => observed?,
+    };
     let outcome = match plan(&observed, now) {
         Plan::Gone => return Ok(Action::await_change()),
         Plan::Issue(approved, need) => {

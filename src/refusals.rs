@@ -7,13 +7,15 @@
 
 use crate::api::{Pki, READY};
 use crate::cache::{self, Cache};
+use crate::claims;
 use crate::events::Publisher;
-use crate::index::{Key, NamesSecrets};
+use crate::index::Key;
 use crate::pods::SecretUser;
 use crate::policy::RuleBook;
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::reflector::ObjectRef;
 use memory::{Memory, Surroundings};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -22,6 +24,8 @@ mod memory;
 
 /// How long a refusal is told to pods that come.
 const MEMORY: SignedDuration = SignedDuration::from_mins(10);
+/// How long those who were told of it are owed a word when it is mended.
+const OWED: SignedDuration = SignedDuration::from_hours(1);
 /// So many are kept, and so many of one namespace.
 const MOST: usize = 1000;
 const MOST_OF_NAMESPACE: usize = 50;
@@ -39,25 +43,29 @@ pub struct Refusal {
     pub is_edit: bool,
     /// The reason, as an Event has it.
     pub reason: String,
-    /// The rules it breaks, each with its field.
-    pub lines: Vec<String>,
+    /// The rules it breaks, each with its field, in no more bytes than an Event has room for.
+    pub rules: String,
 }
 
-/// What was refused lately.
+/// What was refused lately. Its locks are held for moments only and never while another one is taken, so that it can be
+/// asked from anywhere.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    memory: Mutex<Memory>,
+    /// Those that the memory has not been told of.
+    new: Mutex<Vec<(Refusal, Timestamp)>>,
+    /// The Secrets that are not written because of what the memory knows.
+    missed: Mutex<HashSet<Key>>,
     changed: Notify,
 }
 
 /// A Pki that is stored where one was refused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Provider {
-    /// It has the name of the one that was refused, and breaks a rule as well.
-    Invalid,
-    /// It breaks no rule, and is being seen to.
+    /// It has the name of the one that was refused; it breaks a rule as well, or is for another Secret.
+    Other,
+    /// It breaks no rule, and its Secret is being seen to.
     Valid,
-    /// Its Secret is there.
+    /// The Secret is there.
     Ready {
         /// What its condition says.
         message: String,
@@ -69,35 +77,42 @@ pub(crate) enum Provider {
 impl Refusals {
     /// Keeps a refusal in mind.
     pub fn note(&self, refusal: Refusal, now: Timestamp) {
-        self.memory().note(refusal, now);
-        self.changed.notify_one();
+        let mut new = lock(&self.new);
+        // Whoever is refused that often within a second will be refused again.
+        if new.len() < MOST {
+            new.push((refusal, now));
+            self.changed.notify_one();
+        }
     }
 
     /// Whether a Pki that would have written this Secret was refused.
     pub fn concern(&self, secret: &Key) -> bool {
-        self.memory().concern(secret)
-    }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.missed).contains(secret)
     }
 }
 
 /// Tells the pods for as long as it is polled.
 pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
     cache.synced().await;
-    let refusals = &cache.refusals;
+    let (refusals, mut memory) = (&cache.refusals, Memory::default());
     loop {
-        if refusals.memory().is_empty() {
+        if memory.is_empty() {
             refusals.changed.notified().await;
         } else {
             let _ = tokio::time::timeout(POLL, refusals.changed.notified()).await;
         }
-        let notices = refusals.memory().look(&*cache, Timestamp::now());
-        for notice in notices {
+        for (refusal, at) in std::mem::take(&mut *lock(&refusals.new)) {
+            memory.note(refusal, at);
+        }
+        for notice in memory.look(&*cache, Timestamp::now()) {
             publisher.offer(notice);
         }
+        *lock(&refusals.missed) = memory.missed();
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Surroundings for Cache {
@@ -109,20 +124,16 @@ impl Surroundings for Cache {
         cache::read(&self.pods).naming(secret).cloned().collect()
     }
 
-    /// A Pki of that name, or one that claims that Secret.
     fn provider(&self, pki: &Key, secret: &Key) -> Option<Provider> {
-        let claimants: Vec<_> = cache::read(&self.claims)
-            .naming(secret)
-            .map(|claim| claim.key())
-            .collect();
+        let claimants = claims::naming(&cache::read(&self.claims), secret);
         let rules = self.rules();
         let named = |key: &Key| {
-            self.pkis
-                .get(&ObjectRef::new(&key.name).within(&key.namespace))
+            let reference = ObjectRef::new(&key.name).within(&key.namespace);
+            self.pkis.get(&reference)
         };
-        let stored = std::iter::once(pki).chain(&claimants).filter_map(named);
+        let stored = claimants.iter().filter_map(named);
         let providers = stored.filter_map(|stored| provider(stored.0.as_ref().ok()?, &rules));
-        let same = named(pki).map(|_| Provider::Invalid);
+        let same = named(pki).map(|_| Provider::Other);
         providers.chain(same).max()
     }
 }

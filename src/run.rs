@@ -231,8 +231,11 @@ fn lead(
             }
         };
         election
-            .run(shutdown, begin, || {
+            .run(shutdown, begin, |is_held| {
                 metrics.leader.set(0);
+                if !is_held {
+                    publisher.forget_what_leaders_say();
+                }
             })
             .await;
     }

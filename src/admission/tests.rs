@@ -588,7 +588,7 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
 /// What pods hear of this review, as in `secret: reason: lines`.
 fn heard(review: &Value) -> Option<String> {
     let refusal = refusal(&request(review), &judge(review))?;
-    let (pki, lines) = (refusal.pki.to_string(), refusal.lines.join("|"));
+    let (pki, lines) = (refusal.pki.to_string(), refusal.rules);
     let change = if refusal.is_edit { "change" } else { "create" };
     Some(format!(
         "{change} {pki}: {}: {}: {lines}",

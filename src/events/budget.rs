@@ -35,6 +35,17 @@ impl Bucket {
         }
     }
 
+    /// How many there are.
+    pub(super) fn left(&self, limit: Limit, now: Instant) -> u32 {
+        let taken = self
+            .full_at
+            .map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let taken = taken.as_nanos().div_ceil(limit.period.as_nanos());
+        limit
+            .burst
+            .saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX))
+    }
+
     /// Puts one back that was not used.
     pub(super) fn give_back(&mut self, limit: Limit) {
         self.full_at = self.full_at.and_then(|at| at.checked_sub(limit.period));
@@ -73,12 +84,16 @@ mod tests {
     fn what_is_not_used_is_there_for_the_next() {
         let (mut bucket, now) = (Bucket::default(), Instant::now());
         assert!(bucket.is_full(now));
+        assert_eq!(bucket.left(LIMIT, now), 3);
         for _ in 0..3 {
             bucket.take(LIMIT, now).unwrap();
         }
         bucket.give_back(LIMIT);
         assert_eq!(bucket.take(LIMIT, now), Ok(()));
         assert!(bucket.take(LIMIT, now).is_err());
+        let left = [0, 299, 300, 600, 900, 9000]
+            .map(|seconds| bucket.left(LIMIT, now + Duration::from_secs(seconds)));
+        assert_eq!(left, [0, 0, 1, 2, 3, 3]);
         assert!(!bucket.is_full(now + Duration::from_secs(899)));
         assert!(bucket.is_full(now + Duration::from_secs(900)));
     }

@@ -12,6 +12,8 @@ pub(super) const PER_OBJECT: Limit = Limit {
     burst: 25,
     period: Duration::from_secs(300),
 };
+/// So much of that is kept for news.
+const RESERVE: u32 = 10;
 /// The watch cache may be this much behind the status that was written: a fault that seems to have begun so little
 /// after the Event about it is the same fault.
 const CACHE_LAG: SignedDuration = SignedDuration::from_secs(5);
@@ -23,9 +25,20 @@ const MOST: usize = 50_000;
 pub(super) struct Memory {
     reminder: Duration,
     told: HashMap<Hash, Told>,
-    /// The sentence that was last said on a matter.
-    last: HashMap<Hash, Hash>,
+    /// The sentence that was last said on a matter, and when.
+    last: HashMap<Hash, (Hash, Timestamp)>,
     budgets: HashMap<Hash, Bucket>,
+}
+
+/// Whether something that was said before is to be said again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// It is news again.
+    News,
+    /// It still is so, and it is time to say that.
+    Reminder,
+    /// No.
+    Not,
 }
 
 /// When an Event was last sent, and how often.
@@ -68,19 +81,28 @@ impl Memory {
     }
 
     /// Whether to say it again: at once when it is news, as a reminder when it lasts.
-    pub(super) fn is_due(&self, notice: &Notice, told: &Told, now: Timestamp) -> bool {
+    pub(super) fn due(&self, notice: &Notice, told: &Told, now: Timestamp) -> Due {
         // Since then something else was said.
         let last = self.last.get(&notice.matter());
-        last.is_some_and(|last| *last != notice.sentence())
-            || told.is_due(notice, self.reminder, now)
+        match last {
+            Some((sentence, at)) if *sentence != notice.sentence() && *at > told.last => Due::News,
+            _ => told.due(notice, self.reminder, now),
+        }
     }
 
     /// Takes note of what is said by now; `Event` is what the API server has.
     pub(super) fn note(&mut self, notice: &Notice, event: &Event) -> Told {
         let told = Told::from(event);
         self.told.insert(notice.sentence(), told.clone());
-        self.last.insert(notice.matter(), notice.sentence());
+        let last = (notice.sentence(), told.last);
+        self.last.insert(notice.matter(), last);
         told
+    }
+
+    /// As [`take`](Self::take), for a reminder: it leaves enough for news, which is to be told at once.
+    pub(super) fn take_for_reminder(&mut self, notice: &Notice, now: Instant) -> bool {
+        let bucket = self.budgets.entry(notice.object()).or_default();
+        bucket.left(PER_OBJECT, now) > RESERVE && bucket.take(PER_OBJECT, now).is_ok()
     }
 
     /// Takes one from what the object may be told; or says when there will be one.
@@ -107,7 +129,8 @@ impl Memory {
         }
         if self.last.len() > MOST {
             let told = &self.told;
-            self.last.retain(|_, sentence| told.contains_key(sentence));
+            self.last
+                .retain(|_, (sentence, _)| told.contains_key(sentence));
         }
         if self.budgets.len() > MOST {
             self.budgets.retain(|_, bucket| !bucket.is_full(instant));
@@ -116,13 +139,24 @@ impl Memory {
 }
 
 impl Told {
-    fn is_due(&self, notice: &Notice, reminder: Duration, now: Timestamp) -> bool {
+    fn due(&self, notice: &Notice, reminder: Duration, now: Timestamp) -> Due {
         // Whoever may edit Events may have dated it: no sum with it, which could overflow, and the future is now.
         let last = self.last.min(now);
         let (passed, since) = (now.duration_since(last), notice.since.duration_since(last));
         // Looks do not come on the dot; one a little early must not put the reminder off to the next.
         let reminder = SignedDuration::try_from(reminder * 9 / 10).unwrap_or(SignedDuration::MAX);
-        notice.kind == Kind::Warning && passed >= reminder || since > CACHE_LAG
+        // That all is well is said with the status that says so, by whoever wrote that.
+        let lag = match notice.kind {
+            Kind::Warning => CACHE_LAG,
+            Kind::Normal => SignedDuration::ZERO,
+        };
+        if since > lag {
+            Due::News
+        } else if notice.kind == Kind::Warning && passed >= reminder {
+            Due::Reminder
+        } else {
+            Due::Not
+        }
     }
 }
 
@@ -152,19 +186,16 @@ mod tests {
             last: at(1000),
             version: None,
         };
-        for (second, now, due) in [
-            (990, 1100, false),
-            (1003, 1100, false),
-            (990, 1300, true),
-            (1050, 1100, true),
+        for (second, now, fault, mended) in [
+            (990, 1100, Due::Not, Due::Not),
+            (1000, 1100, Due::Not, Due::Not),
+            (1003, 1100, Due::Not, Due::News),
+            (990, 1300, Due::Reminder, Due::Not),
+            (1050, 1100, Due::News, Due::News),
         ] {
-            let is_due = |kind| told.is_due(&since(kind, second), REMINDER, at(now));
-            assert_eq!(is_due(Kind::Warning), due, "{second} {now}");
-            assert_eq!(
-                is_due(Kind::Normal),
-                second == 1050,
-                "what was mended is told once each time"
-            );
+            let due = |kind| told.due(&since(kind, second), REMINDER, at(now));
+            assert_eq!(due(Kind::Warning), fault, "{second} {now}");
+            assert_eq!(due(Kind::Normal), mended, "{second} {now}");
         }
     }
 
@@ -172,12 +203,28 @@ mod tests {
     fn what_was_said_before_something_else_is_news_again() {
         let mut memory = Memory::new(REMINDER);
         let (bad, good) = (since(Kind::Warning, 1000), since(Kind::Normal, 1001));
-        let event = |notice: &Notice| notice.event("instance", at(1000));
-        let told = memory.note(&bad, &event(&bad));
-        assert!(!memory.is_due(&bad, &told, at(1001)));
-        memory.note(&good, &event(&good));
-        assert!(memory.is_due(&bad, &told, at(1001)));
-        assert!(!memory.is_due(&good, &memory.told(&good).unwrap(), at(1001)));
+        let event = |notice: &Notice, second| notice.event("instance", at(second));
+        let told = memory.note(&bad, &event(&bad, 1000));
+        assert_eq!(memory.due(&bad, &told, at(1001)), Due::Not);
+        let later = memory.note(&good, &event(&good, 1001));
+        assert_eq!(memory.due(&bad, &told, at(1001)), Due::News);
+        assert_eq!(memory.due(&good, &later, at(1001)), Due::Not);
+        // Another replica has said meanwhile that it is mended.
+        memory.note(&bad, &event(&bad, 1002));
+        let by_another = Told::from(&event(&good, 1003));
+        assert_eq!(memory.due(&good, &by_another, at(1004)), Due::Not);
+    }
+
+    #[test]
+    fn reminders_leave_enough_for_news() {
+        let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
+        let fault = notice(Kind::Warning, "fault");
+        let reminders = (0..25).filter(|_| memory.take_for_reminder(&fault, now));
+        assert_eq!(reminders.count(), 15);
+        for _ in 0..RESERVE {
+            assert_eq!(memory.take(&fault, now), Ok(()));
+        }
+        assert!(memory.take(&fault, now).is_err());
     }
 
     #[test]

@@ -41,8 +41,6 @@ pub struct Notice {
 pub enum Aspect {
     /// Whether all is well.
     State,
-    /// That a certificate is about to end.
-    Expiry,
     /// That a certificate was renewed.
     Renewal,
     /// That admission refused a Pki.
@@ -105,14 +103,22 @@ impl Notice {
     /// What is the same whenever the same is told of, well or badly.
     pub(super) fn matter(&self) -> Hash {
         let (namespace, name) = (self.namespace(), self.regarding.name.as_deref());
-        let related = self.related.as_ref().and_then(|other| other.uid.as_deref());
-        let aspect = format!("{:?}", self.aspect);
+        let related = self.related.as_ref();
+        let other_name = related.and_then(|other| other.name.as_deref());
+        let other_uid = related.and_then(|other| other.uid.as_deref());
+        // Several names may be mistyped that are all like that of one Pki.
+        let hint = match self.aspect {
+            Aspect::Name => self.note.as_str(),
+            _ => "",
+        };
         Hash::of(&[
             namespace,
             name.unwrap_or_default(),
             self.uid(),
-            related.unwrap_or_default(),
-            &aspect,
+            other_name.unwrap_or_default(),
+            other_uid.unwrap_or_default(),
+            &format!("{:?}", self.aspect),
+            hint,
         ])
     }
 
@@ -225,16 +231,25 @@ pub(super) mod tests {
     fn the_matter_is_the_same_however_it_stands() {
         let bad = notice(Kind::Warning, "bad");
         assert_eq!(bad.matter(), notice(Kind::Normal, "good").matter());
-        let mut others = vec![bad.clone(); 3];
-        others[0].aspect = Aspect::Expiry;
+        let mut others = vec![bad.clone(); 4];
+        others[0].aspect = Aspect::Renewal;
         others[1].regarding.uid = Some("v".into());
         others[2].related = Some(ObjectReference {
             uid: Some("pki".into()),
             ..ObjectReference::default()
         });
+        others[3].related = Some(ObjectReference {
+            name: Some("pki".into()),
+            ..ObjectReference::default()
+        });
         for other in others {
             assert_ne!(bad.matter(), other.matter());
         }
+        let hints = ["one", "another"].map(|note| Notice {
+            aspect: Aspect::Name,
+            ..notice(Kind::Warning, note)
+        });
+        assert_ne!(hints[0].matter(), hints[1].matter());
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! as long as the fault lasts it is said again.
 
 use super::budget::{Bucket, Limit};
-use super::memory::{Memory, Told};
-use super::notice::Notice;
+use super::memory::{Due, Memory, Told};
+use super::notice::{Aspect, Kind, Notice};
 use super::queue::{Offered, Queue, Waiting};
 use crate::metrics::Metrics;
 use crate::reconcile::write;
@@ -57,6 +57,7 @@ impl Publisher {
             instance,
             metrics: metrics.clone(),
             memory: Mutex::new(Memory::new(reminder)),
+            in_all: Mutex::default(),
             queue: queue.clone(),
         };
         (Self { queue, metrics }, run(Arc::new(sender)))
@@ -71,9 +72,14 @@ impl Publisher {
         }
     }
 
-    /// Nothing more will be said: the work ends when what waits has been sent, but for what would have to wait longer.
+    /// Nothing more will be said: the work ends when what waits has been tried once more.
     pub fn close(&self) {
         self.queue.close();
+    }
+
+    /// What is still to be said as leader is another's to say by now.
+    pub fn forget_what_leaders_say(&self) {
+        self.queue.clear(|notice| notice.aspect == Aspect::Refusal);
     }
 }
 
@@ -88,7 +94,7 @@ pub enum Ending {
     /// object's `budget`.
     Suppressed(&'static str),
     /// Lost: the queue is `full`, or the API server said that it is `forbidden`, `invalid` or otherwise `refused`, or was
-    /// too busy until it was `stale`.
+    /// too busy until it was `stale` or this process came to its end (`closed`).
     Dropped(&'static str),
 }
 
@@ -105,22 +111,19 @@ struct Sender {
     instance: String,
     metrics: Arc<Metrics>,
     memory: Mutex<Memory>,
+    /// What is left of [`IN_ALL`].
+    in_all: Mutex<Bucket>,
     queue: Arc<Queue>,
 }
 
 async fn run(sender: Arc<Sender>) {
     let places = Arc::new(Semaphore::new(CONCURRENCY.into()));
-    let mut in_all = Bucket::default();
     loop {
         let place = places.clone().acquire_owned().await;
         let place = place.expect("the semaphore is never closed");
         let Some(waiting) = sender.queue.next().await else {
             break;
         };
-        if let Err(at) = in_all.take(IN_ALL, Instant::now()) {
-            tokio::time::sleep_until(at.into()).await;
-            let _ = in_all.take(IN_ALL, at);
-        }
         let sender = sender.clone();
         tokio::spawn(async move {
             sender.send(waiting).await;
@@ -140,6 +143,10 @@ impl Sender {
                 self.queue.finish(notice, true);
                 self.count(ending, notice);
             }
+            Err(Failure::Budget(_)) if self.queue.is_closed() => {
+                self.count(Ending::Dropped("closed"), notice);
+                self.queue.finish(notice, false);
+            }
             Err(Failure::Budget(at)) => {
                 self.count(Ending::Suppressed("budget"), notice);
                 self.count_overtaken(&self.queue.defer(waiting, at));
@@ -157,6 +164,7 @@ impl Sender {
         let (regarding, reason) = (&notice.regarding.name, &notice.reason);
         let namespace = notice.namespace();
         let ending = match pause_after(failure) {
+            Some(_) if self.queue.is_closed() => Ending::Dropped("closed"),
             Some(pause) if waiting.since.elapsed() < STALE => {
                 tracing::debug!(namespace, regarding, reason, %failure, "cannot write the Event now");
                 self.count_overtaken(&self.queue.retry(waiting, pause));
@@ -174,13 +182,13 @@ impl Sender {
     async fn say(&self, notice: &Notice) -> Result<Ending, Failure> {
         let now = Timestamp::now();
         let known = self.memory().told(notice);
-        if let Some(told) = &known
-            && !self.memory().is_due(notice, told, now)
-        {
-            return Ok(Ending::Suppressed("told"));
+        let due = match &known {
+            Some(told) => self.memory().due(notice, told, now),
+            None => Due::News,
+        };
+        if let Some(ending) = self.afford(notice, due).await? {
+            return Ok(ending);
         }
-        let taken = self.memory().take(notice, Instant::now());
-        taken.map_err(Failure::Budget)?;
         if let Some(told) = known {
             match self.count_up(notice, &told, now).await {
                 // Deleted or expired meanwhile: begun anew below.
@@ -209,6 +217,31 @@ impl Sender {
         }
     }
 
+    /// Takes what it costs to say it from the budgets, or says why it is not said.
+    async fn afford(&self, notice: &Notice, due: Due) -> Result<Option<Ending>, Failure> {
+        let instant = Instant::now();
+        // Nobody will say later what cannot be said before the end.
+        let is_last_chance = notice.kind == Kind::Normal && self.queue.is_closed();
+        let taken = match due {
+            Due::Not => return Ok(Some(Ending::Suppressed("told"))),
+            Due::Reminder if !self.memory().take_for_reminder(notice, instant) => {
+                return Ok(Some(Ending::Suppressed("budget")));
+            }
+            Due::Reminder => Ok(()),
+            Due::News => self.memory().take(notice, instant),
+        };
+        if !is_last_chance {
+            taken.map_err(Failure::Budget)?;
+        }
+        loop {
+            let taken = lock(&self.in_all).take(IN_ALL, Instant::now());
+            match taken {
+                Ok(()) => return Ok(None),
+                Err(at) => tokio::time::sleep_until(at.into()).await,
+            }
+        }
+    }
+
     /// Takes up the series of an Event that a former process, or another replica, began.
     async fn resume(&self, notice: &Notice, now: Timestamp) -> Result<Ending, Failure> {
         // An empty patch reads the Event with no more permission than writing takes.
@@ -217,13 +250,13 @@ impl Sender {
         let known = events
             .patch(&notice.event_name(), &write::patch(), &nothing)
             .await?;
-        let is_due = {
+        let due = {
             let mut memory = self.memory();
-            let is_due = memory.is_due(notice, &Told::from(&known), now);
+            let due = memory.due(notice, &Told::from(&known), now);
             memory.note(notice, &known);
-            is_due
+            due
         };
-        if is_due {
+        if due != Due::Not {
             return Ok(self.count_up(notice, &Told::from(&known), now).await?);
         }
         self.memory().give_back(notice);
@@ -253,7 +286,7 @@ impl Sender {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.memory)
     }
 
     fn count(&self, ending: Ending, notice: &Notice) {
@@ -263,6 +296,10 @@ impl Sender {
     fn count_overtaken(&self, notices: &[Notice]) {
         count_overtaken(&self.metrics, notices);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn count_overtaken(metrics: &Metrics, notices: &[Notice]) {

@@ -29,7 +29,7 @@ pub(super) struct Queue {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Waiting {
     pub(super) notice: Notice,
-    /// When this matter was first put in, of those that wait.
+    /// When this word was put in.
     pub(super) since: Instant,
     place: Place,
 }
@@ -88,15 +88,27 @@ impl Queue {
     pub(super) fn retry(&self, waiting: Waiting, pause: Duration) -> Vec<Notice> {
         let mut state = self.state();
         state.pause(waiting.notice.namespace(), pause, Instant::now());
+        // It may have been written all the same.
+        state.heard.remove(&waiting.notice.matter());
         let overtaken = state.put_back(waiting, None);
         self.changed.notify_one();
         overtaken
     }
 
-    /// Nothing more will be put in.
+    /// Nothing more will be put in, and what waits is tried once more, now.
     pub(super) fn close(&self) {
-        self.state().is_closed = true;
+        self.state().close();
         self.changed.notify_one();
+    }
+
+    /// Whether it is [closed](Self::close).
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().is_closed
+    }
+
+    /// Gives up what waits and is not to be kept, and what is known of what readers have heard.
+    pub(super) fn clear(&self, is_kept: impl Fn(&Notice) -> bool) {
+        self.state().clear(is_kept);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,8 +138,8 @@ struct State {
 struct Lane {
     /// Those that may be sent.
     ready: BTreeMap<Place, Hash>,
-    /// How many wait, also those for a time.
-    waiting: usize,
+    /// These, and those that have to wait for a time.
+    waiting: BTreeMap<Place, Hash>,
     /// How many are being sent.
     busy: usize,
     is_in_turn: bool,
@@ -154,6 +166,7 @@ impl State {
         let matter = notice.matter();
         if let Some(waiting) = self.waiting.get_mut(&matter) {
             let before = std::mem::replace(&mut waiting.notice, notice);
+            waiting.since = now;
             return Offered::Overtaken(self.settle(matter, before));
         }
         let crowded_out = if self.waiting.len() < MOST {
@@ -172,19 +185,19 @@ impl State {
             place: (heard, self.offered),
         };
         self.waiting.insert(matter, waiting);
-        self.lanes.entry(namespace.clone()).or_default().waiting += 1;
+        self.enter(matter, &namespace);
         self.ready(matter, &namespace);
         crowded_out.map_or(Offered::Queued, |last| Offered::Full(Box::new(last)))
     }
 
-    /// After the notice `before` was overtaken by what waits now: that something is mended goes without saying where
-    /// nobody has heard that it was broken.
+    /// After the notice `before` was overtaken by what waits now: that something is mended goes without saying where the last
+    /// word was that all is well. Where it is not known what readers heard, from a former process say, they are told.
     fn settle(&mut self, matter: Hash, before: Notice) -> Vec<Notice> {
         let mut overtaken = vec![before];
         let after = self.waiting.get(&matter).map(|after| after.notice.kind);
         let is_mended = (overtaken[0].kind, after) == (Kind::Warning, Some(Kind::Normal));
         let heard = self.heard.get(&matter).map(|(kind, _)| *kind);
-        if is_mended && heard != Some(Kind::Warning) {
+        if is_mended && heard == Some(Kind::Normal) {
             overtaken.extend(self.remove(matter).map(|waiting| waiting.notice));
         }
         overtaken
@@ -192,10 +205,13 @@ impl State {
 
     /// Gives up what came last to the longest lane, if that is longer than the one of `namespace`.
     fn make_room(&mut self, namespace: &str) -> Option<Notice> {
-        let own = self.lanes.get(namespace).map_or(0, |lane| lane.waiting);
-        let longest = self.lanes.iter().max_by_key(|(_, lane)| lane.waiting);
-        let (_, lane) = longest.filter(|(_, lane)| lane.waiting > own)?;
-        let (_, last) = lane.ready.last_key_value()?;
+        let own = self
+            .lanes
+            .get(namespace)
+            .map_or(0, |lane| lane.waiting.len());
+        let longest = self.lanes.values().max_by_key(|lane| lane.waiting.len());
+        let longest = longest.filter(|lane| lane.waiting.len() > own)?;
+        let (_, last) = longest.waiting.last_key_value()?;
         let last = *last;
         self.remove(last).map(|waiting| waiting.notice)
     }
@@ -203,10 +219,17 @@ impl State {
     fn remove(&mut self, matter: Hash) -> Option<Waiting> {
         let waiting = self.waiting.remove(&matter)?;
         if let Some(lane) = self.lanes.get_mut(waiting.notice.namespace()) {
-            lane.waiting -= 1;
+            lane.waiting.remove(&waiting.place);
             lane.ready.remove(&waiting.place);
         }
         Some(waiting)
+    }
+
+    fn enter(&mut self, matter: Hash, namespace: &str) {
+        if let Some(waiting) = self.waiting.get(&matter) {
+            let lane = self.lanes.entry(namespace.to_owned()).or_default();
+            lane.waiting.insert(waiting.place, matter);
+        }
     }
 
     /// Lets it be sent, unless another word on the matter is on its way: that has to arrive first.
@@ -229,6 +252,23 @@ impl State {
             lane.is_in_turn = true;
             self.turns.push_back(namespace.to_owned());
         }
+    }
+
+    fn close(&mut self) {
+        self.is_closed = true;
+        while let Some((_, later)) = self.later.pop_first() {
+            self.resume(later);
+        }
+    }
+
+    fn clear(&mut self, is_kept: impl Fn(&Notice) -> bool) {
+        let all = self.waiting.iter();
+        let given_up = all.filter(|(_, waiting)| !is_kept(&waiting.notice));
+        let given_up: Vec<_> = given_up.map(|(matter, _)| *matter).collect();
+        for matter in given_up {
+            self.remove(matter);
+        }
+        self.heard.clear();
     }
 
     fn take(&mut self, now: Instant) -> Taken {
@@ -258,21 +298,26 @@ impl State {
     /// Lets what has waited for its time go on.
     fn wake(&mut self, now: Instant) {
         while self.later.first().is_some_and(|(at, _)| *at <= now) {
-            match self.later.pop_first() {
-                Some((_, Later::Matter(matter))) => {
-                    if let Some(waiting) = self.waiting.get(&matter) {
-                        let namespace = waiting.notice.namespace().to_owned();
-                        self.ready(matter, &namespace);
-                    }
+            if let Some((_, later)) = self.later.pop_first() {
+                self.resume(later);
+            }
+        }
+    }
+
+    fn resume(&mut self, later: Later) {
+        match later {
+            Later::Matter(matter) => {
+                let waiting = self.waiting.get(&matter);
+                if let Some(namespace) = waiting.map(|its| its.notice.namespace().to_owned()) {
+                    self.ready(matter, &namespace);
                 }
-                Some((_, Later::Lane(namespace))) => {
-                    if let Some(lane) = self.lanes.get_mut(&namespace) {
-                        lane.is_paused = false;
-                    }
-                    self.take_turn(&namespace);
-                    self.tidy(&namespace);
+            }
+            Later::Lane(namespace) => {
+                if let Some(lane) = self.lanes.get_mut(&namespace) {
+                    lane.is_paused = false;
                 }
-                None => {}
+                self.take_turn(&namespace);
+                self.tidy(&namespace);
             }
         }
     }
@@ -295,7 +340,7 @@ impl State {
     /// Forgets a namespace in which nothing goes on.
     fn tidy(&mut self, namespace: &str) {
         let is_idle = |lane: &Lane| {
-            lane.waiting == 0 && lane.busy == 0 && !lane.is_in_turn && !lane.is_paused
+            lane.waiting.is_empty() && lane.busy == 0 && !lane.is_in_turn && !lane.is_paused
         };
         if self.lanes.get(namespace).is_some_and(is_idle) {
             self.lanes.remove(namespace);
@@ -335,12 +380,10 @@ impl State {
             return overtaken;
         }
         self.waiting.insert(matter, waiting);
-        let lane = self.lanes.entry(namespace.clone()).or_default();
-        lane.waiting += 1;
-        if let Some(at) = at {
-            self.later.insert((at, Later::Matter(matter)));
-        } else {
-            self.ready(matter, &namespace);
+        self.enter(matter, &namespace);
+        match at {
+            Some(at) => drop(self.later.insert((at, Later::Matter(matter)))),
+            None => self.ready(matter, &namespace),
         }
         Vec::new()
     }

@@ -252,31 +252,22 @@ fn that_a_certificate_ends_unrenewed_is_told_with_the_reason_why() {
         let notices = said_at(at(hours), &pki, &refused(), 1);
         notices.iter().map(|n| n.reason.clone()).collect::<Vec<_>>()
     };
-    let fault = "PkiServiceNameError";
-    assert_eq!(reasons(4), [fault; 2]);
+    assert_eq!(reasons(4), ["PkiServiceNameError"; 2]);
+    assert_eq!(reasons(5), ["PkiCertificateExpiring"; 2]);
+    assert_eq!(reasons(10), ["PkiCertificateExpired"; 2]);
     assert_eq!(
-        reasons(5),
-        [
-            fault,
-            fault,
-            "PkiCertificateExpiring",
-            "PkiCertificateExpiring"
-        ]
-    );
-    assert_eq!(
-        reasons(10),
-        [
-            fault,
-            fault,
-            "PkiCertificateExpired",
-            "PkiCertificateExpired"
-        ]
-    );
-    assert_eq!(
-        said_at(at(5), &pki, &refused(), 0)[1].note,
+        said_at(at(5), &pki, &refused(), 0)[0].note,
         "the certificate of Pki app1-pki in Secret app1-pki expires at 2030-01-01T10:00:00Z and is not renewed: \
          Pki app1-pki: spec.serviceName: \"App\" is not a service name: write at most 63 lower-case letters, digits \
          and '-', for example app1"
+    );
+    let mut ended = pki.clone();
+    ended.status = Some(after(&ended, &refused(), at(10)));
+    let mended = said_at(at(11), &ended, &ready_with("02"), 1);
+    assert_eq!((mended.len(), mended[0].kind), (2, Kind::Normal));
+    assert_eq!(
+        mended[0].matter(),
+        said_at(at(10), &pki, &refused(), 1)[0].matter()
     );
 }
 

@@ -71,7 +71,7 @@ impl Words {
                 "; a container that has it in its environment goes on with the one before until it is restarted"
             }
             (Aspect::State | Aspect::Refusal, Kind::Warning) if its.is_optional => {
-                "; the pod starts without the Secret, since its reference says optional: true"
+                "; the pod does not wait for the Secret, since its reference says optional: true"
             }
             _ => "",
         }
@@ -171,8 +171,7 @@ mod tests {
     #[test]
     fn a_pod_hears_what_follows_from_the_way_in_which_it_uses_the_secret() {
         let users = [pod("a", "s", false), pod("b", "s", true)];
-        let optional =
-            "It is so; the pod starts without the Secret, since its reference says optional: true";
+        let optional = "It is so; the pod does not wait for the Secret, since its reference says optional: true";
         let environment = "It is so; a container that has it in its environment goes on with the one before until it is restarted";
         for (kind, aspect, first, second) in [
             (Kind::Warning, Aspect::State, "It is so", optional),

@@ -2,8 +2,7 @@
 //! behind by a Pki that is gone.
 
 use crate::api::{Pki, READY, StoredPki};
-use crate::cache::{self, Cache};
-use crate::index::{Key, NamesSecrets};
+use crate::cache::Cache;
 use crate::policy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -11,7 +10,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -89,20 +88,18 @@ fn refused(stored: &[Arc<StoredPki>]) -> BTreeMap<(String, String), i64> {
 
 /// The pods that wait for a Secret which is not there and which a Pki claims, or would if it had not been refused.
 fn waiting_pods(cache: &Cache) -> BTreeMap<String, i64> {
-    let claims = cache::read(&cache.claims);
-    let is_awaited = |secret: &Key| {
-        let is_ours = claims.naming(secret).next().is_some() || cache.refusals.concern(secret);
-        is_ours && !cache.has_secret(secret)
-    };
+    let awaited = cache.awaited();
+    let ours = awaited
+        .iter()
+        .filter(|(secret, awaited)| awaited.is_claimed || cache.refusals.concern(secret));
+    // A pod may wait for several.
+    let waiting: BTreeSet<_> = ours
+        .flat_map(|(_, awaited)| &awaited.pods)
+        .map(|pod| &pod.key)
+        .collect();
     let mut counts = BTreeMap::new();
-    for pod in cache::read(&cache.pods)
-        .objects()
-        .filter(|pod| pod.is_pending)
-    {
-        let mut secrets = pod.secrets().filter(|name| pod.waits_for(name));
-        if secrets.any(|name| is_awaited(&Key::new(pod.key.namespace.clone(), name))) {
-            *counts.entry(pod.key.namespace.clone()).or_default() += 1;
-        }
+    for pod in waiting {
+        *counts.entry(pod.namespace.clone()).or_default() += 1;
     }
     if counts.is_empty() {
         counts.insert(String::new(), 0);

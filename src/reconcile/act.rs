@@ -131,6 +131,22 @@ fn failure(
     Ok(failed)
 }
 
+/// The API server does not let the operator see what there is.
+pub(super) fn refused(
+    pki: &Pki,
+    error: &kube::Error,
+    context: &Context,
+    now: Timestamp,
+) -> Outcome {
+    if let Some(held) = context.retries.held(pki, now) {
+        return held;
+    }
+    context.metrics.issuance_failed("api");
+    let message = write::api_message(error);
+    tracing::warn!(pki = %Key::of(pki), error = message, "cannot look at the Secret");
+    context.retries.failed(pki, message, true, now)
+}
+
 pub(super) fn outdated(pki: &Pki) -> Error {
     Error::Outdated { pki: Key::of(pki) }
 }

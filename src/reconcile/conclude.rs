@@ -6,7 +6,7 @@ use super::status::{self, Outcome};
 use super::{Context, Error, write};
 use crate::api::{Pki, PkiStatus};
 use crate::cache;
-use crate::events::{self, Look, expiry};
+use crate::events::{self, Kind, Look, Notice, expiry};
 use crate::index::Key;
 use crate::lenient::Lenient;
 use jiff::Timestamp;
@@ -42,12 +42,15 @@ pub(super) async fn conclude(
         now,
         tells_renewals: context.tells_renewals,
     };
-    for notice in events::about(&look, &users) {
-        context.publisher.offer(notice);
+    let written = if pki.status.as_ref() == Some(&status) {
+        Ok(())
+    } else {
+        write_status(pki, &status, context).await.map(drop)
+    };
+    if !matches!(written, Err(Error::Outdated { .. })) {
+        tell(events::about(&look, &users), written.is_ok(), context);
     }
-    if pki.status.as_ref() != Some(&status) {
-        write_status(pki, &status, context).await?;
-    }
+    written?;
     if let (Outcome::Ready(certificate), Some(renewals)) = (outcome, &context.renewals) {
         renewals.found(pki, certificate, &users);
     }
@@ -66,6 +69,19 @@ pub(super) async fn conclude(
         fault if fault.is_fault() && !users.is_empty() => Action::requeue(context.reminder),
         _ => Action::await_change(),
     })
+}
+
+/// What the status could not be made to say would be new at every look; a fault is told all the same, as one that lasts.
+fn tell(notices: Vec<Notice>, is_stored: bool, context: &Context) {
+    for mut notice in notices {
+        if !is_stored {
+            if notice.kind == Kind::Normal {
+                continue;
+            }
+            notice.since = Timestamp::UNIX_EPOCH;
+        }
+        context.publisher.offer(notice);
+    }
 }
 
 /// Deletes the Secret that this Pki wrote before `spec.secretName` was changed, if it is still its own.

@@ -41,6 +41,12 @@ pub fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
 }
 
+/// Whether the API server will not have it, whoever else does what: a permission is missing, most likely.
+pub fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status)
+        if (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 409 | 429))
+}
+
 /// The API server's own sentence (a quota, a missing permission), without this client's wrapping.
 pub fn api_message(error: &kube::Error) -> String {
     match error {

@@ -1,13 +1,15 @@
 //! Which refusals are remembered, and what is to be said of them. Without I/O.
 
-use super::{MEMORY, MOST, MOST_OF_NAMESPACE, Provider, Refusal};
+use super::{MEMORY, MOST, MOST_OF_NAMESPACE, OWED, Provider, Refusal};
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Words, reference_by_name};
 use crate::index::Key;
 use crate::pods::SecretUser;
 use crate::policy::text;
 use crate::reconcile::status::whole_second;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 /// What a word to the pods depends on.
@@ -16,7 +18,7 @@ pub(super) trait Surroundings {
     fn has_secret(&self, secret: &Key) -> bool;
     /// The pods that use it.
     fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>>;
-    /// The Pki of that name, or one that breaks no rule and provides that Secret, if one is stored by now.
+    /// A Pki that breaks no rule and provides that Secret, or another one of that name, if there is one by now.
     fn provider(&self, pki: &Key, secret: &Key) -> Option<Provider>;
 }
 
@@ -33,7 +35,9 @@ struct Remembered {
     last: Timestamp,
     /// UIDs of the objects whose readers were told of the last time.
     told: HashSet<String>,
-    /// A Pki is stored that speaks for itself, so that nobody is told any more.
+    /// Which pods there were at the last look, as a hash: the same ones need not be told again.
+    seen: Option<u64>,
+    /// Nobody is told any more: a Pki is stored that speaks for itself, or it was long ago.
     is_settled: bool,
 }
 
@@ -61,6 +65,7 @@ impl Memory {
             first,
             last: now,
             told: HashSet::new(),
+            seen: None,
             is_settled: false,
         });
         self.make_room();
@@ -77,7 +82,13 @@ impl Memory {
 
     fn forget_old(&mut self, now: Timestamp) {
         self.by_namespace.retain(|_, all| {
-            all.retain(|known| now.duration_since(known.last) < MEMORY);
+            for known in &mut *all {
+                known.is_settled |= now.duration_since(known.last) >= MEMORY;
+            }
+            let is_owed = |known: &Remembered| {
+                !known.told.is_empty() && now.duration_since(known.last) < OWED
+            };
+            all.retain(|known| !known.is_settled || is_owed(known));
             !all.is_empty()
         });
     }
@@ -86,10 +97,11 @@ impl Memory {
         self.by_namespace.is_empty()
     }
 
-    pub(super) fn concern(&self, secret: &Key) -> bool {
-        let all = self.by_namespace.get(&secret.namespace);
-        let mut all = all.into_iter().flatten();
-        all.any(|known| known.refusal.secret == secret.name && !known.is_settled)
+    /// The Secrets that are not written because of what is remembered.
+    pub(super) fn missed(&self) -> HashSet<Key> {
+        let all = self.by_namespace.values().flatten();
+        let unsettled = all.filter(|known| !known.is_settled);
+        unsettled.map(|known| known.refusal.secret()).collect()
     }
 
     /// What is to be said now, to those who have not heard it.
@@ -107,70 +119,90 @@ impl Memory {
 impl Remembered {
     /// Whether to keep it in mind.
     fn look(&mut self, surroundings: &impl Surroundings, notices: &mut Vec<Notice>) -> bool {
-        let pki = &self.refusal.pki;
-        let secret = Key::new(pki.namespace.clone(), &self.refusal.secret);
-        // A change was refused of a Pki that is stored, and which is wrong by now.
+        let secret = self.refusal.secret();
+        // A change was refused of a Pki that is stored all along.
         let provider = surroundings
-            .provider(pki, &secret)
-            .filter(|provider| !(self.refusal.is_edit && *provider == Provider::Invalid));
+            .provider(&self.refusal.pki, &secret)
+            .filter(|provider| !(self.refusal.is_edit && *provider == Provider::Other));
         match provider {
             None if !self.is_settled => {
                 if !surroundings.has_secret(&secret) {
-                    let users = surroundings.users(&secret);
-                    let told = self
-                        .words()
-                        .to_users(&secret.name, &users, &reference_by_name(pki));
-                    // Those who hear it for the first time.
-                    let told = told.into_iter().filter(|notice| {
-                        let uid = notice.regarding.uid.clone().unwrap_or_default();
-                        self.told.insert(uid)
-                    });
-                    notices.extend(told);
+                    self.tell(&surroundings.users(&secret), notices);
                 }
                 true
             }
             Some(Provider::Ready { message, since }) => {
-                let words = mended(message, since);
-                let told = words.to_users(
-                    &secret.name,
-                    &surroundings.users(&secret),
-                    &reference_by_name(pki),
-                );
-                let has_heard = |notice: &Notice| {
-                    let uid = notice.regarding.uid.as_ref();
-                    uid.is_some_and(|uid| self.told.contains(uid))
-                };
-                notices.extend(told.into_iter().filter(has_heard));
+                let (words, related) = (mended(message, since), self.pki());
+                let users = surroundings.users(&secret);
+                let told = words.to_users(&secret.name, &users, &related);
+                notices.extend(told.into_iter().filter(|notice| self.has_told(notice)));
                 false
             }
             provider => {
                 self.is_settled |= provider.is_some();
-                // Nobody is owed a word.
+                // Else nobody is owed a word.
                 !self.told.is_empty()
             }
         }
     }
 
+    /// Tells those who have not been told.
+    fn tell(&mut self, users: &[Arc<SecretUser>], notices: &mut Vec<Notice>) {
+        let mut hasher = DefaultHasher::new();
+        for pod in users {
+            pod.uid.hash(&mut hasher);
+        }
+        let seen = Some(hasher.finish());
+        if self.seen == seen {
+            return;
+        }
+        self.seen = seen;
+        let told = self
+            .words()
+            .to_users(&self.refusal.secret, users, &self.pki());
+        for notice in told {
+            if !self.has_told(&notice) {
+                self.told.extend(notice.regarding.uid.clone());
+                notices.push(notice);
+            }
+        }
+    }
+
+    fn has_told(&self, notice: &Notice) -> bool {
+        let uid = notice.regarding.uid.as_ref();
+        uid.is_some_and(|uid| self.told.contains(uid))
+    }
+
+    fn pki(&self) -> ObjectReference {
+        reference_by_name(&self.refusal.pki)
+    }
+
     /// The time is that of the first refusal; how often and when last, the series of the Event tells.
     fn words(&self) -> Words {
-        let Refusal { reason, lines, .. } = &self.refusal;
+        let Refusal { reason, rules, .. } = &self.refusal;
         let name = text::printable(&self.refusal.pki.name);
-        let beginning = |when: &str| {
-            if self.refusal.is_edit {
+        let say = |when: &str| {
+            let beginning = if self.refusal.is_edit {
                 format!("a change of Pki {name} was refused{when}: ")
             } else {
                 format!("Pki {name} was refused{when} and is not stored: ")
-            }
+            };
+            text::fit(&beginning, rules, "", NOTE_BYTES)
         };
-        let at = format!(" at {}", whole_second(self.first));
         Words {
             aspect: Aspect::Refusal,
             kind: Kind::Warning,
             reason: reason.clone(),
-            message: text::list(&beginning(&at), lines, NOTE_BYTES),
-            topic: Some(text::list(&beginning(""), lines, NOTE_BYTES)),
+            message: say(&format!(" at {}", whole_second(self.first))),
+            topic: Some(say("")),
             since: self.last,
         }
+    }
+}
+
+impl Refusal {
+    fn secret(&self) -> Key {
+        Key::new(self.pki.namespace.clone(), &self.secret)
     }
 }
 

@@ -2,12 +2,11 @@
 
 use super::Cause;
 use super::workload::Workload;
-use crate::api::Pki;
-use crate::events::{Aspect, Kind, Notice};
+use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, reference_by_name};
+use crate::index::Key;
 use crate::policy::text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Resource;
 
 /// What became of a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +63,7 @@ pub(super) fn about_restart(
         aspect: Aspect::Restart,
         kind,
         reason: reason.into(),
-        note: text::cut(&note, 1024),
+        note: text::cut(&note, NOTE_BYTES),
         topic: None,
         // A restart is told each time; a fault anew with each certificate.
         since: if kind == Kind::Normal {
@@ -89,19 +88,14 @@ fn reference(workload: &Workload, uid: &str) -> ObjectReference {
 
 fn pki_reference(cause: &Cause) -> ObjectReference {
     ObjectReference {
-        api_version: Some(Pki::api_version(&()).into_owned()),
-        kind: Some(Pki::kind(&()).into_owned()),
-        namespace: Some(cause.secret.namespace.clone()),
-        name: Some(cause.pki.clone()),
         uid: cause.pki_uid.clone(),
-        ..ObjectReference::default()
+        ..reference_by_name(&Key::new(cause.secret.namespace.clone(), &cause.pki))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Key;
     use crate::restarts::workload::Kind as WorkloadKind;
 
     #[test]

@@ -198,8 +198,8 @@ impl Attempt {
         }
         tracing::warn!(%workload, %error, "cannot restart; trying again");
         self.metrics.restart("failed");
-        if let Some(words) = refusal(error) {
-            self.say(cause, &Ending::Refused(words));
+        if write::is_refusal(error) {
+            self.say(cause, &Ending::Refused(write::api_message(error)));
         }
         Outcome::Failed
     }
@@ -208,15 +208,5 @@ impl Attempt {
         let Task { workload, uid, .. } = &self.task;
         let notice = about_restart(workload, uid, cause, ending, Timestamp::now());
         self.publisher.offer(notice);
-    }
-}
-
-/// The words of an API server that does not let the operator do it.
-fn refusal(error: &kube::Error) -> Option<String> {
-    match error {
-        kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
-            Some(write::api_message(error))
-        }
-        _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::board::{Board, Found, Outcome, Task};
 use super::{FILE, LABEL, LONGEST, Published, Settings, known, labels};
 use crate::ca::Ca;
-use crate::events::{Aspect, Kind, Notice, Publisher};
+use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
 use crate::lenient;
 use crate::metrics::Metrics;
 use crate::policy::text;
@@ -266,7 +266,7 @@ fn about_foreign(namespace: &str, name: &str, found: Found) -> Notice {
         aspect: Aspect::State,
         kind: Kind::Warning,
         reason: "TrustBundleForeign".into(),
-        note: text::cut(&note, 1024),
+        note: text::cut(&note, NOTE_BYTES),
         topic: None,
         since: Timestamp::UNIX_EPOCH,
     }

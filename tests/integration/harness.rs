@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,17 +46,25 @@ impl Deref for Shared {
     }
 }
 
-/// A cluster without an operator, for one test at a time: it starts the replicas it needs, and may kill them.
+/// A cluster without an operator, for one test at a time: it starts the replicas it needs, and may kill them. There are
+/// two, so that one test need not wait while another one does.
 pub(crate) fn arena() -> MutexGuard<'static, Installed> {
-    static ARENA: LazyLock<Mutex<Installed>> = LazyLock::new(|| {
+    static ARENAS: [LazyLock<Mutex<Installed>>; 2] = [LazyLock::new(new), LazyLock::new(new)];
+    fn new() -> Mutex<Installed> {
         // The shared cluster is as Kubernetes is by default.
         let options = Options {
             trust_bundles: true,
             ..Options::default()
         };
-        Mutex::new(Installed::start(&["app1", "app2"], options).expect("the second cluster starts"))
+        Mutex::new(Installed::start(&["app1", "app2"], options).expect("another cluster starts"))
+    }
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let turn = TURN.fetch_add(1, Ordering::Relaxed);
+    let free = ARENAS.iter().find_map(|arena| arena.try_lock().ok());
+    let arena = free.unwrap_or_else(|| {
+        let arena = ARENAS[turn % ARENAS.len()].lock();
+        arena.unwrap_or_else(PoisonError::into_inner)
     });
-    let arena = ARENA.lock().unwrap_or_else(PoisonError::into_inner);
     // What the test before may have left behind.
     arena.install().expect("the chart is installed");
     for kind in ["pkis", "leases"] {

@@ -302,3 +302,68 @@ fn what_the_api_server_is_too_busy_for_is_told_in_the_end_and_blocks_nothing() {
     assert!(!page.contains(r#"result="dropped""#), "{page}");
     judge_events_no_more(&arena);
 }
+
+#[test]
+fn another_leader_says_nothing_twice() {
+    let arena = arena();
+    let first = arena.first_replica("operator-1", &[]).unwrap();
+    eventually("the first leads", || {
+        (arena.leader()? == "operator-1").then_some(())
+    });
+    let _second = arena.replica("operator-2", &[]).unwrap();
+    let ns = arena.namespace("leaders");
+    without_webhooks(&arena);
+    ns.pod_with("app1", "app1-pki");
+    store(&ns, "app1-pki", BAD);
+    let events = || [ns.events("Pod", "app1"), ns.events("Pki", "app1-pki")];
+    let told = eventually("the fault is told", || {
+        Some(events()).filter(|events| events.iter().all(|events| events.len() == 1))
+    });
+    first.process.kill().unwrap();
+    eventually("the second leads", || {
+        (arena.leader()? == "operator-2").then_some(())
+    });
+    // It has looked at all there is when it has told a pod that is new.
+    ns.pod_with("later", "app1-pki");
+    eventually("a later pod is told", || {
+        (ns.events("Pod", "later").len() == 1).then_some(())
+    });
+    quiet();
+    assert_eq!(events(), told, "the very same Events, with no count");
+}
+
+#[test]
+fn what_is_refused_and_what_waits_is_on_the_page_of_metrics() {
+    let arena = arena();
+    let operator = arena.first_replica("operator-1", &[]).unwrap();
+    let ns = arena.namespace("page");
+    let wait_for = |lines: &[String]| {
+        eventually(&format!("the page has {lines:?}"), || {
+            let (_, page) = operator.get("/metrics").ok()?;
+            lines
+                .iter()
+                .all(|line| page.lines().any(|other| other == line))
+                .then_some(())
+        });
+    };
+    let none = [
+        r#"pki_operator_pkis_refused{namespace="",reason=""} 0"#.to_owned(),
+        r#"pki_operator_pods_waiting{namespace=""} 0"#.to_owned(),
+    ];
+    wait_for(&none);
+    ns.pod_with("waits", "app1-pki");
+    ns.pod_with("waits-too", "app1-pki");
+    ns.pod_with("for-another", "another");
+    ns.apply_pki("app1-pki", BAD).unwrap_err();
+    let waiting = format!(r#"pki_operator_pods_waiting{{namespace="{}"}} 2"#, ns.name);
+    wait_for(&[waiting.clone(), none[0].clone()]);
+    without_webhooks(&arena);
+    store(&ns, "app1-pki", BAD);
+    let refused = format!(
+        r#"pki_operator_pkis_refused{{namespace="{}",reason="PkiServiceNameError"}} 1"#,
+        ns.name
+    );
+    wait_for(&[refused, waiting]);
+    ns.apply_pki("app1-pki", SPEC).unwrap();
+    wait_for(&none);
+}

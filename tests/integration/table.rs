@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const OPTIONAL: &str =
-    "; the pod starts without the Secret, since its reference says optional: true";
+    "; the pod does not wait for the Secret, since its reference says optional: true";
 
 /// How a pod uses the Secret `tls`, by name.
 fn uses() -> Vec<(&'static str, Value)> {
@@ -206,7 +206,7 @@ fn expect_one_each(ns: &Namespace<'_>, reason: &str, prefixes: &[&str]) -> Told 
         let [(_, note)] = &events[..] else {
             panic!("{pod} has one Event: {events:?}")
         };
-        let is_optional = pod.ends_with("optional") && reason != "PkiCertificateExpiring";
+        let is_optional = pod.ends_with("optional");
         let aside = if is_optional { OPTIONAL } else { "" };
         assert!(
             note.ends_with(&format!("{message}{aside}")),

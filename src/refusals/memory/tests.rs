@@ -55,7 +55,7 @@ fn refusal(line: &str) -> Refusal {
         secret: "tls".into(),
         is_edit: false,
         reason: "PkiServiceNameError".into(),
-        lines: vec![format!("spec.serviceName: {line}")],
+        rules: format!("spec.serviceName: {line}"),
     }
 }
 
@@ -112,7 +112,27 @@ fn each_pod_hears_once_also_when_it_comes_within_ten_minutes_and_again_when_it_i
     let later = Cluster::with(&["c"]);
     assert_eq!(said(&mut memory, &later, 899), ["c: Warning"]);
     assert_eq!(said(&mut memory, &Cluster::with(&["d"]), 900), [""; 0]);
-    assert!(memory.is_empty());
+}
+
+#[test]
+fn those_who_were_told_are_owed_a_word_for_an_hour() {
+    let ready = Provider::Ready {
+        message: "Secret tls holds a certificate".into(),
+        since: at(0),
+    };
+    for (seconds, told) in [(3599, &["a: Normal"][..]), (3600, &[])] {
+        let (mut memory, mut cluster) = (Memory::default(), Cluster::with(&["a"]));
+        memory.note(refusal("no"), at(0));
+        assert_eq!(said(&mut memory, &cluster, 1), ["a: Warning"]);
+        assert_eq!(said(&mut memory, &cluster, 1800), [""; 0]);
+        cluster.provider = Some(ready.clone());
+        assert_eq!(said(&mut memory, &cluster, seconds), told);
+        assert!(memory.is_empty());
+    }
+    let mut memory = Memory::default();
+    memory.note(refusal("no"), at(0));
+    assert_eq!(said(&mut memory, &Cluster::default(), 600), [""; 0]);
+    assert!(memory.is_empty(), "nobody was told");
 }
 
 #[test]
@@ -156,9 +176,9 @@ fn once_a_valid_pki_is_stored_nobody_is_told_and_once_it_is_ready_those_who_were
     assert_eq!(said(&mut memory, &Cluster::with(&["a"]), 1), ["a: Warning"]);
     let mut cluster = Cluster::with(&["a", "b"]);
     cluster.provider = Some(Provider::Valid);
-    assert!(memory.concern(&Key::new("ns", "tls")));
+    assert_eq!(memory.missed(), [Key::new("ns", "tls")].into());
     assert_eq!(said(&mut memory, &cluster, 2), [""; 0]);
-    assert!(!memory.concern(&Key::new("ns", "tls")));
+    assert!(memory.missed().is_empty());
     cluster.provider = Some(ready.clone());
     assert_eq!(said(&mut memory, &cluster, 3), ["a: Normal"]);
     assert!(memory.is_empty());
@@ -188,7 +208,7 @@ fn a_pki_that_became_invalid_again_speaks_for_itself() {
 fn a_pki_that_is_stored_though_it_breaks_a_rule_speaks_for_itself_and_its_refused_change_does_not()
 {
     let mut cluster = Cluster::with(&["a"]);
-    cluster.provider = Some(Provider::Invalid);
+    cluster.provider = Some(Provider::Other);
     for (is_edit, told) in [(false, &[][..]), (true, &["a: Warning"])] {
         let mut memory = Memory::default();
         let refusal = Refusal {
