@@ -255,6 +255,8 @@ async fn make(
         return signer.issue(request, now);
     }
     let _permit = RSA.acquire().await.expect("the semaphore is never closed");
+    // After the wait: whoever has read the Secret meanwhile has read the one before.
+    let now = now.max(Timestamp::now());
     let request = request.clone();
     let made = tokio::task::spawn_blocking(move || signer.issue(&request, now)).await;
     made.expect("issuing does not panic")

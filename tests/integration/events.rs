@@ -18,12 +18,6 @@ fn drift(ns: &Namespace<'_>) {
     );
 }
 
-fn wait_for_events(ns: &Namespace<'_>, kind: &str, name: &str, count: usize) -> Vec<Value> {
-    eventually(&format!("{kind} {name} has {count} Events"), || {
-        Some(ns.events(kind, name)).filter(|events| events.len() >= count)
-    })
-}
-
 #[test]
 fn the_pods_that_use_the_secret_and_the_pki_hear_the_sentence_of_the_refusal_and_no_other_pod_does()
 {
@@ -39,7 +33,7 @@ fn the_pods_that_use_the_secret_and_the_pki_hear_the_sentence_of_the_refusal_and
     drift(&ns);
     let pki = ns.get("pki", "app1-pki").unwrap();
     for pod in ["volume", "projected", "env"] {
-        let event = &wait_for_events(&ns, "Pod", pod, 1)[0];
+        let event = &ns.wait_for_events("Pod", pod, 1)[0];
         assert_eq!(
             (&event["type"], &event["reason"]),
             (&"Warning".into(), &"PkiServiceNameError".into())
@@ -52,7 +46,7 @@ fn the_pods_that_use_the_secret_and_the_pki_hear_the_sentence_of_the_refusal_and
         assert_eq!(event["related"]["uid"], pki["metadata"]["uid"]);
     }
     assert_eq!(
-        notes(&wait_for_events(&ns, "Pki", "app1-pki", 1)),
+        notes(&ns.wait_for_events("Pki", "app1-pki", 1)),
         [format!("Warning: {BOX_SENTENCE}")]
     );
     quiet();
@@ -67,7 +61,7 @@ fn a_pod_that_comes_later_hears_when_it_comes_and_all_hear_once_that_it_is_mende
     drift(&ns);
     ns.pod_with("later", "app1-pki");
     assert_eq!(
-        notes(&wait_for_events(&ns, "Pod", "later", 1)),
+        notes(&ns.wait_for_events("Pod", "later", 1)),
         [format!("Warning: {BOX_SENTENCE}")]
     );
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
@@ -75,7 +69,7 @@ fn a_pod_that_comes_later_hears_when_it_comes_and_all_hear_once_that_it_is_mende
     ns.wait_until_ready("app1-pki");
     let mended = format!("Normal: {}", ns.ready_field("app1-pki", "message"));
     for (kind, name) in [("Pod", "later"), ("Pki", "app1-pki")] {
-        let told = notes(&wait_for_events(&ns, kind, name, 2));
+        let told = notes(&ns.wait_for_events(kind, name, 2));
         assert_eq!(told, [format!("Warning: {BOX_SENTENCE}"), mended.clone()]);
     }
     ns.pod_with("latest", "app1-pki");
@@ -91,10 +85,10 @@ fn another_reason_is_another_event() {
     let ns = SHARED.namespace("reasons");
     ns.pod_with("app1", "app1-pki");
     drift(&ns);
-    wait_for_events(&ns, "Pod", "app1", 1);
+    ns.wait_for_events("Pod", "app1", 1);
     ns.permit(&["appp1"], r#", "maxDuration": "24h""#);
     ns.wait_until_refused("app1-pki", "PkiDurationError");
-    let events = wait_for_events(&ns, "Pod", "app1", 2);
+    let events = ns.wait_for_events("Pod", "app1", 2);
     let reasons: Vec<_> = events
         .iter()
         .map(|event| event["reason"].as_str().unwrap())
@@ -171,10 +165,7 @@ fn what_was_stored_while_there_was_no_webhook_is_refused_where_its_pods_wait() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("drift");
-    let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
-    arena
-        .kubectl(&["delete", configurations, "pki-operator"])
-        .unwrap();
+    arena.without_webhooks();
     let missing = eventually("the operator is not ready", || {
         let (status, body) = operator.get("/readyz").ok()?;
         (status == 503 && body.contains("Validating") && body.contains("Mutating")).then_some(body)
@@ -188,7 +179,7 @@ fn what_was_stored_while_there_was_no_webhook_is_refused_where_its_pods_wait() {
         .unwrap();
     ns.pod_with("app1", "app1-pki");
     assert_eq!(
-        notes(&wait_for_events(&ns, "Pod", "app1", 1)),
+        notes(&ns.wait_for_events("Pod", "app1", 1)),
         [format!("Warning: {BOX_SENTENCE}")]
     );
     assert!(ns.get("secret", "app1-pki").is_none());
@@ -234,19 +225,13 @@ fn a_pki_that_cannot_be_read_is_told_so_and_does_not_hide_the_others() {
         ];
         arena.kubectl(&patch).unwrap();
     };
-    arena
-        .kubectl(&[
-            "delete",
-            "validatingwebhookconfiguration,mutatingwebhookconfiguration",
-            "pki-operator",
-        ])
-        .unwrap();
+    arena.without_webhooks();
     set_schema(&json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
     eventually("a Pki that is none is stored", || {
         ns.apply_pki("broken", r#"{"serviceName": ["app1"], "dnsNames": 5}"#)
             .ok()
     });
-    let event = wait_for_events(&ns, "Pki", "broken", 1).remove(0);
+    let event = ns.wait_for_events("Pki", "broken", 1).remove(0);
     assert_eq!(event["reason"], "PkiUnreadable");
     let note = event["note"].as_str().unwrap();
     assert!(

@@ -109,6 +109,13 @@ impl Installed {
         install.run(self.cluster.helm()?).map(drop)
     }
 
+    /// Takes the webhooks away, so that whatever the schema takes is stored.
+    pub(crate) fn without_webhooks(&self) {
+        let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+        self.kubectl(&["delete", configurations, "pki-operator"])
+            .expect("they are deleted");
+    }
+
     /// Removes every CA, with all that is known of it, while no operator runs.
     pub(crate) fn forget_cas(&self) {
         for (kind, names) in [
@@ -397,6 +404,13 @@ impl Namespace<'_> {
             let ready = ready_condition(&pki)?;
             let current = ready["observedGeneration"] == pki["metadata"]["generation"];
             (ready["status"] == "True" && current).then_some(pki)
+        })
+    }
+
+    /// Waits until there are so many [`events`](Self::events).
+    pub(crate) fn wait_for_events(&self, kind: &str, name: &str, count: usize) -> Vec<Value> {
+        eventually(&format!("{kind} {name} has {count} Events"), || {
+            Some(self.events(kind, name)).filter(|events| events.len() >= count)
         })
     }
 

@@ -59,16 +59,13 @@ fn events_and_conditions_are_printable_whatever_stands_in_the_fields() {
         .first_replica("operator-1", &["--log-level", "debug"])
         .unwrap();
     let ns = arena.namespace("hostile");
-    let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
     for (name, spec) in specs() {
         ns.pod_with(name, name);
         let refusal = ns.apply_pki(name, &spec.to_string()).unwrap_err();
         let refusal = refusal.to_string().replace('\n', "");
         assert!(is_printable(&refusal), "{refusal:?}");
     }
-    arena
-        .kubectl(&["delete", configurations, "pki-operator"])
-        .unwrap();
+    arena.without_webhooks();
     for (name, spec) in specs() {
         eventually(&format!("{name} is stored"), || {
             ns.apply_pki(name, &spec.to_string()).ok()

@@ -116,13 +116,6 @@ fn events_total(page: &str, labels: &str) -> u64 {
         .sum()
 }
 
-fn without_webhooks(arena: &Installed) {
-    let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
-    arena
-        .kubectl(&["delete", configurations, "pki-operator"])
-        .unwrap();
-}
-
 fn store(ns: &Namespace<'_>, name: &str, spec: &str) {
     eventually("it is stored", || ns.apply_pki(name, spec).ok());
 }
@@ -135,7 +128,7 @@ fn events_that_are_forbidden_are_counted_and_told_when_they_are_permitted_again(
         .unwrap();
     let ns = arena.namespace("forbidden");
     ns.pod_with("app1", "app1-pki");
-    without_webhooks(&arena);
+    arena.without_webhooks();
     let role = ["get", "clusterrole", "pki-operator", "--output=json"];
     let mut role: Value = serde_json::from_str(&arena.kubectl(&role).unwrap()).unwrap();
     let rules = role["rules"].as_array_mut().unwrap();
@@ -176,7 +169,7 @@ fn events_that_hang_delay_neither_certificates_nor_the_events_of_others() {
     let address = silent.local_addr().unwrap();
     thread::spawn(move || silent.incoming().collect::<Vec<_>>());
     judge_events(&slow, address, None);
-    without_webhooks(&arena);
+    arena.without_webhooks();
     for number in 0..20 {
         slow.pod_with(&format!("app1-{number}"), "app1-pki");
     }
@@ -312,7 +305,7 @@ fn another_leader_says_nothing_twice() {
     });
     let _second = arena.replica("operator-2", &[]).unwrap();
     let ns = arena.namespace("leaders");
-    without_webhooks(&arena);
+    arena.without_webhooks();
     ns.pod_with("app1", "app1-pki");
     store(&ns, "app1-pki", BAD);
     let events = || [ns.events("Pod", "app1"), ns.events("Pki", "app1-pki")];
@@ -357,7 +350,7 @@ fn what_is_refused_and_what_waits_is_on_the_page_of_metrics() {
     ns.apply_pki("app1-pki", BAD).unwrap_err();
     let waiting = format!(r#"pki_operator_pods_waiting{{namespace="{}"}} 2"#, ns.name);
     wait_for(&[waiting.clone(), none[0].clone()]);
-    without_webhooks(&arena);
+    arena.without_webhooks();
     store(&ns, "app1-pki", BAD);
     let refused = format!(
         r#"pki_operator_pkis_refused{{namespace="{}",reason="PkiServiceNameError"}} 1"#,

@@ -1,16 +1,9 @@
 //! What pods hear of a Pki that was never stored, and of a Secret whose name is mistyped.
 
 use crate::harness::{Namespace, SHARED, eventually, notes, quiet};
-use serde_json::Value;
 
 const SENTENCE: &str = "spec.serviceName: ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]; \
                         did you mean \"app1\"?";
-
-fn wait_for_events(ns: &Namespace<'_>, pod: &str, count: usize) -> Vec<Value> {
-    eventually(&format!("pod {pod} has {count} Events"), || {
-        Some(ns.events("Pod", pod)).filter(|events| events.len() >= count)
-    })
-}
 
 fn refuse(ns: &Namespace<'_>) {
     ns.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
@@ -23,7 +16,7 @@ fn pods_that_wait_hear_of_a_refused_pki_now_and_when_they_come_and_once_it_is_me
     ns.pod_with("first", "app1-pki");
     ns.pod_with("other", "other");
     refuse(&ns);
-    let events = wait_for_events(&ns, "first", 1);
+    let events = ns.wait_for_events("Pod", "first", 1);
     let event = &events[0];
     let note = event["note"].as_str().unwrap();
     assert!(
@@ -36,7 +29,7 @@ fn pods_that_wait_hear_of_a_refused_pki_now_and_when_they_come_and_once_it_is_me
     );
     assert_eq!(event["related"]["name"], "app1-pki");
     ns.pod_with("second", "app1-pki");
-    let second = wait_for_events(&ns, "second", 1);
+    let second = ns.wait_for_events("Pod", "second", 1);
     assert_eq!(second[0]["note"], note, "it tells when that was");
     let printed = ns.kubectl(&["describe", "pod", "second"]).unwrap();
     let lines: Vec<_> = printed
@@ -54,7 +47,7 @@ fn pods_that_wait_hear_of_a_refused_pki_now_and_when_they_come_and_once_it_is_me
     ns.wait_until_ready("app1-pki");
     let mended = format!("Normal: {}", ns.ready_field("app1-pki", "message"));
     for pod in ["first", "second"] {
-        let told = notes(&wait_for_events(&ns, pod, 2));
+        let told = notes(&ns.wait_for_events("Pod", pod, 2));
         assert_eq!(told[1], mended);
     }
     ns.pod_with("third", "app1-pki");
@@ -70,7 +63,7 @@ fn a_refusal_that_comes_again_is_the_same_event() {
     let ns = SHARED.namespace("again");
     ns.pod_with("app1", "app1-pki");
     refuse(&ns);
-    let first = wait_for_events(&ns, "app1", 1);
+    let first = ns.wait_for_events("Pod", "app1", 1);
     let series = eventually("it is counted", || {
         refuse(&ns);
         let events = ns.events("Pod", "app1");
@@ -117,7 +110,7 @@ fn a_change_that_is_refused_is_heard_by_those_who_wait() {
     ns.wait_until_refused("app1-pki", "PkiServiceNameError");
     ns.kubectl(&["delete", "secret", "tls"]).unwrap();
     ns.pod_with("waits", "tls");
-    let stored = wait_for_events(&ns, "waits", 1);
+    let stored = ns.wait_for_events("Pod", "waits", 1);
     assert_eq!(
         notes(&stored),
         [format!(
@@ -130,7 +123,7 @@ fn a_change_that_is_refused_is_heard_by_those_who_wait() {
         r#"{"serviceName": "appp1", "secretName": "tls"}"#,
     )
     .unwrap_err();
-    let events = wait_for_events(&ns, "waits", 2);
+    let events = ns.wait_for_events("Pod", "waits", 2);
     let note = events[1]["note"].as_str().unwrap();
     assert!(
         note.starts_with("a change of Pki app1-pki was refused at 20"),
@@ -155,7 +148,7 @@ fn a_pod_that_waits_for_a_mistyped_secret_gets_a_hint_and_no_other_pod_does() {
         r#""volumes": [{"name": "v", "secret": {"secretName": "frontent-pki", "optional": true}}]"#,
     );
     assert_eq!(
-        notes(&wait_for_events(&ns, "typo", 1)),
+        notes(&ns.wait_for_events("Pod", "typo", 1)),
         [format!(
             "Warning: no Pki provides Secret fronted-pki: did you mean frontend-pki, which Pki {}/frontend-pki provides? Write \
              frontend-pki in the pod, or secretName: fronted-pki in the spec of the Pki",

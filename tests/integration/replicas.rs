@@ -25,14 +25,6 @@ fn wait_for_leader(arena: &Installed, identity: &str) {
     });
 }
 
-/// Without a webhook that is always there, a Pki cannot be stored while the first replica is gone.
-fn without_webhooks(arena: &Installed) {
-    let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
-    arena
-        .kubectl(&["delete", configurations, "pki-operator"])
-        .unwrap();
-}
-
 #[test]
 fn two_replicas_that_start_at_once_make_one_ca_and_one_of_them_issues() {
     let arena = arena();
@@ -76,7 +68,7 @@ fn when_the_leader_is_killed_the_other_takes_over_and_nothing_is_lost_or_doubled
     let arena = arena();
     let (first, second) = pair(&arena);
     let ns = arena.namespace("killed");
-    without_webhooks(&arena);
+    arena.without_webhooks();
     apply_many(&ns, 0..20);
     first.process.kill().unwrap();
     apply_many(&ns, 20..40);
@@ -90,7 +82,7 @@ fn a_leader_that_is_told_to_stop_hands_over_at_once() {
     let arena = arena();
     let (first, second) = pair(&arena);
     let ns = arena.namespace("handover");
-    without_webhooks(&arena);
+    arena.without_webhooks();
     apply_many(&ns, 0..10);
     let begin = Instant::now();
     first.process.signal(Signal::TERM).unwrap();
@@ -128,7 +120,7 @@ fn a_leader_that_slept_writes_nothing_late() {
     let arena = arena();
     let (first, _second) = pair(&arena);
     let ns = arena.namespace("slept");
-    without_webhooks(&arena);
+    arena.without_webhooks();
     apply_many(&ns, 0..30);
     first.process.signal(Signal::STOP).unwrap();
     apply_many(&ns, 30..35);

@@ -228,10 +228,7 @@ fn every_pod_that_uses_the_secret_in_any_way_hears_of_any_fault_once() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     // So that whatever is applied is stored.
-    let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
-    arena
-        .kubectl(&["delete", configurations, "pki-operator"])
-        .unwrap();
+    arena.without_webhooks();
     let cases: Vec<_> = FAULTS
         .iter()
         .map(|fault| (arena.namespace("table"), fault))
