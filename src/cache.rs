@@ -5,20 +5,21 @@
 
 use crate::api::{PkiPolicy, StoredPki, StoredPolicy};
 use crate::claims::{self, Claim, Reader};
-use crate::index::{BySecret, Key, NamesSecrets, SecretVersion};
-use crate::lenient::{Lenient, map};
+use crate::index::{BySecret, Change, Key, NamesSecrets, SecretVersion};
+use crate::lenient::{self, Lenient, map};
 use crate::pods::{self, SecretUser};
 use crate::policy::{RuleBook, Settings};
 use crate::refusals::Refusals;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt, reflector::store::Writer};
-use kube::{Api, Client, ResourceExt};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{Notify, watch};
@@ -200,15 +201,12 @@ impl Cache {
     }
 
     async fn follow_pkis(&self, client: &Client, mut writer: Writer<StoredPki>) {
-        let events = watcher(
-            Api::<Lenient<StoredPki>>::all(client.clone()),
-            watcher::Config::default(),
-        )
-        .modify(|pki| {
-            pki.managed_fields_mut().clear();
-        });
         let mut affected = Vec::new();
-        self.follow("pkis", events, |event| {
+        follow("pkis", client, |event| {
+            let event = map(event, |mut pki: StoredPki| {
+                pki.managed_fields_mut().clear();
+                pki
+            });
             self.take_pki(event, &mut writer, &mut affected);
         })
         .await;
@@ -241,11 +239,7 @@ impl Cache {
 
     async fn follow_policies(&self, client: &Client, settings: Arc<Settings>) {
         let (policies, mut writer) = reflector::store::<StoredPolicy>();
-        let events = watcher(
-            Api::<Lenient<StoredPolicy>>::all(client.clone()),
-            watcher::Config::default(),
-        );
-        self.follow("pkipolicies", events, |event| {
+        follow("pkipolicies", client, |event| {
             writer.apply_watcher_event(&event);
             let done = matches!(event, Event::InitDone);
             // During a list the old rules hold: half a list would refuse what the other half permits.
@@ -263,13 +257,9 @@ impl Cache {
     }
 
     async fn follow_pods(&self, client: &Client) {
-        let events = watcher(
-            Api::<Lenient<Pod>>::all(client.clone()),
-            watcher::Config::default(),
-        );
-        self.follow("pods", events, |event| {
+        follow("pods", client, |event| {
             let done = matches!(event, Event::InitDone);
-            let changes = write(&self.pods).apply(map(event, SecretUser::from));
+            let changes = write(&self.pods).apply(map(event, |pod: Pod| SecretUser::from(pod)));
             for change in changes.iter().filter(|change| pods::is_news(change)) {
                 for secret in change.secrets() {
                     self.trigger(claims::unready_claimants(&read(&self.claims), &secret));
@@ -284,28 +274,14 @@ impl Cache {
 
     /// Secrets are watched by their metadata alone; their content is read one by one when it matters.
     async fn follow_secrets(&self, client: &Client) {
-        let api = Api::<Lenient<PartialObjectMeta<Secret>>>::all(client.clone());
-        self.follow(
+        follow(
             "secrets",
-            watcher(api, watcher::Config::default()),
-            |event| {
+            client,
+            |event: Event<PartialObjectMeta<Secret>>| {
                 let done = matches!(event, Event::InitDone);
                 let changes = lock(&self.secrets).apply(map(event, SecretVersion::from));
-                for secret in changes
-                    .iter()
-                    .filter_map(|change| change.after.as_ref().or(change.before.as_ref()))
-                {
-                    let key = secret.key();
-                    if self
-                        .rules
-                        .borrow()
-                        .settings
-                        .is_reserved(&key.namespace, &key.name)
-                    {
-                        self.ca_touched.notify_one();
-                    }
-                    self.trigger(claims::naming(&read(&self.claims), &key));
-                    self.trigger(claims::naming(&lock(&self.readers), &key));
+                for change in changes {
+                    self.take_secret(&change);
                 }
                 if done {
                     self.mark(Watched::Secrets);
@@ -315,27 +291,34 @@ impl Cache {
         .await;
     }
 
-    /// Hands each event of a watch to `handle`. A watch that breaks is taken up again, with a growing pause.
-    async fn follow<K: Send>(
-        &self,
-        what: &str,
-        events: impl Stream<Item = watcher::Result<Event<Lenient<K>>>> + Send,
-        mut handle: impl FnMut(Event<K>) + Send,
-    ) {
-        let events = events.default_backoff().inspect_err(|error| {
-            tracing::warn!(what, error = %error, "the watch broke; taking it up again");
-        });
-        let mut events = std::pin::pin!(events);
-        while let Some(event) = events.next().await {
-            if let Ok(event) = event {
-                handle(map(event, |Lenient(object)| object));
-            }
+    fn take_secret(&self, change: &Change<SecretVersion>) {
+        let Some(secret) = change.after.as_ref().or(change.before.as_ref()) else {
+            return;
+        };
+        let key = secret.key();
+        let settings = &self.rules().settings;
+        if settings.is_reserved(&key.namespace, &key.name) {
+            self.ca_touched.notify_one();
         }
+        self.trigger(claims::naming(&read(&self.claims), &key));
+        self.trigger(claims::naming(&lock(&self.readers), &key));
     }
 
     fn mark(&self, watched: Watched) {
         self.synced
             .send_if_modified(|synced| synced.insert(watched));
+    }
+}
+
+/// Hands each event of a watch to `handle`.
+async fn follow<K>(what: &'static str, client: &Client, mut handle: impl FnMut(Event<K>) + Send)
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static,
+{
+    let api = Api::<Lenient<K>>::all(client.clone());
+    let mut events = std::pin::pin!(lenient::watch(what, api, watcher::Config::default()));
+    while let Some(event) = events.next().await {
+        handle(event);
     }
 }
 

@@ -7,7 +7,7 @@
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use jiff::Timestamp;
 use k8s_openapi::serde::de::{DeserializeOwned, Error as _};
-use kube::core::{ObjectMeta, PartialObjectMeta};
+use kube::core::ObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
@@ -90,15 +90,14 @@ impl<K: Resource> Resource for Lenient<K> {
     }
 }
 
-/// A watch of metadata alone, so that nobody's large object gets here. One that breaks is taken up again, with a growing
-/// pause.
+/// A watch, of metadata alone where `K` is that. One that breaks is taken up again, with a growing pause.
 pub(crate) fn watch<K>(
     what: &'static str,
-    api: Api<Lenient<PartialObjectMeta<K>>>,
+    api: Api<Lenient<K>>,
     config: watcher::Config,
-) -> impl Stream<Item = Event<PartialObjectMeta<K>>> + Send + use<K>
+) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
-    K: Resource + Clone + std::fmt::Debug + Send + Sync + 'static,
+    K: Resource + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static,
 {
     watcher(api, config)
         .default_backoff()
@@ -126,6 +125,7 @@ pub fn map<K, T>(event: Event<K>, f: impl FnOnce(K) -> T) -> Event<T> {
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::Secret;
+    use kube::core::PartialObjectMeta;
     use serde_json::json;
 
     #[test]

@@ -13,6 +13,7 @@ use futures::{StreamExt, future};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ObjectReference};
 use kube::api::{DeleteParams, Patch, Preconditions};
+use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use pki_certs::Trust;
@@ -37,13 +38,19 @@ pub(super) struct ConfigMaps {
 impl ConfigMaps {
     pub(super) async fn run(self) {
         let asking = watcher::Config::default().labels(&format!("{LABEL}=true"));
-        let namespaces =
-            lenient::watch::<Namespace>("namespaces", Api::all(self.client.clone()), asking);
+        let namespaces = lenient::watch::<PartialObjectMeta<Namespace>>(
+            "namespaces",
+            Api::all(self.client.clone()),
+            asking,
+        );
         // By name, for which the operator needs no permission to watch the others.
         let named =
             watcher::Config::default().fields(&format!("metadata.name={}", self.settings.name));
-        let copies =
-            lenient::watch::<ConfigMap>("configmaps", Api::all(self.client.clone()), named);
+        let copies = lenient::watch::<PartialObjectMeta<ConfigMap>>(
+            "configmaps",
+            Api::all(self.client.clone()),
+            named,
+        );
         let (mut namespaces, mut copies) = (std::pin::pin!(namespaces), std::pin::pin!(copies));
 
         let mut ca = self.ca.clone();

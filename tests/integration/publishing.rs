@@ -129,13 +129,9 @@ fn events_that_are_forbidden_are_counted_and_told_when_they_are_permitted_again(
     let ns = arena.namespace("forbidden");
     ns.pod_with("app1", "app1-pki");
     arena.without_webhooks();
-    let role = ["get", "clusterrole", "pki-operator", "--output=json"];
-    let mut role: Value = serde_json::from_str(&arena.kubectl(&role).unwrap()).unwrap();
-    let rules = role["rules"].as_array_mut().unwrap();
-    rules.retain(|rule| rule["resources"] != json!(["events"]));
-    arena
-        .kubectl_with(&role.to_string(), &["replace", "--filename=-"])
-        .unwrap();
+    change_rules(&arena, |rules| {
+        rules.retain(|rule| rule["resources"] != json!(["events"]));
+    });
 
     store(&ns, "app1-pki", BAD);
     store(&ns, "good", SPEC);
@@ -148,15 +144,63 @@ fn events_that_are_forbidden_are_counted_and_told_when_they_are_permitted_again(
     assert_eq!(notes(&ns.events("Pod", "app1")), Vec::<String>::new());
     assert!(operator.process.log().contains("cannot write the Event"));
 
+    mend_rules(&arena);
+    eventually("the pod is told", || {
+        let told = ns.events("Pod", "app1");
+        (told.len() == 1).then_some(())
+    });
+}
+
+/// Changes what the operator may do in every namespace.
+fn change_rules(arena: &Installed, change: impl FnOnce(&mut Vec<Value>)) {
+    let role = ["get", "clusterrole", "pki-operator", "--output=json"];
+    let mut role: Value = serde_json::from_str(&arena.kubectl(&role).unwrap()).unwrap();
+    change(role["rules"].as_array_mut().unwrap());
+    arena
+        .kubectl_with(&role.to_string(), &["replace", "--filename=-"])
+        .unwrap();
+}
+
+/// Lets it do again what the chart says.
+fn mend_rules(arena: &Installed) {
     // Helm does not touch what others have changed, but makes what is missing.
     arena
         .kubectl(&["delete", "clusterrole", "pki-operator"])
         .unwrap();
     arena.install().unwrap();
-    eventually("the pod is told", || {
-        let told = ns.events("Pod", "app1");
-        (told.len() == 1).then_some(())
-    });
+}
+
+#[test]
+fn a_permission_that_is_missing_is_told_where_the_pod_waits_and_needs_no_restart_when_it_is_back() {
+    let arena = arena();
+    let _operator = arena.first_replica("operator-1", &[]).unwrap();
+    for verb in ["get", "create"] {
+        let ns = arena.namespace("permission");
+        ns.pod_with("app1", "app1-pki");
+        change_rules(&arena, |rules| {
+            let secrets = rules
+                .iter_mut()
+                .find(|rule| rule["resources"] == json!(["secrets"]));
+            let verbs = secrets.unwrap()["verbs"].as_array_mut().unwrap();
+            verbs.retain(|other| other != verb);
+        });
+        // The API server's authorizer hears of it moments later.
+        eventually("it may not", || {
+            let user = "--as=system:serviceaccount:pki-operator:pki-operator";
+            let asked = ns.kubectl(&["auth", "can-i", verb, "secrets", user]);
+            asked.is_err().then_some(())
+        });
+        ns.apply_pki("app1-pki", SPEC).unwrap();
+        let message = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
+        assert!(
+            message.contains(&format!("cannot {verb} resource \"secrets\"")),
+            "{message}"
+        );
+        let told = notes(&ns.wait_for_events("Pod", "app1", 1));
+        assert_eq!(told, [format!("Warning: {message}")]);
+        mend_rules(&arena);
+        ns.wait_until_ready("app1-pki");
+    }
 }
 
 #[test]
