@@ -2,7 +2,7 @@
 //! meant.
 //!
 //! A hint that is wrong costs more than one that is missing. So it is given only for a Secret that does not exist, that no
-//! Pki claims and that has been missing for a while, and only if the [likeness](meant) can hardly be chance.
+//! Pki claims and that has been missing for a while, and only if the likeness can hardly be chance.
 
 use crate::cache::{self, Cache};
 use crate::claims;

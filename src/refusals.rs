@@ -1,9 +1,9 @@
 //! What admission refused lately, so that the pods that wait for it hear of it: the Deployment of a manifest is stored
 //! even when the Pki beside it is not, and its pods then wait for a Secret that nobody will write.
 //!
-//! It is kept in memory, by the replica that refused, for [ten minutes](MEMORY), and within [bounds](MOST). It is
-//! forgotten when a Pki is stored that breaks no rule, or where there was none; once that one is ready, those who were told
-//! hear that too. The words are the refusal's own. [`Memory`] decides, [`follow`] asks it once a second while there is something to tell.
+//! It is kept in memory, by the replica that refused, for ten minutes, and within bounds. It is forgotten when a Pki is
+//! stored that breaks no rule, or where there was none; once that one is ready, those who were told hear that too. The words
+//! are the refusal's own. The module `memory` decides, [`follow`] asks it once a second while there is something to tell.
 
 use crate::api::{Pki, READY};
 use crate::cache::{self, Cache};
