@@ -20,6 +20,7 @@ use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview
 use kube::core::response::{Status, StatusCause, StatusDetails};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::collections::{BTreeSet, HashMap};
 
 /// A review, read from the body of a request.
 pub type Review = AdmissionReview<DynamicObject>;
@@ -148,10 +149,12 @@ pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
         let approved = world.rules.evaluate(&pki);
         let causes = |violations: Vec<_>| violations.iter().map(cause).collect::<Vec<_>>();
         let approved = approved.map_err(causes)?;
-        Ok(warnings(&pki, &approved, world))
+        let warnings = warnings(&pki, &approved, world);
+        Ok((approved.policy, warnings))
     });
+    response.audit_annotations = annotations(&judged, !keeps_spec(request));
     match judged {
-        Ok(warnings) => {
+        Ok((_, warnings)) => {
             response.warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
             response
         }
@@ -162,6 +165,26 @@ pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
         }
         Err(causes) => refuse_causes(response, request, causes),
     }
+}
+
+/// What the audit log of the API server keeps of the judgement, each under the name of the webhook.
+fn annotations(
+    judged: &Result<(String, Vec<String>), Vec<StatusCause>>,
+    is_binding: bool,
+) -> HashMap<String, String> {
+    let verdict = match judged {
+        Err(_) if is_binding => "denied",
+        _ => "allowed",
+    };
+    let (key, value) = match judged {
+        Ok((policy, _)) => ("policy", policy.clone()),
+        Err(causes) => {
+            let reasons: BTreeSet<_> = causes.iter().map(|cause| reason_of(&cause.field)).collect();
+            ("rules", Vec::from_iter(reasons).join(","))
+        }
+    };
+    let pairs = [("verdict", verdict.to_owned()), (key, value)];
+    pairs.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
 /// What pods that wait for the Secret should hear of this answer: that a Pki was refused which would have written it.

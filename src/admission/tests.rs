@@ -659,3 +659,23 @@ fn what_is_allowed_or_only_tried_out_or_has_no_name_is_told_to_nobody() {
     other["request"]["kind"]["kind"] = json!("Other");
     assert_eq!(heard(&other), None);
 }
+
+#[test]
+fn the_audit_log_keeps_the_verdict_and_the_policy_or_the_rules_behind_it() {
+    let noted = |response: AdmissionResponse| {
+        let mut noted: Vec<_> = response.audit_annotations.into_iter().collect();
+        noted.sort();
+        noted
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect::<Vec<_>>()
+    };
+    let good = json!({ "serviceName": "app1" });
+    assert_eq!(noted(create(&good)), ["policy=policy", "verdict=allowed"]);
+    let bad = json!({ "serviceName": "appp1", "dnsNames": ["_", "*"], "duration": "1d" });
+    let rules = "rules=PkiDnsNameError,PkiDurationError,PkiServiceNameError";
+    assert_eq!(noted(create(&bad)), [rules, "verdict=denied"]);
+    let kept = with_metadata(pki(&bad), "labels", json!({ "a": "b" }));
+    assert_eq!(noted(update(&kept, &pki(&bad))), [rules, "verdict=allowed"]);
+    assert!(noted(judge(&review("DELETE", &Value::Null, &pki(&good)))).is_empty());
+}

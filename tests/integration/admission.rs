@@ -400,3 +400,30 @@ fn the_sample_manifests_apply_as_they_are_and_the_typo_alone_is_refused() {
         ns.wait_until_ready(&format!("{app}-pki"));
     }
 }
+
+#[test]
+fn the_audit_log_tells_what_was_judged_by_which_policy_or_rule() {
+    let ns = SHARED.namespace("audit");
+    ns.apply_pki("good", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("bad", r#"{"serviceName": "appp1"}"#)
+        .unwrap_err();
+    let log = std::fs::read_to_string(SHARED.cluster.audit_log()).unwrap();
+    let noted = |name: &str| {
+        let entries = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let mut of_pki = entries.filter(|entry: &Value| {
+            let object = &entry["objectRef"];
+            object["namespace"] == ns.name.as_str()
+                && object["resource"] == "pkis"
+                && object["name"] == name
+        });
+        let annotations = of_pki.next().unwrap()["annotations"].clone();
+        ["verdict", "policy", "rules"]
+            .map(|key| annotations[format!("validate.pkis.box.com/{key}")].clone())
+    };
+    let policy = json!("pki-operator-allowed-names");
+    assert_eq!(noted("good"), [json!("allowed"), policy, Value::Null]);
+    let rules = json!("PkiServiceNameError");
+    assert_eq!(noted("bad"), [json!("denied"), Value::Null, rules]);
+}
