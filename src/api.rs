@@ -27,7 +27,10 @@ pub use certificate::{
     KeyAlgorithm, KeyEncoding, Keystore, Outputs, PrivateKey, RotationPolicy, SecretKeyReference,
     SecretTemplate, Usage,
 };
-pub use policy::{NamespaceScope, PermittedKey, PkiPolicy, PkiPolicySpec};
+pub use policy::{
+    LabelOperator, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicy,
+    PkiPolicySpec,
+};
 
 mod certificate;
 mod policy;

@@ -8,12 +8,12 @@ use crate::claims::{self, Claim, Reader};
 use crate::index::{BySecret, Change, Key, NamesSecrets, SecretVersion};
 use crate::lenient::{self, Lenient, map};
 use crate::pods::{self, SecretUser};
-use crate::policy::{RuleBook, Settings};
+use crate::policy::{Namespaces, RuleBook, Settings};
 use crate::refusals::Refusals;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -22,6 +22,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// The caches.
@@ -60,6 +61,7 @@ pub struct Awaited {
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Watched {
+    Namespaces,
     Pkis,
     Policies,
     Pods,
@@ -81,6 +83,7 @@ impl Cache {
                 tokio::join!(
                     cache.follow_pkis(&client, pki_writer),
                     cache.follow_policies(&client, settings),
+                    cache.follow_namespaces(&client),
                     cache.follow_pods(&client),
                     cache.follow_secrets(&client),
                 );
@@ -112,7 +115,21 @@ impl Cache {
         self.rules.borrow().clone()
     }
 
-    /// Yields whenever the rule book changes.
+    /// The rule book, once it knows this namespace: who makes both by one manifest is faster than a watch. A namespace that
+    /// does not come within a second is judged as it is.
+    pub async fn rules_for(&self, namespace: &str) -> Arc<RuleBook> {
+        const ATTEMPTS: u32 = 50;
+        for _ in 0..ATTEMPTS {
+            let rules = self.rules();
+            if rules.knows(namespace) {
+                return rules;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.rules()
+    }
+
+    /// Yields whenever the rule book changes, but for a namespace.
     pub fn rules_changed(&self) -> impl Stream<Item = ()> + Send + 'static {
         futures::stream::unfold(self.rules.subscribe(), |mut rules| async move {
             rules.changed().await.ok().map(|()| ((), rules))
@@ -181,15 +198,17 @@ impl Cache {
         }
     }
 
-    /// Whether admission can be answered: the policies and the Pkis are known.
+    /// Whether admission can be answered: the policies, the namespaces and the Pkis are known.
     pub fn can_judge(&self) -> bool {
+        let needed = [Watched::Policies, Watched::Namespaces, Watched::Pkis];
         let synced = self.synced.borrow();
-        synced.contains(&Watched::Policies) && synced.contains(&Watched::Pkis)
+        needed.iter().all(|watched| synced.contains(watched))
     }
 
     /// Waits until every cache has seen a whole list, so that nothing is decided on half of the facts.
     pub async fn synced(&self) {
         let all = BTreeSet::from([
+            Watched::Namespaces,
             Watched::Pkis,
             Watched::Policies,
             Watched::Pods,
@@ -246,14 +265,67 @@ impl Cache {
             if done || matches!(event, Event::Apply(_) | Event::Delete(_)) {
                 let stored = policies.state();
                 let readable = stored.iter().filter_map(|policy| readable_policy(policy));
-                self.rules
-                    .send_replace(Arc::new(RuleBook::new(settings.clone(), readable)));
+                let rules = RuleBook::new(settings.clone(), readable);
+                self.rules.send_modify(|current| {
+                    *current = Arc::new(rules.with_namespaces(current.namespaces()));
+                });
             }
             if done {
                 self.mark(Watched::Policies);
             }
         })
         .await;
+    }
+
+    async fn follow_namespaces(&self, client: &Client) {
+        let mut listed = Namespaces::new();
+        follow("namespaces", client, |event| {
+            self.take_namespace(event, &mut listed);
+        })
+        .await;
+    }
+
+    /// Of a namespace its labels matter, to policies that select by them. `listed` collects a list until it is whole.
+    fn take_namespace(&self, event: Event<PartialObjectMeta<Namespace>>, listed: &mut Namespaces) {
+        let of = |namespace: &PartialObjectMeta<Namespace>| {
+            (namespace.name_any(), namespace.labels().clone())
+        };
+        let (known, is_done) = (self.rules().namespaces(), matches!(event, Event::InitDone));
+        let now = match event {
+            Event::Init => return listed.clear(),
+            Event::InitApply(namespace) => return listed.extend([of(&namespace)]),
+            Event::InitDone => std::mem::take(listed),
+            Event::Apply(namespace) => {
+                let (name, labels) = of(&namespace);
+                if known.get(&name) == Some(&labels) {
+                    return;
+                }
+                let mut now = Namespaces::clone(&known);
+                now.insert(name, labels);
+                now
+            }
+            Event::Delete(namespace) => {
+                let mut now = Namespaces::clone(&known);
+                now.remove(&namespace.name_any());
+                now
+            }
+        };
+        let changed = |name: &str| known.get(name) != now.get(name);
+        let affected = self.pkis.state();
+        let affected = affected.iter().map(|pki| Key::of(&**pki));
+        let affected: Vec<_> = affected.filter(|pki| changed(&pki.namespace)).collect();
+        let now = Arc::new(now);
+        // Those that are affected are looked at, and not all there are.
+        self.rules.send_if_modified(|rules| {
+            *rules = Arc::new(rules.with_namespaces(now));
+            false
+        });
+        if self.rules().selects_by_labels() {
+            self.trigger(affected);
+        }
+        if is_done {
+            self.mark(Watched::Namespaces);
+        }
     }
 
     async fn follow_pods(&self, client: &Client) {

@@ -8,6 +8,7 @@ use crate::api::{Outputs, Pki, PkiPolicy, SecretTemplate};
 use permission::Policy;
 use pki_certs::LeafRequest;
 use pki_certs::renewal::RenewBefore;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use wanted::Wanted;
 
@@ -28,8 +29,14 @@ mod wanted;
 pub struct RuleBook {
     /// What the installation fixes.
     pub settings: Arc<Settings>,
-    policies: Vec<Policy>,
+    policies: Arc<[Policy]>,
+    namespaces: Arc<Namespaces>,
 }
+
+/// The labels of an object.
+pub type Labels = BTreeMap<String, String>;
+/// The labels of all namespaces that there are, by name.
+pub type Namespaces = HashMap<String, Labels>;
 
 /// The part of the rule book that is fixed when the operator starts.
 #[derive(Clone, Debug)]
@@ -86,7 +93,35 @@ impl RuleBook {
     ) -> Self {
         let mut policies: Vec<_> = policies.into_iter().map(Policy::compile).collect();
         policies.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { settings, policies }
+        Self {
+            settings,
+            policies: policies.into(),
+            namespaces: Arc::default(),
+        }
+    }
+
+    /// The same for these namespaces. Before, none is known, and no policy that selects by labels is for any.
+    #[must_use]
+    pub fn with_namespaces(&self, namespaces: Arc<Namespaces>) -> Self {
+        Self {
+            namespaces,
+            ..self.clone()
+        }
+    }
+
+    /// The namespaces that it knows.
+    pub fn namespaces(&self) -> Arc<Namespaces> {
+        self.namespaces.clone()
+    }
+
+    /// Whether it knows enough of this namespace to judge its Pkis.
+    pub fn knows(&self, namespace: &str) -> bool {
+        !self.selects_by_labels() || self.namespaces.contains_key(namespace)
+    }
+
+    /// Whether some policy is for namespaces of certain labels.
+    pub fn selects_by_labels(&self) -> bool {
+        self.policies.iter().any(Policy::selects_by_labels)
     }
 
     /// Judges one Pki. On refusal every violation is listed: first what is wrong in itself, then what the
@@ -153,9 +188,10 @@ impl RuleBook {
     }
 
     fn policies_for(&self, namespace: &str) -> impl Iterator<Item = &Policy> {
+        let labels = self.namespaces.get(namespace);
         self.policies
             .iter()
-            .filter(move |policy| policy.is_for(namespace))
+            .filter(move |policy| policy.is_for(namespace, labels))
     }
 }
 

@@ -187,34 +187,43 @@ async fn in_time(request: axum::extract::Request, next: Next) -> Response {
 }
 
 async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    answer(&app, "validate", &headers, &body, |request| {
+    let request = match question(&app, "validate", &headers, &body) {
+        Ok(request) => request,
+        Err(response) => return response,
+    };
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let rules = app.cache.rules_for(namespace).await;
+    let now = Timestamp::now();
+    let response = {
         let world = World {
-            rules: &app.cache.rules(),
+            rules: &rules,
             claims: &cache::read(&app.cache.claims),
             ca_end: app.cache.ca_end(),
-            now: Timestamp::now(),
+            now,
         };
-        let response = admission::validate(request, &world);
-        if let Some(refusal) = admission::refusal(request, &response) {
-            app.cache.refusals.note(refusal, world.now);
-        }
-        response
-    })
+        admission::validate(&request, &world)
+    };
+    if let Some(refusal) = admission::refusal(&request, &response) {
+        app.cache.refusals.note(refusal, now);
+    }
+    answer(&app, "validate", &request, response)
 }
 
 async fn mutate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    answer(&app, "mutate", &headers, &body, admission::default)
+    match question(&app, "mutate", &headers, &body) {
+        Ok(request) => answer(&app, "mutate", &request, admission::default(&request)),
+        Err(response) => response,
+    }
 }
 
-/// Reads the question, asks, writes the answer. Everything between is pure and takes microseconds, so it runs where
-/// it is.
-fn answer(
+/// Reads the question, or says why it cannot be answered.
+#[expect(clippy::result_large_err, reason = "a response is answered at once")]
+fn question(
     app: &App,
     webhook: &'static str,
     headers: &HeaderMap,
     body: &[u8],
-    judge: impl FnOnce(&Request) -> AdmissionResponse,
-) -> Response {
+) -> Result<Request, Response> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -225,36 +234,33 @@ fn answer(
         .is_none_or(|media| !media.trim().eq_ignore_ascii_case("application/json"))
     {
         app.metrics.admission(webhook, "malformed");
-        return (
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "send an AdmissionReview as application/json\n",
-        )
-            .into_response();
+        let message = "send an AdmissionReview as application/json\n";
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response());
     }
     if !app.cache.can_judge() {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "policies have not been read yet; try again\n",
-        )
-            .into_response();
+        let message = "policies have not been read yet; try again\n";
+        return Err((StatusCode::SERVICE_UNAVAILABLE, message).into_response());
     }
-    let request = match admission::read(body) {
-        Ok(request) => request,
-        Err(error) => {
-            app.metrics.admission(webhook, "malformed");
-            let message = printable(&error.to_string());
-            return (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response();
-        }
+    admission::read(body).map_err(|error| {
+        app.metrics.admission(webhook, "malformed");
+        let message = printable(&error.to_string());
+        (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response()
+    })
+}
+
+/// Writes the answer. Everything between it and the question is pure and takes microseconds, so it runs where it is.
+fn answer(
+    app: &App,
+    webhook: &'static str,
+    request: &Request,
+    response: AdmissionResponse,
+) -> Response {
+    let verdict = if response.allowed {
+        "allowed"
+    } else {
+        "denied"
     };
-    let response = judge(&request);
-    app.metrics.admission(
-        webhook,
-        if response.allowed {
-            "allowed"
-        } else {
-            "denied"
-        },
-    );
+    app.metrics.admission(webhook, verdict);
     tracing::debug!(webhook, namespace = request.namespace, name = request.name, operation = ?request.operation,
         dry_run = request.dry_run, allowed = response.allowed, "answered");
     axum::Json(response.into_review()).into_response()

@@ -7,7 +7,9 @@
 
 use super::{KeyAlgorithm, Usage};
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a platform team permits. A Pki is admitted when one policy permits all of it; without a policy nothing is.
 #[derive(
@@ -114,6 +116,56 @@ pub struct NamespaceScope {
     #[x_kube(validation = Rule::new("self.all(name, name.matches('^[-a-z0-9*]+$'))")
         .message("each must be the name of a namespace, or a glob such as team-*"))]
     pub names: Vec<String>,
+
+    /// Labels that the namespaces have, as the selector of a Deployment has it; both must hold where names are given
+    /// too. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<NamespaceSelector>,
+}
+
+/// Which labels a namespace has. All that is written must hold.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceSelector {
+    /// Labels with just these values. Example: `team: payments`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 100))]
+    pub match_labels: BTreeMap<String, String>,
+    /// Requirements on single labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub match_expressions: Vec<LabelRequirement>,
+}
+
+/// What is required of one label.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)")
+    .message("write values with In and NotIn, and none with Exists and DoesNotExist")
+    .field_path(".values"))]
+pub struct LabelRequirement {
+    /// The key of the label.
+    #[schemars(length(min = 1, max = 317))]
+    pub key: String,
+    /// `In`: it has one of the values; `NotIn`: it has none of them, or there is no such label; `Exists`; `DoesNotExist`.
+    pub operator: LabelOperator,
+    /// The values for `In` and `NotIn`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 100), inner(length(max = 63)))]
+    pub values: BTreeSet<String>,
+}
+
+/// How a [`LabelRequirement`] compares.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelOperator {
+    /// The label has one of the values.
+    In,
+    /// The label has none of the values, or is not there.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is not there.
+    DoesNotExist,
 }
 
 /// A kind of private key that a [`PkiPolicy`] permits.

@@ -2,11 +2,12 @@
 
 use super::violation::Violation;
 use super::wanted::{Key, Wanted};
-use super::{identifiers, names};
-use crate::api::{PermittedKey, PkiPolicy, Usage};
+use super::{Labels, identifiers, names};
+use crate::api::{LabelOperator, NamespaceSelector, PermittedKey, PkiPolicy, Usage};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use kube::ResourceExt;
+use kube::core::{Expression, Selector, SelectorExt as _};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -16,6 +17,8 @@ pub(super) struct Policy {
     pub(super) name: String,
     /// Globs; empty: all namespaces.
     namespaces: Vec<String>,
+    /// Labels of the namespace.
+    selector: Option<Selector>,
     /// Names without glob or placeholder: one look-up, however many there are.
     exact: HashSet<String>,
     /// The others.
@@ -43,6 +46,10 @@ impl Policy {
                 .iter()
                 .flat_map(|scope| scope.names.clone())
                 .collect(),
+            selector: spec
+                .namespaces
+                .as_ref()
+                .and_then(|scope| scope.selector.as_ref().map(selector)),
             exact: exact.into_iter().cloned().collect(),
             patterns: patterns.into_iter().cloned().collect(),
             dns_names: spec
@@ -63,12 +70,20 @@ impl Policy {
         }
     }
 
-    pub(super) fn is_for(&self, namespace: &str) -> bool {
-        self.namespaces.is_empty()
-            || self
-                .namespaces
-                .iter()
-                .any(|glob| names::glob_matches(glob, namespace))
+    /// Whether it is for a namespace of this name, with these labels if they are known.
+    pub(super) fn is_for(&self, namespace: &str, labels: Option<&Labels>) -> bool {
+        let mut names = self.namespaces.iter();
+        let is_named =
+            self.namespaces.is_empty() || names.any(|glob| names::glob_matches(glob, namespace));
+        // Of a namespace that is not known it cannot be said that it lacks a label.
+        let is_selected =
+            |selector: &Selector| labels.is_some_and(|labels| selector.matches(labels));
+        is_named && self.selector.as_ref().is_none_or(is_selected)
+    }
+
+    /// Whether that depends on labels.
+    pub(super) fn selects_by_labels(&self) -> bool {
+        self.selector.is_some()
     }
 
     /// A service name that cannot be read is no policy's business.
@@ -161,6 +176,21 @@ impl Policy {
             .map(|p| names::expand(p, namespace).into_owned());
         patterns.chain(self.exact.iter().cloned())
     }
+}
+
+fn selector(written: &NamespaceSelector) -> Selector {
+    let labels = written.match_labels.clone().into_iter();
+    let equal = labels.map(|(key, value)| Expression::Equal(key, value));
+    let required = written.match_expressions.iter().map(|required| {
+        let (key, values) = (required.key.clone(), required.values.clone());
+        match required.operator {
+            LabelOperator::In => Expression::In(key, values),
+            LabelOperator::NotIn => Expression::NotIn(key, values),
+            LabelOperator::Exists => Expression::Exists(key),
+            LabelOperator::DoesNotExist => Expression::DoesNotExist(key),
+        }
+    });
+    equal.chain(required).collect()
 }
 
 fn described(key: &PermittedKey) -> String {

@@ -78,3 +78,41 @@ fn a_change_that_does_not_concern_a_pki_writes_nothing_for_it() {
     quiet();
     assert_eq!(ns.operator_writes(), before);
 }
+
+#[test]
+fn a_policy_follows_the_labels_of_the_namespaces_it_selects() {
+    let ns = SHARED.namespace("labels");
+    let policy = serde_json::json!({"apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": {"name": ns.name},
+        "spec": {"namespaces": {"selector": {"matchLabels": {"example.com/stage": ns.name}}}, "serviceNames": ["db"]}});
+    ns.apply(&policy.to_string()).unwrap();
+    let label = |value: &str| {
+        let label = format!("example.com/stage{value}");
+        ns.kubectl(&["label", "namespace", &ns.name, &label])
+            .unwrap();
+    };
+    ns.apply_pki("db", r#"{"serviceName": "db"}"#).unwrap_err();
+    label(&format!("={}", ns.name));
+    crate::harness::eventually("the label is known", || {
+        ns.apply_pki("db", r#"{"serviceName": "db"}"#).ok()
+    });
+    ns.wait_until_ready("db");
+    label("-");
+    ns.wait_until_refused("db", "PkiServiceNameError");
+    label(&format!("={}", ns.name));
+    ns.wait_until_ready("db");
+
+    // In one manifest, so that the Pki comes moments after its namespace.
+    let manifest = |namespace: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}, labels: {{example.com/stage: {}}}}}}}\n---\n\
+             {{apiVersion: box.com/v1, kind: Pki, metadata: {{name: db, namespace: {namespace}}}, spec: {{serviceName: db}}}}\n",
+            ns.name
+        )
+    };
+    for number in 0..10 {
+        let namespace = format!("{}-{number}", ns.name);
+        let apply = ["apply", "--filename=-"];
+        SHARED.kubectl_with(&manifest(&namespace), &apply).unwrap();
+    }
+    ns.withdraw();
+}

@@ -156,6 +156,12 @@ fn a_malformed_policy_is_refused_in_plain_words() {
             &["apply", "--dry-run=server", "--filename", "-"],
         )
     };
+    let required_path = "spec.namespaces.selector.matchExpressions[0]";
+    let requirement = "write values with In and NotIn, and none with Exists and DoesNotExist";
+    let required = |operator: &str, values: &Value| {
+        let expression = json!({ "key": "env", "operator": operator, "values": values });
+        json!({ "serviceNames": ["app1"], "namespaces": { "selector": { "matchExpressions": [expression] } } })
+    };
     for (spec, said) in [
         (json!({}), "spec.serviceNames: Required value".to_owned()),
         (json!({ "serviceNames": [] }), "spec.serviceNames: Invalid value: 0: spec.serviceNames in body should have at least 1 items".into()),
@@ -167,6 +173,12 @@ fn a_malformed_policy_is_refused_in_plain_words() {
         (json!({ "serviceNames": ["app1"], "dnsNames": [".example.com"] }), format!("spec.dnsNames: Invalid value: {dns}")),
         (json!({ "serviceNames": ["app1"], "dnsNames": ["{service}.example.com"] }), format!("spec.dnsNames: Invalid value: {dns}")),
         (json!({ "serviceNames": ["app1"], "namespaces": { "names": ["Team"] } }), format!("spec.namespaces.names: Invalid value: {namespace}")),
+        (required("In", &json!([])), format!("{required_path}.values: Invalid value: {requirement}")),
+        (required("Exists", &json!(["a"])), format!("{required_path}.values: Invalid value: {requirement}")),
+        (
+            required("Equals", &json!(["a"])),
+            format!("{required_path}.operator: Unsupported value: \"Equals\": supported values: \"In\", \"NotIn\", \"Exists\", \"DoesNotExist\""),
+        ),
         (json!({ "serviceNames": ["app1"], "ipAddresses": ["10.0.0.0/33"] }), format!("spec.ipAddresses: Invalid value: {range}")),
         (json!({ "serviceNames": ["app1"], "uris": ["*"] }), format!("spec.uris: Invalid value: {uri}")),
         (json!({ "serviceNames": ["app1"], "uris": ["spiffe://*/app1"] }), format!("spec.uris: Invalid value: {uri}")),
@@ -257,6 +269,10 @@ fn kubectl_explain_tells_unit_and_default() {
             "which stands for the namespace of the Pki",
         ),
         ("pkipolicy.spec.namespaces.names", "Empty: all namespaces."),
+        (
+            "pkipolicy.spec.namespaces.selector",
+            "Labels that the namespaces have",
+        ),
     ] {
         let printed = SHARED.kubectl(&["explain", field]).unwrap();
         let words: Vec<_> = printed.split_whitespace().collect();

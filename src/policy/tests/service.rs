@@ -158,3 +158,67 @@ fn the_policy_that_comes_nearest_is_the_one_that_is_quoted() {
         ]
     );
 }
+
+/// Whether a Pki of a namespace with these labels is permitted by a policy for such namespaces; `None` is not known yet.
+fn is_permitted(scope: &Value, labels: Option<&Value>) -> bool {
+    let book = rules(&[json!({ "serviceNames": ["app1"], "namespaces": scope })]);
+    let labels = labels.map(|labels| serde_json::from_value(labels.clone()).expect("labels"));
+    let namespaces = labels.map(|labels| ("ns".to_owned(), labels));
+    let book = book.with_namespaces(Arc::new(namespaces.into_iter().collect()));
+    judge(&book, "ns", &json!({ "serviceName": "app1" })).is_ok()
+}
+
+#[test]
+fn a_policy_is_for_the_namespaces_whose_names_and_labels_it_selects() {
+    let require = |operator: &str, values: &[&str]| json!({ "selector": { "matchExpressions": [{ "key": "env", "operator": operator, "values": values }] } });
+    let env = |value: &str| json!({ "env": value });
+    for (scope, labels, expected) in [
+        (json!({ "selector": {} }), json!({}), true),
+        (
+            json!({ "selector": { "matchLabels": { "env": "dev" } } }),
+            env("dev"),
+            true,
+        ),
+        (
+            json!({ "selector": { "matchLabels": { "env": "dev" } } }),
+            env("prod"),
+            false,
+        ),
+        (
+            json!({ "selector": { "matchLabels": { "env": "dev", "a": "b" } } }),
+            env("dev"),
+            false,
+        ),
+        (require("In", &["dev", "test"]), env("test"), true),
+        (require("In", &["dev", "test"]), json!({}), false),
+        (require("NotIn", &["prod"]), env("dev"), true),
+        (require("NotIn", &["prod"]), json!({}), true),
+        (require("NotIn", &["prod"]), env("prod"), false),
+        (require("Exists", &[]), env(""), true),
+        (require("Exists", &[]), json!({ "other": "dev" }), false),
+        (require("DoesNotExist", &[]), json!({}), true),
+        (require("DoesNotExist", &[]), env("dev"), false),
+        (
+            json!({ "names": ["n*"], "selector": { "matchLabels": { "env": "dev" } } }),
+            env("dev"),
+            true,
+        ),
+        (
+            json!({ "names": ["m*"], "selector": { "matchLabels": { "env": "dev" } } }),
+            env("dev"),
+            false,
+        ),
+    ] {
+        assert_eq!(
+            is_permitted(&scope, Some(&labels)),
+            expected,
+            "{scope} {labels}"
+        );
+        let selects = scope.get("selector").is_some();
+        assert!(
+            selects && !is_permitted(&scope, None),
+            "{scope} for a namespace that is not known"
+        );
+    }
+    assert!(is_permitted(&json!({ "names": ["ns"] }), None));
+}
