@@ -6,6 +6,7 @@
 use crate::api::StoredPki;
 use crate::claims::{Claim, Reader};
 use crate::index::{BySecret, Key, SecretVersion};
+use crate::locks::{lock, read};
 use crate::pods::SecretUser;
 use crate::policy::{RuleBook, Settings};
 use crate::refusals::Refusals;
@@ -16,7 +17,7 @@ use kube::Client;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -207,17 +208,4 @@ impl Cache {
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = synced.wait_for(|synced| *synced == all).await;
     }
-}
-
-/// A lock whose holder panicked is taken all the same: every change under these locks leaves them consistent.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(crate) fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
 }

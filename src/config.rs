@@ -2,7 +2,7 @@
 
 use crate::ca::keeper;
 use crate::index::Key;
-use crate::{restarts, trust};
+use crate::{reconcile, restarts, trust};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 use std::net::SocketAddr;
@@ -179,6 +179,14 @@ impl Config {
         trust::Settings {
             name: self.trust_config_map.clone(),
             reminder: self.reminder_seconds,
+        }
+    }
+
+    /// How people are told what becomes of a Pki.
+    pub fn reconcile(&self) -> reconcile::Settings {
+        reconcile::Settings {
+            reminder: self.reminder_seconds,
+            tells_renewals: self.renewal_events,
         }
     }
 

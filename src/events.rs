@@ -52,10 +52,10 @@ pub struct Look<'a> {
 /// told to all of them; that it is mended is told to those who were told of the fault; else it goes without saying, but for
 /// a renewal.
 pub fn about(look: &Look<'_>, users: &[Arc<SecretUser>]) -> Vec<Notice> {
-    let subject = reference(look.pki);
     let Some(words) = look.state().or_else(|| look.renewal()) else {
         return Vec::new();
     };
+    let subject = reference(look.pki);
     let mut notices = words.to_users(look.pki.secret_name(), users, &subject);
     notices.push(words.to(subject, None));
     notices

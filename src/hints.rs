@@ -4,12 +4,13 @@
 //! A hint that is wrong costs more than one that is missing. So it is given only for a Secret that does not exist, that no
 //! Pki claims and that has been missing for a while, and only if the likeness can hardly be chance.
 
-use crate::cache::{self, Cache};
+use crate::cache::Cache;
 use crate::claims;
-use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher, Words, reference_by_name};
+use crate::events::{Aspect, Kind, Notice, Publisher, Words, reference_by_name};
 use crate::index::Key;
+use crate::locks;
 use crate::pods::SecretUser;
-use crate::policy::text::{self, printable};
+use crate::policy::text::printable;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -67,7 +68,7 @@ fn provided(cache: &Cache, missing: &Missing) -> Provided {
     for secret in missing.keys() {
         provided.entry(secret.namespace.clone()).or_default();
     }
-    let claims = cache::read(&cache.claims);
+    let claims = locks::read(&cache.claims);
     for secret in claims.named().filter(|secret| secret.name.len() <= LONGEST) {
         let Some(of_namespace) = provided.get_mut(&secret.namespace) else {
             continue;
@@ -106,7 +107,7 @@ fn hint(secret: &Key, meant: &str, pki: &Key) -> Words {
         aspect: Aspect::Name,
         kind: Kind::Warning,
         reason: "PkiSecretNotProvided".to_owned(),
-        message: text::cut(&message, NOTE_BYTES),
+        message,
         topic: None,
         since: Timestamp::UNIX_EPOCH,
     }

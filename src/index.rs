@@ -139,11 +139,6 @@ impl<T: NamesSecrets> BySecret<T> {
         self.users.keys()
     }
 
-    /// All objects.
-    pub fn objects(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.objects.values()
-    }
-
     fn insert(&mut self, object: T) -> Option<Change<T>> {
         let key = object.key();
         if self

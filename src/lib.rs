@@ -29,6 +29,7 @@ pub mod hints;
 pub mod index;
 pub mod leader;
 pub mod lenient;
+mod locks;
 pub mod log;
 pub mod metrics;
 pub mod pods;

@@ -10,11 +10,12 @@
 
 use crate::api::{Pki, StoredPki};
 use crate::ca::Ca;
-use crate::cache::{self, Cache};
+use crate::cache::Cache;
 use crate::claims;
 use crate::events::{self, Publisher};
 use crate::index::Key;
 use crate::lenient::Lenient;
+use crate::locks;
 use crate::metrics::Metrics;
 use crate::policy::Approved;
 use crate::restarts::Renewals;
@@ -52,6 +53,15 @@ mod written;
 /// How many Pkis are looked at at the same time. The work is waiting for the API server.
 const CONCURRENCY: u16 = 32;
 
+/// How people are told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How often a fault that lasts is said again.
+    pub reminder: Duration,
+    /// Whether pods are told that a certificate was renewed.
+    pub tells_renewals: bool,
+}
+
 /// What the reconciler works with.
 pub struct Context {
     /// The API server, as the operator's service account.
@@ -64,10 +74,7 @@ pub struct Context {
     pub publisher: Publisher,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// How often a fault that lasts is said again.
-    pub reminder: Duration,
-    /// Whether pods are told that a certificate was renewed.
-    pub tells_renewals: bool,
+    settings: Settings,
     /// Hears what is in the Secrets, if workloads are to be restarted.
     renewals: Option<Renewals>,
     schedule: Schedule,
@@ -128,7 +135,7 @@ impl Context {
         ca: watch::Receiver<Option<Arc<Ca>>>,
         publisher: Publisher,
         metrics: Arc<Metrics>,
-        (reminder, tells_renewals): (Duration, bool),
+        settings: Settings,
         renewals: Option<Renewals>,
     ) -> Self {
         let (schedule, retries, written, contests) = Default::default();
@@ -138,8 +145,7 @@ impl Context {
             ca,
             publisher,
             metrics,
-            reminder,
-            tells_renewals,
+            settings,
             renewals,
             schedule,
             retries,
@@ -280,7 +286,7 @@ async fn look(pki: &Pki, context: &Context) -> Result<Action, Error> {
     let observed = match observe(pki, &ca, context).await {
         // Not for this look to mend: people are told, as when the Secret cannot be written.
         Err(Error::ReadSecret { source, .. }) if write::is_refusal(&source) => {
-            let outcome = act::refused(pki, &source, context, now);
+            let outcome = act::refused(pki, source, context, now)?;
             return conclude::conclude(pki, &outcome, context, now).await;
         }
         observed => observed?,
@@ -349,7 +355,7 @@ async fn observe<'a>(
         }
     }
     passwords.versions = versions;
-    let claims = cache::read(&context.cache.claims);
+    let claims = locks::read(&context.cache.claims);
     Ok(Observed {
         pki,
         verdict,

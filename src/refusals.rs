@@ -6,17 +6,18 @@
 //! are the refusal's own. The module `memory` decides, [`follow`] asks it once a second while there is something to tell.
 
 use crate::api::{Pki, READY};
-use crate::cache::{self, Cache};
+use crate::cache::Cache;
 use crate::claims;
 use crate::events::Publisher;
 use crate::index::Key;
+use crate::locks::{lock, read};
 use crate::pods::SecretUser;
 use crate::policy::RuleBook;
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::reflector::ObjectRef;
 use memory::{Memory, Surroundings};
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -111,21 +112,17 @@ pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Surroundings for Cache {
     fn has_secret(&self, secret: &Key) -> bool {
         Cache::has_secret(self, secret)
     }
 
     fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>> {
-        cache::read(&self.pods).naming(secret).cloned().collect()
+        read(&self.pods).naming(secret).cloned().collect()
     }
 
     fn provider(&self, pki: &Key, secret: &Key) -> Option<Provider> {
-        let claimants = claims::naming(&cache::read(&self.claims), secret);
+        let claimants = claims::naming(&read(&self.claims), secret);
         let rules = self.rules();
         let named = |key: &Key| {
             let reference = ObjectRef::new(&key.name).within(&key.namespace);

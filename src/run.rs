@@ -178,7 +178,7 @@ fn lead(
     );
     let ca = config.ca();
     let trust = config.trust();
-    let said = (config.reminder_seconds, config.renewal_events);
+    let settings = config.reconcile();
     let restarts = config.restarts();
     async move {
         let begin = |end: CancellationToken| {
@@ -212,7 +212,15 @@ fn lead(
             let (restarter, renewals) = restarter.unzip();
             let hints = hints::follow(cache.clone(), publisher.clone());
             let metrics_ = metrics.clone();
-            let context = Context::new(client, cache, ca, publisher, metrics_, said, renewals);
+            let context = Context::new(
+                client,
+                cache,
+                ca,
+                publisher,
+                metrics_,
+                settings.clone(),
+                renewals,
+            );
             let restarting = Box::pin(async {
                 match restarter {
                     Some(restarter) => restarter.run().await,

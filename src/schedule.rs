@@ -1,9 +1,10 @@
 //! Which Pki is due when, by the wall clock.
 
 use crate::index::Key;
+use crate::locks::lock;
 use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// The times at which Pkis want to be looked at. One time a Pki.
@@ -55,7 +56,7 @@ impl Schedule {
     }
 
     fn times(&self) -> MutexGuard<'_, Times> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The listeners: HTTPS for admission, plain HTTP for health and metrics.
 
 use crate::admission::{self, Request, World};
-use crate::cache::{self, Cache};
+use crate::cache::Cache;
+use crate::locks;
 use crate::metrics::Metrics;
 use crate::policy::text::printable;
 use axum::Router;
@@ -197,7 +198,7 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
     let response = {
         let world = World {
             rules: &rules,
-            claims: &cache::read(&app.cache.claims),
+            claims: &locks::read(&app.cache.claims),
             ca_end: app.cache.ca_end(),
             now,
         };

@@ -1,10 +1,11 @@
 //! The watches that fill the [`Cache`] and keep it current.
 
-use super::{Cache, Watched, lock, read, write};
+use super::{Cache, Watched};
 use crate::api::{PkiPolicy, StoredPki, StoredPolicy};
 use crate::claims::{self, Claim, Reader};
 use crate::index::{Change, Key, NamesSecrets, SecretVersion};
 use crate::lenient::{self, Lenient, map};
+use crate::locks::{lock, read, write};
 use crate::pods::{self, SecretUser};
 use crate::policy::{Namespaces, RuleBook, Settings};
 use futures::StreamExt;
@@ -125,18 +126,17 @@ impl Cache {
                 now
             }
         };
-        let changed = |name: &str| known.get(name) != now.get(name);
-        let affected = self.pkis.state();
-        let affected = affected.iter().map(|pki| Key::of(&**pki));
-        let affected: Vec<_> = affected.filter(|pki| changed(&pki.namespace)).collect();
         let now = Arc::new(now);
         // Those that are affected are looked at, and not all there are.
         self.rules.send_if_modified(|rules| {
-            *rules = Arc::new(rules.with_namespaces(now));
+            *rules = Arc::new(rules.with_namespaces(now.clone()));
             false
         });
         if self.rules().selects_by_labels() {
-            self.trigger(affected);
+            let pkis = self.pkis.state();
+            let keys = pkis.iter().map(|pki| Key::of(&**pki));
+            let has_changed = |pki: &Key| known.get(&pki.namespace) != now.get(&pki.namespace);
+            self.trigger(keys.filter(has_changed));
         }
         if is_done {
             self.mark(Watched::Namespaces);

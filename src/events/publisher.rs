@@ -11,6 +11,7 @@ use super::budget::{Bucket, Limit};
 use super::memory::{Due, Memory, Told};
 use super::notice::{Aspect, Kind, Notice};
 use super::queue::{Offered, Queue, Waiting};
+use crate::locks::lock;
 use crate::metrics::Metrics;
 use crate::reconcile::write;
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Patch, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -298,10 +299,6 @@ impl Sender {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn count_overtaken(metrics: &Metrics, notices: &[Notice]) {
     for notice in notices {
         metrics.event(Ending::Suppressed("overtaken"), &notice.reason);
@@ -310,13 +307,15 @@ fn count_overtaken(metrics: &Metrics, notices: &[Notice]) {
 
 /// How long to wait at the least before another attempt, if another one may go better.
 fn pause_after(failure: &Failure) -> Option<Duration> {
-    let Failure::Api(kube::Error::Api(status)) = failure else {
-        return Some(Duration::ZERO);
-    };
-    let asked = status.details.as_ref();
-    let asked = asked.map_or(0, |details| details.retry_after_seconds);
-    let is_busy = matches!(status.code, 401 | 408 | 409 | 429 | 500..);
-    is_busy.then(|| Duration::from_secs(asked.into()))
+    match failure {
+        Failure::Api(error) if write::is_refusal(error) => None,
+        Failure::Api(kube::Error::Api(status)) => {
+            let asked = status.details.as_ref();
+            let asked = asked.map_or(0, |details| details.retry_after_seconds);
+            Some(Duration::from_secs(asked.into()))
+        }
+        _ => Some(Duration::ZERO),
+    }
 }
 
 /// Why the API server will never take it, in one word: while a namespace is being deleted, every create is forbidden.

@@ -131,20 +131,17 @@ fn failure(
     Ok(failed)
 }
 
-/// The API server does not let the operator see what there is.
+/// The API server does not let the operator see what there is: told and tried again as when it does not let it write.
 pub(super) fn refused(
     pki: &Pki,
-    error: &kube::Error,
+    error: kube::Error,
     context: &Context,
     now: Timestamp,
-) -> Outcome {
-    if let Some(held) = context.retries.held(pki, now) {
-        return held;
+) -> Result<Outcome, Error> {
+    match context.retries.held(pki, now) {
+        Some(held) => Ok(held),
+        None => failure(pki, &IssueError::Write(error), context, now),
     }
-    context.metrics.issuance_failed("api");
-    let message = write::api_message(error);
-    tracing::warn!(pki = %Key::of(pki), error = message, "cannot look at the Secret");
-    context.retries.failed(pki, message, true, now)
 }
 
 pub(super) fn outdated(pki: &Pki) -> Error {

@@ -5,10 +5,10 @@ use super::secret;
 use super::status::{self, Outcome};
 use super::{Context, Error, write};
 use crate::api::{Pki, PkiStatus};
-use crate::cache;
 use crate::events::{self, Kind, Look, Notice, expiry};
 use crate::index::Key;
 use crate::lenient::Lenient;
+use crate::locks;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, Preconditions};
@@ -30,7 +30,7 @@ pub(super) async fn conclude(
     let status = status::after(pki, outcome, now);
     let users: Vec<_> = {
         let secret = Key::new(key.namespace.clone(), pki.secret_name());
-        cache::read(&context.cache.pods)
+        locks::read(&context.cache.pods)
             .naming(&secret)
             .cloned()
             .collect()
@@ -40,7 +40,7 @@ pub(super) async fn conclude(
         outcome,
         status: &status,
         now,
-        tells_renewals: context.tells_renewals,
+        tells_renewals: context.settings.tells_renewals,
     };
     let written = if pki.status.as_ref() == Some(&status) {
         Ok(())
@@ -66,7 +66,9 @@ pub(super) async fn conclude(
         Outcome::Failed { next, .. } | Outcome::Contested { next, .. } => {
             Action::requeue(next.duration_since(now).unsigned_abs())
         }
-        fault if fault.is_fault() && !users.is_empty() => Action::requeue(context.reminder),
+        fault if fault.is_fault() && !users.is_empty() => {
+            Action::requeue(context.settings.reminder)
+        }
         _ => Action::await_change(),
     })
 }

@@ -4,9 +4,10 @@
 //! writers that disagree about a Secret do not issue certificates in circles.
 
 use crate::index::Key;
+use crate::locks::lock;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// So many repairs are made at once.
 const FREE: u32 = 3;
@@ -85,7 +86,7 @@ impl Contests {
     }
 
     fn contests(&self) -> MutexGuard<'_, Recent> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -3,9 +3,10 @@
 use super::status::Outcome;
 use crate::api::Pki;
 use crate::index::Key;
+use crate::locks::lock;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// Failures in a row. An edit of the spec is a new beginning, and so is a new object of the same name.
 #[derive(Debug, Default)]
@@ -64,7 +65,7 @@ impl Retries {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<Key, Attempts>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -6,10 +6,11 @@
 
 use crate::api::{Pki, PkiStatus};
 use crate::index::Key;
+use crate::locks::lock;
 use kube::ResourceExt;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// A cache that is further behind is no longer waited for; the precondition of the write still holds.
@@ -89,7 +90,7 @@ impl Written {
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

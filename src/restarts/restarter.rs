@@ -5,10 +5,11 @@ use super::decision::{Decision, decide};
 use super::notice::{Ending, about_restart};
 use super::workload::{Kind, Workload};
 use super::{Cause, Renewal, Renewals, Settings};
-use crate::cache::{self, Cache};
+use crate::cache::Cache;
 use crate::events::Publisher;
 use crate::index::Key;
 use crate::lenient::{self, Lenient};
+use crate::locks;
 use crate::metrics::Metrics;
 use crate::reconcile::write;
 use futures::channel::mpsc::UnboundedReceiver;
@@ -150,7 +151,7 @@ impl Attempt {
 
     /// Why the workload is still to be restarted: of its pods, some are older than what is in the Secret.
     fn cause(&self) -> Option<&Cause> {
-        let pods = cache::read(&self.cache.pods);
+        let pods = locks::read(&self.cache.pods);
         self.task.causes.iter().find(|cause| {
             let mut users = pods.naming(&cause.secret);
             users.any(|pod| {

@@ -4,7 +4,8 @@
 //! operator owns the field `caBundle` of its two webhook configurations: it sets it, and sets it again when somebody
 //! wipes it.
 
-use crate::reconcile::write;
+use crate::locks::{read, write};
+use crate::reconcile::write::patch as patch_params;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
@@ -25,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -123,19 +124,13 @@ impl Identity {
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;
             let now = Timestamp::now();
-            if now
-                < self
-                    .current
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .renew_at
-            {
+            if now < read(&self.current).renew_at {
                 continue;
             }
             match issue(&self.authority, &self.request, now) {
                 Ok(fresh) => {
                     tracing::info!(renew_at = %fresh.renew_at, "renewed the serving certificate");
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+                    *write(&self.current) = fresh;
                 }
                 Err(error) => tracing::error!(%error, "cannot renew the serving certificate"),
             }
@@ -224,7 +219,7 @@ impl Identity {
             let patch =
                 serde_json::from_value(json!(patch)).expect("tests and adds are a JSON patch");
             let patch = Patch::<()>::Json(patch);
-            match api.patch(name, &write::patch(), &patch).await {
+            match api.patch(name, &patch_params(), &patch).await {
                 Ok(written) => {
                     tracing::info!(kind = %K::kind(&()), name, "set the caBundle");
                     seen = written;
@@ -244,13 +239,7 @@ impl Identity {
 
 impl ResolvesServerCert for Identity {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(
-            self.current
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .key
-                .clone(),
-        )
+        Some(read(&self.current).key.clone())
     }
 }
 
