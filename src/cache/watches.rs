@@ -132,7 +132,7 @@ impl Cache {
             *rules = Arc::new(rules.with_namespaces(now.clone()));
             false
         });
-        if self.rules().selects_by_labels() {
+        if self.rules().reads_labels() {
             let pkis = self.pkis.state();
             let keys = pkis.iter().map(|pki| Key::of(&**pki));
             let has_changed = |pki: &Key| known.get(&pki.namespace) != now.get(&pki.namespace);
