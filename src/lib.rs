@@ -16,6 +16,8 @@
 //!    [`hints`] help those that wait for a Secret whose name is mistyped.
 //! 6. Workloads that ask for it are [restarted](restarts) when the Secret of their pods was renewed.
 //! 7. Clients learn whom to trust from the copies that [`trust`] keeps in their namespaces.
+//!
+//! What people read about all that, and what they can do about each reason, is in the [`guide`].
 
 pub mod admission;
 pub mod api;
@@ -25,6 +27,7 @@ pub mod cache;
 pub mod claims;
 pub mod config;
 pub mod events;
+pub mod guide;
 pub mod hints;
 pub mod index;
 pub mod leader;

@@ -6,7 +6,7 @@ use k8s_openapi::ByteString;
 use pki_certs::Authority;
 use pki_cluster::install::{self, Install, Operator, Replica};
 use pki_cluster::{Cluster, Options};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+mod admission_policy;
 
 /// How long a test waits for something that takes well under a second when the machine is idle.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,6 +69,7 @@ pub(crate) fn arena() -> MutexGuard<'static, Installed> {
     });
     // What the test before may have left behind.
     arena.install().expect("the chart is installed");
+    arena.without_admission_policy();
     for kind in ["pkis", "leases"] {
         let delete = ["delete", kind, "--all", "--all-namespaces"];
         arena.kubectl(&delete).expect("it is deleted");
@@ -140,7 +143,7 @@ impl Installed {
     pub(crate) fn bring_ca(&self, authority: &Authority) {
         self.forget_cas();
         let ca = authority.ca();
-        let secret = serde_json::json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
             "metadata": {"name": "pki-operator-ca", "namespace": install::RELEASE}, "stringData": {
                 "tls.crt": if ca.chain_pem().is_empty() { ca.root_pem() } else { ca.chain_pem() },
                 "ca.crt": ca.root_pem(), "tls.key": authority.private_key_pem().as_str()}});
@@ -304,6 +307,30 @@ impl Namespace<'_> {
             manifest,
             &["apply", "--namespace", &self.name, "--filename", "-"],
         )
+    }
+
+    /// `kubectl create` of Pkis `p-0`, `p-1` and so on, all in one call; the refusals by their number.
+    pub(crate) fn create_all(&self, specs: &[Value], options: &[&str]) -> BTreeMap<usize, String> {
+        let pki = |(index, spec): (usize, &Value)| json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": format!("p-{index}")}, "spec": spec});
+        let items: Vec<_> = specs.iter().enumerate().map(pki).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        let create = ["create", "--filename=-", "--namespace", &self.name];
+        let created = self
+            .installed
+            .kubectl_with(&list, &[&create, options].concat());
+        let Err(refusals) = created else {
+            return BTreeMap::new();
+        };
+        let refusals = refusals.to_string();
+        let refusals = refusals
+            .split("Error from server")
+            .filter(|refusal| !refusal.is_empty());
+        let numbered = refusals.map(|refusal| {
+            let (_, rest) = refusal.split_once("\"p-").expect(refusal);
+            let (index, said) = rest.split_once("\" is ").expect(refusal);
+            (index.parse().expect(refusal), said.trim_end().to_owned())
+        });
+        numbered.collect()
     }
 
     /// An object as JSON, or `None` when there is none.

@@ -8,6 +8,7 @@
 )]
 
 mod admission;
+mod admission_policy;
 mod crash;
 mod events;
 mod harness;

@@ -61,3 +61,23 @@ service:
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{- /* Not empty if the rules that no PkiPolicy can change are given to the API server as well. */}}
+{{- define "pki-operator.admissionPolicy" -}}
+{{- $wanted := .Values.admissionPolicy.enabled | toString }}
+{{- $isServed := and (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy") (semverCompare ">=1.31.0-0" .Capabilities.KubeVersion.Version) }}
+{{- if and (eq $wanted "true") (not $isServed) }}
+{{- fail "admissionPolicy.enabled=true needs Kubernetes 1.31 with ValidatingAdmissionPolicy; for helm template, add --api-versions admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy" }}
+{{- end }}
+{{- if and $isServed (or (eq $wanted "true") (and (eq $wanted "auto") (eq .Values.webhook.failurePolicy "Ignore"))) }}true{{ end }}
+{{- end }}
+
+{{- /* CEL: a value in quotation marks, as src/policy/text.rs shows it. The API server takes no line breaks in messages. */}}
+{{- define "pki-operator.shown" -}}
+({{ . }}.matches(r"^[\pL\pN\pP\pS ]*$") ? "\"" + ({{ . }}.size() > 253 ? {{ . }}.substring(0, 253) + "…" : {{ . }}) + "\"" : "this value")
+{{- end }}
+
+{{- /* CEL: a name in lower case, without the dot of an absolute one. */}}
+{{- define "pki-operator.folded" -}}
+({{ . }}.endsWith(".") ? {{ . }}.substring(0, {{ . }}.size() - 1) : {{ . }}).lowerAscii()
+{{- end }}

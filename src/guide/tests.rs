@@ -1,0 +1,107 @@
+//! The guide tells the truth: its examples are judged.
+
+use super::*;
+use crate::api::{Pki, PkiPolicy};
+use crate::policy::{Labels, RuleBook};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const PLATFORM_TEAMS: &str = include_str!("platform-teams.md");
+
+/// Language and content of the fenced blocks of a page.
+fn blocks(page: &str) -> impl Iterator<Item = (&str, &str)> {
+    page.split("```")
+        .skip(1)
+        .step_by(2)
+        .map(|block| block.split_once('\n').unwrap())
+}
+
+fn policies(page: &str) -> Vec<PkiPolicy> {
+    blocks(page)
+        .filter(|(_, content)| content.contains("kind: PkiPolicy\n"))
+        .map(|(_, content)| serde_saphyr::from_str(content).expect(content))
+        .collect()
+}
+
+/// Judges `app1-pki` of this spec; the lines of a refusal.
+fn judge(policies: &[PkiPolicy], namespace: &str, spec: &str) -> Result<(), Vec<String>> {
+    let mut pki = Pki::new("app1-pki", serde_saphyr::from_str(spec).expect(spec));
+    pki.metadata.namespace = Some(namespace.into());
+    let live = Labels::from([("stage".into(), "live".into())]);
+    let others = ["team-b", "edge", "other"].map(|name| (name.into(), Labels::new()));
+    let all = others.into_iter().chain([("team-a".into(), live)]);
+    let namespaces: HashMap<_, _> = all.collect();
+    let rules = RuleBook::new(Arc::default(), policies).with_namespaces(Arc::new(namespaces));
+    let judged = rules.evaluate(&pki).map(drop);
+    judged.map_err(|all| {
+        all.iter()
+            .map(|one| format!("{}: {one}", one.field()))
+            .collect()
+    })
+}
+
+#[test]
+fn advice_is_plain_text() {
+    let advised = advice("PkiServiceNameError").expect("there is a row");
+    assert_eq!(
+        advised.cause,
+        "no policy for your namespace allows the service name"
+    );
+    assert_eq!(
+        advised.remedy,
+        "correct it (did you mean names the likely one), or ask the platform team to allow it"
+    );
+    assert_eq!(
+        advice("PkiCertificateExpired"),
+        advice("PkiCertificateExpiring")
+    );
+    assert_eq!(advice("Unheard"), None);
+    assert_eq!(plain("a [b `c`](d) e [f"), "a b c e [f");
+    for reason in reasons() {
+        let Advice { cause, remedy } = advice(reason).expect(reason);
+        for text in [cause, remedy] {
+            assert!(
+                !text.is_empty() && !text.contains(['`', '|', '[']),
+                "{reason}: {text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_common_refusal_is_answered_as_the_guide_says_and_its_remedy_is_taken() {
+    let (_, section) = APPLICATION_TEAMS
+        .split_once("## Common refusals")
+        .expect("a section");
+    let policies = policies(section);
+    let examples: Vec<_> = blocks(section).skip(1).collect();
+    assert!(examples.len() > 20, "{examples:?}");
+    for example in examples.chunks(3) {
+        let [("yaml", wrong), ("text", said), ("yaml", right)] = example else {
+            panic!("{example:?} is no spec with its answer and its remedy")
+        };
+        let refused = judge(&policies, "team-a", wrong).expect_err(wrong);
+        assert_eq!(refused, said.lines().collect::<Vec<_>>(), "{wrong}");
+        assert_eq!(judge(&policies, "team-a", right), Ok(()), "{right}");
+    }
+}
+
+#[test]
+fn each_example_of_a_policy_permits_what_its_table_says() {
+    let sections: Vec<_> = PLATFORM_TEAMS.split("\n### ").skip(1).collect();
+    assert_eq!(sections.len(), 8);
+    for section in sections {
+        let policies = policies(section);
+        let rows: Vec<_> = section
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .collect();
+        assert!(!policies.is_empty() && rows.len() > 1, "{section}");
+        for row in rows {
+            let mut cells = row.split('`').skip(1).step_by(2);
+            let (namespace, spec) = (cells.next().unwrap(), cells.next().unwrap());
+            let judged = judge(&policies, namespace, spec);
+            assert_eq!(judged.is_ok(), row.ends_with("| yes |"), "{row} {judged:?}");
+        }
+    }
+}
