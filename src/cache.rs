@@ -5,11 +5,12 @@
 
 use crate::api::StoredPki;
 use crate::claims::{Claim, Reader};
-use crate::index::{BySecret, Key, SecretVersion};
+use crate::index::{BySecret, Key};
 use crate::locks::{lock, read};
 use crate::pods::SecretUser;
 use crate::policy::{RuleBook, Settings};
 use crate::refusals::Refusals;
+use crate::secrets::KnownSecret;
 use futures::Stream;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use jiff::Timestamp;
@@ -34,7 +35,8 @@ pub struct Cache {
     readers: Mutex<BySecret<Reader>>,
     /// All pods by the Secrets they use.
     pub pods: RwLock<BySecret<SecretUser>>,
-    secrets: Mutex<BySecret<SecretVersion>>,
+    /// All Secrets, as far as their metadata tells.
+    pub secrets: Mutex<BySecret<KnownSecret>>,
     /// The Pkis that this replica refused lately.
     pub refusals: Refusals,
     /// The Secrets of the CAs were touched.

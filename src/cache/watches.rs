@@ -3,11 +3,12 @@
 use super::{Cache, Watched};
 use crate::api::{PkiPolicy, StoredPki, StoredPolicy};
 use crate::claims::{self, Claim, Reader};
-use crate::index::{Change, Key, NamesSecrets, SecretVersion};
+use crate::index::{Change, Key, NamesSecrets};
 use crate::lenient::{self, Lenient, map};
 use crate::locks::{lock, read, write};
 use crate::pods::{self, SecretUser};
 use crate::policy::{Namespaces, RuleBook, Settings};
+use crate::secrets::KnownSecret;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::core::PartialObjectMeta;
@@ -166,7 +167,7 @@ impl Cache {
             client,
             |event: Event<PartialObjectMeta<Secret>>| {
                 let done = matches!(event, Event::InitDone);
-                let changes = lock(&self.secrets).apply(map(event, SecretVersion::from));
+                let changes = lock(&self.secrets).apply(map(event, KnownSecret::from));
                 for change in changes {
                     self.take_secret(&change);
                 }
@@ -178,7 +179,7 @@ impl Cache {
         .await;
     }
 
-    fn take_secret(&self, change: &Change<SecretVersion>) {
+    fn take_secret(&self, change: &Change<KnownSecret>) {
         let Some(secret) = change.after.as_ref().or(change.before.as_ref()) else {
             return;
         };

@@ -441,6 +441,17 @@ impl Violation {
         }
     }
 
+    /// The policy that does not permit it, where one comes near.
+    pub fn policy(&self) -> Option<&str> {
+        match self {
+            Self::ServiceName { hint, .. } => Some(hint.policy()),
+            Self::NotPermitted { policy, .. }
+            | Self::DurationTooLong { policy, .. }
+            | Self::Validation { policy, .. } => Some(policy),
+            _ => None,
+        }
+    }
+
     /// The reason, in CamelCase, of Events and conditions.
     pub fn reason(&self) -> &'static str {
         reason_of(self.field().path())

@@ -27,6 +27,11 @@ impl Hint {
             policy: policy.into(),
         }
     }
+
+    /// The policy that comes nearest.
+    pub(super) fn policy(&self) -> &str {
+        &self.policy
+    }
 }
 
 impl fmt::Display for Hint {
