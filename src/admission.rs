@@ -5,7 +5,7 @@
 //! call of the webhook. On UPDATE the change is judged: an edit of labels, or the removal of a finalizer, passes
 //! on an object whose spec has become invalid meanwhile.
 //!
-//! [`validate_policy`] does the same for a PkiPolicy: whether it means what it says, and whom it would leave without one.
+//! [`validate_policy`] does the same for a [`PkiPolicy`](crate::api::PkiPolicy): whether it means what it says, and whom it would leave without one.
 
 use crate::api::{DEFAULT_DURATION, GROUP, Pki, PkiSpec, VERSION};
 use crate::claims::{self, Claim};
@@ -18,6 +18,7 @@ use crate::reconcile::status::{MESSAGE_BYTES, Outcome};
 use crate::refusals::Refusal;
 use crate::secrets::{self, KnownSecret};
 use jiff::Timestamp;
+use kube::Resource as _;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use kube::core::response::{Status, StatusCause, StatusDetails};
@@ -158,7 +159,10 @@ pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
     let judged = decode(object, request)
         .map_err(Denial::from)
         .and_then(|pki| {
-            let approved = world.rules.evaluate(&pki).map_err(Denial::of)?;
+            let approved = world
+                .rules
+                .evaluate(&pki)
+                .map_err(|violations| Denial::of(&violations))?;
             let warnings = warnings(&pki, &approved, world);
             Ok((approved.policy, warnings))
         });
@@ -185,7 +189,7 @@ struct Denial {
 }
 
 impl Denial {
-    fn of(violations: Vec<Violation>) -> Self {
+    fn of(violations: &[Violation]) -> Self {
         Self {
             causes: violations.iter().map(cause).collect(),
             policy: violations
@@ -273,7 +277,7 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
 }
 
 fn is_pki(request: &Request) -> bool {
-    is_of_kind(request, "Pki")
+    is_of_kind(request, &Pki::kind(&()))
 }
 
 fn is_of_kind(request: &Request, kind: &str) -> bool {

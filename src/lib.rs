@@ -44,4 +44,5 @@ pub mod run;
 pub mod schedule;
 pub mod secrets;
 pub mod serve;
+pub mod tally;
 pub mod trust;

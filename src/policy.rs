@@ -176,6 +176,28 @@ impl RuleBook {
         })
     }
 
+    /// The policy that admits a Pki, if one does. As [`evaluate`](Self::evaluate), but without a word for its author.
+    pub fn admits(&self, pki: &Pki) -> Option<&str> {
+        let mut violations = Vec::new();
+        let wanted = Wanted::read(pki, &self.settings, &mut violations);
+        if !violations.is_empty() {
+            return None;
+        }
+        let labels = self.namespaces.get(wanted.namespace);
+        let facts = LazyCell::new(|| Facts::of(&wanted, labels));
+        let policies = self.policies.of(wanted.namespace, labels);
+        let policy = policies
+            .into_iter()
+            .find(|policy| policy.permits(&wanted, &facts));
+        policy.map(|policy| policy.name.as_str())
+    }
+
+    /// The names of the policies that are for a namespace.
+    pub fn policies_for(&self, namespace: &str) -> impl Iterator<Item = &str> {
+        let policies = self.policies.of(namespace, self.namespaces.get(namespace));
+        policies.into_iter().map(|policy| policy.name.as_str())
+    }
+
     /// The first policy that permits all of it, or what the nearest one objects to. A policy that allows the service
     /// name is nearer than any that does not, so that "not found in allowedNames" is said only when no policy of this
     /// namespace allows it.
@@ -183,20 +205,18 @@ impl RuleBook {
         let labels = self.namespaces.get(wanted.namespace);
         let policies = self.policies.of(wanted.namespace, labels);
         let facts = LazyCell::new(|| Facts::of(wanted, labels));
-        let mut nearest: Option<(bool, &Policy, Vec<Violation>)> = None;
-        for policy in &policies {
-            let is_denied = !policy.allows_service(wanted);
-            let objections = policy.objections(wanted, &facts);
-            if !is_denied && objections.is_empty() {
-                return Ok(policy);
-            }
-            let is_nearer = nearest.as_ref().is_none_or(|(denied, _, known)| {
-                (is_denied, objections.len()) < (*denied, known.len())
-            });
-            if is_nearer {
-                nearest = Some((is_denied, policy, objections));
-            }
+        if let Some(policy) = policies
+            .iter()
+            .find(|policy| policy.permits(wanted, &facts))
+        {
+            return Ok(policy);
         }
+        let judged = policies.iter().map(|policy| {
+            let is_denied = !policy.allows_service(wanted);
+            (is_denied, policy, policy.objections(wanted, &facts))
+        });
+        let nearest =
+            judged.min_by_key(|(is_denied, _, objections)| (*is_denied, objections.len()));
         let denial = wanted.service.and_then(|name| match &nearest {
             None => Some(self.no_policy(name, wanted)),
             Some((true, nearest, _)) => Some(self.not_allowed(name, wanted, &policies, nearest)),
@@ -252,7 +272,7 @@ impl RuleBook {
             name: name.into(),
             pki: wanted.pki.into(),
             allowed,
-            hint,
+            hint: Box::new(hint),
         }
     }
 

@@ -4,6 +4,7 @@ use super::{Request, is_of_kind, line, name, refuse_causes};
 use crate::api::{Pki, PkiPolicy, PkiPolicySpec, StoredPki};
 use crate::policy::text::printable;
 use crate::policy::{PolicyFault, RuleBook, faults};
+use kube::Resource as _;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionResponse, Operation};
 use kube::core::response::StatusCause;
@@ -16,7 +17,7 @@ const NAMED: usize = 5;
 
 /// Whether a request is about a [`PkiPolicy`].
 pub fn is_about_policy(request: &Request) -> bool {
-    is_of_kind(request, "PkiPolicy")
+    is_of_kind(request, &PkiPolicy::kind(&()))
 }
 
 /// Judges a policy that is written, by itself; and warns of a change, or a deletion, that would break some of these
@@ -73,10 +74,9 @@ fn broken(
 ) -> Option<String> {
     let pkis = stored.iter().filter_map(|stored| stored.0.as_ref().ok());
     let is_broken = |pki: &&Pki| {
-        let is_admitted = rules
-            .evaluate(pki)
-            .is_ok_and(|approved| approved.policy == policy);
-        pki.metadata.deletion_timestamp.is_none() && is_admitted && changed.evaluate(pki).is_err()
+        pki.metadata.deletion_timestamp.is_none()
+            && rules.admits(pki) == Some(policy)
+            && changed.admits(pki).is_none()
     };
     let mut broken: Vec<_> = pkis.filter(is_broken).map(Pki::display_name).collect();
     broken.sort_unstable();

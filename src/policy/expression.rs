@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
-/// As in a ValidatingAdmissionPolicy: `namespace` is a reserved word of CEL.
+/// As in a `ValidatingAdmissionPolicy`: `namespace` is a reserved word of CEL.
 const NAMESPACE: &str = "namespaceObject";
 /// As in the schema.
 const LONGEST: usize = 1024;

@@ -48,7 +48,7 @@ pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     faults.of_each("spec.ipAddresses", &spec.ip_addresses, |range| {
         ip_range(range)
     });
-    faults.of_each("spec.uris", &spec.uris, |pattern| uri(pattern));
+    faults.of_each("spec.uris", &spec.uris, uri);
     for (index, key) in spec.private_keys.iter().enumerate() {
         if let Some(message) = private_key(key) {
             faults.add(format!("spec.privateKeys[{index}].minSize"), message);

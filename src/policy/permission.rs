@@ -124,6 +124,15 @@ impl Policy {
         self.exact.contains(name) || self.patterns.iter().any(is_match)
     }
 
+    /// Whether it permits all of it. `facts` are about the same Pki.
+    pub(super) fn permits(
+        &self,
+        wanted: &Wanted<'_>,
+        facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
+    ) -> bool {
+        self.allows_service(wanted) && self.objections(wanted, facts).is_empty()
+    }
+
     /// What it does not permit, besides the service name. `facts` are about the same Pki.
     pub(super) fn objections(
         &self,

@@ -37,7 +37,7 @@ pub enum Violation {
         /// The names that would be allowed.
         allowed: AllowedNames,
         /// What was probably meant.
-        hint: Hint,
+        hint: Box<Hint>,
     },
 
     /// No policy is for this namespace.
