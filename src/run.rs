@@ -212,7 +212,7 @@ fn lead(
             });
             let (restarter, renewals) = restarter.unzip();
             let hints = hints::follow(cache.clone(), publisher.clone());
-            let tally = tally::keep(client.clone(), cache.clone());
+            let tally = Box::pin(tally::keep(client.clone(), cache.clone()));
             let metrics_ = metrics.clone();
             let context = Context::new(
                 client,

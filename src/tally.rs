@@ -76,14 +76,13 @@ pub fn statuses<'a>(
     let mut counts = HashMap::<&str, (i64, i64)>::new();
     let pkis = pkis.iter().filter_map(|stored| stored.0.as_ref().ok());
     for pki in pkis.filter(|pki| pki.metadata.deletion_timestamp.is_none()) {
-        match rules.admits(pki) {
-            Some(policy) => counts.entry(policy).or_default().0 += 1,
-            None => {
-                let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
-                for policy in rules.policies_for(namespace) {
-                    counts.entry(policy).or_default().1 += 1;
-                }
-            }
+        if let Some(policy) = rules.admits(pki) {
+            counts.entry(policy).or_default().0 += 1;
+            continue;
+        }
+        let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
+        for policy in rules.policies_for(namespace) {
+            counts.entry(policy).or_default().1 += 1;
         }
     }
     policies.map(move |policy| {
