@@ -12,6 +12,7 @@ use crate::locks;
 use crate::pods::SecretUser;
 use crate::policy::text::printable;
 use jiff::Timestamp;
+use rapidfuzz::distance::osa;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,7 +123,7 @@ fn meant<'a>(name: &str, provided: impl Iterator<Item = &'a str>) -> Option<&'a 
         if name.len().abs_diff(other.len()) > 2 || digits(name) != digits(other) {
             return None;
         }
-        let edits = strsim::osa_distance(name, other);
+        let edits = osa::distance(name.chars(), other.chars());
         let shorter = name.len().min(other.len());
         let may_be_slip = match edits {
             1 => shorter >= 6,

@@ -1,6 +1,6 @@
 //! The exact names of a policy: found at once, however many there are, and searched for those that come near another.
 
-use strsim::osa_distance;
+use rapidfuzz::distance::osa;
 
 /// So many edits make a name near.
 pub(super) const NEAR: usize = 3;
@@ -26,21 +26,29 @@ impl NameList {
         self.names.iter().map(AsRef::as_ref)
     }
 
-    /// Among these are all that are [`NEAR`], and of the others the `most` that have the longest beginning in common.
-    pub(super) fn candidates<'a>(
-        &'a self,
-        name: &'a str,
-        most: usize,
-    ) -> impl Iterator<Item = &'a str> {
+    /// The `most` that are nearest by edits, if they are [`NEAR`], and those that have the longest beginning in common.
+    pub(super) fn candidates(&self, name: &str, most: usize) -> impl Iterator<Item = &str> {
         let place = self.position(name).unwrap_or_else(|place| place);
         let around = place.saturating_sub(most)..self.len().min(place + most);
+        let mut near = self.near(name);
+        near.sort_unstable();
+        near.truncate(most);
+        let near = near.into_iter().map(|(_, index)| index);
+        near.chain(around).map(|index| self.names[index].as_ref())
+    }
+
+    /// The names that are [`NEAR`], each with the number of edits between.
+    fn near(&self, name: &str) -> Vec<(usize, usize)> {
         let profile = Profile::of(name);
-        let profiles = self.profiles.iter().zip(&self.names);
-        let near = profiles
-            .filter(move |(known, _)| known.least_distance(profile) <= NEAR)
-            .map(|(_, known)| known.as_ref())
-            .filter(move |known| osa_distance(known, name) <= NEAR);
-        near.chain(self.names[around].iter().map(AsRef::as_ref))
+        let comparator = osa::BatchComparator::new(name.chars());
+        let cutoff = osa::Args::default().score_cutoff(NEAR);
+        let profiles = self.profiles.iter().enumerate();
+        let possible = profiles.filter(|(_, known)| known.least_distance(profile) <= NEAR);
+        let compared = possible.filter_map(|(index, _)| {
+            let edits = comparator.distance_with_args(self.names[index].chars(), &cutoff)?;
+            Some((edits, index))
+        });
+        compared.collect()
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {
@@ -115,7 +123,7 @@ mod tests {
         for a in names {
             for b in names {
                 let least = Profile::of(a).least_distance(Profile::of(b));
-                assert!(least <= osa_distance(a, b), "{a} {b}");
+                assert!(least <= osa::distance(a.chars(), b.chars()), "{a} {b}");
             }
         }
     }
@@ -124,13 +132,15 @@ mod tests {
     fn candidates_are_the_near_ones_and_those_with_the_longest_common_beginning() {
         let numbers = (0..1000).map(|n| format!("service-{n:04}"));
         let mut names: Vec<_> = numbers.collect();
-        names.extend(["xervice-0500".to_owned(), "payments-eu".to_owned()]);
+        names.extend(["xervice", "payments-eu", "payment-usa"].map(str::to_owned));
         let list: NameList = names.iter().map(String::as_str).collect();
-        let found: Vec<_> = list.candidates("service-0500", 2).collect();
-        for near in ["xervice-0500", "service-0501", "service-0050"] {
-            assert!(found.contains(&near), "{near}");
-        }
-        let found: Vec<_> = list.candidates("payments-production", 1).collect();
-        assert_eq!(found, ["payments-eu", "service-0000"]);
+        let found = |name: &str, most| list.candidates(name, most).collect::<Vec<_>>();
+        assert_eq!(found("service", 1)[0], "xervice");
+        let near = found("service-0500", 10);
+        assert_eq!((near[0], near.len()), ("service-0500", 30));
+        assert_eq!(
+            found("payments-production", 1),
+            ["payments-eu", "service-0000"]
+        );
     }
 }

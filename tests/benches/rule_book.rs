@@ -29,7 +29,7 @@ fn decisions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("100,000 names");
     group.bench_function("admitted", |bench| judge(bench, &many, "service-054321"));
     group.bench_function("refused, near", |bench| {
-        judge(bench, &many, "servicee-054321")
+        judge(bench, &many, "servicee-054321");
     });
     group.bench_function("refused, far", |bench| judge(bench, &many, "payments"));
     group.finish();

@@ -2,10 +2,10 @@
 
 use crate::policy::name_list::NEAR;
 use crate::policy::text::printable;
+use rapidfuzz::distance::osa;
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::fmt;
-use strsim::osa_distance;
 
 /// Allowed names, the nearest first where they are too many to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl AllowedNames {
         let near = (name.chars().count() / 3).clamp(1, NEAR);
         let exact = || self.names.iter().filter(|known| !known.contains('*'));
         let by_edits = exact()
-            .map(|known| (osa_distance(known, name), known))
+            .map(|known| (osa::distance(known.chars(), name.chars()), known))
             .filter(|(distance, _)| *distance <= near)
             .min();
         let is_beginning = |known: &&String| {
@@ -68,11 +68,8 @@ impl AllowedNames {
 
 /// How many edits lie between two names; beyond those that are near it makes no difference.
 fn edits(name: &str, other: &str) -> usize {
-    match name.len().abs_diff(other.len()) {
-        // Each edit adds or removes four bytes at most.
-        lengths if lengths > 4 * NEAR => NEAR + 1,
-        _ => osa_distance(name, other).min(NEAR + 1),
-    }
+    let cutoff = osa::Args::default().score_cutoff(NEAR);
+    osa::distance_with_args(name.chars(), other.chars(), &cutoff).unwrap_or(NEAR + 1)
 }
 
 /// How many bytes two names have in common at the beginning.
