@@ -15,6 +15,7 @@ mod harness;
 mod hostile;
 mod issuance;
 mod lifecycle;
+mod load;
 mod ownership;
 mod path;
 mod policies;

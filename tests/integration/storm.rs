@@ -167,7 +167,7 @@ fn slowest(delays: &[Duration]) -> u128 {
 }
 
 /// What the operator has resident now, and had at most, in MiB.
-fn memory(operator: &Operator) -> (f64, f64) {
+pub(crate) fn memory(operator: &Operator) -> (f64, f64) {
     let status = fs::read_to_string(format!("/proc/{}/status", operator.process.pid())).unwrap();
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
@@ -178,7 +178,7 @@ fn memory(operator: &Operator) -> (f64, f64) {
 }
 
 /// How long it has computed, in seconds.
-fn cpu(operator: &Operator) -> f64 {
+pub(crate) fn cpu(operator: &Operator) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", operator.process.pid())).unwrap();
     // proc(5): utime and stime are fields 14 and 15, in hundredths; the second field, in brackets, may hold blanks.
     let (_, fields) = stat.rsplit_once(')').unwrap();

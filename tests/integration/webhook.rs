@@ -11,7 +11,7 @@ use std::thread;
 const JSON: &str = "application/json";
 
 /// A review of a Pki of namespace `ns` that is being created, as the API server writes it.
-fn review(uid: &str, service: &str) -> Value {
+pub(crate) fn review(uid: &str, service: &str) -> Value {
     let kind = json!({ "group": "box.com", "version": "v1", "kind": "Pki" });
     let resource = json!({ "group": "box.com", "version": "v1", "resource": "pkis" });
     let metadata = json!({

@@ -1,0 +1,153 @@
+//! What admission costs: the webhook by itself over HTTPS, and a create through the API server with it and without.
+//!
+//! Run optimized: `cargo test --release --test integration -- --ignored load --nocapture`. No time is asserted.
+
+use crate::harness::{Installed, arena};
+use crate::storm::{cpu, memory};
+use crate::webhook::review;
+use futures::StreamExt as _;
+use kube::api::PostParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use pki_cluster::install::{Operator, RELEASE};
+use pki_operator::api::{Pki, PkiSpec};
+use serde_json::json;
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const CLIENTS: usize = 16;
+const CREATES: usize = 2_000;
+
+#[test]
+#[ignore = "prints figures, and needs wrk"]
+fn load_on_the_webhook_and_through_the_api_server() {
+    let arena = arena();
+    arena.lead_by_nobody();
+    let operator = arena.first_replica("operator-load", &[]).unwrap();
+    let idle = memory(&operator).0;
+    for (what, service) in [("admitted", "app1"), ("refused", "appp1")] {
+        let before = cpu(&operator);
+        let (rate, latencies) = by_itself(&arena, &operator, service);
+        let used = cpu(&operator) - before;
+        println!("webhook alone, {what}: {rate} requests/s, {latencies}, {used:.1} s of processor");
+    }
+    let (resident, most) = memory(&operator);
+    println!("resident: {resident:.0} MiB, {idle:.0} before, {most:.0} at most");
+    through_the_api_server(&arena);
+}
+
+/// Requests a second, and the distribution of their times, as wrk tells them.
+fn by_itself(arena: &Installed, operator: &Operator, service: &str) -> (String, String) {
+    let dir = arena.cluster.dir();
+    let script = dir.join("load.lua");
+    let body = review("0c9a8d74", service).to_string();
+    let lua = format!(
+        "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\nwrk.body = [==[{body}]==]\n"
+    );
+    fs::write(&script, lua).expect("a script is written");
+    let mut wrk = Command::new("wrk");
+    wrk.args(["--threads=2", "--duration=10s", "--latency"]);
+    wrk.arg(format!("--connections={CLIENTS}"))
+        .arg("--script")
+        .arg(script);
+    wrk.arg(format!("https://{}/validate", operator.webhook));
+    let output = wrk
+        .output()
+        .expect("wrk runs; if it is missing: apt-get install wrk");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && !printed.contains("Non-2xx"),
+        "{printed}"
+    );
+    let of = |name: &str| {
+        let line = printed
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {printed}"))
+            .trim()
+            .to_owned()
+    };
+    let latencies = ["50%", "99%"].map(|name| format!("{name} within {}", of(name)));
+    (of("Requests/sec:"), latencies.join(", "))
+}
+
+/// Each way twice, so that the spread can be seen.
+fn through_the_api_server(arena: &Installed) {
+    let mut means = [[Duration::ZERO; 2]; 2];
+    for round in 0..2 {
+        for (way, what) in ["with the webhooks", "without"].into_iter().enumerate() {
+            if what == "without" {
+                arena.without_webhooks();
+            } else {
+                arena.install().expect("the chart is installed");
+                arena.wait_until_judged();
+            }
+            let mut times = create(arena, &format!("load-{round}-{way}"));
+            times.sort_unstable();
+            let mean = times.iter().sum::<Duration>() / u32::try_from(times.len()).expect("a few");
+            means[way][round] = mean;
+            let (median, late) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+            println!(
+                "{CREATES} creates {what}: {mean:.1?} in the mean, 50% within {median:.1?}, 99% within {late:.1?}"
+            );
+        }
+    }
+    for round in 0..2 {
+        let ratio = means[0][round].as_secs_f64() / means[1][round].as_secs_f64();
+        println!("a create with admission takes {ratio:.2} times as long as one without");
+    }
+}
+
+/// How long each create of a Pki takes, of as many at a time as there are clients.
+fn create(arena: &Installed, prefix: &str) -> Vec<Duration> {
+    let namespace = arena.namespace(prefix).name;
+    let kubeconfig = Kubeconfig::read_from(arena.cluster.kubeconfig()).expect("a kubeconfig");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        let client = Client::try_from(config.expect("a configuration")).expect("a client");
+        let pkis = Api::<Pki>::namespaced(client, &namespace);
+        let creates = (0..CREATES).map(|number| {
+            let spec: PkiSpec =
+                serde_json::from_value(json!({ "serviceName": "app1" })).expect("a spec");
+            let (pkis, pki) = (pkis.clone(), Pki::new(&format!("pki-{number}"), spec));
+            async move {
+                let begin = Instant::now();
+                pkis.create(&PostParams::default(), &pki)
+                    .await
+                    .expect("it is admitted");
+                begin.elapsed()
+            }
+        });
+        futures::stream::iter(creates)
+            .buffer_unordered(CLIENTS)
+            .collect()
+            .await
+    })
+}
+
+impl Installed {
+    /// Gives the lead to nobody for an hour, so that replicas answer admission and issue nothing.
+    fn lead_by_nobody(&self) {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "name": "pki-operator", "namespace": RELEASE },
+            "spec": { "holderIdentity": "nobody", "leaseDurationSeconds": 3600 }
+        });
+        let apply = ["apply", "--filename", "-"];
+        self.kubectl_with(&lease.to_string(), &apply)
+            .expect("the Lease is made");
+    }
+
+    /// Waits until the API server asks the webhook again.
+    fn wait_until_judged(&self) {
+        let ns = self.namespace("judged");
+        crate::harness::eventually("Pkis are judged", || {
+            ns.apply_pki("probe", r#"{"serviceName": "appp1"}"#)
+                .err()
+                .filter(|error| error.to_string().contains("is not found in allowedNames"))
+        });
+    }
+}
