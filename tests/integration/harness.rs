@@ -18,6 +18,8 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use admission_policy::RESERVED;
+
 mod admission_policy;
 
 /// How long a test waits for something that takes well under a second when the machine is idle.
