@@ -328,8 +328,11 @@ impl Namespace<'_> {
             .split("Error from server")
             .filter(|refusal| !refusal.is_empty());
         let numbered = refusals.map(|refusal| {
-            let (_, rest) = refusal.split_once("\"p-").expect(refusal);
-            let (index, said) = rest.split_once("\" is ").expect(refusal);
+            // As in `Pki.box.com "p-1" is invalid`, or in `Pki ns/p-1: ` where the webhook says it.
+            let name = refusal.find("\"p-").into_iter().chain(refusal.find("/p-"));
+            let rest = &refusal[name.min().expect(refusal) + "/p-".len()..];
+            let said = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+            let index = &rest[..rest.len() - said.len()];
             (index.parse().expect(refusal), said.trim_end().to_owned())
         });
         numbered.collect()
