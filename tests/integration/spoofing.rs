@@ -62,30 +62,22 @@ impl Row {
 
 /// Attempts of a team in this namespace.
 fn table(evil: &str) -> Vec<Row> {
+    let (label, name) = ("a".repeat(64), "a.".repeat(127));
     let fill = |value: &str| {
-        let value = value
-            .replace("{evil}", evil)
-            .replace("{64}", &"a".repeat(64));
-        value.replace("{254}", &"a.".repeat(127))
+        let value = value.replace("{evil}", evil);
+        value.replace("{64}", &label).replace("{254}", &name)
     };
     let kinds: Vec<Kind> = serde_saphyr::from_str(TABLE).expect("a table");
-    let rows = kinds.into_iter().flat_map(
-        |Kind {
-             field,
-             judge,
-             said,
-             values,
-         }| {
-            let row = move |value: String| Row {
-                field: field.clone(),
-                value: fill(&value),
-                judge,
-                said: said.clone(),
-            };
-            values.into_iter().map(row).collect::<Vec<_>>()
-        },
-    );
-    rows.collect()
+    let mut rows = Vec::new();
+    for kind in &kinds {
+        rows.extend(kind.values.iter().map(|value| Row {
+            field: kind.field.clone(),
+            value: fill(value),
+            judge: kind.judge,
+            said: kind.said.clone(),
+        }));
+    }
+    rows
 }
 
 /// A replica that knows the API server's address, as in a pod.
