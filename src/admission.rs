@@ -4,6 +4,8 @@
 //! ([`DynamicObject`]), so that a spec which is no Pki becomes a denial that a person can read and not a failed
 //! call of the webhook. On UPDATE the change is judged: an edit of labels, or the removal of a finalizer, passes
 //! on an object whose spec has become invalid meanwhile.
+//!
+//! [`validate_policy`] does the same for a [`PkiPolicy`](crate::api::PkiPolicy): whether it means what it says, and whom it would leave without one.
 
 use crate::api::{DEFAULT_DURATION, GROUP, Pki, PkiSpec, VERSION};
 use crate::claims::{self, Claim};
@@ -14,13 +16,19 @@ use crate::policy::text::{self, printable};
 use crate::policy::{Approved, RuleBook, Violation, reason_of};
 use crate::reconcile::status::{MESSAGE_BYTES, Outcome};
 use crate::refusals::Refusal;
+use crate::secrets::{self, KnownSecret};
 use jiff::Timestamp;
+use kube::Resource as _;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use kube::core::response::{Status, StatusCause, StatusDetails};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeSet, HashMap};
+
+mod policies;
+
+pub use policies::{is_about_policy, validate_policy};
 
 /// A review, read from the body of a request.
 pub type Review = AdmissionReview<DynamicObject>;
@@ -120,6 +128,8 @@ pub struct World<'a> {
     pub rules: &'a RuleBook,
     /// Which Pkis there are, and which Secrets they claim.
     pub claims: &'a BySecret<Claim>,
+    /// Which Secrets there are.
+    pub secrets: &'a BySecret<KnownSecret>,
     /// When the CA ends, if that is known.
     pub ca_end: Option<Timestamp>,
     /// The present.
@@ -132,8 +142,9 @@ pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
     if !is_pki(request) {
         let kind = printable(&request.kind.kind);
         let version = printable(&format!("{}/{}", request.kind.group, request.kind.version));
-        let message =
-            format!("this webhook judges Pkis of {GROUP}/{VERSION}, not {kind} of {version}");
+        let message = format!(
+            "this webhook judges Pkis and PkiPolicies of {GROUP}/{VERSION}, not {kind} of {version}"
+        );
         return refuse(response, request, &message, vec![]);
     }
     if !matches!(request.operation, Operation::Create | Operation::Update) {
@@ -145,46 +156,77 @@ pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
     if object.metadata.deletion_timestamp.is_some() {
         return response;
     }
-    let judged = decode(object, request).and_then(|pki| {
-        let approved = world.rules.evaluate(&pki);
-        let causes = |violations: Vec<_>| violations.iter().map(cause).collect::<Vec<_>>();
-        let approved = approved.map_err(causes)?;
-        let warnings = warnings(&pki, &approved, world);
-        Ok((approved.policy, warnings))
-    });
+    let judged = decode(object, request)
+        .map_err(Denial::from)
+        .and_then(|pki| {
+            let approved = world
+                .rules
+                .evaluate(&pki)
+                .map_err(|violations| Denial::of(&violations))?;
+            let warnings = warnings(&pki, &approved, world);
+            Ok((approved.policy, warnings))
+        });
     response.audit_annotations = annotations(&judged, !keeps_spec(request));
     match judged {
         Ok((_, warnings)) => {
             response.warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
             response
         }
-        Err(causes) if keeps_spec(request) => {
+        Err(Denial { causes, .. }) if keeps_spec(request) => {
             let warning = |line| format!("still invalid: {line}");
             response.warnings = Some(causes.iter().map(line).map(warning).collect());
             response
         }
-        Err(causes) => refuse_causes(response, request, causes),
+        Err(Denial { causes, .. }) => refuse_causes(response, request, causes),
     }
 }
 
-/// What the audit log of the API server keeps of the judgement, each under the name of the webhook.
+/// Why a Pki is not permitted.
+struct Denial {
+    causes: Vec<StatusCause>,
+    /// The policy that comes nearest, if there is one.
+    policy: Option<String>,
+}
+
+impl Denial {
+    fn of(violations: &[Violation]) -> Self {
+        Self {
+            causes: violations.iter().map(cause).collect(),
+            policy: violations
+                .iter()
+                .find_map(Violation::policy)
+                .map(str::to_owned),
+        }
+    }
+}
+
+impl From<Vec<StatusCause>> for Denial {
+    fn from(causes: Vec<StatusCause>) -> Self {
+        let policy = None;
+        Self { causes, policy }
+    }
+}
+
+/// What the audit log of the API server keeps of the judgement, each under the name of the webhook: the verdict, the policy
+/// that permits it or comes nearest, and the rules that it breaks.
 fn annotations(
-    judged: &Result<(String, Vec<String>), Vec<StatusCause>>,
+    judged: &Result<(String, Vec<String>), Denial>,
     is_binding: bool,
 ) -> HashMap<String, String> {
-    let verdict = match judged {
-        Err(_) if is_binding => "denied",
-        _ => "allowed",
-    };
-    let (key, value) = match judged {
-        Ok((policy, _)) => ("policy", policy.clone()),
-        Err(causes) => {
-            let reasons: BTreeSet<_> = causes.iter().map(|cause| reason_of(&cause.field)).collect();
-            ("rules", Vec::from_iter(reasons).join(","))
+    let (verdict, policy) = match judged {
+        Ok((policy, _)) => ("allowed", Some(policy)),
+        Err(denial) => {
+            let verdict = if is_binding { "denied" } else { "allowed" };
+            (verdict, denial.policy.as_ref())
         }
     };
-    let pairs = [("verdict", verdict.to_owned()), (key, value)];
-    pairs.map(|(key, value)| (key.to_owned(), value)).into()
+    let mut annotations = HashMap::from([("verdict".to_owned(), verdict.to_owned())]);
+    annotations.extend(policy.map(|policy| ("policy".to_owned(), policy.clone())));
+    if let Err(Denial { causes, .. }) = judged {
+        let rules: BTreeSet<_> = causes.iter().map(|cause| reason_of(&cause.field)).collect();
+        annotations.insert("rules".to_owned(), Vec::from_iter(rules).join(","));
+    }
+    annotations
 }
 
 /// What pods that wait for the Secret should hear of this answer: that a Pki was refused which would have written it.
@@ -218,6 +260,9 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
         let winner = winner.clone();
         let message = Outcome::Conflict { winner }.message(pki, MESSAGE_BYTES);
         warnings.push(format!("spec.secretName: {message}"));
+    } else if secrets::foreseen_foreign(world.secrets, world.claims, &own, &secret) {
+        let message = Outcome::Foreign.message(pki, MESSAGE_BYTES);
+        warnings.push(format!("spec.secretName: {message}"));
     }
     let end = world.now.saturating_add(approved.certificate.duration);
     if let Some(ca_end) = world
@@ -225,19 +270,23 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
         .filter(|ca_end| end.is_ok_and(|end| end > *ca_end))
     {
         warnings.push(format!(
-            "spec.duration: the certificate will end with the CA at {ca_end}, earlier than asked for"
+            "spec.duration: the certificate will end with the CA at {ca_end}, earlier than asked for; it is renewed when the CA is"
         ));
     }
     warnings
 }
 
 fn is_pki(request: &Request) -> bool {
-    let kind = &request.kind;
+    is_of_kind(request, &Pki::kind(&()))
+}
+
+fn is_of_kind(request: &Request, kind: &str) -> bool {
+    let asked = &request.kind;
     (
-        kind.group.as_str(),
-        kind.version.as_str(),
-        kind.kind.as_str(),
-    ) == (GROUP, VERSION, "Pki")
+        asked.group.as_str(),
+        asked.version.as_str(),
+        asked.kind.as_str(),
+    ) == (GROUP, VERSION, kind)
 }
 
 /// Whether an UPDATE leaves the spec as it was, but for defaults that are filled in now.
@@ -327,12 +376,15 @@ fn refuse_causes(
     request: &Request,
     causes: Vec<StatusCause>,
 ) -> AdmissionResponse {
-    let namespace = request.namespace.as_deref().unwrap_or_default();
-    let place = printable(&format!("{namespace}/{}", name(request)));
+    let kind = printable(&request.kind.kind);
+    let place = match &request.namespace {
+        Some(namespace) => printable(&format!("{namespace}/{}", name(request))),
+        None => printable(name(request)),
+    };
     let lines: Vec<_> = causes.iter().map(line).collect();
     let message = match lines.as_slice() {
-        [only] => format!("Pki {place}: {only}"),
-        several => format!("Pki {place}:\n  {}", several.join("\n  ")),
+        [only] => format!("{kind} {place}: {only}"),
+        several => format!("{kind} {place}:\n  {}", several.join("\n  ")),
     };
     refuse(response, request, &message, causes)
 }

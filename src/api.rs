@@ -29,7 +29,7 @@ pub use certificate::{
 };
 pub use policy::{
     LabelOperator, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicy,
-    PkiPolicySpec,
+    PkiPolicySpec, PkiPolicyStatus, Validation,
 };
 
 mod certificate;

@@ -3,13 +3,14 @@
 //! Every replica keeps them, so that each can answer admission and any can take over the lead at once. A change that
 //! may matter to a [`Pki`](crate::api::Pki) becomes a trigger, which the leader's reconciler follows.
 
-use crate::api::StoredPki;
+use crate::api::{StoredPki, StoredPolicy};
 use crate::claims::{Claim, Reader};
-use crate::index::{BySecret, Key, SecretVersion};
+use crate::index::{BySecret, Key};
 use crate::locks::{lock, read};
 use crate::pods::SecretUser;
 use crate::policy::{RuleBook, Settings};
 use crate::refusals::Refusals;
+use crate::secrets::KnownSecret;
 use futures::Stream;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use jiff::Timestamp;
@@ -28,13 +29,16 @@ mod watches;
 pub struct Cache {
     /// All Pkis.
     pub pkis: Store<StoredPki>,
+    /// All policies.
+    pub policies: Store<StoredPolicy>,
     /// All Pkis by the Secret they claim.
     pub claims: RwLock<BySecret<Claim>>,
     /// The Pkis that take passwords from other Secrets, by those.
     readers: Mutex<BySecret<Reader>>,
     /// All pods by the Secrets they use.
     pub pods: RwLock<BySecret<SecretUser>>,
-    secrets: Mutex<BySecret<SecretVersion>>,
+    /// All Secrets, as far as their metadata tells.
+    pub secrets: Mutex<BySecret<KnownSecret>>,
     /// The Pkis that this replica refused lately.
     pub refusals: Refusals,
     /// The Secrets of the CAs were touched.
@@ -42,9 +46,17 @@ pub struct Cache {
     /// When the CA ends, as far as is known.
     ca_end: Mutex<Option<Timestamp>>,
     rules: watch::Sender<Arc<RuleBook>>,
+    /// Some verdict may be another one now.
+    verdicts_changed: Notify,
     triggers: Mutex<Option<UnboundedSender<ObjectRef<StoredPki>>>>,
     /// What has been seen as a whole list.
     synced: watch::Sender<BTreeSet<Watched>>,
+}
+
+/// What fills the stores.
+struct Writers {
+    pkis: Writer<StoredPki>,
+    policies: Writer<StoredPolicy>,
 }
 
 /// A Secret that is not there.
@@ -73,19 +85,25 @@ impl Cache {
         settings: Settings,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let settings = Arc::new(settings);
-        let (cache, pki_writer) = Self::empty(settings.clone());
+        let (cache, writers) = Self::empty(settings.clone());
         let cache = Arc::new(cache);
         let work = {
             let (cache, client) = (cache.clone(), client.clone());
-            async move { Box::pin(cache.follow(&client, pki_writer, settings)).await }
+            async move { Box::pin(cache.follow(&client, writers, settings)).await }
         };
         (cache, work)
     }
 
-    fn empty(settings: Arc<Settings>) -> (Self, Writer<StoredPki>) {
+    fn empty(settings: Arc<Settings>) -> (Self, Writers) {
         let (pkis, pki_writer) = reflector::store();
+        let (policies, policy_writer) = reflector::store();
+        let writers = Writers {
+            pkis: pki_writer,
+            policies: policy_writer,
+        };
         let cache = Self {
             pkis,
+            policies,
             claims: RwLock::default(),
             readers: Mutex::default(),
             pods: RwLock::default(),
@@ -94,10 +112,11 @@ impl Cache {
             ca_touched: Notify::new(),
             ca_end: Mutex::default(),
             rules: watch::Sender::new(Arc::new(RuleBook::new(settings, []))),
+            verdicts_changed: Notify::new(),
             triggers: Mutex::default(),
             synced: watch::Sender::default(),
         };
-        (cache, pki_writer)
+        (cache, writers)
     }
 
     /// The rule book of the policies that are in force.
@@ -164,6 +183,11 @@ impl Cache {
     /// Returns when a Secret of a CA has been touched since the last call. For one listener.
     pub async fn ca_touched(&self) {
         self.ca_touched.notified().await;
+    }
+
+    /// Returns when a verdict may have changed since the last call: of a Pki, or of policies or namespaces. For one listener.
+    pub async fn verdicts_changed(&self) {
+        self.verdicts_changed.notified().await;
     }
 
     /// The Pkis that may need work from now on. One listener at a time: a new one ends the one before.

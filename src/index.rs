@@ -3,9 +3,7 @@
 //! An index follows a watch ([`BySecret::apply`]) and answers without a scan. It keeps only what is needed of
 //! each object, so that ten thousand pods cost kilobytes each and not tens of them.
 
-use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -195,34 +193,6 @@ impl<T: NamesSecrets> Change<T> {
     }
 }
 
-/// A Secret as far as its metadata tells whether it changed. It names itself.
-#[derive(Debug, PartialEq, Eq)]
-pub struct SecretVersion {
-    key: Key,
-    uid: Option<String>,
-    resource_version: Option<String>,
-}
-
-impl From<PartialObjectMeta<Secret>> for SecretVersion {
-    fn from(secret: PartialObjectMeta<Secret>) -> Self {
-        Self {
-            key: Key::of(&secret),
-            uid: secret.metadata.uid,
-            resource_version: secret.metadata.resource_version,
-        }
-    }
-}
-
-impl NamesSecrets for SecretVersion {
-    fn key(&self) -> Key {
-        self.key.clone()
-    }
-
-    fn secrets(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.key.name.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,29 +315,5 @@ mod tests {
                 "{event:?}"
             );
         }
-    }
-
-    #[test]
-    fn a_secret_has_changed_when_its_version_has() {
-        let version = |uid: &str, version: &str| {
-            let mut secret = PartialObjectMeta::<Secret>::default();
-            (secret.metadata.namespace, secret.metadata.name) =
-                (Some("ns".into()), Some("a".into()));
-            secret.metadata.uid = Some(uid.into());
-            secret.metadata.resource_version = Some(version.into());
-            secret.metadata.labels = Some([("n".to_owned(), version.to_owned())].into());
-            SecretVersion::from(secret)
-        };
-        let mut index = BySecret::default();
-        for (uid, number, is_news) in [
-            ("u", "1", true),
-            ("u", "1", false),
-            ("u", "2", true),
-            ("v", "2", true),
-        ] {
-            let changes = index.apply(Event::Apply(version(uid, number)));
-            assert_eq!(changes.len(), usize::from(is_news), "{uid} {number}");
-        }
-        assert_eq!(index.naming(&Key::new("ns", "a")).count(), 1);
     }
 }

@@ -42,5 +42,7 @@ pub mod refusals;
 pub mod restarts;
 pub mod run;
 pub mod schedule;
+pub mod secrets;
 pub mod serve;
+pub mod tally;
 pub mod trust;

@@ -5,23 +5,31 @@
 //! data, and it does not rely on the schema: what the API server should have refused is refused here as well.
 
 use crate::api::{Outputs, Pki, PkiPolicy, SecretTemplate};
+use expression::Facts;
 use ipnet::IpNet;
 use permission::Policy;
 use pki_certs::LeafRequest;
 use pki_certs::renewal::RenewBefore;
+use policies::Policies;
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use wanted::Wanted;
 
+pub use faults::{PolicyFault, faults};
 pub use identifiers::range;
 pub use violation::{
-    AllowedNames, Field, Violation, is_reason, reason_of, summary as violation_summary,
+    AllowedNames, Field, Hint, Violation, is_reason, reason_of, summary as violation_summary,
 };
 
+mod expression;
+mod faults;
 mod identifiers;
+mod name_list;
 mod names;
 mod permission;
+mod policies;
 mod template;
 pub mod text;
 mod violation;
@@ -32,7 +40,7 @@ mod wanted;
 pub struct RuleBook {
     /// What the installation fixes.
     pub settings: Arc<Settings>,
-    policies: Arc<[Policy]>,
+    policies: Arc<Policies>,
     namespaces: Arc<Namespaces>,
 }
 
@@ -105,12 +113,32 @@ impl RuleBook {
         settings: Arc<Settings>,
         policies: impl IntoIterator<Item = &'a PkiPolicy>,
     ) -> Self {
-        let mut policies: Vec<_> = policies.into_iter().map(Policy::compile).collect();
-        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        let policies = policies.into_iter().map(Policy::compile).map(Arc::new);
         Self {
             settings,
-            policies: policies.into(),
+            policies: Arc::new(Policies::new(policies.collect())),
             namespaces: Arc::default(),
+        }
+    }
+
+    /// The same with this policy in the place of the one that has its name, if there is one.
+    #[must_use]
+    pub fn with_policy(&self, policy: &PkiPolicy) -> Self {
+        let policy = Policy::compile(policy);
+        let policies = self.policies.replaced(&policy.name.clone(), Some(policy));
+        Self {
+            policies: Arc::new(policies),
+            ..self.clone()
+        }
+    }
+
+    /// The same without the policy of this name.
+    #[must_use]
+    pub fn without_policy(&self, name: &str) -> Self {
+        let policies = self.policies.replaced(name, None);
+        Self {
+            policies: Arc::new(policies),
+            ..self.clone()
         }
     }
 
@@ -130,12 +158,12 @@ impl RuleBook {
 
     /// Whether it knows enough of this namespace to judge its Pkis.
     pub fn knows(&self, namespace: &str) -> bool {
-        !self.selects_by_labels() || self.namespaces.contains_key(namespace)
+        !self.reads_labels() || self.namespaces.contains_key(namespace)
     }
 
-    /// Whether some policy is for namespaces of certain labels.
-    pub fn selects_by_labels(&self) -> bool {
-        self.policies.iter().any(Policy::selects_by_labels)
+    /// Whether a verdict may depend on the labels of a namespace.
+    pub fn reads_labels(&self) -> bool {
+        self.policies.iter().any(Policy::reads_labels)
     }
 
     /// Judges one Pki. On refusal every violation is listed: first what is wrong in itself, then what the
@@ -162,50 +190,110 @@ impl RuleBook {
         })
     }
 
+    /// The policy that admits a Pki, if one does. As [`evaluate`](Self::evaluate), but without a word for its author.
+    pub fn admits(&self, pki: &Pki) -> Option<&str> {
+        let mut violations = Vec::new();
+        let wanted = Wanted::read(pki, &self.settings, &mut violations);
+        if !violations.is_empty() {
+            return None;
+        }
+        let labels = self.namespaces.get(wanted.namespace);
+        let facts = LazyCell::new(|| Facts::of(&wanted, labels));
+        let policies = self.policies.of(wanted.namespace, labels);
+        let policy = policies
+            .into_iter()
+            .find(|policy| policy.permits(&wanted, &facts));
+        policy.map(|policy| policy.name.as_str())
+    }
+
+    /// The names of the policies that are for a namespace.
+    pub fn policies_for(&self, namespace: &str) -> impl Iterator<Item = &str> {
+        let policies = self.policies.of(namespace, self.namespaces.get(namespace));
+        policies.into_iter().map(|policy| policy.name.as_str())
+    }
+
     /// The first policy that permits all of it, or what the nearest one objects to. A policy that allows the service
     /// name is nearer than any that does not, so that "not found in allowedNames" is said only when no policy of this
     /// namespace allows it.
     fn permitting(&self, wanted: &Wanted<'_>) -> Result<&Policy, Vec<Violation>> {
-        let mut nearest: Option<(bool, Vec<Violation>)> = None;
-        for policy in self.policies_for(wanted.namespace) {
-            let is_denied = !policy.allows_service(wanted);
-            let objections = policy.objections(wanted);
-            if !is_denied && objections.is_empty() {
-                return Ok(policy);
-            }
-            let is_nearer = nearest.as_ref().is_none_or(|(denied, known)| {
-                (is_denied, objections.len()) < (*denied, known.len())
-            });
-            if is_nearer {
-                nearest = Some((is_denied, objections));
-            }
+        let labels = self.namespaces.get(wanted.namespace);
+        let policies = self.policies.of(wanted.namespace, labels);
+        let facts = LazyCell::new(|| Facts::of(wanted, labels));
+        if let Some(policy) = policies
+            .iter()
+            .find(|policy| policy.permits(wanted, &facts))
+        {
+            return Ok(policy);
         }
-        let violation = match (&nearest, wanted.service) {
-            (None, Some(name)) => Some(Violation::NoPolicy {
-                name: name.into(),
-                pki: wanted.pki.into(),
-                namespace: wanted.namespace.into(),
-            }),
-            (Some((true, _)), Some(name)) => {
-                let allowed = self
-                    .policies_for(wanted.namespace)
-                    .flat_map(|policy| policy.service_names(wanted.namespace));
-                Some(Violation::service_name(name, wanted.pki, allowed))
-            }
-            _ => None,
-        };
-        let objections = nearest.map(|(_, objections)| objections);
-        Err(violation
+        let judged = policies.iter().map(|policy| {
+            let is_denied = !policy.allows_service(wanted);
+            (is_denied, policy, policy.objections(wanted, &facts))
+        });
+        let nearest =
+            judged.min_by_key(|(is_denied, _, objections)| (*is_denied, objections.len()));
+        let denial = wanted.service.and_then(|name| match &nearest {
+            None => Some(self.no_policy(name, wanted)),
+            Some((true, nearest, _)) => Some(self.not_allowed(name, wanted, &policies, nearest)),
+            Some((false, ..)) => None,
+        });
+        let objections = nearest
             .into_iter()
-            .chain(objections.into_iter().flatten())
-            .collect())
+            .flat_map(|(_, _, objections)| objections);
+        Err(denial.into_iter().chain(objections).collect())
     }
 
-    fn policies_for(&self, namespace: &str) -> impl Iterator<Item = &Policy> {
-        let labels = self.namespaces.get(namespace);
+    fn no_policy(&self, name: &str, wanted: &Wanted<'_>) -> Violation {
+        Violation::NoPolicy {
+            name: name.into(),
+            pki: wanted.pki.into(),
+            namespace: wanted.namespace.into(),
+            is_elsewhere: self.is_allowed_somewhere(name),
+        }
+    }
+
+    /// Of these policies, all that are for the namespace, none allows the service name.
+    fn not_allowed(
+        &self,
+        name: &str,
+        wanted: &Wanted<'_>,
+        policies: &[&Policy],
+        nearest: &Policy,
+    ) -> Violation {
+        // So many are compared one by one; of more the near ones are searched for.
+        const MANY: usize = 1000;
+        let all = policies
+            .iter()
+            .map(|policy| policy.count_service_names())
+            .sum();
+        let allowed = if all <= MANY {
+            let names = policies
+                .iter()
+                .flat_map(|policy| policy.service_names(wanted.namespace));
+            AllowedNames::nearest(names, name, all)
+        } else {
+            let policies = policies.iter();
+            let near =
+                policies.flat_map(|policy| policy.service_names_near(name, wanted.namespace));
+            AllowedNames::nearest(near, name, all)
+        };
+        let hint = Hint::new(
+            name,
+            &allowed,
+            self.is_allowed_somewhere(name),
+            &nearest.name,
+        );
+        Violation::ServiceName {
+            name: name.into(),
+            pki: wanted.pki.into(),
+            allowed,
+            hint: Box::new(hint),
+        }
+    }
+
+    fn is_allowed_somewhere(&self, name: &str) -> bool {
         self.policies
             .iter()
-            .filter(move |policy| policy.is_for(namespace, labels))
+            .any(|policy| policy.allows_service_somewhere(name, &self.namespaces))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::refusals;
 use crate::restarts::Restarter;
 use crate::serve::identity::{self, Identity};
 use crate::serve::{self, App};
+use crate::tally;
 use crate::trust::{Distributor, Published};
 use axum_server::Handle;
 use futures::future;
@@ -210,6 +211,7 @@ fn lead(
             });
             let (restarter, renewals) = restarter.unzip();
             let hints = hints::follow(cache.clone(), publisher.clone());
+            let tally = Box::pin(tally::keep(client.clone(), cache.clone()));
             let metrics_ = metrics.clone();
             let context = Context::new(
                 client,
@@ -230,6 +232,7 @@ fn lead(
                 metrics.leader.set(1);
                 tokio::select! {
                     () = hints => {}
+                    () = tally => {}
                     () = reconcile::run(Arc::new(context), end) => {}
                     () = keeper.run() => {}
                     () = Box::pin(distributor.run()) => {}

@@ -192,6 +192,9 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
         Ok(request) => request,
         Err(response) => return response,
     };
+    if admission::is_about_policy(&request) {
+        return validate_policy(&app, &request);
+    }
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let rules = app.cache.rules_for(namespace).await;
     let now = Timestamp::now();
@@ -199,6 +202,7 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
         let world = World {
             rules: &rules,
             claims: &locks::read(&app.cache.claims),
+            secrets: &locks::lock(&app.cache.secrets),
             ca_end: app.cache.ca_end(),
             now,
         };
@@ -208,6 +212,15 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
         app.cache.refusals.note(refusal, now);
     }
     answer(&app, "validate", &request, response)
+}
+
+/// Every Pki may have to be judged twice, which takes longer than others that are served by this thread should wait.
+fn validate_policy(app: &App, request: &Request) -> Response {
+    let judge = || {
+        let pkis = app.cache.pkis.state();
+        admission::validate_policy(request, &app.cache.rules(), &pkis)
+    };
+    answer(app, "validate", request, tokio::task::block_in_place(judge))
 }
 
 async fn mutate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {

@@ -52,6 +52,7 @@ fn judge_by(review: &Value, rules: &RuleBook) -> AdmissionResponse {
     let world = World {
         rules,
         claims: &BySecret::default(),
+        secrets: &BySecret::default(),
         ca_end: None,
         now: now(),
     };
@@ -313,7 +314,7 @@ fn an_object_that_is_no_pki_is_refused_by_its_kind() {
         assert!(!response.allowed);
         assert_eq!(
             response.result.message,
-            format!("this webhook judges Pkis of box.com/v1, not {said}")
+            format!("this webhook judges Pkis and PkiPolicies of box.com/v1, not {said}")
         );
         assert!(default(&request(&review)).patch.is_none());
     }
@@ -552,11 +553,16 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
     ] {
         claims.apply(kube::runtime::watcher::Event::Apply(pki.into()));
     }
+    let mut secrets = BySecret::default();
+    let foreign = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": "ns", "name": "foreign" } });
+    let foreign: kube::core::PartialObjectMeta<_> = serde_json::from_value(foreign).unwrap();
+    secrets.apply(kube::runtime::watcher::Event::Apply(foreign.into()));
     let warnings = |spec: &Value, ca_end: &str| {
         let rules = rules();
         let world = World {
             rules: &rules,
             claims: &claims,
+            secrets: &secrets,
             ca_end: Some(ca_end.parse().unwrap()),
             now: now(),
         };
@@ -578,9 +584,17 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
     assert_eq!(warnings(&spec("shared"), end), [taken("shared", "older")]);
     assert_eq!(warnings(&spec("held"), end), [taken("held", "holder")]);
     assert_eq!(
+        warnings(&spec("foreign"), end),
+        [
+            "spec.secretName: Secret foreign exists and does not belong to Pki ns/app1-pki, so it is left as it is: delete the \
+          Secret, choose another spec.secretName, or annotate the Secret with box.com/adopt=app1-pki if its content may \
+          be replaced"
+        ]
+    );
+    assert_eq!(
         warnings(&spec("free"), "2030-01-01T23:59:59Z"),
         [
-            "spec.duration: the certificate will end with the CA at 2030-01-01T23:59:59Z, earlier than asked for"
+            "spec.duration: the certificate will end with the CA at 2030-01-01T23:59:59Z, earlier than asked for; it is renewed when the CA is"
         ]
     );
 }
@@ -661,7 +675,7 @@ fn what_is_allowed_or_only_tried_out_or_has_no_name_is_told_to_nobody() {
 }
 
 #[test]
-fn the_audit_log_keeps_the_verdict_and_the_policy_or_the_rules_behind_it() {
+fn the_audit_log_keeps_the_verdict_the_policy_and_the_rules_behind_it() {
     let noted = |response: AdmissionResponse| {
         let mut noted: Vec<_> = response.audit_annotations.into_iter().collect();
         noted.sort();
@@ -674,8 +688,12 @@ fn the_audit_log_keeps_the_verdict_and_the_policy_or_the_rules_behind_it() {
     assert_eq!(noted(create(&good)), ["policy=policy", "verdict=allowed"]);
     let bad = json!({ "serviceName": "appp1", "dnsNames": ["_", "*"], "duration": "1d" });
     let rules = "rules=PkiDnsNameError,PkiDurationError,PkiServiceNameError";
-    assert_eq!(noted(create(&bad)), [rules, "verdict=denied"]);
+    let nearest = "policy=policy";
+    assert_eq!(noted(create(&bad)), [nearest, rules, "verdict=denied"]);
     let kept = with_metadata(pki(&bad), "labels", json!({ "a": "b" }));
-    assert_eq!(noted(update(&kept, &pki(&bad))), [rules, "verdict=allowed"]);
+    assert_eq!(
+        noted(update(&kept, &pki(&bad))),
+        [nearest, rules, "verdict=allowed"]
+    );
     assert!(noted(judge(&review("DELETE", &Value::Null, &pki(&good)))).is_empty());
 }

@@ -6,6 +6,7 @@
 )]
 
 use super::{KeyAlgorithm, Usage};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
     kind = "PkiPolicy",
     plural = "pkipolicies",
     category = "pki-operator",
+    status = "PkiPolicyStatus",
     derive = "PartialEq",
     doc = "What certificates the Pkis of some namespaces may ask for. A Pki is admitted when one policy permits all of it; without a policy, none is.",
     printcolumn(
@@ -40,6 +42,25 @@ use std::collections::{BTreeMap, BTreeSet};
         type_ = "string",
         json_path = ".spec.maxDuration",
         description = "The longest lifetime of a certificate"
+    ),
+    printcolumn(
+        name = "Admitted",
+        type_ = "integer",
+        json_path = ".status.admitted",
+        description = "How many Pkis it admits"
+    ),
+    printcolumn(
+        name = "Refused",
+        type_ = "integer",
+        json_path = ".status.refused",
+        description = "How many Pkis of its namespaces no policy admits"
+    ),
+    printcolumn(
+        name = "Problem",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.status=='False')].message",
+        description = "What is wrong with the policy",
+        priority = 1
     ),
     printcolumn(
         name = "Age",
@@ -104,6 +125,45 @@ pub struct PkiPolicySpec {
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self != '' && duration(self) >= duration('1h')")
         .message("must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m"))]
     pub max_duration: Option<String>,
+
+    /// Further rules in CEL, the Common Expression Language. All must hold. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub validations: Vec<Validation>,
+}
+
+/// A rule in CEL, as a ValidatingAdmissionPolicy has it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Validation {
+    /// A CEL expression that is true for a Pki that is permitted. `pki` is the Pki, as its certificate will be: names in
+    /// lower case and without a trailing dot, every field there with its default. `namespaceObject` is its Namespace, of
+    /// which there are `metadata.name` and `metadata.labels`. An expression that fails, over a label that is
+    /// not there for example, is not true. Example: `pki.spec.dnsNames.size() <= 5`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub expression: String,
+    /// What the author of a Pki reads for whom it is not true: what is wrong, and what to write instead.
+    #[schemars(length(min = 1, max = 500))]
+    pub message: String,
+}
+
+/// How a [`PkiPolicy`] stands.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PkiPolicyStatus {
+    /// `Valid` says whether every rule of the policy can be read and can match; its message says what to write instead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The `metadata.generation` that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// How many Pkis it admits. A Pki that several policies permit is counted for the first of them by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admitted: Option<i64>,
+    /// How many Pkis of its namespaces no policy admits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<i64>,
 }
 
 /// Which namespaces a [`PkiPolicy`] is for.

@@ -1,17 +1,18 @@
 //! The watches that fill the [`Cache`] and keep it current.
 
-use super::{Cache, Watched};
+use super::{Cache, Watched, Writers};
 use crate::api::{PkiPolicy, StoredPki, StoredPolicy};
 use crate::claims::{self, Claim, Reader};
-use crate::index::{Change, Key, NamesSecrets, SecretVersion};
+use crate::index::{Change, Key, NamesSecrets};
 use crate::lenient::{self, Lenient, map};
 use crate::locks::{lock, read, write};
 use crate::pods::{self, SecretUser};
 use crate::policy::{Namespaces, RuleBook, Settings};
+use crate::secrets::KnownSecret;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector;
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -20,15 +21,10 @@ use std::sync::Arc;
 
 impl Cache {
     /// Follows all of them for as long as it is polled.
-    pub(super) async fn follow(
-        &self,
-        client: &Client,
-        pki_writer: Writer<StoredPki>,
-        settings: Arc<Settings>,
-    ) {
+    pub(super) async fn follow(&self, client: &Client, writers: Writers, settings: Arc<Settings>) {
         tokio::join!(
-            self.follow_pkis(client, pki_writer),
-            self.follow_policies(client, settings),
+            self.follow_pkis(client, writers.pkis),
+            self.follow_policies(client, writers.policies, settings),
             self.follow_namespaces(client),
             self.follow_pods(client),
             self.follow_secrets(client),
@@ -65,6 +61,9 @@ impl Cache {
         }
         drop(claims);
         if !is_listing {
+            if !affected.is_empty() {
+                self.verdicts_changed.notify_one();
+            }
             self.trigger(affected.drain(..));
         }
         if is_done {
@@ -72,25 +71,56 @@ impl Cache {
         }
     }
 
-    async fn follow_policies(&self, client: &Client, settings: Arc<Settings>) {
-        let (policies, mut writer) = reflector::store::<StoredPolicy>();
+    async fn follow_policies(
+        &self,
+        client: &Client,
+        mut writer: Writer<StoredPolicy>,
+        settings: Arc<Settings>,
+    ) {
         follow("pkipolicies", client, |event| {
-            writer.apply_watcher_event(&event);
-            let done = matches!(event, Event::InitDone);
-            // During a list the old rules hold: half a list would refuse what the other half permits.
-            if done || matches!(event, Event::Apply(_) | Event::Delete(_)) {
-                let stored = policies.state();
-                let readable = stored.iter().filter_map(|policy| readable_policy(policy));
-                let rules = RuleBook::new(settings.clone(), readable);
-                self.rules.send_modify(|current| {
-                    *current = Arc::new(rules.with_namespaces(current.namespaces()));
-                });
-            }
-            if done {
-                self.mark(Watched::Policies);
-            }
+            self.take_policy(&event, &mut writer, &settings);
         })
         .await;
+    }
+
+    fn take_policy(
+        &self,
+        event: &Event<StoredPolicy>,
+        writer: &mut Writer<StoredPolicy>,
+        settings: &Arc<Settings>,
+    ) {
+        let is_done = matches!(event, Event::InitDone);
+        // During a list the old rules hold: half a list would refuse what the other half permits.
+        let is_change = match event {
+            Event::Apply(policy) => !self.has_spec_of(policy),
+            Event::Delete(_) | Event::InitDone => true,
+            Event::Init | Event::InitApply(_) => false,
+        };
+        writer.apply_watcher_event(event);
+        if is_change {
+            let stored = self.policies.state();
+            let readable = stored.iter().filter_map(|policy| readable_policy(policy));
+            let rules = RuleBook::new(settings.clone(), readable);
+            self.rules.send_modify(|current| {
+                *current = Arc::new(rules.with_namespaces(current.namespaces()));
+            });
+            self.verdicts_changed.notify_one();
+        }
+        if is_done {
+            self.mark(Watched::Policies);
+        }
+    }
+
+    /// Whether the policy is known with this very spec: a status is written to it, too, and no news.
+    fn has_spec_of(&self, policy: &StoredPolicy) -> bool {
+        let known = self.policies.get(&ObjectRef::from_obj(policy));
+        let (Some(known), Ok(policy)) = (known, &policy.0) else {
+            return false;
+        };
+        known
+            .0
+            .as_ref()
+            .is_ok_and(|known| known.spec == policy.spec)
     }
 
     async fn follow_namespaces(&self, client: &Client) {
@@ -132,7 +162,8 @@ impl Cache {
             *rules = Arc::new(rules.with_namespaces(now.clone()));
             false
         });
-        if self.rules().selects_by_labels() {
+        if self.rules().reads_labels() {
+            self.verdicts_changed.notify_one();
             let pkis = self.pkis.state();
             let keys = pkis.iter().map(|pki| Key::of(&**pki));
             let has_changed = |pki: &Key| known.get(&pki.namespace) != now.get(&pki.namespace);
@@ -166,7 +197,7 @@ impl Cache {
             client,
             |event: Event<PartialObjectMeta<Secret>>| {
                 let done = matches!(event, Event::InitDone);
-                let changes = lock(&self.secrets).apply(map(event, SecretVersion::from));
+                let changes = lock(&self.secrets).apply(map(event, KnownSecret::from));
                 for change in changes {
                     self.take_secret(&change);
                 }
@@ -178,7 +209,7 @@ impl Cache {
         .await;
     }
 
-    fn take_secret(&self, change: &Change<SecretVersion>) {
+    fn take_secret(&self, change: &Change<KnownSecret>) {
         let Some(secret) = change.after.as_ref().or(change.before.as_ref()) else {
             return;
         };
@@ -236,11 +267,11 @@ mod tests {
 
     #[test]
     fn a_pki_that_a_new_list_brings_is_looked_at_when_the_store_shows_it() {
-        let (cache, mut writer) = Cache::empty(Arc::default());
+        let (cache, mut writers) = Cache::empty(Arc::default());
         let mut triggers = cache.triggers();
         let mut affected = Vec::new();
         let mut take = |event| {
-            cache.take_pki(event, &mut writer, &mut affected);
+            cache.take_pki(event, &mut writers.pkis, &mut affected);
             let mut looks = Vec::new();
             while let Ok(reference) = triggers.try_recv() {
                 looks.push((reference.name.clone(), cache.pkis.get(&reference).is_some()));
@@ -260,5 +291,34 @@ mod tests {
         }
         assert_eq!(take(Event::InitDone), [("b".into(), true)]);
         assert_eq!(take(Event::Delete(stored("a"))), [("a".into(), false)]);
+    }
+    #[test]
+    fn a_policy_makes_new_rules_when_its_spec_changes_and_not_when_its_status_does() {
+        let (cache, mut writers) = Cache::empty(Arc::default());
+        let policy = |names: &[&str], admitted: i64| {
+            let policy = json!({
+                "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": {"name": "p"},
+                "spec": {"serviceNames": names}, "status": {"admitted": admitted}
+            });
+            Event::Apply(DeserializeGuard(
+                Ok(serde_json::from_value(policy).unwrap()),
+            ))
+        };
+        for (event, is_change) in [
+            (policy(&["a"], 0), true),
+            (policy(&["a"], 1), false),
+            (policy(&["b"], 1), true),
+        ] {
+            let before = cache.rules();
+            cache.take_policy(&event, &mut writers.policies, &Arc::default());
+            assert_ne!(Arc::ptr_eq(&before, &cache.rules()), is_change, "{event:?}");
+            let known = cache.policies.state();
+            assert!(
+                known[0]
+                    .0
+                    .as_ref()
+                    .is_ok_and(|policy| policy.status.is_some())
+            );
+        }
     }
 }

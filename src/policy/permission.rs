@@ -1,14 +1,17 @@
 //! A [`PkiPolicy`], ready to be asked.
 
-use super::violation::Violation;
+use super::expression::{Facts, Rule};
+use super::name_list::NameList;
+use super::violation::{AllowedNames, Violation};
 use super::wanted::{Key, Wanted};
-use super::{Labels, identifiers, names};
+use super::{Labels, Namespaces, identifiers, names};
 use crate::api::{LabelOperator, NamespaceSelector, PermittedKey, PkiPolicy, Usage};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use kube::ResourceExt;
 use kube::core::{Expression, Selector, SelectorExt as _};
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::net::IpAddr;
 
 /// What one policy permits. What it has that cannot be read, stored under another schema, permits nothing.
@@ -19,8 +22,8 @@ pub(super) struct Policy {
     namespaces: Vec<String>,
     /// Labels of the namespace.
     selector: Option<Selector>,
-    /// Names without glob or placeholder: one look-up, however many there are.
-    exact: HashSet<String>,
+    /// Names without glob or placeholder.
+    exact: NameList,
     /// The others.
     patterns: Vec<String>,
     dns_names: Vec<String>,
@@ -31,6 +34,7 @@ pub(super) struct Policy {
     /// Empty: all.
     usages: Vec<Usage>,
     max_duration: Option<SignedDuration>,
+    validations: Vec<Rule>,
 }
 
 impl Policy {
@@ -50,7 +54,7 @@ impl Policy {
                 .namespaces
                 .as_ref()
                 .and_then(|scope| scope.selector.as_ref().map(selector)),
-            exact: exact.into_iter().cloned().collect(),
+            exact: exact.into_iter().map(String::as_str).collect(),
             patterns: patterns.into_iter().cloned().collect(),
             dns_names: spec
                 .dns_names
@@ -67,6 +71,7 @@ impl Policy {
                 .max_duration
                 .as_deref()
                 .map(|text| names::duration(text).unwrap_or(SignedDuration::ZERO)),
+            validations: spec.validations.iter().map(Rule::compile).collect(),
         }
     }
 
@@ -81,9 +86,16 @@ impl Policy {
         is_named && self.selector.as_ref().is_none_or(is_selected)
     }
 
-    /// Whether that depends on labels.
-    pub(super) fn selects_by_labels(&self) -> bool {
-        self.selector.is_some()
+    /// Whether that, or what it permits, depends on labels of the namespace.
+    pub(super) fn reads_labels(&self) -> bool {
+        self.selector.is_some() || self.validations.iter().any(Rule::reads_namespace)
+    }
+
+    /// The namespaces that it is for, if they are but these.
+    pub(super) fn only_namespaces(&self) -> Option<&[String]> {
+        let is_exact =
+            !self.namespaces.is_empty() && self.namespaces.iter().all(|name| !name.contains('*'));
+        is_exact.then_some(&self.namespaces)
     }
 
     /// A service name that cannot be read is no policy's business.
@@ -96,8 +108,37 @@ impl Policy {
         })
     }
 
-    /// What it does not permit, besides the service name.
-    pub(super) fn objections(&self, wanted: &Wanted<'_>) -> Vec<Violation> {
+    /// Whether it allows the service name in some namespace, be it another one, of these.
+    pub(super) fn allows_service_somewhere(&self, name: &str, namespaces: &Namespaces) -> bool {
+        let is_match = |pattern: &String| {
+            if !names::glob_matches(&names::expand(pattern, "*"), name) {
+                return false;
+            }
+            let mut namespaces = namespaces.iter();
+            !pattern.contains("{namespace}")
+                || namespaces.any(|(namespace, labels)| {
+                    names::glob_matches(&names::expand(pattern, namespace), name)
+                        && self.is_for(namespace, Some(labels))
+                })
+        };
+        self.exact.contains(name) || self.patterns.iter().any(is_match)
+    }
+
+    /// Whether it permits all of it. `facts` are about the same Pki.
+    pub(super) fn permits(
+        &self,
+        wanted: &Wanted<'_>,
+        facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
+    ) -> bool {
+        self.allows_service(wanted) && self.objections(wanted, facts).is_empty()
+    }
+
+    /// What it does not permit, besides the service name. `facts` are about the same Pki.
+    pub(super) fn objections(
+        &self,
+        wanted: &Wanted<'_>,
+        facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
+    ) -> Vec<Violation> {
         let (policy, namespace) = (&self.name, wanted.namespace);
         let mut objections = Vec::new();
         for (index, name) in &wanted.dns_names {
@@ -137,6 +178,15 @@ impl Policy {
                 policy: policy.clone(),
             });
         }
+        for rule in &self.validations {
+            if let Some(objection) = rule.objection(facts) {
+                objections.push(Violation::Validation {
+                    message: objection.message,
+                    error: objection.error,
+                    policy: policy.clone(),
+                });
+            }
+        }
         objections
     }
 
@@ -168,17 +218,37 @@ impl Policy {
         self.private_keys.is_empty() || self.private_keys.iter().any(is_match)
     }
 
+    /// How many service names it allows, counting a pattern as one.
+    pub(super) fn count_service_names(&self) -> usize {
+        self.exact.len() + self.patterns.len()
+    }
+
     /// The service names as people of `namespace` may read them.
-    pub(super) fn service_names(&self, namespace: &str) -> impl Iterator<Item = String> {
-        let patterns = self
-            .patterns
-            .iter()
-            .map(|p| names::expand(p, namespace).into_owned());
-        patterns.chain(self.exact.iter().cloned())
+    pub(super) fn service_names<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = Cow<'a, str>> {
+        self.patterns_for(namespace)
+            .chain(self.exact.iter().map(Cow::Borrowed))
+    }
+
+    /// Of many service names those that may come near `name`.
+    pub(super) fn service_names_near<'a>(
+        &'a self,
+        name: &'a str,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = Cow<'a, str>> {
+        let exact = self.exact.candidates(name, AllowedNames::LISTED);
+        self.patterns_for(namespace).chain(exact.map(Cow::Borrowed))
+    }
+
+    fn patterns_for<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+        let patterns = self.patterns.iter();
+        patterns.map(move |pattern| names::expand(pattern, namespace))
     }
 }
 
-fn selector(written: &NamespaceSelector) -> Selector {
+pub(super) fn selector(written: &NamespaceSelector) -> Selector {
     let labels = written.match_labels.clone().into_iter();
     let equal = labels.map(|(key, value)| Expression::Equal(key, value));
     let required = written.match_expressions.iter().map(|required| {

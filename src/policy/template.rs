@@ -22,7 +22,7 @@ pub(super) fn check(template: &SecretTemplate, violations: &mut Vec<Violation>) 
     }
     for (key, value) in &template.labels {
         check_key(labels, key, violations);
-        if !value.is_empty() && !is_qualified(value) {
+        if !is_label_value(value) {
             violations.push(Violation::LabelValue {
                 key: key.clone(),
                 value: value.clone(),
@@ -36,17 +36,28 @@ pub(super) fn check(template: &SecretTemplate, violations: &mut Vec<Violation>) 
 
 fn check_key(field: Field, key: &str, violations: &mut Vec<Violation>) {
     let key = key.to_owned();
-    let (prefix, name) = key.split_once('/').unwrap_or(("", &key));
-    let has_prefix = key.contains('/');
-    if !is_qualified(name) || has_prefix && !names::is_subdomain(prefix) {
+    if !is_key(&key) {
         violations.push(Violation::TemplateKeyShape { field, key });
-    } else if is_reserved(prefix) {
+    } else if is_reserved(&key) {
         violations.push(Violation::TemplateKeyReserved { field, key });
     }
 }
 
-/// The domains whose keys steer Kubernetes and this operator.
-fn is_reserved(prefix: &str) -> bool {
+/// The key of a label or annotation: a name, with a domain and a slash before it or without.
+pub(super) fn is_key(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((prefix, name)) => names::is_subdomain(prefix) && is_qualified(name),
+        None => is_qualified(key),
+    }
+}
+
+pub(super) fn is_label_value(value: &str) -> bool {
+    value.is_empty() || is_qualified(value)
+}
+
+/// Of the domains whose keys steer Kubernetes and this operator.
+fn is_reserved(key: &str) -> bool {
+    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
     ["kubernetes.io", "k8s.io", "box.com"].iter().any(|domain| {
         prefix
             .strip_suffix(domain)

@@ -1,5 +1,7 @@
 //! The rule book as tables: what is permitted, what is refused, and in which words.
 
+mod expressions;
+mod faults;
 mod fields;
 mod identifiers;
 mod keys;

@@ -5,14 +5,17 @@ use super::text::{self, printable};
 use super::wanted::Key;
 use crate::api::{KeyAlgorithm, KeyEncoding, Usage};
 use jiff::SignedDuration;
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
 pub use allowed::AllowedNames;
 pub use field::Field;
+pub use hint::Hint;
 
 mod allowed;
 mod field;
+mod hint;
 
 /// One broken rule. Its [`Display`](fmt::Display) is the denial, the condition's message and the Event's note; its
 /// variant gives the [reason](Self::reason); its [field](Self::field) says where to mend it.
@@ -22,7 +25,9 @@ pub enum Violation {
     /// The service name is not among the names that policies of this namespace allow.
     #[error(
         "ServiceName: {} in pki: {} is not found in allowedNames: {allowed}{}",
-        printable(name), printable(pki), hint(suggestion.as_deref())
+        printable(name),
+        printable(pki),
+        hint
     )]
     ServiceName {
         /// `spec.serviceName`.
@@ -31,16 +36,21 @@ pub enum Violation {
         pki: String,
         /// The names that would be allowed.
         allowed: AllowedNames,
-        /// The allowed name that was probably meant.
-        suggestion: Option<String>,
+        /// What was probably meant.
+        hint: Box<Hint>,
     },
 
     /// No policy is for this namespace.
     #[error(
-        "ServiceName: {} in pki: {} is not found in allowedNames: []; no PkiPolicy is for namespace {}: ask the platform team for one that allows it",
+        "ServiceName: {} in pki: {} is not found in allowedNames: []; no PkiPolicy is for namespace {}: {}",
         printable(name),
         printable(pki),
-        printable(namespace)
+        printable(namespace),
+        if *is_elsewhere {
+            "one allows that name in another namespace; is this the right one?"
+        } else {
+            "ask the platform team for one that allows it"
+        }
     )]
     NoPolicy {
         /// `spec.serviceName`.
@@ -49,6 +59,8 @@ pub enum Violation {
         pki: String,
         /// Its namespace.
         namespace: String,
+        /// Whether a policy allows the name in another namespace.
+        is_elsewhere: bool,
     },
 
     /// The service name is no DNS label.
@@ -240,6 +252,22 @@ pub enum Violation {
         policy: String,
     },
 
+    /// A rule in CEL does not hold.
+    #[error(
+        "{}{} (PkiPolicy {})",
+        text::line(message),
+        error.as_ref().map(|error| format!("; the rule fails: {}", printable(error))).unwrap_or_default(),
+        printable(policy)
+    )]
+    Validation {
+        /// What the platform team has to say.
+        message: String,
+        /// What went wrong, if it could not be told whether the rule holds.
+        error: Option<String>,
+        /// The policy that comes nearest.
+        policy: String,
+    },
+
     /// The renewal time cannot be read, or is not within the lifetime.
     #[error(
         "{:?} is not a time before expiry: write more than 0s and at most {}, nine tenths of the duration, for example {}, or leave renewBefore out",
@@ -324,21 +352,6 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// A service name that `allowed` lacks.
-    pub(super) fn service_name(
-        name: &str,
-        pki: &str,
-        allowed: impl Iterator<Item = String>,
-    ) -> Self {
-        let allowed = AllowedNames::nearest(allowed.collect(), name);
-        Self::ServiceName {
-            name: name.into(),
-            pki: pki.into(),
-            suggestion: allowed.suggestion(name),
-            allowed,
-        }
-    }
-
     /// A further DNS name that is not among `permitted`.
     pub(super) fn dns_name(
         index: usize,
@@ -400,11 +413,13 @@ impl Violation {
         policy: &str,
         permitted: impl Iterator<Item = String>,
     ) -> Self {
+        let permitted: Vec<_> = permitted.collect();
+        let all = permitted.len();
         Self::NotPermitted {
             field,
             value: value.into(),
             policy: policy.into(),
-            permitted: AllowedNames::nearest(permitted.collect(), value),
+            permitted: AllowedNames::nearest(permitted.into_iter().map(Cow::Owned), value, all),
         }
     }
 
@@ -430,6 +445,7 @@ impl Violation {
             Self::KeySize { .. } => Field::of("spec.privateKey.size"),
             Self::KeyEncoding { .. } => Field::of("spec.privateKey.encoding"),
             Self::LabelValue { .. } => Field::of("spec.secretTemplate.labels"),
+            Self::Validation { .. } => Field::of("spec"),
             Self::Count { field, .. }
             | Self::NotPermitted { field, .. }
             | Self::SecretNameShape { field, .. }
@@ -437,6 +453,17 @@ impl Violation {
             | Self::PasswordInOwnSecret { field, .. }
             | Self::TemplateKeyShape { field, .. }
             | Self::TemplateKeyReserved { field, .. } => *field,
+        }
+    }
+
+    /// The policy that does not permit it, where one comes near.
+    pub fn policy(&self) -> Option<&str> {
+        match self {
+            Self::ServiceName { hint, .. } => Some(hint.policy()),
+            Self::NotPermitted { policy, .. }
+            | Self::DurationTooLong { policy, .. }
+            | Self::Validation { policy, .. } => Some(policy),
+            _ => None,
         }
     }
 
@@ -460,7 +487,9 @@ impl Violation {
 /// The reason where no field of the spec is to blame.
 const REFUSED: &str = "PkiRefused";
 /// The others, by the field of the spec that is wrong.
-const REASONS: [(&str, &str); 13] = [
+const REASONS: [(&str, &str); 14] = [
+    // The spec as a whole.
+    ("", "PkiValidationError"),
     ("serviceName", "PkiServiceNameError"),
     ("commonName", "PkiCommonNameError"),
     ("dnsNames", "PkiDnsNameError"),
@@ -500,13 +529,6 @@ pub fn summary(pki: &str, violations: &[Violation], bytes: usize) -> String {
         .map(|violation| format!("{}: {violation}", violation.field()))
         .collect();
     text::list(&format!("Pki {}: ", printable(pki)), &lines, bytes)
-}
-
-fn hint(suggestion: Option<&str>) -> String {
-    match suggestion {
-        Some(name) => format!("; did you mean \"{}\"?", printable(name)),
-        None => "; use one of these names, or ask the platform team to allow yours".into(),
-    }
 }
 
 /// What to do about something that no policy permits: what is there by default cannot be removed.

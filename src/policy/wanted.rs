@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
 /// A hundred years: beyond any CA's own end, and far from where times overflow.
 const LONGEST: SignedDuration = SignedDuration::from_hours(876_000);
 /// The upper bound of X.520 and of RFC 5280, appendix A.
@@ -24,11 +24,13 @@ const MOST_PERCENT: u8 = 90;
 
 /// What a Pki asks for.
 pub(super) struct Wanted<'a> {
+    /// As it was written.
+    pub(super) object: &'a Pki,
     pub(super) pki: &'a str,
     pub(super) namespace: &'a str,
     /// `None` if it is malformed, which no policy needs to say again.
     pub(super) service: Option<&'a str>,
-    common_name: String,
+    pub(super) common_name: String,
     own_names: [String; 2],
     /// Further names, addresses and URIs with their place in the spec's lists.
     pub(super) dns_names: Vec<(usize, String)>,
@@ -46,7 +48,7 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Key {
     pub(super) algorithm: KeyAlgorithm,
     pub(super) size: i32,
-    encoding: KeyEncoding,
+    pub(super) encoding: KeyEncoding,
 }
 
 impl<'a> Wanted<'a> {
@@ -83,6 +85,7 @@ impl<'a> Wanted<'a> {
             .as_ref()
             .and_then(|key| key.rotation_policy);
         Self {
+            object: pki,
             pki: pki.metadata.name.as_deref().unwrap_or_default(),
             namespace,
             service: well_named.then_some(service),

@@ -35,7 +35,7 @@ fn one_fault_is_one_line_with_its_field_and_what_to_write_instead() {
         (
             json!({ "serviceName": "billing" }),
             "spec.serviceName: ServiceName: billing in pki: app1-pki is not found in allowedNames: [app1 app2]; use one \
-             of these names, or ask the platform team to allow yours"
+             of these names, or ask the platform team to allow yours in PkiPolicy pki-operator-allowed-names"
                 .into(),
         ),
         (

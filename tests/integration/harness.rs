@@ -70,12 +70,12 @@ pub(crate) fn arena() -> MutexGuard<'static, Installed> {
         arena.unwrap_or_else(PoisonError::into_inner)
     });
     // What the test before may have left behind.
-    arena.install().expect("the chart is installed");
-    arena.without_admission_policy();
-    for kind in ["pkis", "leases"] {
+    for kind in ["pkis", "pkipolicies", "leases"] {
         let delete = ["delete", kind, "--all", "--all-namespaces"];
         arena.kubectl(&delete).expect("it is deleted");
     }
+    arena.install().expect("the chart is installed");
+    arena.without_admission_policy();
     arena
 }
 

@@ -14,7 +14,7 @@ fn a_policy_that_is_made_edited_or_deleted_judges_what_is_stored_anew() {
     assert_eq!(
         message,
         "ServiceName: db in pki: db is not found in allowedNames: [app1 app2]; use one of these names, or ask the \
-         platform team to allow yours"
+         platform team to allow yours in PkiPolicy pki-operator-allowed-names"
     );
 
     ns.permit(&["db", "cache"], "");

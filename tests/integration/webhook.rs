@@ -143,7 +143,7 @@ fn another_kind_of_object_is_refused_and_left_as_it_is() {
     assert_eq!(response["allowed"], false);
     assert_eq!(
         response["status"]["message"],
-        "this webhook judges Pkis of box.com/v1, not Pod of /v1"
+        "this webhook judges Pkis and PkiPolicies of box.com/v1, not Pod of /v1"
     );
     let response = ask(&mut webhook, "/mutate", &review);
     assert_eq!(

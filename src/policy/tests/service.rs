@@ -17,15 +17,15 @@ fn a_service_name_that_is_not_allowed_is_refused_in_the_words_of_box() {
         ),
         (
             &["{namespace}p1"],
-            "[nsp1]; use one of these names, or ask the platform team to allow yours",
+            "[nsp1]; use one of these names, or ask the platform team to allow yours in PkiPolicy policy-0",
         ),
         (
             &["payments"],
-            "[payments]; use one of these names, or ask the platform team to allow yours",
+            "[payments]; use one of these names, or ask the platform team to allow yours in PkiPolicy policy-0",
         ),
         (
             &["pp*"],
-            "[pp*]; use one of these names, or ask the platform team to allow yours",
+            "[pp*]; use one of these names, or ask the platform team to allow yours in PkiPolicy policy-0",
         ),
     ] {
         let refusal = refuse(&allowing(allowed), "ns", &json!({ "serviceName": "appp1" }));
@@ -221,4 +221,109 @@ fn a_policy_is_for_the_namespaces_whose_names_and_labels_it_selects() {
         );
     }
     assert!(is_permitted(&json!({ "names": ["ns"] }), None));
+}
+
+#[test]
+fn the_right_name_in_the_wrong_namespace_is_told_without_naming_the_other() {
+    let of_team = json!({ "serviceNames": ["orders", "{namespace}-web"], "namespaces": { "names": ["team-*"] } });
+    let namespaces: Namespaces = ["team-a", "team-b", "other"]
+        .map(|name| (name.to_owned(), Labels::new()))
+        .into();
+    let own = json!({ "serviceNames": ["app1"], "namespaces": { "names": ["other"] } });
+    let book = rules(&[of_team, own]).with_namespaces(Arc::new(namespaces));
+    for (namespace, name, end) in [
+        (
+            "other",
+            "orders",
+            "[app1]; a PkiPolicy allows that name in another namespace: is this the right one?",
+        ),
+        ("other", "app", r#"[app1]; did you mean "app1"?"#),
+        (
+            "other",
+            "team-b-web",
+            "[app1]; a PkiPolicy allows that name in another namespace: is this the right one?",
+        ),
+        (
+            "other",
+            "team-c-web",
+            "[app1]; use one of these names, or ask the platform team to allow yours in PkiPolicy policy-1",
+        ),
+        (
+            "team-a",
+            "team-b-web",
+            r#"[orders team-a-web]; did you mean "team-a-web", or another namespace? a PkiPolicy allows that name in another namespace"#,
+        ),
+        (
+            "nowhere",
+            "app1",
+            "[]; no PkiPolicy is for namespace nowhere: one allows that name in another namespace; is this the right one?",
+        ),
+        (
+            "nowhere",
+            "app9",
+            "[]; no PkiPolicy is for namespace nowhere: ask the platform team for one that allows it",
+        ),
+    ] {
+        let refusal = refuse(&book, namespace, &json!({ "serviceName": name }));
+        assert!(
+            refusal[0].ends_with(&format!("allowedNames: {end}")),
+            "{refusal:?}"
+        );
+        assert!(!refusal[0].contains("namespace team"), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_policy_is_one_of_many_whether_it_names_its_namespaces_or_not() {
+    let of = |names: &[&str], service: &str| json!({ "serviceNames": [service], "namespaces": { "names": names } });
+    let book = rules(&[
+        of(&["a", "b", "a"], "exact"),
+        of(&["a*"], "glob"),
+        of(&[], "all"),
+        of(&["b"], "other"),
+    ]);
+    for (namespace, services) in [
+        ("a", &["exact", "glob", "all"][..]),
+        ("b", &["exact", "all", "other"]),
+        ("ab", &["glob", "all"]),
+        ("c", &["all"]),
+    ] {
+        for service in ["exact", "glob", "all", "other"] {
+            let verdict = judge(&book, namespace, &json!({ "serviceName": service }));
+            assert_eq!(
+                verdict.is_ok(),
+                services.contains(&service),
+                "{namespace} {service}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_rule_book_with_one_policy_changed_is_as_if_it_were_made_anew() {
+    let policy = |name: &str, service: &str| {
+        PkiPolicy::new(
+            name,
+            serde_json::from_value(json!({ "serviceNames": [service] })).unwrap(),
+        )
+    };
+    let book = RuleBook::new(Arc::default(), &[policy("p", "app1"), policy("q", "app2")]);
+    let may = |book: &RuleBook, service: &str| {
+        judge(book, "ns", &json!({ "serviceName": service })).is_ok()
+    };
+    let edited = book.with_policy(&policy("p", "app3"));
+    assert_eq!(
+        ["app1", "app2", "app3"].map(|name| may(&edited, name)),
+        [false, true, true]
+    );
+    let added = book.with_policy(&policy("a", "app3"));
+    assert_eq!(
+        ["app1", "app2", "app3"].map(|name| may(&added, name)),
+        [true, true, true]
+    );
+    let removed = book.without_policy("q");
+    assert_eq!(
+        ["app1", "app2"].map(|name| may(&removed, name)),
+        [true, false]
+    );
 }

@@ -1,7 +1,11 @@
 //! A list of what would be permitted, short enough to be read.
 
+use crate::policy::name_list::NEAR;
 use crate::policy::text::printable;
+use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::fmt;
+use strsim::osa_distance;
 
 /// Allowed names, the nearest first where they are too many to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,30 +15,70 @@ pub struct AllowedNames {
 }
 
 impl AllowedNames {
-    const LISTED: usize = 10;
+    /// So many are listed.
+    pub(in crate::policy) const LISTED: usize = 10;
+    /// So many letters in common at the beginning are no accident.
+    const COMMON: usize = 3;
 
-    pub(super) fn nearest(mut names: Vec<String>, to: &str) -> Self {
+    /// Those of `names` that come nearest to `to`, of `all` that there are; `names` has all of them, unless they are
+    /// too many to be listed.
+    pub(in crate::policy) fn nearest<'a>(
+        names: impl Iterator<Item = Cow<'a, str>>,
+        to: &str,
+        all: usize,
+    ) -> Self {
+        let mut names: Vec<_> = names.collect();
+        let is_whole = names.len() >= all;
         names.sort_unstable();
         names.dedup();
-        let more = names.len().saturating_sub(Self::LISTED);
-        if more > 0 {
-            names.sort_by_cached_key(|name| strsim::osa_distance(name, to));
+        let all = if is_whole { names.len() } else { all };
+        if all > Self::LISTED {
+            names.sort_by_cached_key(|name| (edits(name, to), Reverse(common(name, to))));
             names.truncate(Self::LISTED);
         }
+        let more = all - names.len();
+        let names = names.into_iter().map(Cow::into_owned).collect();
         Self { names, more }
     }
 
-    /// The name that was probably meant: one to three edits away, by length, so that short names are not guessed.
-    pub(super) fn suggestion(&self, name: &str) -> Option<String> {
-        let near = (name.len() / 3).clamp(1, 3);
-        self.names
-            .iter()
-            .filter(|known| !known.contains('*'))
-            .map(|known| (strsim::osa_distance(known, name), known))
+    /// The name that was probably meant: one to three edits away, by length, so that short names are not guessed; else one
+    /// of which the other is the beginning.
+    pub(super) fn suggestion(&self, name: &str) -> Option<&str> {
+        let near = (name.chars().count() / 3).clamp(1, NEAR);
+        let exact = || self.names.iter().filter(|known| !known.contains('*'));
+        let by_edits = exact()
+            .map(|known| (osa_distance(known, name), known))
             .filter(|(distance, _)| *distance <= near)
-            .min()
-            .map(|(_, known)| known.clone())
+            .min();
+        let is_beginning = |known: &&String| {
+            common(known, name) >= Self::COMMON
+                && (known.starts_with(name) || name.starts_with(known.as_str()))
+        };
+        let by_beginning = || {
+            exact()
+                .filter(is_beginning)
+                .max_by_key(|known| (common(known, name), Reverse(known.len())))
+        };
+        by_edits
+            .map(|(_, known)| known)
+            .or_else(by_beginning)
+            .map(String::as_str)
     }
+}
+
+/// How many edits lie between two names; beyond those that are near it makes no difference.
+fn edits(name: &str, other: &str) -> usize {
+    match name.len().abs_diff(other.len()) {
+        // Each edit adds or removes four bytes at most.
+        lengths if lengths > 4 * NEAR => NEAR + 1,
+        _ => osa_distance(name, other).min(NEAR + 1),
+    }
+}
+
+/// How many bytes two names have in common at the beginning.
+fn common(name: &str, other: &str) -> usize {
+    let pairs = name.bytes().zip(other.bytes());
+    pairs.take_while(|(a, b)| a == b).count()
 }
 
 impl fmt::Display for AllowedNames {
@@ -45,5 +89,55 @@ impl fmt::Display for AllowedNames {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suggested(names: &[&str], to: &str) -> Option<String> {
+        let listed = names.iter().map(|name| Cow::Borrowed(*name));
+        let names = AllowedNames::nearest(listed, to, names.len());
+        names.suggestion(to).map(str::to_owned)
+    }
+
+    #[test]
+    fn what_was_meant_is_a_few_edits_away_or_begins_alike() {
+        for (names, to, meant) in [
+            (&["app1", "app2"][..], "appp1", Some("app1")),
+            (&["app1"], "ap1p", Some("app1")),
+            (&["payments-api", "web"], "payments", Some("payments-api")),
+            (&["payments"], "payments-api-v2", Some("payments")),
+            (
+                &["payments-api", "payments-api-v2"],
+                "payments",
+                Some("payments-api"),
+            ),
+            (&["pay", "payments"], "payments-v2-eu", Some("payments")),
+            (&["team-a-*"], "team-a", None),
+            (&["a"], "abcdef", None),
+            (&["web"], "db", None),
+            (&["orders"], "payments", None),
+        ] {
+            assert_eq!(suggested(names, to).as_deref(), meant, "{names:?} {to}");
+        }
+    }
+
+    #[test]
+    fn a_long_list_is_cut_to_the_nearest_and_says_how_many_more() {
+        let names: Vec<_> = (0..30).map(|n| format!("service-{n:02}")).collect();
+        let listed = || names.iter().map(|name| Cow::Borrowed(name.as_str()));
+        let nearest = AllowedNames::nearest(listed(), "service-7", 30);
+        let shown = nearest.to_string();
+        assert!(
+            shown.starts_with("[service-07 service-17 service-27 "),
+            "{shown}"
+        );
+        assert!(shown.ends_with("] and 20 more"), "{shown}");
+        let twice = AllowedNames::nearest(listed().chain(listed()), "x", 60);
+        assert!(twice.to_string().ends_with("] and 20 more"), "{twice}");
+        let some = AllowedNames::nearest(listed().take(12), "x", 1000);
+        assert!(some.to_string().ends_with("] and 990 more"), "{some}");
     }
 }

@@ -1,0 +1,134 @@
+//! Admission of a [`PkiPolicy`]: whether each of its rules can match, and which Pkis a change would leave without one.
+
+use super::{Request, is_of_kind, line, name, refuse_causes};
+use crate::api::{Pki, PkiPolicy, PkiPolicySpec, StoredPki};
+use crate::policy::text::printable;
+use crate::policy::{PolicyFault, RuleBook, faults};
+use kube::Resource as _;
+use kube::core::DynamicObject;
+use kube::core::admission::{AdmissionResponse, Operation};
+use kube::core::response::StatusCause;
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// So many Pkis are named in a warning.
+const NAMED: usize = 5;
+
+/// Whether a request is about a [`PkiPolicy`].
+pub fn is_about_policy(request: &Request) -> bool {
+    is_of_kind(request, &PkiPolicy::kind(&()))
+}
+
+/// Judges a policy that is written, by itself; and warns of a change, or a deletion, that would break some of these
+/// stored Pkis, which are judged by `rules` now.
+pub fn validate_policy(
+    request: &Request,
+    rules: &RuleBook,
+    stored: &[Arc<StoredPki>],
+) -> AdmissionResponse {
+    let mut response = AdmissionResponse::from(request);
+    let warn = |warnings: Vec<_>| Some(warnings).filter(|warnings| !warnings.is_empty());
+    if request.operation == Operation::Delete {
+        let broken = broken(
+            rules,
+            &rules.without_policy(&request.name),
+            &request.name,
+            stored,
+        );
+        response.warnings = warn(broken.into_iter().collect());
+        return response;
+    }
+    let Some(object) = &request.object else {
+        return response;
+    };
+    if object.metadata.deletion_timestamp.is_some() {
+        return response;
+    }
+    let policy = match decode(object, request) {
+        Ok(policy) => policy,
+        Err(cause) => return refuse_causes(response, request, vec![cause]),
+    };
+    let causes: Vec<_> = faults(&policy.spec, &rules.settings)
+        .into_iter()
+        .map(cause)
+        .collect();
+    // Labels can be edited, and a finalizer removed, of a policy that was stored when nobody checked it.
+    if !causes.is_empty() && !keeps_spec(request) {
+        return refuse_causes(response, request, causes);
+    }
+    let invalid = causes
+        .iter()
+        .map(|cause| format!("still invalid: {}", line(cause)));
+    let broken = broken(rules, &rules.with_policy(&policy), name(request), stored);
+    response.warnings = warn(invalid.chain(broken).collect());
+    response
+}
+
+/// A warning of the Pkis that the policy of this name admits now, and that nothing would admit any more.
+fn broken(
+    rules: &RuleBook,
+    changed: &RuleBook,
+    policy: &str,
+    stored: &[Arc<StoredPki>],
+) -> Option<String> {
+    let pkis = stored.iter().filter_map(|stored| stored.0.as_ref().ok());
+    let is_broken = |pki: &&Pki| {
+        pki.metadata.deletion_timestamp.is_none()
+            && rules.admits(pki) == Some(policy)
+            && changed.admits(pki).is_none()
+    };
+    let mut broken: Vec<_> = pkis.filter(is_broken).map(Pki::display_name).collect();
+    broken.sort_unstable();
+    let all = broken.len();
+    broken.truncate(NAMED);
+    let named = printable(&broken.join(", "));
+    let (subject, verb) = match all {
+        0 => return None,
+        1 => (
+            "1 Pki in use is".to_owned(),
+            "it keeps its Secret, but is not renewed",
+        ),
+        _ => (
+            format!("{all} Pkis in use are"),
+            "they keep their Secrets, but are not renewed",
+        ),
+    };
+    let more = match all - broken.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "{subject} not permitted any more: {named}{more}; {verb}"
+    ))
+}
+
+fn cause(fault: PolicyFault) -> StatusCause {
+    StatusCause {
+        reason: "FieldValueInvalid".into(),
+        message: fault.message,
+        field: fault.field,
+    }
+}
+
+fn decode(object: &DynamicObject, request: &Request) -> Result<PkiPolicy, StatusCause> {
+    let spec = object.data.get("spec").unwrap_or(&Value::Null);
+    let spec = PkiPolicySpec::deserialize(spec).map_err(|error| StatusCause {
+        reason: "FieldValueTypeInvalid".into(),
+        message: format!(
+            "{}; `kubectl explain pkipolicy.spec` says what to write",
+            printable(&error.to_string())
+        ),
+        field: "spec".into(),
+    })?;
+    Ok(PkiPolicy::new(name(request), spec))
+}
+
+/// Whether an UPDATE leaves the spec as it was.
+fn keeps_spec(request: &Request) -> bool {
+    let spec = |object: &Option<DynamicObject>| object.as_ref()?.data.get("spec").cloned();
+    request.operation == Operation::Update && spec(&request.object) == spec(&request.old_object)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! What is wrong with a policy itself: rules that cannot be read, and rules that can never match.
+
+use super::permission::selector;
+use super::text::printable;
+use super::wanted::{Key, SHORTEST};
+use super::{Labels, Settings, expression, identifiers, names, template};
+use crate::api::{
+    KeyAlgorithm, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicySpec,
+};
+use ipnet::IpNet;
+use kube::core::SelectorExt as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+/// A rule of a policy that does not do what its author thinks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyFault {
+    /// Where it stands, as in `spec.serviceNames[0]`.
+    pub field: String,
+    /// What is wrong with it, and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for PolicyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// All that is wrong with a policy. Like [`RuleBook::evaluate`](super::RuleBook::evaluate) it does not rely on the schema.
+pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
+    let mut faults = Faults::default();
+    if let Some(scope) = &spec.namespaces {
+        faults.of_scope(scope);
+    }
+    faults.of_each("spec.serviceNames", &spec.service_names, |name| {
+        service_name(name)
+    });
+    if spec.service_names.is_empty() {
+        faults.add(
+            "spec.serviceNames",
+            "it is empty, so that nothing is permitted: write at least one name or pattern",
+        );
+    }
+    let dns_name = |name: &str| dns_name(name, &settings.cluster_domain);
+    faults.of_each("spec.dnsNames", &spec.dns_names, dns_name);
+    faults.of_each("spec.ipAddresses", &spec.ip_addresses, |range| {
+        ip_range(range)
+    });
+    faults.of_each("spec.uris", &spec.uris, uri);
+    for (index, key) in spec.private_keys.iter().enumerate() {
+        if let Some(message) = private_key(key) {
+            faults.add(format!("spec.privateKeys[{index}].minSize"), message);
+        }
+    }
+    if let Some(message) = spec.max_duration.as_deref().and_then(max_duration) {
+        faults.add("spec.maxDuration", message);
+    }
+    for (index, validation) in spec.validations.iter().enumerate() {
+        let field = |name| format!("spec.validations[{index}].{name}");
+        if let Some(message) = expression::fault(&validation.expression) {
+            faults.add(field("expression"), message);
+        }
+        if validation.message.trim().is_empty() {
+            faults.add(field("message"), "it is empty: say what to write instead");
+        }
+    }
+    faults.0
+}
+
+#[derive(Default)]
+struct Faults(Vec<PolicyFault>);
+
+impl Faults {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        let (field, message) = (field.into(), message.into());
+        self.0.push(PolicyFault { field, message });
+    }
+
+    fn of_each(&mut self, list: &str, values: &[String], fault: impl Fn(&str) -> Option<String>) {
+        for (index, value) in values.iter().enumerate() {
+            if let Some(message) = fault(value) {
+                self.add(
+                    format!("{list}[{index}]"),
+                    format!("\"{}\" {message}", printable(value)),
+                );
+            }
+        }
+    }
+
+    fn of_scope(&mut self, scope: &NamespaceScope) {
+        self.of_each("spec.namespaces.names", &scope.names, |name| {
+            namespace(name)
+        });
+        if let Some(selector) = &scope.selector {
+            self.of_selector(selector);
+        }
+    }
+
+    fn of_selector(&mut self, written: &NamespaceSelector) {
+        let field = "spec.namespaces.selector";
+        for (key, value) in &written.match_labels {
+            if let Some(message) = label(key, [value]) {
+                self.add(format!("{field}.matchLabels"), message);
+            }
+        }
+        for (index, required) in written.match_expressions.iter().enumerate() {
+            if let Some(message) = label(&required.key, &required.values) {
+                self.add(format!("{field}.matchExpressions[{index}]"), message);
+            }
+        }
+        for key in contradicted(written) {
+            let key = printable(key);
+            self.add(field, format!("no namespace can have what is required of label \"{key}\": the requirements contradict each other"));
+        }
+    }
+}
+
+/// A pattern of which what matches is a DNS label: `{namespace}` is replaced already.
+fn label_pattern(pattern: &str, what: &str) -> Option<String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '*');
+    let least = pattern.chars().filter(|c| *c != '*').count();
+    if pattern.is_empty()
+        || !pattern.chars().all(inner)
+        || pattern.starts_with('-')
+        || pattern.ends_with('-')
+    {
+        return Some(format!(
+            "can never match {what}: write lower-case letters, digits and '-', beginning and ending with a letter or digit, and '*' for any run of characters"
+        ));
+    }
+    (least > 63).then(|| {
+        format!("can never match {what}, which has at most 63 characters: write a shorter one")
+    })
+}
+
+fn service_name(pattern: &str) -> Option<String> {
+    let expanded = names::expand(pattern, "n");
+    unknown_placeholder(&expanded).or_else(|| label_pattern(&expanded, "a service name"))
+}
+
+fn namespace(glob: &str) -> Option<String> {
+    if glob.contains(['{', '}']) {
+        return Some("has a placeholder, which only names of services, DNS names and URIs can have: write the name of a namespace, or a glob such as team-*".into());
+    }
+    label_pattern(glob, "the name of a namespace")
+}
+
+fn unknown_placeholder(expanded: &str) -> Option<String> {
+    expanded.contains(['{', '}']).then(|| {
+        "has a placeholder that is not known: write {namespace}, which stands for the namespace of the Pki".into()
+    })
+}
+
+fn dns_name(pattern: &str, cluster_domain: &str) -> Option<String> {
+    let folded = names::fold(&names::expand(pattern, "n"));
+    if let Some(message) = unknown_placeholder(&folded) {
+        return Some(message);
+    }
+    let mut labels = folded.split('.');
+    if !labels
+        .clone()
+        .all(|label| label == "*" || names::is_label(label))
+    {
+        return Some("is not a pattern of DNS names: write labels of letters, digits and '-' with dots between, of which each but the last may be '*', for example *.{namespace}.example.com".into());
+    }
+    if labels.next_back() == Some("*") {
+        return Some("can never match: '*' does not stand for the last label; spell it out".into());
+    }
+    if names::is_cluster_internal(&folded, cluster_domain) {
+        return Some("is a name inside the cluster, which no policy can give away: remove it; each Pki has the names of its own service by itself".into());
+    }
+    let host = folded.replace('*', "a");
+    (!names::is_certifiable(&host)).then(|| {
+        "can never match a DNS name of a certificate: it is too long, or ends like an IP address".into()
+    })
+}
+
+fn ip_range(text: &str) -> Option<String> {
+    let Some(range) = identifiers::range(text) else {
+        return Some("is neither an IP address nor a range: write one in CIDR notation, for example 10.0.0.0/8".into());
+    };
+    if range.addr() != range.network() {
+        return Some(format!(
+            "is not where a range begins: write {}",
+            range.trunc()
+        ));
+    }
+    let IpNet::V6(v6) = range else { return None };
+    let v4 = identifiers::mapped(IpAddr::V6(v6.addr())).filter(|_| v6.prefix_len() >= 96)?;
+    Some(format!(
+        "can never match, since IPv4 addresses are not taken in the form of IPv6: write {v4}/{}",
+        v6.prefix_len() - 96
+    ))
+}
+
+fn uri(pattern: &str) -> Option<String> {
+    let expanded = names::expand(pattern, "n");
+    if let Some(message) = unknown_placeholder(&expanded) {
+        return Some(message);
+    }
+    let segments = expanded.split('/').map(|segment| match segment {
+        "*" => "a",
+        other => other,
+    });
+    let filled = segments.collect::<Vec<_>>().join("/");
+    // Without a host what follows the last colon may be one too.
+    let filled = filled
+        .strip_suffix(":*")
+        .map(|root| format!("{root}:a"))
+        .unwrap_or(filled);
+    if filled.contains('*') {
+        return Some("can never match: '*' stands for one whole segment between two slashes, not for a part of one".into());
+    }
+    let can_match =
+        identifiers::uri(&filled).is_some_and(|uri| identifiers::uri_matches(&expanded, &uri));
+    (!can_match).then(|| {
+        "can never match a URI of a certificate: write scheme and host, and a path without query, escapes or empty segments, for example spiffe://example.com/ns/{namespace}/*".into()
+    })
+}
+
+fn private_key(key: &PermittedKey) -> Option<String> {
+    let least = key.min_size?;
+    let sizes = Key::sizes(key.algorithm);
+    match sizes.iter().max() {
+        None if least == 0 => None,
+        None => Some(format!(
+            "{} keys have but one size: leave minSize out",
+            KeyAlgorithm::Ed25519
+        )),
+        Some(most) if least > *most => Some(format!(
+            "{least} can never be reached: {} keys here have at most {most} bits",
+            key.algorithm
+        )),
+        Some(_) => None,
+    }
+}
+
+fn max_duration(text: &str) -> Option<String> {
+    let read = names::duration(text).filter(|duration| *duration >= SHORTEST);
+    read.is_none().then(|| {
+        format!("\"{}\" is not a lifetime that a certificate can have: write at least 1h in hours, minutes and seconds, for example 2160h", printable(text))
+    })
+}
+
+fn label<'a>(key: &str, values: impl IntoIterator<Item = &'a String>) -> Option<String> {
+    if !template::is_key(key) {
+        return Some(format!(
+            "\"{}\" is not the key of a label: write one such as team or example.com/team",
+            printable(key)
+        ));
+    }
+    let value = values
+        .into_iter()
+        .find(|value| !template::is_label_value(value))?;
+    Some(format!(
+        "\"{}\" cannot be the value of a label: write at most 63 letters, digits, '-', '_' and '.'",
+        printable(value)
+    ))
+}
+
+/// The keys of labels of which nothing that a namespace has, or lacks, is what is required. Each key stands for itself, and
+/// of its values those that are written and one other are all there are to try.
+fn contradicted(written: &NamespaceSelector) -> BTreeSet<&str> {
+    let mut required = BTreeMap::<&str, NamespaceSelector>::new();
+    for (key, value) in &written.match_labels {
+        let of_key = required.entry(key).or_default();
+        of_key.match_labels.insert(key.clone(), value.clone());
+    }
+    for requirement in &written.match_expressions {
+        let of_key = required.entry(&requirement.key).or_default();
+        of_key.match_expressions.push(requirement.clone());
+    }
+    let is_possible = |key: &str, required: &NamespaceSelector| {
+        let values = required
+            .match_expressions
+            .iter()
+            .flat_map(|each: &LabelRequirement| &each.values);
+        let values = values.chain(required.match_labels.values()).cloned();
+        let another = String::from("\0");
+        let labels = values
+            .chain([another])
+            .map(|value| Labels::from([(key.to_owned(), value)]));
+        let selector = selector(required);
+        labels
+            .chain([Labels::new()])
+            .any(|labels| selector.matches(&labels))
+    };
+    let impossible = required
+        .iter()
+        .filter(|(key, required)| !is_possible(key, required));
+    impossible.map(|(key, _)| *key).collect()
+}

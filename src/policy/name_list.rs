@@ -1,0 +1,136 @@
+//! The exact names of a policy: found at once, however many there are, and searched for those that come near another.
+
+use strsim::osa_distance;
+
+/// So many edits make a name near.
+pub(super) const NEAR: usize = 3;
+
+/// Names in order, each once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NameList {
+    names: Vec<Box<str>>,
+    /// What is known of each at a glance. Kept apart, so that a search of them all runs through little memory.
+    profiles: Vec<Profile>,
+}
+
+impl NameList {
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.position(name).is_ok()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(AsRef::as_ref)
+    }
+
+    /// Among these are all that are [`NEAR`], and of the others the `most` that have the longest beginning in common.
+    pub(super) fn candidates<'a>(
+        &'a self,
+        name: &'a str,
+        most: usize,
+    ) -> impl Iterator<Item = &'a str> {
+        let place = self.position(name).unwrap_or_else(|place| place);
+        let around = place.saturating_sub(most)..self.len().min(place + most);
+        let profile = Profile::of(name);
+        let profiles = self.profiles.iter().zip(&self.names);
+        let near = profiles
+            .filter(move |(known, _)| known.least_distance(profile) <= NEAR)
+            .map(|(_, known)| known.as_ref())
+            .filter(move |known| osa_distance(known, name) <= NEAR);
+        near.chain(self.names[around].iter().map(AsRef::as_ref))
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.names
+            .binary_search_by(|known| known.as_ref().cmp(name))
+    }
+}
+
+impl<'a> FromIterator<&'a str> for NameList {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
+        let mut names: Vec<Box<str>> = names.into_iter().map(Into::into).collect();
+        names.sort_unstable();
+        names.dedup();
+        let profiles = names.iter().map(|name| Profile::of(name)).collect();
+        Self { names, profiles }
+    }
+}
+
+/// Length of a name, and which characters it has.
+#[derive(Clone, Copy, Debug)]
+struct Profile {
+    characters: u64,
+    length: usize,
+}
+
+impl Profile {
+    fn of(name: &str) -> Self {
+        let characters = name
+            .chars()
+            .fold(0, |all, c| all | 1 << (u32::from(c) % 64));
+        let length = name.chars().count();
+        Self { characters, length }
+    }
+
+    /// No fewer edits make one name of the other: each adds a character, takes one away, or does both.
+    fn least_distance(self, other: Self) -> usize {
+        let added = (self.characters & !other.characters).count_ones();
+        let removed = (other.characters & !self.characters).count_ones();
+        let by_characters = added.max(removed) as usize;
+        by_characters.max(self.length.abs_diff(other.length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_and_no_other() {
+        let list: NameList = ["b", "a", "c", "a"].into_iter().collect();
+        assert_eq!(list.iter().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert!(list.contains("a") && list.contains("c"));
+        assert!(!list.contains("") && !list.contains("aa") && !list.contains("d"));
+        assert!(!NameList::default().contains("a"));
+    }
+
+    #[test]
+    fn the_least_distance_is_never_more_than_the_distance() {
+        let names = [
+            "",
+            "a",
+            "app1",
+            "appp1",
+            "ap1p",
+            "payments",
+            "payment-api",
+            "web",
+            "wbe",
+            "ö",
+            "app-1-x",
+        ];
+        for a in names {
+            for b in names {
+                let least = Profile::of(a).least_distance(Profile::of(b));
+                assert!(least <= osa_distance(a, b), "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn candidates_are_the_near_ones_and_those_with_the_longest_common_beginning() {
+        let numbers = (0..1000).map(|n| format!("service-{n:04}"));
+        let mut names: Vec<_> = numbers.collect();
+        names.extend(["xervice-0500".to_owned(), "payments-eu".to_owned()]);
+        let list: NameList = names.iter().map(String::as_str).collect();
+        let found: Vec<_> = list.candidates("service-0500", 2).collect();
+        for near in ["xervice-0500", "service-0501", "service-0050"] {
+            assert!(found.contains(&near), "{near}");
+        }
+        let found: Vec<_> = list.candidates("payments-production", 1).collect();
+        assert_eq!(found, ["payments-eu", "service-0000"]);
+    }
+}

@@ -1,0 +1,209 @@
+//! Rules in CEL: what they see, what is said of them, and which cannot be written.
+
+use super::*;
+use crate::policy::expression::fault;
+
+fn with(expressions: &[&str]) -> RuleBook {
+    let validations: Vec<_> = expressions
+        .iter()
+        .map(|expression| json!({ "expression": expression, "message": "write something else" }))
+        .collect();
+    let everything = json!({
+        "serviceNames": ["*"], "dnsNames": ["*.example.com"], "ipAddresses": ["10.0.0.0/8"],
+        "validations": validations
+    });
+    rules(&[everything])
+}
+
+#[test]
+fn an_expression_sees_the_pki_as_its_certificate_will_be() {
+    let spec = json!({ "serviceName": "app1", "dnsNames": ["ADMIN.Example.com."], "ipAddresses": ["10.1.2.3"] });
+    for holds in [
+        "pki.metadata.name == 'app1-pki' && pki.metadata.namespace == 'ns'",
+        "pki.spec.serviceName == 'app1' && pki.spec.commonName == 'app1'",
+        "pki.spec.dnsNames == ['admin.example.com']",
+        "pki.spec.ipAddresses.all(ip, ip.startsWith('10.'))",
+        "pki.spec.uris.size() == 0 && pki.spec.secretName == 'app1-pki'",
+        "pki.spec.usages == ['server auth', 'client auth']",
+        "pki.spec.privateKey.algorithm == 'ECDSA' && pki.spec.privateKey.size >= 256",
+        "pki.spec.privateKey.rotationPolicy == 'Always' && pki.spec.duration == '2160h'",
+        "!has(pki.metadata.labels.team) && !('team' in pki.metadata.annotations)",
+        "pki.spec.serviceName.matches('^app[0-9]+$')",
+        "namespaceObject.metadata.name == 'ns'",
+    ] {
+        assert_eq!(fault(holds), None, "{holds}");
+        approve(&with(&[holds]), "ns", &spec);
+    }
+}
+
+#[test]
+fn a_rule_that_does_not_hold_is_told_in_the_words_of_its_author() {
+    let spec = json!({ "serviceName": "app1", "dnsNames": ["ADMIN.example.com"] });
+    let refusal = |expression| refuse(&with(&[expression]), "ns", &spec);
+    assert_eq!(
+        refusal("pki.spec.dnsNames.all(name, !name.startsWith('admin.'))"),
+        ["spec: write something else (PkiPolicy policy-0)"]
+    );
+    assert_eq!(
+        refusal("pki.metadata.labels.team == 'a'"),
+        ["spec: write something else; the rule fails: No such key: team (PkiPolicy policy-0)"]
+    );
+    assert_eq!(
+        refusal("pki.spec."),
+        ["spec: write something else; the rule fails: it cannot be read (PkiPolicy policy-0)"]
+    );
+    assert_eq!(
+        refusal("'yes'"),
+        [
+            "spec: write something else; the rule fails: it is of type string, not bool (PkiPolicy policy-0)"
+        ]
+    );
+    let two = with(&["pki.spec.dnsNames.size() == 0", "true", "false"]);
+    assert_eq!(
+        refuse(&two, "ns", &spec).len(),
+        2,
+        "each that does not hold"
+    );
+}
+
+#[test]
+fn what_a_rule_says_of_a_namespace_needs_its_labels() {
+    let rules = with(&["namespaceObject.metadata.labels.stage == 'live'"]);
+    let spec = json!({ "serviceName": "app1" });
+    assert!(rules.reads_labels() && !rules.knows("ns"));
+    refuse(&rules, "ns", &spec);
+    let labels = Labels::from([("stage".to_owned(), "live".to_owned())]);
+    let rules = rules.with_namespaces(Arc::new([("ns".to_owned(), labels)].into()));
+    assert!(rules.knows("ns"));
+    approve(&rules, "ns", &spec);
+    assert!(!with(&["pki.metadata.namespace == 'ns'"]).reads_labels());
+}
+
+#[test]
+fn an_expression_that_cannot_be_meant_is_a_fault() {
+    for (expression, said) in [
+        (
+            "namespace.metadata.name == 'a'",
+            "reserved identifier: namespace; write namespaceObject",
+        ),
+        (
+            "pki.spec.",
+            "line 1, column 10: expected identifier after '.'",
+        ),
+        ("a b", "line 1, column 3: Syntax error"),
+        ("true &&\n  &&", "line 2, column 3: "),
+        (
+            "pki.spec.servicename == 'a'",
+            "pki.spec has no field servicename: there are commonName, dnsNames,",
+        ),
+        (
+            "has(pki.status)",
+            "pki has no field status: there are metadata, spec",
+        ),
+        (
+            "namespaceObject == 'a' || namespaceObject.name == 'b'",
+            "namespaceObject has no field name: there are metadata",
+        ),
+        (
+            "object.spec.serviceName == 'a'",
+            "there is no variable object: there are pki and namespaceObject",
+        ),
+        (
+            "pki.spec.dnsNames.all(n, m == 'a')",
+            "there is no variable m",
+        ),
+        (
+            "pki.spec.serviceName",
+            "it is of type string: write one that is true or false",
+        ),
+        ("pki.spec.serviceName > 5", "found no matching overload"),
+        (
+            "true || pki.spec.dnsNames.first() == 'a'",
+            "Undeclared reference to 'first'",
+        ),
+        ("pki.spec.serviceName.matches('(')", "not a valid regex"),
+        (
+            "pki.spec.dnsNames.all(n, n > 5)",
+            "found no matching overload",
+        ),
+        ("1 == 2", "it is false for every Pki"),
+        ("", "line 1, column 1: "),
+    ] {
+        let fault = fault(expression).unwrap_or_else(|| panic!("{expression:?} is taken"));
+        assert!(fault.contains(said), "{expression:?}: {fault}");
+    }
+    let listed = |inner: &str| format!("pki.spec.dnsNames.all(a, {inner})");
+    let within = listed(&listed("a != 'b'").replace("(a,", "(b,"));
+    assert_eq!(fault(&within), None);
+    assert!(
+        fault(&listed(&listed(&listed("true"))))
+            .unwrap()
+            .contains("too many loops")
+    );
+}
+
+#[test]
+fn no_expression_takes_the_operator_down() {
+    let nested = |open: &str, inner: &str, close: &str, levels: usize| {
+        open.repeat(levels) + inner + &close.repeat(levels)
+    };
+    for (open, inner, close) in [
+        ("(", "true", ")"),
+        ("[", "1", "]"),
+        ("{1:", "1", "}"),
+        ("!", "true", ""),
+        ("-", "1", ""),
+        ("", "1", "+1"),
+        ("", "pki", ".a"),
+        ("true?", "true", ":true"),
+        ("", "true", "?true:true"),
+        ("f(", "1", ")"),
+        ("", "true", "&&true"),
+        ("[1].all(x,", "true", ")"),
+        ("", "(", ""),
+        ("'", "\u{0}", "'"),
+    ] {
+        for levels in [1, 10, 31, 33, 100, 500, 100_000] {
+            let expression = nested(open, inner, close, levels);
+            let _ = fault(&expression);
+            let _ = judge(
+                &with(&[&expression]),
+                "ns",
+                &json!({ "serviceName": "app1" }),
+            );
+        }
+    }
+    for source in [
+        "(",
+        "[",
+        "{",
+        "\"",
+        "'",
+        "\\",
+        "b'",
+        "r\"",
+        "//",
+        "\u{feff}",
+        "1e999",
+        "0x",
+        "18446744073709551616u",
+        "-9223372036854775808 / -1",
+        "-9223372036854775808 % -1",
+        "9223372036854775807 + 1",
+        "1 / 0",
+        "1 % 0",
+        "[][0]",
+        "{}.a",
+        "{}['a']",
+        "'a'[0]",
+        "size(1)",
+        "type(pki)",
+        "pki",
+        "has(pki)",
+        "pki.all(k, true)",
+        "''.matches('a{1000}{1000}')",
+    ] {
+        let _ = fault(source);
+        let _ = judge(&with(&[source]), "ns", &json!({ "serviceName": "app1" }));
+    }
+}

@@ -1,0 +1,203 @@
+//! Policies that do not do what their authors think.
+
+use super::*;
+
+/// What is said of a policy with these fields.
+fn said(fields: &Value) -> Vec<String> {
+    let mut spec = json!({ "serviceNames": ["app1"] });
+    let fields = fields.as_object().expect("fields").clone();
+    spec.as_object_mut().expect("a map").extend(fields);
+    let spec = serde_json::from_value(spec).expect("a spec");
+    faults(&spec, &Settings::default())
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn a_policy_that_means_something_has_no_fault() {
+    let none: [String; 0] = [];
+    for fields in [
+        json!({}),
+        json!({ "serviceNames": ["app1", "*", "{namespace}-*", "*-web", "{namespace}", "a-{namespace}-b", "x".repeat(63)] }),
+        json!({ "namespaces": { "names": ["team-*", "*", "a"], "selector": { "matchLabels": { "a": "", "example.com/b": "c" },
+            "matchExpressions": [{ "key": "a", "operator": "Exists" }, { "key": "c", "operator": "NotIn", "values": ["d"] },
+                { "key": "e", "operator": "DoesNotExist" }, { "key": "f", "operator": "In", "values": ["g", "h"] },
+                { "key": "f", "operator": "NotIn", "values": ["g"] }] } } }),
+        json!({ "dnsNames": ["*.{namespace}.Example.com.", "a.b", "*.*.com", "xn--pple-43d.com", "{namespace}.example.com"] }),
+        json!({ "ipAddresses": ["10.0.0.0/8", "10.1.2.3", "2001:db8::/32", "::/0", "0.0.0.0/0", "::1"] }),
+        json!({ "uris": ["spiffe://example.com/ns/{namespace}/*", "https://a", "urn:example:*", "spiffe://e.com/*/a", "spiffe://e.com/a-{namespace}/b"] }),
+        json!({ "privateKeys": [{ "algorithm": "ECDSA", "minSize": 384 }, { "algorithm": "RSA", "minSize": 4096 }, { "algorithm": "Ed25519" }] }),
+        json!({ "maxDuration": "1h", "validations": [{ "expression": "pki.spec.uris.size() < 3", "message": "at most 2" }] }),
+    ] {
+        assert_eq!(said(&fields), none, "{fields}");
+    }
+}
+
+/// One fault at a time, by a part of what is said of it.
+fn each_is_a_fault(cases: &[(Value, &str)]) {
+    for (fields, fault) in cases {
+        let said = said(fields);
+        assert!(
+            said.len() == 1 && said[0].contains(fault),
+            "{fields}: {said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_name_that_can_never_match_is_a_fault_at_its_place() {
+    each_is_a_fault(&[
+        (
+            json!({ "serviceNames": [] }),
+            "spec.serviceNames: it is empty",
+        ),
+        (
+            json!({ "serviceNames": ["a", "{ns}-*"] }),
+            r#"spec.serviceNames[1]: "{ns}-*" has a placeholder that is not known: write {namespace}"#,
+        ),
+        (
+            json!({ "serviceNames": ["App1"] }),
+            r#"spec.serviceNames[0]: "App1" can never match a service name"#,
+        ),
+        (
+            json!({ "serviceNames": ["db.victim"] }),
+            r#"spec.serviceNames[0]: "db.victim" can never match"#,
+        ),
+        (
+            json!({ "serviceNames": ["-*"] }),
+            r#"spec.serviceNames[0]: "-*" can never match"#,
+        ),
+        (
+            json!({ "serviceNames": ["x".repeat(64)] }),
+            "at most 63 characters",
+        ),
+        (
+            json!({ "dnsNames": ["*.svc"] }),
+            r#"spec.dnsNames[0]: "*.svc" is a name inside the cluster"#,
+        ),
+        (
+            json!({ "dnsNames": ["*.example.com", "a.svc.cluster.local."] }),
+            r#"spec.dnsNames[1]: "a.svc.cluster.local." is a name inside"#,
+        ),
+        (
+            json!({ "dnsNames": ["localhost"] }),
+            "a name inside the cluster",
+        ),
+        (
+            json!({ "dnsNames": ["example.*"] }),
+            "'*' does not stand for the last label",
+        ),
+        (
+            json!({ "dnsNames": ["a*.example.com"] }),
+            "is not a pattern of DNS names",
+        ),
+        (
+            json!({ "dnsNames": ["{team}.example.com"] }),
+            "a placeholder that is not known",
+        ),
+        (
+            json!({ "dnsNames": ["10.0.0.1"] }),
+            "ends like an IP address",
+        ),
+    ]);
+}
+
+#[test]
+fn a_namespace_that_there_can_never_be_is_a_fault() {
+    each_is_a_fault(&[
+        (
+            json!({ "namespaces": { "names": ["{namespace}"] } }),
+            r#"spec.namespaces.names[0]: "{namespace}" has a placeholder"#,
+        ),
+        (
+            json!({ "namespaces": { "names": ["Team"] } }),
+            r#"spec.namespaces.names[0]: "Team" can never match the name of a namespace"#,
+        ),
+        (
+            json!({ "namespaces": { "selector": { "matchLabels": { "a b": "c" } } } }),
+            r#"spec.namespaces.selector.matchLabels: "a b" is not the key of a label"#,
+        ),
+        (
+            json!({ "namespaces": { "selector": { "matchLabels": { "a": "b c" } } } }),
+            r#"spec.namespaces.selector.matchLabels: "b c" cannot be the value of a label"#,
+        ),
+        (
+            json!({ "namespaces": { "selector": { "matchLabels": { "a": "b" }, "matchExpressions": [
+            { "key": "a", "operator": "NotIn", "values": ["b", "c"] }] } } }),
+            r#"spec.namespaces.selector: no namespace can have what is required of label "a""#,
+        ),
+        (
+            json!({ "namespaces": { "selector": { "matchExpressions": [
+            { "key": "a", "operator": "Exists" }, { "key": "a", "operator": "DoesNotExist" }] } } }),
+            "contradict each other",
+        ),
+        (
+            json!({ "namespaces": { "selector": { "matchExpressions": [{ "key": "a", "operator": "In" }] } } }),
+            "contradict each other",
+        ),
+    ]);
+}
+
+#[test]
+fn so_is_what_no_certificate_can_have() {
+    each_is_a_fault(&[
+        (
+            json!({ "ipAddresses": ["10.0.0.0/33"] }),
+            r#"spec.ipAddresses[0]: "10.0.0.0/33" is neither an IP address nor a range"#,
+        ),
+        (
+            json!({ "ipAddresses": ["10.1.2.3/8"] }),
+            r#"spec.ipAddresses[0]: "10.1.2.3/8" is not where a range begins: write 10.0.0.0/8"#,
+        ),
+        (
+            json!({ "ipAddresses": ["::ffff:10.0.0.0/104"] }),
+            "write 10.0.0.0/8",
+        ),
+        (
+            json!({ "uris": ["spiffe://example.com/a*"] }),
+            r#"spec.uris[0]: "spiffe://example.com/a*" can never match: '*' stands for one whole segment"#,
+        ),
+        (json!({ "uris": ["spiffe://*/a"] }), "can never match"),
+        (
+            json!({ "uris": ["spiffe://example.com/a?b"] }),
+            "can never match a URI of a certificate",
+        ),
+        (
+            json!({ "uris": ["spiffe://example.com/../a"] }),
+            "can never match a URI of a certificate",
+        ),
+        (json!({ "uris": ["*"] }), "can never match"),
+        (
+            json!({ "uris": ["spiffe://example.com/{ns}"] }),
+            "a placeholder that is not known",
+        ),
+        (
+            json!({ "privateKeys": [{ "algorithm": "ECDSA", "minSize": 521 }] }),
+            "spec.privateKeys[0].minSize: 521 can never be reached: ECDSA keys here have at most 384 bits",
+        ),
+        (
+            json!({ "privateKeys": [{ "algorithm": "Ed25519", "minSize": 256 }] }),
+            "Ed25519 keys have but one size",
+        ),
+        (
+            json!({ "maxDuration": "59m" }),
+            r#"spec.maxDuration: "59m" is not a lifetime"#,
+        ),
+        (
+            json!({ "validations": [{ "expression": "pki.", "message": "m" }] }),
+            "spec.validations[0].expression: line 1, column 5",
+        ),
+        (
+            json!({ "validations": [{ "expression": "true", "message": " " }] }),
+            "spec.validations[0].message: it is empty",
+        ),
+    ]);
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let many =
+        json!({ "serviceNames": ["A", "b", "C"], "dnsNames": ["*.svc"], "maxDuration": "x" });
+    assert_eq!(said(&many).len(), 4);
+}

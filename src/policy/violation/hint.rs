@@ -1,0 +1,57 @@
+//! What the author of a refused service name probably meant.
+
+use super::AllowedNames;
+use crate::policy::text::printable;
+use std::fmt;
+
+/// What to do about a service name that is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    suggestion: Option<String>,
+    is_elsewhere: bool,
+    policy: String,
+}
+
+impl Hint {
+    /// About `name`, of which `policy` comes nearest to allowing it. Which policies allow it in other namespaces, and in
+    /// which, is not said: that is not for this namespace to read.
+    pub(in crate::policy) fn new(
+        name: &str,
+        allowed: &AllowedNames,
+        is_elsewhere: bool,
+        policy: &str,
+    ) -> Self {
+        Self {
+            suggestion: allowed.suggestion(name).map(str::to_owned),
+            is_elsewhere,
+            policy: policy.into(),
+        }
+    }
+
+    /// The policy that comes nearest.
+    pub(super) fn policy(&self) -> &str {
+        &self.policy
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let elsewhere = "a PkiPolicy allows that name in another namespace";
+        match (&self.suggestion, self.is_elsewhere) {
+            (Some(name), false) => write!(f, "; did you mean \"{}\"?", printable(name)),
+            (Some(name), true) => {
+                let name = printable(name);
+                write!(
+                    f,
+                    "; did you mean \"{name}\", or another namespace? {elsewhere}"
+                )
+            }
+            (None, true) => write!(f, "; {elsewhere}: is this the right one?"),
+            (None, false) => write!(
+                f,
+                "; use one of these names, or ask the platform team to allow yours in PkiPolicy {}",
+                printable(&self.policy)
+            ),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What is kept of every Secret: whether it changed, and whose it is, as far as its metadata tells.
+
+use crate::api::Pki;
+use crate::claims::Claim;
+use crate::index::{BySecret, Key, NamesSecrets};
+use crate::reconcile::secret::ADOPT;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
+use kube::{Resource, ResourceExt};
+use std::iter;
+
+/// A Secret. It names itself.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KnownSecret {
+    key: Key,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    owner: Owner,
+}
+
+/// Whose it is, by its controller reference.
+#[derive(Debug, PartialEq, Eq)]
+enum Owner {
+    /// The Pki of this name and UID.
+    Pki { name: Box<str>, uid: Box<str> },
+    /// Somebody else.
+    Other,
+    /// Nobody; but it may be offered to the Pki of this name.
+    Nobody { offered_to: Option<Box<str>> },
+}
+
+impl From<PartialObjectMeta<Secret>> for KnownSecret {
+    fn from(secret: PartialObjectMeta<Secret>) -> Self {
+        Self {
+            key: Key::of(&secret),
+            owner: Owner::of(&secret),
+            uid: secret.metadata.uid,
+            resource_version: secret.metadata.resource_version,
+        }
+    }
+}
+
+impl Owner {
+    fn of(secret: &PartialObjectMeta<Secret>) -> Self {
+        let mut references = secret.owner_references().iter();
+        match references.find(|reference| reference.controller == Some(true)) {
+            Some(owner)
+                if owner.kind == Pki::kind(&()) && owner.api_version == Pki::api_version(&()) =>
+            {
+                Self::Pki {
+                    name: owner.name.as_str().into(),
+                    uid: owner.uid.as_str().into(),
+                }
+            }
+            Some(_) => Self::Other,
+            None => {
+                let offered_to = secret.annotations().get(ADOPT);
+                Self::Nobody {
+                    offered_to: offered_to.map(|name| name.as_str().into()),
+                }
+            }
+        }
+    }
+}
+
+impl NamesSecrets for KnownSecret {
+    fn key(&self) -> Key {
+        self.key.clone()
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        iter::once(self.key.name.as_str())
+    }
+}
+
+/// Whether there is a Secret of this name that this Pki could not write, by all that is known. A Secret that another Pki
+/// claims is not foreign, but a [conflict](crate::claims::foreseen_winner).
+pub fn foreseen_foreign(
+    secrets: &BySecret<KnownSecret>,
+    claims: &BySecret<Claim>,
+    pki: &Key,
+    secret: &Key,
+) -> bool {
+    let Some(known) = secrets.get(secret) else {
+        return false;
+    };
+    match &known.owner {
+        Owner::Other => true,
+        Owner::Nobody { offered_to } => offered_to.as_deref() != Some(&pki.name),
+        Owner::Pki { name, uid } => {
+            let owner = Key::new(secret.namespace.clone(), &**name);
+            // Of a Pki that is gone the Secret is about to be collected.
+            let owner = claims.get(&owner).filter(|claim| claim.lives_as(uid));
+            owner.is_some_and(|owner| {
+                owner.key() != *pki && owner.secrets().all(|name| name != secret.name)
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::StoredPki;
+    use kube::core::DeserializeGuard;
+    use kube::runtime::watcher::Event;
+    use serde_json::{Value, json};
+
+    fn secret(metadata: &Value) -> KnownSecret {
+        let mut all = json!({ "namespace": "ns", "name": "s", "uid": "u", "resourceVersion": "1" });
+        all.as_object_mut()
+            .unwrap()
+            .extend(metadata.as_object().unwrap().clone());
+        let object = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": all });
+        serde_json::from_value::<PartialObjectMeta<Secret>>(object)
+            .unwrap()
+            .into()
+    }
+
+    #[test]
+    fn a_secret_has_changed_when_its_version_has() {
+        let mut index = BySecret::default();
+        for (uid, version, is_news) in [
+            ("u", "1", true),
+            ("u", "1", false),
+            ("u", "2", true),
+            ("v", "2", true),
+        ] {
+            let metadata = json!({ "uid": uid, "resourceVersion": version });
+            let changes = index.apply(Event::Apply(secret(&metadata)));
+            assert_eq!(changes.len(), usize::from(is_news), "{uid} {version}");
+        }
+        assert_eq!(index.naming(&Key::new("ns", "s")).count(), 1);
+    }
+
+    #[test]
+    fn a_secret_of_somebody_else_is_foreseen_to_stay_as_it_is() {
+        let stored = |name: &str, secret: &str| -> StoredPki {
+            let pki = json!({
+                "apiVersion": "box.com/v1", "kind": "Pki",
+                "metadata": { "namespace": "ns", "name": name, "uid": format!("uid-of-{name}") },
+                "spec": { "serviceName": "app", "secretName": secret }
+            });
+            DeserializeGuard(Ok(serde_json::from_value(pki).unwrap()))
+        };
+        let mut claims = BySecret::default();
+        for (name, secret) in [("a", "s"), ("moved", "elsewhere"), ("b", "s")] {
+            claims.apply(Event::Apply(Claim::from(stored(name, secret))));
+        }
+        let owned_by = |api_version: &str, kind: &str, name: &str, uid: &str| {
+            json!({ "ownerReferences": [
+                { "apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true }] })
+        };
+        for (metadata, is_foreign) in [
+            (json!({}), true),
+            (json!({ "annotations": { "box.com/adopt": "a" } }), false),
+            (json!({ "annotations": { "box.com/adopt": "b" } }), true),
+            (
+                json!({ "labels": { "app.kubernetes.io/managed-by": "pki-operator" } }),
+                true,
+            ),
+            (owned_by("v1", "ConfigMap", "a", "uid-of-a"), true),
+            (owned_by("example.com/v1", "Pki", "a", "uid-of-a"), true),
+            (owned_by("box.com/v1", "Pki", "a", "uid-of-a"), false),
+            (owned_by("box.com/v1", "Pki", "a", "of one before"), false),
+            (owned_by("box.com/v1", "Pki", "b", "uid-of-b"), false),
+            (owned_by("box.com/v1", "Pki", "gone", "x"), false),
+            (owned_by("box.com/v1", "Pki", "moved", "uid-of-moved"), true),
+        ] {
+            let mut secrets = BySecret::default();
+            secrets.apply(Event::Apply(secret(&metadata)));
+            let of = |name: &str| {
+                foreseen_foreign(
+                    &secrets,
+                    &claims,
+                    &Key::new("ns", "a"),
+                    &Key::new("ns", name),
+                )
+            };
+            assert_eq!(of("s"), is_foreign, "{metadata}");
+            assert!(!of("other"), "there is none");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The status of each [`PkiPolicy`]: whether its rules mean something, how many Pkis it admits, and how many of its
+//! namespaces nobody admits.
+//!
+//! [`statuses`] is pure; the leader [keeps](keep) them written, a moment after something has changed.
+
+use crate::api::{PkiPolicy, PkiPolicyStatus, StoredPki};
+use crate::cache::Cache;
+use crate::lenient::Lenient;
+use crate::policy::{RuleBook, faults, text};
+use crate::reconcile::status::{MESSAGE_BYTES, whole_second};
+use crate::reconcile::write;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::api::Patch;
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The type of the condition of a policy.
+pub const VALID: &str = "Valid";
+
+/// What changes within this time is counted once.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Keeps the statuses of all policies, for as long as it is polled.
+pub async fn keep(client: Client, cache: Arc<Cache>) {
+    cache.synced().await;
+    let policies = Api::<Lenient<PkiPolicy>>::all(client);
+    loop {
+        let changed = {
+            let cache = cache.clone();
+            let count = move || changed(&cache, Timestamp::now());
+            tokio::task::spawn_blocking(count).await.unwrap_or_default()
+        };
+        let mut is_written = true;
+        for (policy, status) in changed {
+            let mut change = json!({ "status": status });
+            write::bind(&mut change, &policy);
+            let (name, change) = (policy.name_any(), Patch::Merge(&change));
+            let written = policies.patch_status(&name, &write::patch(), &change).await;
+            if let Err(error) = written {
+                tracing::warn!(policy = name, %error, "cannot write the status of the PkiPolicy; trying again");
+                is_written = false;
+            }
+        }
+        if is_written {
+            cache.verdicts_changed().await;
+            tokio::time::sleep(PAUSE).await;
+        } else {
+            tokio::time::sleep(5 * PAUSE).await;
+        }
+    }
+}
+
+/// The policies whose status is not what it should be, and what it should be.
+fn changed(cache: &Cache, now: Timestamp) -> Vec<(PkiPolicy, PkiPolicyStatus)> {
+    let stored = cache.policies.state();
+    let policies = stored.iter().filter_map(|policy| policy.0.as_ref().ok());
+    let (rules, pkis) = (cache.rules(), cache.pkis.state());
+    let statuses = statuses(&rules, policies, &pkis, now);
+    let changed = statuses.filter(|(policy, status)| policy.status.as_ref() != Some(status));
+    changed
+        .map(|(policy, status)| (policy.clone(), status))
+        .collect()
+}
+
+/// The status of each of these policies, of which the rule book is made.
+pub fn statuses<'a>(
+    rules: &RuleBook,
+    policies: impl Iterator<Item = &'a PkiPolicy>,
+    pkis: &[Arc<StoredPki>],
+    now: Timestamp,
+) -> impl Iterator<Item = (&'a PkiPolicy, PkiPolicyStatus)> {
+    let mut counts = HashMap::<&str, (i64, i64)>::new();
+    let pkis = pkis.iter().filter_map(|stored| stored.0.as_ref().ok());
+    for pki in pkis.filter(|pki| pki.metadata.deletion_timestamp.is_none()) {
+        if let Some(policy) = rules.admits(pki) {
+            counts.entry(policy).or_default().0 += 1;
+            continue;
+        }
+        let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
+        for policy in rules.policies_for(namespace) {
+            counts.entry(policy).or_default().1 += 1;
+        }
+    }
+    policies.map(move |policy| {
+        let count = policy
+            .metadata
+            .name
+            .as_deref()
+            .and_then(|name| counts.get(name));
+        let (admitted, refused) = count.copied().unwrap_or_default();
+        let status = PkiPolicyStatus {
+            conditions: vec![valid(policy, rules, now)],
+            observed_generation: policy.metadata.generation,
+            admitted: Some(admitted),
+            refused: Some(refused),
+        };
+        (policy, status)
+    })
+}
+
+fn valid(policy: &PkiPolicy, rules: &RuleBook, now: Timestamp) -> Condition {
+    let faults = faults(&policy.spec, &rules.settings);
+    let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    let (status, reason, message) = if faults.is_empty() {
+        (
+            "True",
+            "RulesCanMatch",
+            "every rule can be read, and can match".to_owned(),
+        )
+    } else {
+        (
+            "False",
+            "RulesCannotMatch",
+            text::list("", &lines, MESSAGE_BYTES),
+        )
+    };
+    let known = policy.status.iter().flat_map(|status| &status.conditions);
+    let mut known = known.filter(|known| known.type_ == VALID && known.status == status);
+    Condition {
+        type_: VALID.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message,
+        observed_generation: policy.metadata.generation,
+        last_transition_time: known.next().map_or_else(
+            || Time(whole_second(now)),
+            |known| known.last_transition_time.clone(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::DeserializeGuard;
+    use serde_json::Value;
+
+    fn policy(name: &str, spec: &Value) -> PkiPolicy {
+        let mut policy = PkiPolicy::new(name, serde_json::from_value(spec.clone()).unwrap());
+        policy.metadata.generation = Some(1);
+        policy
+    }
+
+    fn pki(namespace: &str, service: &str) -> Arc<StoredPki> {
+        let mut pki = crate::api::Pki::new(
+            service,
+            serde_json::from_value(json!({ "serviceName": service })).unwrap(),
+        );
+        pki.metadata.namespace = Some(namespace.into());
+        Arc::new(DeserializeGuard(Ok(pki)))
+    }
+
+    #[test]
+    fn a_policy_tells_how_many_it_admits_and_how_many_of_its_namespaces_nobody_does() {
+        let mut policies = [
+            policy("apps", &json!({ "serviceNames": ["app*"] })),
+            policy(
+                "team",
+                &json!({ "serviceNames": ["app1", "web"], "namespaces": { "names": ["team"] } }),
+            ),
+            policy(
+                "wrong",
+                &json!({ "serviceNames": ["App"], "namespaces": { "names": ["nowhere"] } }),
+            ),
+        ];
+        let pkis = [
+            pki("team", "app1"),
+            pki("team", "web"),
+            pki("team", "db"),
+            pki("other", "app2"),
+            pki("other", "web"),
+        ];
+        let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        let rules = RuleBook::new(Arc::default(), &policies);
+        let counted: Vec<_> = statuses(&rules, policies.iter(), &pkis, now)
+            .map(|(policy, status)| {
+                (
+                    policy.name_any(),
+                    status.admitted,
+                    status.refused,
+                    status.conditions[0].status.clone(),
+                )
+            })
+            .collect();
+        let row = |name: &str, admitted, refused, valid: &str| {
+            (
+                name.to_owned(),
+                Some(admitted),
+                Some(refused),
+                valid.to_owned(),
+            )
+        };
+        assert_eq!(
+            counted,
+            [
+                row("apps", 2, 2, "True"),
+                row("team", 1, 1, "True"),
+                row("wrong", 0, 0, "False")
+            ]
+        );
+
+        let (_, first) = statuses(&rules, policies.iter(), &pkis, now)
+            .last()
+            .unwrap();
+        assert!(
+            first.conditions[0]
+                .message
+                .starts_with("spec.serviceNames[0]: \"App\" can never match")
+        );
+        policies[2].status = Some(first.clone());
+        let later = now + jiff::SignedDuration::from_hours(1);
+        let (_, second) = statuses(&rules, policies.iter(), &pkis, later)
+            .last()
+            .unwrap();
+        assert_eq!(first, second, "what is the same is not written again");
+    }
+}
