@@ -423,7 +423,10 @@ fn the_audit_log_tells_what_was_judged_by_which_policy_or_rule() {
             .map(|key| annotations[format!("validate.pkis.box.com/{key}")].clone())
     };
     let policy = json!("pki-operator-allowed-names");
-    assert_eq!(noted("good"), [json!("allowed"), policy, Value::Null]);
+    assert_eq!(
+        noted("good"),
+        [json!("allowed"), policy.clone(), Value::Null]
+    );
     let rules = json!("PkiServiceNameError");
-    assert_eq!(noted("bad"), [json!("denied"), Value::Null, rules]);
+    assert_eq!(noted("bad"), [json!("denied"), policy, rules]);
 }

@@ -17,6 +17,7 @@ mod issuance;
 mod lifecycle;
 mod ownership;
 mod path;
+mod policies;
 mod publishing;
 mod refusals;
 mod reload;

@@ -1,0 +1,181 @@
+//! Policies as platform teams meet them: what is refused, what is warned of, and what their status tells.
+
+use crate::harness::{Namespace, SHARED, arena, eventually};
+use serde_json::{Value, json};
+use std::process::Output;
+
+/// `kubectl apply` of a policy for one namespace, with warnings and all.
+fn apply(ns: &Namespace<'_>, spec: &Value) -> Output {
+    let mut spec = spec.clone();
+    spec["namespaces"] = json!({ "names": [ns.name] });
+    let policy = json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": { "name": ns.name }, "spec": spec });
+    let path = SHARED.cluster.dir().join(format!("{}.json", ns.name));
+    std::fs::write(&path, policy.to_string()).expect("a file is written");
+    let mut kubectl = SHARED.cluster.kubectl();
+    kubectl.arg("apply").arg("--filename").arg(path);
+    kubectl.output().expect("kubectl runs")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_policy_whose_rules_can_never_match_is_refused_with_each_of_them() {
+    let ns = SHARED.namespace("faulty");
+    let spec = json!({
+        "serviceNames": ["app1", "{ns}-*", "-x"],
+        "dnsNames": ["*.svc"],
+        "ipAddresses": ["10.1.2.3/8"],
+        "validations": [{ "expression": "pki.spec.servicename == 'a'", "message": "no" }]
+    });
+    let output = apply(&ns, &spec);
+    assert!(!output.status.success());
+    let said = said(&output);
+    let name = &ns.name;
+    for line in [
+        format!("The PkiPolicy \"{name}\" is invalid: "),
+        r#"* spec.serviceNames[1]: "{ns}-*" has a placeholder that is not known: write {namespace}, which stands for the namespace of the Pki"#.into(),
+        r#"* spec.serviceNames[2]: "-x" can never match a service name"#.into(),
+        r#"* spec.dnsNames[0]: "*.svc" is a name inside the cluster, which no policy can give away"#.into(),
+        r#"* spec.ipAddresses[0]: "10.1.2.3/8" is not where a range begins: write 10.0.0.0/8"#.into(),
+        "* spec.validations[0].expression: pki.spec has no field servicename: there are commonName, ".into(),
+    ] {
+        assert!(said.contains(&line), "{line} is not in {said}");
+    }
+}
+
+#[test]
+fn whom_a_change_of_a_policy_leaves_without_one_is_told_as_a_warning() {
+    let ns = SHARED.namespace("narrowed");
+    ns.permit(&["web", "db"], "");
+    for service in ["web", "db"] {
+        ns.apply_pki(service, &format!(r#"{{"serviceName": "{service}"}}"#))
+            .unwrap();
+        ns.wait_until_ready(service);
+    }
+    let narrowed = apply(&ns, &json!({ "serviceNames": ["web"] }));
+    assert!(narrowed.status.success(), "{narrowed:?}");
+    let name = &ns.name;
+    assert_eq!(
+        said(&narrowed),
+        format!(
+            "Warning: 1 Pki in use is not permitted any more: {name}/db; it keeps its Secret, but is not renewed\n"
+        )
+    );
+    ns.wait_until_refused("db", "PkiServiceNameError");
+
+    let mut kubectl = SHARED.cluster.kubectl();
+    let deleted = kubectl
+        .args(["delete", "pkipolicy", name])
+        .output()
+        .unwrap();
+    assert!(deleted.status.success(), "{deleted:?}");
+    assert_eq!(
+        said(&deleted),
+        format!(
+            "Warning: 1 Pki in use is not permitted any more: {name}/web; it keeps its Secret, but is not renewed\n"
+        )
+    );
+}
+
+#[test]
+fn a_policy_tells_how_many_pkis_it_admits_and_how_many_nobody_does() {
+    let ns = SHARED.namespace("counted");
+    ns.permit(&["web", "db"], "");
+    for service in ["web", "db"] {
+        ns.apply_pki(service, &format!(r#"{{"serviceName": "{service}"}}"#))
+            .unwrap();
+    }
+    let row = || {
+        let printed = SHARED.kubectl(&[
+            "get",
+            "pkipolicy",
+            &ns.name,
+            "--no-headers",
+            "--output=wide",
+        ]);
+        printed
+            .unwrap()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let counted = |admitted: &str, refused: &str| {
+        eventually(
+            &format!("{admitted} are admitted and {refused} refused"),
+            || {
+                let row = row();
+                row.windows(2)
+                    .any(|cells| cells == [admitted, refused])
+                    .then_some(())
+            },
+        );
+    };
+    counted("2", "0");
+    apply(&ns, &json!({ "serviceNames": ["web"] }));
+    counted("1", "1");
+    let status = SHARED
+        .kubectl(&["get", "pkipolicy", &ns.name, "--output=jsonpath={.status}"])
+        .unwrap();
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["conditions"][0]["type"], "Valid");
+    assert_eq!(status["conditions"][0]["status"], "True");
+    ns.kubectl(&["delete", "pki", "db"]).unwrap();
+    counted("1", "0");
+}
+
+#[test]
+fn a_rule_in_cel_is_told_in_the_words_of_the_platform_team() {
+    let ns = SHARED.namespace("cel");
+    let more = r#", "dnsNames": ["*.example.com"], "validations": [{
+        "expression": "pki.spec.dnsNames.all(name, !name.startsWith('admin.'))",
+        "message": "names that begin with admin are for the platform team: choose another"}, {
+        "expression": "namespaceObject.metadata.labels['kubernetes.io/metadata.name'] == pki.metadata.namespace",
+        "message": "this is true of every namespace"}]"#;
+    ns.permit(&["web"], more);
+    ns.apply_pki(
+        "good",
+        r#"{"serviceName": "web", "dnsNames": ["api.example.com"]}"#,
+    )
+    .unwrap();
+    let refusal = ns.apply_pki(
+        "bad",
+        r#"{"serviceName": "web", "dnsNames": ["ADMIN.example.com"]}"#,
+    );
+    let name = &ns.name;
+    assert_eq!(
+        refusal.unwrap_err().to_string(),
+        format!(
+            "The Pki \"bad\" is invalid: spec: names that begin with admin are for the platform team: choose another (PkiPolicy {name})"
+        )
+    );
+    ns.wait_until_ready("good");
+}
+
+#[test]
+fn what_is_wrong_with_a_policy_that_nobody_checked_stands_in_its_status() {
+    let arena = arena();
+    let _operator = arena.first_replica("operator-unchecked", &[]).unwrap();
+    arena.without_webhooks();
+    let ns = arena.namespace("unchecked");
+    let policy = json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": { "name": ns.name },
+        "spec": { "serviceNames": ["web", "-x"], "validations": [{ "expression": "pki.", "message": "m" }] } });
+    ns.apply(&policy.to_string()).unwrap();
+    let problem = eventually("the status tells", || {
+        let message = r#"--output=jsonpath={.status.conditions[?(@.status=="False")].message}"#;
+        let message = arena
+            .kubectl(&["get", "pkipolicy", &ns.name, message])
+            .ok()?;
+        (!message.is_empty()).then_some(message)
+    });
+    assert!(
+        problem.contains(r#"spec.serviceNames[1]: "-x" can never match"#),
+        "{problem}"
+    );
+    assert!(
+        problem.contains("spec.validations[0].expression: line 1, column 5"),
+        "{problem}"
+    );
+    arena.kubectl(&["delete", "pkipolicy", &ns.name]).unwrap();
+}
