@@ -2,8 +2,10 @@
 
 use crate::ca::keeper;
 use crate::index::Key;
+use crate::policy::{self, range};
 use crate::{reconcile, restarts, trust};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -114,6 +116,21 @@ pub struct Config {
     )]
     pub cluster_domain: String,
 
+    /// The address by which pods reach the API server, which no certificate is for, whatever policies permit. Kubernetes sets
+    /// the variable in every pod. (Where it is a name, as in some managed clusters, policies alone decide about that.)
+    #[arg(
+        long,
+        env = "KUBERNETES_SERVICE_HOST",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub api_server_address: String,
+
+    /// Further addresses and ranges (CIDR) that no certificate is for, such as the network of Services; may be given several
+    /// times.
+    #[arg(long, env = "PKI_OPERATOR_RESERVED_ADDRESSES", value_delimiter = ',', value_parser = addresses)]
+    pub reserved_addresses: Vec<IpNet>,
+
     /// How often a fault that lasts is said again in the Events on pods, in seconds.
     #[arg(long, env = "PKI_OPERATOR_REMINDER_SECONDS", default_value = "300", value_parser = seconds(1))]
     pub reminder_seconds: Duration,
@@ -182,6 +199,17 @@ impl Config {
         }
     }
 
+    /// What is true whatever policies say.
+    pub fn rules(&self) -> policy::Settings {
+        let own = range(&self.api_server_address).into_iter();
+        policy::Settings {
+            cluster_domain: self.cluster_domain.trim_matches('.').to_ascii_lowercase(),
+            namespace: self.namespace.clone(),
+            reserved_secrets: vec![self.ca_secret.clone(), self.webhook_ca_secret.clone()],
+            reserved_addresses: own.chain(self.reserved_addresses.clone()).collect(),
+        }
+    }
+
     /// How people are told what becomes of a Pki.
     pub fn reconcile(&self) -> reconcile::Settings {
         reconcile::Settings {
@@ -207,6 +235,10 @@ impl Config {
             self.webhook_host.clone()
         }
     }
+}
+
+fn addresses(text: &str) -> Result<IpNet, String> {
+    range(text).ok_or_else(|| "write an IP address, or a range such as 10.96.0.0/12".into())
 }
 
 fn seconds(
@@ -254,6 +286,7 @@ mod tests {
             ("--ca-step-seconds", "31536001"),
             ("--restart-on-renewal", "maybe"),
             ("--restart-spread-seconds", "86401"),
+            ("--reserved-addresses", "10.96.0.0/33"),
         ] {
             let error = Cli::try_parse_from(["pki-operator", "run", flag, value])
                 .unwrap_err()
@@ -283,6 +316,26 @@ mod tests {
         assert_eq!((ca.secret, ca.is_brought), (Key::new("pki", "ca"), true));
         let ca = config(&["--ca-lifetime-hours", "1", "--ca-step-seconds", "2"]).ca();
         assert_eq!((ca.lifetime.as_secs(), ca.step.as_secs()), (3600, 2));
+    }
+
+    #[test]
+    fn the_address_of_the_api_server_is_reserved_beside_others_where_it_is_one() {
+        let reserved = |flags: &[&str]| {
+            let ranges = config(flags).rules().reserved_addresses;
+            ranges.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let others = [
+            "--reserved-addresses=10.96.0.0/12,fd00::1",
+            "--reserved-addresses=10.1.2.3",
+        ];
+        let others_read = ["10.96.0.0/12", "fd00::1/128", "10.1.2.3/32"];
+        let with = |host| reserved(&[&["--api-server-address", host], &others[..]].concat());
+        assert_eq!(
+            with("10.96.0.1"),
+            [&["10.96.0.1/32"], &others_read[..]].concat()
+        );
+        assert_eq!(with("api.example.com"), others_read);
+        assert_eq!(reserved(&["--api-server-address=fd00::1"]), ["fd00::1/128"]);
     }
 
     #[test]

@@ -6,16 +6,19 @@
 
 use crate::api::{Outputs, Pki, PkiPolicy, SecretTemplate};
 use expression::Facts;
+use ipnet::IpNet;
 use permission::Policy;
 use pki_certs::LeafRequest;
 use pki_certs::renewal::RenewBefore;
 use policies::Policies;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use wanted::Wanted;
 
 pub use faults::{PolicyFault, faults};
+pub use identifiers::range;
 pub use violation::{
     AllowedNames, Field, Hint, Violation, is_reason, reason_of, summary as violation_summary,
 };
@@ -55,12 +58,22 @@ pub struct Settings {
     pub namespace: String,
     /// Names of the Secrets that hold the operator's CAs.
     pub reserved_secrets: Vec<String>,
+    /// Addresses that no certificate is for: that of the API server, by which pods reach it, and what else the platform
+    /// team keeps.
+    pub reserved_addresses: Vec<IpNet>,
 }
 
 impl Settings {
     /// Whether this Secret holds a CA.
     pub fn is_reserved(&self, namespace: &str, secret: &str) -> bool {
         namespace == self.namespace && self.reserved_secrets.iter().any(|name| name == secret)
+    }
+
+    /// Whether no certificate is for this address.
+    pub fn is_reserved_address(&self, address: IpAddr) -> bool {
+        self.reserved_addresses
+            .iter()
+            .any(|range| range.contains(&address))
     }
 }
 
@@ -70,6 +83,7 @@ impl Default for Settings {
             cluster_domain: "cluster.local".into(),
             namespace: String::new(),
             reserved_secrets: Vec::new(),
+            reserved_addresses: Vec::new(),
         }
     }
 }

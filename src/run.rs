@@ -9,7 +9,6 @@ use crate::hints;
 use crate::index::Key;
 use crate::leader::Election;
 use crate::metrics::Metrics;
-use crate::policy::Settings;
 use crate::reconcile::{self, Context};
 use crate::refusals;
 use crate::restarts::Restarter;
@@ -81,7 +80,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let metrics = Arc::new(Metrics::default());
     let health_listener = listen(config.metrics_listen, "metrics-listen")?;
     let admission_listener = listen(config.listen, "listen")?;
-    let (cache, follow) = Cache::new(&client, settings(&config));
+    let (cache, follow) = Cache::new(&client, config.rules());
     metrics.show(cache.clone());
     let app = App::new(cache.clone(), metrics.clone());
     let (publisher, publish) = Publisher::new(
@@ -261,14 +260,6 @@ async fn webhook_authority(client: &Client, config: &Config) -> Authority {
             Err(error) => tracing::error!(%error, "cannot serve admission; trying again"),
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-}
-
-fn settings(config: &Config) -> Settings {
-    Settings {
-        cluster_domain: config.cluster_domain.trim_matches('.').to_ascii_lowercase(),
-        namespace: config.namespace.clone(),
-        reserved_secrets: vec![config.ca_secret.clone(), config.webhook_ca_secret.clone()],
     }
 }
 

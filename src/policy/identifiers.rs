@@ -3,8 +3,8 @@
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// An address range of a policy: CIDR notation, or one address by itself.
-pub(super) fn range(text: &str) -> Option<IpNet> {
+/// A range of addresses: CIDR notation, or one address by itself.
+pub fn range(text: &str) -> Option<IpNet> {
     let single = || text.parse::<IpAddr>().ok().map(IpNet::from);
     text.parse().ok().or_else(single)
 }

@@ -18,6 +18,9 @@ fn rules(policies: &[Value]) -> RuleBook {
     let settings = Settings {
         namespace: "pki-operator".into(),
         reserved_secrets: vec!["ca".into(), "webhook-ca".into()],
+        reserved_addresses: ["10.96.0.1", "fd00:96::/112"]
+            .map(|it| range(it).unwrap())
+            .into(),
         ..Settings::default()
     };
     let policies: Vec<PkiPolicy> = policies

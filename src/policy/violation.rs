@@ -147,6 +147,21 @@ pub enum Violation {
         v4: IpAddr,
     },
 
+    /// An address that the platform team keeps, whatever policies permit.
+    #[error(
+        "{:?} is an address of the cluster's own, which no policy can give away: remove it; the certificate is for {} by itself",
+        Shown(value),
+        printable(own)
+    )]
+    IpAddressReserved {
+        /// Its place in `spec.ipAddresses`.
+        index: usize,
+        /// As written.
+        value: String,
+        /// The name inside the cluster that this Pki does have.
+        own: String,
+    },
+
     /// A URI is none, or one that two readers could take for two.
     #[error(
         "{:?} is not a URI for a certificate: write scheme, host and path without query, escapes or empty segments, for example spiffe://example.com/ns/team-a/app1",
@@ -418,9 +433,9 @@ impl Violation {
             Self::DnsNameShape { index, .. } | Self::DnsNameInternal { index, .. } => {
                 Field::at("spec.dnsNames", *index)
             }
-            Self::IpAddressShape { index, .. } | Self::IpAddressMapped { index, .. } => {
-                Field::at("spec.ipAddresses", *index)
-            }
+            Self::IpAddressShape { index, .. }
+            | Self::IpAddressMapped { index, .. }
+            | Self::IpAddressReserved { index, .. } => Field::at("spec.ipAddresses", *index),
             Self::UriShape { index, .. } => Field::at("spec.uris", *index),
             Self::Duration { .. } | Self::DurationTooLong { .. } => Field::of("spec.duration"),
             Self::RenewBefore { .. } => Field::of("spec.renewBefore"),

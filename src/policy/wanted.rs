@@ -67,7 +67,7 @@ impl<'a> Wanted<'a> {
         let own_names = [own.clone(), format!("{own}.{}", settings.cluster_domain)];
         let dns_names = read_dns_names(&spec.dns_names, &own_names, settings, violations);
         let common_name = read_common_name(pki, &own_names, &dns_names, violations);
-        let ip_addresses = read_ip_addresses(&spec.ip_addresses, violations);
+        let ip_addresses = read_ip_addresses(&spec.ip_addresses, &own, settings, violations);
         let uris = read_uris(&spec.uris, violations);
         read_secret_name(pki, settings, violations);
         let (duration, renew_before) = read_lifetime(pki, violations);
@@ -217,7 +217,12 @@ fn read_dns_names(
     })
 }
 
-fn read_ip_addresses(written: &[String], violations: &mut Vec<Violation>) -> Vec<(usize, IpAddr)> {
+fn read_ip_addresses(
+    written: &[String],
+    own: &str,
+    settings: &Settings,
+    violations: &mut Vec<Violation>,
+) -> Vec<(usize, IpAddr)> {
     let field = Field::of("spec.ipAddresses");
     read_list(field, written, violations, |index, text| {
         let value = text.to_owned();
@@ -226,6 +231,10 @@ fn read_ip_addresses(written: &[String], violations: &mut Vec<Violation>) -> Vec
         };
         match identifiers::mapped(address) {
             Some(v4) => Err(Violation::IpAddressMapped { index, value, v4 }),
+            None if settings.is_reserved_address(address) => {
+                let own = own.to_owned();
+                Err(Violation::IpAddressReserved { index, value, own })
+            }
             None => Ok(Some(address)),
         }
     })

@@ -1,10 +1,10 @@
 //! What the API server refuses by itself: that of the rule book which no policy can change, in the same words.
 
-use crate::harness::{Installed, Namespace, arena, eventually};
+use crate::harness::{Installed, Namespace, RESERVED, arena, eventually};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use pki_cluster::install::RELEASE;
 use pki_operator::api::Pki;
-use pki_operator::policy::{RuleBook, Settings, Violation};
+use pki_operator::policy::{RuleBook, Settings, Violation, range};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ fn faults(namespace: &str, name: &str, spec: &Value) -> Vec<Violation> {
     let settings = Settings {
         namespace: RELEASE.into(),
         reserved_secrets: vec!["pki-operator-ca".into(), "pki-operator-webhook-ca".into()],
+        reserved_addresses: RESERVED.map(|it| range(it).expect("a range")).into(),
         ..Settings::default()
     };
     let spec = serde_json::from_value(spec.clone()).expect("a spec");
@@ -69,7 +70,7 @@ fn specs(namespace: &str) -> Vec<Value> {
             &format!("a{long}.com"), &"a.".repeat(126), "a\"b'c\\.d", "a,DNS:b.c", "$(id).a", "{namespace}.a.b",
         ]),
         one("ipAddresses", &[
-            "10.1.2.3", "2001:db8::1", "2001:DB8::1", "::", "::1.2.3.4", "::ffff:0:1.2.3.4", "64:ff9b::1.2.3.4",
+            "10.1.2.3", "2001:db8::1", "2001:DB8::1", "::", "::1.2.3.4", "::ffff:0:1.2.3.4", "64:ff9b::1.2.3.4", "10.246.0.1", "10.246.0.2", "10.96.0.0", "10.111.255.255", "10.112.0.0", "FD00:0::1", "fd00::2", "::10.246.0.1", "::ffff:10.246.0.1",
             "::ffff:10.0.0.1", "::FFFF:10.0.0.1", "0:0:0:0:0:ffff:10.0.0.1",
             "10.0.0", "10.0.0.01", "10.0.0.256", "0x7f.0.0.1", "10.0.0.0/8", "fe80::1%eth0", "[::1]", "1:2", "localhost", " 10.0.0.1",
         ]),

@@ -18,6 +18,8 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use admission_policy::RESERVED;
+
 mod admission_policy;
 
 /// How long a test waits for something that takes well under a second when the machine is idle.
@@ -68,12 +70,12 @@ pub(crate) fn arena() -> MutexGuard<'static, Installed> {
         arena.unwrap_or_else(PoisonError::into_inner)
     });
     // What the test before may have left behind.
-    arena.install().expect("the chart is installed");
-    arena.without_admission_policy();
-    for kind in ["pkis", "leases"] {
+    for kind in ["pkis", "pkipolicies", "leases"] {
         let delete = ["delete", kind, "--all", "--all-namespaces"];
         arena.kubectl(&delete).expect("it is deleted");
     }
+    arena.install().expect("the chart is installed");
+    arena.without_admission_policy();
     arena
 }
 
@@ -326,8 +328,11 @@ impl Namespace<'_> {
             .split("Error from server")
             .filter(|refusal| !refusal.is_empty());
         let numbered = refusals.map(|refusal| {
-            let (_, rest) = refusal.split_once("\"p-").expect(refusal);
-            let (index, said) = rest.split_once("\" is ").expect(refusal);
+            // As in `Pki.box.com "p-1" is invalid`, or in `Pki ns/p-1: ` where the webhook says it.
+            let name = refusal.find("\"p-").into_iter().chain(refusal.find("/p-"));
+            let rest = &refusal[name.min().expect(refusal) + "/p-".len()..];
+            let said = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+            let index = &rest[..rest.len() - said.len()];
             (index.parse().expect(refusal), said.trim_end().to_owned())
         });
         numbered.collect()

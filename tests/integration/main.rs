@@ -31,4 +31,5 @@ mod storm;
 mod table;
 mod trust;
 mod verifiers;
+mod ways_in;
 mod webhook;

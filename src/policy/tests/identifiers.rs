@@ -32,6 +32,39 @@ fn addresses_within_a_permitted_range_are_certified_each_once() {
 }
 
 #[test]
+fn an_address_of_the_clusters_own_is_refused_under_any_policy() {
+    let ranges = ["0.0.0.0/0", "::/0", "10.96.0.1"];
+    let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": ranges })]);
+    for (written, is_reserved) in [
+        ("10.96.0.1", true),
+        ("fd00:96::", true),
+        ("FD00:96:0:0:0:0:0:ffff", true),
+        ("10.96.0.2", false),
+        ("fd00:96::1:0", false),
+        // Another host, which is reached by IPv6.
+        ("::10.96.0.1", false),
+    ] {
+        let judged = judge(&book, "ns", &spec("ipAddresses", &["10.1.2.3", written]));
+        let expected = is_reserved.then(|| {
+            vec![format!(
+                "\"{written}\" is an address of the cluster's own, which no policy can give away: remove it; the \
+                 certificate is for app1.ns.svc by itself"
+            )]
+        });
+        let refused = judged
+            .err()
+            .map(|all| all.iter().map(ToString::to_string).collect());
+        assert_eq!(refused, expected, "{written}");
+    }
+    assert_eq!(
+        refuse(&book, "ns", &spec("ipAddresses", &["::ffff:10.96.0.1"])),
+        [
+            "spec.ipAddresses[0]: \"::ffff:10.96.0.1\" is an IPv4 address written as IPv6: write 10.96.0.1"
+        ]
+    );
+}
+
+#[test]
 fn an_address_outside_every_range_is_refused_with_the_ranges() {
     let ranges = ["192.168.7.9", "10.0.0.0/8", "not a range"];
     let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": ranges })]);

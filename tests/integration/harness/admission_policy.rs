@@ -5,6 +5,9 @@ use pki_cluster::install;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/pki-operator");
 
+/// Addresses that no certificate is for; the first is the API server's own.
+pub(crate) const RESERVED: [&str; 3] = ["10.246.0.1", "10.96.0.0/12", "fd00::1"];
+
 impl Installed {
     /// Has the API server hold by itself what no policy can change.
     pub(crate) fn with_admission_policy(&self) {
@@ -17,6 +20,7 @@ impl Installed {
             install::RELEASE,
         ])
         .args(["--set", "admissionPolicy.enabled=true"])
+        .args(["--set-json", &format!("reservedAddresses={RESERVED:?}")])
         .args([
             "--api-versions",
             "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy",
