@@ -84,6 +84,66 @@ pub fn check(files: &[Manifests], settings: &Settings<'_>, mut progress: impl Fn
     report
 }
 
+/// What becomes of one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// What keeps it from being taken.
+    pub(super) errors: Vec<Fault>,
+    /// What its author should know.
+    pub(super) warnings: Vec<Fault>,
+    /// The policy that permits it.
+    pub(super) policy: Option<String>,
+}
+
+/// Judges a Pki by the schema, then as the webhook would.
+pub(super) fn judge_pki(
+    manifest: &Manifest,
+    namespace: &str,
+    schemas: &Schemas,
+    world: &World<'_>,
+) -> Verdict {
+    let mut verdict = Verdict {
+        errors: schemas.faults(Kind::Pki, &manifest.node),
+        ..Verdict::default()
+    };
+    verdict.errors.extend(name_fault(manifest));
+    let object = in_namespace(&manifest.node, namespace);
+    match request(&object, namespace, manifest.metadata("name")) {
+        Ok(request) => {
+            let response = admission::validate(&defaulted(request), world);
+            let warnings = response.warnings.iter().flatten();
+            verdict.warnings.extend(warnings.map(|line| conflict(line)));
+            verdict.policy = response.audit_annotations.get("policy").cloned();
+            merge(&mut verdict.errors, causes(response));
+        }
+        Err(error) => verdict.unreadable("metadata", reason::METADATA, &error),
+    }
+    verdict
+}
+
+fn judge_policy(manifest: &Manifest, schemas: &Schemas) -> Verdict {
+    let mut verdict = Verdict {
+        errors: schemas.faults(Kind::PkiPolicy, &manifest.node),
+        ..Verdict::default()
+    };
+    verdict.errors.extend(name_fault(manifest));
+    if let Err(error) = serde_json::from_value::<PkiPolicy>(manifest.node.to_json()) {
+        verdict.unreadable("spec", reason::SCHEMA, &error);
+    }
+    verdict
+}
+
+impl Verdict {
+    /// Notes that a part cannot be read, unless the schema has said better why.
+    fn unreadable(&mut self, field: &str, reason: &'static str, error: &serde_json::Error) {
+        let is_said = |fault: &Fault| is_of_shape(fault) && overlap(&fault.field, field);
+        if !self.errors.iter().any(is_said) {
+            let message = format!("cannot be read: {}", text::printable(&error.to_string()));
+            self.errors.push(Fault::new(field, reason, message));
+        }
+    }
+}
+
 /// Remembers what came before.
 struct Judge<'a> {
     settings: &'a Settings<'a>,
@@ -91,6 +151,7 @@ struct Judge<'a> {
     claims: BySecret<Claim>,
     seen: HashMap<String, String>,
     unknown_namespaces: HashSet<String>,
+    judged: i64,
 }
 
 impl<'a> Judge<'a> {
@@ -101,67 +162,44 @@ impl<'a> Judge<'a> {
             claims: BySecret::default(),
             seen: HashMap::new(),
             unknown_namespaces: HashSet::new(),
+            judged: 0,
         }
     }
 
     fn judge(&mut self, file: &str, manifest: &Manifest) -> Vec<Finding> {
-        let mut errors = self.schemas.faults(manifest.kind, &manifest.node);
-        errors.extend(name_fault(manifest));
-        let mut warnings = Vec::from_iter(self.seen_before(file, manifest));
-        match manifest.kind {
-            Kind::Pki => self.judge_pki(manifest, &mut errors, &mut warnings),
-            Kind::PkiPolicy => judge_policy(manifest, &mut errors),
-        }
+        self.judged += 1;
+        let mut verdict = match manifest.kind {
+            Kind::Pki => self.judge_pki(manifest),
+            Kind::PkiPolicy => judge_policy(manifest, &self.schemas),
+        };
+        verdict.warnings.extend(self.seen_before(file, manifest));
         let finding = |severity, mut fault: Fault| {
-            fault.at = fault
-                .at
-                .or_else(|| place_of_default(manifest, &fault.field));
+            let of_default = || place_of_default(manifest, &fault.field);
+            fault.at = fault.at.or_else(of_default);
             manifest.finding(file, severity, self.settings.namespace, fault)
         };
-        let errors = errors
-            .into_iter()
-            .map(|fault| finding(Severity::Error, fault));
-        let warnings = warnings
-            .into_iter()
-            .map(|fault| finding(Severity::Warning, fault));
-        errors.chain(warnings).collect()
+        let errors = verdict.errors.into_iter();
+        let warnings = verdict.warnings.into_iter();
+        errors
+            .map(|fault| finding(Severity::Error, fault))
+            .chain(warnings.map(|fault| finding(Severity::Warning, fault)))
+            .collect()
     }
 
-    fn judge_pki(
-        &mut self,
-        manifest: &Manifest,
-        errors: &mut Vec<Fault>,
-        warnings: &mut Vec<Fault>,
-    ) {
+    fn judge_pki(&mut self, manifest: &Manifest) -> Verdict {
         let namespace = manifest.namespace(self.settings.namespace);
-        let object = in_namespace(&manifest.node, namespace);
-        let request = match request(&object, namespace, manifest.metadata("name")) {
-            Ok(request) => request,
-            Err(error) => {
-                return errors.extend(unreadable("metadata", reason::METADATA, &error, errors));
-            }
-        };
-        let request = defaulted(request);
         let world = World {
             rules: self.settings.rules,
             claims: &self.claims,
             ca_end: None,
             now: self.settings.now,
         };
-        let response = admission::validate(&request, &world);
-        warnings.extend(
-            response
-                .warnings
-                .iter()
-                .flatten()
-                .map(|line| conflict(line)),
-        );
-        warnings.extend(self.unknown_labels(namespace));
-        let refused = causes(response);
-        merge(errors, refused);
-        if errors.is_empty() {
-            self.claim(object);
+        let mut verdict = judge_pki(manifest, namespace, &self.schemas, &world);
+        verdict.warnings.extend(self.unknown_labels(namespace));
+        if verdict.errors.is_empty() {
+            self.claim(in_namespace(&manifest.node, namespace));
         }
+        verdict
     }
 
     /// Whoever comes later, and names the same Secret, hears that this one was first.
@@ -169,8 +207,12 @@ impl<'a> Judge<'a> {
         let Ok(mut pki) = serde_json::from_value::<Pki>(object) else {
             return;
         };
-        let place = i64::try_from(self.seen.len()).unwrap_or(i64::MAX);
-        pki.metadata.creation_timestamp = Timestamp::from_second(place).ok().map(Time);
+        // With `generateName` it has no name yet, and its Secret neither.
+        if pki.metadata.name.is_none() {
+            return;
+        }
+        let order = Timestamp::from_second(self.judged);
+        pki.metadata.creation_timestamp = order.ok().map(Time);
         pki.status = None;
         self.claims
             .apply(Event::Apply(DeserializeGuard(Ok(pki)).into()));
@@ -230,27 +272,7 @@ fn place_of_default(manifest: &Manifest, field: &str) -> Option<super::yaml::Pos
     is_default.then(|| manifest.node.locate("metadata.name"))
 }
 
-fn judge_policy(manifest: &Manifest, errors: &mut Vec<Fault>) {
-    if let Err(error) = serde_json::from_value::<PkiPolicy>(manifest.node.to_json()) {
-        errors.extend(unreadable("spec", reason::SCHEMA, &error, errors));
-    }
-}
-
-/// What to say of something that cannot be read, unless it has been said better.
-fn unreadable(
-    field: &str,
-    reason: &'static str,
-    error: &serde_json::Error,
-    said: &[Fault],
-) -> Option<Fault> {
-    let message = || format!("cannot be read: {}", text::printable(&error.to_string()));
-    let is_said = said
-        .iter()
-        .any(|fault| reason_is_shape(fault) && overlap(&fault.field, field));
-    (!is_said).then(|| Fault::new(field, reason, message()))
-}
-
-fn reason_is_shape(fault: &Fault) -> bool {
+fn is_of_shape(fault: &Fault) -> bool {
     fault.reason == reason::SCHEMA
 }
 
@@ -306,10 +328,10 @@ fn merge(errors: &mut Vec<Fault>, refused: Vec<(Fault, bool)>) {
         .map(|(fault, _)| fault.field.clone())
         .collect();
     errors.retain(|fault| {
-        !reason_is_shape(fault) || !ruled.iter().any(|field| overlap(field, &fault.field))
+        !is_of_shape(fault) || !ruled.iter().any(|field| overlap(field, &fault.field))
     });
     for (fault, is_type) in refused {
-        let is_said = |known: &Fault| reason_is_shape(known) && overlap(&known.field, &fault.field);
+        let is_said = |known: &Fault| is_of_shape(known) && overlap(&known.field, &fault.field);
         if !(is_type && errors.iter().any(is_said)) {
             errors.push(fault);
         }
