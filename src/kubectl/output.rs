@@ -2,6 +2,7 @@
 
 use super::check::Report;
 use super::finding::{Finding, Severity};
+use super::words::count;
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -36,10 +37,6 @@ pub fn render(report: &Report, format: Format) -> String {
 
 /// What all of it comes to, in one line.
 pub fn summary(report: &Report) -> String {
-    let count = |count: usize, one: &str, many: &str| match count {
-        1 => format!("1 {one}"),
-        _ => format!("{count} {many}"),
-    };
     let mut checked = vec![count(report.pkis, "Pki", "Pkis")];
     if report.policies > 0 {
         checked.push(count(report.policies, "PkiPolicy", "PkiPolicies"));

@@ -101,6 +101,22 @@ pub struct Key {
 const NOTHING: Content = Content::Scalar(Value::Null, None);
 
 impl Node {
+    /// A value that is written nowhere, but counts as if it were here.
+    pub fn of(value: &Value, at: Position) -> Self {
+        loader::unwritten(value, at)
+    }
+
+    /// This mapping with one entry more.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Self) -> Self {
+        if let Content::Mapping(entries) = &mut self.content {
+            let (name, at) = (name.to_owned(), value.at);
+            let is_merge = false;
+            entries.push((Key { name, at, is_merge }, value));
+        }
+        self
+    }
+
     /// Whether it is null, or nothing is written.
     pub fn is_null(&self) -> bool {
         matches!(self.content, Content::Scalar(Value::Null, _))

@@ -164,6 +164,29 @@ impl Loader {
     }
 }
 
+/// What nobody has written, in one place.
+pub(super) fn unwritten(value: &Value, at: Position) -> Node {
+    let inner = |value| unwritten(value, at);
+    let key = |name: &String| Key {
+        name: name.clone(),
+        at,
+        is_merge: false,
+    };
+    let content = match value {
+        Value::Array(elements) => Content::Sequence(elements.iter().map(inner).collect()),
+        Value::Object(fields) => {
+            let entries = fields.iter().map(|(name, value)| (key(name), inner(value)));
+            Content::Mapping(entries.collect())
+        }
+        scalar => Content::Scalar(scalar.clone(), None),
+    };
+    Node {
+        content,
+        is_inline: true,
+        ..nothing(at)
+    }
+}
+
 /// Its position is that of what comes next.
 fn nothing(at: Position) -> Node {
     Node {
