@@ -276,6 +276,13 @@ pub fn crds_yaml() -> String {
     documents
 }
 
+/// The schema of a kind, as the API server has it.
+pub fn schema<K: CustomResourceExt>() -> Value {
+    let mut crd = definition::<K>();
+    let schema = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema");
+    schema.expect("a definition has a schema").take()
+}
+
 fn definition<K: CustomResourceExt>() -> Value {
     let mut crd = serde_json::to_value(K::crd()).expect("a CRD made of strings and maps is JSON");
     unwrap_descriptions(&mut crd);

@@ -237,7 +237,7 @@ impl Config {
     }
 }
 
-fn addresses(text: &str) -> Result<IpNet, String> {
+pub(crate) fn addresses(text: &str) -> Result<IpNet, String> {
     range(text).ok_or_else(|| "write an IP address, or a range such as 10.96.0.0/12".into())
 }
 

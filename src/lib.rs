@@ -30,6 +30,7 @@ pub mod events;
 pub mod guide;
 pub mod hints;
 pub mod index;
+pub mod kubectl;
 pub mod leader;
 pub mod lenient;
 mod locks;

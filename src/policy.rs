@@ -35,6 +35,11 @@ pub mod text;
 mod violation;
 mod wanted;
 
+/// Whether this can be a service name.
+pub fn is_service_name(name: &str) -> bool {
+    names::is_label(name)
+}
+
 /// Everything that decides about a [`Pki`] besides the object itself.
 #[derive(Clone, Debug, Default)]
 pub struct RuleBook {

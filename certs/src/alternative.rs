@@ -41,6 +41,12 @@ pub(crate) fn check(certificate: &X509Certificate<'_>, request: &LeafRequest) ->
     })
 }
 
+/// The names of a certificate; none if they cannot be read.
+pub(crate) fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let names = found(certificate).unwrap_or_default();
+    names.iter().map(Name::to_string).collect()
+}
+
 /// The kinds are kept apart: a DNS name that looks like an address is none.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Name {

@@ -103,7 +103,7 @@ pub fn verify(
 }
 
 /// As OpenSSL prints it: without the byte that DER puts before a number whose first bit is set.
-fn printed_serial(der: &[u8]) -> String {
+pub(crate) fn printed_serial(der: &[u8]) -> String {
     let number = match der {
         [0, rest @ ..] if !rest.is_empty() => rest,
         all => all,
@@ -111,7 +111,7 @@ fn printed_serial(der: &[u8]) -> String {
     encoding::hex(number).to_uppercase()
 }
 
-fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
+pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
     match x509_parser::parse_x509_certificate(der) {
         Ok(([], certificate)) => Ok(certificate),
         _ => Err(Fault::CertificateUnreadable),
@@ -158,7 +158,7 @@ fn first_without_fault<'a>(
     Err(first_fault.unwrap_or(Fault::OtherIssuer))
 }
 
-fn check_in_force(validity: Validity, now: Timestamp) -> Result<(), Fault> {
+pub(crate) fn check_in_force(validity: Validity, now: Timestamp) -> Result<(), Fault> {
     let Validity {
         not_before,
         not_after,
@@ -204,7 +204,7 @@ fn check_accepted(
     Ok(())
 }
 
-fn rejected(error: webpki::Error) -> Fault {
+pub(crate) fn rejected(error: webpki::Error) -> Fault {
     match error {
         webpki::Error::UnknownIssuer => Fault::OtherIssuer,
         webpki::Error::InvalidSignatureForPublicKey => Fault::Signature,

@@ -68,6 +68,7 @@ mod authority;
 mod authority_error;
 mod bundle;
 mod ca;
+pub mod describe;
 mod encoding;
 mod fault;
 pub mod formats;

@@ -73,6 +73,12 @@ pub(crate) fn check(
     }
 }
 
+/// Everything that it lists.
+pub(crate) fn names(extension: &ExtendedKeyUsage<'_>) -> Vec<String> {
+    let (known, others) = read(extension);
+    known.iter().map(Usage::to_string).chain(others).collect()
+}
+
 fn read(extension: &ExtendedKeyUsage<'_>) -> (BTreeSet<Usage>, Vec<String>) {
     let known = [
         (extension.server_auth, Usage::ServerAuth),

@@ -271,6 +271,9 @@ fn that_a_certificate_ends_unrenewed_is_told_with_the_reason_why() {
     );
 }
 
+/// Words that begin like reasons.
+const KINDS: [&str; 2] = ["PkiPolicy", "PkiPolicies"];
+
 /// The words in quotation marks in the sources that are reasons, as in `PkiSecretForeign`; those in `api` are types.
 fn reasons_in(folder: &std::path::Path, reasons: &mut std::collections::BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -294,7 +297,12 @@ fn reasons_in(folder: &std::path::Path, reasons: &mut std::collections::BTreeSet
                     && rest.chars().all(char::is_alphanumeric)
             })
         };
-        reasons.extend(source.split('"').filter(is_reason).map(str::to_owned));
+        let words = source.split('"').filter(is_reason);
+        reasons.extend(
+            words
+                .filter(|word| !KINDS.contains(word))
+                .map(str::to_owned),
+        );
     }
 }
 

@@ -108,10 +108,13 @@ impl Policy {
         })
     }
 
-    /// Whether it allows the service name in some namespace, be it another one, of these.
+    /// Whether it allows this service name in some namespace, be it another one, of these. To allow every name tells
+    /// nothing about this one.
     pub(super) fn allows_service_somewhere(&self, name: &str, namespaces: &Namespaces) -> bool {
         let is_match = |pattern: &String| {
-            if !names::glob_matches(&names::expand(pattern, "*"), name) {
+            let everywhere = names::expand(pattern, "*");
+            let is_any = everywhere.chars().all(|c| c == '*') && !pattern.contains('{');
+            if is_any || !names::glob_matches(&everywhere, name) {
                 return false;
             }
             let mut namespaces = namespaces.iter();

@@ -74,29 +74,27 @@ fn by_itself(arena: &Installed, operator: &Operator, service: &str) -> (String, 
 
 /// Each way twice, so that the spread can be seen.
 fn through_the_api_server(arena: &Installed) {
-    let mut means = [[Duration::ZERO; 2]; 2];
-    for round in 0..2 {
-        for (way, what) in ["with the webhooks", "without"].into_iter().enumerate() {
-            if what == "without" {
-                arena.without_webhooks();
-            } else {
-                arena.install().expect("the chart is installed");
-                arena.wait_until_judged();
-            }
-            let mut times = create(arena, &format!("load-{round}-{way}"));
-            times.sort_unstable();
-            let mean = times.iter().sum::<Duration>() / u32::try_from(times.len()).expect("a few");
-            means[way][round] = mean;
-            let (median, late) = (times[times.len() / 2], times[times.len() * 99 / 100]);
-            println!(
-                "{CREATES} creates {what}: {mean:.1?} in the mean, 50% within {median:.1?}, 99% within {late:.1?}"
-            );
-        }
-    }
-    for round in 0..2 {
-        let ratio = means[0][round].as_secs_f64() / means[1][round].as_secs_f64();
-        println!("a create with admission takes {ratio:.2} times as long as one without");
-    }
+    let ratios = ["first", "second"].map(|round| {
+        arena.install().expect("the chart is installed");
+        arena.wait_until_judged();
+        let judged = creates(arena, &format!("judged-{round}"), "with the webhooks");
+        arena.without_webhooks();
+        let bare = creates(arena, &format!("bare-{round}"), "without");
+        judged.as_secs_f64() / bare.as_secs_f64()
+    });
+    println!("a create with admission takes {ratios:.2?} times as long as one without");
+}
+
+/// The mean of the times that creates take.
+fn creates(arena: &Installed, prefix: &str, what: &str) -> Duration {
+    let mut times = create(arena, prefix);
+    times.sort_unstable();
+    let mean = times.iter().sum::<Duration>() / u32::try_from(times.len()).expect("a few");
+    let (median, late) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    println!(
+        "{CREATES} creates {what}: {mean:.1?} in the mean, 50% within {median:.1?}, 99% within {late:.1?}"
+    );
+    mean
 }
 
 /// How long each create of a Pki takes, of as many at a time as there are clients.

@@ -315,7 +315,15 @@ fn kubectl_get_shows_what_people_look_for() {
     let policies = rows(&["pkipolicies"]);
     assert_eq!(
         policies[0],
-        ["NAME", "SERVICES", "NAMESPACES", "MAXDURATION", "AGE"]
+        [
+            "NAME",
+            "SERVICES",
+            "NAMESPACES",
+            "MAXDURATION",
+            "ADMITTED",
+            "REFUSED",
+            "AGE"
+        ]
     );
     let category = ns
         .kubectl(&["get", "pki-operator", "--output", "name"])

@@ -5,6 +5,7 @@
 
 mod authority;
 mod brought;
+mod describe;
 mod faults;
 mod fixtures;
 mod formats;

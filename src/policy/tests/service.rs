@@ -229,8 +229,9 @@ fn the_right_name_in_the_wrong_namespace_is_told_without_naming_the_other() {
     let namespaces: Namespaces = ["team-a", "team-b", "other"]
         .map(|name| (name.to_owned(), Labels::new()))
         .into();
+    let all = json!({ "serviceNames": ["*"], "namespaces": { "names": ["ops"] } });
     let own = json!({ "serviceNames": ["app1"], "namespaces": { "names": ["other"] } });
-    let book = rules(&[of_team, own]).with_namespaces(Arc::new(namespaces));
+    let book = rules(&[of_team, own, all]).with_namespaces(Arc::new(namespaces));
     for (namespace, name, end) in [
         (
             "other",

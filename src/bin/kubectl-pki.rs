@@ -1,0 +1,26 @@
+//! The plugin `kubectl pki`: parses the command line, runs it, and ends with its exit status.
+
+use clap::Parser;
+use pki_operator::kubectl::cli::Cli;
+use pki_operator::kubectl::run::{Verdict, run};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("nothing else installs a provider");
+    match tokio_main(cli) {
+        Ok(Verdict::Good) => ExitCode::SUCCESS,
+        Ok(Verdict::Bad) => ExitCode::from(1),
+        Err(error) => {
+            anstream::eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn tokio_main(cli: Cli) -> anyhow::Result<Verdict> {
+    Ok(run(cli).await?)
+}

@@ -1,0 +1,170 @@
+//! The way to the cluster: by kubeconfig, as kubectl goes it.
+
+use crate::api::{PkiPolicy, StoredPolicy};
+use crate::policy::{Labels, text};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Which cluster, and where in it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Access {
+    /// The kubeconfig file to use. Default: $KUBECONFIG, or ~/.kube/config.
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Cluster")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig to use. Default: its current one.
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    pub context: Option<String>,
+    /// The namespace. Default: that of the context; for check without a cluster, "default".
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NS",
+        help_heading = "Cluster"
+    )]
+    pub namespace: Option<String>,
+}
+
+/// A cluster that can be asked.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Asks.
+    pub client: Client,
+    /// The namespace that was named, or that of the context.
+    pub namespace: String,
+}
+
+/// Why the cluster does not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No kubeconfig.
+    #[error("cannot find a cluster: {0}")]
+    Kubeconfig(String),
+    /// It does not let us.
+    #[error("you may not {what} here: {}", text::printable(said))]
+    Forbidden {
+        /// As in `list pkipolicies`.
+        what: String,
+        /// What the API server said.
+        said: String,
+    },
+    /// It is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be reached, most likely.
+    #[error("cannot {what}: {}", text::printable(said))]
+    Failed {
+        /// As in `list pkipolicies`.
+        what: String,
+        /// Why.
+        said: String,
+    },
+}
+
+impl Error {
+    pub(super) fn of(what: impl Into<String>, error: kube::Error) -> Self {
+        let what = what.into();
+        match error {
+            kube::Error::Api(answer) if answer.code == 401 || answer.code == 403 => {
+                Self::Forbidden {
+                    what,
+                    said: answer.message,
+                }
+            }
+            kube::Error::Api(answer) if answer.code == 404 => {
+                Self::NotFound(text::line(&answer.message))
+            }
+            kube::Error::Api(answer) => Self::Failed {
+                what,
+                said: answer.message,
+            },
+            other => Self::Failed {
+                what,
+                said: with_sources(&other),
+            },
+        }
+    }
+
+    /// Whether it is a matter of permission.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Forbidden { .. })
+    }
+}
+
+/// What lies below says why: "client error (Connect)" alone helps nobody.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let more = source.to_string();
+        if !said.contains(&more) {
+            said = format!("{said}: {more}");
+        }
+        next = source.source();
+    }
+    said
+}
+
+impl Access {
+    /// Reads the kubeconfig. Nothing is asked yet.
+    pub async fn connect(&self) -> Result<Cluster, Error> {
+        let mut config = self.config().await?;
+        config.connect_timeout = Some(CONNECT);
+        let namespace = self
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
+        let client =
+            Client::try_from(config).map_err(|error| Error::Kubeconfig(with_sources(&error)))?;
+        Ok(Cluster { client, namespace })
+    }
+
+    async fn config(&self) -> Result<Config, Error> {
+        let options = KubeConfigOptions {
+            context: self.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let failed =
+            |error: &dyn std::error::Error| Error::Kubeconfig(text::line(&with_sources(error)));
+        match &self.kubeconfig {
+            Some(path) => {
+                let kubeconfig = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
+                Config::from_custom_kubeconfig(kubeconfig, &options)
+                    .await
+                    .map_err(|error| failed(&error))
+            }
+            None if self.context.is_some() => Config::from_kubeconfig(&options)
+                .await
+                .map_err(|error| failed(&error)),
+            None => Config::infer().await.map_err(|error| failed(&error)),
+        }
+    }
+}
+
+impl Cluster {
+    /// The policies. What is stored under another schema, and cannot be read, is none.
+    pub async fn policies(&self) -> Result<Vec<PkiPolicy>, Error> {
+        let policies = Api::<StoredPolicy>::all(self.client.clone());
+        let listed = policies.list(&ListParams::default()).await;
+        let listed = listed.map_err(|error| Error::of("list pkipolicies", error))?;
+        Ok(listed
+            .into_iter()
+            .filter_map(|stored| stored.0.ok())
+            .collect())
+    }
+
+    /// The labels of a namespace.
+    pub async fn labels(&self, namespace: &str) -> Result<Labels, Error> {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let found = namespaces.get(namespace).await;
+        let found = found.map_err(|error| Error::of("get namespaces", error))?;
+        Ok(found.labels().clone())
+    }
+}

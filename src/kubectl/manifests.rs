@@ -1,0 +1,295 @@
+//! Manifests: what a file has that concerns the rule book, and what is wrong with the file itself.
+//!
+//! [`parse`] is total: any bytes give objects, faults, or nothing.
+
+use super::finding::{Fault, Finding, Object, Severity, reason};
+use super::schema::Kind;
+use super::yaml::{self, Node, Position};
+use crate::api::{GROUP, VERSION};
+use crate::policy::text::printable;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+use serde_json::Value;
+
+/// The most bytes of one file.
+pub const MOST_BYTES: usize = 64 << 20;
+
+/// What a file has.
+#[derive(Debug, Default)]
+pub struct Manifests {
+    /// The file, as it was named.
+    pub file: String,
+    /// Pkis and policies, in the order of the file.
+    pub objects: Vec<Manifest>,
+    /// Namespaces, for their labels.
+    pub namespaces: Vec<Namespace>,
+    /// What keeps the file, or a document of it, from being read.
+    pub faults: Vec<Finding>,
+}
+
+/// One Pki or `PkiPolicy`.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// Its kind.
+    pub kind: Kind,
+    /// As written, with positions.
+    pub node: Node,
+}
+
+impl Manifest {
+    /// A text in its metadata; empty if it is not there.
+    pub fn metadata(&self, field: &str) -> &str {
+        let metadata = self.node.get("metadata");
+        metadata
+            .and_then(|node| node.text(field))
+            .unwrap_or_default()
+    }
+
+    /// What findings about it call it.
+    pub fn object(&self, default_namespace: &str) -> Object {
+        let name = [self.metadata("name"), self.metadata("generateName")];
+        Object {
+            kind: self.kind.name().to_owned(),
+            namespace: match self.kind {
+                Kind::Pki => self.namespace(default_namespace).to_owned(),
+                Kind::PkiPolicy => String::new(),
+            },
+            name: name
+                .into_iter()
+                .find(|name| !name.is_empty())
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+
+    /// Its namespace, or else this one.
+    pub fn namespace<'a>(&'a self, default: &'a str) -> &'a str {
+        Some(self.metadata("namespace"))
+            .filter(|own| !own.is_empty())
+            .unwrap_or(default)
+    }
+
+    /// A finding about it.
+    pub fn finding(
+        &self,
+        file: &str,
+        severity: Severity,
+        default_namespace: &str,
+        fault: Fault,
+    ) -> Finding {
+        Finding {
+            file: file.to_owned(),
+            at: fault.at.unwrap_or_else(|| self.node.locate(&fault.field)),
+            severity,
+            object: self.object(default_namespace),
+            field: fault.field,
+            reason: fault.reason.to_owned(),
+            message: fault.message,
+        }
+    }
+}
+
+/// Reads the manifests of one file, YAML or JSON. Objects of other kinds are skipped; those in a `List` are not.
+pub fn parse(file: &str, bytes: &[u8]) -> Manifests {
+    let mut found = Manifests {
+        file: file.to_owned(),
+        ..Manifests::default()
+    };
+    match text(bytes) {
+        Ok(text) => {
+            for document in yaml::documents(text) {
+                match document {
+                    Ok(node) => found.take(node),
+                    Err(error) => found.fault(error.at, reason::SYNTAX, error.message),
+                }
+            }
+        }
+        Err((at, message)) => found.fault(at, reason::SYNTAX, message),
+    }
+    found
+}
+
+fn text(bytes: &[u8]) -> Result<&str, (Position, String)> {
+    if bytes.len() > MOST_BYTES {
+        let message = format!(
+            "this file is larger than {} MiB: split it",
+            MOST_BYTES >> 20
+        );
+        return Err((Position::START, message));
+    }
+    str::from_utf8(bytes).map_err(|error| {
+        let valid = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
+        let last = valid.rsplit('\n').next().unwrap_or_default();
+        let at = Position {
+            line: valid.matches('\n').count() + 1,
+            column: last.chars().count() + 1,
+        };
+        (at, "this is no text in UTF-8".to_owned())
+    })
+}
+
+impl Manifests {
+    fn take(&mut self, node: Node) {
+        let kind = node.text("kind").unwrap_or_default();
+        if kind.ends_with("List") && node.get("items").is_some() {
+            return node.into_items().for_each(|item| self.take(item));
+        }
+        let api_version = node.text("apiVersion").unwrap_or_default();
+        let (group, _) = api_version.split_once('/').unwrap_or_default();
+        if (api_version, kind) == ("v1", "Namespace") {
+            let namespace = serde_json::from_value::<Namespace>(node.to_json());
+            self.namespaces.extend(namespace.ok().map(with_own_label));
+        } else if group == GROUP {
+            self.take_ours(node);
+        }
+    }
+
+    fn take_ours(&mut self, node: Node) {
+        let kinds = [Kind::Pki, Kind::PkiPolicy];
+        let kind = node.text("kind").unwrap_or_default();
+        let api_version = node.text("apiVersion").unwrap_or_default();
+        let (_, version) = api_version.split_once('/').unwrap_or_default();
+        match kinds.into_iter().find(|known| known.name() == kind) {
+            Some(kind) if version == VERSION => self.objects.push(Manifest { kind, node }),
+            Some(kind) => {
+                let message = format!(
+                    "there is no version \"{}\" of {}: write {GROUP}/{VERSION}",
+                    printable(version),
+                    kind.name()
+                );
+                self.fault(node.locate("apiVersion"), reason::UNKNOWN_KIND, message);
+            }
+            None => {
+                let meant = kinds
+                    .iter()
+                    .find(|known| known.name().eq_ignore_ascii_case(kind));
+                let hint = meant.map_or("write Pki or PkiPolicy".to_owned(), |known| {
+                    format!("did you mean \"{}\"?", known.name())
+                });
+                let message = format!("{GROUP} has no kind \"{}\"; {hint}", printable(kind));
+                self.fault(node.locate("kind"), reason::UNKNOWN_KIND, message);
+            }
+        }
+    }
+
+    fn fault(&mut self, at: Position, reason: &str, message: String) {
+        self.faults.push(Finding {
+            file: self.file.clone(),
+            at,
+            severity: Severity::Error,
+            object: Object::default(),
+            field: String::new(),
+            reason: reason.to_owned(),
+            message,
+        });
+    }
+}
+
+/// The API server gives each namespace a label with its name.
+fn with_own_label(mut namespace: Namespace) -> Namespace {
+    let name = namespace.name_any();
+    namespace
+        .labels_mut()
+        .insert("kubernetes.io/metadata.name".into(), name);
+    namespace
+}
+
+/// An object as JSON, in a namespace if it has none.
+pub fn in_namespace(node: &Node, namespace: &str) -> Value {
+    let mut object = node.to_json();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        let own = metadata
+            .get("namespace")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        if own.is_empty() {
+            metadata.insert("namespace".into(), namespace.into());
+        }
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(found: &Manifests) -> Vec<String> {
+        let objects = found
+            .objects
+            .iter()
+            .map(|manifest| manifest.object("d").to_string());
+        let faults = found
+            .faults
+            .iter()
+            .map(|fault| format!("{}: {}", fault.place(), fault.message));
+        objects.chain(faults).collect()
+    }
+
+    #[test]
+    fn pkis_policies_and_namespaces_are_found_wherever_they_are() {
+        let text = "kind: ConfigMap\napiVersion: v1\n---\napiVersion: box.com/v1\nkind: Pki\nmetadata: {name: a, namespace: team}\n---\n\
+            apiVersion: v1\nkind: List\nitems:\n- {apiVersion: box.com/v1, kind: Pki, metadata: {name: b}}\n\
+            - {apiVersion: v1, kind: Namespace, metadata: {name: team, labels: {a: b}}}\n- {apiVersion: box.com/v1, kind: PkiPolicy, metadata: {name: p}}\n\
+            ---\napiVersion: box.com/v1\nkind: PkiList\nitems: [{apiVersion: box.com/v1, kind: Pki, metadata: {generateName: c-}}]\n";
+        let found = parse("f", text.as_bytes());
+        assert_eq!(
+            shown(&found),
+            ["Pki team/a", "Pki d/b", "PkiPolicy p", "Pki d/c-"]
+        );
+        let labels = found.namespaces[0].labels();
+        assert_eq!(labels.len(), 2, "{labels:?}");
+    }
+
+    #[test]
+    fn a_kind_or_version_that_there_is_none_of_is_a_fault() {
+        for (api_version, kind, expected) in [
+            (
+                "box.com/v1",
+                "PKI",
+                "f:2:7: box.com has no kind \"PKI\"; did you mean \"Pki\"?",
+            ),
+            (
+                "box.com/v1",
+                "Certificate",
+                "f:2:7: box.com has no kind \"Certificate\"; write Pki or PkiPolicy",
+            ),
+            (
+                "box.com/v2",
+                "Pki",
+                "f:1:13: there is no version \"v2\" of Pki: write box.com/v1",
+            ),
+        ] {
+            let text = format!("apiVersion: {api_version}\nkind: {kind}\n");
+            assert_eq!(shown(&parse("f", text.as_bytes())), [expected]);
+        }
+        for other in [
+            "apiVersion: example.com/v1\nkind: Pki\n",
+            "a: b",
+            "- 1",
+            "7",
+            "kind: Pki",
+        ] {
+            assert_eq!(
+                shown(&parse("f", other.as_bytes())),
+                Vec::<String>::new(),
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_a_fault_with_its_place() {
+        for (bytes, expected) in [
+            (&b"a: [1\n"[..], "f:1:4: this is no YAML"),
+            (b"a: b\nc: \xff\n", "f:2:4: this is no text in UTF-8"),
+        ] {
+            let found = shown(&parse("f", bytes));
+            assert!(
+                found.len() == 1 && found[0].starts_with(expected),
+                "{found:?}"
+            );
+        }
+        let found = shown(&parse("f", &vec![b' '; MOST_BYTES + 1]));
+        assert_eq!(found, ["f:1:1: this file is larger than 64 MiB: split it"]);
+    }
+}

@@ -1,0 +1,292 @@
+//! What the API server would say of the shape of an object, by the schema of its kind.
+//!
+//! `kubectl apply` refuses fields that the schema lacks and keys that are there twice, and the API server refuses values
+//! of the wrong shape. CEL rules are left to the API server; what they say of a Pki, the rule book says as well.
+
+use super::finding::{Fault, reason};
+use super::yaml::{Content, Key, Node};
+use crate::api::{self, Pki, PkiPolicy};
+use crate::policy::text::printable;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use rapidfuzz::distance::osa;
+use serde_json::Value;
+use std::collections::HashSet;
+use std::fmt::Display;
+
+/// The schemas of both kinds.
+#[derive(Debug)]
+pub struct Schemas {
+    pki: Value,
+    policy: Value,
+}
+
+/// One of the two kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What application teams write.
+    Pki,
+    /// What platform teams write.
+    PkiPolicy,
+}
+
+impl Kind {
+    /// As `kind` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pki => "Pki",
+            Self::PkiPolicy => "PkiPolicy",
+        }
+    }
+}
+
+impl Default for Schemas {
+    fn default() -> Self {
+        Self {
+            pki: with_metadata(api::schema::<Pki>()),
+            policy: with_metadata(api::schema::<PkiPolicy>()),
+        }
+    }
+}
+
+/// A definition leaves out what all kinds have.
+fn with_metadata(mut schema: Value) -> Value {
+    let metadata = schemars::schema_for!(ObjectMeta);
+    let text = || serde_json::json!({ "type": "string" });
+    let properties = &mut schema["properties"];
+    properties["apiVersion"] = text();
+    properties["kind"] = text();
+    properties["metadata"] = metadata.into();
+    schema
+}
+
+impl Schemas {
+    /// What is wrong with the shape of an object of this kind.
+    pub fn faults(&self, kind: Kind, object: &Node) -> Vec<Fault> {
+        let schema = match kind {
+            Kind::Pki => &self.pki,
+            Kind::PkiPolicy => &self.policy,
+        };
+        let mut look = Look {
+            explain: kind.name().to_ascii_lowercase(),
+            faults: Vec::new(),
+        };
+        look.at(object, schema, "");
+        look.faults
+    }
+}
+
+/// A look at an object; as deep as its YAML may be.
+struct Look {
+    /// What `kubectl explain` calls the kind.
+    explain: String,
+    faults: Vec<Fault>,
+}
+
+impl Look {
+    fn at(&mut self, node: &Node, schema: &Value, path: &str) {
+        // In metadata, null is as good as nothing.
+        let is_left_out = node.is_null() && path.starts_with("metadata");
+        if let Some(message) = fault(node, schema).filter(|_| !is_left_out) {
+            self.faults.push(Fault::new(path, reason::SCHEMA, message));
+            return;
+        }
+        match &node.content {
+            Content::Mapping(entries) => self.at_mapping(entries, schema, path),
+            Content::Sequence(elements) => {
+                for (index, element) in elements.iter().enumerate() {
+                    self.at(element, &schema["items"], &format!("{path}[{index}]"));
+                }
+            }
+            Content::Scalar(..) => {}
+        }
+    }
+
+    fn at_mapping(&mut self, entries: &[(Key, Node)], schema: &Value, path: &str) {
+        let properties = schema["properties"].as_object();
+        let mut known = HashSet::new();
+        for (key, value) in entries {
+            let inner = join(path, &key.name);
+            if !known.insert(key.name.as_str()) {
+                let message = "this key is there twice: remove one of them";
+                self.fault_of_key(key, inner, reason::DUPLICATE_FIELD, message.into());
+                continue;
+            }
+            let property = properties.and_then(|properties| properties.get(&key.name));
+            match property.or_else(|| schema.get("additionalProperties")) {
+                Some(schema) => self.at(value, schema, &inner),
+                None if properties.is_some() => {
+                    let names = properties
+                        .into_iter()
+                        .flatten()
+                        .map(|(name, _)| name.as_str());
+                    let hint = match nearest(&key.name, names) {
+                        Some(name) => format!("did you mean \"{name}\"?"),
+                        None => format!(
+                            "`kubectl explain {}` lists the fields",
+                            join(&self.explain, &fields_of(path))
+                        ),
+                    };
+                    let message = format!("unknown field \"{}\"; {hint}", printable(&inner));
+                    self.fault_of_key(key, inner, reason::UNKNOWN_FIELD, message);
+                }
+                // Nothing is said of what is in it; of keys alone.
+                None => self.at(value, &Value::Null, &inner),
+            }
+        }
+        let required = schema["required"].as_array().into_iter().flatten();
+        for name in required.filter_map(Value::as_str) {
+            if !known.contains(name) {
+                let message = format!(
+                    "write it: `kubectl explain {}` says what",
+                    join(&self.explain, &fields_of(&join(path, name)))
+                );
+                self.faults
+                    .push(Fault::new(join(path, name), reason::SCHEMA, message));
+            }
+        }
+    }
+
+    fn fault_of_key(&mut self, key: &Key, path: String, reason: &'static str, message: String) {
+        let at = Some(key.at);
+        self.faults.push(Fault {
+            at,
+            ..Fault::new(path, reason, message)
+        });
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    match (path, name) {
+        ("", one) | (one, "") => one.to_owned(),
+        _ => format!("{path}.{name}"),
+    }
+}
+
+/// A path without the places in lists, as `kubectl explain` takes it.
+fn fields_of(path: &str) -> String {
+    let fields = path
+        .split('.')
+        .map(|part| part.split('[').next().unwrap_or_default());
+    fields.collect::<Vec<_>>().join(".")
+}
+
+/// The field that was probably meant.
+fn nearest<'a>(name: &str, fields: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let folded = name.to_ascii_lowercase();
+    let distances = fields.map(|field| {
+        (
+            osa::distance(field.to_ascii_lowercase().chars(), folded.chars()),
+            field,
+        )
+    });
+    let (distance, field) = distances.min()?;
+    (distance <= (name.len() / 3).clamp(1, 3)).then_some(field)
+}
+
+/// What is wrong with this value alone.
+fn fault(node: &Node, schema: &Value) -> Option<String> {
+    let bound = |name: &str| {
+        schema[name]
+            .as_u64()
+            .and_then(|bound| usize::try_from(bound).ok())
+    };
+    match &node.content {
+        Content::Scalar(Value::Null, _)
+            if schema["nullable"] == true || !schema["default"].is_null() =>
+        {
+            None
+        }
+        Content::Scalar(value, written) => wrong_type(value, written.as_deref(), schema)
+            .or_else(|| not_offered(value, schema))
+            .or_else(|| match value {
+                Value::String(text) => {
+                    let count = text.chars().count();
+                    out_of_bounds(count, bound("minLength"), bound("maxLength"), " characters")
+                }
+                Value::Number(number) => {
+                    let number = number.as_f64()?;
+                    out_of_bounds(
+                        number,
+                        schema["minimum"].as_f64(),
+                        schema["maximum"].as_f64(),
+                        "",
+                    )
+                }
+                _ => None,
+            }),
+        Content::Sequence(elements) => wrong_kind("array", schema).or_else(|| {
+            out_of_bounds(
+                elements.len(),
+                bound("minItems"),
+                bound("maxItems"),
+                " of them",
+            )
+        }),
+        Content::Mapping(entries) => wrong_kind("object", schema)
+            .or_else(|| out_of_bounds(entries.len(), None, bound("maxProperties"), " of them")),
+    }
+}
+
+fn wrong_type(value: &Value, written: Option<&str>, schema: &Value) -> Option<String> {
+    let fits = match schema["type"].as_str()? {
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        _ => false,
+    };
+    let written = written.filter(|_| schema["type"] == "string" && !value.is_null());
+    let hint = written.map(|written| format!("; in quotes it is one: \"{}\"", printable(written)));
+    let message = || format!("{}{}", what_to_write(schema), hint.unwrap_or_default());
+    (!fits).then(message)
+}
+
+fn wrong_kind(kind: &str, schema: &Value) -> Option<String> {
+    let expected = schema["type"].as_str()?;
+    (expected != kind).then(|| what_to_write(schema))
+}
+
+fn what_to_write(schema: &Value) -> String {
+    let wanted = match schema["type"].as_str() {
+        Some("string") => "a text",
+        Some("boolean") => "true or false",
+        Some("integer") => "a whole number",
+        Some("number") => "a number",
+        Some("array") => "a list",
+        _ => "a mapping",
+    };
+    format!("wrong type: write {wanted}")
+}
+
+fn not_offered(value: &Value, schema: &Value) -> Option<String> {
+    let offered = schema["enum"].as_array()?;
+    if offered.contains(value) {
+        return None;
+    }
+    let names: Vec<_> = offered.iter().filter_map(Value::as_str).collect();
+    let value = value.as_str().unwrap_or_default();
+    let hint = nearest(value, names.iter().copied());
+    let hint = hint.map(|name| format!("; did you mean \"{name}\"?"));
+    Some(format!(
+        "\"{}\" is not offered: write one of [{}]{}",
+        printable(value),
+        names.join(", "),
+        hint.unwrap_or_default()
+    ))
+}
+
+fn out_of_bounds<T: PartialOrd + Display + Copy>(
+    count: T,
+    least: Option<T>,
+    most: Option<T>,
+    what: &str,
+) -> Option<String> {
+    let least = least.filter(|least| count < *least);
+    let most = most.filter(|most| count > *most);
+    let bound = least.map(|least| format!("at least {least}"));
+    let bound = bound.or_else(|| most.map(|most| format!("at most {most}")))?;
+    Some(format!("write {bound}{what}, not {count}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! YAML with positions: every value of a document, and where in the file it stands.
+//!
+//! Scalars are read as kubectl reads them ([`scalar`]), so that `serviceName: on` is the boolean that the API server
+//! will see. Aliases and merge keys are expanded, up to a limit. [`documents`] is total: whatever the text, it ends, in
+//! time that grows with the length of the text, and says what is wrong and where.
+
+use crate::policy::text;
+use granit_parser::{Marker, Parser, ScanError};
+use loader::Loader;
+use serde_json::Value;
+use std::fmt;
+
+mod loader;
+mod scalar;
+
+/// After so many documents that cannot be read, the rest of the text is left alone.
+const MOST_FAULTS: usize = 100;
+
+/// A place in a file. Both numbers begin at 1; columns count characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+impl Position {
+    /// The beginning of a file.
+    pub const START: Self = Self { line: 1, column: 1 };
+}
+
+impl From<&Marker> for Position {
+    fn from(marker: &Marker) -> Self {
+        Self {
+            line: marker.line(),
+            column: marker.col() + 1,
+        }
+    }
+}
+
+/// What keeps a document from being read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SyntaxError {
+    /// Where.
+    pub at: Position,
+    /// In the words of the parser, or ours.
+    pub message: String,
+}
+
+impl SyntaxError {
+    pub(super) fn new(at: Position, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { at, message }
+    }
+}
+
+impl From<ScanError> for SyntaxError {
+    fn from(error: ScanError) -> Self {
+        let message = format!("this is no YAML: {}", text::printable(&error.info()));
+        Self::new(error.marker().into(), message)
+    }
+}
+
+/// A value, and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Where it begins. Of an alias: where the alias stands.
+    pub at: Position,
+    /// What it is.
+    pub content: Content,
+    /// Whether it begins on the line of its key, so that its own position says more than that of the key.
+    is_inline: bool,
+    depth: usize,
+    cost: usize,
+}
+
+/// What a [`Node`] is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// A string, a number, a boolean or null; and how it is written, unless in quotes or as a block.
+    Scalar(Value, Option<String>),
+    /// A list.
+    Sequence(Vec<Node>),
+    /// A mapping, in the order of the file. Of keys that are there twice, the last counts.
+    Mapping(Vec<(Key, Node)>),
+}
+
+/// A key of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// As JSON has it.
+    pub name: String,
+    /// Where it begins.
+    pub at: Position,
+    is_merge: bool,
+}
+
+/// Where a value might be and is not.
+const NOTHING: Content = Content::Scalar(Value::Null, None);
+
+impl Node {
+    /// A value that is written nowhere, but counts as if it were here.
+    pub fn of(value: &Value, at: Position) -> Self {
+        loader::unwritten(value, at)
+    }
+
+    /// This mapping with one entry more.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Self) -> Self {
+        if let Content::Mapping(entries) = &mut self.content {
+            let (name, at) = (name.to_owned(), value.at);
+            let is_merge = false;
+            entries.push((Key { name, at, is_merge }, value));
+        }
+        self
+    }
+
+    /// Whether it is null, or nothing is written.
+    pub fn is_null(&self) -> bool {
+        matches!(self.content, Content::Scalar(Value::Null, _))
+    }
+
+    /// The entries of a mapping; none of anything else.
+    pub fn entries(&self) -> &[(Key, Self)] {
+        match &self.content {
+            Content::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The elements of a list; none of anything else.
+    pub fn elements(&self) -> &[Self] {
+        match &self.content {
+            Content::Sequence(elements) => elements,
+            _ => &[],
+        }
+    }
+
+    /// The entry of this key.
+    pub fn entry(&self, name: &str) -> Option<&(Key, Self)> {
+        self.entries().iter().rfind(|(key, _)| key.name == name)
+    }
+
+    /// The elements of the list `items`, which a `List` has.
+    pub fn into_items(self) -> impl Iterator<Item = Self> {
+        let entries = into_entries(self).into_iter();
+        let items = entries.filter(|(key, _)| key.name == "items");
+        items.flat_map(|(_, items)| match items.content {
+            Content::Sequence(elements) => elements,
+            _ => Vec::new(),
+        })
+    }
+
+    /// The value of this key.
+    pub fn get(&self, name: &str) -> Option<&Self> {
+        self.entry(name).map(|(_, value)| value)
+    }
+
+    /// The text of this key, if it is one.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match &self.get(name)?.content {
+            Content::Scalar(Value::String(text), _) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The same without positions.
+    pub fn to_json(&self) -> Value {
+        match &self.content {
+            Content::Scalar(value, _) => value.clone(),
+            Content::Sequence(elements) => elements.iter().map(Self::to_json).collect(),
+            Content::Mapping(entries) => {
+                let fields = entries.iter();
+                let fields = fields.map(|(key, value)| (key.name.clone(), value.to_json()));
+                Value::Object(fields.collect())
+            }
+        }
+    }
+
+    /// Where this path leads, as in `spec.dnsNames[0]`; of a path that leads nowhere, the last thing on it.
+    pub fn locate(&self, path: &str) -> Position {
+        let mut at = self.at;
+        let mut node = self;
+        for step in steps(path) {
+            let next = match step {
+                Step::Field(name) => node.entry(name).map(|(key, value)| {
+                    let at = if value.is_inline { value.at } else { key.at };
+                    (at, value)
+                }),
+                Step::Index(index) => node.elements().get(index).map(|node| (node.at, node)),
+            };
+            let Some((position, inner)) = next else {
+                // What is missing is best seen from the key of what lacks it.
+                return at;
+            };
+            (at, node) = (position, inner);
+        }
+        at
+    }
+}
+
+/// A part of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step<'a> {
+    Field(&'a str),
+    Index(usize),
+}
+
+fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
+    path.split('.').flat_map(|part| {
+        let mut pieces = part.split('[');
+        let field = pieces.next().filter(|name| !name.is_empty());
+        let indexes = pieces.filter_map(|piece| piece.strip_suffix(']')?.parse().ok());
+        field
+            .map(Step::Field)
+            .into_iter()
+            .chain(indexes.map(Step::Index))
+    })
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+/// Reads every document of a text, YAML or JSON. One that cannot be read does not keep those after it from being read.
+/// Documents without content are left out.
+pub fn documents(text: &str) -> Vec<Result<Node, SyntaxError>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut parser = Parser::new_from_str(text).keep_tags(false);
+    let mut documents = Vec::new();
+    let mut loader = Loader::default();
+    let mut faults = 0;
+    while let Some(event) = parser.next_event() {
+        let root = event
+            .map_err(SyntaxError::from)
+            .and_then(|(event, span)| loader.take(event, &span));
+        match root {
+            Ok(root) => documents.extend(root.map(Ok)),
+            Err(error) => {
+                documents.push(Err(error));
+                faults += 1;
+                loader.forget_document();
+                if faults == MOST_FAULTS || !parser.proceed_next_document().unwrap_or(false) {
+                    break;
+                }
+            }
+        }
+    }
+    documents
+}
+
+fn into_entries(node: Node) -> Vec<(Key, Node)> {
+    match node.content {
+        Content::Mapping(entries) => entries,
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

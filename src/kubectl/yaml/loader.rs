@@ -1,0 +1,284 @@
+//! Puts nodes together from the events of the parser.
+
+use super::{Content, Key, NOTHING, Node, Position, SyntaxError, into_entries, scalar};
+use crate::policy::text;
+use granit_parser::{Event, ScalarStyle, Span, StructureStyle, Tag};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+/// How deep lists and mappings may be nested.
+const DEEPEST: usize = 100;
+/// What all anchors and aliases of a text together may stand for, in bytes of text or thereabouts.
+const MOST_EXPANDED: usize = 4 << 20;
+/// What a value costs besides its text.
+const NODE_COST: usize = 64;
+
+/// Puts nodes together from events, without recursion.
+#[derive(Default)]
+pub(super) struct Loader {
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    expanded: usize,
+}
+
+/// A list or mapping whose end has not come yet.
+struct Open {
+    at: Position,
+    is_flow: bool,
+    anchor: usize,
+    depth: usize,
+    cost: usize,
+    content: Collection,
+}
+
+enum Collection {
+    Sequence(Vec<Node>),
+    Mapping(Vec<(Key, Node)>, Option<Key>),
+}
+
+impl Loader {
+    pub(super) fn forget_document(&mut self) {
+        self.open.clear();
+        self.anchors.clear();
+    }
+
+    /// Takes the next event; the root of a document when it is complete.
+    pub(super) fn take(
+        &mut self,
+        event: Event<'_>,
+        span: &Span,
+    ) -> Result<Option<Node>, SyntaxError> {
+        let at = Position::from(&span.start);
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_written = style != ScalarStyle::Plain || span.start != span.end;
+                let node = if is_written {
+                    scalar_node(&text, style, tag.as_ref(), at)?
+                } else {
+                    nothing(at)
+                };
+                self.keep(anchor, &node)?;
+                self.attach(node)
+            }
+            Event::SequenceStart(style, anchor, _) => {
+                self.begin(at, style, anchor, Collection::Sequence(Vec::new()))
+            }
+            Event::MappingStart(style, anchor, _) => {
+                self.begin(at, style, anchor, Collection::Mapping(Vec::new(), None))
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::Alias(id) => {
+                let node = self.expand(id, at)?;
+                self.attach(node)
+            }
+            Event::DocumentEnd => {
+                self.forget_document();
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        at: Position,
+        style: StructureStyle,
+        anchor: usize,
+        content: Collection,
+    ) -> Result<Option<Node>, SyntaxError> {
+        if self.open.len() >= DEEPEST {
+            return Err(too_deep(at));
+        }
+        self.open.push(Open {
+            at,
+            is_flow: style == StructureStyle::Flow,
+            anchor,
+            depth: 0,
+            cost: NODE_COST,
+            content,
+        });
+        Ok(None)
+    }
+
+    fn end(&mut self) -> Result<Option<Node>, SyntaxError> {
+        let Some(open) = self.open.pop() else {
+            return Ok(None);
+        };
+        let anchor = open.anchor;
+        let node = open.close()?;
+        self.keep(anchor, &node)?;
+        self.attach(node)
+    }
+
+    /// Puts a node where it belongs; gives it back if it is the root.
+    fn attach(&mut self, node: Node) -> Result<Option<Node>, SyntaxError> {
+        let Some(open) = self.open.last_mut() else {
+            return Ok(Some(node).filter(|node| node.content != NOTHING));
+        };
+        open.depth = open.depth.max(node.depth + 1);
+        open.cost += node.cost;
+        match &mut open.content {
+            Collection::Sequence(elements) => elements.push(node),
+            Collection::Mapping(entries, key) => match key.take() {
+                Some(key) => entries.push((key, node)),
+                None => *key = Some(Key::of(node)?),
+            },
+        }
+        Ok(None)
+    }
+
+    fn keep(&mut self, anchor: usize, node: &Node) -> Result<(), SyntaxError> {
+        if anchor != 0 {
+            self.count(node, node.at)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(())
+    }
+
+    /// A text of a few lines could stand for more than memory holds.
+    fn count(&mut self, copied: &Node, at: Position) -> Result<(), SyntaxError> {
+        self.expanded = self.expanded.saturating_add(copied.cost);
+        if self.expanded > MOST_EXPANDED {
+            let message =
+                "the anchors and aliases of this file stand for too much: write out what is meant";
+            return Err(SyntaxError::new(at, message));
+        }
+        Ok(())
+    }
+
+    /// What an alias stands for.
+    fn expand(&mut self, anchor: usize, at: Position) -> Result<Node, SyntaxError> {
+        let Some(node) = self.anchors.get(&anchor).cloned() else {
+            return Err(SyntaxError::new(at, "this alias stands for what it is in"));
+        };
+        self.count(&node, at)?;
+        if self.open.len() + node.depth > DEEPEST {
+            return Err(too_deep(at));
+        }
+        Ok(Node {
+            at,
+            is_inline: true,
+            ..node
+        })
+    }
+}
+
+/// What nobody has written, in one place.
+pub(super) fn unwritten(value: &Value, at: Position) -> Node {
+    let inner = |value| unwritten(value, at);
+    let key = |name: &String| Key {
+        name: name.clone(),
+        at,
+        is_merge: false,
+    };
+    let content = match value {
+        Value::Array(elements) => Content::Sequence(elements.iter().map(inner).collect()),
+        Value::Object(fields) => {
+            let entries = fields.iter().map(|(name, value)| (key(name), inner(value)));
+            Content::Mapping(entries.collect())
+        }
+        scalar => Content::Scalar(scalar.clone(), None),
+    };
+    Node {
+        content,
+        is_inline: true,
+        ..nothing(at)
+    }
+}
+
+/// Its position is that of what comes next.
+fn nothing(at: Position) -> Node {
+    Node {
+        at,
+        content: NOTHING,
+        is_inline: false,
+        depth: 0,
+        cost: NODE_COST,
+    }
+}
+
+fn too_deep(at: Position) -> SyntaxError {
+    SyntaxError::new(at, format!("this is nested deeper than {DEEPEST} levels"))
+}
+
+impl Open {
+    fn close(self) -> Result<Node, SyntaxError> {
+        let content = match self.content {
+            Collection::Sequence(elements) => Content::Sequence(elements),
+            Collection::Mapping(entries, _) => Content::Mapping(merged(entries)?),
+        };
+        Ok(Node {
+            at: self.at,
+            content,
+            is_inline: self.is_flow,
+            depth: self.depth,
+            cost: self.cost,
+        })
+    }
+}
+
+/// A mapping with what its merge keys (`<<: *defaults`) bring in: whatever it does not say itself.
+fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, SyntaxError> {
+    if !entries.iter().any(|(key, _)| key.is_merge) {
+        return Ok(entries);
+    }
+    let (merges, mut own): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|(key, _)| key.is_merge);
+    let mut known: HashSet<String> = own.iter().map(|(key, _)| key.name.clone()).collect();
+    for (key, node) in merges {
+        let sources = match node.content {
+            Content::Mapping(entries) => vec![entries],
+            Content::Sequence(nodes) => nodes.into_iter().map(into_entries).collect(),
+            Content::Scalar(..) => {
+                let message = "only mappings can be merged: write << with an alias of one";
+                return Err(SyntaxError::new(key.at, message));
+            }
+        };
+        let brought = sources.into_iter().flatten();
+        own.extend(brought.filter(|(key, _)| known.insert(key.name.clone())));
+    }
+    Ok(own)
+}
+
+impl Key {
+    fn of(node: Node) -> Result<Self, SyntaxError> {
+        let at = node.at;
+        let (name, is_merge) = match node.content {
+            Content::Scalar(Value::String(name), written) => {
+                let is_merge = written.is_some_and(|written| written == "<<");
+                (name, is_merge)
+            }
+            Content::Scalar(Value::Null, _) | Content::Sequence(_) | Content::Mapping(_) => {
+                return Err(SyntaxError::new(at, "a key must be a text"));
+            }
+            Content::Scalar(other, _) => (other.to_string(), false),
+        };
+        Ok(Self { name, at, is_merge })
+    }
+}
+
+fn scalar_node(
+    text: &str,
+    style: ScalarStyle,
+    tag: Option<&Cow<'_, Tag>>,
+    at: Position,
+) -> Result<Node, SyntaxError> {
+    let is_plain = style == ScalarStyle::Plain;
+    let value = match tag.map(|tag| tag.core_suffix()) {
+        None if is_plain => scalar::plain(text),
+        Some(Some("int" | "float" | "bool" | "null")) => scalar::plain(text),
+        _ => Some(text.into()),
+    };
+    let value = value.ok_or_else(|| {
+        let shown = text::printable(text);
+        SyntaxError::new(at, format!("{shown} is no number that JSON has"))
+    })?;
+    Ok(Node {
+        at,
+        content: Content::Scalar(value, is_plain.then(|| text.to_owned())),
+        is_inline: true,
+        depth: 0,
+        cost: NODE_COST + text.len(),
+    })
+}
