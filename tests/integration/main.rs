@@ -9,6 +9,7 @@
 
 mod admission;
 mod admission_policy;
+mod agreement;
 mod crash;
 mod events;
 mod harness;
@@ -20,6 +21,7 @@ mod ownership;
 mod path;
 mod policies;
 mod publishing;
+mod random;
 mod refusals;
 mod reload;
 mod replicas;

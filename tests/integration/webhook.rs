@@ -1,6 +1,6 @@
 //! The webhook by HTTPS, with no API server between: whatever is sent, the answer is a clear one.
 
-mod client;
+pub(crate) mod client;
 mod fuzz;
 
 use crate::harness::SHARED;

@@ -3,11 +3,11 @@
 use super::client::Webhook;
 use super::{JSON, review};
 use crate::harness::SHARED;
+use crate::random::{self, Random};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const REQUESTS: u64 = 10_000;
 const CONNECTIONS: u64 = 4;
@@ -15,16 +15,7 @@ const CONNECTIONS: u64 = 4;
 /// `PKI_FUZZ_SEED` repeats a run.
 #[test]
 fn ten_thousand_odd_requests_are_each_answered_clearly() {
-    let seed = std::env::var("PKI_FUZZ_SEED").map_or_else(
-        |_| {
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .expect("after 1970")
-                .as_secs()
-        },
-        |seed| seed.parse().expect("PKI_FUZZ_SEED is a number"),
-    );
-    println!("PKI_FUZZ_SEED={seed}");
+    let seed = random::seed();
     let outcomes = thread::scope(|scope| {
         let threads: Vec<_> = (0..CONNECTIONS)
             .map(|n| scope.spawn(move || send(&mut Random(seed ^ n << 48), REQUESTS / CONNECTIONS)))
@@ -312,31 +303,5 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
             bytes.splice(place..place, inserted.iter().copied());
         }
         _ => bytes.extend(b"{}"),
-    }
-}
-
-/// `SplitMix64`: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        let limit = u64::try_from(limit).expect("a limit is a small number");
-        usize::try_from(self.next() % limit).expect("what is below a limit is as small")
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
     }
 }
