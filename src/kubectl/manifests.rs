@@ -4,7 +4,7 @@
 
 use super::finding::{Fault, Finding, Object, Severity, reason};
 use super::schema::Kind;
-use super::yaml::{self, Node, Position};
+use super::yaml::{self, Node, Position, SyntaxError};
 use crate::api::{GROUP, VERSION};
 use crate::policy::text::printable;
 use k8s_openapi::api::core::v1::Namespace;
@@ -104,18 +104,19 @@ pub fn parse(file: &str, bytes: &[u8]) -> Manifests {
                 }
             }
         }
-        Err((at, message)) => found.fault(at, reason::SYNTAX, message),
+        Err(error) => found.fault(error.at, reason::SYNTAX, error.message),
     }
     found
 }
 
-fn text(bytes: &[u8]) -> Result<&str, (Position, String)> {
+/// The text in a file, if it is one, and not too long.
+pub fn text(bytes: &[u8]) -> Result<&str, SyntaxError> {
     if bytes.len() > MOST_BYTES {
         let message = format!(
             "this file is larger than {} MiB: split it",
             MOST_BYTES >> 20
         );
-        return Err((Position::START, message));
+        return Err(SyntaxError::new(Position::START, message));
     }
     str::from_utf8(bytes).map_err(|error| {
         let valid = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
@@ -124,7 +125,7 @@ fn text(bytes: &[u8]) -> Result<&str, (Position, String)> {
             line: valid.matches('\n').count() + 1,
             column: last.chars().count() + 1,
         };
-        (at, "this is no text in UTF-8".to_owned())
+        SyntaxError::new(at, "this is no text in UTF-8")
     })
 }
 
