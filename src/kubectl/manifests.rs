@@ -138,7 +138,7 @@ impl Manifests {
         let api_version = node.text("apiVersion").unwrap_or_default();
         let (group, _) = api_version.split_once('/').unwrap_or_default();
         if (api_version, kind) == ("v1", "Namespace") {
-            let namespace = serde_json::from_value::<Namespace>(node.to_json());
+            let namespace = serde_json::from_value::<Namespace>(as_stored(&node));
             self.namespaces.extend(namespace.ok().map(with_own_label));
         } else if group == GROUP {
             self.take_ours(node);
@@ -195,9 +195,16 @@ fn with_own_label(mut namespace: Namespace) -> Namespace {
     namespace
 }
 
-/// An object as JSON, in a namespace if it has none.
-pub fn in_namespace(node: &Node, namespace: &str) -> Value {
+/// An object as the API server has it: without what is null.
+pub fn as_stored(node: &Node) -> Value {
     let mut object = node.to_json();
+    drop_nulls(&mut object);
+    object
+}
+
+/// The same in a namespace, if it names none.
+pub fn in_namespace(node: &Node, namespace: &str) -> Value {
+    let mut object = as_stored(node);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         let own = metadata
             .get("namespace")
@@ -208,6 +215,17 @@ pub fn in_namespace(node: &Node, namespace: &str) -> Value {
         }
     }
     object
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod issuance;
 mod lifecycle;
 mod ownership;
 mod path;
+mod plugin;
 mod publishing;
 mod refusals;
 mod reload;
