@@ -1,8 +1,8 @@
 //! `kubectl pki check`: judges Pkis in files as the webhook would, in the same words.
 
 use super::finding::{Fault, Finding, Severity, reason};
-use super::manifests::{Manifest, Manifests, in_namespace};
-use super::schema::{Kind, Schemas};
+use super::manifests::{Manifest, Manifests, as_stored, in_namespace};
+use super::schema::{self, Kind};
 use crate::admission::{self, Request, World};
 use crate::api::{GROUP, Pki, PkiPolicy, VERSION};
 use crate::claims::Claim;
@@ -59,7 +59,7 @@ pub fn policies(files: &[Manifests]) -> Vec<PkiPolicy> {
     let objects = files.iter().flat_map(|file| &file.objects);
     let policies = objects.filter(|manifest| manifest.kind == Kind::PkiPolicy);
     let read = policies.filter_map(|manifest| {
-        let policy = serde_json::from_value(manifest.node.to_json()).ok()?;
+        let policy = serde_json::from_value(as_stored(&manifest.node)).ok()?;
         Some((manifest.metadata("name").to_owned(), policy))
     });
     read.collect::<BTreeMap<_, _>>().into_values().collect()
@@ -97,14 +97,9 @@ pub(super) struct Verdict {
 }
 
 /// Judges a Pki by the schema, then as the webhook would.
-pub(super) fn judge_pki(
-    manifest: &Manifest,
-    namespace: &str,
-    schemas: &Schemas,
-    world: &World<'_>,
-) -> Verdict {
+pub(super) fn judge_pki(manifest: &Manifest, namespace: &str, world: &World<'_>) -> Verdict {
     let mut verdict = Verdict {
-        errors: schemas.faults(Kind::Pki, &manifest.node),
+        errors: schema::faults(Kind::Pki, &manifest.node),
         ..Verdict::default()
     };
     verdict.errors.extend(name_fault(manifest));
@@ -127,13 +122,13 @@ pub(super) fn judge_pki(
     verdict
 }
 
-fn judge_policy(manifest: &Manifest, schemas: &Schemas, rules: &RuleBook) -> Verdict {
+fn judge_policy(manifest: &Manifest, rules: &RuleBook) -> Verdict {
     let mut verdict = Verdict {
-        errors: schemas.faults(Kind::PkiPolicy, &manifest.node),
+        errors: schema::faults(Kind::PkiPolicy, &manifest.node),
         ..Verdict::default()
     };
     verdict.errors.extend(name_fault(manifest));
-    let object = manifest.node.to_json();
+    let object = as_stored(&manifest.node);
     match request(Kind::PkiPolicy, &object, None, manifest.metadata("name")) {
         Ok(request) => {
             let response = admission::validate_policy(&request, rules, &[]);
@@ -158,7 +153,6 @@ impl Verdict {
 /// Remembers what came before.
 struct Judge<'a> {
     settings: &'a Settings<'a>,
-    schemas: Schemas,
     claims: BySecret<Claim>,
     seen: HashMap<String, String>,
     unknown_namespaces: HashSet<String>,
@@ -169,7 +163,6 @@ impl<'a> Judge<'a> {
     fn new(settings: &'a Settings<'a>) -> Self {
         Self {
             settings,
-            schemas: Schemas::default(),
             claims: BySecret::default(),
             seen: HashMap::new(),
             unknown_namespaces: HashSet::new(),
@@ -181,7 +174,7 @@ impl<'a> Judge<'a> {
         self.judged += 1;
         let mut verdict = match manifest.kind {
             Kind::Pki => self.judge_pki(manifest),
-            Kind::PkiPolicy => judge_policy(manifest, &self.schemas, self.settings.rules),
+            Kind::PkiPolicy => judge_policy(manifest, self.settings.rules),
         };
         verdict.warnings.extend(self.seen_before(file, manifest));
         let finding = |severity, mut fault: Fault| {
@@ -206,7 +199,7 @@ impl<'a> Judge<'a> {
             ca_end: None,
             now: self.settings.now,
         };
-        let mut verdict = judge_pki(manifest, namespace, &self.schemas, &world);
+        let mut verdict = judge_pki(manifest, namespace, &world);
         verdict.warnings.extend(self.unknown_labels(namespace));
         if verdict.errors.is_empty() {
             self.claim(in_namespace(&manifest.node, namespace));

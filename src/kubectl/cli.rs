@@ -6,8 +6,10 @@
 
 use super::cluster::Access;
 use super::output::Format;
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Certificates for the services of your namespace: why one is missing, what to write instead, what is in a Secret.
 #[derive(Debug, Parser)]
@@ -43,6 +45,55 @@ pub enum Command {
     /// Exit status: 0 if nothing is refused (there may be warnings), 1 if something is, 2 if it could not be judged.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+
+    /// Try policies out on Pkis that need not exist.
+    #[command(subcommand)]
+    Policy(Policy),
+
+    /// Say why a Pki has its certificate, or has none, and what to do about it.
+    ///
+    /// One page: how it stands and why, what the policies say of it now, what is in its Secret (never the key), which pods use
+    /// it and what they were told. What you may not read is left out, with a word.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
+
+    /// List Pkis: those without a certificate first, then those whose certificate ends first.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(Status),
+
+    /// Have certificates renewed now, and wait until they are.
+    ///
+    /// Sets the annotation box.com/renew-now, which the operator takes away. Exit status: 0 if all are renewed, 1 if one is
+    /// not, 2 if that could not be asked for.
+    #[command(after_help = RENEW_EXAMPLES)]
+    Renew(Renew),
+
+    /// Show what is in a Secret or a PEM file: every certificate, whether clients accept it, whether the key matches.
+    ///
+    /// The key itself is never shown.
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(Inspect),
+
+    /// Print a script that completes kubectl-pki in a shell.
+    ///
+    /// That is for the command `kubectl-pki`. kubectl asks another command on your PATH about `kubectl pki`, which is this
+    /// script; save it as kubectl_complete-pki, and make it executable:
+    ///
+    ///   #!/bin/sh
+    ///   exec kubectl-pki __complete "$@"
+    #[command(verbatim_doc_comment, after_help = COMPLETION_EXAMPLES)]
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+
+    /// Answer kubectl, which asks how a line may go on.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        /// The words so far.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 /// What to check, by which policies.
@@ -84,6 +135,153 @@ Examples:
   # As annotations of a pull request; as a report for code scanning
   kubectl pki check -f deploy/ --policy policies/ -o github
   kubectl pki check -f deploy/ --policy policies/ -o sarif > pki.sarif";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  kubectl pki explain app1-pki
+  kubectl pki explain app1-pki -n app1 --context production";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  kubectl pki status
+  kubectl pki status -A
+  kubectl pki status -A -o json | jq -r '.[] | select(.ready != \"True\") | .namespace + \"/\" + .name'";
+
+const RENEW_EXAMPLES: &str = "\
+Examples:
+  kubectl pki renew app1-pki
+  kubectl pki renew --all -n app1 --timeout 5m
+  kubectl pki renew app1-pki --wait=false";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  kubectl pki inspect secret/app1-pki
+  kubectl pki inspect pki/app1-pki
+  kubectl pki inspect /etc/tls/tls.crt
+  openssl s_client -connect app1:443 -showcerts </dev/null | kubectl pki inspect -";
+
+const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  source <(kubectl pki completion bash)
+  kubectl pki completion zsh > \"${fpath[1]}/_kubectl-pki\"
+  kubectl pki completion fish > ~/.config/fish/completions/kubectl-pki.fish";
+
+/// What to do with policies.
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Run tables of cases: Pkis, and what the policies shall say of each.
+    ///
+    /// Prints each case that comes out otherwise, with what was expected and what came. Exit status: 0 if all come out as
+    /// expected, 1 if one does not, 2 if they could not be run.
+    #[command(after_help = POLICY_TEST_EXAMPLES)]
+    Test(PolicyTest),
+}
+
+/// Which tables, by which policies.
+#[derive(Debug, Args)]
+pub struct PolicyTest {
+    /// A file with cases.
+    #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+
+    /// A file or a directory with policies, besides those that the files of cases name; may be given several times.
+    #[arg(long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    pub policy: Vec<PathBuf>,
+
+    /// How the cluster is set up.
+    #[command(flatten)]
+    pub installation: Installation,
+}
+
+const POLICY_TEST_EXAMPLES: &str = "\
+Example:
+  # policies/tests.yaml; run it with: kubectl pki policy test policies/tests.yaml
+  policies: [teams.yaml]         # files or directories, relative to this file
+  cases:
+    - name: teams get names of their own
+      namespace: team-a
+      labels: {stage: live}      # of the namespace
+      spec: {serviceName: team-a-web}
+      expect: admitted
+      policy: teams              # optional: the PkiPolicy that permits it
+    - name: but not those of others
+      namespace: team-a
+      spec: {serviceName: team-b-web}
+      expect: refused
+      reason: PkiServiceNameError   # optional
+      message: not found in         # optional: a part of what is said";
+
+/// What to explain.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The name of the Pki.
+    pub name: String,
+
+    /// How the cluster is set up.
+    #[command(flatten)]
+    pub installation: Installation,
+}
+
+/// What to list.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Those of all namespaces.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+
+    /// How to print them.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: ListFormat,
+}
+
+/// A form of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// A table.
+    #[default]
+    Text,
+    /// A JSON array.
+    Json,
+}
+
+/// What to renew.
+#[derive(Debug, Args)]
+pub struct Renew {
+    /// The names of the Pkis.
+    #[arg(
+        value_name = "NAME",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    pub names: Vec<String>,
+
+    /// All Pkis of the namespace.
+    #[arg(long)]
+    pub all: bool,
+
+    /// Whether to wait until they are renewed.
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = ArgAction::Set)]
+    pub wait: bool,
+
+    /// How long to wait, for example 90s or 5m.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = patience)]
+    pub timeout: Duration,
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    let length = text.parse::<jiff::SignedDuration>().ok();
+    let length = length.and_then(|length| Duration::try_from(length).ok());
+    length.ok_or_else(|| "write a length of time, for example 90s or 5m".to_owned())
+}
+
+/// What to show.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A Secret (secret/NAME), the Secret of a Pki (pki/NAME), a PEM file, or - for standard input.
+    #[arg(value_name = "secret/NAME|pki/NAME|FILE|-")]
+    pub what: String,
+}
 
 /// How the cluster is set up, as far as rules depend on it.
 #[derive(Clone, Debug, Args)]

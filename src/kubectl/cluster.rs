@@ -5,10 +5,15 @@ use crate::policy::{Labels, text};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config, ResourceExt};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Config, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// How many objects the API server sends at once.
+const PAGE: u32 = 500;
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Which cluster, and where in it.
@@ -149,6 +154,45 @@ impl Access {
 }
 
 impl Cluster {
+    /// Objects of the namespace.
+    pub fn namespaced<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// All objects of a namespace, or of all, page by page.
+    pub async fn list<K>(
+        &self,
+        plural: &str,
+        namespace: Option<&str>,
+        fields: &str,
+    ) -> Result<Vec<K>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K::DynamicType: Default,
+    {
+        let client = self.client.clone();
+        let api = namespace.map_or_else(
+            || Api::<K>::all(client.clone()),
+            |name| Api::namespaced(client.clone(), name),
+        );
+        let mut params = ListParams::default().fields(fields).limit(PAGE);
+        let mut found = Vec::new();
+        loop {
+            let page = api.list(&params).await;
+            let page = page.map_err(|error| Error::of(format!("list {plural}"), error))?;
+            let next = page.metadata.continue_.clone();
+            found.extend(page);
+            match next.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(found),
+            }
+        }
+    }
+
     /// The policies. What is stored under another schema, and cannot be read, is none.
     pub async fn policies(&self) -> Result<Vec<PkiPolicy>, Error> {
         let policies = Api::<StoredPolicy>::all(self.client.clone());

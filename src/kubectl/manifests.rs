@@ -4,7 +4,7 @@
 
 use super::finding::{Fault, Finding, Object, Severity, reason};
 use super::schema::Kind;
-use super::yaml::{self, Node, Position};
+use super::yaml::{self, Node, Position, SyntaxError};
 use crate::api::{GROUP, VERSION};
 use crate::policy::text::printable;
 use k8s_openapi::api::core::v1::Namespace;
@@ -104,18 +104,19 @@ pub fn parse(file: &str, bytes: &[u8]) -> Manifests {
                 }
             }
         }
-        Err((at, message)) => found.fault(at, reason::SYNTAX, message),
+        Err(error) => found.fault(error.at, reason::SYNTAX, error.message),
     }
     found
 }
 
-fn text(bytes: &[u8]) -> Result<&str, (Position, String)> {
+/// The text in a file, if it is one, and not too long.
+pub fn text(bytes: &[u8]) -> Result<&str, SyntaxError> {
     if bytes.len() > MOST_BYTES {
         let message = format!(
             "this file is larger than {} MiB: split it",
             MOST_BYTES >> 20
         );
-        return Err((Position::START, message));
+        return Err(SyntaxError::new(Position::START, message));
     }
     str::from_utf8(bytes).map_err(|error| {
         let valid = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
@@ -124,7 +125,7 @@ fn text(bytes: &[u8]) -> Result<&str, (Position, String)> {
             line: valid.matches('\n').count() + 1,
             column: last.chars().count() + 1,
         };
-        (at, "this is no text in UTF-8".to_owned())
+        SyntaxError::new(at, "this is no text in UTF-8")
     })
 }
 
@@ -137,7 +138,7 @@ impl Manifests {
         let api_version = node.text("apiVersion").unwrap_or_default();
         let (group, _) = api_version.split_once('/').unwrap_or_default();
         if (api_version, kind) == ("v1", "Namespace") {
-            let namespace = serde_json::from_value::<Namespace>(node.to_json());
+            let namespace = serde_json::from_value::<Namespace>(as_stored(&node));
             self.namespaces.extend(namespace.ok().map(with_own_label));
         } else if group == GROUP {
             self.take_ours(node);
@@ -194,9 +195,16 @@ fn with_own_label(mut namespace: Namespace) -> Namespace {
     namespace
 }
 
-/// An object as JSON, in a namespace if it has none.
-pub fn in_namespace(node: &Node, namespace: &str) -> Value {
+/// An object as the API server has it: without what is null.
+pub fn as_stored(node: &Node) -> Value {
     let mut object = node.to_json();
+    drop_nulls(&mut object);
+    object
+}
+
+/// The same in a namespace, if it names none.
+pub fn in_namespace(node: &Node, namespace: &str) -> Value {
+    let mut object = as_stored(node);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         let own = metadata
             .get("namespace")
@@ -207,6 +215,17 @@ pub fn in_namespace(node: &Node, namespace: &str) -> Value {
         }
     }
     object
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

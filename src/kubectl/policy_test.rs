@@ -19,7 +19,7 @@
 
 use super::check::{self, Verdict};
 use super::manifests::Manifest;
-use super::schema::{Kind, Schemas};
+use super::schema::Kind;
 use super::words;
 use super::yaml::{self, Node, Position, SyntaxError};
 use crate::admission::World;
@@ -155,10 +155,9 @@ impl Outcome {
 
 /// Asks the rule book about each case. `file` is what failures call the file.
 pub fn run(file: &str, table: &Table, rules: &RuleBook, now: Timestamp) -> Outcome {
-    let schemas = Schemas::default();
     let mut outcome = Outcome::default();
     for case in &table.cases {
-        let verdict = case.judge(rules, &schemas, now);
+        let verdict = case.judge(rules, now);
         match case.complaint(&verdict) {
             None => outcome.passed += 1,
             Some(complaint) => {
@@ -177,7 +176,7 @@ pub fn run(file: &str, table: &Table, rules: &RuleBook, now: Timestamp) -> Outco
 }
 
 impl Case {
-    fn judge(&self, rules: &RuleBook, schemas: &Schemas, now: Timestamp) -> Verdict {
+    fn judge(&self, rules: &RuleBook, now: Timestamp) -> Verdict {
         let namespace = self.expected.namespace.as_str();
         let mut labels = self.expected.labels.clone();
         labels.insert("kubernetes.io/metadata.name".into(), namespace.to_owned());
@@ -198,7 +197,7 @@ impl Case {
             kind: Kind::Pki,
             node,
         };
-        check::judge_pki(&manifest, namespace, schemas, &world)
+        check::judge_pki(&manifest, namespace, &world)
     }
 
     /// What was expected, and what came instead; `None` if it came.

@@ -1,16 +1,21 @@
 //! Runs a command of `kubectl pki`: what reads, asks and prints around the pure parts.
 
-use super::check::{self, Report, Settings};
-use super::cli::{Check, Cli, Command};
+use super::cli::{Cli, Command, Explain, Inspect, ListFormat, Policy, Renew, Status};
 use super::cluster::{self, Access, Cluster};
-use super::manifests::{self, Manifests};
-use super::policies::{PolicyFiles, rule_book};
-use super::sources::{self, Source, SourceError};
-use super::{output, schema};
-use crate::policy::{Namespaces, RuleBook};
+use super::sources::{self, SourceError};
+use super::{completion, explain, inspect, renew, status};
+use crate::api::Pki;
+use crate::index::Key;
+use crate::lenient::Lenient;
+use crate::policy::text::printable;
+use clap::CommandFactory;
 use jiff::Timestamp;
-use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::DeserializeGuard;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+mod check;
 
 /// How a command ended, if it could be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,19 @@ pub enum Error {
     /// Files in which there is nothing to judge.
     #[error("there is no Pki and no PkiPolicy in {0}: name files that have some with -f")]
     Nothing(String),
+    /// A file of cases that cannot be read.
+    #[error("{place}: {message}")]
+    Table {
+        /// File, line and column.
+        place: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Cases without policies.
+    #[error(
+        "{0} names no policies: write a list of files as `policies` in it, or name them with --policy"
+    )]
+    NoPolicies(String),
     /// No policies.
     #[error(
         "the policies of the cluster cannot be read: {0}; name files with policies by --policy, and no cluster is asked"
@@ -46,136 +64,120 @@ pub enum Error {
 
 /// Runs what the command line says.
 pub async fn run(cli: Cli) -> Result<Verdict, Error> {
+    let access = &cli.access;
     match &cli.command {
-        Command::Check(arguments) => check(&cli.access, arguments).await,
+        Command::Check(arguments) => check::check(access, arguments).await,
+        Command::Policy(Policy::Test(arguments)) => check::test_policies(arguments),
+        Command::Explain(arguments) => explain(&access.connect().await?, arguments).await,
+        Command::Status(arguments) => status(&access.connect().await?, arguments).await,
+        Command::Renew(arguments) => renew(&access.connect().await?, arguments).await,
+        Command::Inspect(arguments) => inspect(access, arguments).await,
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "kubectl-pki", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Complete { words } => print(&completion::answer(&Cli::command(), words)),
     }
 }
 
-async fn check(access: &Access, arguments: &Check) -> Result<Verdict, Error> {
-    let mut files = parse(&sources::read(&arguments.filename, arguments.recursive)?);
-    if files
-        .iter()
-        .all(|file| file.objects.is_empty() && file.faults.is_empty())
-    {
-        let names: Vec<_> = arguments
-            .filename
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        return Err(Error::Nothing(names.join(", ")));
-    }
-    let policies = PolicyFiles::parse(&sources::read(&arguments.policy, arguments.recursive)?);
-    let is_offline = !arguments.policy.is_empty() || has_policies(&files);
-    files.extend(policies.manifests);
+async fn explain(cluster: &Cluster, arguments: &Explain) -> Result<Verdict, Error> {
     let settings = arguments.installation.settings();
-    let offline = rule_book(settings, &files, &policies.allowed_names);
-    let namespace = access.namespace.clone();
-    let (rules, namespace) = if is_offline {
-        (offline, namespace.unwrap_or_else(|| "default".to_owned()))
-    } else {
-        let cluster = access.connect().await.map_err(Error::Policies)?;
-        (live(&cluster, &offline, &files).await?, cluster.namespace)
-    };
-    let settings = Settings {
-        rules: &rules,
-        namespace: &namespace,
-        now: Timestamp::now(),
-    };
-    let total = files.iter().map(|file| file.objects.len()).sum();
-    let mut progress = Progress::new(total);
-    let report = check::check(&files, &settings, || progress.step());
-    drop(progress);
-    print_report(&report, arguments)
+    let facts = explain::ask::facts(cluster, &arguments.name, settings).await?;
+    print(&explain::page(&facts, Timestamp::now()))
 }
 
-fn parse(sources: &[Source]) -> Vec<Manifests> {
-    let files = sources.iter();
-    files
-        .map(|source| manifests::parse(&source.name, &source.bytes))
-        .collect()
+async fn status(cluster: &Cluster, arguments: &Status) -> Result<Verdict, Error> {
+    let namespace = Some(cluster.namespace.as_str()).filter(|_| !arguments.all_namespaces);
+    let pkis = pkis(cluster, namespace).await?;
+    let rows = status::rows(&pkis);
+    match arguments.output {
+        ListFormat::Json => print(&status::json(&rows)),
+        ListFormat::Text if rows.is_empty() => {
+            eprintln!("There are no Pkis here.");
+            Ok(Verdict::Good)
+        }
+        ListFormat::Text => print(&status::table(&rows, Timestamp::now())),
+    }
 }
 
-fn has_policies(files: &[Manifests]) -> bool {
-    let mut objects = files.iter().flat_map(|file| &file.objects);
-    objects.any(|manifest| manifest.kind == schema::Kind::PkiPolicy)
-}
-
-/// The rule book of the cluster. Labels in the files go before those of the cluster: they may be about to be applied.
-async fn live(
-    cluster: &Cluster,
-    offline: &RuleBook,
-    files: &[Manifests],
-) -> Result<RuleBook, Error> {
-    let policies = cluster.policies().await.map_err(Error::Policies)?;
-    let rules = RuleBook::new(offline.settings.clone(), &policies);
-    let mut namespaces = Namespaces::clone(&offline.namespaces());
-    if rules.reads_labels() {
-        let objects = files.iter().flat_map(|file| &file.objects);
-        for manifest in objects {
-            let namespace = manifest.namespace(&cluster.namespace);
-            if !namespaces.contains_key(namespace)
-                && let Ok(labels) = cluster.labels(namespace).await
-            {
-                namespaces.insert(namespace.to_owned(), labels);
-            }
+/// The Pkis of a namespace, or of all. Those that cannot be read are told of.
+async fn pkis(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Pki>, Error> {
+    let stored: Vec<DeserializeGuard<Lenient<Pki>>> = cluster.list("pkis", namespace, "").await?;
+    let mut pkis = Vec::new();
+    for stored in stored {
+        let key = Key::of(&stored);
+        match stored.0 {
+            Ok(Lenient(pki)) => pkis.push(pki),
+            Err(_) => eprintln!(
+                "Pki {} cannot be read: apply it again",
+                printable(&key.to_string())
+            ),
         }
     }
-    Ok(rules.with_namespaces(Arc::new(namespaces)))
+    Ok(pkis)
 }
 
-fn print_report(report: &Report, arguments: &Check) -> Result<Verdict, Error> {
-    print(&output::render(report, arguments.output))?;
-    eprintln!("{}", output::summary(report));
-    Ok(match report.violations() {
-        0 => Verdict::Good,
-        _ => Verdict::Bad,
-    })
+async fn renew(cluster: &Cluster, arguments: &Renew) -> Result<Verdict, Error> {
+    let pkis = if arguments.all {
+        pkis(cluster, Some(&cluster.namespace)).await?
+    } else {
+        let mut named = Vec::new();
+        for name in &arguments.names {
+            named.push(pki(cluster, name).await?);
+        }
+        named
+    };
+    let patience = arguments.wait.then_some(arguments.timeout);
+    let are_all = renew::renew(cluster, pkis, patience, |line| println!("{line}")).await?;
+    Ok(if are_all { Verdict::Good } else { Verdict::Bad })
+}
+
+async fn pki(cluster: &Cluster, name: &str) -> Result<Pki, Error> {
+    let found = cluster.namespaced::<Lenient<Pki>>().get(name).await;
+    let Lenient(pki) = found.map_err(|error| cluster::Error::of("get pkis", error))?;
+    Ok(pki)
+}
+
+async fn inspect(access: &Access, arguments: &Inspect) -> Result<Verdict, Error> {
+    let now = Timestamp::now();
+    let inspection = match arguments.what.split_once('/') {
+        Some(("secret" | "secrets", name)) => {
+            let cluster = access.connect().await?;
+            inspect::secret(&secret(&cluster, name).await?, now)
+        }
+        Some(("pki" | "pkis", name)) => {
+            let cluster = access.connect().await?;
+            let pki = pki(&cluster, name).await?;
+            inspect::secret(&secret(&cluster, pki.secret_name()).await?, now)
+        }
+        _ => {
+            let path = PathBuf::from(&arguments.what);
+            let sources = sources::read(&[path], false)?;
+            let source = sources
+                .first()
+                .ok_or_else(|| Error::Nothing(arguments.what.clone()))?;
+            inspect::pem(&source.name, &source.bytes, now)
+        }
+    };
+    print(&inspect::render(&inspection, now))
+}
+
+async fn secret(cluster: &Cluster, name: &str) -> Result<Secret, Error> {
+    let found = cluster.namespaced::<Lenient<Secret>>().get(name).await;
+    let Lenient(secret) = found.map_err(|error| cluster::Error::of("get secrets", error))?;
+    Ok(secret)
 }
 
 /// Prints to standard output: with colours only to a terminal, and only if `NO_COLOR` is not set.
-fn print(text: &str) -> io::Result<()> {
+fn print(text: &str) -> Result<Verdict, Error> {
     let mut stdout = anstream::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
         // Whoever read it, `head` say, has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
-}
-
-/// Tells a person who waits how far it is.
-struct Progress {
-    done: usize,
-    total: usize,
-    is_shown: bool,
-}
-
-impl Progress {
-    const LONG: usize = 1000;
-
-    fn new(total: usize) -> Self {
-        let is_shown = total > Self::LONG && io::stderr().is_terminal();
-        Self {
-            done: 0,
-            total,
-            is_shown,
-        }
-    }
-
-    fn step(&mut self) {
-        self.done += 1;
-        if self.is_shown && self.done.is_multiple_of(100) {
-            eprint!("\rchecked {} of {}", self.done, self.total);
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.is_shown {
-            eprint!("\r\u{1b}[K");
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(Verdict::Good),
     }
 }

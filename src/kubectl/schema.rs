@@ -12,13 +12,10 @@ use rapidfuzz::distance::osa;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::sync::LazyLock;
 
-/// The schemas of both kinds.
-#[derive(Debug)]
-pub struct Schemas {
-    pki: Value,
-    policy: Value,
-}
+static PKI: LazyLock<Value> = LazyLock::new(|| with_metadata(api::schema::<Pki>()));
+static POLICY: LazyLock<Value> = LazyLock::new(|| with_metadata(api::schema::<PkiPolicy>()));
 
 /// One of the two kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +36,6 @@ impl Kind {
     }
 }
 
-impl Default for Schemas {
-    fn default() -> Self {
-        Self {
-            pki: with_metadata(api::schema::<Pki>()),
-            policy: with_metadata(api::schema::<PkiPolicy>()),
-        }
-    }
-}
-
 /// A definition leaves out what all kinds have.
 fn with_metadata(mut schema: Value) -> Value {
     let metadata = schemars::schema_for!(ObjectMeta);
@@ -59,34 +47,30 @@ fn with_metadata(mut schema: Value) -> Value {
     schema
 }
 
-impl Schemas {
-    /// What is wrong with the shape of an object of this kind.
-    pub fn faults(&self, kind: Kind, object: &Node) -> Vec<Fault> {
-        let schema = match kind {
-            Kind::Pki => &self.pki,
-            Kind::PkiPolicy => &self.policy,
-        };
-        let mut look = Look {
-            explain: kind.name().to_ascii_lowercase(),
-            faults: Vec::new(),
-        };
-        look.at(object, schema, "");
-        look.faults
-    }
+/// What is wrong with the shape of an object of this kind.
+pub fn faults(kind: Kind, object: &Node) -> Vec<Fault> {
+    let schema = match kind {
+        Kind::Pki => &*PKI,
+        Kind::PkiPolicy => &*POLICY,
+    };
+    let mut look = Look {
+        kind: kind.name().to_ascii_lowercase(),
+        faults: Vec::new(),
+    };
+    look.at(object, schema, "");
+    look.faults
 }
 
 /// A look at an object; as deep as its YAML may be.
 struct Look {
     /// What `kubectl explain` calls the kind.
-    explain: String,
+    kind: String,
     faults: Vec<Fault>,
 }
 
 impl Look {
     fn at(&mut self, node: &Node, schema: &Value, path: &str) {
-        // In metadata, null is as good as nothing.
-        let is_left_out = node.is_null() && path.starts_with("metadata");
-        if let Some(message) = fault(node, schema).filter(|_| !is_left_out) {
+        if let Some(message) = fault(node, schema) {
             self.faults.push(Fault::new(path, reason::SCHEMA, message));
             return;
         }
@@ -102,48 +86,55 @@ impl Look {
     }
 
     fn at_mapping(&mut self, entries: &[(Key, Node)], schema: &Value, path: &str) {
-        let properties = schema["properties"].as_object();
         let mut known = HashSet::new();
         for (key, value) in entries {
             let inner = join(path, &key.name);
             if !known.insert(key.name.as_str()) {
-                let message = "this key is there twice: remove one of them";
-                self.fault_of_key(key, inner, reason::DUPLICATE_FIELD, message.into());
+                let message = "this key is there twice: remove one of them".to_owned();
+                self.fault_of_key(key, inner, reason::DUPLICATE_FIELD, message);
                 continue;
             }
-            let property = properties.and_then(|properties| properties.get(&key.name));
+            let property = schema["properties"].get(&key.name);
             match property.or_else(|| schema.get("additionalProperties")) {
+                // The API server takes null for nothing.
+                Some(_) if value.is_null() => {}
                 Some(schema) => self.at(value, schema, &inner),
-                None if properties.is_some() => {
-                    let names = properties
-                        .into_iter()
-                        .flatten()
-                        .map(|(name, _)| name.as_str());
-                    let hint = match nearest(&key.name, names) {
-                        Some(name) => format!("did you mean \"{name}\"?"),
-                        None => format!(
-                            "`kubectl explain {}` lists the fields",
-                            join(&self.explain, &fields_of(path))
-                        ),
-                    };
-                    let message = format!("unknown field \"{}\"; {hint}", printable(&inner));
+                None if schema["properties"].is_object() => {
+                    let message = self.unknown_field(&key.name, schema, path);
                     self.fault_of_key(key, inner, reason::UNKNOWN_FIELD, message);
                 }
                 // Nothing is said of what is in it; of keys alone.
                 None => self.at(value, &Value::Null, &inner),
             }
         }
+        self.missing(entries, schema, path);
+    }
+
+    fn missing(&mut self, entries: &[(Key, Node)], schema: &Value, path: &str) {
+        let is_there = |name: &&str| {
+            let mut entries = entries.iter();
+            entries.any(|(key, value)| key.name == *name && !value.is_null())
+        };
         let required = schema["required"].as_array().into_iter().flatten();
-        for name in required.filter_map(Value::as_str) {
-            if !known.contains(name) {
-                let message = format!(
-                    "write it: `kubectl explain {}` says what",
-                    join(&self.explain, &fields_of(&join(path, name)))
-                );
-                self.faults
-                    .push(Fault::new(join(path, name), reason::SCHEMA, message));
-            }
+        let names = required.filter_map(Value::as_str);
+        for name in names.filter(|name| !is_there(name)) {
+            let field = join(path, name);
+            let message = format!("write it: `{}` says what", self.explain(&field));
+            self.faults.push(Fault::new(field, reason::SCHEMA, message));
         }
+    }
+
+    fn unknown_field(&self, name: &str, schema: &Value, path: &str) -> String {
+        let known = schema["properties"].as_object().into_iter().flatten();
+        let hint = match nearest(name, known.map(|(name, _)| name.as_str())) {
+            Some(name) => format!("did you mean \"{name}\"?"),
+            None => format!("`{}` lists the fields", self.explain(path)),
+        };
+        format!("unknown field \"{}\"; {hint}", printable(&join(path, name)))
+    }
+
+    fn explain(&self, path: &str) -> String {
+        format!("kubectl explain {}", join(&self.kind, &fields_of(path)))
     }
 
     fn fault_of_key(&mut self, key: &Key, path: String, reason: &'static str, message: String) {
@@ -191,11 +182,6 @@ fn fault(node: &Node, schema: &Value) -> Option<String> {
             .and_then(|bound| usize::try_from(bound).ok())
     };
     match &node.content {
-        Content::Scalar(Value::Null, _)
-            if schema["nullable"] == true || !schema["default"].is_null() =>
-        {
-            None
-        }
         Content::Scalar(value, written) => wrong_type(value, written.as_deref(), schema)
             .or_else(|| not_offered(value, schema))
             .or_else(|| match value {

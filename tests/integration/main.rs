@@ -19,6 +19,7 @@ mod lifecycle;
 mod load;
 mod ownership;
 mod path;
+mod plugin;
 mod policies;
 mod publishing;
 mod random;

@@ -3,7 +3,7 @@ use crate::kubectl::yaml;
 
 fn faults(kind: Kind, text: &str) -> Vec<String> {
     let node = yaml::documents(text).remove(0).unwrap();
-    let faults = Schemas::default().faults(kind, &node);
+    let faults = super::faults(kind, &node);
     let shown = faults.iter().map(|fault| {
         let at = fault.at.unwrap_or_else(|| node.locate(&fault.field));
         format!("{at} {}: {}: {}", fault.reason, fault.field, fault.message)
@@ -86,8 +86,8 @@ fn what_the_schema_does_not_take_is_told_with_its_place() {
             "5:35 InvalidField: spec.outputs.jks.passwordSecretRef: write it: `kubectl explain pki.spec.outputs.jks.passwordSecretRef` says what",
         ),
         (
-            "{serviceName: null}",
-            "5:17 InvalidField: spec.serviceName: wrong type: write a text",
+            "{serviceName: null, dnsNames: null}",
+            "5:17 InvalidField: spec.serviceName: write it: `kubectl explain pki.spec.serviceName` says what",
         ),
     ] {
         assert_eq!(pki(spec), [expected], "{spec}");

@@ -1,0 +1,472 @@
+//! `kubectl pki` against the real API server: it says what `kubectl apply` says, and as much as its user may know.
+
+use crate::harness::{Namespace, SHARED, file, serial_of};
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// What a run of the plugin came to.
+#[derive(Debug)]
+struct Run {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs the plugin by this kubeconfig, with this on its standard input.
+fn run_as(kubeconfig: &str, arguments: &[&str], input: &str) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-pki"));
+    command.args(arguments).env("KUBECONFIG", kubeconfig);
+    finish(command, input)
+}
+
+fn finish(mut command: Command, input: &str) -> Run {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    // It may fail before it has read all of it.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it prints text");
+    Run {
+        status: output.status.code().expect("it is not killed"),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
+}
+
+fn admin() -> String {
+    let kubeconfig = SHARED.cluster.kubeconfig();
+    kubeconfig.to_str().expect("its path is text").to_owned()
+}
+
+/// Runs the plugin as the administrator, in this namespace.
+fn run(ns: &Namespace<'_>, arguments: &[&str]) -> Run {
+    run_as(&admin(), &[arguments, &["-n", &ns.name]].concat(), "")
+}
+
+/// What it prints when all is well.
+fn page(ns: &Namespace<'_>, arguments: &[&str]) -> String {
+    let run = run(ns, arguments);
+    assert_eq!(run.status, 0, "{run:?}");
+    run.stdout
+}
+
+fn scratch(ns: &Namespace<'_>, name: &str, content: &str) -> PathBuf {
+    let path = SHARED.cluster.dir().join(format!("{}-{name}", ns.name));
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+/// The kubeconfig of somebody who has Kubernetes' role `view` in this namespace, and nothing else.
+fn viewer(ns: &Namespace<'_>) -> String {
+    ns.kubectl(&["create", "serviceaccount", "viewer"]).unwrap();
+    let subject = format!("--serviceaccount={}:viewer", ns.name);
+    ns.kubectl(&[
+        "create",
+        "rolebinding",
+        "viewer",
+        "--clusterrole=view",
+        &subject,
+    ])
+    .unwrap();
+    let token = ns.kubectl(&["create", "token", "viewer"]).unwrap();
+    let view = [
+        "config",
+        "view",
+        "--minify",
+        "--raw",
+        "--flatten",
+        "--output=json",
+    ];
+    let mut config: Value = serde_json::from_str(&SHARED.kubectl(&view).unwrap()).unwrap();
+    config["users"] = json!([{"name": "viewer", "user": {"token": token.trim()}}]);
+    let context = &mut config["contexts"][0]["context"];
+    context["user"] = json!("viewer");
+    context["namespace"] = json!(ns.name);
+    let path = scratch(ns, "viewer.kubeconfig", &config.to_string());
+    path.to_str().unwrap().to_owned()
+}
+
+fn manifest(spec: &str) -> String {
+    format!(
+        r#"{{"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {{"name": "app1-pki"}}, "spec": {spec}}}"#
+    )
+}
+
+/// Specs that the schema takes and the webhook does not.
+const REFUSED: [&str; 7] = [
+    r#"{"serviceName": "appp1"}"#,
+    r#"{"serviceName": "app1", "duration": "900000h"}"#,
+    r#"{"serviceName": "app1", "commonName": "other"}"#,
+    r#"{"serviceName": "app1", "dnsNames": ["a.example.com", "db.victim.svc", "a_b"]}"#,
+    r#"{"serviceName": "nobody", "uris": ["spiffe://example.com/x", "x"], "ipAddresses": ["::ffff:10.0.0.1"]}"#,
+    r#"{"serviceName": "app1", "secretTemplate": {"labels": {"kubernetes.io/x": "y"}}}"#,
+    r#"{"serviceName": "app1", "renewBefore": "2159h"}"#,
+];
+
+/// What kubectl makes of the findings, as it does of the causes in the answer of the API server.
+fn as_kubectl(checked: &Value) -> String {
+    let findings = checked["findings"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let line = |it: &Value| format!("{}: {}", text(&it["field"]), text(&it["message"]));
+    match findings.as_slice() {
+        [only] => format!("The Pki \"app1-pki\" is invalid: {}", line(only)),
+        all => {
+            let lines: Vec<_> = all.iter().map(|it| format!("* {}", line(it))).collect();
+            format!("The Pki \"app1-pki\" is invalid: \n{}", lines.join("\n"))
+        }
+    }
+}
+
+#[test]
+fn check_says_what_kubectl_apply_says_with_the_cluster_and_without() {
+    let ns = SHARED.namespace("plugin");
+    let policies = SHARED
+        .kubectl(&["get", "pkipolicies", "--output=yaml"])
+        .unwrap();
+    let policies = scratch(&ns, "policies.yaml", &policies);
+    let kubeconfig = admin();
+    for spec in REFUSED {
+        let manifest = manifest(spec);
+        let said = ns.apply(&manifest).unwrap_err().to_string();
+        let check = ["check", "-f", "-", "-o", "json", "-n", &ns.name];
+        let offline = [&check[..], &["--policy", policies.to_str().unwrap()]].concat();
+        for (kubeconfig, arguments) in [(kubeconfig.as_str(), &check[..]), ("/dev/null", &offline)]
+        {
+            let run = run_as(kubeconfig, arguments, &manifest);
+            assert_eq!(run.status, 1, "{run:?}");
+            let mut checked: Value = serde_json::from_str(&run.stdout).unwrap();
+            // kubectl keeps the order of the webhook, which is not that of the file.
+            let order = |it: &Value| said.find(it["message"].as_str().unwrap());
+            checked["findings"]
+                .as_array_mut()
+                .unwrap()
+                .sort_by_key(order);
+            assert_eq!(as_kubectl(&checked), said, "{spec}");
+        }
+    }
+    let good = manifest(r#"{"serviceName": "app1"}"#);
+    let run = run_as(&kubeconfig, &["check", "-f", "-", "-n", &ns.name], &good);
+    assert_eq!((run.status, run.stdout.as_str()), (0, ""), "{run:?}");
+    assert_eq!(run.stderr, "checked 1 Pki: 0 errors, 0 warnings\n");
+}
+
+#[test]
+fn check_finds_what_kubectl_apply_refuses_before_any_webhook() {
+    let ns = SHARED.namespace("plugin");
+    for (spec, both_say) in [
+        (
+            r#"{"serviceName": "app1", "foo": 1}"#,
+            "unknown field \"spec.foo\"",
+        ),
+        (
+            r#"{"serviceName": "app1", "privateKey": {"sise": 1}}"#,
+            "unknown field \"spec.privateKey.sise\"",
+        ),
+        (r#"{"serviceName": true}"#, "spec.serviceName"),
+        (
+            r#"{"serviceName": "app1", "usages": ["all"]}"#,
+            "spec.usages[0]",
+        ),
+        (
+            r#"{"serviceName": "app1", "renewBeforePercentage": 91}"#,
+            "spec.renewBeforePercentage",
+        ),
+        (
+            r#"{"serviceName": "app1", "dnsNames": [null]}"#,
+            "spec.dnsNames[0]",
+        ),
+        ("{}", "spec.serviceName"),
+    ] {
+        let manifest = manifest(spec);
+        let said = ns.apply(&manifest).unwrap_err().to_string();
+        assert!(said.contains(both_say), "{spec}: {said}");
+        let run = run_as(&admin(), &["check", "-f", "-", "-n", &ns.name], &manifest);
+        assert!(
+            run.status == 1 && run.stdout.contains(both_say),
+            "{spec}: {run:?}"
+        );
+    }
+    for spec in [
+        r#"{"serviceName": "app1", "duration": null, "privateKey": {"size": 384}}"#,
+        r#"{"serviceName": "app1", "usages": [], "dnsNames": null}"#,
+    ] {
+        let manifest = manifest(spec);
+        ns.apply(&manifest).unwrap();
+        let run = run_as(&admin(), &["check", "-f", "-", "-n", &ns.name], &manifest);
+        assert_eq!(run.status, 0, "{spec}: {run:?}");
+    }
+}
+
+#[test]
+fn who_may_not_read_policies_and_whose_cluster_is_away_is_told_to_name_files() {
+    let ns = SHARED.namespace("plugin");
+    let manifest = manifest(r#"{"serviceName": "app1"}"#);
+    let forbidden = run_as(&viewer(&ns), &["check", "-f", "-"], &manifest);
+    assert_eq!(forbidden.status, 2, "{forbidden:?}");
+    for part in [
+        "you may not list pkipolicies here",
+        "name files with policies by --policy",
+    ] {
+        assert!(forbidden.stderr.contains(part), "{forbidden:?}");
+    }
+    let away = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "c", "user": {}}], "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
+    let away = scratch(&ns, "away.kubeconfig", &away.to_string());
+    let run = run_as(away.to_str().unwrap(), &["check", "-f", "-"], &manifest);
+    assert_eq!(run.status, 2, "{run:?}");
+    assert!(
+        run.stderr.contains("cannot list pkipolicies") && run.stderr.contains("refused"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn explain_tells_of_a_ready_pki_all_but_the_key() {
+    let ns = SHARED.namespace("plugin");
+    ns.pod_with("web", "app1-pki");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    let secret = ns.get("secret", "app1-pki").unwrap();
+    let shown = page(&ns, &["explain", "app1-pki"]);
+    let serial = serial_of(&file(&secret, "tls.crt"));
+    for part in [
+        "Pki plugin-",
+        " for the service app1\n  Ready for ",
+        "Policies\n  PkiPolicy ",
+        "of type kubernetes.io/tls, belongs to this Pki",
+        &format!(
+            "certificate for app1.{}.svc, app1.{}.svc.cluster.local",
+            ns.name, ns.name
+        ),
+        &serial,
+        "89d left",
+        "the private key in tls.key is that of the certificate",
+        "clients that trust ca.crt accept the certificate",
+        "Pods that use it\n  web has not started",
+    ] {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+    let restricted = run_as(&viewer(&ns), &["explain", "app1-pki"], "");
+    assert_eq!(restricted.status, 0, "{restricted:?}");
+    for part in [
+        "Ready for ",
+        "you may not read the policies",
+        "you may not read Secrets here",
+        &format!("by the status, it holds the certificate {serial}, valid until "),
+        "web has not started",
+    ] {
+        assert!(restricted.stdout.contains(part), "{part}\n{restricted:?}");
+    }
+}
+
+#[test]
+fn explain_tells_why_a_pki_is_refused_and_what_pods_were_told() {
+    let ns = SHARED.namespace("plugin");
+    ns.permit(&["other"], "");
+    ns.pod_with("web", "app1-pki");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "other", "duration": "2h"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    ns.withdraw();
+    ns.wait_until_refused("app1-pki", "PkiServiceNameError");
+    ns.wait_for_events("Pod", "web", 1);
+    let expected = [
+        "Not ready for ",
+        "PkiServiceNameError",
+        "ServiceName: other in pki: app1-pki is not found in allowedNames: [app1 app2]",
+        "What to do\n",
+        "Warning to Pod web",
+        "Warning to Pki app1-pki",
+    ];
+    for kubeconfig in [admin(), viewer(&ns)] {
+        let run = run_as(&kubeconfig, &["explain", "app1-pki", "-n", &ns.name], "");
+        for part in expected {
+            assert!(run.stdout.contains(part), "{part}\n{}", run.stdout);
+        }
+    }
+    let shown = page(&ns, &["explain", "app1-pki"]);
+    assert!(
+        shown.contains("they do not permit it as it is:\n    spec.serviceName: "),
+        "{shown}"
+    );
+}
+
+#[test]
+fn explain_tells_of_a_foreign_secret_and_of_a_pki_that_was_never_stored() {
+    let ns = SHARED.namespace("plugin");
+    ns.kubectl(&["create", "secret", "generic", "taken"])
+        .unwrap();
+    ns.apply_pki("taken", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.wait_until_refused("taken", "PkiSecretForeign");
+    let shown = page(&ns, &["explain", "taken"]);
+    for part in [
+        "Why (PkiSecretForeign)",
+        "of type Opaque, does not belong to this Pki",
+        "tls.crt has no certificate",
+    ] {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+    ns.pod_with("waiting", "gone");
+    ns.apply_pki("gone", r#"{"serviceName": "appp1"}"#)
+        .unwrap_err();
+    ns.wait_for_events("Pod", "waiting", 1);
+    let shown = page(&ns, &["explain", "gone"]);
+    for part in [
+        "There is no Pki",
+        "Why (PkiServiceNameError)",
+        "Warning to Pod waiting",
+        "was refused at 20",
+    ] {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+}
+
+#[test]
+fn status_lists_what_has_no_certificate_first_then_what_ends_first() {
+    let ns = SHARED.namespace("plugin");
+    ns.apply_pki("long", r#"{"serviceName": "app1", "duration": "200h"}"#)
+        .unwrap();
+    ns.apply_pki("short", r#"{"serviceName": "app2", "duration": "2h"}"#)
+        .unwrap();
+    ns.kubectl(&["create", "secret", "generic", "taken"])
+        .unwrap();
+    ns.apply_pki("taken", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.wait_until_ready("long");
+    ns.wait_until_ready("short");
+    ns.wait_until_refused("taken", "PkiSecretForeign");
+    let table = page(&ns, &["status"]);
+    let names: Vec<_> = table
+        .lines()
+        .map(|line| line.split_whitespace().nth(1).unwrap())
+        .collect();
+    assert_eq!(names, ["NAME", "taken", "short", "long"], "{table}");
+    assert!(
+        table.contains("PkiSecretForeign") && table.contains("119m"),
+        "{table}"
+    );
+    let list: Value = serde_json::from_str(&page(&ns, &["status", "-o", "json"])).unwrap();
+    assert_eq!(list[1]["name"], "short");
+    assert_eq!(
+        (&list[1]["ready"], &list[1]["service"]),
+        (&json!("True"), &json!("app2"))
+    );
+    let all = page(&ns, &["status", "-A"]);
+    assert!(all.contains(&ns.name), "{all}");
+    let restricted = run_as(&viewer(&ns), &["status"], "");
+    assert_eq!(restricted.stdout.lines().count(), 4, "{restricted:?}");
+}
+
+#[test]
+fn renew_waits_for_another_certificate_and_says_why_there_is_none() {
+    let ns = SHARED.namespace("plugin");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    let serial = || serial_of(&file(&ns.get("secret", "app1-pki").unwrap(), "tls.crt"));
+    let before = serial();
+    let shown = page(&ns, &["renew", "app1-pki"]);
+    assert_ne!(serial(), before);
+    assert!(
+        shown.starts_with(&format!(
+            "pki app1-pki renewed: certificate {}, valid until ",
+            serial()
+        )),
+        "{shown}"
+    );
+
+    ns.kubectl(&["create", "secret", "generic", "taken"])
+        .unwrap();
+    ns.apply_pki("taken", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.wait_until_refused("taken", "PkiSecretForeign");
+    let before = serial();
+    let all = run(&ns, &["renew", "--all"]);
+    assert_eq!(all.status, 1, "{all:?}");
+    assert_ne!(serial(), before);
+    assert!(
+        all.stdout
+            .contains("pki taken is not renewed, because it is not ready: PkiSecretForeign: "),
+        "{all:?}"
+    );
+    let nobody = run(&ns, &["renew", "nobody"]);
+    assert_eq!(nobody.status, 2, "{nobody:?}");
+    assert!(
+        nobody.stderr.contains("pkis.box.com \"nobody\" not found"),
+        "{nobody:?}"
+    );
+    let forbidden = run_as(&viewer(&ns), &["renew", "app1-pki", "--wait=false"], "");
+    assert!(
+        forbidden.status == 2 && forbidden.stderr.contains("you may not patch pkis here"),
+        "{forbidden:?}"
+    );
+}
+
+#[test]
+fn inspect_shows_a_secret_and_never_its_key() {
+    let ns = SHARED.namespace("plugin");
+    ns.apply_pki(
+        "app1-pki",
+        r#"{"serviceName": "app1", "usages": ["server auth"], "secretName": "tls"}"#,
+    )
+    .unwrap();
+    ns.wait_until_ready("app1-pki");
+    let secret = ns.get("secret", "tls").unwrap();
+    let shown = page(&ns, &["inspect", "secret/tls"]);
+    assert_eq!(page(&ns, &["inspect", "pki/app1-pki"]), shown);
+    let serial = serial_of(&file(&secret, "tls.crt"));
+    for part in [
+        "tls.crt, certificate 1 of 1:",
+        "ECDSA P-256",
+        "server authentication",
+        &serial,
+        "accept the certificate",
+    ] {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+    let key = file(&secret, "tls.key");
+    let lines = key.lines().filter(|line| !line.is_empty());
+    assert!(
+        lines.into_iter().all(|line| !shown.contains(line)),
+        "{shown}"
+    );
+    assert!(!shown.contains("PRIVATE KEY"));
+
+    let combined = format!(
+        "{}{key}{}",
+        file(&secret, "tls.crt"),
+        file(&secret, "ca.crt")
+    );
+    let run = run_as("/dev/null", &["inspect", "-"], &combined);
+    assert!(
+        run.stdout
+            .contains("the private key in - is that of the certificate"),
+        "{run:?}"
+    );
+    assert!(
+        key.lines()
+            .all(|line| line.is_empty() || !run.stdout.contains(line)),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn kubectl_finds_the_plugin_on_the_path() {
+    let ns = SHARED.namespace("plugin");
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_kubectl-pki"));
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{path}", binary.parent().unwrap().display());
+    let mut kubectl = SHARED.cluster.kubectl();
+    kubectl.args(["pki", "check", "-f", "-", "-n", &ns.name]);
+    kubectl.env("PATH", path);
+    let run = finish(kubectl, &manifest(r#"{"serviceName": "appp1"}"#));
+    assert_eq!(run.status, 1, "{run:?}");
+    assert!(run.stdout.contains("did you mean \"app1\"?"), "{run:?}");
+}
