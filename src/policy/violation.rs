@@ -2,20 +2,23 @@
 
 use super::names::display_duration;
 use super::text::{self, printable};
-use super::wanted::Key;
-use crate::api::{KeyAlgorithm, KeyEncoding, Usage};
+use crate::api::{KeyAlgorithm, KeyEncoding};
 use jiff::SignedDuration;
-use std::borrow::Cow;
-use std::fmt;
 use std::net::IpAddr;
+use words::{Shown, size_remedy, unpermitted_remedy};
 
 pub use allowed::AllowedNames;
 pub use field::Field;
 pub use hint::Hint;
+pub use reason::{is_reason, reason_of};
+pub use words::summary;
 
 mod allowed;
 mod field;
 mod hint;
+mod reason;
+mod unpermitted;
+mod words;
 
 /// One broken rule. Its [`Display`](fmt::Display) is the denial, the condition's message and the Event's note; its
 /// variant gives the [reason](Self::reason); its [field](Self::field) says where to mend it.
@@ -352,77 +355,6 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// A further DNS name that is not among `permitted`.
-    pub(super) fn dns_name(
-        index: usize,
-        name: &str,
-        policy: &str,
-        permitted: impl Iterator<Item = String>,
-    ) -> Self {
-        Self::not_permitted(Field::at("spec.dnsNames", index), name, policy, permitted)
-    }
-
-    /// An address that is in none of these ranges.
-    pub(super) fn ip_address(
-        index: usize,
-        address: IpAddr,
-        policy: &str,
-        permitted: impl Iterator<Item = String>,
-    ) -> Self {
-        let field = Field::at("spec.ipAddresses", index);
-        Self::not_permitted(field, &address.to_string(), policy, permitted)
-    }
-
-    /// A URI that is not among `permitted`.
-    pub(super) fn uri(
-        index: usize,
-        uri: &str,
-        policy: &str,
-        permitted: impl Iterator<Item = String>,
-    ) -> Self {
-        Self::not_permitted(Field::at("spec.uris", index), uri, policy, permitted)
-    }
-
-    /// A usage that is not among `permitted`.
-    pub(super) fn usage(
-        usage: Usage,
-        policy: &str,
-        permitted: impl Iterator<Item = String>,
-    ) -> Self {
-        Self::not_permitted(
-            Field::of("spec.usages"),
-            &usage.to_string(),
-            policy,
-            permitted,
-        )
-    }
-
-    /// A kind of key that is not among `permitted`.
-    pub(super) fn key(key: Key, policy: &str, permitted: impl Iterator<Item = String>) -> Self {
-        Self::not_permitted(
-            Field::of("spec.privateKey"),
-            &key.to_string(),
-            policy,
-            permitted,
-        )
-    }
-
-    fn not_permitted(
-        field: Field,
-        value: &str,
-        policy: &str,
-        permitted: impl Iterator<Item = String>,
-    ) -> Self {
-        let permitted: Vec<_> = permitted.collect();
-        let all = permitted.len();
-        Self::NotPermitted {
-            field,
-            value: value.into(),
-            policy: policy.into(),
-            permitted: AllowedNames::nearest(permitted.into_iter().map(Cow::Owned), value, all),
-        }
-    }
-
     /// Where to mend it.
     pub fn field(&self) -> Field {
         match self {
@@ -481,82 +413,5 @@ impl Violation {
                 | Self::KeySize { .. }
                 | Self::KeyEncoding { .. }
         )
-    }
-}
-
-/// The reason where no field of the spec is to blame.
-const REFUSED: &str = "PkiRefused";
-/// The others, by the field of the spec that is wrong.
-const REASONS: [(&str, &str); 14] = [
-    // The spec as a whole.
-    ("", "PkiValidationError"),
-    ("serviceName", "PkiServiceNameError"),
-    ("commonName", "PkiCommonNameError"),
-    ("dnsNames", "PkiDnsNameError"),
-    ("ipAddresses", "PkiIpAddressError"),
-    ("uris", "PkiUriError"),
-    ("usages", "PkiUsageError"),
-    ("secretName", "PkiSecretNameError"),
-    ("duration", "PkiDurationError"),
-    ("renewBefore", "PkiRenewBeforeError"),
-    ("renewBeforePercentage", "PkiRenewBeforeError"),
-    ("privateKey", "PkiPrivateKeyError"),
-    ("secretTemplate", "PkiSecretTemplateError"),
-    ("outputs", "PkiOutputsError"),
-];
-
-/// The reason for what is wrong with this field, given as in `spec.dnsNames[0]`.
-pub fn reason_of(field: &str) -> &'static str {
-    let name = field.split('.').nth(1).unwrap_or_default();
-    let name = name.split('[').next().unwrap_or_default();
-    let known = REASONS.iter().find(|(field, _)| *field == name);
-    known.map_or(REFUSED, |(_, reason)| reason)
-}
-
-/// Whether this is the reason for a broken rule.
-pub fn is_reason(reason: &str) -> bool {
-    reason == REFUSED || REASONS.iter().any(|(_, known)| *known == reason)
-}
-
-/// What conditions and Events say of what is wrong with this Pki: each violation with its field, but Box's sentence,
-/// which names both, as it is where it is all there is to say. What does not fit into so many bytes is counted.
-pub fn summary(pki: &str, violations: &[Violation], bytes: usize) -> String {
-    if let [only @ (Violation::ServiceName { .. } | Violation::NoPolicy { .. })] = violations {
-        return text::cut(&only.to_string(), bytes);
-    }
-    let lines: Vec<_> = violations
-        .iter()
-        .map(|violation| format!("{}: {violation}", violation.field()))
-        .collect();
-    text::list(&format!("Pki {}: ", printable(pki)), &lines, bytes)
-}
-
-/// What to do about something that no policy permits: what is there by default cannot be removed.
-fn unpermitted_remedy(field: Field) -> &'static str {
-    match field.path() {
-        "spec.usages" | "spec.privateKey" => {
-            "write what is permitted, or ask the platform team to permit it"
-        }
-        _ => "remove it, or ask the platform team to permit it",
-    }
-}
-
-fn size_remedy(algorithm: KeyAlgorithm) -> String {
-    let sizes: Vec<_> = Key::sizes(algorithm)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    match sizes.as_slice() {
-        [] => "leave size out, there is but one".into(),
-        [others @ .., last] => format!("write {} or {last}", others.join(", ")),
-    }
-}
-
-/// A value in quotation marks, printable.
-struct Shown<'a>(&'a str);
-
-impl fmt::Debug for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", printable(self.0))
     }
 }
