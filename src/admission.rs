@@ -8,6 +8,7 @@
 //! [`validate_policy`] does the same for a [`PkiPolicy`](crate::api::PkiPolicy): whether it means what it says, and whom it would leave without one.
 
 use crate::api::{DEFAULT_DURATION, GROUP, Pki, PkiSpec, VERSION};
+use crate::ca::outlook::Outlook;
 use crate::claims::{self, Claim};
 use crate::events::NOTE_BYTES;
 use crate::index::{BySecret, Key};
@@ -130,8 +131,8 @@ pub struct World<'a> {
     pub claims: &'a BySecret<Claim>,
     /// Which Secrets there are.
     pub secrets: &'a BySecret<KnownSecret>,
-    /// When the CA ends, if that is known.
-    pub ca_end: Option<Timestamp>,
+    /// What becomes of the CA, if that is known.
+    pub ca: Option<Outlook>,
     /// The present.
     pub now: Timestamp,
 }
@@ -265,13 +266,20 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
         warnings.push(format!("spec.secretName: {message}"));
     }
     let end = world.now.saturating_add(approved.certificate.duration);
-    if let Some(ca_end) = world
-        .ca_end
-        .filter(|ca_end| end.is_ok_and(|end| end > *ca_end))
-    {
+    let Some(ca) = world.ca else {
+        return warnings;
+    };
+    if end.is_ok_and(|end| end > ca.end) {
         warnings.push(format!(
-            "spec.duration: the certificate will end with the CA at {ca_end}, earlier than asked for; it is renewed when the CA is"
+            "spec.duration: the certificate will end with the CA at {}, earlier than asked for; it is renewed when the CA is",
+            ca.end
         ));
+    }
+    if ca.is_being_replaced {
+        warnings.push(
+            "the CA is being replaced: the certificate is renewed when the next one signs; have clients read ca.crt anew"
+                .to_owned(),
+        );
     }
     warnings
 }

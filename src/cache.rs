@@ -4,6 +4,7 @@
 //! may matter to a [`Pki`](crate::api::Pki) becomes a trigger, which the leader's reconciler follows.
 
 use crate::api::{StoredPki, StoredPolicy};
+use crate::ca::outlook::Outlook;
 use crate::claims::{Claim, Reader};
 use crate::index::{BySecret, Key};
 use crate::locks::{lock, read};
@@ -13,7 +14,6 @@ use crate::refusals::Refusals;
 use crate::secrets::KnownSecret;
 use futures::Stream;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -43,8 +43,8 @@ pub struct Cache {
     pub refusals: Refusals,
     /// The Secrets of the CAs were touched.
     ca_touched: Notify,
-    /// When the CA ends, as far as is known.
-    ca_end: Mutex<Option<Timestamp>>,
+    /// What becomes of the CA, as far as is known.
+    outlook: Mutex<Option<Outlook>>,
     rules: watch::Sender<Arc<RuleBook>>,
     /// Some verdict may be another one now.
     verdicts_changed: Notify,
@@ -110,7 +110,7 @@ impl Cache {
             secrets: Mutex::default(),
             refusals: Refusals::default(),
             ca_touched: Notify::new(),
-            ca_end: Mutex::default(),
+            outlook: Mutex::default(),
             rules: watch::Sender::new(Arc::new(RuleBook::new(settings, []))),
             verdicts_changed: Notify::new(),
             triggers: Mutex::default(),
@@ -171,13 +171,13 @@ impl Cache {
         awaited
     }
 
-    /// When the CA ends, once that is known.
-    pub fn ca_end(&self) -> Option<Timestamp> {
-        *lock(&self.ca_end)
+    /// What becomes of the CA, once that is known.
+    pub fn outlook(&self) -> Option<Outlook> {
+        *lock(&self.outlook)
     }
 
-    pub(crate) fn set_ca_end(&self, end: Timestamp) {
-        *lock(&self.ca_end) = Some(end);
+    pub(crate) fn set_outlook(&self, outlook: Outlook) {
+        *lock(&self.outlook) = Some(outlook);
     }
 
     /// Returns when a Secret of a CA has been touched since the last call. For one listener.

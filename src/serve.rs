@@ -203,7 +203,7 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
             rules: &rules,
             claims: &locks::read(&app.cache.claims),
             secrets: &locks::lock(&app.cache.secrets),
-            ca_end: app.cache.ca_end(),
+            ca: app.cache.outlook(),
             now,
         };
         admission::validate(&request, &world)

@@ -53,7 +53,7 @@ fn judge_by(review: &Value, rules: &RuleBook) -> AdmissionResponse {
         rules,
         claims: &BySecret::default(),
         secrets: &BySecret::default(),
-        ca_end: None,
+        ca: None,
         now: now(),
     };
     validate(&request(review), &world)
@@ -557,13 +557,16 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
     let foreign = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": "ns", "name": "foreign" } });
     let foreign: kube::core::PartialObjectMeta<_> = serde_json::from_value(foreign).unwrap();
     secrets.apply(kube::runtime::watcher::Event::Apply(foreign.into()));
-    let warnings = |spec: &Value, ca_end: &str| {
+    let warnings = |spec: &Value, ca_end: &str, is_being_replaced: bool| {
         let rules = rules();
         let world = World {
             rules: &rules,
             claims: &claims,
             secrets: &secrets,
-            ca_end: Some(ca_end.parse().unwrap()),
+            ca: Some(Outlook {
+                end: ca_end.parse().unwrap(),
+                is_being_replaced,
+            }),
             now: now(),
         };
         let review = review("CREATE", &pki(spec), &Value::Null);
@@ -580,11 +583,17 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
     let spec =
         |secret: &str| json!({ "serviceName": "app1", "secretName": secret, "duration": "24h" });
     let end = "2030-01-02T00:00:00Z";
-    assert_eq!(warnings(&spec("free"), end), Vec::<String>::new());
-    assert_eq!(warnings(&spec("shared"), end), [taken("shared", "older")]);
-    assert_eq!(warnings(&spec("held"), end), [taken("held", "holder")]);
+    assert_eq!(warnings(&spec("free"), end, false), Vec::<String>::new());
     assert_eq!(
-        warnings(&spec("foreign"), end),
+        warnings(&spec("shared"), end, false),
+        [taken("shared", "older")]
+    );
+    assert_eq!(
+        warnings(&spec("held"), end, false),
+        [taken("held", "holder")]
+    );
+    assert_eq!(
+        warnings(&spec("foreign"), end, false),
         [
             "spec.secretName: Secret foreign exists and does not belong to Pki ns/app1-pki, so it is left as it is: delete the \
           Secret, choose another spec.secretName, or annotate the Secret with box.com/adopt=app1-pki if its content may \
@@ -592,9 +601,15 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
         ]
     );
     assert_eq!(
-        warnings(&spec("free"), "2030-01-01T23:59:59Z"),
+        warnings(&spec("free"), "2030-01-01T23:59:59Z", false),
         [
             "spec.duration: the certificate will end with the CA at 2030-01-01T23:59:59Z, earlier than asked for; it is renewed when the CA is"
+        ]
+    );
+    assert_eq!(
+        warnings(&spec("free"), end, true),
+        [
+            "the CA is being replaced: the certificate is renewed when the next one signs; have clients read ca.crt anew"
         ]
     );
 }

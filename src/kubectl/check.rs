@@ -196,7 +196,7 @@ impl<'a> Judge<'a> {
             rules: self.settings.rules,
             claims: &self.claims,
             secrets: &BySecret::default(),
-            ca_end: None,
+            ca: None,
             now: self.settings.now,
         };
         let mut verdict = judge_pki(manifest, namespace, &world);

@@ -185,7 +185,7 @@ impl Case {
             rules: &rules.with_namespaces(Arc::new(namespaces)),
             claims: &BySecret::default(),
             secrets: &BySecret::default(),
-            ca_end: None,
+            ca: None,
             now,
         };
         let around = json!({
