@@ -17,6 +17,7 @@ mod hostile;
 mod issuance;
 mod lifecycle;
 mod load;
+mod monitoring;
 mod ownership;
 mod path;
 mod plugin;
