@@ -84,7 +84,11 @@ pub async fn run(cli: Cli) -> Result<Verdict, Error> {
 async fn explain(cluster: &Cluster, arguments: &Explain) -> Result<Verdict, Error> {
     let settings = arguments.installation.settings();
     let facts = explain::ask::facts(cluster, &arguments.name, settings).await?;
-    print(&explain::page(&facts, Timestamp::now()))
+    print(&explain::page(&facts, Timestamp::now()))?;
+    Ok(match facts.pki {
+        Some(_) => Verdict::Good,
+        None => Verdict::Bad,
+    })
 }
 
 async fn status(cluster: &Cluster, arguments: &Status) -> Result<Verdict, Error> {

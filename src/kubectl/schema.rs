@@ -4,6 +4,7 @@
 //! of the wrong shape. CEL rules are left to the API server; what they say of a Pki, the rule book says as well.
 
 use super::finding::{Fault, reason};
+use super::words::nearest;
 use super::yaml::{Content, Key, Node};
 use crate::api::{self, Pki, PkiPolicy};
 use crate::policy::text::printable;
@@ -158,19 +159,6 @@ fn fields_of(path: &str) -> String {
         .split('.')
         .map(|part| part.split('[').next().unwrap_or_default());
     fields.collect::<Vec<_>>().join(".")
-}
-
-/// The field that was probably meant.
-fn nearest<'a>(name: &str, fields: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let folded = name.to_ascii_lowercase();
-    let distances = fields.map(|field| {
-        (
-            strsim::osa_distance(&field.to_ascii_lowercase(), &folded),
-            field,
-        )
-    });
-    let (distance, field) = distances.min()?;
-    (distance <= (name.len() / 3).clamp(1, 3)).then_some(field)
 }
 
 /// What is wrong with this value alone.
