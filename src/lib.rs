@@ -16,6 +16,8 @@
 //!    [`hints`] help those that wait for a Secret whose name is mistyped.
 //! 6. Workloads that ask for it are [restarted](restarts) when the Secret of their pods was renewed.
 //! 7. Clients learn whom to trust from the copies that [`trust`] keeps in their namespaces.
+//!
+//! [`kubectl`] asks the same rule book at the command line, about files that nobody has applied yet.
 
 pub mod admission;
 pub mod api;

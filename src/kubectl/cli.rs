@@ -76,8 +76,9 @@ pub enum Command {
 
     /// Print a script that completes kubectl-pki in a shell.
     ///
-    /// That is for the command `kubectl-pki`. kubectl asks another command on your PATH about `kubectl pki`, which is this
-    /// script; save it as kubectl_complete-pki, and make it executable:
+    /// That is for the command kubectl-pki. To complete `kubectl pki`, kubectl asks
+    /// the command kubectl_complete-pki: save this script under that name on your
+    /// PATH, and make it executable.
     ///
     ///   #!/bin/sh
     ///   exec kubectl-pki __complete "$@"

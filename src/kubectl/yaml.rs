@@ -1,6 +1,6 @@
 //! YAML with positions: every value of a document, and where in the file it stands.
 //!
-//! Scalars are read as kubectl reads them ([`scalar`]), so that `serviceName: on` is the boolean that the API server
+//! Scalars are read as kubectl reads them, so that `serviceName: on` is the boolean that the API server
 //! will see. Aliases and merge keys are expanded, up to a limit. [`documents`] is total: whatever the text, it ends, in
 //! time that grows with the length of the text, and says what is wrong and where.
 
