@@ -18,6 +18,7 @@
 //! 7. Clients learn whom to trust from the copies that [`trust`] keeps in their namespaces.
 //!
 //! What people read about all that, and what they can do about each reason, is in the [`guide`].
+//! [`kubectl`] asks the same rule book at the command line, about files that nobody has applied yet.
 
 pub mod admission;
 pub mod api;

@@ -53,7 +53,7 @@ pub enum Command {
     /// Say why a Pki has its certificate, or has none, and what to do about it.
     ///
     /// One page: how it stands and why, what the policies say of it now, what is in its Secret (never the key), which pods use
-    /// it and what they were told. What you may not read is left out, with a word.
+    /// it and what they were told. What you may not read is left out, with a word. Exit status: 0, or 1 if there is no such Pki.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
 
@@ -76,8 +76,9 @@ pub enum Command {
 
     /// Print a script that completes kubectl-pki in a shell.
     ///
-    /// That is for the command `kubectl-pki`. kubectl asks another command on your PATH about `kubectl pki`, which is this
-    /// script; save it as kubectl_complete-pki, and make it executable:
+    /// That is for the command kubectl-pki. To complete `kubectl pki`, kubectl asks
+    /// the command kubectl_complete-pki: save this script under that name on your
+    /// PATH, and make it executable.
     ///
     ///   #!/bin/sh
     ///   exec kubectl-pki __complete "$@"

@@ -41,6 +41,8 @@ pub struct Facts {
     pub name: String,
     /// The Pki, if there is one.
     pub pki: Option<Pki>,
+    /// If there is none, one of nearly that name.
+    pub near: Option<String>,
     /// What the policies say now: the one that permits it, or what is wrong.
     pub judgement: Part<Result<String, Vec<Violation>>>,
     /// The Secret, if there is one.
@@ -124,7 +126,11 @@ fn head(page: &mut Page, facts: &Facts, now: Timestamp) {
     let place = printable(&format!("{}/{}", facts.namespace, facts.name));
     let Some(pki) = &facts.pki else {
         page.heading(&format!("There is no Pki {place}"));
-        page.line("It was never applied, was refused when it was, or is deleted. `kubectl apply` says which.");
+        page.line(&match &facts.near {
+            Some(near) => format!("Did you mean {}?", printable(near)),
+            None => "It was never applied, was refused when it was, or is deleted: `kubectl apply` it, and read what it says."
+                .to_owned(),
+        });
         return;
     };
     page.heading(&format!(
@@ -247,17 +253,22 @@ fn owner(secret: &Secret, pki: Option<&Pki>) -> String {
 
 fn pods(page: &mut Page, facts: &Facts, now: Timestamp) {
     page.heading("Pods that use it");
+    let is_there = matches!(&facts.secret, Part::Known(Some(_)));
     match &facts.users {
         Part::Unknown(sentence) => page.line(sentence),
         Part::Known(users) if users.is_empty() => page.line("none"),
-        Part::Known(users) => page.list(users, |user| pod(user, facts.secret_name(), now)),
+        Part::Known(users) => {
+            page.list(users, |user| pod(user, facts.secret_name(), is_there, now));
+        }
     }
 }
 
-fn pod(user: &SecretUser, secret: &str, now: Timestamp) -> String {
+fn pod(user: &SecretUser, secret: &str, is_there: bool, now: Timestamp) -> String {
     let its = user.use_of(secret);
     let state = match user.started {
-        _ if user.waits_for(secret) => "has not started: it may wait for the Secret".to_owned(),
+        _ if user.waits_for(secret) && !is_there => {
+            "has not started: it waits for the Secret".to_owned()
+        }
         _ if user.is_pending => "has not started".to_owned(),
         Some(started) => format!("runs since {}", words::age(started, now)),
         None => "runs".to_owned(),

@@ -71,6 +71,9 @@ fn key(name: &str, certificate: &[u8], key: &[u8]) -> String {
 }
 
 fn chain(chain: &[u8], roots: &[u8], name: &str, now: Timestamp) -> String {
+    if chain.is_empty() {
+        return String::new();
+    }
     match describe::check_chain(chain, roots, now) {
         Ok(()) => format!("clients that trust {name} accept the certificate"),
         Err(fault) => format!(
@@ -162,38 +165,32 @@ fn validity(certificate: &Description, now: Timestamp) -> String {
     format!("{not_before} to {not_after}, {left}")
 }
 
-/// The first certificate of a Secret in a few lines, as a page about its Pki shows it.
+/// What is in a TLS Secret in a few lines, as a page about its Pki shows it.
 pub fn brief(secret: &Secret, now: Timestamp) -> Vec<String> {
     let inspection = self::secret(secret, now);
-    let mut lines = Vec::new();
-    match &inspection.files[0].1 {
-        Some(certificates) if !certificates.is_empty() => {
-            let own = &certificates[0];
-            lines.push(format!(
-                "certificate for {}",
-                own.names
-                    .iter()
-                    .map(|name| printable(name))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ));
-            lines.push(format!(
-                "  subject {}, issuer {}, serial {}",
-                printable(&own.subject),
-                printable(&own.issuer),
-                printable(&own.serial)
-            ));
-            lines.push(format!("  valid {}", validity(own, now)));
-            for between in &certificates[1..] {
-                lines.push(format!(
-                    "below {}, valid {}",
-                    printable(&between.subject),
-                    validity(between, now)
-                ));
-            }
+    let certificates = match &inspection.files[0].1 {
+        Some(certificates) if certificates.is_empty() => {
+            return vec!["without a certificate".into()];
         }
-        Some(_) => lines.push("tls.crt has no certificate".to_owned()),
-        None => lines.push("tls.crt cannot be read".to_owned()),
+        Some(certificates) => certificates.as_slice(),
+        None => return vec!["tls.crt cannot be read".into()],
+    };
+    let mut lines = Vec::new();
+    for certificate in certificates {
+        let names: Vec<_> = certificate.names.iter().map(|it| printable(it)).collect();
+        lines.push(match names.as_slice() {
+            [] => "certificate of a CA between it and the root".to_owned(),
+            names => format!("certificate for {}", names.join(", ")),
+        });
+        let subject = printable(&certificate.subject);
+        let (issuer, serial) = (
+            printable(&certificate.issuer),
+            printable(&certificate.serial),
+        );
+        lines.push(format!(
+            "  subject {subject}, issuer {issuer}, serial {serial}"
+        ));
+        lines.push(format!("  valid {}", validity(certificate, now)));
     }
     lines.extend([inspection.key, inspection.chain]);
     lines

@@ -84,7 +84,11 @@ pub async fn run(cli: Cli) -> Result<Verdict, Error> {
 async fn explain(cluster: &Cluster, arguments: &Explain) -> Result<Verdict, Error> {
     let settings = arguments.installation.settings();
     let facts = explain::ask::facts(cluster, &arguments.name, settings).await?;
-    print(&explain::page(&facts, Timestamp::now()))
+    print(&explain::page(&facts, Timestamp::now()))?;
+    Ok(match facts.pki {
+        Some(_) => Verdict::Good,
+        None => Verdict::Bad,
+    })
 }
 
 async fn status(cluster: &Cluster, arguments: &Status) -> Result<Verdict, Error> {
@@ -94,7 +98,7 @@ async fn status(cluster: &Cluster, arguments: &Status) -> Result<Verdict, Error>
     match arguments.output {
         ListFormat::Json => print(&status::json(&rows)),
         ListFormat::Text if rows.is_empty() => {
-            eprintln!("There are no Pkis here.");
+            tell("There are no Pkis here.");
             Ok(Verdict::Good)
         }
         ListFormat::Text => print(&status::table(&rows, Timestamp::now())),
@@ -109,10 +113,10 @@ async fn pkis(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Pki>, Er
         let key = Key::of(&stored);
         match stored.0 {
             Ok(Lenient(pki)) => pkis.push(pki),
-            Err(_) => eprintln!(
+            Err(_) => tell(&format!(
                 "Pki {} cannot be read: apply it again",
                 printable(&key.to_string())
-            ),
+            )),
         }
     }
     Ok(pkis)
@@ -129,7 +133,15 @@ async fn renew(cluster: &Cluster, arguments: &Renew) -> Result<Verdict, Error> {
         named
     };
     let patience = arguments.wait.then_some(arguments.timeout);
-    let are_all = renew::renew(cluster, pkis, patience, |line| println!("{line}")).await?;
+    let mut printed = Ok(Verdict::Good);
+    let say = |line: &str| {
+        let now = print(&format!("{line}\n"));
+        if printed.is_ok() {
+            printed = now;
+        }
+    };
+    let are_all = renew::renew(cluster, pkis, patience, say).await?;
+    printed?;
     Ok(if are_all { Verdict::Good } else { Verdict::Bad })
 }
 
@@ -180,4 +192,9 @@ fn print(text: &str) -> Result<Verdict, Error> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(Verdict::Good),
     }
+}
+
+/// Says something beside what is printed. It is no harm if nobody reads it.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

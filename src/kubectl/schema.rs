@@ -4,11 +4,11 @@
 //! of the wrong shape. CEL rules are left to the API server; what they say of a Pki, the rule book says as well.
 
 use super::finding::{Fault, reason};
-use super::yaml::{Content, Key, Node};
+use super::words::nearest;
+use super::yaml::{Content, Key, Node, Position};
 use crate::api::{self, Pki, PkiPolicy};
 use crate::policy::text::printable;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use rapidfuzz::distance::osa;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -57,7 +57,7 @@ pub fn faults(kind: Kind, object: &Node) -> Vec<Fault> {
         kind: kind.name().to_ascii_lowercase(),
         faults: Vec::new(),
     };
-    look.at(object, schema, "");
+    look.at(object, object.at, schema, "");
     look.faults
 }
 
@@ -69,16 +69,17 @@ struct Look {
 }
 
 impl Look {
-    fn at(&mut self, node: &Node, schema: &Value, path: &str) {
+    fn at(&mut self, node: &Node, place: Position, schema: &Value, path: &str) {
         if let Some(message) = fault(node, schema) {
-            self.faults.push(Fault::new(path, reason::SCHEMA, message));
+            self.note(place, path.to_owned(), reason::SCHEMA, message);
             return;
         }
         match &node.content {
             Content::Mapping(entries) => self.at_mapping(entries, schema, path),
             Content::Sequence(elements) => {
                 for (index, element) in elements.iter().enumerate() {
-                    self.at(element, &schema["items"], &format!("{path}[{index}]"));
+                    let path = format!("{path}[{index}]");
+                    self.at(element, element.at, &schema["items"], &path);
                 }
             }
             Content::Scalar(..) => {}
@@ -91,20 +92,20 @@ impl Look {
             let inner = join(path, &key.name);
             if !known.insert(key.name.as_str()) {
                 let message = "this key is there twice: remove one of them".to_owned();
-                self.fault_of_key(key, inner, reason::DUPLICATE_FIELD, message);
+                self.note(key.at, inner, reason::DUPLICATE_FIELD, message);
                 continue;
             }
             let property = schema["properties"].get(&key.name);
             match property.or_else(|| schema.get("additionalProperties")) {
                 // The API server takes null for nothing.
                 Some(_) if value.is_null() => {}
-                Some(schema) => self.at(value, schema, &inner),
+                Some(schema) => self.at(value, key.place_of(value), schema, &inner),
                 None if schema["properties"].is_object() => {
                     let message = self.unknown_field(&key.name, schema, path);
-                    self.fault_of_key(key, inner, reason::UNKNOWN_FIELD, message);
+                    self.note(key.at, inner, reason::UNKNOWN_FIELD, message);
                 }
                 // Nothing is said of what is in it; of keys alone.
-                None => self.at(value, &Value::Null, &inner),
+                None => self.at(value, key.at, &Value::Null, &inner),
             }
         }
         self.missing(entries, schema, path);
@@ -137,10 +138,9 @@ impl Look {
         format!("kubectl explain {}", join(&self.kind, &fields_of(path)))
     }
 
-    fn fault_of_key(&mut self, key: &Key, path: String, reason: &'static str, message: String) {
-        let at = Some(key.at);
+    fn note(&mut self, place: Position, path: String, reason: &'static str, message: String) {
         self.faults.push(Fault {
-            at,
+            at: Some(place),
             ..Fault::new(path, reason, message)
         });
     }
@@ -159,19 +159,6 @@ fn fields_of(path: &str) -> String {
         .split('.')
         .map(|part| part.split('[').next().unwrap_or_default());
     fields.collect::<Vec<_>>().join(".")
-}
-
-/// The field that was probably meant.
-fn nearest<'a>(name: &str, fields: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let folded = name.to_ascii_lowercase();
-    let distances = fields.map(|field| {
-        (
-            osa::distance(field.to_ascii_lowercase().chars(), folded.chars()),
-            field,
-        )
-    });
-    let (distance, field) = distances.min()?;
-    (distance <= (name.len() / 3).clamp(1, 3)).then_some(field)
 }
 
 /// What is wrong with this value alone.

@@ -1,6 +1,7 @@
 //! Reads the files that are named on the command line.
 
 use super::manifests::MOST_BYTES;
+use crate::policy::text;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ fn read_path(
 ) -> Result<(), SourceError> {
     let name = path.display().to_string();
     let named = |source| SourceError {
-        name: name.clone(),
+        name: text::line(&name),
         source,
     };
     if path == Path::new("-") {

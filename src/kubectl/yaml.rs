@@ -1,6 +1,6 @@
 //! YAML with positions: every value of a document, and where in the file it stands.
 //!
-//! Scalars are read as kubectl reads them ([`scalar`]), so that `serviceName: on` is the boolean that the API server
+//! Scalars are read as kubectl reads them, so that `serviceName: on` is the boolean that the API server
 //! will see. Aliases and merge keys are expanded, up to a limit. [`documents`] is total: whatever the text, it ends, in
 //! time that grows with the length of the text, and says what is wrong and where.
 
@@ -185,10 +185,9 @@ impl Node {
         let mut node = self;
         for step in steps(path) {
             let next = match step {
-                Step::Field(name) => node.entry(name).map(|(key, value)| {
-                    let at = if value.is_inline { value.at } else { key.at };
-                    (at, value)
-                }),
+                Step::Field(name) => node
+                    .entry(name)
+                    .map(|(key, value)| (key.place_of(value), value)),
                 Step::Index(index) => node.elements().get(index).map(|node| (node.at, node)),
             };
             let Some((position, inner)) = next else {
@@ -198,6 +197,13 @@ impl Node {
             (at, node) = (position, inner);
         }
         at
+    }
+}
+
+impl Key {
+    /// Where to look for its value: there, or here if that begins on another line.
+    pub fn place_of(&self, value: &Node) -> Position {
+        if value.is_inline { value.at } else { self.at }
     }
 }
 

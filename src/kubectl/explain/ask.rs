@@ -3,10 +3,13 @@
 use super::{Facts, Part, Told};
 use crate::api::Pki;
 use crate::kubectl::cluster::{Cluster, Error};
+use crate::kubectl::words;
 use crate::lenient::Lenient;
 use crate::pods::SecretUser;
 use crate::policy::{Namespaces, RuleBook, Settings, Violation};
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
 use std::sync::Arc;
 
 /// Learns what may be learnt of this Pki.
@@ -26,12 +29,23 @@ pub async fn facts(cluster: &Cluster, name: &str, settings: Settings) -> Result<
     Ok(Facts {
         namespace: cluster.namespace.clone(),
         name: name.to_owned(),
+        near: match &pki {
+            Some(_) => None,
+            None => near(cluster, name).await,
+        },
         judgement,
         secret: secret_of(cluster, &secret).await,
         users: users(cluster, &secret).await,
         told: told(cluster, name).await,
         pki,
     })
+}
+
+async fn near(cluster: &Cluster, name: &str) -> Option<String> {
+    let namespace = Some(cluster.namespace.as_str());
+    let pkis = cluster.list::<PartialObjectMeta<Pki>>("pkis", namespace, "");
+    let names: Vec<_> = pkis.await.ok()?.iter().map(ResourceExt::name_any).collect();
+    words::nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
 }
 
 async fn judgement(

@@ -45,6 +45,7 @@ fn facts(pki: Option<Pki>) -> Facts {
     Facts {
         namespace: "ns".into(),
         name: "app1-pki".into(),
+        near: None,
         judgement: pki.as_ref().map_or(Part::Unknown(String::new()), |pki| {
             Part::Known(rules.evaluate(pki).map(|it| it.policy))
         }),
@@ -79,7 +80,7 @@ Secret app1-pki
   renewal: 2030-02-01T00:00:00Z (30d)
 
 Pods that use it
-  web has not started: it may wait for the Secret
+  web has not started: it waits for the Secret
 
 What the operator told
   Warning to Pod web, 2m ago, 3 times: PkiServiceNameError: no\\u{1b}[2J
@@ -108,6 +109,12 @@ fn a_pki_that_does_not_exist_is_explained_by_what_pods_were_told() {
         assert!(shown.contains(expected), "{expected}\n{shown}");
     }
     assert!(!shown.contains("Policies"), "{shown}");
+    let near = Some("app1-pk".to_owned());
+    let facts = Facts {
+        near,
+        ..facts(None)
+    };
+    assert!(page(&facts, now()).contains("Did you mean app1-pk?"));
 }
 
 #[test]
@@ -152,7 +159,7 @@ fn whose_a_secret_is_and_what_is_not_known_yet_is_said() {
         };
         let shown = page(&facts, now());
         assert!(
-            shown.contains(expected) && shown.contains("tls.crt has no certificate"),
+            shown.contains(expected) && shown.contains("without a certificate"),
             "{expected}\n{shown}"
         );
         assert!(

@@ -1,6 +1,6 @@
 //! Reads the files and the policies of a check, and prints what is found.
 
-use super::{Error, Verdict, print};
+use super::{Error, Verdict, print, tell};
 use crate::kubectl::check::{self, Report, Settings};
 use crate::kubectl::cli::{Check, PolicyTest};
 use crate::kubectl::cluster::{Access, Cluster};
@@ -11,7 +11,7 @@ use crate::kubectl::sources::{self, Source};
 use crate::kubectl::{output, schema};
 use crate::policy::{Namespaces, RuleBook, text};
 use jiff::Timestamp;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ async fn live(
 
 fn print_report(report: &Report, arguments: &Check) -> Result<Verdict, Error> {
     print(&output::render(report, arguments.output))?;
-    eprintln!("{}", output::summary(report));
+    tell(&output::summary(report));
     Ok(match report.violations() {
         0 => Verdict::Good,
         _ => Verdict::Bad,
@@ -115,7 +115,11 @@ pub(super) fn test_policies(arguments: &PolicyTest) -> Result<Verdict, Error> {
         print(&output::render(&report, output::Format::Text))?;
         let outcome = policy_test::run(&source.name, &table, &rules, Timestamp::now());
         print(&outcome.failures)?;
-        eprintln!("{}: {}", text::line(&source.name), outcome.summary());
+        tell(&format!(
+            "{}: {}",
+            text::line(&source.name),
+            outcome.summary()
+        ));
         if outcome.failed + report.violations() > 0 {
             verdict = Verdict::Bad;
         }
@@ -181,7 +185,7 @@ impl Progress {
     fn step(&mut self) {
         self.done += 1;
         if self.is_shown && self.done.is_multiple_of(100) {
-            eprint!("\rchecked {} of {}", self.done, self.total);
+            let _ = write!(io::stderr(), "\rchecked {} of {}", self.done, self.total);
         }
     }
 }
@@ -189,7 +193,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.is_shown {
-            eprint!("\r\u{1b}[K");
+            let _ = write!(io::stderr(), "\r\u{1b}[K");
         }
     }
 }
