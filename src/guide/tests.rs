@@ -49,7 +49,7 @@ fn advice_is_plain_text() {
     );
     assert_eq!(
         advised.remedy,
-        "correct it (did you mean names the likely one), or ask the platform team to allow it"
+        "correct it (the answer names the likely one), or ask the platform team to allow it"
     );
     assert_eq!(
         advice("PkiCertificateExpired"),

@@ -98,11 +98,7 @@ pub(super) struct Verdict {
 
 /// Judges a Pki by the schema, then as the webhook would.
 pub(super) fn judge_pki(manifest: &Manifest, namespace: &str, world: &World<'_>) -> Verdict {
-    let mut verdict = Verdict {
-        errors: schema::faults(Kind::Pki, &manifest.node),
-        ..Verdict::default()
-    };
-    verdict.errors.extend(name_fault(manifest));
+    let mut verdict = Verdict::of_shape(manifest);
     let object = in_namespace(&manifest.node, namespace);
     match request(
         Kind::Pki,
@@ -123,11 +119,7 @@ pub(super) fn judge_pki(manifest: &Manifest, namespace: &str, world: &World<'_>)
 }
 
 fn judge_policy(manifest: &Manifest, rules: &RuleBook) -> Verdict {
-    let mut verdict = Verdict {
-        errors: schema::faults(Kind::PkiPolicy, &manifest.node),
-        ..Verdict::default()
-    };
-    verdict.errors.extend(name_fault(manifest));
+    let mut verdict = Verdict::of_shape(manifest);
     let object = as_stored(&manifest.node);
     match request(Kind::PkiPolicy, &object, None, manifest.metadata("name")) {
         Ok(request) => {
@@ -140,6 +132,19 @@ fn judge_policy(manifest: &Manifest, rules: &RuleBook) -> Verdict {
 }
 
 impl Verdict {
+    /// What the schema has to say.
+    fn of_shape(manifest: &Manifest) -> Self {
+        let faults = schema::faults(manifest.kind, &manifest.node).into_iter();
+        let is_taken = |fault: &Fault| fault.reason == reason::DUPLICATE_FIELD;
+        let (warnings, mut errors): (Vec<_>, Vec<_>) = faults.partition(is_taken);
+        errors.extend(name_fault(manifest));
+        Self {
+            errors,
+            warnings,
+            policy: None,
+        }
+    }
+
     /// Notes that a part cannot be read, unless the schema has said better why.
     fn unreadable(&mut self, field: &str, reason: &'static str, error: &serde_json::Error) {
         let is_said = |fault: &Fault| is_of_shape(fault) && overlap(&fault.field, field);

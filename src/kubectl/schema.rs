@@ -1,7 +1,7 @@
 //! What the API server would say of the shape of an object, by the schema of its kind.
 //!
-//! `kubectl apply` refuses fields that the schema lacks and keys that are there twice, and the API server refuses values
-//! of the wrong shape. CEL rules are left to the API server; what they say of a Pki, the rule book says as well.
+//! `kubectl apply` refuses fields that the schema lacks, and the API server refuses values of the wrong shape. Of keys that
+//! are there twice, the last counts, without a word from either. CEL rules are left to the API server; what they say of a Pki, the rule book says as well.
 
 use super::finding::{Fault, reason};
 use super::words::nearest;
@@ -58,6 +58,7 @@ pub fn faults(kind: Kind, object: &Node) -> Vec<Fault> {
         faults: Vec::new(),
     };
     look.at(object, object.at, schema, "");
+    look.faults.sort_by_key(|fault| fault.at);
     look.faults
 }
 
@@ -88,10 +89,12 @@ impl Look {
 
     fn at_mapping(&mut self, entries: &[(Key, Node)], schema: &Value, path: &str) {
         let mut known = HashSet::new();
-        for (key, value) in entries {
+        // The last one counts.
+        for (key, value) in entries.iter().rev() {
             let inner = join(path, &key.name);
             if !known.insert(key.name.as_str()) {
-                let message = "this key is there twice: remove one of them".to_owned();
+                let message =
+                    "this key is there again, and the last one counts: remove this one".to_owned();
                 self.note(key.at, inner, reason::DUPLICATE_FIELD, message);
                 continue;
             }
@@ -113,8 +116,9 @@ impl Look {
 
     fn missing(&mut self, entries: &[(Key, Node)], schema: &Value, path: &str) {
         let is_there = |name: &&str| {
-            let mut entries = entries.iter();
-            entries.any(|(key, value)| key.name == *name && !value.is_null())
+            let mut entries = entries.iter().rev();
+            let last = entries.find(|(key, _)| key.name == *name);
+            last.is_some_and(|(_, value)| !value.is_null())
         };
         let required = schema["required"].as_array().into_iter().flatten();
         let names = required.filter_map(Value::as_str);

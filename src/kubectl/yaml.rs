@@ -7,6 +7,7 @@
 use crate::policy::text;
 use granit_parser::{Marker, Parser, ScanError};
 use loader::Loader;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::fmt;
 
@@ -28,13 +29,27 @@ pub struct Position {
 impl Position {
     /// The beginning of a file.
     pub const START: Self = Self { line: 1, column: 1 };
-}
 
-impl From<&Marker> for Position {
-    fn from(marker: &Marker) -> Self {
+    /// The place in a text of which this is the beginning.
+    fn of(self, marker: &Marker) -> Self {
+        let line = self.line + marker.line().saturating_sub(1);
+        let before = if marker.line() <= 1 { self.column } else { 1 };
+        let column = before + marker.col();
+        Self { line, column }
+    }
+
+    /// The end of a text of which this is the beginning.
+    fn after(self, text: &str) -> Self {
+        let (before, last) = text.rsplit_once('\n').unwrap_or(("", text));
+        let is_one_line = !text.contains('\n');
         Self {
-            line: marker.line(),
-            column: marker.col() + 1,
+            line: self.line
+                + if is_one_line {
+                    0
+                } else {
+                    before.matches('\n').count() + 1
+                },
+            column: last.chars().count() + if is_one_line { self.column } else { 1 },
         }
     }
 }
@@ -54,12 +69,10 @@ impl SyntaxError {
         let message = message.into();
         Self { at, message }
     }
-}
 
-impl From<ScanError> for SyntaxError {
-    fn from(error: ScanError) -> Self {
+    fn of(error: &ScanError, origin: Position) -> Self {
         let message = format!("this is no YAML: {}", text::printable(&error.info()));
-        Self::new(error.marker().into(), message)
+        Self::new(origin.of(error.marker()), message)
     }
 }
 
@@ -232,31 +245,52 @@ impl fmt::Display for Position {
     }
 }
 
-/// Reads every document of a text, YAML or JSON. One that cannot be read does not keep those after it from being read.
-/// Documents without content are left out.
+/// Reads every document of a text: a stream of YAML, or JSON values one after the other. One that cannot be read does not
+/// keep those after it from being read. Documents without content are left out.
 pub fn documents(text: &str) -> Vec<Result<Node, SyntaxError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut parser = Parser::new_from_str(text).keep_tags(false);
     let mut documents = Vec::new();
     let mut loader = Loader::default();
     let mut faults = 0;
-    while let Some(event) = parser.next_event() {
-        let root = event
-            .map_err(SyntaxError::from)
-            .and_then(|(event, span)| loader.take(event, &span));
-        match root {
-            Ok(root) => documents.extend(root.map(Ok)),
-            Err(error) => {
-                documents.push(Err(error));
-                faults += 1;
-                loader.forget_document();
-                if faults == MOST_FAULTS || !parser.proceed_next_document().unwrap_or(false) {
-                    break;
+    for (origin, part) in json_values(text) {
+        loader.begin_at(origin);
+        let mut parser = Parser::new_from_str(part).keep_tags(false);
+        while let Some(event) = parser.next_event() {
+            match loader.take(event) {
+                Ok(root) => documents.extend(root.map(Ok)),
+                Err(error) => {
+                    documents.push(Err(error));
+                    faults += 1;
+                    if faults == MOST_FAULTS {
+                        return documents;
+                    }
+                    if !parser.proceed_next_document().unwrap_or(false) {
+                        break;
+                    }
                 }
             }
         }
     }
     documents
+}
+
+/// The JSON values of a text, each with the place where it begins. A text of anything else is one part.
+fn json_values(text: &str) -> Vec<(Position, &str)> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let mut parts = Vec::new();
+    let (mut at, mut begin) = (Position::START, 0);
+    let may_be_json = text.trim_start().starts_with('{');
+    while may_be_json && let Some(Ok(_)) = values.next() {
+        let part = &text[begin..values.byte_offset()];
+        parts.push((at, part));
+        at = at.after(part);
+        begin = values.byte_offset();
+    }
+    let rest = &text[begin..];
+    if parts.is_empty() || !rest.trim().is_empty() {
+        parts.push((at, rest));
+    }
+    parts
 }
 
 fn into_entries(node: Node) -> Vec<(Key, Node)> {

@@ -205,6 +205,62 @@ fn check_finds_what_kubectl_apply_refuses_before_any_webhook() {
 }
 
 #[test]
+fn check_reads_yaml_and_json_as_kubectl_does() {
+    let ns = SHARED.namespace("plugin");
+    let head = "apiVersion: box.com/v1\nkind: Pki\nmetadata: {name: app1-pki}\n";
+    let json = manifest(r#"{"serviceName": "app1"}"#);
+    for text in [
+        "spec: {serviceName: app1, privateKey: {size: 0x180}}",
+        "spec: {serviceName: app1, privateKey: {size: 0400}}",
+        "spec: {serviceName: app1, privateKey: {size: 2_56}}",
+        "spec: {serviceName: app1, privateKey: {size: 256.0}}",
+        "spec: {serviceName: app1, privateKey: {size: 2.56e2}}",
+        "spec: {serviceName: app1, privateKey: {size: 256.5}}",
+        "spec: {serviceName: app1, privateKey: {size: '256'}}",
+        "spec: {serviceName: on}",
+        "spec: {serviceName: !!str app1}",
+        "spec: {serviceName: app1, outputs: {derKey: yes}}",
+        "spec: {serviceName: app1, outputs: {derKey: 'yes'}}",
+        "spec: {serviceName: app1, commonName: ~, dnsNames: }",
+        "spec: {serviceName: app1, y: 1}",
+        "spec: &a\n  serviceName: app1\n  <<: {duration: 3h}\nspec2: 1",
+        "spec:\n  <<: {serviceName: app1}\n  duration: 3h",
+        "spec: {serviceName: &n app1, commonName: *n}",
+        "spec: {serviceName: app1, serviceName: app2}",
+        "spec:\n  serviceName: app1\n  usages: [server auth\n",
+        "spec:\n  serviceName: >-\n    app1\n",
+        "spec:\r\n  serviceName: app1\r\n",
+        "spec: {serviceName: app1}\n...\n",
+        "spec: {serviceName: app1}\n---\n",
+        "spec: {serviceName: app1, secretTemplate: {labels: {a: 1}}}",
+        "spec: {serviceName: app1, secretTemplate: {annotations: {a: ~}}}",
+        "spec: {serviceName: app1}\nstatus: {foo: 1}",
+    ]
+    .map(|text| format!("{head}{text}"))
+    .into_iter()
+    .chain([
+        json.clone(),
+        json.replace(", ", ",\n\t"),
+        format!("\u{feff}{json}"),
+        format!("{json}\n{json}"),
+        format!("{json}{json}"),
+        json.replace("app1\"", "\\u0061pp1\""),
+        json.replace("\"spec\"", "\"spec\": {}, \"spec\""),
+        format!("\u{feff}{head}spec: {{serviceName: app1}}"),
+        format!("# a comment\n---\n---\n{head}spec: {{serviceName: app1}}"),
+    ]) {
+        let apply = ["create", "--dry-run=server", "-f", "-", "-n", &ns.name];
+        let applied = SHARED.kubectl_with(&text, &apply);
+        let run = run_as(&admin(), &["check", "-f", "-", "-n", &ns.name], &text);
+        assert_eq!(
+            run.status == 0,
+            applied.is_ok(),
+            "{text}\n{applied:?}\n{run:?}"
+        );
+    }
+}
+
+#[test]
 fn who_may_not_read_policies_and_whose_cluster_is_away_is_told_to_name_files() {
     let ns = SHARED.namespace("plugin");
     let manifest = manifest(r#"{"serviceName": "app1"}"#);

@@ -43,7 +43,7 @@ fn what_the_schema_does_not_take_is_told_with_its_place() {
         ),
         (
             "{serviceName: a, serviceName: b}",
-            "5:20 DuplicateField: spec.serviceName: this key is there twice: remove one of them",
+            "5:4 DuplicateField: spec.serviceName: this key is there again, and the last one counts: remove this one",
         ),
         (
             "{serviceName: on}",
@@ -118,7 +118,7 @@ fn metadata_and_the_object_itself_are_looked_at_too() {
         found
             .iter()
             .any(|fault| fault
-                .starts_with("3:65 DuplicateField: metadata.ownerReferences[0].kind")),
+                .starts_with("3:56 DuplicateField: metadata.ownerReferences[0].kind")),
         "{found:?}"
     );
     assert!(

@@ -2,7 +2,7 @@
 
 use super::{Content, Key, NOTHING, Node, Position, SyntaxError, into_entries, scalar};
 use crate::policy::text;
-use granit_parser::{Event, ScalarStyle, Span, StructureStyle, Tag};
+use granit_parser::{Event, ParseResult, ScalarStyle, Span, StructureStyle, Tag};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -15,11 +15,22 @@ const MOST_EXPANDED: usize = 4 << 20;
 const NODE_COST: usize = 64;
 
 /// Puts nodes together from events, without recursion.
-#[derive(Default)]
 pub(super) struct Loader {
+    origin: Position,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     expanded: usize,
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self {
+            origin: Position::START,
+            open: Vec::new(),
+            anchors: HashMap::new(),
+            expanded: 0,
+        }
+    }
 }
 
 /// A list or mapping whose end has not come yet.
@@ -38,18 +49,29 @@ enum Collection {
 }
 
 impl Loader {
-    pub(super) fn forget_document(&mut self) {
+    /// The events that follow are those of a text that begins here.
+    pub(super) fn begin_at(&mut self, origin: Position) {
+        self.forget_document();
+        self.origin = origin;
+    }
+
+    fn forget_document(&mut self) {
         self.open.clear();
         self.anchors.clear();
     }
 
-    /// Takes the next event; the root of a document when it is complete.
-    pub(super) fn take(
-        &mut self,
-        event: Event<'_>,
-        span: &Span,
-    ) -> Result<Option<Node>, SyntaxError> {
-        let at = Position::from(&span.start);
+    /// Takes the next event; the root of a document when it is complete. Of a document with a fault, nothing is kept.
+    pub(super) fn take(&mut self, event: ParseResult<'_>) -> Result<Option<Node>, SyntaxError> {
+        let event = event.map_err(|error| SyntaxError::of(&error, self.origin));
+        let root = event.and_then(|(event, span)| self.take_event(event, &span));
+        if root.is_err() {
+            self.forget_document();
+        }
+        root
+    }
+
+    fn take_event(&mut self, event: Event<'_>, span: &Span) -> Result<Option<Node>, SyntaxError> {
+        let at = self.origin.of(&span.start);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_written = style != ScalarStyle::Plain || span.start != span.end;

@@ -34,8 +34,14 @@ fn number(text: &str) -> Option<Value> {
     if !is_float(text_or_digits) {
         return Some(text.into());
     }
-    let float = text_or_digits.parse::<f64>().ok();
-    float.and_then(Number::from_f64).map(Value::Number)
+    // On its way to the API server, a number without a fraction becomes an integer.
+    let float = text_or_digits.parse::<f64>().ok()?;
+    let whole = format!("{float:.0}").parse::<i64>().ok();
+    let whole = whole.filter(|_| float.fract() == 0.0);
+    whole.map_or_else(
+        || Number::from_f64(float).map(Value::Number),
+        |whole| Some(whole.into()),
+    )
 }
 
 /// As Go's `strconv.ParseInt` reads it when it is to find out the base itself.
@@ -102,10 +108,12 @@ mod tests {
             ("1_000", json!(1000)),
             ("0x1F", json!(31)),
             ("0777", json!(511)),
-            ("08", json!(8.0)),
+            ("08", json!(8)),
             ("0b11", json!(3)),
             ("1.5", json!(1.5)),
-            ("1e3", json!(1000.0)),
+            ("1e3", json!(1000)),
+            ("256.0", json!(256)),
+            ("1e300", json!(1e300)),
             (".5", json!(0.5)),
             ("18446744073709551615", json!(u64::MAX)),
             ("-9223372036854775808", json!(i64::MIN)),

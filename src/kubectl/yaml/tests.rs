@@ -207,3 +207,19 @@ fn a_text_full_of_faults_ends() {
     let text = "a: [\n---\n".repeat(10_000);
     assert_eq!(documents(&text).len(), MOST_FAULTS);
 }
+
+#[test]
+fn json_values_may_follow_one_another() {
+    let text = "{\"a\": 1} {\"b\":\n2}\n\n{\"c\": ü}";
+    let found = documents(&text.replace('ü', "3"));
+    let read: Vec<_> = found.iter().flatten().map(Node::to_json).collect();
+    assert_eq!(read, [json!({"a": 1}), json!({"b": 2}), json!({"c": 3})]);
+    let at = |index: usize, path| found[index].as_ref().unwrap().locate(path).to_string();
+    assert_eq!([at(0, "a"), at(1, ""), at(2, "c")], ["1:7", "1:10", "4:7"]);
+    assert_eq!(at(1, "b"), "2:1");
+    assert!(
+        fault("{\"a\": 1}\n{\"b\": ]}").starts_with("2:1: "),
+        "{}",
+        fault("{\"a\": 1}\n{\"b\": ]}")
+    );
+}
