@@ -4,9 +4,9 @@
 //! An expression sees the Pki as its certificate will be, not as it was typed: a rule that forbids `admin.example.com`
 //! forbids `ADMIN.example.com.` as well.
 
-use super::Labels;
 use super::names::display_duration;
 use super::wanted::Wanted;
+use super::{Labels, text};
 use crate::api::Validation;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::parser::PrattParser;
@@ -77,6 +77,13 @@ impl Rule {
 
 /// What is wrong with an expression, and what to write instead.
 pub(super) fn fault(source: &str) -> Option<String> {
+    let fault = found(source)?;
+    // The interpreter quotes what is written, and draws patterns on several lines.
+    let words: Vec<_> = fault.split_whitespace().collect();
+    Some(text::cut(&text::line(&words.join(" ")), LONGEST))
+}
+
+fn found(source: &str) -> Option<String> {
     let expression = match parse(source) {
         Ok(expression) => expression,
         Err(fault) => return Some(fault),

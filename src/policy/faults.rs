@@ -137,7 +137,7 @@ fn label_pattern(pattern: &str, what: &str) -> Option<String> {
 
 fn service_name(pattern: &str) -> Option<String> {
     let expanded = names::expand(pattern, "n");
-    unknown_placeholder(&expanded).or_else(|| label_pattern(&expanded, "a service name"))
+    unknown_placeholder(pattern).or_else(|| label_pattern(&expanded, "a service name"))
 }
 
 fn namespace(glob: &str) -> Option<String> {
@@ -147,17 +147,17 @@ fn namespace(glob: &str) -> Option<String> {
     label_pattern(glob, "the name of a namespace")
 }
 
-fn unknown_placeholder(expanded: &str) -> Option<String> {
-    expanded.contains(['{', '}']).then(|| {
+fn unknown_placeholder(pattern: &str) -> Option<String> {
+    names::has_unknown_placeholder(pattern).then(|| {
         "has a placeholder that is not known: write {namespace}, which stands for the namespace of the Pki".into()
     })
 }
 
 fn dns_name(pattern: &str, cluster_domain: &str) -> Option<String> {
-    let folded = names::fold(&names::expand(pattern, "n"));
-    if let Some(message) = unknown_placeholder(&folded) {
+    if let Some(message) = unknown_placeholder(pattern) {
         return Some(message);
     }
+    let folded = names::fold(&names::expand(pattern, "n"));
     let mut labels = folded.split('.');
     if !labels
         .clone()
@@ -196,10 +196,10 @@ fn ip_range(text: &str) -> Option<String> {
 }
 
 fn uri(pattern: &str) -> Option<String> {
-    let expanded = names::expand(pattern, "n");
-    if let Some(message) = unknown_placeholder(&expanded) {
+    if let Some(message) = unknown_placeholder(pattern) {
         return Some(message);
     }
+    let expanded = names::expand(pattern, "n");
     let segments = expanded.split('/').map(|segment| match segment {
         "*" => "a",
         other => other,

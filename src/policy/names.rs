@@ -66,6 +66,11 @@ pub(super) fn expand<'a>(pattern: &'a str, namespace: &str) -> Cow<'a, str> {
     }
 }
 
+/// Whether a pattern has a placeholder other than `{namespace}`, with which it can match nothing.
+pub(super) fn has_unknown_placeholder(pattern: &str) -> bool {
+    expand(pattern, "").contains(['{', '}'])
+}
+
 /// Whether a glob matches the whole of `text`. `*` stands for any run of characters, also none.
 ///
 /// Time is at most the product of both lengths: on a mismatch only the last `*` is tried again, one further on.

@@ -59,6 +59,8 @@ impl Policy {
             dns_names: spec
                 .dns_names
                 .iter()
+                // Folded, {NAMESPACE} would be a placeholder.
+                .filter(|name| !names::has_unknown_placeholder(name))
                 .map(|name| names::fold(name))
                 .collect(),
             ip_addresses: ranges

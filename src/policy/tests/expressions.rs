@@ -207,3 +207,17 @@ fn no_expression_takes_the_operator_down() {
         let _ = judge(&with(&[source]), "ns", &json!({ "serviceName": "app1" }));
     }
 }
+
+#[test]
+fn what_is_wrong_is_said_on_one_line_that_steers_no_terminal() {
+    for expression in [
+        "''.matches('[')",
+        "''.matches('(\\x1b[31m\\n\\u202e')",
+        "a\u{1b}\u{202e}",
+    ] {
+        let fault = fault(expression).unwrap_or_else(|| panic!("{expression:?} is taken"));
+        assert!(fault.chars().all(text::is_plain), "{fault:?}");
+    }
+    let long = fault(&format!("''.matches('({}')", "\u{1b}".repeat(900))).unwrap();
+    assert!(long.len() <= 1024, "{}", long.len());
+}

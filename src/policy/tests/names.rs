@@ -220,3 +220,13 @@ fn more_names_than_a_certificate_takes_are_refused_before_they_are_read() {
         ["spec.dnsNames: 200000 are too many: write at most 100"]
     );
 }
+
+#[test]
+fn what_is_a_placeholder_only_in_lower_case_permits_nothing() {
+    let book = rules(&[
+        json!({ "serviceNames": ["app1"], "dnsNames": ["a.{NAMESPACE}.com", "b.{namespace}.COM"] }),
+    ]);
+    let spec = |name: &str| json!({ "serviceName": "app1", "dnsNames": [name] });
+    refuse(&book, "ns", &spec("a.ns.com"));
+    approve(&book, "ns", &spec("b.ns.com"));
+}
