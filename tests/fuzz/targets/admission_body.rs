@@ -9,6 +9,7 @@ use kube::runtime::watcher::Event;
 use pki_certs::{KeyAlgorithm, Usage};
 use pki_operator::admission::{self, Request, World};
 use pki_operator::api::{Pki, PkiPolicy, PkiPolicySpec, PkiSpec, StoredPki};
+use pki_operator::ca::outlook::Outlook;
 use pki_operator::claims::Claim;
 use pki_operator::index::BySecret;
 use pki_operator::policy::{Approved, RuleBook, faults};
@@ -144,7 +145,10 @@ fn judge_pki(request: &Request) {
         rules: &RULES,
         claims,
         secrets,
-        ca_end: Some("2030-01-03T00:00:00Z".parse().expect("a time")),
+        ca: Some(Outlook {
+            end: "2030-01-03T00:00:00Z".parse().expect("a time"),
+            is_being_replaced: false,
+        }),
         now: "2030-01-01T00:00:00Z".parse().expect("a time"),
     };
     let response = admission::validate(request, &world);

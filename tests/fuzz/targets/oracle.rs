@@ -94,9 +94,9 @@ pub(super) fn dns_pattern_permits(pattern: &str, namespace: &str, name: &str) ->
 pub(super) fn uri(text: &str) -> Option<String> {
     let colon = text.find(':')?;
     let (scheme, rest) = (&text[..colon], &text[colon + 1..]);
-    let mut in_scheme = scheme.chars();
-    let is_scheme = in_scheme.next().is_some_and(|c| c.is_ascii_alphabetic())
-        && in_scheme.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let mut letters = scheme.chars();
+    let is_scheme = letters.next().is_some_and(|c| c.is_ascii_alphabetic())
+        && letters.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/!$&'()+,;=".contains(c);
     if !is_scheme || rest.is_empty() || !rest.chars().all(is_plain) || text.len() > 2048 {
         return None;
