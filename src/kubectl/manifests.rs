@@ -49,7 +49,7 @@ impl Manifest {
     pub fn object(&self, default_namespace: &str) -> Object {
         let name = [self.metadata("name"), self.metadata("generateName")];
         Object {
-            kind: self.kind.name().to_owned(),
+            kind: self.kind.name().into_owned(),
             namespace: match self.kind {
                 Kind::Pki => self.namespace(default_namespace).to_owned(),
                 Kind::PkiPolicy => String::new(),

@@ -39,7 +39,7 @@ pub fn render(report: &Report, format: Format) -> String {
 pub fn summary(report: &Report) -> String {
     let mut checked = vec![count(report.pkis, "Pki", "Pkis")];
     if report.policies > 0 {
-        checked.push(count(report.policies, "PkiPolicy", "PkiPolicies"));
+        checked.push(count(report.policies, "policy", "policies"));
     }
     format!(
         "checked {}: {}, {}",
@@ -198,7 +198,7 @@ pub(super) mod tests {
     fn the_summary_counts_what_there_is() {
         assert_eq!(
             summary(&report()),
-            "checked 1 Pki and 2 PkiPolicies: 1 error, 1 warning"
+            "checked 1 Pki and 2 policies: 1 error, 1 warning"
         );
         let nothing = Report {
             pkis: 2,

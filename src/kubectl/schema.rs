@@ -9,7 +9,9 @@ use super::yaml::{Content, Key, Node, Position};
 use crate::api::{self, Pki, PkiPolicy};
 use crate::policy::text::printable;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::LazyLock;
@@ -28,10 +30,10 @@ pub enum Kind {
 
 impl Kind {
     /// As `kind` has it.
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> Cow<'static, str> {
         match self {
-            Self::Pki => "Pki",
-            Self::PkiPolicy => "PkiPolicy",
+            Self::Pki => Pki::kind(&()),
+            Self::PkiPolicy => PkiPolicy::kind(&()),
         }
     }
 }
