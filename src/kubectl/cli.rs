@@ -39,8 +39,7 @@ pub enum Command {
     ///
     /// Every Pki in the files is judged by the rule book that the operator's webhook asks: by the policies in these files and in
     /// those of --policy; if there are none, by those of the cluster. What `kubectl apply` would refuse is an error: broken
-    /// rules, unknown fields, wrong types, YAML that cannot be read. CEL rules of PkiPolicies are checked by the
-    /// API server alone.
+    /// rules, unknown fields, wrong types, YAML that cannot be read; policies that are in these files are judged as well.
     ///
     /// Exit status: 0 if nothing is refused (there may be warnings), 1 if something is, 2 if it could not be judged.
     #[command(after_help = CHECK_EXAMPLES)]
