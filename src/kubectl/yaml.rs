@@ -28,6 +28,19 @@ pub struct Position {
 impl Position {
     /// The beginning of a file.
     pub const START: Self = Self { line: 1, column: 1 };
+
+    /// Where a text goes on after this beginning of it. As in YAML, a carriage return by itself ends a line too.
+    pub(super) fn after(beginning: &str) -> Self {
+        let lines = without_mark(beginning).replace("\r\n", "\n");
+        let (mut count, mut last) = (0, "");
+        for line in lines.split(['\n', '\r']) {
+            (count, last) = (count + 1, line);
+        }
+        Self {
+            line: count,
+            column: last.chars().count() + 1,
+        }
+    }
 }
 
 impl From<&Marker> for Position {
@@ -229,8 +242,7 @@ impl fmt::Display for Position {
 /// Reads every document of a text, YAML or JSON. One that cannot be read does not keep those after it from being read.
 /// Documents without content are left out.
 pub fn documents(text: &str) -> Vec<Result<Node, SyntaxError>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut parser = Parser::new_from_str(text).keep_tags(false);
+    let mut parser = Parser::new_from_str(without_mark(text)).keep_tags(false);
     let mut documents = Vec::new();
     let mut loader = Loader::default();
     let mut faults = 0;
@@ -251,6 +263,11 @@ pub fn documents(text: &str) -> Vec<Result<Node, SyntaxError>> {
         }
     }
     documents
+}
+
+/// A text without its byte order mark.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn into_entries(node: Node) -> Vec<(Key, Node)> {
