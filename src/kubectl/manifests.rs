@@ -120,11 +120,7 @@ pub fn text(bytes: &[u8]) -> Result<&str, SyntaxError> {
     }
     str::from_utf8(bytes).map_err(|error| {
         let valid = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
-        let last = valid.rsplit('\n').next().unwrap_or_default();
-        let at = Position {
-            line: valid.matches('\n').count() + 1,
-            column: last.chars().count() + 1,
-        };
+        let at = Position::START.after(valid);
         SyntaxError::new(at, "this is no text in UTF-8")
     })
 }
@@ -301,6 +297,11 @@ mod tests {
         for (bytes, expected) in [
             (&b"a: [1\n"[..], "f:1:4: this is no YAML"),
             (b"a: b\nc: \xff\n", "f:2:4: this is no text in UTF-8"),
+            (
+                b"\xef\xbb\xbfa: b\rc: \xff",
+                "f:2:4: this is no text in UTF-8",
+            ),
+            (b"\xef\xbb\xbfa: \xff", "f:1:4: this is no text in UTF-8"),
         ] {
             let found = shown(&parse("f", bytes));
             assert!(

@@ -38,18 +38,17 @@ impl Position {
         Self { line, column }
     }
 
-    /// The end of a text of which this is the beginning.
-    fn after(self, text: &str) -> Self {
-        let (before, last) = text.rsplit_once('\n').unwrap_or(("", text));
-        let is_one_line = !text.contains('\n');
+    /// Where a text goes on after this beginning of it. As in YAML, a carriage return by itself ends a line too.
+    pub(super) fn after(self, beginning: &str) -> Self {
+        let lines = without_mark(beginning).replace("\r\n", "\n");
+        let (mut more, mut last) = (0, "");
+        for line in lines.split(['\n', '\r']) {
+            (more, last) = (more + 1, line);
+        }
+        let before = if more == 1 { self.column } else { 1 };
         Self {
-            line: self.line
-                + if is_one_line {
-                    0
-                } else {
-                    before.matches('\n').count() + 1
-                },
-            column: last.chars().count() + if is_one_line { self.column } else { 1 },
+            line: self.line + more - 1,
+            column: last.chars().count() + before,
         }
     }
 }
@@ -248,7 +247,7 @@ impl fmt::Display for Position {
 /// Reads every document of a text: a stream of YAML, or JSON values one after the other. One that cannot be read does not
 /// keep those after it from being read. Documents without content are left out.
 pub fn documents(text: &str) -> Vec<Result<Node, SyntaxError>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = without_mark(text);
     let mut documents = Vec::new();
     let mut loader = Loader::default();
     let mut faults = 0;
@@ -298,6 +297,11 @@ fn into_entries(node: Node) -> Vec<(Key, Node)> {
         Content::Mapping(entries) => entries,
         _ => Vec::new(),
     }
+}
+
+/// A text without its byte order mark.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 #[cfg(test)]

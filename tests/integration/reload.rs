@@ -4,37 +4,38 @@ use crate::harness::{SHARED, quiet};
 
 #[test]
 fn a_policy_that_is_made_edited_or_deleted_judges_what_is_stored_anew() {
+    // A name that no policy of another test allows in another namespace.
     let ns = SHARED.namespace("reload");
-    ns.permit(&["db", "cache"], "");
-    ns.apply_pki("db", r#"{"serviceName": "db"}"#).unwrap();
-    ns.wait_until_ready("db");
+    ns.permit(&["quartz", "cache"], "");
+    ns.apply_pki("quartz", r#"{"serviceName": "quartz"}"#).unwrap();
+    ns.wait_until_ready("quartz");
 
     ns.withdraw();
-    let message = ns.wait_until_refused("db", "PkiServiceNameError");
+    let message = ns.wait_until_refused("quartz", "PkiServiceNameError");
     assert_eq!(
         message,
-        "ServiceName: db in pki: db is not found in allowedNames: [app1 app2]; use one of these names, or ask the \
+        "ServiceName: quartz in pki: quartz is not found in allowedNames: [app1 app2]; use one of these names, or ask the \
          platform team to allow yours in PkiPolicy pki-operator-allowed-names"
     );
 
-    ns.permit(&["db", "cache"], "");
-    ns.wait_until_ready("db");
+    ns.permit(&["quartz", "cache"], "");
+    ns.wait_until_ready("quartz");
 
-    ns.permit(&["dc", "cache"], "");
-    let message = ns.wait_until_refused("db", "PkiServiceNameError");
+    ns.permit(&["quarts", "cache"], "");
+    let message = ns.wait_until_refused("quartz", "PkiServiceNameError");
     assert!(
-        message.ends_with("allowedNames: [app1 app2 cache dc]; did you mean \"dc\"?"),
+        message.ends_with("allowedNames: [app1 app2 cache quarts]; did you mean \"quarts\"?"),
         "{message}"
     );
 
-    ns.permit(&["dc", "db"], r#", "maxDuration": "24h""#);
-    let message = ns.wait_until_refused("db", "PkiDurationError");
+    ns.permit(&["quarts", "quartz"], r#", "maxDuration": "24h""#);
+    let message = ns.wait_until_refused("quartz", "PkiDurationError");
     assert!(
         message.contains(&format!("PkiPolicy {} permits at most 24h", ns.name)),
         "{message}"
     );
-    ns.permit(&["dc", "db"], "");
-    ns.wait_until_ready("db");
+    ns.permit(&["quarts", "quartz"], "");
+    ns.wait_until_ready("quartz");
     ns.withdraw();
 }
 

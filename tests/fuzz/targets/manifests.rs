@@ -28,17 +28,22 @@ static POLICIES: LazyLock<[PkiPolicy; 2]> = LazyLock::new(|| {
 pub fn manifests(data: &[u8]) {
     let begin = Instant::now();
     let file = [manifests::parse("a,b:c%.yaml", data)];
+    judge(&file, &RULES, data);
     let own = check::policies(&file);
-    for rules in [&*RULES, &rule_book(&own)] {
-        let report = report(&file, rules);
-        check_places(&report, data);
-        check_forms(&report);
+    if !own.is_empty() {
+        judge(&file, &rule_book(&own), data);
     }
     for manifest in &file[0].objects {
         reads_its_own_json(&manifest.node.to_json());
     }
     let took = begin.elapsed();
     assert!(took < Duration::from_secs(20), "it took {took:?}");
+}
+
+fn judge(file: &[Manifests], rules: &RuleBook, data: &[u8]) {
+    let report = report(file, rules);
+    check_places(&report, data);
+    check_forms(&report);
 }
 
 fn report(file: &[Manifests], rules: &RuleBook) -> Report {
