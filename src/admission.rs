@@ -13,6 +13,7 @@ use crate::claims::{self, Claim};
 use crate::events::NOTE_BYTES;
 use crate::index::{BySecret, Key};
 use crate::lenient;
+use crate::locks;
 use crate::policy::text::{self, printable};
 use crate::policy::{Approved, RuleBook, Violation, reason_of};
 use crate::reconcile::status::{MESSAGE_BYTES, Outcome};
@@ -26,6 +27,7 @@ use kube::core::response::{Status, StatusCause, StatusDetails};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, RwLock};
 
 mod policies;
 
@@ -128,9 +130,9 @@ pub struct World<'a> {
     /// What is permitted.
     pub rules: &'a RuleBook,
     /// Which Pkis there are, and which Secrets they claim.
-    pub claims: &'a BySecret<Claim>,
+    pub claims: &'a RwLock<BySecret<Claim>>,
     /// Which Secrets there are.
-    pub secrets: &'a BySecret<KnownSecret>,
+    pub secrets: &'a Mutex<BySecret<KnownSecret>>,
     /// What becomes of the CA, if that is known.
     pub ca: Option<Outlook>,
     /// The present.
@@ -257,14 +259,7 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
     let own = Key::of(pki);
     let secret = Key::new(own.namespace.clone(), &approved.secret_name);
-    if let Some(winner) = claims::foreseen_winner(world.claims, &own, &secret) {
-        let winner = winner.clone();
-        let message = Outcome::Conflict { winner }.message(pki, MESSAGE_BYTES);
-        warnings.push(format!("spec.secretName: {message}"));
-    } else if secrets::foreseen_foreign(world.secrets, world.claims, &own, &secret) {
-        let message = Outcome::Foreign.message(pki, MESSAGE_BYTES);
-        warnings.push(format!("spec.secretName: {message}"));
-    }
+    warnings.extend(secret_warning(pki, &own, &secret, world));
     let end = world.now.saturating_add(approved.certificate.duration);
     let Some(ca) = world.ca else {
         return warnings;
@@ -282,6 +277,23 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// That the Secret is another's. Only here others are waited for: the rule book is asked before.
+fn secret_warning(pki: &Pki, own: &Key, secret: &Key, world: &World<'_>) -> Option<String> {
+    let claims = locks::read(world.claims);
+    let outcome = match claims::foreseen_winner(&claims, own, secret) {
+        Some(winner) => Outcome::Conflict {
+            winner: winner.clone(),
+        },
+        None if secrets::foreseen_foreign(&locks::lock(world.secrets), &claims, own, secret) => {
+            Outcome::Foreign
+        }
+        None => return None,
+    };
+    drop(claims);
+    let message = outcome.message(pki, MESSAGE_BYTES);
+    Some(format!("spec.secretName: {message}"))
 }
 
 fn is_pki(request: &Request) -> bool {

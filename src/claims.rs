@@ -27,6 +27,8 @@ pub struct Claim {
 struct Version {
     uid: Option<String>,
     generation: Option<i64>,
+    /// Rules of policies may read them.
+    labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     deleting: bool,
 }
@@ -45,6 +47,7 @@ impl From<StoredPki> for Claim {
             version: Version {
                 uid: meta.uid.clone(),
                 generation: meta.generation,
+                labels: meta.labels.clone().unwrap_or_default(),
                 annotations: meta.annotations.clone().unwrap_or_default(),
                 deleting: meta.deletion_timestamp.is_some(),
             },
@@ -225,6 +228,15 @@ mod tests {
         claims.apply(Event::Apply(stored("b", "s", 2, 1).into()));
         let change = claims.apply(Event::Apply(stored("a", "s", 1, 2).into()));
         assert_eq!(names(&affected(&claims, &change[0])), ["a"]);
+
+        let mut labelled = stored("a", "s", 1, 2);
+        labelled.0.as_mut().unwrap().metadata.labels = Some([("team".into(), "a".into())].into());
+        let change = claims.apply(Event::Apply(labelled.into()));
+        assert_eq!(
+            names(&affected(&claims, &change[0])),
+            ["a"],
+            "a rule may read it"
+        );
 
         let mut ready = stored("a", "s", 1, 2);
         ready.0.as_mut().unwrap().status = serde_json::from_value(json!({"conditions": [{

@@ -298,7 +298,7 @@ impl RuleBook {
     fn is_allowed_somewhere(&self, name: &str) -> bool {
         self.policies
             .iter()
-            .any(|policy| policy.allows_service_somewhere(name, &self.namespaces))
+            .any(|policy| policy.names_service(name))
     }
 }
 

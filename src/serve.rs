@@ -2,7 +2,6 @@
 
 use crate::admission::{self, Request, World};
 use crate::cache::Cache;
-use crate::locks;
 use crate::metrics::Metrics;
 use crate::policy::text::printable;
 use axum::Router;
@@ -48,6 +47,8 @@ pub struct App {
     identity: std::sync::OnceLock<Arc<Identity>>,
     draining: AtomicBool,
     turns: Semaphore,
+    /// For one review of a policy at a time.
+    policy_turn: Semaphore,
 }
 
 impl App {
@@ -59,6 +60,7 @@ impl App {
             identity: std::sync::OnceLock::new(),
             draining: AtomicBool::new(false),
             turns: Semaphore::new(LARGE_AT_ONCE),
+            policy_turn: Semaphore::new(1),
         })
     }
 
@@ -193,7 +195,7 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
         Err(response) => return response,
     };
     if admission::is_about_policy(&request) {
-        return validate_policy(&app, &request);
+        return validate_policy(&app, &request).await;
     }
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let rules = app.cache.rules_for(namespace).await;
@@ -201,8 +203,8 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
     let response = {
         let world = World {
             rules: &rules,
-            claims: &locks::read(&app.cache.claims),
-            secrets: &locks::lock(&app.cache.secrets),
+            claims: &app.cache.claims,
+            secrets: &app.cache.secrets,
             ca: app.cache.outlook(),
             now,
         };
@@ -214,8 +216,10 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
     answer(&app, "validate", &request, response)
 }
 
-/// Every Pki may have to be judged twice, which takes longer than others that are served by this thread should wait.
-fn validate_policy(app: &App, request: &Request) -> Response {
+/// Every Pki may have to be judged twice, which takes longer than others that are served by this thread should wait. One at a
+/// time: who reaches this port must not be able to keep every thread busy.
+async fn validate_policy(app: &App, request: &Request) -> Response {
+    let _turn = app.policy_turn.acquire().await;
     let judge = || {
         let pkis = app.cache.pkis.state();
         admission::validate_policy(request, &app.cache.rules(), &pkis)

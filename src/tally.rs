@@ -23,35 +23,56 @@ pub const VALID: &str = "Valid";
 
 /// What changes within this time is counted once.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What cannot be written is tried again ever more slowly.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Keeps the statuses of all policies, for as long as it is polled.
 pub async fn keep(client: Client, cache: Arc<Cache>) {
     cache.synced().await;
     let policies = Api::<Lenient<PkiPolicy>>::all(client);
+    let mut pause = PAUSE;
     loop {
-        let changed = {
+        let counted = {
             let cache = cache.clone();
-            let count = move || changed(&cache, Timestamp::now());
-            tokio::task::spawn_blocking(count).await.unwrap_or_default()
+            tokio::task::spawn_blocking(move || changed(&cache, Timestamp::now())).await
         };
-        let mut is_written = true;
-        for (policy, status) in changed {
-            let mut change = json!({ "status": status });
-            write::bind(&mut change, &policy);
-            let (name, change) = (policy.name_any(), Patch::Merge(&change));
-            let written = policies.patch_status(&name, &write::patch(), &change).await;
-            if let Err(error) = written {
+        let counted = counted.unwrap_or_else(|error| {
+            tracing::error!(%error, "the Pkis of each policy cannot be counted");
+            Vec::new()
+        });
+        if write_all(&policies, counted).await {
+            pause = PAUSE;
+            cache.verdicts_changed().await;
+        } else {
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whether all that can be written was.
+async fn write_all(
+    policies: &Api<Lenient<PkiPolicy>>,
+    statuses: Vec<(PkiPolicy, PkiPolicyStatus)>,
+) -> bool {
+    let mut is_written = true;
+    for (policy, status) in statuses {
+        let mut change = json!({ "status": status });
+        write::bind(&mut change, &policy);
+        let (name, change) = (policy.name_any(), Patch::Merge(&change));
+        match policies.patch_status(&name, &write::patch(), &change).await {
+            Ok(_) => {}
+            // It is gone; the watch tells in a moment.
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            // It has changed meanwhile, or what was written a moment ago has not come back yet.
+            Err(error) if write::is_conflict(&error) => is_written = false,
+            Err(error) => {
                 tracing::warn!(policy = name, %error, "cannot write the status of the PkiPolicy; trying again");
                 is_written = false;
             }
         }
-        if is_written {
-            cache.verdicts_changed().await;
-            tokio::time::sleep(PAUSE).await;
-        } else {
-            tokio::time::sleep(5 * PAUSE).await;
-        }
     }
+    is_written
 }
 
 /// The policies whose status is not what it should be, and what it should be.

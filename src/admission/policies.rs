@@ -30,12 +30,13 @@ pub fn validate_policy(
     let mut response = AdmissionResponse::from(request);
     let warn = |warnings: Vec<_>| Some(warnings).filter(|warnings| !warnings.is_empty());
     if request.operation == Operation::Delete {
-        let broken = broken(
-            rules,
-            &rules.without_policy(&request.name),
-            &request.name,
-            stored,
-        );
+        // Of a deletion of many at once the request has no name.
+        let deleted = request
+            .old_object
+            .as_ref()
+            .and_then(|old| old.metadata.name.as_deref());
+        let deleted = deleted.unwrap_or(&request.name);
+        let broken = broken(rules, &rules.without_policy(deleted), deleted, stored);
         response.warnings = warn(broken.into_iter().collect());
         return response;
     }
@@ -45,22 +46,23 @@ pub fn validate_policy(
     if object.metadata.deletion_timestamp.is_some() {
         return response;
     }
-    let policy = match decode(object, request) {
-        Ok(policy) => policy,
-        Err(cause) => return refuse_causes(response, request, vec![cause]),
+    let judged = decode(object, request).map(|policy| {
+        let faults = faults(&policy.spec, &rules.settings);
+        (policy, faults.into_iter().map(cause).collect::<Vec<_>>())
+    });
+    let (policy, causes) = match judged {
+        Ok((policy, causes)) => (Some(policy), causes),
+        Err(cause) => (None, vec![cause]),
     };
-    let causes: Vec<_> = faults(&policy.spec, &rules.settings)
-        .into_iter()
-        .map(cause)
-        .collect();
     // Labels can be edited, and a finalizer removed, of a policy that was stored when nobody checked it.
-    if !causes.is_empty() && !keeps_spec(request) {
+    if !causes.is_empty() && !leaves_spec(request) {
         return refuse_causes(response, request, causes);
     }
     let invalid = causes
         .iter()
         .map(|cause| format!("still invalid: {}", line(cause)));
-    let broken = broken(rules, &rules.with_policy(&policy), name(request), stored);
+    let broken =
+        policy.and_then(|policy| broken(rules, &rules.with_policy(&policy), name(request), stored));
     response.warnings = warn(invalid.chain(broken).collect());
     response
 }
@@ -125,7 +127,7 @@ fn decode(object: &DynamicObject, request: &Request) -> Result<PkiPolicy, Status
 }
 
 /// Whether an UPDATE leaves the spec as it was.
-fn keeps_spec(request: &Request) -> bool {
+fn leaves_spec(request: &Request) -> bool {
     let spec = |object: &Option<DynamicObject>| object.as_ref()?.data.get("spec").cloned();
     request.operation == Operation::Update && spec(&request.object) == spec(&request.old_object)
 }

@@ -51,8 +51,8 @@ fn judge(review: &Value) -> AdmissionResponse {
 fn judge_by(review: &Value, rules: &RuleBook) -> AdmissionResponse {
     let world = World {
         rules,
-        claims: &BySecret::default(),
-        secrets: &BySecret::default(),
+        claims: &RwLock::default(),
+        secrets: &Mutex::default(),
         ca: None,
         now: now(),
     };
@@ -557,6 +557,7 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
     let foreign = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": "ns", "name": "foreign" } });
     let foreign: kube::core::PartialObjectMeta<_> = serde_json::from_value(foreign).unwrap();
     secrets.apply(kube::runtime::watcher::Event::Apply(foreign.into()));
+    let (claims, secrets) = (RwLock::new(claims), Mutex::new(secrets));
     let warnings = |spec: &Value, ca_end: &str, is_being_replaced: bool| {
         let rules = rules();
         let world = World {

@@ -137,8 +137,8 @@ pub struct PkiPolicySpec {
 #[serde(rename_all = "camelCase")]
 pub struct Validation {
     /// A CEL expression that is true for a Pki that is permitted. `pki` is the Pki, as its certificate will be: names in
-    /// lower case and without a trailing dot, every field there with its default. `namespaceObject` is its Namespace, of
-    /// which there are `metadata.name` and `metadata.labels`. An expression that fails, over a label that is
+    /// lower case and without a trailing dot, defaults filled in. `namespaceObject` is its Namespace, of which there are
+    /// `metadata.name` and `metadata.labels`. An expression that fails, over a label that is
     /// not there for example, is not true. Example: `pki.spec.dnsNames.size() <= 5`.
     #[schemars(length(min = 1, max = 1024))]
     pub expression: String,

@@ -113,14 +113,12 @@ impl Cache {
 
     /// Whether the policy is known with this very spec: a status is written to it, too, and no news.
     fn has_spec_of(&self, policy: &StoredPolicy) -> bool {
-        let known = self.policies.get(&ObjectRef::from_obj(policy));
-        let (Some(known), Ok(policy)) = (known, &policy.0) else {
-            return false;
+        let version = |policy: &StoredPolicy| {
+            let meta = policy.meta();
+            (meta.uid.clone(), meta.generation)
         };
-        known
-            .0
-            .as_ref()
-            .is_ok_and(|known| known.spec == policy.spec)
+        let known = self.policies.get(&ObjectRef::from_obj(policy));
+        known.is_some_and(|known| version(&known) == version(policy))
     }
 
     async fn follow_namespaces(&self, client: &Client) {
@@ -295,9 +293,10 @@ mod tests {
     #[test]
     fn a_policy_makes_new_rules_when_its_spec_changes_and_not_when_its_status_does() {
         let (cache, mut writers) = Cache::empty(Arc::default());
-        let policy = |names: &[&str], admitted: i64| {
+        let policy = |names: &[&str], generation: i64, admitted: i64| {
             let policy = json!({
-                "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": {"name": "p"},
+                "apiVersion": "box.com/v1", "kind": "PkiPolicy",
+                "metadata": {"name": "p", "uid": "u", "generation": generation},
                 "spec": {"serviceNames": names}, "status": {"admitted": admitted}
             });
             Event::Apply(DeserializeGuard(
@@ -305,9 +304,9 @@ mod tests {
             ))
         };
         for (event, is_change) in [
-            (policy(&["a"], 0), true),
-            (policy(&["a"], 1), false),
-            (policy(&["b"], 1), true),
+            (policy(&["a"], 1, 0), true),
+            (policy(&["a"], 1, 1), false),
+            (policy(&["b"], 2, 1), true),
         ] {
             let before = cache.rules();
             cache.take_policy(&event, &mut writers.policies, &Arc::default());

@@ -7,6 +7,7 @@ use crate::admission::{self, Request, World};
 use crate::api::{GROUP, Pki, PkiPolicy, VERSION};
 use crate::claims::Claim;
 use crate::index::BySecret;
+use crate::locks;
 use crate::policy::{RuleBook, text};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -16,6 +17,7 @@ use kube::core::admission::AdmissionResponse;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, RwLock};
 
 /// What a check rests on besides the files.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +160,7 @@ impl Verdict {
 /// Remembers what came before.
 struct Judge<'a> {
     settings: &'a Settings<'a>,
-    claims: BySecret<Claim>,
+    claims: RwLock<BySecret<Claim>>,
     seen: HashMap<String, String>,
     unknown_namespaces: HashSet<String>,
     judged: i64,
@@ -168,7 +170,7 @@ impl<'a> Judge<'a> {
     fn new(settings: &'a Settings<'a>) -> Self {
         Self {
             settings,
-            claims: BySecret::default(),
+            claims: RwLock::default(),
             seen: HashMap::new(),
             unknown_namespaces: HashSet::new(),
             judged: 0,
@@ -200,7 +202,7 @@ impl<'a> Judge<'a> {
         let world = World {
             rules: self.settings.rules,
             claims: &self.claims,
-            secrets: &BySecret::default(),
+            secrets: &Mutex::default(),
             ca: None,
             now: self.settings.now,
         };
@@ -224,8 +226,7 @@ impl<'a> Judge<'a> {
         let order = Timestamp::from_second(self.judged);
         pki.metadata.creation_timestamp = order.ok().map(Time);
         pki.status = None;
-        self.claims
-            .apply(Event::Apply(DeserializeGuard(Ok(pki)).into()));
+        locks::write(&self.claims).apply(Event::Apply(DeserializeGuard(Ok(pki)).into()));
     }
 
     fn seen_before(&mut self, file: &str, manifest: &Manifest) -> Option<Fault> {

@@ -23,13 +23,12 @@ use super::schema::Kind;
 use super::words;
 use super::yaml::{self, Node, Position, SyntaxError};
 use crate::admission::World;
-use crate::index::BySecret;
 use crate::policy::{Labels, Namespaces, RuleBook, text};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, RwLock};
 
 /// A file of cases.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -183,8 +182,8 @@ impl Case {
         let namespaces = Namespaces::from([(namespace.to_owned(), labels)]);
         let world = World {
             rules: &rules.with_namespaces(Arc::new(namespaces)),
-            claims: &BySecret::default(),
-            secrets: &BySecret::default(),
+            claims: &RwLock::default(),
+            secrets: &Mutex::default(),
             ca: None,
             now,
         };

@@ -2,28 +2,29 @@
 //! (<https://github.com/google/cel-spec>).
 //!
 //! An expression sees the Pki as its certificate will be, not as it was typed: a rule that forbids `admin.example.com`
-//! forbids `ADMIN.example.com.` as well.
+//! forbids `ADMIN.example.com.` as well. What cannot be told is taken for broken: a rule that is false for some Pki is
+//! never true because something was not known.
 
+use super::Labels;
 use super::names::display_duration;
 use super::wanted::Wanted;
-use super::{Labels, text};
 use crate::api::Validation;
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
-use cel::parser::PrattParser;
+use cel::common::ast::IdedExpr;
 use cel::{Context, Env, ExecutionError, Value};
 use serde_json::json;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
+pub(super) use fault::fault;
+
+mod fault;
+mod syntax;
+
 /// As in a `ValidatingAdmissionPolicy`: `namespace` is a reserved word of CEL.
 const NAMESPACE: &str = "namespaceObject";
-/// As in the schema.
-const LONGEST: usize = 1024;
-/// Evaluation recurses, on the stack of a worker thread.
-const DEEPEST: usize = 32;
-/// Loops over lists within loops over lists: two take a hundred times a hundred steps, which is milliseconds.
-const DEEPEST_LOOP: usize = 2;
+/// Of labels and annotations an author may write any number, and a rule may look at each of them for each of the others.
+const MOST_KEYS: usize = 100;
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
@@ -39,33 +40,48 @@ pub(super) struct Rule {
 pub(super) struct Objection {
     /// What the platform team says.
     pub(super) message: String,
-    /// What went wrong, if it could not be told whether the rule holds.
-    pub(super) error: Option<String>,
+    /// Why it could not be told whether the rule holds, if that is so.
+    pub(super) error: Option<&'static str>,
 }
 
 impl Rule {
     pub(super) fn compile(validation: &Validation) -> Self {
         Self {
-            expression: parse(&validation.expression).ok().map(Arc::new),
+            expression: syntax::parse(&validation.expression).ok().map(Arc::new),
             message: validation.message.clone(),
         }
     }
 
     /// Says why it does not hold, if it does not.
     pub(super) fn objection(&self, facts: &Facts) -> Option<Objection> {
-        let error = match &self.expression {
-            None => Some("it cannot be read".to_owned()),
-            Some(expression) => match facts.resolve(expression) {
-                Ok(Value::Bool(true)) => return None,
-                Ok(Value::Bool(false)) => None,
-                Ok(other) => Some(format!("it is of type {}, not bool", other.type_of())),
-                Err(error) => Some(error.to_string()),
-            },
+        let error = match self.verdict(facts) {
+            Ok(true) => return None,
+            Ok(false) => None,
+            Err(error) => Some(error),
         };
-        Some(Objection {
-            message: self.message.clone(),
-            error,
-        })
+        let message = self.message.clone();
+        Some(Objection { message, error })
+    }
+
+    /// Whether it holds. Errors are fixed sentences: the interpreter's own name what it came upon first, which differs from
+    /// one look to the next, and are not for authors of Pkis.
+    fn verdict(&self, facts: &Facts) -> Result<bool, &'static str> {
+        let expression = self.expression.as_ref().ok_or("it cannot be read")?;
+        if !facts.is_namespace_known && self.reads_namespace() {
+            return Err("the labels of the namespace are not known yet");
+        }
+        if facts.has_too_many_keys {
+            return Err("the Pki has more than 100 labels or annotations");
+        }
+        match facts.resolve(expression) {
+            Ok(Value::Bool(holds)) => Ok(holds),
+            Ok(_) => Err("it is neither true nor false"),
+            Err(ExecutionError::NoSuchKey(_)) => Err("a key that it reads is not there"),
+            Err(ExecutionError::IndexOutOfBounds(_)) => {
+                Err("a list that it reads is not that long")
+            }
+            Err(_) => Err("it cannot be evaluated for this Pki"),
+        }
     }
 
     /// Whether it may depend on the labels of the namespace.
@@ -75,245 +91,72 @@ impl Rule {
     }
 }
 
-/// What is wrong with an expression, and what to write instead.
-pub(super) fn fault(source: &str) -> Option<String> {
-    let fault = found(source)?;
-    // The interpreter quotes what is written, and draws patterns on several lines.
-    let words: Vec<_> = fault.split_whitespace().collect();
-    Some(text::cut(&text::line(&words.join(" ")), LONGEST))
-}
-
-fn found(source: &str) -> Option<String> {
-    let expression = match parse(source) {
-        Ok(expression) => expression,
-        Err(fault) => return Some(fault),
-    };
-    let sample = sample();
-    let mut parts = Vec::new();
-    collect(&expression, 0, &mut parts);
-    let unknown = parts.iter().find_map(|(part, _)| unknown(part, &sample));
-    let undeclared = || undeclared(&expression, &parts);
-    let facts = Facts::of_json(&sample);
-    let mistyped = || {
-        // Part by part, since the sample need not lead to each. Those in a loop are reached by the loop.
-        let free = parts.iter().filter(|(_, loops)| *loops == 0);
-        free.filter_map(|(part, _)| facts.resolve(part).err())
-            .find(is_mistake)
-            .map(|error| error.to_string())
-    };
-    let result = || match facts.resolve(&expression) {
-        Ok(Value::Bool(false)) if expression.references().variables().is_empty() => {
-            Some("it is false for every Pki, so that the policy permits nothing".to_owned())
-        }
-        Ok(Value::Bool(_)) | Err(_) => None,
-        Ok(other) => Some(format!(
-            "it is of type {}: write one that is true or false",
-            other.type_of()
-        )),
-    };
-    unknown
-        .or_else(undeclared)
-        .or_else(mistyped)
-        .or_else(result)
-}
-
-/// Reads an expression, or says why it cannot be read.
-fn parse(source: &str) -> Result<IdedExpr, String> {
-    if source.len() > LONGEST {
-        return Err(format!("it is too long: write at most {LONGEST} bytes"));
-    }
-    let parsed = guarded(|| PrattParser::new().parse(source))
-        .ok_or_else(|| "it cannot be read".to_owned())?;
-    let expression = parsed.map_err(|errors| match errors.errors.first() {
-        Some(error) => {
-            let (line, column) = error.pos;
-            let hint = match error.msg.as_str() {
-                "reserved identifier: namespace" => "; write namespaceObject",
-                _ => "",
-            };
-            format!("line {line}, column {column}: {}{hint}", error.msg)
-        }
-        None => "it cannot be read".to_owned(),
-    })?;
-    let mut parts = Vec::new();
-    if depth(&expression) > DEEPEST {
-        return Err(format!(
-            "it is nested too deeply: write at most {DEEPEST} levels"
-        ));
-    }
-    collect(&expression, 0, &mut parts);
-    if parts.iter().any(|(_, loops)| *loops > DEEPEST_LOOP) {
-        return Err(format!(
-            "it has too many loops within loops: write at most {DEEPEST_LOOP}"
-        ));
-    }
-    Ok(expression)
-}
-
-/// A field that is not there: `pki.spec.servicename`.
-fn unknown(part: &IdedExpr, sample: &serde_json::Value) -> Option<String> {
-    let path = path(part)?;
-    let mut known = sample;
-    for (index, field) in path.iter().enumerate() {
-        // Labels and annotations may be any.
-        let fields = known.as_object().filter(|fields| !fields.is_empty())?;
-        known = match fields.get(*field) {
-            Some(known) => known,
-            None if index == 0 => return None,
-            None => {
-                let known: Vec<_> = fields.keys().map(String::as_str).collect();
-                let (parent, known) = (path[..index].join("."), known.join(", "));
-                return Some(format!("{parent} has no field {field}: there are {known}"));
-            }
-        };
-    }
-    None
-}
-
-/// The names in `a.b.c`, if that is what it is.
-fn path(part: &IdedExpr) -> Option<Vec<&str>> {
-    match &part.expr {
-        Expr::Ident(name) => Some(vec![name]),
-        Expr::Select(select) => {
-            let mut path = path(&select.operand)?;
-            path.push(&select.field);
-            Some(path)
-        }
-        _ => None,
-    }
-}
-
-/// A variable that there is not.
-fn undeclared(expression: &IdedExpr, parts: &[(&IdedExpr, usize)]) -> Option<String> {
-    const TYPES: [&str; 9] = [
-        "bool",
-        "bytes",
-        "double",
-        "int",
-        "list",
-        "map",
-        "null_type",
-        "string",
-        "uint",
-    ];
-    let mut declared = HashSet::from(["pki", NAMESPACE, "type"]);
-    declared.extend(TYPES);
-    for (part, _) in parts {
-        if let Expr::Comprehension(each) = &part.expr {
-            declared.extend([each.iter_var.as_str(), &each.accu_var]);
-            declared.extend(each.iter_var2.as_deref());
-        }
-    }
-    let references = expression.references();
-    let mut used = references.variables();
-    used.sort_unstable();
-    let unknown = used.into_iter().find(|name| !declared.contains(name))?;
-    Some(format!(
-        "there is no variable {unknown}: there are pki and {NAMESPACE}"
-    ))
-}
-
-/// Whether an expression fails like this whatever Pki it is asked about.
-fn is_mistake(error: &ExecutionError) -> bool {
-    match error {
-        // A label that the sample lacks, a list that is longer elsewhere.
-        ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_) => false,
-        // Text that is a number elsewhere; a pattern is wrong for good.
-        ExecutionError::FunctionError { function, .. } => function == "matches",
-        _ => true,
-    }
-}
-
-/// Every part of an expression, the inner ones first, with the number of loops around it.
-fn collect<'e>(expression: &'e IdedExpr, loops: usize, parts: &mut Vec<(&'e IdedExpr, usize)>) {
-    for (child, is_repeated) in children(expression) {
-        collect(child, loops + usize::from(is_repeated), parts);
-    }
-    parts.push((expression, loops));
-}
-
-fn depth(expression: &IdedExpr) -> usize {
-    let depths = children(expression)
-        .into_iter()
-        .map(|(child, _)| depth(child));
-    1 + depths.max().unwrap_or_default()
-}
-
-/// The parts of an expression, and whether each is evaluated once for every element of a list.
-fn children(expression: &IdedExpr) -> Vec<(&IdedExpr, bool)> {
-    let once = |part| (part, false);
-    match &expression.expr {
-        Expr::Call(call) => call
-            .target
-            .as_deref()
-            .into_iter()
-            .chain(&call.args)
-            .map(once)
-            .collect(),
-        Expr::Comprehension(each) => vec![
-            (&each.iter_range, false),
-            (&each.accu_init, false),
-            (&each.loop_cond, true),
-            (&each.loop_step, true),
-            // Of the loop's own variable too, so no part of its own.
-            (&each.result, true),
-        ],
-        Expr::List(list) => list.elements.iter().map(once).collect(),
-        Expr::Map(map) => map
-            .entries
-            .iter()
-            .flat_map(|entry| of_entry(&entry.expr))
-            .map(once)
-            .collect(),
-        Expr::Struct(of) => of
-            .entries
-            .iter()
-            .flat_map(|entry| of_entry(&entry.expr))
-            .map(once)
-            .collect(),
-        Expr::Select(select) => vec![(&*select.operand, false)],
-        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
-    }
-}
-
-fn of_entry(entry: &EntryExpr) -> Vec<&IdedExpr> {
-    match entry {
-        EntryExpr::StructField(field) => vec![&field.value],
-        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
-    }
-}
-
 /// What expressions are asked about: one Pki and its namespace.
-pub(super) struct Facts(Context<'static, 'static>);
+pub(super) struct Facts {
+    context: Context<'static, 'static>,
+    is_namespace_known: bool,
+    has_too_many_keys: bool,
+}
 
 impl Facts {
     /// Without labels where the namespace is not known.
     pub(super) fn of(wanted: &Wanted<'_>, labels: Option<&Labels>) -> Self {
-        Self::of_json(&facts(wanted, labels))
+        let metadata = &wanted.object.metadata;
+        let maps = [
+            metadata.labels.as_ref(),
+            metadata.annotations.as_ref(),
+            labels,
+        ];
+        let has_too_many_keys = maps.into_iter().flatten().any(|map| map.len() > MOST_KEYS);
+        // What is not looked at need not be copied.
+        let facts = if has_too_many_keys {
+            json!({})
+        } else {
+            facts(wanted, labels)
+        };
+        Self {
+            is_namespace_known: labels.is_some(),
+            has_too_many_keys,
+            ..Self::of_json(&facts)
+        }
     }
 
     fn of_json(facts: &serde_json::Value) -> Self {
         let mut context = Context::with_env(ENV.clone());
-        for (name, value) in facts.as_object().into_iter().flatten() {
-            let added = context.add_variable(name, value);
-            added.expect("JSON of maps, lists, text and numbers has a value in CEL");
+        for (name, fact) in facts.as_object().into_iter().flatten() {
+            context.add_variable_from_value(name, value(fact));
         }
-        Self(context)
+        Self {
+            context,
+            is_namespace_known: true,
+            has_too_many_keys: false,
+        }
     }
 
     fn resolve(&self, expression: &IdedExpr) -> Result<Value, ExecutionError> {
-        let internal = || {
-            Err(ExecutionError::InternalError(
-                "it cannot be evaluated".into(),
-            ))
-        };
-        guarded(|| Value::resolve(expression, &self.0)).unwrap_or_else(internal)
+        let internal = || Err(ExecutionError::InternalError(String::new()));
+        guarded(|| Value::resolve(expression, &self.context)).unwrap_or_else(internal)
     }
 }
 
 /// A policy is read wherever the operator starts: a defect of the interpreter must not keep it from starting.
 fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+/// Numbers are of CEL's type int, as in Kubernetes.
+fn value(fact: &serde_json::Value) -> Value {
+    match fact {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(fact) => Value::Bool(*fact),
+        serde_json::Value::Number(fact) => Value::Int(fact.as_i64().unwrap_or_default()),
+        serde_json::Value::String(fact) => Value::from(fact.as_str()),
+        serde_json::Value::Array(facts) => Value::List(Arc::new(facts.iter().map(value).collect())),
+        serde_json::Value::Object(facts) => {
+            let entries = facts.iter().map(|(name, fact)| (name.clone(), value(fact)));
+            Value::Map(entries.collect::<HashMap<_, _>>().into())
+        }
+    }
 }
 
 fn facts(wanted: &Wanted<'_>, labels: Option<&Labels>) -> serde_json::Value {
@@ -349,16 +192,4 @@ fn facts(wanted: &Wanted<'_>, labels: Option<&Labels>) -> serde_json::Value {
 
 fn values<T: ToString>(listed: &[(usize, T)]) -> Vec<String> {
     listed.iter().map(|(_, value)| value.to_string()).collect()
-}
-
-/// The facts about a Pki that has something everywhere, to try expressions on.
-fn sample() -> serde_json::Value {
-    let spec = json!({
-        "serviceName": "app1", "dnsNames": ["api.example.com"], "ipAddresses": ["192.0.2.1"],
-        "uris": ["spiffe://example.com/app1"]
-    });
-    let mut pki = crate::api::Pki::new("app1-pki", serde_json::from_value(spec).expect("a spec"));
-    pki.metadata.namespace = Some("team-a".into());
-    let wanted = Wanted::read(&pki, &super::Settings::default(), &mut Vec::new());
-    facts(&wanted, None)
 }

@@ -45,9 +45,8 @@ pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     }
     let dns_name = |name: &str| dns_name(name, &settings.cluster_domain);
     faults.of_each("spec.dnsNames", &spec.dns_names, dns_name);
-    faults.of_each("spec.ipAddresses", &spec.ip_addresses, |range| {
-        ip_range(range)
-    });
+    let ip_range = |range: &str| ip_range(range, settings);
+    faults.of_each("spec.ipAddresses", &spec.ip_addresses, ip_range);
     faults.of_each("spec.uris", &spec.uris, uri);
     for (index, key) in spec.private_keys.iter().enumerate() {
         if let Some(message) = private_key(key) {
@@ -69,17 +68,26 @@ pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     faults.0
 }
 
+/// So many are told. A list of a million entries, each of them wrong, must not become an answer a thousand times as large.
+const MOST: usize = 100;
+
 #[derive(Default)]
 struct Faults(Vec<PolicyFault>);
 
 impl Faults {
     fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        if self.0.len() == MOST {
+            return;
+        }
         let (field, message) = (field.into(), message.into());
         self.0.push(PolicyFault { field, message });
     }
 
     fn of_each(&mut self, list: &str, values: &[String], fault: impl Fn(&str) -> Option<String>) {
         for (index, value) in values.iter().enumerate() {
+            if self.0.len() == MOST {
+                return;
+            }
             if let Some(message) = fault(value) {
                 self.add(
                     format!("{list}[{index}]"),
@@ -109,6 +117,9 @@ impl Faults {
             if let Some(message) = label(&required.key, &required.values) {
                 self.add(format!("{field}.matchExpressions[{index}]"), message);
             }
+        }
+        if !has_readable_labels(written) {
+            return;
         }
         for key in contradicted(written) {
             let key = printable(key);
@@ -177,7 +188,7 @@ fn dns_name(pattern: &str, cluster_domain: &str) -> Option<String> {
     })
 }
 
-fn ip_range(text: &str) -> Option<String> {
+fn ip_range(text: &str, settings: &Settings) -> Option<String> {
     let Some(range) = identifiers::range(text) else {
         return Some("is neither an IP address nor a range: write one in CIDR notation, for example 10.0.0.0/8".into());
     };
@@ -185,6 +196,12 @@ fn ip_range(text: &str) -> Option<String> {
         return Some(format!(
             "is not where a range begins: write {}",
             range.trunc()
+        ));
+    }
+    let mut reserved = settings.reserved_addresses.iter();
+    if let Some(reserved) = reserved.find(|reserved| reserved.contains(&range)) {
+        return Some(format!(
+            "is within {reserved}, addresses of the cluster's own, which no policy can give away: remove it"
         ));
     }
     let IpNet::V6(v6) = range else { return None };
@@ -242,6 +259,18 @@ fn max_duration(text: &str) -> Option<String> {
     read.is_none().then(|| {
         format!("\"{}\" is not a lifetime that a certificate can have: write at least 1h in hours, minutes and seconds, for example 2160h", printable(text))
     })
+}
+
+/// Whether each label that is written could be one.
+pub(super) fn has_readable_labels(written: &NamespaceSelector) -> bool {
+    let equal = written.match_labels.iter();
+    let required = written.match_expressions.iter();
+    equal
+        .into_iter()
+        .all(|(key, value)| label(key, [value]).is_none())
+        && required
+            .into_iter()
+            .all(|each| label(&each.key, &each.values).is_none())
 }
 
 fn label<'a>(key: &str, values: impl IntoIterator<Item = &'a String>) -> Option<String> {

@@ -4,7 +4,7 @@ use super::expression::{Facts, Rule};
 use super::name_list::NameList;
 use super::violation::{AllowedNames, Violation};
 use super::wanted::{Key, Wanted};
-use super::{Labels, Namespaces, identifiers, names};
+use super::{Labels, faults, identifiers, names};
 use crate::api::{LabelOperator, NamespaceSelector, PermittedKey, PkiPolicy, Usage};
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -12,6 +12,7 @@ use kube::ResourceExt;
 use kube::core::{Expression, Selector, SelectorExt as _};
 use std::borrow::Cow;
 use std::cell::LazyCell;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// What one policy permits. What it has that cannot be read, stored under another schema, permits nothing.
@@ -110,23 +111,10 @@ impl Policy {
         })
     }
 
-    /// Whether it allows this service name in some namespace, be it another one, of these. To allow every name tells
-    /// nothing about this one.
-    pub(super) fn allows_service_somewhere(&self, name: &str, namespaces: &Namespaces) -> bool {
-        let is_match = |pattern: &String| {
-            let everywhere = names::expand(pattern, "*");
-            let is_any = everywhere.chars().all(|c| c == '*') && !pattern.contains('{');
-            if is_any || !names::glob_matches(&everywhere, name) {
-                return false;
-            }
-            let mut namespaces = namespaces.iter();
-            !pattern.contains("{namespace}")
-                || namespaces.any(|(namespace, labels)| {
-                    names::glob_matches(&names::expand(pattern, namespace), name)
-                        && self.is_for(namespace, Some(labels))
-                })
-        };
-        self.exact.contains(name) || self.patterns.iter().any(is_match)
+    /// Whether it allows just this service name, in whatever namespace. Patterns say less: `*` nothing about a name, and
+    /// `{namespace}-*` that there is such a namespace.
+    pub(super) fn names_service(&self, name: &str) -> bool {
+        self.exact.contains(name)
     }
 
     /// Whether it permits all of it. `facts` are about the same Pki.
@@ -135,7 +123,20 @@ impl Policy {
         wanted: &Wanted<'_>,
         facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
     ) -> bool {
-        self.allows_service(wanted) && self.objections(wanted, facts).is_empty()
+        let namespace = wanted.namespace;
+        let (mut names, mut uris) = (wanted.dns_names.iter(), wanted.uris.iter());
+        let mut addresses = wanted.ip_addresses.iter();
+        self.allows_service(wanted)
+            && names.all(|(_, name)| self.allows_dns_name(name, namespace))
+            && addresses.all(|(_, address)| self.allows_address(*address))
+            && uris.all(|(_, uri)| self.allows_uri(uri, namespace))
+            && wanted.usages.iter().all(|usage| self.allows_usage(*usage))
+            && self.allows_key(wanted.key)
+            && self.exceeded(wanted.duration).is_none()
+            && self
+                .validations
+                .iter()
+                .all(|rule| rule.objection(facts).is_none())
     }
 
     /// What it does not permit, besides the service name. `facts` are about the same Pki.
@@ -167,7 +168,7 @@ impl Policy {
             }
         }
         for usage in &wanted.usages {
-            if !self.usages.is_empty() && !self.usages.contains(usage) {
+            if !self.allows_usage(*usage) {
                 let permitted = self.usages.iter().map(ToString::to_string);
                 objections.push(Violation::usage(*usage, policy, permitted));
             }
@@ -176,7 +177,7 @@ impl Policy {
             let permitted = self.private_keys.iter().map(described);
             objections.push(Violation::key(wanted.key, policy, permitted));
         }
-        if let Some(max) = self.max_duration.filter(|max| wanted.duration > *max) {
+        if let Some(max) = self.exceeded(wanted.duration) {
             objections.push(Violation::DurationTooLong {
                 wanted: wanted.duration,
                 max,
@@ -211,6 +212,15 @@ impl Policy {
         self.uris
             .iter()
             .any(|pattern| identifiers::uri_matches(&names::expand(pattern, namespace), uri))
+    }
+
+    fn allows_usage(&self, usage: Usage) -> bool {
+        self.usages.is_empty() || self.usages.contains(&usage)
+    }
+
+    /// The limit that a lifetime is beyond.
+    fn exceeded(&self, duration: SignedDuration) -> Option<SignedDuration> {
+        self.max_duration.filter(|max| duration > *max)
     }
 
     fn allows_key(&self, key: Key) -> bool {
@@ -253,7 +263,11 @@ impl Policy {
     }
 }
 
+/// The labels that a namespace must have. What cannot be read selects none.
 pub(super) fn selector(written: &NamespaceSelector) -> Selector {
+    if !faults::has_readable_labels(written) {
+        return Selector::from_iter([Expression::In(String::new(), BTreeSet::new())]);
+    }
     let labels = written.match_labels.clone().into_iter();
     let equal = labels.map(|(key, value)| Expression::Equal(key, value));
     let required = written.match_expressions.iter().map(|required| {

@@ -18,6 +18,7 @@ pub(super) fn check(template: &SecretTemplate, violations: &mut Vec<Violation>) 
         if count > MOST {
             let most = MOST;
             violations.push(Violation::Count { field, count, most });
+            return;
         }
     }
     for (key, value) in &template.labels {

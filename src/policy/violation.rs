@@ -266,7 +266,7 @@ pub enum Violation {
         /// What the platform team has to say.
         message: String,
         /// What went wrong, if it could not be told whether the rule holds.
-        error: Option<String>,
+        error: Option<&'static str>,
         /// The policy that comes nearest.
         policy: String,
     },

@@ -1,6 +1,6 @@
 //! Policies as platform teams meet them: what is refused, what is warned of, and what their status tells.
 
-use crate::harness::{Namespace, SHARED, arena, eventually};
+use crate::harness::{Namespace, SHARED, arena, eventually, quiet};
 use serde_json::{Value, json};
 use std::process::Output;
 
@@ -123,6 +123,15 @@ fn a_policy_tells_how_many_pkis_it_admits_and_how_many_nobody_does() {
     assert_eq!(status["conditions"][0]["status"], "True");
     ns.kubectl(&["delete", "pki", "db"]).unwrap();
     counted("1", "0");
+    let version = || {
+        let version = "--output=jsonpath={.metadata.resourceVersion}";
+        SHARED
+            .kubectl(&["get", "pkipolicy", &ns.name, version])
+            .unwrap()
+    };
+    let settled = version();
+    quiet();
+    assert_eq!(version(), settled, "what is the same is not written again");
 }
 
 #[test]
@@ -163,7 +172,10 @@ fn what_is_wrong_with_a_policy_that_nobody_checked_stands_in_its_status() {
     let ns = arena.namespace("unchecked");
     let policy = json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": { "name": ns.name },
         "spec": { "serviceNames": ["web", "-x"], "validations": [{ "expression": "pki.", "message": "m" }] } });
-    ns.apply(&policy.to_string()).unwrap();
+    // The API server goes on asking the webhook for a moment.
+    eventually("the policy is stored", || {
+        ns.apply(&policy.to_string()).ok()
+    });
     let problem = eventually("the status tells", || {
         let message = r#"--output=jsonpath={.status.conditions[?(@.status=="False")].message}"#;
         let message = arena

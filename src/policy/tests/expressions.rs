@@ -32,7 +32,12 @@ fn an_expression_sees_the_pki_as_its_certificate_will_be() {
         "namespaceObject.metadata.name == 'ns'",
     ] {
         assert_eq!(fault(holds), None, "{holds}");
-        approve(&with(&[holds]), "ns", &spec);
+        let known = Namespaces::from([("ns".to_owned(), Labels::new())]);
+        approve(
+            &with(&[holds]).with_namespaces(Arc::new(known)),
+            "ns",
+            &spec,
+        );
     }
 }
 
@@ -46,7 +51,9 @@ fn a_rule_that_does_not_hold_is_told_in_the_words_of_its_author() {
     );
     assert_eq!(
         refusal("pki.metadata.labels.team == 'a'"),
-        ["spec: write something else; the rule fails: No such key: team (PkiPolicy policy-0)"]
+        [
+            "spec: write something else; the rule fails: a key that it reads is not there (PkiPolicy policy-0)"
+        ]
     );
     assert_eq!(
         refusal("pki.spec."),
@@ -55,7 +62,7 @@ fn a_rule_that_does_not_hold_is_told_in_the_words_of_its_author() {
     assert_eq!(
         refusal("'yes'"),
         [
-            "spec: write something else; the rule fails: it is of type string, not bool (PkiPolicy policy-0)"
+            "spec: write something else; the rule fails: it is neither true nor false (PkiPolicy policy-0)"
         ]
     );
     let two = with(&["pki.spec.dnsNames.size() == 0", "true", "false"]);
@@ -140,6 +147,82 @@ fn an_expression_that_cannot_be_meant_is_a_fault() {
             .unwrap()
             .contains("too many loops")
     );
+}
+
+#[test]
+fn no_expression_takes_more_memory_than_the_pki_that_it_looks_at() {
+    let grow = |first: &str, step: &str| first.to_owned() + &step.repeat(25);
+    for expression in [
+        grow("[0]", ".map(x,[x,x,x,x,x,x,x,x,x,x])") + " == []",
+        grow("['aaaa']", ".map(s,s+s)") + " == []",
+        grow("[0]", ".map(x,true,[x,x])") + " == []",
+        "pki.spec.uris.map(a, pki.spec.uris.map(b, pki.spec.uris)).size() > 0".into(),
+        "pki.spec.uris.filter(a, pki.spec.uris.map(b, [b]).size() > 0).size() > 0".into(),
+    ] {
+        let fault = fault(&expression).unwrap_or_else(|| panic!("{expression} is taken"));
+        assert!(fault.starts_with("map() is not offered"), "{fault}");
+        refuse(
+            &with(&[&expression]),
+            "ns",
+            &json!({ "serviceName": "app1" }),
+        );
+    }
+    for (within, taken) in [
+        ("b.matches(a)", false),
+        ("a + b == 'c'", false),
+        ("[a].filter(c, c == b).size() > 0", false),
+        ("b.startsWith(a)", true),
+    ] {
+        let expression = format!("pki.spec.uris.all(a, pki.spec.dnsNames.all(b, {within}))");
+        assert_eq!(fault(&expression).is_none(), taken, "{expression}");
+    }
+    assert_eq!(
+        fault(
+            "pki.spec.uris.filter(a, a.matches('^spiffe:')).size() == 1 || pki.spec.uris.exists_one(a, a == 'b')"
+        ),
+        None
+    );
+}
+
+#[test]
+fn what_depends_on_what_is_not_known_is_not_permitted() {
+    let spec = json!({ "serviceName": "app1" });
+    let rules = with(&["!('guest' in namespaceObject.metadata.labels)"]);
+    assert_eq!(
+        refuse(&rules, "ns", &spec),
+        [
+            "spec: write something else; the rule fails: the labels of the namespace are not known yet (PkiPolicy policy-0)"
+        ]
+    );
+    let known = Namespaces::from([("ns".to_owned(), Labels::new())]);
+    approve(&rules.with_namespaces(Arc::new(known)), "ns", &spec);
+
+    let mut pki = Pki::new("app1-pki", serde_json::from_value(spec).unwrap());
+    pki.metadata.namespace = Some("ns".into());
+    let many = (0..101).map(|number| (format!("key-{number}"), String::new()));
+    pki.metadata.annotations = Some(many.collect());
+    let violations = with(&["pki.spec.serviceName == 'app1'"])
+        .evaluate(&pki)
+        .unwrap_err();
+    assert!(
+        violations[0]
+            .to_string()
+            .contains("more than 100 labels or annotations"),
+        "{violations:?}"
+    );
+    approve(&with(&[]), "ns", &json!({ "serviceName": "app1" }));
+}
+
+#[test]
+fn what_fails_for_the_sample_alone_is_no_fault() {
+    for expression in [
+        "pki.spec.dnsNames.size() == 1 || 10 / (pki.spec.dnsNames.size() - 1) > 2",
+        "pki.spec.dnsNames[5] == 'a'",
+        "pki.metadata.labels.team == 'a'",
+        "pki.spec.privateKey.size / 2 >= 128",
+    ] {
+        assert_eq!(fault(expression), None, "{expression}");
+    }
 }
 
 #[test]

@@ -196,6 +196,28 @@ fn so_is_what_no_certificate_can_have() {
 }
 
 #[test]
+fn of_a_million_faults_a_hundred_are_told() {
+    let many = json!({ "serviceNames": vec![""; 1_000_000], "dnsNames": vec!["*.svc"; 1_000_000] });
+    assert_eq!(said(&many).len(), 100);
+}
+
+#[test]
+fn addresses_of_the_cluster_are_no_policys_to_give_away() {
+    let spec = json!({ "serviceNames": ["a"], "ipAddresses": ["10.96.0.1", "10.97.0.0/16", "10.0.0.0/8"] });
+    let settings = Settings {
+        reserved_addresses: vec!["10.96.0.0/12".parse().unwrap()],
+        ..Settings::default()
+    };
+    let told = faults(&serde_json::from_value(spec).unwrap(), &settings);
+    let fields: Vec<_> = told.iter().map(|fault| fault.field.as_str()).collect();
+    assert_eq!(fields, ["spec.ipAddresses[0]", "spec.ipAddresses[1]"]);
+    assert!(
+        told[0].message.contains("is within 10.96.0.0/12"),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn all_faults_are_told_at_once() {
     let many =
         json!({ "serviceNames": ["A", "b", "C"], "dnsNames": ["*.svc"], "maxDuration": "x" });

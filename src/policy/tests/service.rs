@@ -226,12 +226,9 @@ fn a_policy_is_for_the_namespaces_whose_names_and_labels_it_selects() {
 #[test]
 fn the_right_name_in_the_wrong_namespace_is_told_without_naming_the_other() {
     let of_team = json!({ "serviceNames": ["orders", "{namespace}-web"], "namespaces": { "names": ["team-*"] } });
-    let namespaces: Namespaces = ["team-a", "team-b", "other"]
-        .map(|name| (name.to_owned(), Labels::new()))
-        .into();
     let all = json!({ "serviceNames": ["*"], "namespaces": { "names": ["ops"] } });
     let own = json!({ "serviceNames": ["app1"], "namespaces": { "names": ["other"] } });
-    let book = rules(&[of_team, own, all]).with_namespaces(Arc::new(namespaces));
+    let book = rules(&[of_team, own, all]);
     for (namespace, name, end) in [
         (
             "other",
@@ -242,17 +239,17 @@ fn the_right_name_in_the_wrong_namespace_is_told_without_naming_the_other() {
         (
             "other",
             "team-b-web",
-            "[app1]; a PkiPolicy allows that name in another namespace: is this the right one?",
+            "[app1]; use one of these names, or ask the platform team to allow yours in PkiPolicy policy-1",
         ),
         (
             "other",
-            "team-c-web",
+            "ordres",
             "[app1]; use one of these names, or ask the platform team to allow yours in PkiPolicy policy-1",
         ),
         (
             "team-a",
-            "team-b-web",
-            r#"[orders team-a-web]; did you mean "team-a-web", or another namespace? a PkiPolicy allows that name in another namespace"#,
+            "app1",
+            "[orders team-a-web]; a PkiPolicy allows that name in another namespace: is this the right one?",
         ),
         (
             "nowhere",

@@ -16,7 +16,7 @@ use pki_operator::policy::{Approved, RuleBook, faults};
 use pki_operator::secrets::KnownSecret;
 use serde_json::{Value, json};
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, RwLock};
 
 /// Among them one that gives away what none can, as it may have been stored when nobody checked it.
 static POLICIES: LazyLock<Vec<PkiPolicy>> = LazyLock::new(|| {
@@ -91,8 +91,10 @@ static STORED: LazyLock<Vec<Arc<StoredPki>>> = LazyLock::new(|| {
         .collect()
 });
 
+type Neighbours = (RwLock<BySecret<Claim>>, Mutex<BySecret<KnownSecret>>);
+
 /// Secrets that are claimed, or there already.
-static NEIGHBOURS: LazyLock<(BySecret<Claim>, BySecret<KnownSecret>)> = LazyLock::new(|| {
+static NEIGHBOURS: LazyLock<Neighbours> = LazyLock::new(|| {
     let (mut claims, mut secrets) = (BySecret::default(), BySecret::default());
     let mut claiming = pki(
         "team-a",
@@ -104,7 +106,7 @@ static NEIGHBOURS: LazyLock<(BySecret<Claim>, BySecret<KnownSecret>)> = LazyLock
     let foreign: kube::core::PartialObjectMeta<_> =
         serde_json::from_value(foreign).expect("metadata");
     secrets.apply(Event::Apply(foreign.into()));
-    (claims, secrets)
+    (RwLock::new(claims), Mutex::new(secrets))
 });
 
 fn stored(pki: Pki) -> StoredPki {

@@ -113,11 +113,9 @@ pub(super) fn uri(text: &str) -> Option<String> {
     if host.is_empty() || host.starts_with(':') || is_ambiguous {
         return None;
     }
-    let path: String = segments
-        .iter()
-        .map(|segment| format!("/{segment}"))
-        .collect();
-    Some(format!("{scheme}://{host}{path}"))
+    let host = [host.as_str()];
+    let parts: Vec<_> = host.iter().chain(segments).copied().collect();
+    Some(format!("{scheme}://{}", parts.join("/")))
 }
 
 /// Whether a pattern of URIs permits a URI, in the spelling that certificates have, to a namespace.
@@ -145,8 +143,7 @@ pub(super) fn uri_pattern_permits(pattern: &str, namespace: &str, uri: &str) -> 
 
 fn segments_match(pattern: &[&str], segments: &[&str]) -> bool {
     match (pattern, segments) {
-        ([], []) => true,
-        (["*"], [_, ..]) => true,
+        ([], []) | (["*"], [_, ..]) => true,
         ([part, pattern @ ..], [segment, segments @ ..]) => {
             (*part == "*" || part == segment) && segments_match(pattern, segments)
         }

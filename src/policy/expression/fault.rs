@@ -1,0 +1,145 @@
+//! What a rule has wrong with it whatever Pki it is asked about.
+
+use super::syntax::{self, LONGEST, parts};
+use super::{Facts, NAMESPACE, facts};
+use crate::api::Pki;
+use crate::policy::text;
+use crate::policy::wanted::Wanted;
+use crate::policy::{Labels, Settings};
+use cel::common::ast::{Expr, IdedExpr};
+use cel::{ExecutionError, Value};
+use serde_json::json;
+use std::collections::HashSet;
+
+/// What is wrong with an expression, and what to write instead.
+pub(in crate::policy) fn fault(source: &str) -> Option<String> {
+    let fault = found(source)?;
+    // The interpreter quotes what is written, and draws patterns on several lines.
+    let words: Vec<_> = fault.split_whitespace().collect();
+    Some(text::cut(&text::line(&words.join(" ")), LONGEST))
+}
+
+fn found(source: &str) -> Option<String> {
+    let expression = match syntax::parse(source) {
+        Ok(expression) => expression,
+        Err(fault) => return Some(fault),
+    };
+    let sample = sample();
+    let parts = parts(&expression);
+    let unknown = parts.iter().find_map(|(part, _)| unknown(part, &sample));
+    let facts = Facts::of_json(&sample);
+    unknown
+        .or_else(|| undeclared(&expression, &parts))
+        .or_else(|| mistaken(&parts, &facts))
+        .or_else(|| of_wrong_type(&expression, &facts))
+}
+
+/// A field that is not there: `pki.spec.servicename`.
+fn unknown(part: &IdedExpr, sample: &serde_json::Value) -> Option<String> {
+    let path = path(part)?;
+    let mut known = sample;
+    for (index, field) in path.iter().enumerate() {
+        // Labels and annotations may be any.
+        let fields = known.as_object().filter(|fields| !fields.is_empty())?;
+        known = match fields.get(*field) {
+            Some(known) => known,
+            None if index == 0 => return None,
+            None => {
+                let known: Vec<_> = fields.keys().map(String::as_str).collect();
+                let (parent, known) = (path[..index].join("."), known.join(", "));
+                return Some(format!("{parent} has no field {field}: there are {known}"));
+            }
+        };
+    }
+    None
+}
+
+/// The names in `a.b.c`, if that is what it is.
+fn path(part: &IdedExpr) -> Option<Vec<&str>> {
+    match &part.expr {
+        Expr::Ident(name) => Some(vec![name]),
+        Expr::Select(select) => {
+            let mut path = path(&select.operand)?;
+            path.push(&select.field);
+            Some(path)
+        }
+        _ => None,
+    }
+}
+
+/// A variable that there is not.
+fn undeclared(expression: &IdedExpr, parts: &[(&IdedExpr, usize)]) -> Option<String> {
+    const TYPES: [&str; 9] = [
+        "bool",
+        "bytes",
+        "double",
+        "int",
+        "list",
+        "map",
+        "null_type",
+        "string",
+        "uint",
+    ];
+    let mut declared = HashSet::from(["pki", NAMESPACE, "type"]);
+    declared.extend(TYPES);
+    for (part, _) in parts {
+        if let Expr::Comprehension(each) = &part.expr {
+            declared.extend([each.iter_var.as_str(), &each.accu_var]);
+            declared.extend(each.iter_var2.as_deref());
+        }
+    }
+    let references = expression.references();
+    let mut used = references.variables();
+    used.sort_unstable();
+    let unknown = used.into_iter().find(|name| !declared.contains(name))?;
+    Some(format!(
+        "there is no variable {unknown}: there are pki and {NAMESPACE}"
+    ))
+}
+
+/// A part that fails. Each is tried, since the sample need not lead to each; those in a loop are reached by the loop.
+fn mistaken(parts: &[(&IdedExpr, usize)], facts: &Facts) -> Option<String> {
+    let free = parts.iter().filter(|(_, loops)| *loops == 0);
+    let mut errors = free.filter_map(|(part, _)| facts.resolve(part).err());
+    errors.find(is_mistake).map(|error| error.to_string())
+}
+
+fn of_wrong_type(expression: &IdedExpr, facts: &Facts) -> Option<String> {
+    match facts.resolve(expression) {
+        Ok(Value::Bool(false)) if expression.references().variables().is_empty() => {
+            Some("it is false for every Pki, so that the policy permits nothing".to_owned())
+        }
+        Ok(Value::Bool(_)) | Err(_) => None,
+        Ok(other) => Some(format!(
+            "it is of type {}: write one that is true or false",
+            other.type_of()
+        )),
+    }
+}
+
+/// Whether an expression fails like this whatever Pki it is asked about.
+fn is_mistake(error: &ExecutionError) -> bool {
+    match error {
+        // A label that the sample lacks, a list that has another length elsewhere.
+        ExecutionError::NoSuchKey(_)
+        | ExecutionError::IndexOutOfBounds(_)
+        | ExecutionError::DivisionByZero(_)
+        | ExecutionError::RemainderByZero(_)
+        | ExecutionError::Overflow(..) => false,
+        // Text that is a number elsewhere; a pattern is wrong for good.
+        ExecutionError::FunctionError { function, .. } => function == "matches",
+        _ => true,
+    }
+}
+
+/// The facts about a Pki that has something everywhere, to try expressions on.
+fn sample() -> serde_json::Value {
+    let spec = json!({
+        "serviceName": "app1", "dnsNames": ["api.example.com"], "ipAddresses": ["192.0.2.1"],
+        "uris": ["spiffe://example.com/app1"]
+    });
+    let mut pki = Pki::new("app1-pki", serde_json::from_value(spec).expect("a spec"));
+    pki.metadata.namespace = Some("team-a".into());
+    let wanted = Wanted::read(&pki, &Settings::default(), &mut Vec::new());
+    facts(&wanted, Some(&Labels::new()))
+}
