@@ -229,15 +229,6 @@ mod tests {
         let change = claims.apply(Event::Apply(stored("a", "s", 1, 2).into()));
         assert_eq!(names(&affected(&claims, &change[0])), ["a"]);
 
-        let mut labelled = stored("a", "s", 1, 2);
-        labelled.0.as_mut().unwrap().metadata.labels = Some([("team".into(), "a".into())].into());
-        let change = claims.apply(Event::Apply(labelled.into()));
-        assert_eq!(
-            names(&affected(&claims, &change[0])),
-            ["a"],
-            "a rule may read it"
-        );
-
         let mut ready = stored("a", "s", 1, 2);
         ready.0.as_mut().unwrap().status = serde_json::from_value(json!({"conditions": [{
             "type": "Ready", "status": "True", "observedGeneration": 2, "reason": "Issued", "message": "",
@@ -254,9 +245,17 @@ mod tests {
     }
 
     #[test]
-    fn an_annotation_is_an_edit_and_a_finalizer_is_none() {
+    fn an_annotation_or_label_is_an_edit_and_a_finalizer_is_none() {
         let mut claims = BySecret::default();
-        claims.apply(Event::Apply(stored("a", "s", 1, 1).into()));
+        let mut labelled = stored("a", "s", 1, 1);
+        labelled.0.as_mut().unwrap().metadata.labels = Some([("team".into(), "a".into())].into());
+        claims.apply(Event::Apply(labelled.into()));
+        let change = claims.apply(Event::Apply(stored("a", "s", 1, 1).into()));
+        assert_eq!(
+            names(&affected(&claims, &change[0])),
+            ["a"],
+            "a rule may read it"
+        );
         let mut finalized = stored("a", "s", 1, 1);
         let metadata = &mut finalized.0.as_mut().unwrap().metadata;
         metadata.finalizers = Some(vec!["box.com/keep-secret".into()]);
