@@ -20,7 +20,7 @@ mod reason;
 mod unpermitted;
 mod words;
 
-/// One broken rule. Its [`Display`](fmt::Display) is the denial, the condition's message and the Event's note; its
+/// One broken rule. Its [`Display`](std::fmt::Display) is the denial, the condition's message and the Event's note; its
 /// variant gives the [reason](Self::reason); its [field](Self::field) says where to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
