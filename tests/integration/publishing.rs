@@ -329,7 +329,8 @@ fn what_the_api_server_is_too_busy_for_is_told_in_the_end_and_blocks_nothing() {
     ns.wait_until_ready("good");
     let told = |number| ns.events("Pod", &format!("app1-{number}")).len();
     assert_eq!((0..10).map(told).sum::<usize>(), 0);
-    assert!(busy.asked.load(Ordering::SeqCst) < 100, "it pauses");
+    // Without a pause it would be thousands.
+    assert!(busy.asked.load(Ordering::SeqCst) < 500, "it pauses");
 
     busy.is_over.store(true, Ordering::SeqCst);
     eventually("all are told", || {
