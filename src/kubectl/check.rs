@@ -125,7 +125,9 @@ fn judge_policy(manifest: &Manifest, rules: &RuleBook) -> Verdict {
     let object = as_stored(&manifest.node);
     match request(Kind::PkiPolicy, &object, None, manifest.metadata("name")) {
         Ok(request) => {
-            let response = admission::validate_policy(&request, rules, &[]);
+            // By itself: whom it would leave without a policy is for the API server to tell.
+            let alone = RuleBook::new(rules.settings.clone(), []);
+            let response = admission::validate_policy(&request, &alone, &[]);
             merge(&mut verdict.errors, causes(response));
         }
         Err(error) => verdict.unreadable("metadata", reason::METADATA, &error),
@@ -287,6 +289,17 @@ fn is_of_shape(fault: &Fault) -> bool {
     fault.reason == reason::SCHEMA
 }
 
+const OF_THE_API_SERVER: [&str; 8] = [
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
 /// The question that the API server would ask about a new object.
 fn request(
     kind: Kind,
@@ -298,6 +311,13 @@ fn request(
         Kind::Pki => (Pki::kind(&()), Pki::plural(&())),
         Kind::PkiPolicy => (PkiPolicy::kind(&()), PkiPolicy::plural(&())),
     };
+    let mut object = object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        // The API server sets these itself, whatever a manifest says: an object that was going when it was copied, say.
+        for field in OF_THE_API_SERVER {
+            metadata.remove(field);
+        }
+    }
     serde_json::from_value(json!({
         "uid": "",
         "kind": {"group": GROUP, "version": VERSION, "kind": kind},

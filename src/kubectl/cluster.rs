@@ -103,16 +103,25 @@ impl Error {
     }
 }
 
-/// What lies below says why: "client error (Connect)" alone helps nobody.
+/// What lies below says why: "client error (Connect)" alone helps nobody. Of each the first line: those that follow quote
+/// the kubeconfig, with the keys in it. Of a credential plugin nothing is quoted: what it was given, and what it says, may be
+/// secret.
 fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let more = source.to_string();
-        if !said.contains(&more) {
-            said = format!("{said}: {more}");
+    let errors = std::iter::successors(Some(error), |error| error.source());
+    let mut said = String::new();
+    for error in errors {
+        let more = error.to_string();
+        let more = text::line(more.lines().next().unwrap_or_default());
+        if more.contains("auth exec") || more.contains("exec auth") {
+            return "the credential plugin of the kubeconfig failed: run `kubectl get pkis` to see why".into();
         }
-        next = source.source();
+        if !said.contains(&more) {
+            said = if said.is_empty() {
+                more
+            } else {
+                format!("{said}: {more}")
+            };
+        }
     }
     said
 }
@@ -122,10 +131,11 @@ impl Access {
     pub async fn connect(&self) -> Result<Cluster, Error> {
         let mut config = self.config().await?;
         config.connect_timeout = Some(CONNECT);
-        let namespace = self
-            .namespace
-            .clone()
-            .unwrap_or_else(|| config.default_namespace.clone());
+        // People wait, and would wait for minutes.
+        config.default_retry = false;
+        // An empty one is none: `-n "$NAMESPACE"` where that is not set.
+        let namespace = self.namespace.clone().filter(|name| !name.is_empty());
+        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         let client =
             Client::try_from(config).map_err(|error| Error::Kubeconfig(with_sources(&error)))?;
         Ok(Cluster { client, namespace })
@@ -136,8 +146,7 @@ impl Access {
             context: self.context.clone(),
             ..KubeConfigOptions::default()
         };
-        let failed =
-            |error: &dyn std::error::Error| Error::Kubeconfig(text::line(&with_sources(error)));
+        let failed = |error: &dyn std::error::Error| Error::Kubeconfig(with_sources(error));
         match &self.kubeconfig {
             Some(path) => {
                 let kubeconfig = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;

@@ -118,6 +118,16 @@ fn no_cases(at: Position) -> SyntaxError {
 
 fn case(node: &Node) -> Result<Case, SyntaxError> {
     let expected: Expected = read(node)?;
+    let of_refused = expected.reason.is_some() || expected.message.is_some();
+    let contradiction = match expected.expect {
+        Answer::Admitted if of_refused => "a Pki that is admitted has no reason and no message",
+        Answer::Refused if expected.policy.is_some() => "a Pki that is refused has no policy",
+        _ => "",
+    };
+    if !contradiction.is_empty() {
+        let message = format!("{contradiction}: leave that out");
+        return Err(SyntaxError::new(node.at, message));
+    }
     let spec = node.get("spec").cloned();
     Ok(Case {
         at: node.at,

@@ -220,3 +220,24 @@ fn a_policy_that_the_schema_refuses_is_told() {
     ];
     assert_eq!(check_text(text), expected);
 }
+
+#[test]
+fn what_the_api_server_sets_itself_changes_no_verdict() {
+    for field in [
+        "deletionTimestamp: 2020-01-01T00:00:00Z",
+        "managedFields: []",
+        "uid: u",
+    ] {
+        let text = format!(
+            "apiVersion: box.com/v1\nkind: Pki\nmetadata:\n  name: a\n  {field}\nspec: {{serviceName: evil}}\n"
+        );
+        let files = [manifests::parse("a.yaml", text.as_bytes())];
+        let rules = RuleBook::default();
+        let settings = Settings {
+            rules: &rules,
+            namespace: "ns",
+            now: Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(check(&files, &settings, || {}).violations(), 1, "{field}");
+    }
+}

@@ -240,27 +240,46 @@ impl Open {
     }
 }
 
-/// A mapping with what its merge keys (`<<: *defaults`) bring in: whatever it does not say itself.
+/// A mapping with what its merge keys (`<<: *defaults`) bring in, entry by entry as kubectl takes them: what comes later
+/// counts, whether it is written or brought in; of several mappings that one merge key brings in, the first.
 fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, SyntaxError> {
     if !entries.iter().any(|(key, _)| key.is_merge) {
         return Ok(entries);
     }
-    let (merges, mut own): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|(key, _)| key.is_merge);
-    let mut known: HashSet<String> = own.iter().map(|(key, _)| key.name.clone()).collect();
-    for (key, node) in merges {
+    let mut all: Vec<(Key, Node)> = Vec::new();
+    let mut places = HashMap::<String, usize>::new();
+    // What was brought in may be written as well; what is written twice is for others to tell.
+    let mut brought = HashSet::<String>::new();
+    for (key, node) in entries {
+        if !key.is_merge {
+            let is_brought = brought.remove(&key.name);
+            if let Some(place) = places.get(&key.name).filter(|_| is_brought) {
+                all[*place] = (key, node);
+            } else {
+                places.entry(key.name.clone()).or_insert(all.len());
+                all.push((key, node));
+            }
+            continue;
+        }
         let sources = match node.content {
             Content::Mapping(entries) => vec![entries],
-            Content::Sequence(nodes) => nodes.into_iter().map(into_entries).collect(),
+            Content::Sequence(nodes) => nodes.into_iter().map(into_entries).rev().collect(),
             Content::Scalar(..) => {
                 let message = "only mappings can be merged: write << with an alias of one";
                 return Err(SyntaxError::new(key.at, message));
             }
         };
-        let brought = sources.into_iter().flatten();
-        own.extend(brought.filter(|(key, _)| known.insert(key.name.clone())));
+        for (key, node) in sources.into_iter().flatten() {
+            brought.insert(key.name.clone());
+            if let Some(place) = places.get(&key.name) {
+                all[*place] = (key, node);
+            } else {
+                places.insert(key.name.clone(), all.len());
+                all.push((key, node));
+            }
+        }
     }
-    Ok(own)
+    Ok(all)
 }
 
 impl Key {

@@ -223,3 +223,21 @@ fn json_values_may_follow_one_another() {
         fault("{\"a\": 1}\n{\"b\": ]}")
     );
 }
+
+#[test]
+fn what_a_merge_key_brings_in_counts_as_if_it_stood_there() {
+    for (text, service) in [
+        ("spec:\n  serviceName: a\n  <<: {serviceName: b}", "b"),
+        ("spec:\n  <<: {serviceName: b}\n  serviceName: a", "a"),
+        ("spec:\n  <<: {serviceName: a}\n  <<: {serviceName: b}", "b"),
+        ("spec:\n  <<: [{serviceName: a}, {serviceName: b}]", "a"),
+    ] {
+        let documents = documents(text);
+        let json = documents[0].as_ref().unwrap().to_json();
+        assert_eq!(
+            json,
+            serde_json::json!({"spec": {"serviceName": service}}),
+            "{text}"
+        );
+    }
+}
