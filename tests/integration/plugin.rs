@@ -225,7 +225,8 @@ fn status_lists_what_has_no_certificate_first_then_what_ends_first() {
         .collect();
     assert_eq!(names, ["NAME", "taken", "short", "long"], "{table}");
     assert!(
-        table.contains("PkiSecretForeign") && table.contains("119m"),
+        // Of two hours, less what has passed.
+        table.contains("PkiSecretForeign") && table.contains(" 11"),
         "{table}"
     );
     let list: Value = serde_json::from_str(&page(&ns, &["status", "-o", "json"])).unwrap();
@@ -344,4 +345,39 @@ fn kubectl_finds_the_plugin_on_the_path() {
     let run = finish(kubectl, &manifest(r#"{"serviceName": "appp1"}"#));
     assert_eq!(run.status, 1, "{run:?}");
     assert!(run.stdout.contains("did you mean \"app1\"?"), "{run:?}");
+}
+
+#[test]
+fn bash_completes_the_flags_of_a_command() {
+    let plugin = env!("CARGO_BIN_EXE_kubectl-pki");
+    let script = format!(
+        r#"source <({plugin} completion bash)
+        COMP_WORDS=(kubectl-pki check --pol) COMP_CWORD=2
+        "$(complete -p kubectl-pki | sed 's/.* -F \([^ ]*\) .*/\1/')" kubectl-pki --pol check
+        echo "${{COMPREPLY[@]}}""#
+    );
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &script]);
+    let run = finish(bash, "");
+    assert_eq!(run.stdout, "--policy\n", "{run:?}");
+}
+
+#[test]
+fn nothing_of_a_kubeconfig_that_cannot_be_read_is_shown() {
+    let broken = "apiVersion: v1\nkind: Config\nusers:\n- name: u\n  user:\n    token: SECRET-TOKEN\n   client-key-data: SECRET-KEY\n";
+    let path = SHARED.cluster.dir().join("broken.kubeconfig");
+    std::fs::write(&path, broken).unwrap();
+    let run = run_as(path.to_str().unwrap(), &["status"], "");
+    assert_eq!(run.status, 2, "{run:?}");
+    assert!(
+        !run.stderr.contains("SECRET") && run.stderr.lines().count() == 1,
+        "{run:?}"
+    );
+
+    let plugin = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\nclusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: u, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, args: ['-c', 'echo SECRET; exit 1'], env: [{name: PW, value: SECRET}], interactiveMode: Never}}}]\n";
+    let path = SHARED.cluster.dir().join("plugin.kubeconfig");
+    std::fs::write(&path, plugin).unwrap();
+    let run = run_as(path.to_str().unwrap(), &["status"], "");
+    assert_eq!(run.status, 2, "{run:?}");
+    assert!(!run.stderr.contains("SECRET"), "{run:?}");
 }
