@@ -64,7 +64,12 @@ pub fn check_chain(chain: &[u8], roots: &[u8], now: Timestamp) -> Result<(), Fau
     let parsed = bundle::parse(leaf)?;
     let validity = Validity::of(&parsed).ok_or(Fault::CertificateUnreadable)?;
     bundle::check_in_force(validity, now)?;
-    let anchors = roots.iter().map(webpki::anchor_from_trusted_cert);
+    // A file may hold the chain beside its roots, and a leaf vouches for nobody.
+    let is_ca = |root: &&CertificateDer<'_>| bundle::parse(root).is_ok_and(|root| root.is_ca());
+    let anchors = roots
+        .iter()
+        .filter(is_ca)
+        .map(webpki::anchor_from_trusted_cert);
     let anchors = anchors.collect::<Result<Vec<_>, _>>();
     let anchors = anchors.map_err(|_| Fault::CertificateUnreadable)?;
     if parsed.is_ca() {

@@ -11,6 +11,8 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 const LOOK: Duration = Duration::from_millis(250);
+/// Who waits longer waits for ever.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// How one renewal stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +76,9 @@ pub async fn renew(
         }
         return Ok(are_all);
     };
-    let end = Instant::now() + patience;
+    let end = Instant::now()
+        .checked_add(patience)
+        .unwrap_or_else(|| Instant::now() + LONGEST);
     for pki in asked {
         are_all &= wait(cluster, &pki, end, &mut say).await?;
     }

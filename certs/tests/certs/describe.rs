@@ -80,6 +80,16 @@ fn a_chain_is_accepted_by_whoever_trusts_its_root_and_while_it_is_valid() {
 }
 
 #[test]
+fn a_leaf_vouches_for_nobody_not_even_for_itself() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["app1.example.com".to_owned()]).unwrap();
+    let leaf = params.self_signed(&key).unwrap().pem();
+    let file = format!("{leaf}{}", authority().ca().root_pem());
+    let verdict = check_chain(file.as_bytes(), file.as_bytes(), now());
+    assert!(verdict.is_err(), "{verdict:?}");
+}
+
+#[test]
 fn a_certificate_for_clients_alone_is_checked_as_one() {
     let authority = authority();
     let request = LeafRequest {
