@@ -311,15 +311,19 @@ fn is_of_kind(request: &Request, kind: &str) -> bool {
 
 /// Whether an UPDATE leaves the spec as it was, but for defaults that are filled in now.
 fn keeps_spec(request: &Request) -> bool {
-    let spec = |object: &DynamicObject| {
+    keeps(request, |object| {
         let spec = object.data.get("spec")?;
         Some(spec.as_object().map_or_else(
             || spec.clone(),
             |fields| defaulted(fields, object.metadata.name.as_deref()).into(),
         ))
-    };
+    })
+}
+
+/// Whether an UPDATE leaves a part of the object as it was.
+fn keeps(request: &Request, part: impl Fn(&DynamicObject) -> Option<Value>) -> bool {
     match (&request.operation, &request.object, &request.old_object) {
-        (Operation::Update, Some(new), Some(old)) => spec(new) == spec(old),
+        (Operation::Update, Some(new), Some(old)) => part(new) == part(old),
         _ => false,
     }
 }

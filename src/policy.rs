@@ -168,7 +168,7 @@ impl RuleBook {
 
     /// Whether a verdict may depend on the labels of a namespace.
     pub fn reads_labels(&self) -> bool {
-        self.policies.iter().any(Policy::reads_labels)
+        self.policies.reads_labels()
     }
 
     /// Judges one Pki. On refusal every violation is listed: first what is wrong in itself, then what the
@@ -205,9 +205,7 @@ impl RuleBook {
         let labels = self.namespaces.get(wanted.namespace);
         let facts = LazyCell::new(|| Facts::of(&wanted, labels));
         let policies = self.policies.of(wanted.namespace, labels);
-        let policy = policies
-            .into_iter()
-            .find(|policy| policy.permits(&wanted, &facts));
+        let policy = first_permitting(&policies, &wanted, &facts);
         policy.map(|policy| policy.name.as_str())
     }
 
@@ -224,15 +222,13 @@ impl RuleBook {
         let labels = self.namespaces.get(wanted.namespace);
         let policies = self.policies.of(wanted.namespace, labels);
         let facts = LazyCell::new(|| Facts::of(wanted, labels));
-        if let Some(policy) = policies
-            .iter()
-            .find(|policy| policy.permits(wanted, &facts))
-        {
+        if let Some(policy) = first_permitting(&policies, wanted, &facts) {
             return Ok(policy);
         }
         let judged = policies.iter().map(|policy| {
             let is_denied = !policy.allows_service(wanted);
-            (is_denied, policy, policy.objections(wanted, &facts))
+            let objections: Vec<_> = policy.objections(wanted, &facts).collect();
+            (is_denied, policy, objections)
         });
         let nearest =
             judged.min_by_key(|(is_denied, _, objections)| (*is_denied, objections.len()));
@@ -300,6 +296,15 @@ impl RuleBook {
             .iter()
             .any(|policy| policy.names_service(name))
     }
+}
+
+fn first_permitting<'a>(
+    policies: &[&'a Policy],
+    wanted: &Wanted<'_>,
+    facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
+) -> Option<&'a Policy> {
+    let mut policies = policies.iter().copied();
+    policies.find(|policy| policy.permits(wanted, facts))
 }
 
 #[cfg(test)]

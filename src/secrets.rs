@@ -1,12 +1,11 @@
 //! What is kept of every Secret: whether it changed, and whose it is, as far as its metadata tells.
 
-use crate::api::Pki;
 use crate::claims::Claim;
 use crate::index::{BySecret, Key, NamesSecrets};
-use crate::reconcile::secret::ADOPT;
+use crate::reconcile::secret::{ADOPT, controller, is_pki};
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
-use kube::{Resource, ResourceExt};
 use std::iter;
 
 /// A Secret. It names itself.
@@ -42,16 +41,11 @@ impl From<PartialObjectMeta<Secret>> for KnownSecret {
 
 impl Owner {
     fn of(secret: &PartialObjectMeta<Secret>) -> Self {
-        let mut references = secret.owner_references().iter();
-        match references.find(|reference| reference.controller == Some(true)) {
-            Some(owner)
-                if owner.kind == Pki::kind(&()) && owner.api_version == Pki::api_version(&()) =>
-            {
-                Self::Pki {
-                    name: owner.name.as_str().into(),
-                    uid: owner.uid.as_str().into(),
-                }
-            }
+        match controller(secret) {
+            Some(owner) if is_pki(owner) => Self::Pki {
+                name: owner.name.as_str().into(),
+                uid: owner.uid.as_str().into(),
+            },
             Some(_) => Self::Other,
             None => {
                 let offered_to = secret.annotations().get(ADOPT);

@@ -7,10 +7,10 @@ use crate::api::{PkiPolicy, PkiPolicyStatus, StoredPki};
 use crate::cache::Cache;
 use crate::lenient::Lenient;
 use crate::policy::{RuleBook, faults, text};
-use crate::reconcile::status::{MESSAGE_BYTES, whole_second};
+use crate::reconcile::status::{MESSAGE_BYTES, since};
 use crate::reconcile::write;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::Patch;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -139,18 +139,15 @@ fn valid(policy: &PkiPolicy, rules: &RuleBook, now: Timestamp) -> Condition {
             text::list("", &lines, MESSAGE_BYTES),
         )
     };
-    let known = policy.status.iter().flat_map(|status| &status.conditions);
-    let mut known = known.filter(|known| known.type_ == VALID && known.status == status);
+    let mut known = policy.status.iter().flat_map(|status| &status.conditions);
+    let known = known.find(|known| known.type_ == VALID);
     Condition {
         type_: VALID.into(),
         status: status.into(),
         reason: reason.into(),
         message,
         observed_generation: policy.metadata.generation,
-        last_transition_time: known.next().map_or_else(
-            || Time(whole_second(now)),
-            |known| known.last_transition_time.clone(),
-        ),
+        last_transition_time: since(known, status, now),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Admission of a [`PkiPolicy`]: whether each of its rules can match, and which Pkis a change would leave without one.
 
-use super::{Request, is_of_kind, line, name, refuse_causes};
+use super::{Request, is_of_kind, keeps, line, name, refuse_causes};
 use crate::api::{Pki, PkiPolicy, PkiPolicySpec, StoredPki};
 use crate::policy::text::printable;
 use crate::policy::{PolicyFault, RuleBook, faults};
@@ -55,7 +55,8 @@ pub fn validate_policy(
         Err(cause) => (None, vec![cause]),
     };
     // Labels can be edited, and a finalizer removed, of a policy that was stored when nobody checked it.
-    if !causes.is_empty() && !leaves_spec(request) {
+    let keeps_spec = keeps(request, |object| object.data.get("spec").cloned());
+    if !causes.is_empty() && !keeps_spec {
         return refuse_causes(response, request, causes);
     }
     let invalid = causes
@@ -124,12 +125,6 @@ fn decode(object: &DynamicObject, request: &Request) -> Result<PkiPolicy, Status
         field: "spec".into(),
     })?;
     Ok(PkiPolicy::new(name(request), spec))
-}
-
-/// Whether an UPDATE leaves the spec as it was.
-fn leaves_spec(request: &Request) -> bool {
-    let spec = |object: &Option<DynamicObject>| object.as_ref()?.data.get("spec").cloned();
-    request.operation == Operation::Update && spec(&request.object) == spec(&request.old_object)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A [`PkiPolicy`], ready to be asked.
 
-use super::expression::{Facts, Rule};
+use super::expression::{Facts, Objection, Rule};
 use super::name_list::NameList;
 use super::violation::{AllowedNames, Violation};
 use super::wanted::{Key, Wanted};
@@ -123,77 +123,75 @@ impl Policy {
         wanted: &Wanted<'_>,
         facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
     ) -> bool {
-        let namespace = wanted.namespace;
-        let (mut names, mut uris) = (wanted.dns_names.iter(), wanted.uris.iter());
-        let mut addresses = wanted.ip_addresses.iter();
-        self.allows_service(wanted)
-            && names.all(|(_, name)| self.allows_dns_name(name, namespace))
-            && addresses.all(|(_, address)| self.allows_address(*address))
-            && uris.all(|(_, uri)| self.allows_uri(uri, namespace))
-            && wanted.usages.iter().all(|usage| self.allows_usage(*usage))
-            && self.allows_key(wanted.key)
-            && self.exceeded(wanted.duration).is_none()
-            && self
-                .validations
-                .iter()
-                .all(|rule| rule.objection(facts).is_none())
+        self.allows_service(wanted) && self.objections(wanted, facts).next().is_none()
     }
 
-    /// What it does not permit, besides the service name. `facts` are about the same Pki.
+    /// What it does not permit, besides the service name: one by one, as far as they are asked for. `facts` are about the same
+    /// Pki.
     pub(super) fn objections(
         &self,
         wanted: &Wanted<'_>,
         facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
-    ) -> Vec<Violation> {
-        let (policy, namespace) = (&self.name, wanted.namespace);
-        let mut objections = Vec::new();
-        for (index, name) in &wanted.dns_names {
-            if !self.allows_dns_name(name, namespace) {
-                let permitted = self.dns_names.iter().map(|p| names::expand(p, namespace));
-                let permitted = permitted.map(Into::into);
-                objections.push(Violation::dns_name(*index, name, policy, permitted));
-            }
-        }
-        for (index, address) in &wanted.ip_addresses {
-            if !self.allows_address(*address) {
-                let permitted = self.ip_addresses.iter().map(ToString::to_string);
-                objections.push(Violation::ip_address(*index, *address, policy, permitted));
-            }
-        }
-        for (index, uri) in &wanted.uris {
-            if !self.allows_uri(uri, namespace) {
-                let permitted = self.uris.iter().map(|p| names::expand(p, namespace));
-                let permitted = permitted.map(Into::into);
-                objections.push(Violation::uri(*index, uri, policy, permitted));
-            }
-        }
-        for usage in &wanted.usages {
-            if !self.allows_usage(*usage) {
-                let permitted = self.usages.iter().map(ToString::to_string);
-                objections.push(Violation::usage(*usage, policy, permitted));
-            }
-        }
-        if !self.allows_key(wanted.key) {
-            let permitted = self.private_keys.iter().map(described);
-            objections.push(Violation::key(wanted.key, policy, permitted));
-        }
-        if let Some(max) = self.exceeded(wanted.duration) {
-            objections.push(Violation::DurationTooLong {
-                wanted: wanted.duration,
-                max,
-                policy: policy.clone(),
+    ) -> impl Iterator<Item = Violation> {
+        let (policy, namespace) = (self.name.as_str(), wanted.namespace);
+        let expanded = move |patterns: &[String]| {
+            let patterns = patterns.iter();
+            let names = patterns.map(|pattern| names::expand(pattern, namespace).into_owned());
+            names.collect::<Vec<_>>().into_iter()
+        };
+        let dns_names = wanted.dns_names.iter();
+        let dns_names = dns_names
+            .filter(move |(_, name)| !self.allows_dns_name(name, namespace))
+            .map(move |(index, name)| {
+                Violation::dns_name(*index, name, policy, expanded(&self.dns_names))
             });
-        }
-        for rule in &self.validations {
-            if let Some(objection) = rule.objection(facts) {
-                objections.push(Violation::Validation {
-                    message: objection.message,
-                    error: objection.error,
-                    policy: policy.clone(),
-                });
-            }
-        }
-        objections
+        let addresses = wanted.ip_addresses.iter();
+        let addresses = addresses
+            .filter(|(_, address)| !self.allows_address(*address))
+            .map(move |(index, address)| {
+                let permitted = self.ip_addresses.iter().map(ToString::to_string);
+                Violation::ip_address(*index, *address, policy, permitted)
+            });
+        let uris = wanted.uris.iter();
+        let uris = uris
+            .filter(move |(_, uri)| !self.allows_uri(uri, namespace))
+            .map(move |(index, uri)| Violation::uri(*index, uri, policy, expanded(&self.uris)));
+        let usages = wanted.usages.iter();
+        let usages = usages
+            .filter(|usage| !self.allows_usage(**usage))
+            .map(move |usage| {
+                let permitted = self.usages.iter().map(ToString::to_string);
+                Violation::usage(*usage, policy, permitted)
+            });
+        let rules = self.validations.iter().filter_map(move |rule| {
+            let Objection { message, error } = rule.objection(facts)?;
+            let policy = policy.into();
+            Some(Violation::Validation {
+                message,
+                error,
+                policy,
+            })
+        });
+        let (key, duration) = (
+            self.key_objection(wanted.key),
+            self.duration_objection(wanted),
+        );
+        let names = dns_names.chain(addresses).chain(uris);
+        names.chain(usages).chain(key).chain(duration).chain(rules)
+    }
+
+    fn key_objection(&self, key: Key) -> Option<Violation> {
+        let permitted = || self.private_keys.iter().map(described);
+        (!self.allows_key(key)).then(|| Violation::key(key, &self.name, permitted()))
+    }
+
+    fn duration_objection(&self, wanted: &Wanted<'_>) -> Option<Violation> {
+        let max = self.max_duration.filter(|max| wanted.duration > *max)?;
+        Some(Violation::DurationTooLong {
+            wanted: wanted.duration,
+            max,
+            policy: self.name.clone(),
+        })
     }
 
     fn allows_dns_name(&self, name: &str, namespace: &str) -> bool {
@@ -216,11 +214,6 @@ impl Policy {
 
     fn allows_usage(&self, usage: Usage) -> bool {
         self.usages.is_empty() || self.usages.contains(&usage)
-    }
-
-    /// The limit that a lifetime is beyond.
-    fn exceeded(&self, duration: SignedDuration) -> Option<SignedDuration> {
-        self.max_duration.filter(|max| duration > *max)
     }
 
     fn allows_key(&self, key: Key) -> bool {

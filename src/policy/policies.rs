@@ -13,6 +13,8 @@ pub(super) struct Policies {
     by_namespace: HashMap<String, Vec<usize>>,
     /// The others.
     general: Vec<usize>,
+    /// Whether one of them depends on labels of namespaces: every request asks.
+    reads_labels: bool,
 }
 
 impl Policies {
@@ -35,6 +37,7 @@ impl Policies {
             }
         }
         Self {
+            reads_labels: all.iter().any(|policy| policy.reads_labels()),
             all,
             by_namespace,
             general,
@@ -49,6 +52,10 @@ impl Policies {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Policy> {
         self.all.iter().map(AsRef::as_ref)
+    }
+
+    pub(super) fn reads_labels(&self) -> bool {
+        self.reads_labels
     }
 
     /// Those that are for this namespace, with these labels if they are known.

@@ -68,11 +68,8 @@ enum Ownership<'a> {
 }
 
 fn owner_of<'a>(secret: &'a Secret, pki: &Pki) -> Option<Ownership<'a>> {
-    let mut references = secret.metadata.owner_references.iter().flatten();
-    let controller = references.find(|reference| reference.controller == Some(true))?;
-    let is_pki =
-        controller.kind == Pki::kind(&()) && controller.api_version == Pki::api_version(&());
-    Some(if !is_pki {
+    let controller = controller(secret)?;
+    Some(if !is_pki(controller) {
         Ownership::Foreign
     } else if Some(&controller.uid) == pki.metadata.uid.as_ref() {
         Ownership::Ours
@@ -82,6 +79,17 @@ fn owner_of<'a>(secret: &'a Secret, pki: &Pki) -> Option<Ownership<'a>> {
             uid: &controller.uid,
         }
     })
+}
+
+/// Who controls an object, by its owner references.
+pub(crate) fn controller(object: &impl ResourceExt) -> Option<&OwnerReference> {
+    let mut references = object.owner_references().iter();
+    references.find(|reference| reference.controller == Some(true))
+}
+
+/// Whether that is a Pki.
+pub(crate) fn is_pki(controller: &OwnerReference) -> bool {
+    controller.kind == Pki::kind(&()) && controller.api_version == Pki::api_version(&())
 }
 
 /// A Secret of another type cannot become one of ours, nor can one that may not change.

@@ -236,18 +236,23 @@ fn condition(pki: &Pki, outcome: &Outcome, now: Timestamp) -> Condition {
             ..told.clone()
         };
     }
-    let since = known.filter(|known| known.status == status);
     Condition {
         type_: READY.into(),
         status: status.into(),
         reason: outcome.reason().into(),
         message: outcome.message(pki, MESSAGE_BYTES),
         observed_generation: pki.metadata.generation,
-        last_transition_time: since.map_or_else(
-            || Time(whole_second(now)),
-            |known| known.last_transition_time.clone(),
-        ),
+        last_transition_time: since(known, status, now),
     }
+}
+
+/// Since when a condition has this status, given what is known of it.
+pub(crate) fn since(known: Option<&Condition>, status: &str, now: Timestamp) -> Time {
+    let unchanged = known.filter(|known| known.status == status);
+    unchanged.map_or_else(
+        || Time(whole_second(now)),
+        |known| known.last_transition_time.clone(),
+    )
 }
 
 /// Times in the API have no fractions.
