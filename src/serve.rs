@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -150,6 +150,7 @@ fn admission_router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn_with_state(app.clone(), in_turn))
         .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn_with_state(app.clone(), in_parting))
         .with_state(app)
 }
 
@@ -187,6 +188,22 @@ async fn in_time(request: axum::extract::Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request took too long\n").into_response(),
     }
+}
+
+/// While this replica leaves, has each client close its connection and come back elsewhere. Were the connection closed at
+/// the end of the drain instead, a request that is on its way at that moment would be lost, and API servers send it but once.
+async fn in_parting(
+    State(app): State<Arc<App>>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let is_http1 = request.version() <= Version::HTTP_11;
+    let mut response = next.run(request).await;
+    if is_http1 && app.draining.load(Ordering::Relaxed) {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {

@@ -1,0 +1,150 @@
+//! Dry-run applies without a pause, each of which has one right answer, while something happens to the operator.
+
+use crate::node::PATIENCE;
+use kube::api::{Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use pki_operator::api::Pki;
+use serde_json::json;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+/// How many ask at once.
+const CLIENTS: usize = 4;
+
+/// Requests that run until they are told to stop.
+pub(crate) struct Load {
+    runtime: Runtime,
+    clients: JoinSet<()>,
+    is_over: Arc<AtomicBool>,
+    answers: Arc<Mutex<Vec<Answer>>>,
+}
+
+/// One request.
+struct Answer {
+    /// Until it was answered as it should be.
+    took: Duration,
+    /// What was wrong with the first answer; then it was sent again.
+    failure: Option<String>,
+}
+
+impl Load {
+    /// Starts asking the API server of this kubeconfig.
+    pub(crate) fn start(kubeconfig: &Path) -> Self {
+        // One provider in a process; another test may have been here.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let runtime = Runtime::new().unwrap();
+        let pkis = runtime.block_on(pkis(kubeconfig));
+        let (is_over, answers) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let mut clients = JoinSet::new();
+        for number in 0..CLIENTS {
+            let ask = ask(
+                pkis.clone(),
+                number,
+                Arc::clone(&is_over),
+                Arc::clone(&answers),
+            );
+            clients.spawn_on(ask, runtime.handle());
+        }
+        Self {
+            runtime,
+            clients,
+            is_over,
+            answers,
+        }
+    }
+
+    /// What happens while `event` does: prints how the requests fared, and returns the failures.
+    pub(crate) fn during(&self, what: &str, event: impl FnOnce()) -> Vec<String> {
+        self.answers.lock().unwrap().clear();
+        let begin = Instant::now();
+        event();
+        let seconds = begin.elapsed().as_secs_f32();
+        let answers = std::mem::take(&mut *self.answers.lock().unwrap());
+        assert!(
+            answers.len() > CLIENTS,
+            "{what}: {} requests are none",
+            answers.len()
+        );
+        let mut took: Vec<_> = answers.iter().map(|answer| answer.took).collect();
+        took.sort_unstable();
+        let at = |share: usize| took[(took.len() - 1) * share / 100].as_secs_f64() * 1000.0;
+        let failures: Vec<_> = answers
+            .into_iter()
+            .filter_map(|answer| answer.failure)
+            .collect();
+        println!(
+            "{what}: {} requests in {seconds:.1} s, {} failed; p50 {:.1} ms, p99 {:.1} ms, longest {:.0} ms",
+            took.len(),
+            failures.len(),
+            at(50),
+            at(99),
+            at(100)
+        );
+        failures
+    }
+
+    /// Ends it.
+    pub(crate) fn stop(mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.runtime
+            .block_on(async { while self.clients.join_next().await.is_some() {} });
+    }
+}
+
+async fn pkis(kubeconfig: &Path) -> Api<Pki> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .unwrap();
+    Api::namespaced(Client::try_from(config).unwrap(), "default")
+}
+
+/// Every second request is for a name that is allowed; the others have to be refused, in our words.
+async fn ask(
+    pkis: Api<Pki>,
+    client: usize,
+    is_over: Arc<AtomicBool>,
+    answers: Arc<Mutex<Vec<Answer>>>,
+) {
+    let mut is_good = client.is_multiple_of(2);
+    while !is_over.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        let mut failure = None;
+        while let Err(error) = apply(&pkis, client, is_good).await {
+            failure.get_or_insert(error);
+            if begin.elapsed() > PATIENCE {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let took = begin.elapsed();
+        answers.lock().unwrap().push(Answer { took, failure });
+        is_good = !is_good;
+    }
+}
+
+/// Applies a Pki without storing it; an error if the answer is not what it should be.
+async fn apply(pkis: &Api<Pki>, client: usize, is_good: bool) -> Result<(), String> {
+    let name = format!("load-{client}");
+    let service = if is_good { "app1" } else { "appp1" };
+    let pki = json!({
+        "apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": name},
+        "spec": {"serviceName": service}
+    });
+    let dry_run = PatchParams::apply("load").force().dry_run();
+    match (
+        pkis.patch(&name, &dry_run, &Patch::Apply(pki)).await,
+        is_good,
+    ) {
+        (Ok(_), true) => Ok(()),
+        (Ok(_), false) => Err("the typo was admitted".into()),
+        (Err(error), false) if error.to_string().contains("is not found in allowedNames") => Ok(()),
+        (Err(error), _) => Err(error.to_string()),
+    }
+}
