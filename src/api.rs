@@ -21,7 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::DeserializeGuard;
 use kube::{CustomResource, CustomResourceExt, KubeSchema, ResourceExt};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use certificate::{
     KeyAlgorithm, KeyEncoding, Keystore, Outputs, PrivateKey, RotationPolicy, SecretKeyReference,
@@ -265,15 +265,23 @@ pub type StoredPolicy = DeserializeGuard<PkiPolicy>;
 /// The type of the one condition that sums a [`Pki`] up.
 pub const READY: &str = "Ready";
 
+/// The label of a custom resource definition that tells which version of the operator it is of.
+pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
+
 /// Both custom resource definitions as YAML documents, ready for `kubectl apply --server-side -f -`.
 pub fn crds_yaml() -> String {
     let mut documents = String::new();
-    for crd in [definition::<Pki>(), definition::<PkiPolicy>()] {
+    for crd in definitions() {
         let yaml = serde_saphyr::to_string(&crd).expect("a CRD is YAML, as all JSON is");
         documents += "---\n";
         documents += yaml.trim_start_matches("---\n");
     }
     documents
+}
+
+/// Both custom resource definitions.
+pub fn definitions() -> [Value; 2] {
+    [definition::<Pki>(), definition::<PkiPolicy>()]
 }
 
 /// The schema of a kind, as the API server has it.
@@ -286,6 +294,9 @@ pub fn schema<K: CustomResourceExt>() -> Value {
 fn definition<K: CustomResourceExt>() -> Value {
     let mut crd = serde_json::to_value(K::crd()).expect("a CRD made of strings and maps is JSON");
     unwrap_descriptions(&mut crd);
+    crd["metadata"]["labels"] = json!({ VERSION_LABEL: env!("CARGO_PKG_VERSION") });
+    // Where it is part of a release, it outlives that: with it, all Pkis would go.
+    crd["metadata"]["annotations"] = json!({ "helm.sh/resource-policy": "keep" });
     crd
 }
 
@@ -309,7 +320,6 @@ fn unwrap_descriptions(value: &mut Value) {
 pub(crate) mod tests {
     use super::*;
     use crate::policy::{Approved, RuleBook};
-    use serde_json::json;
     use std::sync::Arc;
 
     /// A Pki `ns/app1-pki` with UID `uid-1`, for the service app1 and with these other fields.

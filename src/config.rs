@@ -24,8 +24,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the operator: answer admission, issue and renew certificates.
     Run(Box<Config>),
-    /// Print the custom resource definitions.
-    Crd,
+    /// Print the custom resource definitions, or apply them.
+    Crd {
+        /// Bring those of the cluster to this version, and wait until they are in force. A newer one stays as it is.
+        #[arg(long)]
+        apply: bool,
+    },
 }
 
 /// How to run.

@@ -27,6 +27,7 @@ pub mod ca;
 pub mod cache;
 pub mod claims;
 pub mod config;
+pub mod crd;
 pub mod events;
 pub mod guide;
 pub mod hints;

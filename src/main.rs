@@ -3,27 +3,39 @@
 use anyhow::Context;
 use clap::Parser;
 use pki_operator::config::{Cli, Command, Config};
-use pki_operator::log;
+use pki_operator::kubectl::cluster::Access;
+use pki_operator::{api, crd, log};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
-        Command::Crd => print!("{}", pki_operator::api::crds_yaml()),
-        Command::Run(config) => run(*config)?,
+    let command = Cli::parse().command;
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("nothing else installs a provider");
+    match command {
+        Command::Run(config) => run(*config),
+        Command::Crd { apply: true } => apply_crds(),
+        Command::Crd { apply: false } => {
+            print!("{}", api::crds_yaml());
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 #[tokio::main]
 async fn run(config: Config) -> anyhow::Result<()> {
     log::init(config.log_format, &config.log_level).context("--log-level")?;
-    rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .expect("nothing else installs a provider");
     let shutdown = CancellationToken::new();
     tokio::spawn(on_signal(shutdown.clone())?);
     pki_operator::run::run(config, shutdown).await?;
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn apply_crds() -> anyhow::Result<()> {
+    let cluster = Access::default().connect().await?;
+    crd::apply(&cluster.client, |what| println!("{what}")).await?;
     Ok(())
 }
 

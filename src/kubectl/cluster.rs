@@ -74,7 +74,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn of(what: impl Into<String>, error: kube::Error) -> Self {
+    pub(crate) fn of(what: impl Into<String>, error: kube::Error) -> Self {
         let what = what.into();
         match error {
             kube::Error::Api(answer) if answer.code == 401 || answer.code == 403 => {

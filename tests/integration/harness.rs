@@ -257,6 +257,17 @@ impl Installed {
     }
 }
 
+/// The chart under test.
+pub(crate) fn chart() -> PathBuf {
+    pki_cluster::workspace_dir().join("charts/pki-operator")
+}
+
+/// The chart of the version before.
+pub(crate) fn chart_before() -> PathBuf {
+    let packaged = "tests/integration/upgrade/pki-operator-0.1.0.tgz";
+    pki_cluster::workspace_dir().join(packaged)
+}
+
 /// One request that writes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Write {

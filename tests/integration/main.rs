@@ -11,6 +11,7 @@ mod admission;
 mod admission_policy;
 mod agreement;
 mod crash;
+mod crds;
 mod events;
 mod harness;
 mod hostile;

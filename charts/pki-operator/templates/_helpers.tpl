@@ -81,3 +81,69 @@ service:
 {{- define "pki-operator.folded" -}}
 ({{ . }}.endsWith(".") ? {{ . }}.substring(0, {{ . }}.size() - 1) : {{ . }}).lowerAscii()
 {{- end }}
+
+{{- /* Not empty if upgrades bring the CRDs along. With --reuse-values, values of an older chart lack the switch. */}}
+{{- define "pki-operator.upgradesCrds" -}}
+{{- if and .Values.deployment.enabled (dig "upgrade" true (.Values.crds | default dict)) }}true{{ end }}
+{{- end }}
+
+{{- /* What all pods of the chart have in common: the operator's, and those of hooks and tests. */}}
+{{- define "pki-operator.podSpec" -}}
+# A Service named pki-operator would set PKI_OPERATOR_* variables, which are the operator's flags.
+enableServiceLinks: false
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* The same for their containers. */}}
+{{- define "pki-operator.containerSpec" -}}
+image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- with .Values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /*
+The labels of what runs as a hook: (list $ "crds"). They are not the selectorLabels, by which the Service, the
+PodDisruptionBudget and the NetworkPolicy find the replicas.
+*/}}
+{{- define "pki-operator.hookLabels" -}}
+{{- $component := last . }}
+{{- with first . -}}
+app.kubernetes.io/name: {{ printf "%s-%s" (include "pki-operator.name" . | trunc 50) $component }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: {{ $component }}
+app.kubernetes.io/part-of: {{ .Chart.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 }}
+{{- end }}
+{{- end }}

@@ -72,12 +72,21 @@ impl Install<'_> {
     }
 }
 
-/// Writes a kubeconfig with the identity of the chart's service account.
+/// Writes a kubeconfig with the identity of the operator's service account.
 pub fn service_account_kubeconfig(kubectl: impl Fn() -> Command, to: &Path) -> anyhow::Result<()> {
+    account_kubeconfig(kubectl, RELEASE, to)
+}
+
+/// Writes a kubeconfig with the identity of a service account in the release's namespace.
+pub fn account_kubeconfig(
+    kubectl: impl Fn() -> Command,
+    account: &str,
+    to: &Path,
+) -> anyhow::Result<()> {
     let token = run(kubectl().args([
         "create",
         "token",
-        RELEASE,
+        account,
         "--namespace",
         RELEASE,
         "--duration=24h",
@@ -92,9 +101,9 @@ pub fn service_account_kubeconfig(kubectl: impl Fn() -> Command, to: &Path) -> a
     ]))?;
     let mut config: Value = serde_json::from_str(&view).context("reading the kubeconfig")?;
     let context = &mut config["contexts"][0]["context"];
-    context["user"] = json!(RELEASE);
+    context["user"] = json!(account);
     context["namespace"] = json!(RELEASE);
-    config["users"] = json!([{ "name": RELEASE, "user": { "token": token.trim() } }]);
+    config["users"] = json!([{ "name": account, "user": { "token": token.trim() } }]);
     fs::write(to, config.to_string()).with_context(|| format!("writing {}", to.display()))
 }
 

@@ -1,0 +1,306 @@
+//! Brings the custom resource definitions of a cluster to this version, before an operator of this version runs.
+//!
+//! Helm installs what a chart has in `crds/` once, and never touches it again. So a hook of the chart runs
+//! `pki-operator crd --apply` before everything else of an upgrade. What is done to each definition is [decided](decide)
+//! before any of them is changed.
+
+use crate::api::{self, VERSION_LABEL};
+use crate::kubectl::cluster;
+use crate::policy::text::printable;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use semver::Version;
+use serde::Deserialize as _;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+const FIELD_MANAGER: &str = "pki-operator";
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why a definition is not of this version.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Objects would become unreadable.
+    #[error(
+        "CustomResourceDefinition {name}: objects are stored as {}, which this version cannot read: install a version that \
+         has both, write every object again (kubectl get {name} --all-namespaces --output json | kubectl replace --filename -), \
+         take it out of status.storedVersions, and then try again", .versions.join(", ")
+    )]
+    Stored {
+        /// Of the definition.
+        name: String,
+        /// Those that would be lost.
+        versions: Vec<String>,
+    },
+    /// The API server does not let us, or is not there.
+    #[error("CustomResourceDefinition {name}: {source}")]
+    Api {
+        /// Of the definition.
+        name: String,
+        /// What it said.
+        source: cluster::Error,
+    },
+    /// It was applied, and the API server does not serve it.
+    #[error("CustomResourceDefinition {name} is not established after {PATIENCE:?}: {said}")]
+    NotEstablished {
+        /// Of the definition.
+        name: String,
+        /// What its conditions say.
+        said: String,
+    },
+}
+
+/// What is done to a definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is none.
+    Create,
+    /// The live one becomes ours.
+    Update {
+        /// The version that it is of, if it says so.
+        from: Option<Version>,
+    },
+    /// The live one is newer: fields of ours are among its own, and objects may have others.
+    Leave {
+        /// The version that it is of.
+        newer: Version,
+    },
+}
+
+/// What to do to the `live` definition, for which `ours` is at hand.
+pub fn decide(
+    live: Option<&CustomResourceDefinition>,
+    ours: &CustomResourceDefinition,
+) -> Result<Step, Error> {
+    let Some(live) = live else {
+        return Ok(Step::Create);
+    };
+    let from = version(live);
+    if let (Some(from), Some(to)) = (&from, version(ours))
+        && from.cmp_precedence(&to).is_gt()
+    {
+        let newer = from.clone();
+        return Ok(Step::Leave { newer });
+    }
+    let stored = live.status.iter().flat_map(|it| &it.stored_versions);
+    let is_known = |stored: &&String| ours.spec.versions.iter().any(|it| it.name == **stored);
+    let lost: Vec<_> = stored
+        .flatten()
+        .filter(|stored| !is_known(stored))
+        .collect();
+    if lost.is_empty() {
+        return Ok(Step::Update { from });
+    }
+    Err(Error::Stored {
+        name: ours.name_any(),
+        versions: lost.into_iter().map(|it| printable(it)).collect(),
+    })
+}
+
+/// The version of the operator that a definition is of.
+fn version(crd: &CustomResourceDefinition) -> Option<Version> {
+    Version::parse(crd.labels().get(VERSION_LABEL)?).ok()
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ours = env!("CARGO_PKG_VERSION");
+        match self {
+            Self::Create => write!(f, "created, of version {ours}"),
+            Self::Update { from: Some(from) } if from.to_string() == ours => {
+                write!(f, "applied again, of version {ours}")
+            }
+            Self::Update { from: Some(from) } => write!(f, "updated from version {from} to {ours}"),
+            Self::Update { from: None } => write!(f, "updated to version {ours}"),
+            Self::Leave { newer } => {
+                write!(f, "left as it is: of version {newer}, newer than {ours}")
+            }
+        }
+    }
+}
+
+/// Does it to each of them; `say` hears what was done.
+pub async fn apply(client: &Client, mut say: impl FnMut(&str)) -> Result<(), Error> {
+    let crds = Api::<CustomResourceDefinition>::all(client.clone());
+    let mut steps = Vec::new();
+    for ours in api::definitions() {
+        let crd = CustomResourceDefinition::deserialize(&ours).expect("a definition can be read");
+        let live = crds.get_opt(&crd.name_any()).await;
+        let live = live.map_err(|error| failed(&crd, "get it", error))?;
+        let step = decide(live.as_ref(), &crd)?;
+        steps.push((ours, crd, step));
+    }
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    for (ours, crd, step) in steps {
+        if !matches!(step, Step::Leave { .. }) {
+            let applied = crds
+                .patch(&crd.name_any(), &params, &Patch::Apply(&ours))
+                .await;
+            applied.map_err(|error| failed(&crd, "apply it", error))?;
+        }
+        wait_until_established(&crds, &crd).await?;
+        say(&format!(
+            "CustomResourceDefinition {}: {step}",
+            crd.name_any()
+        ));
+    }
+    Ok(())
+}
+
+async fn wait_until_established(
+    crds: &Api<CustomResourceDefinition>,
+    crd: &CustomResourceDefinition,
+) -> Result<(), Error> {
+    let begin = Instant::now();
+    loop {
+        let live = crds.get(&crd.name_any()).await;
+        let live = live.map_err(|error| failed(crd, "get it", error))?;
+        let conditions = live.status.and_then(|status| status.conditions);
+        let conditions = conditions.unwrap_or_default();
+        let mut established = conditions.iter().filter(|it| it.type_ == "Established");
+        if established.any(|it| it.status == "True") {
+            return Ok(());
+        }
+        if begin.elapsed() > PATIENCE {
+            let said = conditions.into_iter().filter_map(|it| it.message);
+            let name = crd.name_any();
+            let said = printable(&said.collect::<Vec<_>>().join("; "));
+            return Err(Error::NotEstablished { name, said });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn failed(crd: &CustomResourceDefinition, what: &str, error: kube::Error) -> Error {
+    Error::Api {
+        name: crd.name_any(),
+        source: cluster::Error::of(what, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const OURS: &str = env!("CARGO_PKG_VERSION");
+
+    fn crd(labels: &Value, versions: &[&str], stored: &[&str]) -> CustomResourceDefinition {
+        let versions = versions
+            .iter()
+            .map(|name| json!({"name": name, "served": true, "storage": true}));
+        let crd = json!({
+            "metadata": {"name": "pkis.box.com", "labels": labels},
+            "spec": {"group": "box.com", "scope": "Namespaced", "names": {"kind": "Pki", "plural": "pkis"},
+                "versions": versions.collect::<Vec<_>>()},
+            "status": {"storedVersions": stored},
+        });
+        serde_json::from_value(crd).expect("a definition")
+    }
+
+    #[test]
+    fn an_older_definition_is_updated_and_a_newer_one_is_left_as_it_is() {
+        let ours = crd(&json!({VERSION_LABEL: "1.10.0"}), &["v1"], &[]);
+        let of = |version: &str| Version::parse(version).unwrap();
+        let updated = |from: Option<&str>| Step::Update { from: from.map(of) };
+        for (live, expected) in [
+            (json!({}), updated(None)),
+            (json!({VERSION_LABEL: "latest"}), updated(None)),
+            (json!({VERSION_LABEL: "1.9.0"}), updated(Some("1.9.0"))),
+            (
+                json!({VERSION_LABEL: "1.10.0-rc.1"}),
+                updated(Some("1.10.0-rc.1")),
+            ),
+            (json!({VERSION_LABEL: "1.10.0"}), updated(Some("1.10.0"))),
+            (
+                json!({VERSION_LABEL: "1.10.1-rc.1"}),
+                Step::Leave {
+                    newer: of("1.10.1-rc.1"),
+                },
+            ),
+            (
+                json!({VERSION_LABEL: "2.0.0"}),
+                Step::Leave { newer: of("2.0.0") },
+            ),
+        ] {
+            let step = decide(Some(&crd(&live, &["v1"], &["v1"])), &ours).unwrap();
+            assert_eq!(step, expected, "{live}");
+        }
+        assert_eq!(decide(None, &ours).unwrap(), Step::Create);
+    }
+
+    #[test]
+    fn objects_that_this_version_cannot_read_keep_it_away_with_what_to_do() {
+        let ours = crd(&json!({VERSION_LABEL: OURS}), &["v1", "v2"], &[]);
+        for (stored, lost) in [
+            (&["v1"][..], None),
+            (&["v1", "v2"], None),
+            (&[], None),
+            (&["v1alpha1"], Some("stored as v1alpha1, which")),
+            (
+                &["v1alpha1", "v1", "v1beta1"],
+                Some("stored as v1alpha1, v1beta1, which"),
+            ),
+        ] {
+            let decided = decide(Some(&crd(&json!({}), &["v1"], stored)), &ours);
+            match lost {
+                None => assert_eq!(decided.unwrap(), Step::Update { from: None }),
+                Some(lost) => {
+                    let said = decided.unwrap_err().to_string();
+                    assert!(said.contains(lost), "{said}");
+                    assert!(
+                        said.contains("CustomResourceDefinition pkis.box.com: "),
+                        "{said}"
+                    );
+                    assert!(said.contains("kubectl get pkis.box.com "), "{said}");
+                }
+            }
+        }
+        // What is newer is not touched, whatever it stores.
+        let newer = crd(&json!({VERSION_LABEL: "999.0.0"}), &["v3"], &["v3"]);
+        assert!(matches!(
+            decide(Some(&newer), &ours),
+            Ok(Step::Leave { .. })
+        ));
+    }
+
+    #[test]
+    fn what_was_done_is_said_with_the_versions() {
+        let older = Version::new(0, 0, 9);
+        let newer = Version::new(999, 0, 0);
+        let same = Version::parse(OURS).unwrap();
+        for (step, said) in [
+            (Step::Create, format!("created, of version {OURS}")),
+            (
+                Step::Update { from: None },
+                format!("updated to version {OURS}"),
+            ),
+            (
+                Step::Update { from: Some(older) },
+                format!("updated from version 0.0.9 to {OURS}"),
+            ),
+            (
+                Step::Update { from: Some(same) },
+                format!("applied again, of version {OURS}"),
+            ),
+            (
+                Step::Leave { newer },
+                format!("left as it is: of version 999.0.0, newer than {OURS}"),
+            ),
+        ] {
+            assert_eq!(step.to_string(), said);
+        }
+    }
+
+    #[test]
+    fn ours_tell_their_version_and_outlive_a_release() {
+        for ours in api::definitions() {
+            let crd = CustomResourceDefinition::deserialize(&ours).unwrap();
+            assert_eq!(version(&crd), Version::parse(OURS).ok());
+            assert_eq!(crd.annotations()["helm.sh/resource-policy"], "keep");
+        }
+    }
+}
