@@ -189,15 +189,20 @@ impl Operator {
 
     /// Status and body of a GET of `/livez`, `/readyz` or `/metrics`.
     pub fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
-        let mut stream = TcpStream::connect(self.metrics)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: operator\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        Ok((status.context("no HTTP status")?, body.to_owned()))
+        get(self.metrics, path)
     }
+}
+
+/// Status and body of a GET by plain HTTP.
+pub fn get(server: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((status.context("no HTTP status")?, body.to_owned()))
 }
 
 /// The operator's binary as Cargo builds it, built if need be.
