@@ -180,7 +180,8 @@ impl Prometheus {
 
 /// As a part of a URL.
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    let escape = |url: String, byte: u8| url + &format!("%{byte:02x}");
+    text.bytes().fold(String::new(), escape)
 }
 
 #[test]
