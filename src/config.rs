@@ -1,14 +1,31 @@
-//! The command line. Every flag can be set by an environment variable too.
+//! The command line. Every flag can be set by an environment variable too, and in a file.
+//!
+//! A flag has the first value that is given: on the command line, in the environment, in the file that `--config` names. What
+//! is wrong is told before anything starts, by the name of the flag, the variable or the key.
 
 use crate::ca::keeper;
 use crate::index::Key;
 use crate::policy::{self, range};
 use crate::{reconcile, restarts, trust};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{
+    ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 use ipnet::IpNet;
 use jiff::SignedDuration;
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
+
+pub(crate) use values::addresses;
+
+mod check;
+mod error;
+mod file;
+mod values;
+
+pub use error::{Conflict, Error, FileFault, Refusal};
 
 /// Certificates for application teams on Kubernetes, with errors they can read.
 #[derive(Debug, Parser)]
@@ -17,6 +34,55 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What this process is told to do, by its arguments, its environment and the file that they name.
+    pub fn read(arguments: Vec<OsString>) -> Result<Self, Error> {
+        let given = matches(&arguments).map_err(|error| Error::of(error, &arguments))?;
+        let arguments = match given.subcommand_matches("run") {
+            Some(given) => with_file(arguments, given)?,
+            None => arguments,
+        };
+        let cli = Self::from_arg_matches(&matches(&arguments)?)?;
+        if let Command::Run(config) = &cli.command {
+            config.check()?;
+        }
+        Ok(cli)
+    }
+}
+
+fn matches(arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    Cli::command().try_get_matches_from(arguments)
+}
+
+/// The arguments, and those of the file that are given neither by them nor by the environment.
+fn with_file(mut arguments: Vec<OsString>, given: &ArgMatches) -> Result<Vec<OsString>, Error> {
+    let Some(path) = given.get_one::<PathBuf>("config") else {
+        return Ok(arguments);
+    };
+    let file = path.display().to_string();
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(Error::Unreadable { file, source }),
+    };
+    let command = Cli::command();
+    let command = command.find_subcommand("run").expect("it was given");
+    let by_itself =
+        |argument: &str| matches(&["pki-operator", "run", argument].map(OsString::from)).map(drop);
+    let settings = file::settings(&file, &bytes, command, by_itself).map_err(Error::File)?;
+    let run = arguments.iter().skip(1).position(|it| it == "run");
+    let after_run = run.map_or(arguments.len(), |index| index + 2);
+    let open = settings.into_iter().filter(|setting| {
+        let source = given.value_source(setting.id.as_str());
+        !matches!(
+            source,
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+        )
+    });
+    let open: Vec<_> = open.map(|setting| setting.argument.into()).collect();
+    arguments.splice(after_run..after_run, open);
+    Ok(arguments)
 }
 
 /// What the operator's binary does.
@@ -35,36 +101,43 @@ pub enum Command {
 /// How to run.
 #[derive(Debug, Args)]
 pub struct Config {
+    /// A YAML file with further flags: a mapping of their names, without dashes, to their values; a list where a flag may be
+    /// given several times. The command line and the environment go before it.
+    #[arg(long, env = "PKI_OPERATOR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// The operator's own namespace, which holds its CAs and its Lease.
-    #[arg(long, env = "POD_NAMESPACE", default_value = "pki-operator")]
+    #[arg(long, env = "POD_NAMESPACE", default_value = "pki-operator", value_parser = values::namespace)]
     pub namespace: String,
 
     /// The name of this replica, unlike that of any other. Default: host name and process number.
-    #[arg(long, env = "POD_NAME", default_value_t = default_identity(), hide_default_value = true)]
+    #[arg(long, env = "POD_NAME", value_parser = values::identity, default_value_t = default_identity(), hide_default_value = true)]
     pub identity: String,
 
     /// Where to answer admission, by HTTPS.
-    #[arg(long, env = "PKI_OPERATOR_LISTEN", default_value = "0.0.0.0:8443")]
+    #[arg(long, env = "PKI_OPERATOR_LISTEN", default_value = "0.0.0.0:8443", value_parser = values::socket)]
     pub listen: SocketAddr,
 
     /// Where to serve /livez, /readyz and /metrics, by plain HTTP.
     #[arg(
         long,
         env = "PKI_OPERATOR_METRICS_LISTEN",
-        default_value = "0.0.0.0:8080"
+        default_value = "0.0.0.0:8080",
+        value_parser = values::socket
     )]
     pub metrics_listen: SocketAddr,
 
     /// A name or address by which the API server reaches the webhook; may be given several times. Default:
     /// `pki-operator.<namespace>.svc`.
-    #[arg(long, env = "PKI_OPERATOR_WEBHOOK_HOST", value_delimiter = ',')]
+    #[arg(long, env = "PKI_OPERATOR_WEBHOOK_HOST", value_delimiter = ',', value_parser = values::host)]
     pub webhook_host: Vec<String>,
 
     /// The name that both webhook configurations have, the validating and the mutating one.
     #[arg(
         long,
         env = "PKI_OPERATOR_WEBHOOK_CONFIGURATION",
-        default_value = "pki-operator"
+        default_value = "pki-operator",
+        value_parser = values::object_name
     )]
     pub webhook_configuration: String,
 
@@ -72,7 +145,8 @@ pub struct Config {
     #[arg(
         long,
         env = "PKI_OPERATOR_CA_SECRET",
-        default_value = "pki-operator-ca"
+        default_value = "pki-operator-ca",
+        value_parser = values::object_name
     )]
     pub ca_secret: String,
 
@@ -82,13 +156,13 @@ pub struct Config {
 
     /// How long a CA that the operator makes is valid, in hours.
     #[arg(long, env = "PKI_OPERATOR_CA_LIFETIME_HOURS", default_value = "87600",
-        value_parser = clap::value_parser!(u32).range(1..=876_000))]
+        value_parser = values::whole("hours", 1..=876_000))]
     pub ca_lifetime_hours: u32,
 
     /// How long each step takes at least when the CA is replaced, in seconds: the time in which everybody reloads what is
     /// mounted.
     #[arg(long, env = "PKI_OPERATOR_CA_STEP_SECONDS", default_value = "86400",
-        value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
+        value_parser = values::whole("seconds", 1..=31_536_000))]
     pub ca_step_seconds: u32,
 
     /// The `ConfigMap` with the CA bundle in each namespace labelled `box.com/trust-bundle=true`; a `ClusterTrustBundle` of this
@@ -96,7 +170,8 @@ pub struct Config {
     #[arg(
         long,
         env = "PKI_OPERATOR_TRUST_CONFIG_MAP",
-        default_value = "pki-trust-bundle"
+        default_value = "pki-trust-bundle",
+        value_parser = values::object_name
     )]
     pub trust_config_map: String,
 
@@ -104,19 +179,21 @@ pub struct Config {
     #[arg(
         long,
         env = "PKI_OPERATOR_WEBHOOK_CA_SECRET",
-        default_value = "pki-operator-webhook-ca"
+        default_value = "pki-operator-webhook-ca",
+        value_parser = values::object_name
     )]
     pub webhook_ca_secret: String,
 
     /// The Lease that decides which replica reconciles.
-    #[arg(long, env = "PKI_OPERATOR_LEASE", default_value = "pki-operator")]
+    #[arg(long, env = "PKI_OPERATOR_LEASE", default_value = "pki-operator", value_parser = values::object_name)]
     pub lease: String,
 
     /// The cluster's DNS domain.
     #[arg(
         long,
         env = "PKI_OPERATOR_CLUSTER_DOMAIN",
-        default_value = "cluster.local"
+        default_value = "cluster.local",
+        value_parser = values::domain
     )]
     pub cluster_domain: String,
 
@@ -132,11 +209,11 @@ pub struct Config {
 
     /// Further addresses and ranges (CIDR) that no certificate is for, such as the network of Services; may be given several
     /// times.
-    #[arg(long, env = "PKI_OPERATOR_RESERVED_ADDRESSES", value_delimiter = ',', value_parser = addresses)]
+    #[arg(long, env = "PKI_OPERATOR_RESERVED_ADDRESSES", value_delimiter = ',', value_parser = values::addresses)]
     pub reserved_addresses: Vec<IpNet>,
 
     /// How often a fault that lasts is said again in the Events on pods, in seconds.
-    #[arg(long, env = "PKI_OPERATOR_REMINDER_SECONDS", default_value = "300", value_parser = seconds(1))]
+    #[arg(long, env = "PKI_OPERATOR_REMINDER_SECONDS", default_value = "300", value_parser = values::seconds(1))]
     pub reminder_seconds: Duration,
 
     /// Whether to restart the Deployments, `StatefulSets` and `DaemonSets` that ask for it with the annotation
@@ -146,7 +223,7 @@ pub struct Config {
     pub restart_on_renewal: bool,
 
     /// Within what time after a renewal these are restarted, each at a time of its own, in seconds; 0: at once.
-    #[arg(long, env = "PKI_OPERATOR_RESTART_SPREAD_SECONDS", default_value = "600", value_parser = seconds(0))]
+    #[arg(long, env = "PKI_OPERATOR_RESTART_SPREAD_SECONDS", default_value = "600", value_parser = values::seconds(0))]
     pub restart_spread_seconds: Duration,
 
     /// Whether the pods that use a Secret are told, by a Normal Event, that its certificate was renewed.
@@ -154,7 +231,7 @@ pub struct Config {
     pub renewal_events: bool,
 
     /// How long to go on serving after SIGTERM, while the cluster learns that this replica leaves, in seconds.
-    #[arg(long, env = "PKI_OPERATOR_DRAIN_SECONDS", default_value = "5", value_parser = seconds(0))]
+    #[arg(long, env = "PKI_OPERATOR_DRAIN_SECONDS", default_value = "5", value_parser = values::seconds(0))]
     pub drain_seconds: Duration,
 
     /// How log records are written.
@@ -162,7 +239,7 @@ pub struct Config {
     pub log_format: LogFormat,
 
     /// Which log records are written: a level, or a filter such as `info,pki_operator=debug`.
-    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_parser = values::log_filter)]
     pub log_level: String,
 }
 
@@ -241,21 +318,6 @@ impl Config {
     }
 }
 
-pub(crate) fn addresses(text: &str) -> Result<IpNet, String> {
-    range(text).ok_or_else(|| "write an IP address, or a range such as 10.96.0.0/12".into())
-}
-
-fn seconds(
-    least: u64,
-) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
-    move |text| match text.parse() {
-        Ok(seconds) if (least..=86_400).contains(&seconds) => Ok(Duration::from_secs(seconds)),
-        _ => Err(format!(
-            "write a whole number of seconds from {least} to 86400"
-        )),
-    }
-}
-
 fn default_identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let host = host.unwrap_or_default();
@@ -268,86 +330,4 @@ fn default_identity() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_wrong_value_is_refused_with_the_flag_that_has_it() {
-        for (flag, value) in [
-            ("--reminder-seconds", "0"),
-            ("--drain-seconds", "soon"),
-            ("--listen", "8443"),
-            ("--ca", "buy"),
-            ("--ca-lifetime-hours", "0"),
-            ("--ca-lifetime-hours", "876001"),
-            ("--ca-step-seconds", "0"),
-            ("--ca-step-seconds", "31536001"),
-            ("--restart-on-renewal", "maybe"),
-            ("--restart-spread-seconds", "86401"),
-            ("--reserved-addresses", "10.96.0.0/33"),
-        ] {
-            let error = Cli::try_parse_from(["pki-operator", "run", flag, value])
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(flag), "{error}");
-        }
-    }
-
-    fn config(flags: &[&str]) -> Config {
-        let cli = Cli::try_parse_from([&["pki-operator", "run"], flags].concat()).unwrap();
-        let Command::Run(config) = cli.command else {
-            panic!("{cli:?}")
-        };
-        *config
-    }
-
-    #[test]
-    fn the_ca_is_made_for_ten_years_and_replaced_in_steps_of_a_day() {
-        let ca = config(&[]).ca();
-        assert_eq!(ca.secret, Key::new("pki-operator", "pki-operator-ca"));
-        assert!(!ca.is_brought);
-        assert_eq!(ca.lifetime, SignedDuration::from_hours(87_600));
-        assert_eq!(ca.step, SignedDuration::from_hours(24));
-
-        let flags = ["--ca", "bring", "--namespace", "pki", "--ca-secret", "ca"];
-        let ca = config(&flags).ca();
-        assert_eq!((ca.secret, ca.is_brought), (Key::new("pki", "ca"), true));
-        let ca = config(&["--ca-lifetime-hours", "1", "--ca-step-seconds", "2"]).ca();
-        assert_eq!((ca.lifetime.as_secs(), ca.step.as_secs()), (3600, 2));
-    }
-
-    #[test]
-    fn the_address_of_the_api_server_is_reserved_beside_others_where_it_is_one() {
-        let reserved = |flags: &[&str]| {
-            let ranges = config(flags).rules().reserved_addresses;
-            ranges.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        let others = [
-            "--reserved-addresses=10.96.0.0/12,fd00::1",
-            "--reserved-addresses=10.1.2.3",
-        ];
-        let others_read = ["10.96.0.0/12", "fd00::1/128", "10.1.2.3/32"];
-        let with = |host| reserved(&[&["--api-server-address", host], &others[..]].concat());
-        assert_eq!(
-            with("10.96.0.1"),
-            [&["10.96.0.1/32"], &others_read[..]].concat()
-        );
-        assert_eq!(with("api.example.com"), others_read);
-        assert_eq!(reserved(&["--api-server-address=fd00::1"]), ["fd00::1/128"]);
-    }
-
-    #[test]
-    fn workloads_are_restarted_within_ten_minutes_unless_that_is_switched_off() {
-        let window = |flags: &[&str]| config(flags).restarts().map(|it| it.window.as_secs());
-        assert_eq!(window(&[]), Some(600));
-        assert_eq!(window(&["--restart-spread-seconds=0"]), Some(0));
-        assert_eq!(window(&["--restart-on-renewal=true"]), Some(600));
-        assert_eq!(window(&["--restart-on-renewal=false"]), None);
-    }
-}
+mod tests;

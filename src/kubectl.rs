@@ -21,4 +21,3 @@ pub mod schema;
 pub mod sources;
 pub mod status;
 pub mod words;
-pub mod yaml;

@@ -49,3 +49,4 @@ pub mod secrets;
 pub mod serve;
 pub mod tally;
 pub mod trust;
+pub mod yaml;

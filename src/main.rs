@@ -1,7 +1,6 @@
 //! The operator's binary: parses the command line, sets up log and cryptography, and runs.
 
 use anyhow::Context;
-use clap::Parser;
 use pki_operator::config::{Cli, Command, Config};
 use pki_operator::kubectl::cluster::Access;
 use pki_operator::{api, crd, log};
@@ -9,11 +8,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> anyhow::Result<()> {
-    let command = Cli::parse().command;
+    let cli = Cli::read(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("nothing else installs a provider");
-    match command {
+    match cli.command {
         Command::Run(config) => run(*config),
         Command::Crd { apply: true } => apply_crds(),
         Command::Crd { apply: false } => {

@@ -19,6 +19,7 @@ use wanted::Wanted;
 
 pub use faults::{PolicyFault, faults};
 pub use identifiers::range;
+pub(crate) use names::{is_certifiable, is_label, is_subdomain};
 pub use violation::{
     AllowedNames, Field, Hint, Violation, is_reason, reason_of, summary as violation_summary,
 };

@@ -18,7 +18,6 @@ use crate::tally;
 use crate::trust::{Distributor, Published};
 use axum_server::Handle;
 use futures::future;
-use jiff::SignedDuration;
 use kube::Client;
 use pki_certs::Authority;
 use std::io;
@@ -54,17 +53,6 @@ pub enum Error {
     /// No serving certificate.
     #[error(transparent)]
     Identity(#[from] identity::Error),
-    /// A rotation of the CA would not end in time.
-    #[error(
-        "a CA of {lifetime:#} cannot be replaced in steps of {step:#}: nothing would be published before it signs; make --ca-lifetime-hours \
-         at least nine times --ca-step-seconds"
-    )]
-    CaSteps {
-        /// How long it is to live.
-        lifetime: SignedDuration,
-        /// How long a step takes.
-        step: SignedDuration,
-    },
     /// A part that runs for ever ended.
     #[error("{0} stopped unexpectedly")]
     Stopped(&'static str),
@@ -72,10 +60,6 @@ pub enum Error {
 
 /// Runs until `shutdown` is cancelled.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let (lifetime, step) = (config.ca().lifetime, config.ca().step);
-    if lifetime < step * 9 {
-        return Err(Error::CaSteps { lifetime, step });
-    }
     let client = Client::try_from(kube::Config::infer().await?)?;
     let metrics = Arc::new(Metrics::default());
     let health_listener = listen(config.metrics_listen, "metrics-listen")?;

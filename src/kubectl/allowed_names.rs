@@ -1,8 +1,8 @@
 //! Box's file of allowed names: one service name a line.
 
-use super::yaml::Position;
 use crate::api::{PkiPolicy, PkiPolicySpec};
 use crate::policy::{self, text};
+use crate::yaml::Position;
 
 /// The most names that a `PkiPolicy` takes.
 const MOST: usize = 50_000;

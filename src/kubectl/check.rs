@@ -278,7 +278,7 @@ fn name_fault(manifest: &Manifest) -> Option<Fault> {
 }
 
 /// The Secret's name is by default that of the Pki.
-fn place_of_default(manifest: &Manifest, field: &str) -> Option<super::yaml::Position> {
+fn place_of_default(manifest: &Manifest, field: &str) -> Option<crate::yaml::Position> {
     let spec = manifest.node.get("spec");
     let is_default =
         field == "spec.secretName" && spec.is_some_and(|spec| spec.get("secretName").is_none());

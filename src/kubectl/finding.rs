@@ -1,7 +1,7 @@
 //! What there is to say about a file: one finding each.
 
-use super::yaml::Position;
 use crate::policy::text;
+use crate::yaml::Position;
 use kube::core::response::StatusCause;
 use std::fmt;
 

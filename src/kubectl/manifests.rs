@@ -4,15 +4,12 @@
 
 use super::finding::{Fault, Finding, Object, Severity, reason};
 use super::schema::Kind;
-use super::yaml::{self, Node, Position, SyntaxError};
 use crate::api::{GROUP, VERSION};
 use crate::policy::text::printable;
+use crate::yaml::{self, Node, Position};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use serde_json::Value;
-
-/// The most bytes of one file.
-pub const MOST_BYTES: usize = 64 << 20;
 
 /// What a file has.
 #[derive(Debug, Default)]
@@ -95,7 +92,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Manifests {
         file: file.to_owned(),
         ..Manifests::default()
     };
-    match text(bytes) {
+    match yaml::text(bytes) {
         Ok(text) => {
             for document in yaml::documents(text) {
                 match document {
@@ -107,22 +104,6 @@ pub fn parse(file: &str, bytes: &[u8]) -> Manifests {
         Err(error) => found.fault(error.at, reason::SYNTAX, error.message),
     }
     found
-}
-
-/// The text in a file, if it is one, and not too long.
-pub fn text(bytes: &[u8]) -> Result<&str, SyntaxError> {
-    if bytes.len() > MOST_BYTES {
-        let message = format!(
-            "this file is larger than {} MiB: split it",
-            MOST_BYTES >> 20
-        );
-        return Err(SyntaxError::new(Position::START, message));
-    }
-    str::from_utf8(bytes).map_err(|error| {
-        let valid = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
-        let at = Position::START.after(valid);
-        SyntaxError::new(at, "this is no text in UTF-8")
-    })
 }
 
 impl Manifests {
@@ -309,7 +290,7 @@ mod tests {
                 "{found:?}"
             );
         }
-        let found = shown(&parse("f", &vec![b' '; MOST_BYTES + 1]));
+        let found = shown(&parse("f", &vec![b' '; yaml::MOST_BYTES + 1]));
         assert_eq!(found, ["f:1:1: this file is larger than 64 MiB: split it"]);
     }
 }

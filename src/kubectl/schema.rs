@@ -5,10 +5,9 @@
 //! book says as well.
 
 use super::finding::{Fault, reason};
-use super::words::nearest;
-use super::yaml::{Content, Key, Node, Position};
 use crate::api::{self, Pki, PkiPolicy};
-use crate::policy::text::printable;
+use crate::policy::text::{nearest, printable};
+use crate::yaml::{Content, Key, Node, Position};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde_json::Value;

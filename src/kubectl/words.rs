@@ -2,7 +2,6 @@
 
 use crate::policy::text;
 use jiff::{SignedDuration, Timestamp};
-use rapidfuzz::distance::osa;
 
 /// A length of time in its largest unit of which there are at least two.
 pub fn duration(length: SignedDuration) -> String {
@@ -48,19 +47,6 @@ pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String 
         padded.join("   ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
-}
-
-/// The name that was probably meant: one to three edits away, by length, in whatever case.
-pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // To count the edits takes as long as the one is times the other.
-    let folded = name.to_ascii_lowercase();
-    let near = names.filter(|known| known.len().abs_diff(name.len()) <= 3);
-    let distances = near.map(|known| {
-        let edits = osa::distance(known.to_ascii_lowercase().chars(), folded.chars());
-        (edits, known)
-    });
-    let (distance, known) = distances.min()?;
-    (distance <= (name.len() / 3).clamp(1, 3)).then_some(known)
 }
 
 /// `count` of something, as in `1 Pki`.

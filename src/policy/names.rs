@@ -9,7 +9,7 @@ pub(super) fn fold(name: &str) -> String {
 }
 
 /// A DNS label as Kubernetes takes it (RFC 1123 section 2.1): at most 63 lower-case letters, digits and hyphens.
-pub(super) fn is_label(label: &str) -> bool {
+pub(crate) fn is_label(label: &str) -> bool {
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     (1..=63).contains(&label.len())
         && label.bytes().all(inner)
@@ -18,7 +18,7 @@ pub(super) fn is_label(label: &str) -> bool {
 }
 
 /// A DNS subdomain, as names of Secrets are: labels with dots between, at most 253 characters.
-pub(super) fn is_subdomain(name: &str) -> bool {
+pub(crate) fn is_subdomain(name: &str) -> bool {
     let label = |label: &str| {
         let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         !label.is_empty()
@@ -30,7 +30,7 @@ pub(super) fn is_subdomain(name: &str) -> bool {
 }
 
 /// May stand in a certificate: a folded host name, or one behind a whole-label wildcard (RFC 6125 section 6.4.3).
-pub(super) fn is_certifiable(name: &str) -> bool {
+pub(crate) fn is_certifiable(name: &str) -> bool {
     let host = name.strip_prefix("*.").unwrap_or(name);
     name.len() <= 253 && host.split('.').all(is_label) && !looks_like_ip(host)
 }

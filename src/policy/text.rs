@@ -1,4 +1,6 @@
-//! Text that people read: user input made printable, and cut to a length.
+//! Text that people read: user input made printable, cut to a length, and what it was probably meant to be.
+
+use rapidfuzz::distance::osa;
 
 /// A value on one line, as [`line()`] has it. What is longer than 253 characters, the longest name in Kubernetes, is cut.
 pub fn printable(text: &str) -> String {
@@ -68,6 +70,19 @@ pub fn list(beginning: &str, lines: &[String], bytes: usize) -> String {
         said = said + separator + line;
     }
     said
+}
+
+/// The name that was probably meant: one to three edits away, by length, in whatever case.
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // To count the edits takes as long as the one is times the other.
+    let folded = name.to_ascii_lowercase();
+    let near = names.filter(|known| known.len().abs_diff(name.len()) <= 3);
+    let distances = near.map(|known| {
+        let edits = osa::distance(known.to_ascii_lowercase().chars(), folded.chars());
+        (edits, known)
+    });
+    let (distance, known) = distances.min()?;
+    (distance <= (name.len() / 3).clamp(1, 3)).then_some(known)
 }
 
 #[cfg(test)]

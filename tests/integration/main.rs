@@ -10,6 +10,7 @@
 mod admission;
 mod admission_policy;
 mod agreement;
+mod configuration;
 mod crash;
 mod crds;
 mod events;

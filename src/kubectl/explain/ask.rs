@@ -3,9 +3,9 @@
 use super::{Facts, Part, Told};
 use crate::api::Pki;
 use crate::kubectl::cluster::{Cluster, Error};
-use crate::kubectl::words;
 use crate::lenient::Lenient;
 use crate::pods::SecretUser;
+use crate::policy::text;
 use crate::policy::{Namespaces, RuleBook, Settings, Violation};
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::ResourceExt;
@@ -45,7 +45,7 @@ async fn near(cluster: &Cluster, name: &str) -> Option<String> {
     let namespace = Some(cluster.namespace.as_str());
     let pkis = cluster.list::<PartialObjectMeta<Pki>>("pkis", namespace, "");
     let names: Vec<_> = pkis.await.ok()?.iter().map(ResourceExt::name_any).collect();
-    words::nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
+    text::nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
 }
 
 async fn judgement(

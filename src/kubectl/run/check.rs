@@ -128,7 +128,7 @@ pub(super) fn test_policies(arguments: &PolicyTest) -> Result<Verdict, Error> {
 }
 
 fn read_table(source: &Source) -> Result<Table, Error> {
-    let text = manifests::text(&source.bytes);
+    let text = crate::yaml::text(&source.bytes);
     let table = text.and_then(policy_test::parse);
     table.map_err(|error| Error::Table {
         place: format!("{}:{}", text::line(&source.name), error.at),

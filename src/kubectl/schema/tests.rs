@@ -1,5 +1,5 @@
 use super::*;
-use crate::kubectl::yaml;
+use crate::yaml;
 
 fn faults(kind: Kind, text: &str) -> Vec<String> {
     let node = yaml::documents(text).remove(0).unwrap();

@@ -17,6 +17,9 @@ mod scalar;
 /// After so many documents that cannot be read, the rest of the text is left alone.
 const MOST_FAULTS: usize = 100;
 
+/// The most bytes of one file.
+pub const MOST_BYTES: usize = 64 << 20;
+
 /// A place in a file. Both numbers begin at 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -39,7 +42,7 @@ impl Position {
     }
 
     /// Where a text goes on after this beginning of it. As in YAML, a carriage return by itself ends a line too.
-    pub(super) fn after(self, beginning: &str) -> Self {
+    pub(crate) fn after(self, beginning: &str) -> Self {
         let lines = without_mark(beginning).replace("\r\n", "\n");
         let (mut more, mut last) = (0, "");
         for line in lines.split(['\n', '\r']) {
@@ -64,7 +67,7 @@ pub struct SyntaxError {
 }
 
 impl SyntaxError {
-    pub(super) fn new(at: Position, message: impl Into<String>) -> Self {
+    pub(crate) fn new(at: Position, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { at, message }
     }
@@ -242,6 +245,22 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.line, self.column)
     }
+}
+
+/// The text in a file, if it is one, and not too long.
+pub fn text(bytes: &[u8]) -> Result<&str, SyntaxError> {
+    if bytes.len() > MOST_BYTES {
+        let message = format!(
+            "this file is larger than {} MiB: split it",
+            MOST_BYTES >> 20
+        );
+        return Err(SyntaxError::new(Position::START, message));
+    }
+    str::from_utf8(bytes).map_err(|error| {
+        let valid = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
+        let at = Position::START.after(valid);
+        SyntaxError::new(at, "this is no text in UTF-8")
+    })
 }
 
 /// Reads every document of a text: a stream of YAML, or JSON values one after the other. One that cannot be read does not

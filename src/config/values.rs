@@ -1,0 +1,103 @@
+//! What the values of flags may be. Each refusal says what to write.
+
+use crate::policy::{is_certifiable, is_label, is_subdomain, range};
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// A day, beyond which nothing that is given in seconds makes sense, except where a flag says so.
+const MOST_SECONDS: u64 = 86_400;
+
+/// Addresses: a range, or one.
+pub(crate) fn addresses(text: &str) -> Result<IpNet, String> {
+    range(text).ok_or_else(|| "write an IP address, or a range such as 10.96.0.0/12".into())
+}
+
+/// Where to listen.
+pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
+    let read = text.parse();
+    read.map_err(|_| "write an IP address and a port, such as 0.0.0.0:8443 or [::]:8443".into())
+}
+
+/// A namespace.
+pub(super) fn namespace(text: &str) -> Result<String, String> {
+    let expected = "write the name of a namespace: at most 63 lower-case letters, digits and hyphens, with a letter or digit at \
+        both ends";
+    only_if(is_label(text), text, expected)
+}
+
+/// The name of a Secret, a `ConfigMap`, a Lease, or whatever else has a DNS subdomain for a name.
+pub(super) fn object_name(text: &str) -> Result<String, String> {
+    let expected = "write the name of an object: at most 253 lower-case letters, digits, hyphens and dots, with a letter or digit \
+        at both ends of each part between dots";
+    only_if(is_subdomain(text), text, expected)
+}
+
+/// The cluster's domain, with a dot at the end or without.
+pub(super) fn domain(text: &str) -> Result<String, String> {
+    let domain = text.strip_suffix('.').unwrap_or(text);
+    let is_domain = is_subdomain(&domain.to_ascii_lowercase());
+    only_if(is_domain, text, "write a DNS domain such as cluster.local")
+}
+
+/// By what the webhook is called.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let is_name = !text.starts_with('*') && is_certifiable(&text.to_ascii_lowercase());
+    let is_host = is_name || text.parse::<IpAddr>().is_ok();
+    let expected =
+        "write a host name or an IP address, without a scheme, a port or brackets around it";
+    only_if(is_host, text, expected)
+}
+
+/// The name of a replica.
+pub(super) fn identity(text: &str) -> Result<String, String> {
+    let expected = "write a name unlike that of any other replica, such as the pod's";
+    only_if(!text.trim().is_empty(), text, expected)
+}
+
+/// Which log records are written.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    let filter = EnvFilter::try_new(text);
+    let filter = filter.map(|_| text.to_owned());
+    filter.map_err(|error| {
+        format!(
+            "write a level (error, warn, info, debug, trace, off), or a filter such as info,pki_operator=debug ({error})"
+        )
+    })
+}
+
+/// A whole number of something, in these bounds.
+pub(super) fn whole(
+    what: &'static str,
+    bounds: RangeInclusive<u32>,
+) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok().filter(|number| bounds.contains(number));
+        let (least, most) = (bounds.start(), bounds.end());
+        number.ok_or_else(|| format!("write a whole number of {what} from {least} to {most}"))
+    }
+}
+
+/// A time in seconds: at least so many, and at most a day.
+pub(super) fn seconds(
+    least: u64,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| match text.parse() {
+        Ok(seconds) if (least..=MOST_SECONDS).contains(&seconds) => {
+            Ok(Duration::from_secs(seconds))
+        }
+        _ => Err(format!(
+            "write a whole number of seconds from {least} to {MOST_SECONDS}"
+        )),
+    }
+}
+
+fn only_if(holds: bool, text: &str, expected: &str) -> Result<String, String> {
+    if holds {
+        Ok(text.to_owned())
+    } else {
+        Err(expected.to_owned())
+    }
+}
