@@ -7,20 +7,28 @@ use serde_json::json;
 use std::thread;
 use std::time::Duration;
 
+/// The chart before this one, as it was packaged.
+const PREVIOUS_CHART: &str = "tests/integration/upgrade/pki-operator-0.1.0.tgz";
+
 #[test]
 #[ignore = "needs root and packages: cargo test --test e2e -- --ignored"]
 fn no_request_fails_while_replicas_come_and_go_in_an_orderly_way() {
     let node = node();
-    node.install(&[]);
+    node.uninstall();
+    node.install_chart(PREVIOUS_CHART, &[]);
     node.pair();
     let load = Load::start(node.cluster.kubeconfig());
     let mut failures = Vec::new();
     let mut during = |what: &str, event: &dyn Fn()| failures.extend(load.during(what, event));
-    during("helm upgrade", &|| {
-        let before = node.pair();
-        node.install(&["log.level=debug"]);
-        wait_until_replaced(&node, &[&before.0, &before.1]);
-    });
+    let mut upgrade = |what: &str, values: &[&str]| {
+        during(what, &|| {
+            let (leader, other) = node.pair();
+            node.install(values);
+            wait_until_replaced(&node, &[&leader, &other]);
+        });
+    };
+    upgrade("helm upgrade from the previous chart", &[]);
+    upgrade("helm upgrade of a value", &["log.level=debug"]);
     during("the leader is deleted", &|| {
         let (leader, _) = node.pair();
         delete(&node, &leader, &[]);

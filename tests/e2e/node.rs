@@ -51,9 +51,14 @@ impl Node {
 
     /// Brings the installation to two ready replicas with these values besides.
     pub(crate) fn install(&self, values: &[&str]) {
+        self.install_chart("charts/pki-operator", values);
+    }
+
+    /// The same from the chart in this folder or archive.
+    pub(crate) fn install_chart(&self, chart: &str, values: &[&str]) {
         let mut helm = self.cluster.helm().unwrap();
         helm.current_dir(workspace_dir());
-        helm.args(["upgrade", "--install", RELEASE, "charts/pki-operator"]);
+        helm.args(["upgrade", "--install", RELEASE, chart]);
         helm.args([
             "--namespace",
             RELEASE,
