@@ -6,6 +6,7 @@
 use crate::ca::keeper;
 use crate::index::Key;
 use crate::policy::{self, range};
+use crate::serve::limits::Limits;
 use crate::{reconcile, restarts, trust};
 use clap::parser::ValueSource;
 use clap::{
@@ -126,6 +127,16 @@ pub struct Config {
         value_parser = values::socket
     )]
     pub metrics_listen: SocketAddr,
+
+    /// How many connections to the webhook may be open at once; with more, those that say nothing make way.
+    #[arg(long, env = "PKI_OPERATOR_MAX_CONNECTIONS", default_value = "512", 
+        value_parser = values::whole("connections", 16..=65_536))]
+    pub max_connections: u32,
+
+    /// How many requests to the webhook may be under way at once; with more, the slowest makes way.
+    #[arg(long, env = "PKI_OPERATOR_MAX_REQUESTS", default_value = "1000", 
+        value_parser = values::whole("requests", 16..=65_536))]
+    pub max_requests: u32,
 
     /// A name or address by which the API server reaches the webhook; may be given several times. Default:
     /// `pki-operator.<namespace>.svc`.
@@ -262,6 +273,14 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// What clients of the webhook may take up.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            connections: self.max_connections as usize,
+            requests: self.max_requests as usize,
+        }
+    }
+
     /// How the CA is kept.
     pub fn ca(&self) -> keeper::Settings {
         keeper::Settings {

@@ -5,6 +5,7 @@ use crate::ca::rotation::Fleet;
 use crate::cache::Cache;
 use crate::events::Ending;
 use certificates::Certificates;
+use listeners::Listeners;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::sync::{Arc, OnceLock};
 
 mod certificates;
+mod listeners;
 
 /// The metrics of one process.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub struct Metrics {
     pub reconcile_seconds: Histogram,
     /// Whether this replica leads.
     pub leader: Gauge,
+    /// Connections, and requests that were not judged.
+    pub listeners: Listeners,
     certificates: Arc<Certificates>,
 }
 
@@ -89,6 +93,7 @@ impl Default for Metrics {
             reconcile_errors: Counter::default(),
             reconcile_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             leader: Gauge::default(),
+            listeners: Listeners::default(),
             certificates: Arc::default(),
             registry: Registry::default(),
         };
@@ -158,6 +163,7 @@ impl Default for Metrics {
             "1 while this replica reconciles",
             metrics.leader.clone(),
         );
+        metrics.listeners.register(&mut registry);
         let certificates = Certificates {
             cache: OnceLock::new(),
             leader: metrics.leader.clone(),

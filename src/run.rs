@@ -13,6 +13,7 @@ use crate::reconcile::{self, Context};
 use crate::refusals;
 use crate::restarts::Restarter;
 use crate::serve::identity::{self, Identity};
+use crate::serve::limits;
 use crate::serve::{self, App};
 use crate::tally;
 use crate::trust::{Distributor, Published};
@@ -66,7 +67,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let admission_listener = listen(config.listen, "listen")?;
     let (cache, follow) = Cache::new(&client, config.rules());
     metrics.show(cache.clone());
-    let app = App::new(cache.clone(), metrics.clone());
+    let limits = config.limits().within(limits::descriptors());
+    let app = App::new(cache.clone(), metrics.clone(), limits);
     let (publisher, publish) = Publisher::new(
         client.clone(),
         config.identity.clone(),

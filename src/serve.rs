@@ -6,7 +6,6 @@ use crate::metrics::Metrics;
 use crate::policy::text::printable;
 use axum::Router;
 use axum::body::Bytes;
-use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::middleware::{self, Next};
@@ -14,30 +13,23 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use hyper_util::rt::TokioTimer;
+use connections::{Bounded, Connections};
 use identity::Identity;
 use jiff::Timestamp;
 use kube::core::admission::AdmissionResponse;
+use limits::{HEALTH_ALLOWANCE, HEALTH_CONNECTIONS, LARGEST_BODY, Limits, WEBHOOK_ALLOWANCE};
+use requests::Requests;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::sync::Semaphore;
 
+mod connections;
 pub mod identity;
-
-/// The API server takes objects of 3 MiB, and an UPDATE carries two of them.
-const LARGEST_BODY: usize = 7 * 1024 * 1024;
-/// How long a client may take to send the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take from there to the answer; the API server waits 30 seconds at the most.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bodies above this size, or of a size not told beforehand, take turns: read as JSON they become many times as large,
-/// and whoever reaches this port must not be able to use up the memory. What people write has a few KiB.
-const LARGE_BODY: u64 = 256 * 1024;
-/// How many of them are read at once.
-const LARGE_AT_ONCE: usize = 2;
+pub mod limits;
+mod requests;
+mod room;
 
 /// What the handlers know.
 #[derive(Debug)]
@@ -46,21 +38,23 @@ pub struct App {
     metrics: Arc<Metrics>,
     identity: std::sync::OnceLock<Arc<Identity>>,
     draining: AtomicBool,
-    turns: Semaphore,
+    limits: Limits,
+    requests: Requests,
     /// For one review of a policy at a time.
     policy_turn: Semaphore,
 }
 
 impl App {
     /// Handlers that judge by what `cache` knows. Not ready before they have an [identity](Self::serves_as).
-    pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             cache,
-            metrics,
             identity: std::sync::OnceLock::new(),
             draining: AtomicBool::new(false),
-            turns: Semaphore::new(LARGE_AT_ONCE),
+            limits,
+            requests: Requests::new(limits.requests, metrics.clone()),
             policy_turn: Semaphore::new(1),
+            metrics,
         })
     }
 
@@ -112,11 +106,18 @@ pub async fn admission(
     handle: Handle<SocketAddr>,
 ) -> io::Result<()> {
     let tls = RustlsConfig::from_config(Arc::new(identity.server_config()));
-    let mut server = axum_server::from_tcp_rustls(listener, tls)?.handle(handle);
-    limit(server.http_builder());
-    server
-        .serve(admission_router(app).into_make_service())
-        .await
+    let most = app.limits.connections;
+    let connections = Connections::new("webhook", most, WEBHOOK_ALLOWANCE, app.metrics.clone());
+    let server = axum_server::from_tcp_rustls(listener, tls)?;
+    let mut server = server.handle(handle).map(|inner| Bounded {
+        inner,
+        connections: connections.clone(),
+    });
+    limits::set(server.http_builder());
+    tokio::select! {
+        result = server.serve(admission_router(app).into_make_service()) => result,
+        never = connections.sweep() => never,
+    }
 }
 
 /// Serves `/livez`, `/readyz` and `/metrics` until `handle` says stop.
@@ -125,22 +126,19 @@ pub async fn health(
     listener: TcpListener,
     handle: Handle<SocketAddr>,
 ) -> io::Result<()> {
-    let mut server = axum_server::from_tcp(listener)?.handle(handle);
-    limit(server.http_builder());
-    server.serve(health_router(app).into_make_service()).await
-}
-
-/// A slow client must not hold a connection for ever.
-fn limit<E>(builder: &mut hyper_util::server::conn::auto::Builder<E>) {
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(HEADER_TIMEOUT))
-        .max_concurrent_streams(Some(256));
+    let most = HEALTH_CONNECTIONS;
+    let connections = Connections::new("health", most, HEALTH_ALLOWANCE, app.metrics.clone());
+    // Neither kubelet nor Prometheus speaks HTTP/2 without TLS.
+    let server = axum_server::from_tcp(listener)?.http1_only();
+    let mut server = server.handle(handle).map(|inner| Bounded {
+        inner,
+        connections: connections.clone(),
+    });
+    limits::set(server.http_builder());
+    tokio::select! {
+        result = server.serve(health_router(app).into_make_service()) => result,
+        never = connections.sweep() => never,
+    }
 }
 
 fn admission_router(app: Arc<App>) -> Router {
@@ -148,8 +146,7 @@ fn admission_router(app: Arc<App>) -> Router {
         .route("/validate", post(validate))
         .route("/mutate", post(mutate))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn_with_state(app.clone(), in_turn))
-        .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn_with_state(app.clone(), admit))
         .layer(middleware::from_fn_with_state(app.clone(), in_parting))
         .with_state(app)
 }
@@ -162,32 +159,12 @@ fn health_router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Refuses a body that is too large before it is sent, and lets only so many large ones in at once.
-async fn in_turn(
+async fn admit(
     State(app): State<Arc<App>>,
     request: axum::extract::Request,
     next: Next,
 ) -> Response {
-    let size = request.body().size_hint();
-    if size.lower() > LARGEST_BODY as u64 {
-        let message = format!("the body is larger than {LARGEST_BODY} bytes\n");
-        return (StatusCode::PAYLOAD_TOO_LARGE, message).into_response();
-    }
-    let is_small = size.upper().is_some_and(|upper| upper <= LARGE_BODY);
-    let _turn = if is_small {
-        None
-    } else {
-        app.turns.acquire().await.ok()
-    };
-    next.run(request).await
-}
-
-/// Ends what takes too long: a client that does not go on sending, or one in a long queue.
-async fn in_time(request: axum::extract::Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request took too long\n").into_response(),
-    }
+    app.requests.admit(request, next).await
 }
 
 /// While this replica leaves, has each client close its connection and come back elsewhere. Were the connection closed at
@@ -315,6 +292,5 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], app.metrics.page()).into_response()
+    app.requests.page()
 }

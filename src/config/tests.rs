@@ -14,6 +14,8 @@ fn a_wrong_value_is_refused_with_the_flag_that_has_it_and_what_to_write() {
         ("--namespace", "a.b", "write the name of a namespace"),
         ("--identity", " ", "unlike that of any other replica"),
         ("--listen", "8443", "such as 0.0.0.0:8443"),
+        ("--max-connections", "15", "of connections from 16 to 65536"),
+        ("--max-requests", "many", "of requests from 16 to 65536"),
         ("--metrics-listen", "localhost:80", "such as 0.0.0.0:8443"),
         ("--webhook-host", "https://a.example", "without a scheme"),
         (

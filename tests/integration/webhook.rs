@@ -85,7 +85,7 @@ fn what_is_no_review_is_a_bad_request() {
         change(&mut review);
         review.to_string()
     };
-    let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     for (body, said) in [
         (String::new(), "the body is not an AdmissionReview"),
         ("garbage".into(), "the body is not an AdmissionReview"),
@@ -231,6 +231,21 @@ fn six_megabytes_are_judged_and_eight_refused_before_they_are_sent() {
     let (status, _) =
         Webhook::of(&SHARED).post_chunked("/validate", JSON, &vec![b' '; 7_340_032 + 1]);
     assert_eq!(status, 413);
+}
+
+#[test]
+fn what_would_become_large_in_memory_is_refused_unread() {
+    let mut webhook = Webhook::of(&SHARED);
+    let mut review = review("intricate", "app1");
+    for (many, count) in [(json!({"a": 0}), 25_000), (json!(0), 400_000)] {
+        let spec = &mut review["request"]["object"]["spec"];
+        spec["many"] = Value::Array(vec![many; count]);
+        let (status, answer) = webhook.post("/validate", JSON, review.to_string().as_bytes());
+        assert_eq!(status, 413, "{answer}");
+        let said =
+            "the body has more than 25000 lists and objects, or more than 400000 values in them\n";
+        assert_eq!(answer, said);
+    }
 }
 
 #[test]

@@ -1,0 +1,120 @@
+use super::*;
+
+/// A connection from `10.0.0.<host>`, of which nothing was heard for so many seconds.
+fn known(host: u8, now: Instant, seconds: u64) -> Known {
+    Known {
+        since: now.checked_sub(Duration::from_secs(seconds)).unwrap(),
+        ..Known::new([10, 0, 0, host].into(), now)
+    }
+}
+
+fn answered(known: Known) -> Known {
+    Known {
+        has_asked: true,
+        was_answered: true,
+        ..known
+    }
+}
+
+/// The index of the one that makes way.
+fn index(connections: &[Known], now: Instant) -> Option<usize> {
+    displaced(connections.iter().copied().enumerate(), now)
+}
+
+/// A moment from which one can count back: the clock may have been started just now.
+fn now() -> Instant {
+    Instant::now() + Duration::from_secs(1000)
+}
+
+#[test]
+fn who_never_said_anything_sensible_makes_way_first_and_then_who_was_silent_for_the_longest() {
+    let now = now();
+    let (api, other) = (
+        |seconds| answered(known(1, now, seconds)),
+        |seconds| known(2, now, seconds),
+    );
+    let busy = |seconds| Known {
+        in_flight: 1,
+        ..api(seconds)
+    };
+    for (connections, expected) in [
+        (vec![], None),
+        (vec![api(60), other(2), other(3), api(70)], Some(2)),
+        (vec![api(60), api(90), api(1)], Some(1)),
+        // Who has come a moment ago is not to be told from who wants nothing.
+        (vec![api(60), other(0)], Some(0)),
+        (vec![other(0), api(0), other(5)], Some(2)),
+        (vec![busy(0), api(0)], Some(1)),
+        (vec![busy(9), api(5)], Some(0)),
+    ] {
+        assert_eq!(index(&connections, now), expected, "{connections:?}");
+    }
+}
+
+#[test]
+fn who_opens_connections_in_masses_loses_their_own() {
+    let now = now();
+    // The API server has come a moment ago, or has not been heard of for a minute; the others behave well and are many.
+    for api in [known(1, now, 5), answered(known(1, now, 60))] {
+        let mut connections = vec![api; 2];
+        connections.extend((0..10).map(|seconds| answered(known(2, now, seconds))));
+        assert_eq!(index(&connections, now), Some(11));
+    }
+    // Nobody has more than half.
+    let connections = [answered(known(1, now, 60)), answered(known(2, now, 5))];
+    assert_eq!(index(&connections, now), Some(0));
+}
+
+#[test]
+fn a_connection_may_be_idle_only_so_long() {
+    let now = now();
+    let allowance = Allowance {
+        first_request: Duration::from_secs(10),
+        next_request: Duration::from_secs(120),
+    };
+    let flying = |seconds| Known {
+        in_flight: 1,
+        ..answered(known(1, now, seconds))
+    };
+    for (known, is_overdue) in [
+        (known(1, now, 10), false),
+        (known(1, now, 11), true),
+        (answered(known(1, now, 120)), false),
+        (answered(known(1, now, 121)), true),
+        (flying(500), false),
+    ] {
+        assert_eq!(known.is_overdue(allowance, now), is_overdue, "{known:?}");
+    }
+}
+
+#[test]
+fn a_host_is_known_by_its_network_where_it_has_many_addresses() {
+    for (address, expected) in [
+        ("10.1.2.3", "10.1.2.3"),
+        ("::ffff:10.1.2.3", "10.1.2.3"),
+        ("fd00:1:2:3:4:5:6:7", "fd00:1:2:3::"),
+    ] {
+        assert_eq!(origin(address.parse().unwrap()).to_string(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_makes_way_is_cut_and_the_count_stays_below_the_limit() {
+    let metrics = Arc::<Metrics>::default();
+    let allowance = Allowance {
+        first_request: Duration::from_secs(10),
+        next_request: Duration::from_secs(10),
+    };
+    let connections = Connections::new("webhook", 2, allowance, metrics.clone());
+    let begin = Instant::now();
+    let mut entries: Vec<_> = (0..4)
+        .map(|second| connections.add([10, 0, 0, 1].into(), begin + Duration::from_secs(second)))
+        .collect();
+    let cut: Vec<_> = entries.iter().map(|(_, cut)| cut.is_cancelled()).collect();
+    assert_eq!(cut, [true, true, false, false]);
+    let shown = |line: &str| assert!(metrics.page().lines().any(|it| it == line), "{line}");
+    shown(r#"pki_operator_connections{listener="webhook"} 2"#);
+    shown(r#"pki_operator_connections_closed_total{listener="webhook",reason="displaced"} 2"#);
+    entries.clear();
+    shown(r#"pki_operator_connections{listener="webhook"} 0"#);
+}
