@@ -6,7 +6,7 @@
 use crate::ca::keeper;
 use crate::index::Key;
 use crate::policy::{self, range};
-use crate::serve::limits::Limits;
+use crate::serve::{identity, limits::Limits};
 use crate::{reconcile, restarts, trust};
 use clap::parser::ValueSource;
 use clap::{
@@ -195,6 +195,12 @@ pub struct Config {
     )]
     pub webhook_ca_secret: String,
 
+    /// How long a CA of the webhook is trusted after another took its place, in seconds. Default: as long as a serving
+    /// certificate lives, so that none of the old CA is left.
+    #[arg(long, env = "PKI_OPERATOR_WEBHOOK_CA_OVERLAP_SECONDS", default_value = "86400",
+        value_parser = values::whole("seconds", 15..=31_536_000))]
+    pub webhook_ca_overlap_seconds: u32,
+
     /// The Lease that decides which replica reconciles.
     #[arg(long, env = "PKI_OPERATOR_LEASE", default_value = "pki-operator", value_parser = values::object_name)]
     pub lease: String,
@@ -327,8 +333,18 @@ impl Config {
         })
     }
 
+    /// Who the webhook is to the API server.
+    pub fn webhook(&self) -> identity::Settings {
+        identity::Settings {
+            secret: Key::new(self.namespace.clone(), self.webhook_ca_secret.clone()),
+            configuration: self.webhook_configuration.clone(),
+            hosts: self.webhook_hosts(),
+            overlap: SignedDuration::from_secs(self.webhook_ca_overlap_seconds.into()),
+        }
+    }
+
     /// The hosts that the serving certificate is for.
-    pub fn webhook_hosts(&self) -> Vec<String> {
+    fn webhook_hosts(&self) -> Vec<String> {
         if self.webhook_host.is_empty() {
             vec![format!("pki-operator.{}.svc", self.namespace)]
         } else {

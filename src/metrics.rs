@@ -5,6 +5,7 @@ use crate::ca::rotation::Fleet;
 use crate::cache::Cache;
 use crate::events::Ending;
 use certificates::Certificates;
+use jiff::Timestamp;
 use listeners::Listeners;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -31,6 +32,7 @@ pub struct Metrics {
     ca_alarms: Family<Cause, Gauge>,
     ca_times: Family<Role, Gauge>,
     ca_waiting: Family<Cause, Gauge>,
+    webhook_times: Family<Role, Gauge>,
     trust_bundles: Family<State, Gauge>,
     /// Looks at a Pki that ended in an error and are taken again.
     pub reconcile_errors: Counter,
@@ -89,6 +91,7 @@ impl Default for Metrics {
             ca_alarms: Family::default(),
             ca_times: Family::default(),
             ca_waiting: Family::default(),
+            webhook_times: Family::default(),
             trust_bundles: Family::default(),
             reconcile_errors: Counter::default(),
             reconcile_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
@@ -122,26 +125,7 @@ impl Default for Metrics {
             "Workloads that were to be restarted after a renewal, by result: restarted, failed",
             metrics.restarts.clone(),
         );
-        registry.register(
-            "ca_alarm",
-            "1 while the CA needs attention, by reason: missing, lost, replaced, unusable, ledger, api",
-            metrics.ca_alarms.clone(),
-        );
-        registry.register(
-            "ca_expiry_timestamp_seconds",
-            "End of the CA certificates, by role: current, next, previous",
-            metrics.ca_times.clone(),
-        );
-        registry.register(
-            "trust_bundles",
-            "ConfigMaps with the CA bundle, by state: current, foreign, failing",
-            metrics.trust_bundles.clone(),
-        );
-        registry.register(
-            "ca_rotation_waiting_for",
-            "What keeps a rotation of the CA from going on, by reason: unpublished, of_previous",
-            metrics.ca_waiting.clone(),
-        );
+        metrics.register_ca(&mut registry);
         registry.register(
             "events",
             "Events by result (sent, merged, suppressed, dropped), cause of the last two, and reason of the Event",
@@ -182,6 +166,35 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// What tells of the CAs, and of those who trust them.
+    fn register_ca(&self, registry: &mut Registry) {
+        registry.register(
+            "ca_alarm",
+            "1 while the CA needs attention, by reason: missing, lost, replaced, unusable, ledger, api",
+            self.ca_alarms.clone(),
+        );
+        registry.register(
+            "ca_expiry_timestamp_seconds",
+            "End of the CA certificates, by role: current, next, previous",
+            self.ca_times.clone(),
+        );
+        registry.register(
+            "webhook_expiry_timestamp_seconds",
+            "End of the certificates that this replica answers admission with, by role: ca, serving",
+            self.webhook_times.clone(),
+        );
+        registry.register(
+            "trust_bundles",
+            "ConfigMaps with the CA bundle, by state: current, foreign, failing",
+            self.trust_bundles.clone(),
+        );
+        registry.register(
+            "ca_rotation_waiting_for",
+            "What keeps a rotation of the CA from going on, by reason: unpublished, of_previous",
+            self.ca_waiting.clone(),
+        );
+    }
+
     /// What has not failed yet is zero, not absent: only then an alert sees the first failure.
     fn begin_at_zero(&self) {
         for reason in ["ca", "certificate", "format", "api"] {
@@ -248,6 +261,14 @@ impl Metrics {
         }
     }
 
+    /// Tells when the webhook's CA ends, and the serving certificate.
+    pub fn webhook(&self, ca: Timestamp, serving: Timestamp) {
+        for (role, end) in [("ca", ca), ("serving", serving)] {
+            let gauge = self.webhook_times.get_or_create(&Role { role });
+            gauge.set(end.as_second());
+        }
+    }
+
     /// Tells how many copies of the CA bundle there are, by state.
     pub fn trust_bundles(&self, counts: &[(&'static str, usize)]) {
         self.trust_bundles.clear();
@@ -303,7 +324,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::{SignedDuration, Timestamp};
+    use jiff::SignedDuration;
     use pki_certs::Authority;
 
     fn lines<'a>(page: &'a str, metric: &str) -> Vec<&'a str> {
@@ -353,6 +374,20 @@ mod tests {
         metrics.ca(&ledger);
         let end = r#"pki_operator_ca_expiry_timestamp_seconds{role="current"} 1893459600"#;
         assert_eq!(lines(&metrics.page(), "ca_expiry_timestamp_seconds"), [end]);
+    }
+
+    #[test]
+    fn the_ends_of_the_webhooks_certificates_are_shown_once_there_are_any() {
+        let metrics = Metrics::default();
+        let shown = |page: &str| lines(page, "webhook_expiry_timestamp_seconds").join("\n");
+        assert_eq!(shown(&metrics.page()), "");
+        let at = |second| Timestamp::from_second(second).unwrap();
+        metrics.webhook(at(1), at(2));
+        metrics.webhook(at(2_000_000_000), at(1_900_000_000));
+        for (role, end) in [("ca", 2_000_000_000), ("serving", 1_900_000_000)] {
+            let line = format!(r#"{{role="{role}"}} {end}"#);
+            assert!(shown(&metrics.page()).contains(&line), "{}", metrics.page());
+        }
     }
 
     #[test]

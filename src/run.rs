@@ -1,26 +1,22 @@
 //! Puts the parts together and takes them apart again at shutdown.
 
-use crate::authority;
 use crate::ca::{Keeper, outlook};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::events::Publisher;
 use crate::hints;
-use crate::index::Key;
 use crate::leader::Election;
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Context};
 use crate::refusals;
 use crate::restarts::Restarter;
-use crate::serve::identity::{self, Identity};
-use crate::serve::limits;
 use crate::serve::{self, App};
+use crate::serve::{identity, limits};
 use crate::tally;
 use crate::trust::{Distributor, Published};
 use axum_server::Handle;
 use futures::future;
 use kube::Client;
-use pki_certs::Authority;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -89,25 +85,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let refusals = refusals::follow(cache.clone(), publisher.clone());
     spawn(&mut parts, "the memory of refusals", refusals);
 
-    let Some(webhook_ca) = shutdown
-        .run_until_cancelled(webhook_authority(&client, &config))
-        .await
-    else {
+    let begin = identity::Keeper::begin(client.clone(), config.webhook(), metrics.clone());
+    let Some(keeper) = shutdown.run_until_cancelled(begin).await else {
         return Ok(());
     };
-    let identity = Identity::new(webhook_ca, &config.webhook_hosts())?;
+    let keeper = keeper?;
+    let identity = keeper.identity();
     app.serves_as(identity.clone());
     let admission_handle = Handle::new();
     let admission = {
-        let (app, identity, handle) = (app.clone(), identity.clone(), admission_handle.clone());
+        let (app, handle) = (app.clone(), admission_handle.clone());
         async move { drop(serve::admission(app, &identity, admission_listener, handle).await) }
     };
     spawn(&mut parts, "the admission listener", admission);
-    spawn(
-        &mut parts,
-        "the webhook's identity",
-        identity.keep(client.clone(), config.webhook_configuration.clone()),
-    );
+    spawn(&mut parts, "the webhook's identity", keeper.run());
 
     let lead = lead(
         client,
@@ -234,18 +225,6 @@ fn lead(
                 }
             })
             .await;
-    }
-}
-
-/// Waits for it: at an installation the API server, or the permission, may come later than this process.
-async fn webhook_authority(client: &Client, config: &Config) -> Authority {
-    let secret = Key::new(config.namespace.clone(), config.webhook_ca_secret.clone());
-    loop {
-        match authority::load_or_create(client, &secret, "pki-operator webhook CA").await {
-            Ok(authority) => return authority,
-            Err(error) => tracing::error!(%error, "cannot serve admission; trying again"),
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }
 

@@ -70,30 +70,22 @@ impl App {
     }
 
     /// What is missing before this replica should be sent requests, in words.
-    fn missing(&self) -> Vec<&'static str> {
-        let trusted = self
-            .identity
-            .get()
-            .map(|identity| identity.trusted())
-            .unwrap_or_default();
+    fn missing(&self) -> Vec<String> {
+        let distrust = match self.identity.get() {
+            Some(identity) => identity.distrust(),
+            None => vec!["no serving certificate yet".to_owned()],
+        };
         [
             (!self.draining.load(Ordering::Relaxed), "shutting down"),
             (
                 self.cache.can_judge(),
                 "policies and Pkis have not been read yet",
             ),
-            (self.identity.get().is_some(), "no serving certificate yet"),
-            (
-                trusted.validating,
-                "the caBundle of the ValidatingWebhookConfiguration is not set yet",
-            ),
-            (
-                trusted.mutating,
-                "the caBundle of the MutatingWebhookConfiguration is not set yet",
-            ),
         ]
         .into_iter()
-        .filter_map(|(holds, otherwise)| (!holds).then_some(otherwise))
+        .filter(|(holds, _)| !holds)
+        .map(|(_, otherwise)| otherwise.to_owned())
+        .chain(distrust)
         .collect()
     }
 }

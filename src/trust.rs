@@ -111,16 +111,9 @@ fn labels() -> BTreeMap<String, String> {
     labels
 }
 
-/// Whether the operator wrote this object: it has the labels, and the operator among its managers. Labels alone prove
-/// nothing: anybody may set them.
+/// Whether the operator wrote this copy.
 fn is_ours(object: &ObjectMeta) -> bool {
-    let is_labelled = |(key, value): (&String, &String)| {
-        let found = object.labels.as_ref().and_then(|found| found.get(key));
-        found == Some(value)
-    };
-    let mut managers = object.managed_fields.iter().flatten();
-    labels().iter().all(is_labelled)
-        && managers.any(|entry| entry.manager.as_deref() == Some(write::FIELD_MANAGER))
+    write::is_ours(object, &labels())
 }
 
 #[cfg(test)]

@@ -90,5 +90,5 @@ pub use key::{KeyAlgorithm, KeyEncoding, PrivateKeyPem};
 pub use leaf::{IssueError, Leaf, LeafRequest};
 pub use names::NameProblem;
 pub use renewal::RenewBefore;
-pub use trust::Trust;
+pub use trust::{Trust, anchors};
 pub use usage::Usage;

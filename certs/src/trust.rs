@@ -5,6 +5,15 @@ use rustls_pki_types::CertificateDer;
 use crate::ca::CaCertificate;
 use crate::encoding;
 
+/// The certificates in `pem`, each in PEM of its own: what a client takes for trust anchors that reads them there. None if
+/// one of them cannot be read.
+pub fn anchors(pem: &[u8]) -> Option<Vec<String>> {
+    let certificates = encoding::certificates(pem)?;
+    let is_anchor = |der: &CertificateDer<'_>| webpki::anchor_from_trusted_cert(der).is_ok();
+    let pem = |der: &CertificateDer<'_>| is_anchor(der).then(|| encoding::certificate_pem(der));
+    certificates.iter().map(pem).collect()
+}
+
 /// The roots that clients are to trust: `ca.crt`. More than one while a CA is replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {

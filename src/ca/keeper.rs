@@ -11,7 +11,6 @@ use crate::cache::Cache;
 use crate::events::{self, Publisher};
 use crate::index::Key;
 use crate::metrics::Metrics;
-use crate::reconcile::plan::CLOCK;
 use crate::reconcile::write::api_message;
 use crate::reconcile::{secret, write};
 use crate::trust::Published;
@@ -19,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::Patch;
 use kube::{Api, Client, ResourceExt};
-use pki_certs::{Authority, AuthorityError};
+use pki_certs::Authority;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -381,18 +380,7 @@ fn is_signed_by_next(secret: &Secret, ledger: &Ledger, now: Timestamp) -> bool {
 
 fn read(stored: &Secret, now: Timestamp) -> Stored {
     let file = |name: &str| secret::file(stored, name);
-    let authority = |crt, root, key| {
-        let read = |now| Authority::from_pem(file(crt), file(root), file(key), now);
-        match read(now) {
-            // It was made, so the clock has gone back since.
-            Err(AuthorityError::NotYetValid { not_before, .. })
-                if not_before.duration_since(now) <= CLOCK =>
-            {
-                read(not_before)
-            }
-            authority => authority,
-        }
-    };
+    let authority = |crt, root, key| authority::from_files(file(crt), file(root), file(key), now);
     let is_there = |name: &str| !file(name).is_empty();
     Stored {
         current: authority("tls.crt", "ca.crt", "tls.key"),

@@ -47,6 +47,11 @@ fn a_wrong_value_is_refused_with_the_flag_that_has_it_and_what_to_write() {
             "31536001",
             "seconds from 1 to 31536000",
         ),
+        (
+            "--webhook-ca-overlap-seconds",
+            "14",
+            "seconds from 15 to 31536000",
+        ),
         ("--restart-on-renewal", "maybe", "true, false"),
         (
             "--restart-spread-seconds",
@@ -347,6 +352,24 @@ fn the_ca_is_made_for_ten_years_and_replaced_in_steps_of_a_day() {
     assert_eq!((ca.secret, ca.is_brought), (Key::new("pki", "ca"), true));
     let ca = config(&["--ca-lifetime-hours", "1", "--ca-step-seconds", "2"]).ca();
     assert_eq!((ca.lifetime.as_secs(), ca.step.as_secs()), (3600, 2));
+}
+
+#[test]
+fn a_ca_of_the_webhook_is_trusted_for_as_long_as_its_leaves_live() {
+    let webhook = config(&[]).webhook();
+    assert_eq!(
+        webhook.secret,
+        Key::new("pki-operator", "pki-operator-webhook-ca")
+    );
+    assert_eq!(webhook.hosts, ["pki-operator.pki-operator.svc"]);
+    assert_eq!(webhook.overlap, SignedDuration::from_hours(24));
+    let flags = [
+        "--webhook-ca-overlap-seconds=15",
+        "--webhook-host=a.example.com,127.0.0.1",
+    ];
+    let webhook = config(&flags).webhook();
+    assert_eq!(webhook.overlap.as_secs(), 15);
+    assert_eq!(webhook.hosts, ["a.example.com", "127.0.0.1"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! How the operator writes: under its own name, and bound to the version that the decision was made on.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -27,6 +28,18 @@ pub fn patch() -> PatchParams {
 /// The labels of what the operator makes.
 pub fn labels() -> BTreeMap<String, String> {
     BTreeMap::from([("app.kubernetes.io/managed-by".into(), FIELD_MANAGER.into())])
+}
+
+/// Whether the operator wrote this object: it has these labels, and the operator among its managers. Labels alone prove
+/// nothing: anybody may set them.
+pub fn is_ours(object: &ObjectMeta, labels: &BTreeMap<String, String>) -> bool {
+    let is_labelled = |(key, value): (&String, &String)| {
+        let found = object.labels.as_ref().and_then(|found| found.get(key));
+        found == Some(value)
+    };
+    let mut managers = object.managed_fields.iter().flatten();
+    labels.iter().all(is_labelled)
+        && managers.any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
 }
 
 /// Makes a merge patch one of just this object in just this version: if it has changed, or has been deleted and made

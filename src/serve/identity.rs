@@ -1,58 +1,55 @@
 //! Who the webhook is to the API server: the serving certificate, and the `caBundle` that makes it trusted.
 //!
-//! All replicas share one CA, kept in a Secret; each makes itself a short-lived leaf and keeps it in memory. The
-//! operator owns the field `caBundle` of its two webhook configurations: it sets it, and sets it again when somebody
-//! wipes it.
+//! All replicas share one CA, kept in a Secret; each makes itself a leaf for a day and keeps it in memory. Nothing that the
+//! operator could lose in there is precious: the API server trusts what the operator writes into the field `caBundle` of
+//! its two webhook configurations. So the CA is replaced without asking anybody, but never in a way that a request fails:
+//!
+//! 1. The Secret gets another CA: because the one there has come into its last third, because somebody asks for it
+//!    ([`ROTATE_NOW`](crate::ca::ROTATE_NOW)), or because somebody put it there. The one before stays in its `previous.crt`.
+//! 2. Every `caBundle` gets both.
+//! 3. When both have been there for a while, so that every API server knows, each replica makes itself a leaf of the new one.
+//! 4. After a day no leaf of the one before is valid any more. It is withdrawn.
+//!
+//! A Secret that is deleted or damaged is written again by a replica that knows what was in it. [`decision`] decides all
+//! that; the [`Keeper`] looks, and does it.
 
 use crate::locks::{read, write};
-use crate::reconcile::write::patch as patch_params;
-use futures::StreamExt;
+use decision::Served;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
-};
-use kube::api::Patch;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, Resource};
-use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, Usage};
+use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, Usage, renewal};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use serde::de::DeserializeOwned;
-use serde_json::json;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
-use tokio::sync::watch;
+
+pub use keeper::{Keeper, Settings};
+
+mod configurations;
+pub mod decision;
+mod distrust;
+mod keeper;
+mod store;
 
 /// How long a serving certificate is valid; it is renewed when a third of that is left.
-const LIFETIME: SignedDuration = SignedDuration::from_hours(30 * 24);
+const LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 
-/// The serving certificate, and whether the API server has been told to trust it.
+/// The serving certificate, and what keeps the API server from trusting it.
 pub struct Identity {
-    authority: Authority,
     request: LeafRequest,
-    current: RwLock<Current>,
-    trusted: watch::Sender<Trusted>,
+    leaf: RwLock<Arc<Leaf>>,
+    distrust: RwLock<Vec<String>>,
 }
 
-struct Current {
+/// A leaf in use.
+struct Leaf {
+    issuer: Arc<Authority>,
     key: Arc<CertifiedKey>,
     renew_at: Timestamp,
-}
-
-/// Which of the webhook configurations carry the CA.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Trusted {
-    /// The validating one.
-    pub validating: bool,
-    /// The mutating one.
-    pub mutating: bool,
+    not_after: Timestamp,
 }
 
 /// Why there is no serving certificate.
@@ -68,28 +65,19 @@ pub enum Error {
 }
 
 impl Identity {
-    /// A fresh leaf for these hosts, which are DNS names or addresses.
-    pub fn new(authority: Authority, hosts: &[String]) -> Result<Arc<Self>, Error> {
-        let (ip_addresses, dns_names): (Vec<_>, Vec<_>) = hosts
-            .iter()
-            .map(|host| host.parse::<IpAddr>().map_err(|_| host.to_lowercase()))
-            .partition(Result::is_ok);
-        let request = LeafRequest {
-            common_name: "pki-operator".into(),
-            dns_names: dns_names.into_iter().filter_map(Result::err).collect(),
-            ip_addresses: ip_addresses.into_iter().filter_map(Result::ok).collect(),
-            uris: vec![],
-            usages: vec![Usage::ServerAuth],
-            duration: LIFETIME,
-            key: KeyAlgorithm::EcdsaP256,
-            key_encoding: KeyEncoding::Pkcs8,
-        };
-        let current = RwLock::new(issue(&authority, &request, Timestamp::now())?);
+    /// A fresh leaf for these hosts, which are DNS names or addresses. Nobody is known to trust it yet.
+    pub fn new(
+        issuer: Arc<Authority>,
+        hosts: &[String],
+        now: Timestamp,
+    ) -> Result<Arc<Self>, Error> {
+        let request = request(hosts);
+        let leaf = Leaf::issue(issuer, &request, now)?;
+        let unknown = "the webhook configurations have not been read yet".to_owned();
         Ok(Arc::new(Self {
-            authority,
             request,
-            current,
-            trusted: watch::Sender::default(),
+            leaf: RwLock::new(Arc::new(leaf)),
+            distrust: RwLock::new(vec![unknown]),
         }))
     }
 
@@ -102,144 +90,39 @@ impl Identity {
         config
     }
 
-    /// Which webhook configurations carry the CA at this moment.
-    pub fn trusted(&self) -> Trusted {
-        *self.trusted.borrow()
+    /// Why the API server would refuse the serving certificate, in words; nothing if it takes it.
+    pub fn distrust(&self) -> Vec<String> {
+        read(&self.distrust).clone()
     }
 
-    /// Keeps the leaf fresh and the CA in both webhook configurations, for as long as it is polled.
-    pub async fn keep(self: Arc<Self>, client: Client, configuration: String) {
-        tokio::join!(
-            self.renew(),
-            self.keep_trusted::<ValidatingWebhookConfiguration>(&client, &configuration, |t| {
-                &mut t.validating
-            }),
-            self.keep_trusted::<MutatingWebhookConfiguration>(&client, &configuration, |t| &mut t
-                .mutating),
-        );
+    fn leaf(&self) -> Arc<Leaf> {
+        read(&self.leaf).clone()
     }
 
-    /// By the wall clock, polled: a timer would stop while the machine sleeps.
-    async fn renew(&self) {
-        loop {
-            tokio::time::sleep(Duration::from_secs(60)).await;
-            let now = Timestamp::now();
-            if now < read(&self.current).renew_at {
-                continue;
+    /// Serves with a fresh leaf of this CA from the next handshake on.
+    fn serve_from(&self, issuer: Arc<Authority>, now: Timestamp) -> Result<(), Error> {
+        let leaf = Leaf::issue(issuer, &self.request, now)?;
+        tracing::info!(ca = leaf.issuer.ca().fingerprint(), renew_at = %leaf.renew_at, "renewed the serving certificate");
+        *write(&self.leaf) = Arc::new(leaf);
+        Ok(())
+    }
+
+    fn judged(&self, distrust: Vec<String>) {
+        let mut known = write(&self.distrust);
+        if *known != distrust {
+            if distrust.is_empty() {
+                tracing::info!("the API server can trust the serving certificate");
+            } else {
+                tracing::warn!(why = distrust.join("; "), "not ready");
             }
-            match issue(&self.authority, &self.request, now) {
-                Ok(fresh) => {
-                    tracing::info!(renew_at = %fresh.renew_at, "renewed the serving certificate");
-                    *write(&self.current) = fresh;
-                }
-                Err(error) => tracing::error!(%error, "cannot renew the serving certificate"),
-            }
-        }
-    }
-
-    async fn keep_trusted<K: WebhookConfiguration>(
-        &self,
-        client: &Client,
-        name: &str,
-        field: fn(&mut Trusted) -> &mut bool,
-    ) {
-        let api = Api::<K>::all(client.clone());
-        let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let mut events = std::pin::pin!(watcher(api.clone(), only).default_backoff());
-        let mut found = false;
-        while let Some(event) = events.next().await {
-            let is_trusted = match event {
-                Ok(Event::Apply(seen) | Event::InitApply(seen)) => {
-                    found = true;
-                    if self.is_in(&seen) {
-                        true
-                    } else {
-                        self.trusted.send_modify(|trusted| *field(trusted) = false);
-                        self.ensure_trusted(&api, name, seen).await
-                    }
-                }
-                Ok(Event::Init) => {
-                    found = false;
-                    continue;
-                }
-                Ok(Event::InitDone) if found => continue,
-                Ok(Event::InitDone | Event::Delete(_)) => {
-                    let kind = K::kind(&());
-                    tracing::warn!(
-                        "there is no {kind} {name}: the chart installs it; not ready until it is there"
-                    );
-                    false
-                }
-                Err(error) => {
-                    tracing::warn!(%error, kind = %K::kind(&()), "the watch broke; taking it up again");
-                    continue;
-                }
-            };
-            self.trusted
-                .send_modify(|trusted| *field(trusted) = is_trusted);
-        }
-    }
-
-    fn bundle(&self) -> ByteString {
-        ByteString(self.authority.ca().certificate_pem().as_bytes().to_vec())
-    }
-
-    fn is_in<K: WebhookConfiguration>(&self, seen: &K) -> bool {
-        let bundle = self.bundle();
-        seen.bundles().all(|(_, known)| known == Some(&bundle))
-    }
-
-    /// Sets the bundle where it differs; tries until the API server takes it.
-    async fn ensure_trusted<K: WebhookConfiguration>(
-        &self,
-        api: &Api<K>,
-        name: &str,
-        mut seen: K,
-    ) -> bool {
-        let bundle = self.bundle();
-        loop {
-            let stale: Vec<_> = seen
-                .bundles()
-                .enumerate()
-                .filter(|(_, (_, known))| *known != Some(&bundle))
-                .collect();
-            if stale.is_empty() {
-                return true;
-            }
-            let patch: Vec<_> = stale
-                .iter()
-                .flat_map(|(index, (webhook, _))| {
-                    // The test keeps the bundle from a webhook that has taken this place in the list meanwhile.
-                    [
-                        json!({"op": "test", "path": format!("/webhooks/{index}/name"), "value": webhook}),
-                        json!({"op": "add", "path": format!("/webhooks/{index}/clientConfig/caBundle"), "value": bundle}),
-                    ]
-                })
-                .collect();
-            let patch =
-                serde_json::from_value(json!(patch)).expect("tests and adds are a JSON patch");
-            let patch = Patch::<()>::Json(patch);
-            match api.patch(name, &patch_params(), &patch).await {
-                Ok(written) => {
-                    tracing::info!(kind = %K::kind(&()), name, "set the caBundle");
-                    seen = written;
-                }
-                Err(kube::Error::Api(status)) if status.is_not_found() => return false,
-                Err(error) => {
-                    tracing::warn!(%error, kind = %K::kind(&()), name, "cannot set the caBundle");
-                    tokio::time::sleep(Duration::from_secs(2)).await;
-                    if let Ok(Some(current)) = api.get_opt(name).await {
-                        seen = current;
-                    }
-                }
-            }
+            *known = distrust;
         }
     }
 }
 
 impl ResolvesServerCert for Identity {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(read(&self.current).key.clone())
+        Some(self.leaf().key.clone())
     }
 }
 
@@ -251,42 +134,46 @@ impl fmt::Debug for Identity {
     }
 }
 
-fn issue(authority: &Authority, request: &LeafRequest, now: Timestamp) -> Result<Current, Error> {
-    let leaf = authority.issue(request, now)?;
-    let chain = CertificateDer::pem_slice_iter(leaf.chain_pem.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .expect("a chain made a moment ago is PEM");
-    let key = PrivateKeyDer::from_pem_slice(leaf.private_key_pem.as_bytes())
-        .expect("a key made a moment ago is PEM");
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    Ok(Current {
-        key: Arc::new(CertifiedKey::from_der(chain, key, &provider)?),
-        renew_at: pki_certs::renewal::at(leaf.not_before, leaf.not_after, None),
-    })
-}
-
-/// What the two kinds of webhook configuration have in common.
-trait WebhookConfiguration:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static
-{
-    /// Name and `caBundle` of each webhook.
-    fn bundles(&self) -> impl Iterator<Item = (&str, Option<&ByteString>)>;
-}
-
-impl WebhookConfiguration for ValidatingWebhookConfiguration {
-    fn bundles(&self) -> impl Iterator<Item = (&str, Option<&ByteString>)> {
-        self.webhooks
-            .iter()
-            .flatten()
-            .map(|hook| (hook.name.as_str(), hook.client_config.ca_bundle.as_ref()))
+fn request(hosts: &[String]) -> LeafRequest {
+    let (ip_addresses, dns_names): (Vec<_>, Vec<_>) = hosts
+        .iter()
+        .map(|host| host.parse::<IpAddr>().map_err(|_| host.to_lowercase()))
+        .partition(Result::is_ok);
+    LeafRequest {
+        common_name: "pki-operator".into(),
+        dns_names: dns_names.into_iter().filter_map(Result::err).collect(),
+        ip_addresses: ip_addresses.into_iter().filter_map(Result::ok).collect(),
+        uris: vec![],
+        usages: vec![Usage::ServerAuth],
+        duration: LIFETIME,
+        key: KeyAlgorithm::EcdsaP256,
+        key_encoding: KeyEncoding::Pkcs8,
     }
 }
 
-impl WebhookConfiguration for MutatingWebhookConfiguration {
-    fn bundles(&self) -> impl Iterator<Item = (&str, Option<&ByteString>)> {
-        self.webhooks
-            .iter()
-            .flatten()
-            .map(|hook| (hook.name.as_str(), hook.client_config.ca_bundle.as_ref()))
+impl Leaf {
+    fn issue(issuer: Arc<Authority>, request: &LeafRequest, now: Timestamp) -> Result<Self, Error> {
+        let leaf = issuer.issue(request, now)?;
+        let chain = CertificateDer::pem_slice_iter(leaf.chain_pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .expect("a chain made a moment ago is PEM");
+        let key = PrivateKeyDer::from_pem_slice(leaf.private_key_pem.as_bytes())
+            .expect("a key made a moment ago is PEM");
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        Ok(Self {
+            issuer,
+            key: Arc::new(CertifiedKey::from_der(chain, key, &provider)?),
+            renew_at: renewal::at(leaf.not_before, leaf.not_after, None),
+            not_after: leaf.not_after,
+        })
+    }
+
+    /// The leaf as it is decided on.
+    fn served(&self, is_trusted: bool) -> Served<'_> {
+        Served {
+            issuer: &self.issuer,
+            renew_at: self.renew_at,
+            is_trusted,
+        }
     }
 }

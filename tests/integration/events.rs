@@ -172,8 +172,8 @@ fn what_was_stored_while_there_was_no_webhook_is_refused_where_its_pods_wait() {
     });
     assert_eq!(
         missing,
-        "not ready: the caBundle of the ValidatingWebhookConfiguration is not set yet; the caBundle of the \
-         MutatingWebhookConfiguration is not set yet\n"
+        "not ready: there is no ValidatingWebhookConfiguration pki-operator, which the chart installs; there is no \
+         MutatingWebhookConfiguration pki-operator, which the chart installs\n"
     );
     ns.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
         .unwrap();

@@ -16,6 +16,7 @@ mod crds;
 mod events;
 mod harness;
 mod hostile;
+mod identity;
 mod issuance;
 mod lifecycle;
 mod load;

@@ -284,7 +284,12 @@ impl Busy {
         let day = SignedDuration::from_hours(24);
         let authority = Authority::generate("busy", day, Timestamp::now()).unwrap();
         let ca = authority.ca().root_pem().to_owned();
-        let identity = Identity::new(authority, &["127.0.0.1".to_owned()]).unwrap();
+        let identity = Identity::new(
+            Arc::new(authority),
+            &["127.0.0.1".to_owned()],
+            Timestamp::now(),
+        )
+        .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,0 +1,231 @@
+//! What becomes of the webhook's CA and of the serving certificate, decided on plain data.
+
+use jiff::{SignedDuration, Timestamp};
+use pki_certs::{Authority, AuthorityError, renewal};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long both `caBundle`s must have held a CA before anything is served from it. Each API server learns of a change by
+/// a watch of its own, which takes well under a second where nothing is wrong.
+pub const SETTLING: Duration = Duration::from_secs(5);
+
+/// The CAs of the webhook.
+#[derive(Clone, Debug)]
+pub struct Cas {
+    /// The one that new leaves come from.
+    pub current: Arc<Authority>,
+    /// The certificates of those that were, and are to be trusted still, in PEM.
+    pub previous: Vec<String>,
+    /// Since when they have been the previous ones.
+    pub since: Option<Timestamp>,
+}
+
+/// What the Secret holds.
+#[derive(Debug)]
+pub enum Stored {
+    /// It is not there.
+    Absent,
+    /// A CA that signs.
+    Usable {
+        /// It, and those before.
+        cas: Cas,
+        /// Whether somebody asks for another.
+        rotate_now: bool,
+    },
+    /// No CA that signs.
+    Unusable {
+        /// What is wrong with it.
+        error: AuthorityError,
+        /// Whether the operator made the Secret.
+        is_ours: bool,
+    },
+}
+
+/// What the Secret is to become.
+#[derive(Debug)]
+pub struct Change {
+    /// Why, to be logged.
+    pub reason: Reason,
+    /// The CA in it.
+    pub current: Current,
+    /// Those to be trusted beside it.
+    pub previous: Vec<String>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
+/// The CA that a Secret is to hold.
+#[derive(Debug)]
+pub enum Current {
+    /// The one that it holds.
+    Same,
+    /// This one.
+    Known(Arc<Authority>),
+    /// One that is to be made.
+    New,
+}
+
+/// Why the Secret is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is no CA, and nobody knows one.
+    Begin,
+    /// It was deleted or damaged.
+    Restore,
+    /// It is time for another CA, or somebody asked for one.
+    Rotate,
+    /// Somebody put another CA there: the one that is served from must be trusted still.
+    Overlap,
+    /// It does not say since when those before have been that.
+    Date,
+    /// No leaf of those before is valid any more.
+    Withdraw,
+}
+
+impl Reason {
+    /// For the log.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Begin => "made the webhook's CA",
+            Self::Restore => "restored the webhook's CA, which was deleted or damaged",
+            Self::Rotate => {
+                "made another CA for the webhook; the one before stays trusted for a while"
+            }
+            Self::Overlap => {
+                "somebody replaced the webhook's CA; the one before stays trusted for a while"
+            }
+            Self::Date => "noted since when the webhook has another CA",
+            Self::Withdraw => "withdrew the webhook's CA before this one",
+        }
+    }
+}
+
+/// What is served at the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Served<'a> {
+    /// The CA of the leaf.
+    pub issuer: &'a Arc<Authority>,
+    /// When the leaf is due.
+    pub renew_at: Timestamp,
+    /// Whether any webhook configuration trusts it.
+    pub is_trusted: bool,
+}
+
+impl Cas {
+    /// What the API server is to trust.
+    pub fn bundle(&self) -> String {
+        self.certificates().collect()
+    }
+
+    /// Whether this CA is among them.
+    pub fn hold(&self, authority: &Authority) -> bool {
+        let wanted = authority.ca().certificate_pem();
+        self.certificates().any(|known| known == wanted)
+    }
+
+    fn certificates(&self) -> impl Iterator<Item = &str> {
+        let previous = self.previous.iter().map(String::as_str);
+        std::iter::once(self.current.ca().certificate_pem()).chain(previous)
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        let ca = self.current.ca();
+        renewal::at(ca.not_before(), ca.not_after(), None) <= now
+    }
+
+    /// Those before, and one more.
+    fn previous_with(&self, authority: &Authority) -> Vec<String> {
+        let newest = authority.ca().certificate_pem();
+        let older = self.previous.iter().filter(|older| *older != newest);
+        std::iter::once(newest.to_owned())
+            .chain(older.cloned())
+            .collect()
+    }
+}
+
+/// What is to be written into the Secret, if anything. `known` is what it held when it was last usable, `served` the CA of
+/// the present leaf; `overlap` is how long those before are trusted.
+pub fn change(
+    stored: &Stored,
+    known: Option<&Cas>,
+    served: Option<&Authority>,
+    overlap: SignedDuration,
+    now: Timestamp,
+) -> Option<Change> {
+    let (cas, rotate_now) = match stored {
+        Stored::Usable { cas, rotate_now } => (cas, *rotate_now),
+        // It may be somebody's own, and this its name by mistake; or a clock is wrong, perhaps that of this replica.
+        Stored::Unusable { is_ours: false, .. }
+        | Stored::Unusable {
+            error: AuthorityError::NotYetValid { .. },
+            ..
+        } => return None,
+        Stored::Absent | Stored::Unusable { .. } => return Some(remake(known, now)),
+    };
+    let change = |reason, current, previous, since| Change {
+        reason,
+        current,
+        previous,
+        since,
+    };
+    let lasted = cas.since.map(|since| now.duration_since(since));
+    let others = served.filter(|served| !cas.hold(served));
+    let is_served = served.is_some_and(|served| is(served, &cas.current));
+    if let Some(served) = others {
+        let previous = cas.previous_with(served);
+        Some(change(Reason::Overlap, Current::Same, previous, Some(now)))
+    } else if rotate_now || cas.is_due(now) {
+        let previous = cas.previous_with(&cas.current);
+        Some(change(Reason::Rotate, Current::New, previous, Some(now)))
+    } else if cas.previous.is_empty() {
+        None
+    } else if lasted.is_none() {
+        let previous = cas.previous.clone();
+        Some(change(Reason::Date, Current::Same, previous, Some(now)))
+    } else if is_served && lasted >= Some(overlap) {
+        Some(change(Reason::Withdraw, Current::Same, vec![], None))
+    } else {
+        None
+    }
+}
+
+/// The CA that was in the Secret, as long as it is worth something; else a new one.
+fn remake(known: Option<&Cas>, now: Timestamp) -> Change {
+    match known.filter(|known| now < known.current.ca().not_after()) {
+        Some(known) => Change {
+            reason: Reason::Restore,
+            current: Current::Known(known.current.clone()),
+            previous: known.previous.clone(),
+            since: known.since,
+        },
+        None => Change {
+            reason: Reason::Begin,
+            current: Current::New,
+            previous: vec![],
+            since: None,
+        },
+    }
+}
+
+/// The CA of which a leaf is to be made now, if one is. `current` is that of the Secret, as far as it is known, and
+/// `carried_for` how long every webhook configuration has carried it.
+pub fn issuer(
+    served: Served<'_>,
+    current: Option<&Arc<Authority>>,
+    carried_for: Option<Duration>,
+    now: Timestamp,
+) -> Option<Arc<Authority>> {
+    let is_settled = carried_for.is_some_and(|carried_for| carried_for >= SETTLING);
+    let successor = current.filter(|current| !is(current, served.issuer));
+    // A leaf that nobody trusts is nothing to lose.
+    let successor = successor.filter(|_| is_settled || !served.is_trusted);
+    let is_due = served.renew_at <= now;
+    successor.or(is_due.then_some(served.issuer)).cloned()
+}
+
+fn is(one: &Authority, other: &Authority) -> bool {
+    one.ca().fingerprint() == other.ca().fingerprint()
+}
+
+#[cfg(test)]
+mod tests;

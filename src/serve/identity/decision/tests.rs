@@ -1,0 +1,292 @@
+use super::*;
+use std::sync::LazyLock;
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+const YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
+const OVERLAP: SignedDuration = DAY;
+
+static BEGIN: LazyLock<Timestamp> = LazyLock::new(|| "2030-01-01T00:00:00Z".parse().unwrap());
+
+fn ca() -> Arc<Authority> {
+    Arc::new(Authority::generate("CA", YEAR, *BEGIN).unwrap())
+}
+
+fn pem(authority: &Authority) -> String {
+    authority.ca().certificate_pem().to_owned()
+}
+
+fn cas(current: &Arc<Authority>, previous: &[&Arc<Authority>], since: Option<Timestamp>) -> Cas {
+    Cas {
+        current: current.clone(),
+        previous: previous.iter().map(|authority| pem(authority)).collect(),
+        since,
+    }
+}
+
+fn usable(cas: Cas) -> Stored {
+    let rotate_now = false;
+    Stored::Usable { cas, rotate_now }
+}
+
+fn damaged(is_ours: bool) -> Stored {
+    let error = AuthorityError::Unreadable;
+    Stored::Unusable { error, is_ours }
+}
+
+/// Reason, CA that is written, certificates of those before, and their time.
+type Written = (Reason, String, Vec<String>, Option<Timestamp>);
+
+fn written(change: Option<Change>) -> Option<Written> {
+    let change = change?;
+    let current = match change.current {
+        Current::Same => "same".to_owned(),
+        Current::New => "new".to_owned(),
+        Current::Known(authority) => pem(&authority),
+    };
+    Some((change.reason, current, change.previous, change.since))
+}
+
+#[test]
+fn while_all_is_well_nothing_is_written() {
+    let (one, other) = (ca(), ca());
+    let now = *BEGIN + DAY;
+    for (cas, served) in [
+        (cas(&one, &[], None), Some(&one)),
+        (cas(&one, &[], None), None),
+        // The one before is trusted for as long as its leaves may live.
+        (cas(&one, &[&other], Some(now)), Some(&one)),
+        (cas(&one, &[&other], Some(now)), Some(&other)),
+        (
+            cas(&one, &[&other], Some(now - OVERLAP + DAY / 24)),
+            Some(&one),
+        ),
+        // Who serves from the one before does not withdraw it.
+        (cas(&one, &[&other], Some(now - OVERLAP * 2)), Some(&other)),
+        (cas(&one, &[&other], Some(now - OVERLAP * 2)), None),
+    ] {
+        let known = cas.clone();
+        let served = served.map(AsRef::as_ref);
+        let change = change(&usable(cas), Some(&known), served, OVERLAP, now);
+        assert_eq!(written(change), None);
+    }
+}
+
+#[test]
+fn what_the_secret_holds_decides_what_becomes_of_it() {
+    let (one, other, third) = (ca(), ca(), ca());
+    let now = *BEGIN + DAY;
+    let known = cas(&one, &[&other], Some(*BEGIN));
+    let alone = cas(&one, &[], None);
+    let asked = |cas: &Cas| Stored::Usable {
+        cas: cas.clone(),
+        rotate_now: true,
+    };
+    let new = || "new".to_owned();
+    let same = || "same".to_owned();
+    for (name, stored, known, served, expected) in [
+        (
+            "there is none, and nobody knows one",
+            Stored::Absent,
+            None,
+            None,
+            (Reason::Begin, new(), vec![], None),
+        ),
+        (
+            "deleted",
+            Stored::Absent,
+            Some(&known),
+            Some(&one),
+            (Reason::Restore, pem(&one), vec![pem(&other)], Some(*BEGIN)),
+        ),
+        (
+            "damaged",
+            damaged(true),
+            Some(&known),
+            Some(&other),
+            (Reason::Restore, pem(&one), vec![pem(&other)], Some(*BEGIN)),
+        ),
+        (
+            "damaged while no replica ran",
+            damaged(true),
+            None,
+            None,
+            (Reason::Begin, new(), vec![], None),
+        ),
+        (
+            "on demand",
+            asked(&alone),
+            Some(&alone),
+            Some(&one),
+            (Reason::Rotate, new(), vec![pem(&one)], Some(now)),
+        ),
+        (
+            "on demand, again",
+            asked(&known),
+            Some(&known),
+            Some(&other),
+            (
+                Reason::Rotate,
+                new(),
+                vec![pem(&one), pem(&other)],
+                Some(now),
+            ),
+        ),
+        (
+            "replaced by somebody",
+            usable(cas(&third, &[], None)),
+            Some(&alone),
+            Some(&one),
+            (Reason::Overlap, same(), vec![pem(&one)], Some(now)),
+        ),
+        (
+            "replaced by somebody who asks for yet another",
+            asked(&cas(&third, &[&other], Some(*BEGIN))),
+            Some(&known),
+            Some(&one),
+            (
+                Reason::Overlap,
+                same(),
+                vec![pem(&one), pem(&other)],
+                Some(now),
+            ),
+        ),
+        (
+            "those before without a date",
+            usable(cas(&one, &[&other], None)),
+            Some(&known),
+            Some(&one),
+            (Reason::Date, same(), vec![pem(&other)], Some(now)),
+        ),
+        (
+            "none of its leaves is left",
+            usable(cas(&one, &[&other], Some(now - OVERLAP))),
+            Some(&known),
+            Some(&one),
+            (Reason::Withdraw, same(), vec![], None),
+        ),
+    ] {
+        let served = served.map(AsRef::as_ref);
+        let change = change(&stored, known, served, OVERLAP, now);
+        assert_eq!(written(change), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn a_ca_in_its_last_third_is_replaced() {
+    let one = ca();
+    let alone = cas(&one, &[], None);
+    let end = one.ca().not_after();
+    for (now, expected) in [
+        (end - YEAR / 3 - DAY, None),
+        (end - YEAR / 3 + DAY, Some(Reason::Rotate)),
+        (end, Some(Reason::Rotate)),
+    ] {
+        let stored = usable(alone.clone());
+        let change = change(&stored, Some(&alone), Some(&one), OVERLAP, now);
+        assert_eq!(change.map(|change| change.reason), expected, "{now}");
+    }
+}
+
+#[test]
+fn a_secret_that_the_operator_did_not_make_is_not_overwritten() {
+    let one = ca();
+    let known = cas(&one, &[], None);
+    for (known, served) in [(Some(&known), Some(&*one)), (None, None)] {
+        let change = change(&damaged(false), known, served, OVERLAP, *BEGIN);
+        assert_eq!(written(change), None);
+    }
+}
+
+#[test]
+fn a_clock_that_is_slow_overwrites_nothing() {
+    let one = ca();
+    let which = AuthorityError::Unreadable;
+    assert_ne!(
+        written(change(
+            &Stored::Unusable {
+                error: which,
+                is_ours: true
+            },
+            None,
+            None,
+            OVERLAP,
+            *BEGIN
+        )),
+        None
+    );
+    let slow = *BEGIN - DAY;
+    let key = one.private_key_pem().as_bytes();
+    let error = Authority::from_pem(pem(&one).as_bytes(), b"", key, slow).unwrap_err();
+    let stored = Stored::Unusable {
+        error,
+        is_ours: true,
+    };
+    let known = cas(&one, &[], None);
+    assert_eq!(
+        written(change(&stored, Some(&known), Some(&one), OVERLAP, slow)),
+        None
+    );
+    assert_eq!(written(change(&stored, None, None, OVERLAP, slow)), None);
+}
+
+#[test]
+fn a_ca_that_has_expired_is_not_restored() {
+    let one = ca();
+    let known = cas(&one, &[], None);
+    let end = one.ca().not_after();
+    for stored in [Stored::Absent, damaged(true)] {
+        let change = change(&stored, Some(&known), Some(&one), OVERLAP, end);
+        assert_eq!(change.map(|change| change.reason), Some(Reason::Begin));
+    }
+}
+
+#[test]
+fn a_leaf_is_of_another_ca_when_everybody_knows_that_and_at_once_when_nobody_trusts_the_present_one()
+ {
+    let (one, other) = (ca(), ca());
+    let now = *BEGIN;
+    let (due, fresh) = (now, now + DAY);
+    let long = Some(SETTLING);
+    let short = SETTLING.checked_sub(Duration::from_millis(1));
+    for (current, carried_for, is_trusted, renew_at, expected) in [
+        // The same CA: only the time counts.
+        (Some(&one), long, true, fresh, None),
+        (Some(&one), None, false, fresh, None),
+        (Some(&one), None, true, due, Some(&one)),
+        (None, None, true, fresh, None),
+        (None, None, true, due, Some(&one)),
+        // Another CA.
+        (Some(&other), None, true, fresh, None),
+        (Some(&other), short, true, fresh, None),
+        (Some(&other), long, true, fresh, Some(&other)),
+        (Some(&other), None, false, fresh, Some(&other)),
+        // The one before is renewed for as long as its successor is not known.
+        (Some(&other), None, true, due, Some(&one)),
+        (Some(&other), short, true, due, Some(&one)),
+        (Some(&other), long, true, due, Some(&other)),
+    ] {
+        let served = Served {
+            issuer: &one,
+            renew_at,
+            is_trusted,
+        };
+        let issuer = issuer(served, current, carried_for, now);
+        let case = (carried_for, is_trusted, renew_at);
+        assert_eq!(
+            issuer.as_deref().map(pem),
+            expected.map(|ca| pem(ca)),
+            "{case:?}"
+        );
+    }
+}
+
+#[test]
+fn the_bundle_holds_the_present_ca_and_those_before() {
+    let (one, other, third) = (ca(), ca(), ca());
+    let cas = cas(&one, &[&other], None);
+    assert_eq!(cas.bundle(), pem(&one) + &pem(&other));
+    assert_eq!(
+        [&one, &other, &third].map(|ca| cas.hold(ca)),
+        [true, true, false]
+    );
+}

@@ -1,0 +1,305 @@
+//! Keeps the webhook's CA, the leaf and both `caBundle`s: looks, asks what to do, and does it. Every replica runs one.
+
+use super::configurations::Configurations;
+use super::decision::{self, Cas, SETTLING, Stored};
+use super::store::{self, Trouble};
+use super::{Error, Identity};
+use crate::index::Key;
+use crate::metrics::Metrics;
+use crate::reconcile::write;
+use futures::stream::{self, BoxStream, Stream, StreamExt};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use pki_certs::Authority;
+use std::fmt;
+use std::future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often it looks when nothing tells it to.
+const POLL: Duration = Duration::from_secs(30);
+/// How often while a leaf waits for its CA to be known, or something failed.
+const HASTE: Duration = Duration::from_secs(1);
+/// How long a look may take: a connection that hangs must not keep the leaf from being renewed.
+const LIMIT: Duration = Duration::from_secs(20);
+/// The least time between two writes of a `caBundle`: with somebody else who keeps changing it, it must not become a race.
+const PACE: Duration = Duration::from_secs(1);
+
+/// How the webhook's identity is kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The Secret with the CA.
+    pub secret: Key,
+    /// The name of both webhook configurations.
+    pub configuration: String,
+    /// What the serving certificate is for.
+    pub hosts: Vec<String>,
+    /// How long a CA is trusted after another took its place.
+    pub overlap: SignedDuration,
+}
+
+/// Keeps the identity of one replica.
+pub struct Keeper {
+    client: Client,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    identity: Arc<Identity>,
+    /// What the Secret held when it was last usable.
+    known: Cas,
+    /// The fingerprint of the CA that every webhook carries, and since when.
+    carried: Option<(String, Instant)>,
+    published: Option<Instant>,
+}
+
+/// What a look came to.
+enum Look {
+    /// The Secret was written; what follows from that is the next one's to see.
+    Written,
+    /// There is something to do before long.
+    Waiting,
+    Settled,
+}
+
+impl Keeper {
+    /// Waits until there is a CA: at an installation the API server, or the permission, may come later than this process.
+    pub async fn begin(
+        client: Client,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error> {
+        let secrets = Api::namespaced(client.clone(), &settings.secret.namespace);
+        let known = loop {
+            match first(&secrets, &settings, Timestamp::now()).await {
+                Ok(Some(cas)) => break cas,
+                // It was written a moment ago, here or by another replica.
+                Ok(None) => continue,
+                Err(error) => tracing::error!(%error, "cannot serve admission; trying again"),
+            }
+            tokio::time::sleep(2 * HASTE).await;
+        };
+        let issuer = known.current.clone();
+        let identity = Identity::new(issuer, &settings.hosts, Timestamp::now())?;
+        Ok(Self {
+            client,
+            settings,
+            metrics,
+            identity,
+            known,
+            carried: None,
+            published: None,
+        })
+    }
+
+    /// What it keeps.
+    pub fn identity(&self) -> Arc<Identity> {
+        self.identity.clone()
+    }
+
+    /// Keeps it for as long as it is polled.
+    pub async fn run(mut self) {
+        // What changes at once is looked at once.
+        let mut touched = touched(&self.client, &self.settings).ready_chunks(16);
+        loop {
+            // Needs no API server, so it does not wait for one.
+            self.renew(None, None, true, Timestamp::now());
+            let look = tokio::time::timeout(LIMIT, self.look(Timestamp::now())).await;
+            self.show();
+            let pause = match look {
+                Ok(Ok(Look::Written)) => continue,
+                Ok(Ok(Look::Waiting)) => HASTE,
+                Ok(Ok(Look::Settled)) => POLL,
+                // Somebody else was faster. What is there now is seen next.
+                Ok(Err(error)) if write::is_conflict(&error) => HASTE,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "cannot look after the webhook's CA; trying again");
+                    2 * HASTE
+                }
+                Err(_) => {
+                    tracing::warn!("no answer about the webhook's CA; trying again");
+                    HASTE
+                }
+            };
+            let _ = tokio::time::timeout(pause, touched.next()).await;
+        }
+    }
+
+    async fn look(&mut self, now: Timestamp) -> Result<Look, kube::Error> {
+        let name = &self.settings.configuration;
+        let mut configurations = Configurations::read(&self.client, name).await?;
+        // The Secret last: a bundle is only written over one that was there before this Secret was read, so that it never
+        // takes the place of one made of a later Secret.
+        let key = &self.settings.secret;
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), &key.namespace);
+        let secret = secrets.get_opt(&key.name).await?;
+        let stored = store::read(secret.as_ref(), now);
+        self.learn(&stored);
+
+        let carried_for = self.carried_for(&configurations);
+        let is_trusted = configurations.trust(&self.identity.leaf().key.cert, now);
+        self.renew(Some(&self.known.current), carried_for, is_trusted, now);
+
+        let leaf = self.identity.leaf();
+        let (known, served) = (Some(&self.known), Some(&*leaf.issuer));
+        let change = decision::change(&stored, known, served, self.settings.overlap, now);
+        let written = match &change {
+            Some(change) => {
+                let key = &self.settings.secret;
+                let written = store::write(&secrets, key, secret.as_ref(), change, now).await;
+                if written.is_ok() {
+                    return Ok(Look::Written);
+                }
+                written
+            }
+            None => Ok(()),
+        };
+        // What cannot be written must not keep the bundle from being mended.
+        let published = self.publish(&mut configurations, &leaf.issuer).await;
+        self.identity
+            .judged(configurations.distrust(&leaf.key.cert, now));
+        written?;
+        let is_put_off = !published?;
+        let is_current = leaf.issuer.ca().fingerprint() == self.known.current.ca().fingerprint();
+        let is_settling = carried_for.is_some_and(|carried_for| carried_for < SETTLING);
+        Ok(if is_put_off || !is_current && is_settling {
+            Look::Waiting
+        } else {
+            Look::Settled
+        })
+    }
+
+    fn learn(&mut self, stored: &Stored) {
+        match stored {
+            Stored::Usable { cas, .. } => self.known = cas.clone(),
+            Stored::Unusable { error, .. } => {
+                let error = Trouble::Unusable {
+                    secret: self.settings.secret.clone(),
+                    source: error.clone(),
+                };
+                tracing::error!(%error, "the webhook goes on with the CA that was there before");
+            }
+            Stored::Absent => {}
+        }
+    }
+
+    /// How long every webhook has carried the CA of the Secret, as far as this replica has seen.
+    fn carried_for(&mut self, configurations: &Configurations) -> Option<Duration> {
+        let current = &self.known.current;
+        if !configurations.carry(current) {
+            self.carried = None;
+            return None;
+        }
+        let fingerprint = current.ca().fingerprint();
+        let carried = self.carried.take().filter(|(ca, _)| ca == fingerprint);
+        let carried = carried.unwrap_or_else(|| (fingerprint.to_owned(), Instant::now()));
+        Some(self.carried.insert(carried).1.elapsed())
+    }
+
+    fn renew(
+        &self,
+        current: Option<&Arc<Authority>>,
+        carried_for: Option<Duration>,
+        is_trusted: bool,
+        now: Timestamp,
+    ) {
+        let leaf = self.identity.leaf();
+        let issuer = decision::issuer(leaf.served(is_trusted), current, carried_for, now);
+        let Some(issuer) = issuer else { return };
+        if let Err(error) = self.identity.serve_from(issuer, now) {
+            tracing::error!(%error, "cannot renew the serving certificate");
+        }
+    }
+
+    /// Sets both bundles; whether they are as they should be.
+    async fn publish(
+        &mut self,
+        configurations: &mut Configurations,
+        served: &Authority,
+    ) -> Result<bool, kube::Error> {
+        let bundle = self.known.bundle();
+        if configurations.hold(&bundle) {
+            return Ok(true);
+        }
+        let is_too_soon = self.published.is_some_and(|at| at.elapsed() < PACE);
+        // Without the CA that is served from it would do harm.
+        if is_too_soon || !self.known.hold(served) {
+            return Ok(false);
+        }
+        self.published = Some(Instant::now());
+        configurations.publish(&self.client, &bundle).await?;
+        Ok(true)
+    }
+
+    fn show(&self) {
+        let ca = self.known.current.ca().not_after();
+        self.metrics.webhook(ca, self.identity.leaf().not_after);
+    }
+}
+
+/// The CA that is there at the start, or nothing if one was just made. Of two replicas that start at once one makes it.
+async fn first(
+    secrets: &Api<Secret>,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<Option<Cas>, Trouble> {
+    let key = &settings.secret;
+    let api_error = |source| Trouble::Api {
+        secret: key.clone(),
+        source,
+    };
+    let seen = secrets.get_opt(&key.name).await.map_err(api_error)?;
+    let stored = store::read(seen.as_ref(), now);
+    let change = decision::change(&stored, None, None, settings.overlap, now);
+    match (stored, change) {
+        (Stored::Usable { cas, .. }, _) => Ok(Some(cas)),
+        (_, Some(change)) => match store::write(secrets, key, seen.as_ref(), &change, now).await {
+            Err(error) if !write::is_conflict(&error) => Err(api_error(error)),
+            _ => Ok(None),
+        },
+        (Stored::Unusable { error, .. }, None) => Err(Trouble::Unusable {
+            secret: key.clone(),
+            source: error,
+        }),
+        (Stored::Absent, None) => Ok(None),
+    }
+}
+
+/// Something for every change of the Secret or of a webhook configuration.
+fn touched(client: &Client, settings: &Settings) -> impl Stream<Item = ()> + Unpin + use<> {
+    let Settings {
+        secret,
+        configuration,
+        ..
+    } = settings;
+    let secrets = Api::namespaced(client.clone(), &secret.namespace);
+    stream::select_all([
+        changes::<Secret>(secrets, &secret.name),
+        changes::<ValidatingWebhookConfiguration>(Api::all(client.clone()), configuration),
+        changes::<MutatingWebhookConfiguration>(Api::all(client.clone()), configuration),
+    ])
+}
+
+fn changes<K>(api: Api<PartialObjectMeta<K>>, name: &str) -> BoxStream<'static, ()>
+where
+    K: Resource<DynamicType = ()> + Clone + fmt::Debug + Send + Sync + 'static,
+{
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let events = watcher(api, only).default_backoff();
+    let change = |event| {
+        future::ready(match event {
+            Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone) => Some(()),
+            Ok(Event::Init | Event::InitApply(_)) => None,
+            Err(error) => {
+                tracing::warn!(%error, kind = %K::kind(&()), "the watch broke; taking it up again");
+                None
+            }
+        })
+    };
+    events.filter_map(change).boxed()
+}

@@ -1,0 +1,121 @@
+//! The Secret with the CAs of the webhook: read, and written in the version that was read.
+
+use super::decision::{Cas, Change, Current, Stored};
+use crate::authority;
+use crate::ca::ROTATE_NOW;
+use crate::index::Key;
+use crate::reconcile::{secret, write};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::Patch;
+use kube::{Api, ResourceExt};
+use pki_certs::{Authority, AuthorityError};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How long a CA that is made here is valid.
+const LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
+const COMMON_NAME: &str = "pki-operator webhook CA";
+/// The file with the certificates of the CAs before.
+const PREVIOUS: &str = "previous.crt";
+/// Annotation: since when they have been that.
+const SINCE: &str = "box.com/previous-since";
+
+/// Why there is no CA for the webhook.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The API server did not let us read or write the Secret.
+    #[error("cannot read or create Secret {secret}: {source}")]
+    Api {
+        /// The Secret of the CA.
+        secret: Key,
+        /// What the API server said.
+        source: kube::Error,
+    },
+    /// The Secret holds no usable CA, and is not the operator's to change.
+    #[error(
+        "Secret {secret} holds no usable CA for the webhook: {source}; if nobody needs what is in it, delete it, and the operator makes another"
+    )]
+    Unusable {
+        /// The Secret of the CA.
+        secret: Key,
+        /// What is wrong with it.
+        source: AuthorityError,
+    },
+}
+
+pub(super) fn read(secret: Option<&Secret>, now: Timestamp) -> Stored {
+    let Some(secret) = secret else {
+        return Stored::Absent;
+    };
+    let current = match authority::read(secret, now) {
+        Ok(current) => Arc::new(current),
+        Err(error) => {
+            let is_ours = write::is_ours(&secret.metadata, &write::labels());
+            return Stored::Unusable { error, is_ours };
+        }
+    };
+    let annotation = |name: &str| secret.annotations().get(name);
+    let mut previous = pki_certs::anchors(secret::file(secret, PREVIOUS)).unwrap_or_default();
+    previous.retain(|certificate| certificate != current.ca().certificate_pem());
+    Stored::Usable {
+        cas: Cas {
+            current,
+            previous,
+            since: annotation(SINCE).and_then(|since| since.parse().ok()),
+        },
+        rotate_now: annotation(ROTATE_NOW).is_some(),
+    }
+}
+
+/// Creates the Secret, or changes the one that was seen. If it has changed since, that is a conflict.
+pub(super) async fn write(
+    secrets: &Api<Secret>,
+    key: &Key,
+    seen: Option<&Secret>,
+    change: &Change,
+    now: Timestamp,
+) -> Result<(), kube::Error> {
+    let authority = match &change.current {
+        Current::Same => None,
+        Current::Known(authority) => Some(authority.clone()),
+        Current::New => Some(Arc::new(generate(now))),
+    };
+    let previous = ByteString(change.previous.concat().into_bytes());
+    let previous = Some(previous).filter(|previous| !previous.0.is_empty());
+    let since = change.since.map(|since| since.to_string());
+    if let Some(seen) = seen {
+        let mut files: BTreeMap<String, Option<ByteString>> =
+            BTreeMap::from([(PREVIOUS.to_owned(), previous)]);
+        if let Some(authority) = &authority {
+            files.insert("ca.crt".to_owned(), None);
+            let present = authority::files(authority).into_iter();
+            files.extend(present.map(|(name, content)| (name, Some(content))));
+        }
+        let annotations = json!({ SINCE: since, ROTATE_NOW: null });
+        let mut patch = json!({ "metadata": { "annotations": annotations }, "data": files });
+        write::bind(&mut patch, seen);
+        let patch = Patch::Merge(&patch);
+        secrets.patch(&key.name, &write::patch(), &patch).await?;
+    } else {
+        let authority = authority.as_ref();
+        let authority = authority.expect("of a Secret that is not there nothing is kept");
+        let mut manifest = authority::manifest(key, authority);
+        let files = manifest.data.get_or_insert_default();
+        files.extend(previous.map(|previous| (PREVIOUS.to_owned(), previous)));
+        manifest.metadata.annotations =
+            since.map(|since| BTreeMap::from([(SINCE.to_owned(), since)]));
+        secrets.create(&write::post(), &manifest).await?;
+    }
+    let ca = authority
+        .as_ref()
+        .map(|authority| authority.ca().fingerprint());
+    tracing::info!(secret = %key, ca, "{}", change.reason.what());
+    Ok(())
+}
+
+fn generate(now: Timestamp) -> Authority {
+    Authority::generate(COMMON_NAME, LIFETIME, now).expect("a CA with a name and a year is made")
+}
