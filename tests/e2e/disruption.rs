@@ -28,7 +28,11 @@ fn no_request_fails_while_replicas_come_and_go_in_an_orderly_way() {
         });
     };
     upgrade("helm upgrade from the previous chart", &[]);
-    upgrade("helm upgrade of a value", &["log.level=debug"]);
+    // For the rotation below, whose end one would wait for until tomorrow.
+    upgrade(
+        "helm upgrade of a value",
+        &["config.webhook-ca-overlap-seconds=20"],
+    );
     during("the leader is deleted", &|| {
         let (leader, _) = node.pair();
         delete(&node, &leader, &[]);
@@ -43,6 +47,9 @@ fn no_request_fails_while_replicas_come_and_go_in_an_orderly_way() {
         let (leader, _) = node.pair();
         evict(&node, &leader);
         wait_until_replaced(&node, &[&leader]);
+    });
+    during("the webhook's CA is replaced", &|| {
+        replace_webhook_ca(&node)
     });
     load.stop();
     assert!(failures.is_empty(), "{failures:#?}");
@@ -132,6 +139,26 @@ fn wait_until_ready(node: &Node, names: &[String]) {
     let mut wait = vec!["wait", "--for=condition=Ready", "--timeout=120s"];
     wait.extend(names.iter().map(String::as_str));
     node.kubectl(&wait).unwrap();
+}
+
+/// Has it replaced, and waits until the one before is trusted no more.
+fn replace_webhook_ca(node: &Node) {
+    let secret = ["secret", "pki-operator-webhook-ca", "--namespace", RELEASE];
+    let current = || node.get(&secret)["data"]["tls.crt"].clone();
+    let before = current();
+    let annotate = [&["annotate"], &secret[..], &["box.com/rotate-now="]].concat();
+    node.kubectl(&annotate).unwrap();
+    for kind in [
+        "validatingwebhookconfiguration",
+        "mutatingwebhookconfiguration",
+    ] {
+        eventually("only the next one is trusted", || {
+            let configuration = node.get(&[kind, "pki-operator"]);
+            let now = current();
+            let trusted = &configuration["webhooks"][0]["clientConfig"]["caBundle"];
+            (now != before && *trusted == now).then_some(())
+        });
+    }
 }
 
 fn delete(node: &Node, replica: &Replica, options: &[&str]) {
