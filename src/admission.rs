@@ -226,8 +226,7 @@ fn annotations(
     let mut annotations = HashMap::from([("verdict".to_owned(), verdict.to_owned())]);
     annotations.extend(policy.map(|policy| ("policy".to_owned(), policy.clone())));
     if let Err(Denial { causes, .. }) = judged {
-        let rules: BTreeSet<_> = causes.iter().map(|cause| reason_of(&cause.field)).collect();
-        annotations.insert("rules".to_owned(), Vec::from_iter(rules).join(","));
+        annotations.insert("rules".to_owned(), reasons(causes));
     }
     annotations
 }
@@ -247,12 +246,34 @@ pub fn refusal(request: &Request, response: &AdmissionResponse) -> Option<Refusa
         secret: secret.to_owned(),
         is_edit: request.operation == Operation::Update,
         reason: reason_of(&details.causes[0].field).to_owned(),
-        rules: text::list(
-            "",
-            &details.causes.iter().map(line).collect::<Vec<_>>(),
-            NOTE_BYTES,
-        ),
+        rules: rules(&details.causes),
     })
+}
+
+/// Why an answer refuses, for the log: the reasons, as Events have them, and the rules in words.
+pub fn objections(response: &AdmissionResponse) -> Option<(String, String)> {
+    if response.allowed {
+        return None;
+    }
+    let details = response.result.details.as_ref();
+    let causes = details.map_or(&[][..], |details| &details.causes);
+    if causes.is_empty() {
+        return Some((
+            String::new(),
+            text::cut(&response.result.message, NOTE_BYTES),
+        ));
+    }
+    Some((reasons(causes), rules(causes)))
+}
+
+fn reasons(causes: &[StatusCause]) -> String {
+    let reasons: BTreeSet<_> = causes.iter().map(|cause| reason_of(&cause.field)).collect();
+    Vec::from_iter(reasons).join(",")
+}
+
+/// In no more bytes than an Event has room for.
+fn rules(causes: &[StatusCause]) -> String {
+    text::list("", &causes.iter().map(line).collect::<Vec<_>>(), NOTE_BYTES)
 }
 
 fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {

@@ -22,7 +22,6 @@ pub use notice::{Aspect, Kind, Notice};
 pub use publisher::{Ending, Publisher};
 pub(crate) use words::Words;
 
-mod budget;
 pub(crate) mod expiry;
 mod memory;
 mod notice;

@@ -23,6 +23,7 @@
 pub mod admission;
 pub mod api;
 pub mod authority;
+mod budget;
 pub mod ca;
 pub mod cache;
 pub mod claims;
@@ -48,5 +49,6 @@ pub mod schedule;
 pub mod secrets;
 pub mod serve;
 pub mod tally;
+pub mod telemetry;
 pub mod trust;
 pub mod yaml;

@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::policy::Approved;
 use crate::restarts::Renewals;
 use crate::schedule::Schedule;
+use crate::telemetry::Work;
 use contest::Contests;
 use futures::{Stream, StreamExt, future, stream};
 use jiff::Timestamp;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use written::Written;
 
 mod act;
@@ -243,35 +245,49 @@ fn due(context: Arc<Context>) -> impl Stream<Item = ObjectRef<StoredPki>> + Send
     clippy::needless_pass_by_value,
     reason = "the signature is the controller's"
 )]
-fn on_error(stored: Arc<StoredPki>, error: &Error, context: Arc<Context>) -> Action {
-    if let Error::Outdated { pki } = error {
-        tracing::debug!(%pki, "changed meanwhile; will look again");
+fn on_error(_: Arc<StoredPki>, error: &Error, context: Arc<Context>) -> Action {
+    if let Error::Outdated { .. } = error {
         return Action::requeue(Duration::from_millis(200));
     }
-    tracing::warn!(pki = %Key::of(&*stored), %error, "will look again");
     context.metrics.reconcile_errors.inc();
     Action::requeue(Duration::from_secs(5))
 }
 
 async fn reconcile(stored: Arc<StoredPki>, context: Arc<Context>) -> Result<Action, Error> {
-    let started = Instant::now();
-    let result = match &stored.0 {
-        Ok(pki) => look(&context.written.overlay(pki), &context).await,
-        Err(invalid) if invalid.metadata.deletion_timestamp.is_some() => {
-            wishes::release(&invalid.metadata, &context)
-                .await
-                .map(|()| Action::await_change())
+    let (started, work, key) = (Instant::now(), Work::look(), Key::of(&*stored));
+    let (namespace, object) = (&key.namespace, &key.name);
+    let span = tracing::error_span!("reconcile", trace_id = %work.trace_id(), namespace, object);
+    let looked = async {
+        let result = look_at(&stored, &context).await;
+        match &result {
+            Err(Error::Outdated { pki }) => {
+                tracing::debug!(%pki, "changed meanwhile; will look again");
+            }
+            Err(error) => tracing::warn!(pki = %key, %error, "will look again"),
+            Ok(_) => tracing::debug!(pki = %key, "looked"),
         }
-        Err(invalid) => {
-            report_unreadable(invalid, &context);
-            Ok(Action::await_change())
-        }
+        result
     };
+    let result = looked.instrument(span).await;
     context
         .metrics
         .reconcile_seconds
         .observe(started.elapsed().as_secs_f64());
     result
+}
+
+async fn look_at(stored: &StoredPki, context: &Context) -> Result<Action, Error> {
+    match &stored.0 {
+        Ok(pki) => look(&context.written.overlay(pki), context).await,
+        Err(invalid) if invalid.metadata.deletion_timestamp.is_some() => {
+            wishes::release(&invalid.metadata, context).await?;
+            Ok(Action::await_change())
+        }
+        Err(invalid) => {
+            report_unreadable(invalid, context);
+            Ok(Action::await_change())
+        }
+    }
 }
 
 async fn look(pki: &Pki, context: &Context) -> Result<Action, Error> {

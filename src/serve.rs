@@ -4,6 +4,7 @@ use crate::admission::{self, Request, World};
 use crate::cache::Cache;
 use crate::metrics::Metrics;
 use crate::policy::text::printable;
+use crate::telemetry::Work;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
@@ -18,16 +19,20 @@ use identity::Identity;
 use jiff::Timestamp;
 use kube::core::admission::AdmissionResponse;
 use limits::{HEALTH_ALLOWANCE, HEALTH_CONNECTIONS, LARGEST_BODY, Limits, WEBHOOK_ALLOWANCE};
+use refusal_log::RefusalLog;
 use requests::Requests;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 mod connections;
 pub mod identity;
 pub mod limits;
+mod refusal_log;
 mod requests;
 mod room;
 
@@ -42,6 +47,7 @@ pub struct App {
     requests: Requests,
     /// For one review of a policy at a time.
     policy_turn: Semaphore,
+    refusal_log: RefusalLog,
 }
 
 impl App {
@@ -55,6 +61,7 @@ impl App {
             requests: Requests::new(limits.requests, metrics.clone()),
             policy_turn: Semaphore::new(1),
             metrics,
+            refusal_log: RefusalLog::default(),
         })
     }
 
@@ -176,48 +183,65 @@ async fn in_parting(
 }
 
 async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
+    let work = Work::request("validate", &headers);
     let request = match question(&app, "validate", &headers, &body) {
         Ok(request) => request,
         Err(response) => return response,
     };
-    if admission::is_about_policy(&request) {
-        return validate_policy(&app, &request).await;
-    }
+    let span = span_of(&work, "validate", &request);
+    let judged = async {
+        let response = if admission::is_about_policy(&request) {
+            validate_policy(&app, &request).await
+        } else {
+            validate_pki(&app, &request).await
+        };
+        answer(&app, "validate", &request, response)
+    };
+    judged.instrument(span).await
+}
+
+async fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let rules = app.cache.rules_for(namespace).await;
     let now = Timestamp::now();
-    let response = {
-        let world = World {
-            rules: &rules,
-            claims: &app.cache.claims,
-            secrets: &app.cache.secrets,
-            ca: app.cache.outlook(),
-            now,
-        };
-        admission::validate(&request, &world)
+    let world = World {
+        rules: &rules,
+        claims: &app.cache.claims,
+        secrets: &app.cache.secrets,
+        ca: app.cache.outlook(),
+        now,
     };
-    if let Some(refusal) = admission::refusal(&request, &response) {
+    let response = admission::validate(request, &world);
+    if let Some(refusal) = admission::refusal(request, &response) {
         app.cache.refusals.note(refusal, now);
     }
-    answer(&app, "validate", &request, response)
+    response
 }
 
 /// Every Pki may have to be judged twice, which takes longer than others that are served by this thread should wait. One at a
 /// time: who reaches this port must not be able to keep every thread busy.
-async fn validate_policy(app: &App, request: &Request) -> Response {
+async fn validate_policy(app: &App, request: &Request) -> AdmissionResponse {
     let _turn = app.policy_turn.acquire().await;
     let judge = || {
         let pkis = app.cache.pkis.state();
         admission::validate_policy(request, &app.cache.rules(), &pkis)
     };
-    answer(app, "validate", request, tokio::task::block_in_place(judge))
+    tokio::task::block_in_place(judge)
 }
 
 async fn mutate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
+    let work = Work::request("mutate", &headers);
     match question(&app, "mutate", &headers, &body) {
-        Ok(request) => answer(&app, "mutate", &request, admission::default(&request)),
+        Ok(request) => span_of(&work, "mutate", &request)
+            .in_scope(|| answer(&app, "mutate", &request, admission::default(&request))),
         Err(response) => response,
     }
+}
+
+/// What is on every log record about a request, at whatever level. (In JSON, `name` is the span's own.)
+fn span_of(work: &Work, webhook: &'static str, request: &Request) -> tracing::Span {
+    tracing::error_span!("admission", trace_id = %work.trace_id(), uid = request.uid, webhook,
+        namespace = request.namespace, object = request.name)
 }
 
 /// Reads the question, or says why it cannot be answered.
@@ -265,8 +289,13 @@ fn answer(
         "denied"
     };
     app.metrics.admission(webhook, verdict);
-    tracing::debug!(webhook, namespace = request.namespace, name = request.name, operation = ?request.operation,
-        dry_run = request.dry_run, allowed = response.allowed, "answered");
+    let (operation, dry_run) = (&request.operation, request.dry_run);
+    tracing::debug!(?operation, dry_run, allowed = response.allowed, "answered");
+    if let Some((reasons, rules)) = admission::objections(&response)
+        && let Some(unlogged) = app.refusal_log.admits(Instant::now())
+    {
+        tracing::info!(?operation, dry_run, reasons, rules, unlogged, "refused");
+    }
     axum::Json(response.into_review()).into_response()
 }
 

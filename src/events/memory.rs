@@ -1,7 +1,7 @@
 //! What has been said, to whom, and how much more may be.
 
-use super::budget::{Bucket, Limit};
 use super::notice::{Hash, Kind, Notice};
+use crate::budget::{Bucket, Limit};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::events::v1::Event;
 use std::collections::HashMap;

@@ -7,10 +7,10 @@
 //! answer of the webhook. What the API server is too busy for is sent later; what it refuses is counted and dropped, and
 //! as long as the fault lasts it is said again.
 
-use super::budget::{Bucket, Limit};
 use super::memory::{Due, Memory, Told};
 use super::notice::{Aspect, Kind, Notice};
 use super::queue::{Offered, Queue, Waiting};
+use crate::budget::{Bucket, Limit};
 use crate::locks::lock;
 use crate::metrics::Metrics;
 use crate::reconcile::write;

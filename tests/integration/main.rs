@@ -36,6 +36,7 @@ mod schema;
 mod spoofing;
 mod storm;
 mod table;
+mod traces;
 mod trust;
 mod verifiers;
 mod ways_in;

@@ -68,6 +68,19 @@ impl Webhook {
         self.answer()
     }
 
+    /// Status and body of the answer to a POST of JSON with one header more, as in `name: value`.
+    pub(crate) fn post_with(&mut self, path: &str, header: &str, body: &[u8]) -> (u16, String) {
+        let more = format!("{header}\r\nContent-Length: {}", body.len());
+        self.write(
+            &[
+                head("POST", path, "application/json", &more).as_bytes(),
+                body,
+            ]
+            .concat(),
+        );
+        self.answer()
+    }
+
     /// The answer to a POST whose body has no length told beforehand.
     pub(crate) fn post_chunked(
         &mut self,

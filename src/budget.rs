@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 
 /// How fast, and how much at once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limit {
+pub(crate) struct Limit {
     /// So many at once.
-    pub(super) burst: u32,
+    pub(crate) burst: u32,
     /// Then one in this time.
-    pub(super) period: Duration,
+    pub(crate) period: Duration,
 }
 
 /// What is left of a [`Limit`].
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// `None` is full.
     full_at: Option<Instant>,
 }
 
 impl Bucket {
     /// Takes one; or says when there will be one.
-    pub(super) fn take(&mut self, limit: Limit, now: Instant) -> Result<(), Instant> {
+    pub(crate) fn take(&mut self, limit: Limit, now: Instant) -> Result<(), Instant> {
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + limit.period;
         let most = limit.period * limit.burst;
         match full_at.checked_duration_since(now + most) {
@@ -36,7 +36,7 @@ impl Bucket {
     }
 
     /// How many there are.
-    pub(super) fn left(&self, limit: Limit, now: Instant) -> u32 {
+    pub(crate) fn left(&self, limit: Limit, now: Instant) -> u32 {
         let taken = self
             .full_at
             .map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
@@ -47,12 +47,12 @@ impl Bucket {
     }
 
     /// Puts one back that was not used.
-    pub(super) fn give_back(&mut self, limit: Limit) {
+    pub(crate) fn give_back(&mut self, limit: Limit) {
         self.full_at = self.full_at.and_then(|at| at.checked_sub(limit.period));
     }
 
     /// Whether nothing is known of it that a new one would not know.
-    pub(super) fn is_full(&self, now: Instant) -> bool {
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
         self.full_at.is_none_or(|at| at <= now)
     }
 }

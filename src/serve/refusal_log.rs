@@ -1,0 +1,53 @@
+//! How many refusals are logged: whoever reaches the port can have any number of requests refused.
+
+use crate::budget::{Bucket, Limit};
+use crate::locks::lock;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// More than people cause, and not more than a log takes without harm.
+const LIMIT: Limit = Limit {
+    burst: 100,
+    period: Duration::from_secs(1),
+};
+
+/// What is left to be logged.
+#[derive(Debug, Default)]
+pub(super) struct RefusalLog(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    bucket: Bucket,
+    unlogged: u64,
+}
+
+impl RefusalLog {
+    /// Whether the next refusal is logged; if so, how many before it were not.
+    pub(super) fn admits(&self, now: Instant) -> Option<u64> {
+        let mut state = lock(&self.0);
+        if state.bucket.take(LIMIT, now).is_err() {
+            state.unlogged += 1;
+            return None;
+        }
+        Some(std::mem::take(&mut state.unlogged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_flood_of_refusals_some_are_logged_and_the_others_counted() {
+        let (log, start) = (RefusalLog::default(), Instant::now());
+        for _ in 0..LIMIT.burst {
+            assert_eq!(log.admits(start), Some(0));
+        }
+        for _ in 0..1000 {
+            assert_eq!(log.admits(start), None);
+        }
+        assert_eq!(log.admits(start + LIMIT.period), Some(1000));
+        assert_eq!(log.admits(start + LIMIT.period), None);
+        assert_eq!(log.admits(start + 2 * LIMIT.period), Some(1));
+    }
+}
