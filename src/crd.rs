@@ -1,6 +1,6 @@
 //! Brings the custom resource definitions of a cluster to this version, before an operator of this version runs.
 //!
-//! Helm installs what a chart has in `crds/` once, and never touches it again. So a hook of the chart runs
+//! Helm applies what a chart has in `crds/` when it installs, and not when it upgrades. So a hook of the chart runs
 //! `pki-operator crd --apply` before everything else of an upgrade. What is done to each definition is [decided](decide)
 //! before any of them is changed.
 
@@ -15,7 +15,8 @@ use serde::Deserialize as _;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-const FIELD_MANAGER: &str = "pki-operator";
+/// That of Helm, whose next installation would otherwise find another manager's fields in its way.
+const FIELD_MANAGER: &str = "helm";
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 

@@ -50,6 +50,14 @@ fn definitions_of_the_chart_before_become_ours_and_objects_stay_as_they_are() {
     assert_eq!(stored("full"), full);
     assert_eq!(stored("short")["spec"], json!({"serviceName": "app1"}));
 
+    for (name, _) in ours() {
+        let live = crds.live(name);
+        let entries = live["metadata"]["managedFields"].as_array().unwrap();
+        let mut managers = entries.iter().map(|entry| entry["manager"].as_str());
+        let is_known = |manager| matches!(manager, Some("helm" | "kube-apiserver"));
+        assert!(managers.all(is_known), "stands in Helm's way: {entries:?}");
+    }
+
     let again = self::said(&crds.apply());
     assert_eq!(
         again
@@ -140,6 +148,7 @@ const ACCOUNT: &str = "pki-operator-crds";
 /// The definitions of a cluster, which are ours again in the end.
 struct Definitions<'a> {
     installed: &'a Installed,
+    hook: String,
     kubeconfig: PathBuf,
 }
 
@@ -163,6 +172,7 @@ impl<'a> Definitions<'a> {
             .expect("the account has a token");
         Self {
             installed,
+            hook,
             kubeconfig,
         }
     }
@@ -175,7 +185,7 @@ impl<'a> Definitions<'a> {
     }
 
     fn live(&self, name: &str) -> Value {
-        let get = ["get", "crd", name, "--output=json"];
+        let get = ["get", "crd", name, "--output=json", "--show-managed-fields"];
         let printed = self.installed.kubectl(&get).expect("there is one");
         serde_json::from_str(&printed).expect("JSON")
     }
@@ -205,6 +215,9 @@ impl<'a> Definitions<'a> {
 impl Drop for Definitions<'_> {
     fn drop(&mut self) {
         self.replace(&api::definitions());
+        self.installed
+            .kubectl_with(&self.hook, &["delete", "--filename=-"])
+            .expect("the account is deleted");
     }
 }
 

@@ -38,6 +38,7 @@ mod storm;
 mod table;
 mod traces;
 mod trust;
+mod upgrade;
 mod verifiers;
 mod ways_in;
 mod webhook;

@@ -36,7 +36,12 @@ pub struct Install<'a> {
 impl Install<'_> {
     /// Installs the chart, or brings an installation to these values.
     pub fn run(&self, mut helm: Command) -> anyhow::Result<String> {
-        run(helm.args(self.arguments()).current_dir(workspace_dir()))
+        let helm = helm.args(self.arguments()).current_dir(workspace_dir());
+        match run(helm) {
+            // Helm 4 takes an old report on a CRD for the last one if they come in the wrong order.
+            Err(error) if error.to_string().contains("message: Install in progress") => run(helm),
+            done => done,
+        }
     }
 
     /// The same as people type it, at the root of the workspace.

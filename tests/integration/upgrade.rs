@@ -1,0 +1,331 @@
+//! From the chart before to this one, and what stays when it is removed.
+
+use crate::harness::{
+    Installed, Namespace, arena, chart, chart_before, eventually, operator_binary,
+};
+use pki_cluster::install::{self, RELEASE};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
+
+const PKIS: [&str; 3] = ["app1-pki", "app2-pki", "kept-pki"];
+
+#[test]
+fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
+    let arena = arena();
+    let bare = Bare::of(&arena);
+    let policies = "--set=policies.extra.serviceNames={extra}";
+    bare.helm(
+        "install",
+        &chart_before(),
+        &["--set=allowedNames={app1,app2}", policies],
+    );
+    bare.renew_account();
+    let ns = arena.namespace("upgrade");
+    let operator = arena.first_replica("before", &[]).unwrap();
+    create_pkis(&ns);
+    let before = issued(&ns);
+    let bundles = ca_bundles(&arena);
+    assert_eq!(bundles.len(), 3, "{bundles:?}");
+    // Nobody is there to mend what the upgrade would break.
+    operator.process.kill().unwrap();
+
+    apply_definitions(&arena);
+    bare.helm("upgrade", &chart(), &["--reuse-values"]);
+    assert_eq!(ca_bundles(&arena), bundles);
+    bare.helm(
+        "upgrade",
+        &chart(),
+        &["--set=allowedNames={app1,app2,app3}"],
+    );
+    assert_eq!(ca_bundles(&arena), bundles);
+    let names = "--output=jsonpath={.items[*].metadata.name} {.items[*].spec.serviceNames}";
+    assert_eq!(
+        arena.kubectl(&["get", "pkipolicies", names]).unwrap(),
+        r#"pki-operator-allowed-names ["app1","app2","app3"]"#
+    );
+
+    let _operator = arena.first_replica("after", &[]).unwrap();
+    ns.apply_pki("app3-pki", r#"{"serviceName": "app3"}"#)
+        .unwrap();
+    ns.wait_until_ready("app3-pki");
+    let refusal = ns.apply_pki("wrong", r#"{"serviceName": "app9"}"#);
+    assert!(
+        refusal
+            .unwrap_err()
+            .to_string()
+            .contains("[app1 app2 app3]")
+    );
+    for name in PKIS {
+        ns.wait_until_ready(name);
+    }
+    assert_eq!(issued(&ns), before);
+}
+
+#[test]
+fn an_upgrade_with_the_values_of_the_chart_before_brings_the_definitions_along() {
+    let arena = arena();
+    let bare = Bare::of(&arena);
+    bare.helm("install", &chart_before(), &[]);
+    let arguments = [
+        "--reuse-values",
+        "--set=deployment.enabled=true",
+        "--dry-run=server",
+    ];
+    let rendered = bare.helm("upgrade", &chart(), &arguments);
+    assert!(rendered.contains("args: [crd, --apply]"), "{rendered}");
+}
+
+#[test]
+fn an_installation_brings_definitions_along_only_if_others_are_there() {
+    let arena = arena();
+    let bare = Bare::of(&arena);
+    let arguments = ["--set=deployment.enabled=true", "--dry-run=server"];
+    let hook = "args: [crd, --apply]";
+    assert!(!bare.helm("install", &chart(), &arguments).contains(hook));
+    bare.helm("install", &chart_before(), &[]);
+    bare.uninstall();
+    assert!(bare.helm("install", &chart(), &arguments).contains(hook));
+    apply_definitions(&arena);
+    assert!(!bare.helm("install", &chart(), &arguments).contains(hook));
+}
+
+#[test]
+fn a_removal_keeps_what_applications_use_and_stands_in_nobodys_way() {
+    let arena = arena();
+    let bare = Bare::of(&arena);
+    let values = [
+        "--set=allowedNames={app1,app2}",
+        "--set=admissionPolicy.enabled=true",
+    ];
+    bare.helm("install", &chart(), &values);
+    bare.renew_account();
+    let ns = arena.namespace("removal");
+    ns.kubectl(&["label", "namespace", &ns.name, "box.com/trust-bundle=true"])
+        .unwrap();
+    let operator = arena.first_replica("removed", &[]).unwrap();
+    create_pkis(&ns);
+    eventually("the CA bundle is there", || {
+        ns.get("configmap", "pki-trust-bundle")
+    });
+    let before = issued(&ns);
+
+    bare.uninstall();
+    operator.process.kill().unwrap();
+    assert_eq!(issued(&ns), before);
+    assert_eq!(left_behind(&arena), documented());
+    // Nothing stands between people and their objects.
+    ns.apply_pki("wrong", r#"{"serviceName": "app9"}"#).unwrap();
+    ns.kubectl(&["delete", "pki", "wrong"]).unwrap();
+
+    // Whoever comes back finds all as it was.
+    bare.helm("install", &chart(), &values[..1]);
+    bare.renew_account();
+    let _operator = arena.first_replica("back", &[]).unwrap();
+    for name in PKIS {
+        ns.wait_until_ready(name);
+    }
+    assert_eq!(issued(&ns), before);
+
+    run_what_the_readme_says(&arena);
+    assert_eq!(left_behind(&arena), Vec::<String>::new());
+    assert!(ns.get("configmap", "pki-trust-bundle").is_none());
+    for name in ["app1-pki", "app2-pki"] {
+        eventually("its Secret goes with it", || {
+            ns.get("secret", name).is_none().then_some(())
+        });
+    }
+    let kept = ns.get("secret", "kept-pki").expect("it was to be kept");
+    assert_eq!(kept["data"], before[2]["data"]);
+}
+
+/// A cluster without the operator and its definitions, which is as the others expect it in the end.
+struct Bare<'a>(&'a Installed);
+
+impl<'a> Bare<'a> {
+    fn of(installed: &'a Installed) -> Self {
+        let bare = Self(installed);
+        bare.clear();
+        bare
+    }
+
+    fn clear(&self) {
+        self.uninstall();
+        // Nobody is there any more to see to them.
+        let finalizers = [
+            "patch",
+            "pki",
+            "kept-pki",
+            "--type=merge",
+            r#"--patch={"metadata": {"finalizers": null}}"#,
+            "--namespace",
+        ];
+        let holders = "--output=jsonpath={.items[?(@.metadata.finalizers)].metadata.namespace}";
+        let holders = self
+            .0
+            .kubectl(&["get", "pkis", "--all-namespaces", holders]);
+        for namespace in holders.unwrap_or_default().split_whitespace() {
+            let patch = [&finalizers[..], &[namespace]].concat();
+            self.0.kubectl(&patch).expect("it can be deleted");
+        }
+        let delete = ["delete", "--ignore-not-found"];
+        for what in [
+            &["crd", "pkis.box.com", "pkipolicies.box.com"][..],
+            // A token of its account is of no use in the next installation.
+            &["lease", "pki-operator", "--namespace", RELEASE],
+        ] {
+            self.0
+                .kubectl(&[&delete, what].concat())
+                .expect("they are deleted");
+        }
+    }
+
+    /// Installs a chart, or upgrades to it, for the operator that the tests start.
+    fn helm(&self, action: &str, chart: &Path, values: &[&str]) -> String {
+        let mut helm = self.0.cluster.helm().expect("there is Helm");
+        helm.args([action, RELEASE]).arg(chart);
+        helm.args(["--namespace", RELEASE, "--create-namespace"]);
+        if !values.contains(&"--reuse-values") {
+            helm.arg("--set=deployment.enabled=false");
+            helm.arg(format!("--set=webhook.url=https://{}", self.0.webhook));
+        }
+        install::run(helm.args(values)).expect(action)
+    }
+
+    fn uninstall(&self) {
+        let mut helm = self.0.cluster.helm().expect("there is Helm");
+        helm.args(["uninstall", RELEASE, "--namespace", RELEASE]);
+        install::run(helm.arg("--ignore-not-found")).expect("it is removed");
+    }
+
+    /// The account goes with the installation, and its tokens with it.
+    fn renew_account(&self) {
+        install::service_account_kubeconfig(|| self.0.cluster.kubectl(), &self.0.kubeconfig)
+            .expect("the account has a token");
+    }
+}
+
+impl Drop for Bare<'_> {
+    fn drop(&mut self) {
+        self.clear();
+        self.0.install().expect("the chart is installed");
+        self.renew_account();
+    }
+}
+
+fn create_pkis(ns: &Namespace<'_>) {
+    for name in PKIS {
+        let service = if name == "app2-pki" { "app2" } else { "app1" };
+        ns.apply_pki(name, &json!({ "serviceName": service }).to_string())
+            .unwrap();
+    }
+    ns.kubectl(&["annotate", "pki", "kept-pki", "box.com/keep-secret=true"])
+        .unwrap();
+    for name in PKIS {
+        ns.wait_until_ready(name);
+    }
+    eventually("its finalizer is there", || {
+        let pki = ns.get("pki", "kept-pki")?;
+        pki["metadata"]["finalizers"].is_array().then_some(())
+    });
+}
+
+/// What must not change: which Pkis there are, their certificates, and the Secrets.
+fn issued(ns: &Namespace<'_>) -> Vec<Value> {
+    let one = |name| {
+        let (pki, secret) = (
+            ns.get("pki", name).unwrap(),
+            ns.get("secret", name).unwrap(),
+        );
+        json!({
+            "pki": pki["metadata"]["uid"], "spec": pki["spec"], "serial": pki["status"]["serialNumber"],
+            "secret": secret["metadata"]["uid"], "owners": secret["metadata"]["ownerReferences"], "data": secret["data"],
+        })
+    };
+    PKIS.into_iter().map(one).collect()
+}
+
+/// Those of all webhooks, none of them empty.
+fn ca_bundles(installed: &Installed) -> Vec<String> {
+    let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+    let bundle = "--output=jsonpath={.items[*].webhooks[*].clientConfig.caBundle}";
+    let printed = installed.kubectl(&["get", configurations, bundle]).unwrap();
+    printed.split_whitespace().map(str::to_owned).collect()
+}
+
+/// As the documentation says it where no Job does.
+fn apply_definitions(installed: &Installed) {
+    let mut operator = Command::new(operator_binary());
+    operator.args(["crd", "--apply"]);
+    operator.env("KUBECONFIG", installed.cluster.kubeconfig());
+    install::run(&mut operator).expect("they are applied");
+}
+
+/// What there is of the operator outside of the namespaces of applications, as `kind/name`.
+fn left_behind(installed: &Installed) -> Vec<String> {
+    let everywhere = "crd,clusterrole,clusterrolebinding,validatingwebhookconfiguration,mutatingwebhookconfiguration,\
+                      validatingadmissionpolicy,validatingadmissionpolicybinding,clustertrustbundle";
+    let own = "all,secret,configmap,lease,serviceaccount,role,rolebinding,networkpolicy,poddisruptionbudget";
+    let name = "--output=name";
+    let list = |arguments: &[&str]| {
+        let list = installed.kubectl(&[&["get", name, "--ignore-not-found"], arguments].concat());
+        let list = list.expect("it is listed");
+        list.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut found = list(&[everywhere]);
+    found.retain(|object| object.contains("box.com") || object.contains("pki"));
+    found.extend(list(&[own, "--namespace", RELEASE]));
+    let is_of_kubernetes = |object: &String| {
+        object.ends_with("/kube-root-ca.crt") || object == "serviceaccount/default"
+    };
+    found.retain(|object| !is_of_kubernetes(object));
+    found.sort();
+    found
+}
+
+/// What of that stays when the chart is removed. The documentation has a name for each.
+fn documented() -> Vec<String> {
+    let objects = [
+        "clustertrustbundle.certificates.k8s.io/pki-trust-bundle",
+        "configmap/pki-operator-ca",
+        "customresourcedefinition.apiextensions.k8s.io/pkipolicies.box.com",
+        "customresourcedefinition.apiextensions.k8s.io/pkis.box.com",
+        "lease.coordination.k8s.io/pki-operator",
+        "secret/pki-operator-ca",
+        "secret/pki-operator-webhook-ca",
+    ];
+    let said = section_on_removal();
+    for object in objects {
+        let name = object.rsplit('/').next().expect("it has a name");
+        assert!(said.contains(&format!("`{name}`")), "{object}");
+    }
+    objects.map(str::to_owned).to_vec()
+}
+
+/// The commands that remove everything, as people copy them.
+fn run_what_the_readme_says(installed: &Installed) {
+    let said = section_on_removal();
+    let lines = said.lines().filter_map(|line| line.strip_prefix("    "));
+    let commands = lines.collect::<Vec<_>>().join("\n");
+    let mut bash = installed.cluster.helm().expect("there is Helm");
+    let kubectl = installed.cluster.kubectl();
+    let folders = [bash.get_program(), kubectl.get_program()];
+    let folders = folders.map(|program| Path::new(program).parent().unwrap().to_owned());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(folders.into_iter().chain(std::env::split_paths(&path)));
+    let environment: Vec<_> = bash
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+        .collect();
+    bash = Command::new("bash");
+    bash.args(["-euxc", &commands]).envs(environment);
+    install::run(bash.env("PATH", path.unwrap())).expect("it is removed");
+}
+
+fn section_on_removal() -> &'static str {
+    let readme = include_str!("../../README.md");
+    let (_, section) = readme
+        .split_once("\n### Removing it\n")
+        .expect("there is one");
+    section.split("\n#").next().expect("it ends")
+}
