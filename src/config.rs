@@ -97,6 +97,15 @@ pub enum Command {
         #[arg(long)]
         apply: bool,
     },
+    /// Ask the API server, in dry-run, whether it refuses a bad Pki in the operator's words. `helm test` does.
+    SelfTest {
+        /// Where to ask.
+        #[arg(long, env = "POD_NAMESPACE", default_value = "pki-operator")]
+        namespace: String,
+        /// A service for which a Pki is to be admitted there.
+        #[arg(long, value_name = "SERVICE")]
+        admits: Option<String>,
+    },
 }
 
 /// How to run.

@@ -47,6 +47,7 @@ pub mod restarts;
 pub mod run;
 pub mod schedule;
 pub mod secrets;
+pub mod self_test;
 pub mod serve;
 pub mod tally;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use pki_operator::config::{Cli, Command, Config};
 use pki_operator::kubectl::cluster::Access;
-use pki_operator::{api, crd, log};
+use pki_operator::{api, crd, log, self_test};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ fn main() -> anyhow::Result<()> {
             print!("{}", api::crds_yaml());
             Ok(())
         }
+        Command::SelfTest { namespace, admits } => test(&namespace, admits.as_deref()),
     }
 }
 
@@ -35,6 +36,16 @@ async fn run(config: Config) -> anyhow::Result<()> {
 async fn apply_crds() -> anyhow::Result<()> {
     let cluster = Access::default().connect().await?;
     crd::apply(&cluster.client, |what| println!("{what}")).await?;
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn test(namespace: &str, service: Option<&str>) -> anyhow::Result<()> {
+    let cluster = Access::default().connect().await?;
+    self_test::run(&cluster.client, namespace, service, |what| {
+        println!("{what}");
+    })
+    .await?;
     Ok(())
 }
 

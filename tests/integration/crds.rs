@@ -1,13 +1,11 @@
 //! `pki-operator crd --apply`, with no more than what the chart's hook may do.
 
-use crate::harness::{Installed, arena, chart, chart_before, operator_binary};
+use crate::harness::{Hook, Installed, arena, chart_before, operator_binary};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use pki_cluster::install::{self, RELEASE};
 use pki_operator::api;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use std::ops::Deref;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
 const OURS: &str = env!("CARGO_PKG_VERSION");
@@ -20,7 +18,7 @@ fn definitions_of_the_chart_before_become_ours_and_objects_stay_as_they_are() {
     // What is no longer in the schema goes, whoever put it there.
     before[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
         ["old"] = json!({"type": "string"});
-    crds.replace(&before);
+    crds.replace(&before).unwrap();
     arena.without_webhooks();
     let ns = arena.namespace("crds");
     ns.apply_pki("full", &full_spec().to_string()).unwrap();
@@ -78,7 +76,7 @@ fn definitions_that_are_newer_stay_and_so_does_what_only_they_know() {
         crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
             ["future"] = json!({"type": "string"});
     }
-    crds.replace(&newer);
+    crds.replace(&newer).unwrap();
     arena.without_webhooks();
     let ns = arena.namespace("crds");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1", "future": "kept"}"#)
@@ -100,7 +98,7 @@ fn objects_that_we_could_not_read_keep_all_definitions_as_they_are() {
     let mut other = of_the_chart_before(&arena);
     let version = &mut other[1]["spec"]["versions"][0];
     version["name"] = json!("v1alpha1");
-    crds.replace(&other);
+    crds.replace(&other).unwrap();
     let before = [crds.live("pkis.box.com"), crds.live("pkipolicies.box.com")];
 
     let output = crds.apply();
@@ -117,7 +115,7 @@ fn objects_that_we_could_not_read_keep_all_definitions_as_they_are() {
 fn definitions_that_are_missing_are_made_and_the_hook_may_do_no_more() {
     let arena = arena();
     let crds = Definitions::of(&arena);
-    crds.replace(&[]);
+    crds.replace(&[]).unwrap();
     let said = said(&crds.apply());
     let line = format!(": created, of version {OURS}\n");
     assert_eq!(said.matches(&line).count(), 2, "{said}");
@@ -148,39 +146,20 @@ const ACCOUNT: &str = "pki-operator-crds";
 /// The definitions of a cluster, which are ours again in the end.
 struct Definitions<'a> {
     installed: &'a Installed,
-    hook: String,
-    kubeconfig: PathBuf,
+    hook: Hook<'a>,
 }
 
 impl<'a> Definitions<'a> {
-    /// With the account that the chart gives to its hook.
-    fn of(installed: &'a impl Deref<Target = Installed>) -> Self {
-        let mut helm = installed.cluster.helm().expect("there is Helm");
-        helm.args(["template", RELEASE]).arg(chart());
-        helm.args(["--namespace", RELEASE, "--is-upgrade"]);
-        helm.args(["--show-only", "templates/crds-hook.yaml"]);
-        let hook = install::run(&mut helm).expect("it is rendered");
-        let hook = hook
-            .split("\n---\n")
-            .filter(|object| !object.contains("kind: Job"));
-        let hook = hook.collect::<Vec<_>>().join("\n---\n");
-        installed
-            .kubectl_with(&hook, &["apply", "--filename=-"])
-            .expect("the account is made");
-        let kubeconfig = installed.cluster.dir().join("hook.kubeconfig");
-        install::account_kubeconfig(|| installed.cluster.kubectl(), ACCOUNT, &kubeconfig)
-            .expect("the account has a token");
-        Self {
-            installed,
-            hook,
-            kubeconfig,
-        }
+    fn of(installed: &'a Installed) -> Self {
+        let hook = Hook::of(installed, "templates/crds-hook.yaml", ACCOUNT);
+        Self { installed, hook }
     }
 
+    /// With no more than the account of the chart's hook may do.
     fn apply(&self) -> Output {
         let mut operator = Command::new(operator_binary());
         operator.args(["crd", "--apply"]);
-        operator.env("KUBECONFIG", &self.kubeconfig);
+        operator.env("KUBECONFIG", &self.hook.kubeconfig);
         operator.output().expect("it runs")
     }
 
@@ -191,33 +170,27 @@ impl<'a> Definitions<'a> {
     }
 
     /// Puts these in the place of those that there are. All objects go.
-    fn replace(&self, crds: &[Value]) {
-        let names = ["pkis.box.com", "pkipolicies.box.com"];
-        let delete = ["delete", "crd", "--ignore-not-found"];
-        self.installed
-            .kubectl(&[&delete[..], &names].concat())
-            .expect("they are deleted");
+    fn replace(&self, crds: &[Value]) -> anyhow::Result<()> {
+        self.installed.delete_definitions()?;
         for crd in crds {
             let create = ["create", "--filename=-", "--field-manager=helm"];
-            self.installed
-                .kubectl_with(&crd.to_string(), &create)
-                .expect("it is made");
+            self.installed.kubectl_with(&crd.to_string(), &create)?;
         }
         if !crds.is_empty() {
-            let wait = ["wait", "crd", "--for=condition=Established"];
-            self.installed
-                .kubectl(&[&wait[..], &names].concat())
-                .expect("they are established");
+            let wait = ["wait", "--for=condition=Established"];
+            let names = ["crd", "pkis.box.com", "pkipolicies.box.com"];
+            self.installed.kubectl(&[&wait[..], &names].concat())?;
         }
+        Ok(())
     }
 }
 
 impl Drop for Definitions<'_> {
     fn drop(&mut self) {
-        self.replace(&api::definitions());
-        self.installed
-            .kubectl_with(&self.hook, &["delete", "--filename=-"])
-            .expect("the account is deleted");
+        if let Err(error) = self.replace(&api::definitions()) {
+            // To panic while a test does would end the others as well.
+            eprintln!("the cluster is of no more use: {error:#}");
+        }
     }
 }
 

@@ -19,8 +19,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) use admission_policy::RESERVED;
+pub(crate) use hook::Hook;
 
 mod admission_policy;
+mod hook;
 
 /// How long a test waits for something that takes well under a second when the machine is idle.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -178,6 +180,37 @@ impl Installed {
             flags,
         };
         replica.start(|name, command| self.cluster.spawn(name, command))
+    }
+
+    /// Deletes both definitions, and every object with them.
+    pub(crate) fn delete_definitions(&self) -> anyhow::Result<()> {
+        let names = ["crd", "pkis.box.com", "pkipolicies.box.com"];
+        let delete = ["delete", "--ignore-not-found", "--wait=false"];
+        self.kubectl(&[&delete[..], &names].concat())?;
+        eventually("the definitions are deleted", || {
+            (self.press_deletions().ok()? == 0).then_some(())
+        });
+        Ok(())
+    }
+
+    /// How many definitions are being deleted. An API server that meets the storage of one while that starts again puts the
+    /// deletion off by minutes; any edit has it try at once.
+    pub(crate) fn press_deletions(&self) -> anyhow::Result<usize> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let going = "--output=jsonpath={.items[?(@.metadata.deletionTimestamp)].metadata.name}";
+        let going = self.kubectl(&["get", "crd", going])?;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        for name in going.split_whitespace() {
+            // It may be gone by now.
+            let _ = self.kubectl(&[
+                "annotate",
+                "crd",
+                name,
+                "--overwrite",
+                &format!("press={number}"),
+            ]);
+        }
+        Ok(going.split_whitespace().count())
     }
 
     /// The identity of the replica that leads.

@@ -33,6 +33,7 @@ mod replicas;
 mod restarts;
 mod rotation;
 mod schema;
+mod self_test;
 mod spoofing;
 mod storm;
 mod table;

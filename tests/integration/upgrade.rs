@@ -7,6 +7,8 @@ use pki_cluster::install::{self, RELEASE};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 const PKIS: [&str; 3] = ["app1-pki", "app2-pki", "kept-pki"];
 
@@ -20,7 +22,7 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
         &chart_before(),
         &["--set=allowedNames={app1,app2}", policies],
     );
-    bare.renew_account();
+    bare.renew_account().unwrap();
     let ns = arena.namespace("upgrade");
     let operator = arena.first_replica("before", &[]).unwrap();
     create_pkis(&ns);
@@ -84,7 +86,7 @@ fn an_installation_brings_definitions_along_only_if_others_are_there() {
     let hook = "args: [crd, --apply]";
     assert!(!bare.helm("install", &chart(), &arguments).contains(hook));
     bare.helm("install", &chart_before(), &[]);
-    bare.uninstall();
+    bare.uninstall().unwrap();
     assert!(bare.helm("install", &chart(), &arguments).contains(hook));
     apply_definitions(&arena);
     assert!(!bare.helm("install", &chart(), &arguments).contains(hook));
@@ -99,7 +101,7 @@ fn a_removal_keeps_what_applications_use_and_stands_in_nobodys_way() {
         "--set=admissionPolicy.enabled=true",
     ];
     bare.helm("install", &chart(), &values);
-    bare.renew_account();
+    bare.renew_account().unwrap();
     let ns = arena.namespace("removal");
     ns.kubectl(&["label", "namespace", &ns.name, "box.com/trust-bundle=true"])
         .unwrap();
@@ -110,7 +112,7 @@ fn a_removal_keeps_what_applications_use_and_stands_in_nobodys_way() {
     });
     let before = issued(&ns);
 
-    bare.uninstall();
+    bare.uninstall().unwrap();
     operator.process.kill().unwrap();
     assert_eq!(issued(&ns), before);
     assert_eq!(left_behind(&arena), documented());
@@ -120,7 +122,7 @@ fn a_removal_keeps_what_applications_use_and_stands_in_nobodys_way() {
 
     // Whoever comes back finds all as it was.
     bare.helm("install", &chart(), &values[..1]);
-    bare.renew_account();
+    bare.renew_account().unwrap();
     let _operator = arena.first_replica("back", &[]).unwrap();
     for name in PKIS {
         ns.wait_until_ready(name);
@@ -145,12 +147,12 @@ struct Bare<'a>(&'a Installed);
 impl<'a> Bare<'a> {
     fn of(installed: &'a Installed) -> Self {
         let bare = Self(installed);
-        bare.clear();
+        bare.clear().expect("nothing is installed");
         bare
     }
 
-    fn clear(&self) {
-        self.uninstall();
+    fn clear(&self) -> anyhow::Result<()> {
+        self.uninstall()?;
         // Nobody is there any more to see to them.
         let finalizers = [
             "patch",
@@ -166,18 +168,14 @@ impl<'a> Bare<'a> {
             .kubectl(&["get", "pkis", "--all-namespaces", holders]);
         for namespace in holders.unwrap_or_default().split_whitespace() {
             let patch = [&finalizers[..], &[namespace]].concat();
-            self.0.kubectl(&patch).expect("it can be deleted");
+            self.0.kubectl(&patch)?;
         }
-        let delete = ["delete", "--ignore-not-found"];
-        for what in [
-            &["crd", "pkis.box.com", "pkipolicies.box.com"][..],
-            // A token of its account is of no use in the next installation.
-            &["lease", "pki-operator", "--namespace", RELEASE],
-        ] {
-            self.0
-                .kubectl(&[&delete, what].concat())
-                .expect("they are deleted");
-        }
+        self.0.delete_definitions()?;
+        // Whoever held it runs no more.
+        let lease = ["delete", "lease", "pki-operator", "--ignore-not-found"];
+        self.0
+            .kubectl(&[&lease[..], &["--namespace", RELEASE]].concat())?;
+        Ok(())
     }
 
     /// Installs a chart, or upgrades to it, for the operator that the tests start.
@@ -192,24 +190,25 @@ impl<'a> Bare<'a> {
         install::run(helm.args(values)).expect(action)
     }
 
-    fn uninstall(&self) {
-        let mut helm = self.0.cluster.helm().expect("there is Helm");
+    fn uninstall(&self) -> anyhow::Result<()> {
+        let mut helm = self.0.cluster.helm()?;
         helm.args(["uninstall", RELEASE, "--namespace", RELEASE]);
-        install::run(helm.arg("--ignore-not-found")).expect("it is removed");
+        install::run(helm.arg("--ignore-not-found")).map(drop)
     }
 
     /// The account goes with the installation, and its tokens with it.
-    fn renew_account(&self) {
+    fn renew_account(&self) -> anyhow::Result<()> {
         install::service_account_kubeconfig(|| self.0.cluster.kubectl(), &self.0.kubeconfig)
-            .expect("the account has a token");
     }
 }
 
 impl Drop for Bare<'_> {
     fn drop(&mut self) {
-        self.clear();
-        self.0.install().expect("the chart is installed");
-        self.renew_account();
+        let restored = self.clear().and_then(|()| self.0.install());
+        if let Err(error) = restored.and_then(|()| self.renew_account()) {
+            // To panic while a test does would end the others as well.
+            eprintln!("the cluster is of no more use: {error:#}");
+        }
     }
 }
 
@@ -319,7 +318,13 @@ fn run_what_the_readme_says(installed: &Installed) {
         .collect();
     bash = Command::new("bash");
     bash.args(["-euxc", &commands]).envs(environment);
-    install::run(bash.env("PATH", path.unwrap())).expect("it is removed");
+    bash.env("PATH", path.unwrap());
+    let removal = thread::spawn(move || install::run(&mut bash));
+    while !removal.is_finished() {
+        installed.press_deletions().expect("definitions are listed");
+        thread::sleep(Duration::from_millis(500));
+    }
+    removal.join().unwrap().expect("it is removed");
 }
 
 fn section_on_removal() -> &'static str {

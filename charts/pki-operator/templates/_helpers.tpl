@@ -87,6 +87,16 @@ service:
 {{- if and .Values.deployment.enabled (dig "upgrade" true (.Values.crds | default dict)) }}true{{ end }}
 {{- end }}
 
+{{- /* Whom its pods may call. */}}
+{{- define "pki-operator.egress" -}}
+{{- if .Values.networkPolicy.egressTo -}}
+- to:
+    {{- toYaml .Values.networkPolicy.egressTo | nindent 4 }}
+{{- else -}}
+- {}
+{{- end }}
+{{- end }}
+
 {{- /* What all pods of the chart have in common: the operator's, and those of hooks and tests. */}}
 {{- define "pki-operator.podSpec" -}}
 # A Service named pki-operator would set PKI_OPERATOR_* variables, which are the operator's flags.
@@ -138,7 +148,7 @@ PodDisruptionBudget and the NetworkPolicy find the replicas.
 {{- define "pki-operator.hookLabels" -}}
 {{- $component := last . }}
 {{- with first . -}}
-app.kubernetes.io/name: {{ printf "%s-%s" (include "pki-operator.name" . | trunc 50) $component }}
+app.kubernetes.io/name: {{ include "pki-operator.name" . | trunc 58 }}-hook
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/component: {{ $component }}

@@ -1,0 +1,208 @@
+//! Whether an installation does what it is for: the API server refuses a bad Pki, in the operator's words.
+//!
+//! `helm test` runs it. Everything is asked in dry-run, so nothing is stored and nobody is told. What an answer means is
+//! [judged](judge_bad) by pure functions.
+
+use crate::api::{DEFAULT_DURATION, Pki, PkiSpec};
+use crate::kubectl::cluster;
+use crate::policy::text::line;
+use kube::api::PostParams;
+use kube::core::Status;
+use kube::{Api, Client};
+use std::time::{Duration, Instant};
+
+const NAME: &str = "pki-operator-self-test";
+/// A name of a domain that nobody can have (RFC 6761), so that no policy permits it but one that permits everything.
+const FORBIDDEN: &str = "self-test.pki-operator.invalid";
+const WEBHOOK: &str = "validate.pkis.box.com";
+/// A policy takes a moment to be in force, and so does a webhook.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is wrong with the installation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nobody objected.
+    #[error(
+        "a Pki for {FORBIDDEN} was admitted: nobody asks the operator; see whether there is a ValidatingWebhookConfiguration with \
+         {WEBHOOK} (kubectl get validatingwebhookconfigurations), whether it lets Pkis pass while no operator answers \
+         (failurePolicy: Ignore), and whether a PkiPolicy permits every name"
+    )]
+    Admitted,
+    /// The API server asks, and gets no answer.
+    #[error("the API server cannot ask the operator: {0}; see whether its pods are ready")]
+    Unreachable(String),
+    /// Somebody else was faster.
+    #[error("the answer is not the operator's: {0}")]
+    Other(String),
+    /// What is to be admitted is not.
+    #[error("a Pki for the service {service} was not admitted: {said}")]
+    Refused {
+        /// Of the good Pki.
+        service: String,
+        /// What was said instead.
+        said: String,
+    },
+    /// The mutating webhook is not asked.
+    #[error(
+        "defaults are not filled in: nobody asks the operator; see whether there is a MutatingWebhookConfiguration with \
+         mutate.pkis.box.com (kubectl get mutatingwebhookconfigurations)"
+    )]
+    NotDefaulted,
+    /// It could not be asked at all.
+    #[error("cannot ask the API server: {0}")]
+    Api(#[from] cluster::Error),
+}
+
+/// What the answer to a Pki that nobody may have says of the installation: the refusal, if that is the operator's.
+pub fn judge_bad(answer: Result<(), &Status>) -> Result<String, Error> {
+    let Err(status) = answer else {
+        return Err(Error::Admitted);
+    };
+    let said = line(&status.message);
+    let refusal = format!("admission webhook \"{WEBHOOK}\" denied the request: ");
+    match status.message.strip_prefix(&refusal) {
+        Some(refusal) if refusal.contains(FORBIDDEN) => {
+            Ok(refusal.lines().map(line).collect::<Vec<_>>().join("\n"))
+        }
+        _ if said.contains(&format!("failed calling webhook \"{WEBHOOK}\"")) => {
+            Err(Error::Unreachable(said))
+        }
+        _ => Err(Error::Other(said)),
+    }
+}
+
+/// The same of a Pki for this service, which is to be admitted, and of its defaults.
+pub fn judge_good(service: &str, answer: Result<&Pki, &Status>) -> Result<(), Error> {
+    match answer {
+        Ok(pki) if pki.spec.duration.as_deref() == Some(DEFAULT_DURATION) => Ok(()),
+        Ok(_) => Err(Error::NotDefaulted),
+        Err(status) => Err(Error::Refused {
+            service: service.to_owned(),
+            said: line(&status.message),
+        }),
+    }
+}
+
+/// Asks until all is well, or has been wrong for too long; `say` hears what is well. The service is one that everybody may
+/// have, if there is one.
+pub async fn run(
+    client: &Client,
+    namespace: &str,
+    service: Option<&str>,
+    mut say: impl FnMut(&str),
+) -> Result<(), Error> {
+    let begin = Instant::now();
+    loop {
+        match ask(client, namespace, service).await {
+            Ok(refusal) => {
+                say(&format!("what nobody may have is refused: {refusal}"));
+                if let Some(service) = service {
+                    say(&format!(
+                        "a Pki for the service {service} is admitted, with its defaults"
+                    ));
+                }
+                return Ok(());
+            }
+            Err(error) if begin.elapsed() > PATIENCE => return Err(error),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn ask(client: &Client, namespace: &str, service: Option<&str>) -> Result<String, Error> {
+    let pkis = Api::<Pki>::namespaced(client.clone(), namespace);
+    let bad = create(&pkis, NAME, &[FORBIDDEN]).await?;
+    let refusal = judge_bad(bad.as_ref().map(drop).map_err(AsRef::as_ref))?;
+    if let Some(service) = service {
+        let good = create(&pkis, service, &[]).await?;
+        judge_good(service, good.as_ref().map_err(AsRef::as_ref))?;
+    }
+    Ok(refusal)
+}
+
+/// What would become of a Pki: that, or the refusal.
+async fn create(
+    pkis: &Api<Pki>,
+    service: &str,
+    dns_names: &[&str],
+) -> Result<Result<Pki, Box<Status>>, Error> {
+    let spec = PkiSpec {
+        service_name: service.to_owned(),
+        dns_names: dns_names.iter().map(ToString::to_string).collect(),
+        ..PkiSpec::default()
+    };
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    match pkis.create(&params, &Pki::new(NAME, spec)).await {
+        Ok(pki) => Ok(Ok(pki)),
+        // Not allowed to ask, or nobody there who knows Pkis.
+        Err(kube::Error::Api(status)) if !matches!(status.code, 401 | 403 | 404) => Ok(Err(status)),
+        Err(error) => Err(cluster::Error::of("create pkis", error).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(message: &str) -> Status {
+        Status::failure(message, "Invalid")
+    }
+
+    #[test]
+    fn only_the_operators_own_refusal_is_good() {
+        let ours = "admission webhook \"validate.pkis.box.com\" denied the request: Pki a/b: spec.dnsNames[0]: \
+                    self-test.pki-operator.invalid is not allowed";
+        assert_eq!(
+            judge_bad(Err(&status(ours))).unwrap(),
+            "Pki a/b: spec.dnsNames[0]: self-test.pki-operator.invalid is not allowed"
+        );
+        for (said, sentence) in [
+            (
+                "failed calling webhook \"validate.pkis.box.com\": failed to call webhook: connection refused",
+                "the API server cannot ask the operator: failed calling webhook",
+            ),
+            (
+                "admission webhook \"validate.pkis.box.com\" denied the request: something else",
+                "the answer is not the operator's: admission webhook",
+            ),
+            (
+                "admission webhook \"theirs.example.com\" denied the request: self-test.pki-operator.invalid",
+                "the answer is not the operator's: admission webhook \"theirs.example.com\" denied",
+            ),
+            (
+                "exceeded quota",
+                "the answer is not the operator's: exceeded quota",
+            ),
+        ] {
+            let error = judge_bad(Err(&status(said))).unwrap_err().to_string();
+            assert!(error.starts_with(sentence), "{error}");
+        }
+        let error = judge_bad(Ok(())).unwrap_err().to_string();
+        assert!(
+            error.contains("kubectl get validatingwebhookconfigurations"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_good_pki_is_admitted_and_has_its_defaults() {
+        let mut pki = Pki::default();
+        let error = judge_good("app1", Ok(&pki)).unwrap_err().to_string();
+        assert!(
+            error.contains("kubectl get mutatingwebhookconfigurations"),
+            "{error}"
+        );
+        pki.spec.duration = Some(DEFAULT_DURATION.into());
+        judge_good("app1", Ok(&pki)).unwrap();
+        let refused = judge_good("app1", Err(&status("no")));
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "a Pki for the service app1 was not admitted: no"
+        );
+    }
+}
