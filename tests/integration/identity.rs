@@ -1,8 +1,7 @@
 //! The webhook is trusted at every moment, whatever becomes of its CA.
 
 use crate::harness::{Installed, arena, eventually, file, quiet};
-use jiff::{SignedDuration, Timestamp};
-use pki_certs::Authority;
+use crate::rotation::intermediate;
 use pki_cluster::install::Operator;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -84,13 +83,60 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
         arena.kubectl(&delete).unwrap();
         expect_as_before();
 
-        let year = SignedDuration::from_hours(365 * 24);
-        let other = Authority::generate("another CA", year, Timestamp::now()).unwrap();
-        let (certificate, key) = (other.ca().certificate_pem(), other.private_key_pem());
-        pair.patch_secret(
-            &json!({"stringData": {"tls.crt": certificate, "tls.key": key.as_str()}}),
-        );
+        let [certificate, key, root] = intermediate(&arena.cluster.dir().join("webhook"));
+        let files = json!({"tls.crt": certificate, "tls.key": key, "ca.crt": root});
+        pair.patch_secret(&json!({ "stringData": files }));
         assert_eq!(pair.expect_replacement_of(&old), certificate);
+        let before = pair.secret()["data"].clone();
+        arena.kubectl(&delete).unwrap();
+        eventually("that one is restored too", || {
+            (pair.secret()["data"] == before).then_some(())
+        });
+        assert_eq!(pair.bundles(), [&*certificate; 3]);
+    });
+}
+
+#[test]
+fn what_the_api_server_does_not_know_is_not_served() {
+    let arena = arena();
+    let pair = Pair::start(&arena);
+    let old = pair.ca();
+    let role = ["get", "clusterrole", "pki-operator", "--output=json"];
+    let role: Value = serde_json::from_str(&arena.kubectl(&role).unwrap()).unwrap();
+    let permit = |verbs: &Value| {
+        let mut rules = role["rules"].clone();
+        let mut theirs = rules.as_array_mut().unwrap().iter_mut();
+        let ours = theirs.find(|rule| rule["apiGroups"][0] == "admissionregistration.k8s.io");
+        ours.unwrap()["verbs"] = verbs.clone();
+        let patch = json!({ "rules": rules }).to_string();
+        let patch = ["patch", "clusterrole", "pki-operator", "--patch", &patch];
+        arena.kubectl(&patch).unwrap();
+    };
+    pair.under_load(|| {
+        permit(&json!(["get", "list", "watch"]));
+        let ask = [
+            "auth",
+            "can-i",
+            "patch",
+            "mutatingwebhookconfigurations/pki-operator",
+            "--as=system:serviceaccount:pki-operator:pki-operator",
+        ];
+        // The answer no is a failure of kubectl's.
+        eventually("it may not write a caBundle", || arena.kubectl(&ask).err());
+        let annotate = [&["annotate"], &SECRET[..], &["box.com/rotate-now="]].concat();
+        arena.kubectl(&annotate).unwrap();
+        eventually("there is another CA", || (pair.ca() != old).then_some(()));
+        eventually("both try to publish it", || {
+            let tries = |replica: &Operator| {
+                let log = replica.process.log();
+                log.contains("cannot look after the webhook's CA") && log.contains("cannot patch")
+            };
+            pair.replicas.iter().all(tries).then_some(())
+        });
+        quiet();
+        assert!(pair.are_ready() && pair.serve_from(&old));
+        permit(&json!(["get", "list", "watch", "patch"]));
+        pair.expect_replacement_of(&old);
     });
 }
 

@@ -7,6 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::thread;
@@ -239,30 +240,12 @@ fn the_platform_team_brings_an_intermediate_and_the_chain_is_served() {
     );
 
     let dir = arena.cluster.dir().join("brought");
-    std::fs::create_dir_all(&dir).unwrap();
-    let script = r"set -e
-        root='-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign'
-        openssl req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.crt -subj /CN=Root -days 100 $root
-        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -keyout ca.key -out ca.csr -subj /CN=Issuing
-        printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n' > ca.ext
-        printf 'subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n' >> ca.ext
-        openssl x509 -req -in ca.csr -CA root.crt -CAkey root.key -days 30 -extfile ca.ext -out ca.crt";
-    let made = std::process::Command::new("bash")
-        .args(["-c", script])
-        .current_dir(&dir)
-        .output();
-    let made = made.unwrap();
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
-    let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    let [certificate, key, root] = intermediate(&dir);
     restore(
         &arena,
         &json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
             "metadata": {"name": CA, "namespace": "pki-operator"},
-            "stringData": {"tls.crt": read("ca.crt"), "tls.key": read("ca.key"), "ca.crt": read("root.crt")}}),
+            "stringData": {"tls.crt": certificate, "tls.key": key, "ca.crt": root}}),
     );
     let pki = ns.wait_until_ready("app1-pki");
     let secret = ns.get("secret", "app1-pki").unwrap();
@@ -271,7 +254,7 @@ fn the_platform_team_brings_an_intermediate_and_the_chain_is_served() {
         2,
         "leaf and intermediate"
     );
-    assert_eq!(file(&secret, "ca.crt").trim(), read("root.crt").trim());
+    assert_eq!(file(&secret, "ca.crt").trim(), root.trim());
     let message = pki["status"]["conditions"][0]["message"].as_str().unwrap();
     let cut = ", which is the end of the CA and earlier than spec.duration asks for";
     assert!(message.ends_with(cut), "{message}");
@@ -297,6 +280,29 @@ fn the_platform_team_brings_an_intermediate_and_the_chain_is_served() {
         .output()
         .unwrap();
     assert!(verified.status.success(), "{verified:?}");
+}
+
+/// A CA below a root, as openssl makes it in this folder: its certificate, its key, and the root.
+pub(crate) fn intermediate(dir: &Path) -> [String; 3] {
+    std::fs::create_dir_all(dir).unwrap();
+    let script = r"set -e
+        root='-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign'
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.crt -subj /CN=Root -days 100 $root
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -keyout ca.key -out ca.csr -subj /CN=Issuing
+        printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n' > ca.ext
+        printf 'subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n' >> ca.ext
+        openssl x509 -req -in ca.csr -CA root.crt -CAkey root.key -days 30 -extfile ca.ext -out ca.crt";
+    let made = std::process::Command::new("bash")
+        .args(["-c", script])
+        .current_dir(dir)
+        .output();
+    let made = made.unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    ["ca.crt", "ca.key", "root.crt"].map(|name| std::fs::read_to_string(dir.join(name)).unwrap())
 }
 
 /// Somebody who mounts a Secret, and reads it again from time to time.

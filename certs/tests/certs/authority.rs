@@ -1,7 +1,7 @@
 //! Authorities: made, read, and refused with a reason.
 
 use jiff::{SignedDuration, Timestamp};
-use pki_certs::{Authority, AuthorityError, NameProblem, PathMember};
+use pki_certs::{Authority, AuthorityError, NameProblem, PathMember, anchors};
 use rcgen::{
     CertificateParams, DistinguishedName, IsCa, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256 as P256,
 };
@@ -276,4 +276,19 @@ fn read_changed(change: impl FnOnce(&mut CertificateParams)) -> Result<Authority
 fn expect(result: Result<Authority, AuthorityError>, error: &AuthorityError, sentence: &str) {
     assert_eq!(error.to_string(), sentence);
     assert_eq!(result.unwrap_err(), *error);
+}
+
+#[test]
+fn anchors_are_the_certificates_of_a_file_each_in_pem_of_its_own() {
+    let [one, other] = [authority(), authority()].map(|it| it.ca().root_pem().to_owned());
+    let file = format!("# the first\r\n{}\n\n{other}", one.replace('\n', "\r\n"));
+    assert_eq!(anchors(file.as_bytes()), Some(vec![one.clone(), other]));
+    assert_eq!(anchors(b""), Some(vec![]));
+    assert_eq!(
+        anchors(authority().private_key_pem().as_bytes()),
+        Some(vec![])
+    );
+    for damaged in [&one[..one.len() / 2], &one.replacen("MII", "MIIA", 1)] {
+        assert_eq!(anchors(damaged.as_bytes()), None, "{damaged}");
+    }
 }

@@ -139,31 +139,24 @@ impl Keeper {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &key.namespace);
         let secret = secrets.get_opt(&key.name).await?;
         let stored = store::read(secret.as_ref(), now);
-        self.learn(&stored);
+        if let Stored::Usable { cas, .. } = &stored {
+            self.known = cas.clone();
+        }
 
         let carried_for = self.carried_for(&configurations);
         let is_trusted = configurations.trust(&self.identity.leaf().key.cert, now);
         self.renew(Some(&self.known.current), carried_for, is_trusted, now);
 
-        let leaf = self.identity.leaf();
-        let (known, served) = (Some(&self.known), Some(&*leaf.issuer));
-        let change = decision::change(&stored, known, served, self.settings.overlap, now);
-        let written = match &change {
-            Some(change) => {
-                let key = &self.settings.secret;
-                let written = store::write(&secrets, key, secret.as_ref(), change, now).await;
-                if written.is_ok() {
-                    return Ok(Look::Written);
-                }
-                written
-            }
-            None => Ok(()),
-        };
+        let changed = self.change(&secrets, secret.as_ref(), &stored, now).await;
+        if let Ok(true) = changed {
+            return Ok(Look::Written);
+        }
         // What cannot be written must not keep the bundle from being mended.
+        let leaf = self.identity.leaf();
         let published = self.publish(&mut configurations, &leaf.issuer).await;
         self.identity
             .judged(configurations.distrust(&leaf.key.cert, now));
-        written?;
+        changed?;
         let is_put_off = !published?;
         let is_current = leaf.issuer.ca().fingerprint() == self.known.current.ca().fingerprint();
         let is_settling = carried_for.is_some_and(|carried_for| carried_for < SETTLING);
@@ -174,18 +167,30 @@ impl Keeper {
         })
     }
 
-    fn learn(&mut self, stored: &Stored) {
-        match stored {
-            Stored::Usable { cas, .. } => self.known = cas.clone(),
-            Stored::Unusable { error, .. } => {
-                let error = Trouble::Unusable {
-                    secret: self.settings.secret.clone(),
-                    source: error.clone(),
-                };
-                tracing::error!(%error, "the webhook goes on with the CA that was there before");
-            }
-            Stored::Absent => {}
+    /// Writes the Secret, or says what is wrong with one that is not the operator's to mend; whether it was written.
+    async fn change(
+        &self,
+        secrets: &Api<Secret>,
+        seen: Option<&Secret>,
+        stored: &Stored,
+        now: Timestamp,
+    ) -> Result<bool, kube::Error> {
+        let leaf = self.identity.leaf();
+        let (known, served) = (Some(&self.known), Some(&*leaf.issuer));
+        let change = decision::change(stored, known, served, self.settings.overlap, now);
+        let key = &self.settings.secret;
+        if let Some(change) = change {
+            store::write(secrets, key, seen, &change, now).await?;
+            return Ok(true);
         }
+        if let Stored::Unusable { error, .. } = stored {
+            let error = Trouble::Unusable {
+                secret: key.clone(),
+                source: error.clone(),
+            };
+            tracing::error!(%error, "the webhook goes on with the CA that was there before");
+        }
+        Ok(false)
     }
 
     /// How long every webhook has carried the CA of the Secret, as far as this replica has seen.

@@ -119,3 +119,76 @@ pub(super) async fn write(
 fn generate(now: Timestamp) -> Authority {
     Authority::generate(COMMON_NAME, LIFETIME, now).expect("a CA with a name and a year is made")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    fn now() -> Timestamp {
+        "2030-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn secret(files: &[(&str, &str)], annotations: &[(&str, &str)]) -> Secret {
+        let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let data = files.iter().map(text);
+        Secret {
+            metadata: ObjectMeta {
+                annotations: Some(annotations.iter().map(text).collect()),
+                ..ObjectMeta::default()
+            },
+            data: Some(
+                data.map(|(name, it)| (name, ByteString(it.into())))
+                    .collect(),
+            ),
+            ..Secret::default()
+        }
+    }
+
+    #[test]
+    fn those_before_are_read_whatever_else_is_there() {
+        let [one, other] = [generate(now()), generate(now())];
+        let (crt, before) = (one.ca().certificate_pem(), other.ca().certificate_pem());
+        let key = one.private_key_pem().as_str();
+        let all = format!("{crt}{before}");
+        for (previous, since, expected) in [
+            ("", None, (vec![], None)),
+            (
+                before,
+                Some("2029-12-31T00:00:00Z"),
+                (vec![before], Some("2029-12-31T00:00:00Z")),
+            ),
+            // The present one is no former one, and what cannot be read is nothing.
+            (&all, Some("yesterday"), (vec![before], None)),
+            ("none", Some(""), (vec![], None)),
+            (&before[..100], None, (vec![], None)),
+        ] {
+            let files = [("tls.crt", crt), ("tls.key", key), (PREVIOUS, previous)];
+            let since: Vec<_> = since.map(|since| (SINCE, since)).into_iter().collect();
+            let Stored::Usable { cas, rotate_now } = read(Some(&secret(&files, &since)), now())
+            else {
+                panic!("it is usable")
+            };
+            let (previous, since) = expected;
+            assert_eq!(cas.previous, previous);
+            assert_eq!(cas.since, since.map(|since| since.parse().unwrap()));
+            assert!(!rotate_now);
+        }
+    }
+
+    #[test]
+    fn whose_an_unusable_secret_is_tells_whether_the_operator_wrote_it() {
+        let of = |labels: serde_json::Value, manager: &str| {
+            let secret =
+                json!({"metadata": {"labels": labels, "managedFields": [{"manager": manager}]}});
+            match read(Some(&serde_json::from_value(secret).unwrap()), now()) {
+                Stored::Unusable { is_ours, .. } => is_ours,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(of(json!(write::labels()), write::FIELD_MANAGER));
+        assert!(!of(json!(write::labels()), "kubectl"));
+        assert!(!of(json!({}), write::FIELD_MANAGER));
+        assert!(matches!(read(None, now()), Stored::Absent));
+    }
+}
