@@ -49,7 +49,7 @@ fn no_request_fails_while_replicas_come_and_go_in_an_orderly_way() {
         wait_until_replaced(&node, &[&leader]);
     });
     during("the webhook's CA is replaced", &|| {
-        replace_webhook_ca(&node)
+        replace_webhook_ca(&node);
     });
     load.stop();
     assert!(failures.is_empty(), "{failures:#?}");
