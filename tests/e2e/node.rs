@@ -79,6 +79,12 @@ impl Node {
         }
     }
 
+    /// Runs the chart's own test: what its pod has printed.
+    pub(crate) fn helm_test(&self) -> anyhow::Result<String> {
+        let mut helm = self.cluster.helm()?;
+        install::run(helm.args(["test", RELEASE, "--namespace", RELEASE, "--logs"]))
+    }
+
     /// Runs kubectl: its standard output, or an error that quotes its standard error.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         install::run(self.cluster.kubectl().args(arguments))

@@ -27,6 +27,14 @@ fn from_the_installation_to_the_first_refusal_and_the_first_pod_that_runs() {
         refused.as_secs_f32(),
         begin.elapsed().as_secs_f32()
     );
+
+    let tested = node.helm_test();
+    println!("helm test: {}", tested.unwrap());
+    let webhooks = "validatingwebhookconfigurations";
+    node.kubectl(&["delete", webhooks, "pki-operator"]).unwrap();
+    eventually("helm test notices that nobody refuses anything", || {
+        node.helm_test().err()
+    });
 }
 
 #[test]
