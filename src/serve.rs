@@ -312,6 +312,6 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
     }
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
-    app.requests.page()
+async fn metrics(State(app): State<Arc<App>>, request: axum::extract::Request) -> Response {
+    app.requests.page(&request)
 }

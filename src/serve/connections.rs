@@ -5,7 +5,7 @@
 
 use crate::locks::lock;
 use crate::metrics::Metrics;
-use axum::http::Response;
+use axum::http::{Request, Response};
 use axum_server::accept::Accept;
 use futures::future::{self, Either, Ready};
 use std::collections::HashMap;
@@ -323,16 +323,27 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// A service that tells the connection of its requests.
+/// The connection by which a request came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client(u64);
+
+impl Client {
+    pub(super) fn of<B>(request: &Request<B>) -> u64 {
+        let client = request.extensions().get::<Self>();
+        client.expect("every connection is watched").0
+    }
+}
+
+/// A service that tells the connection of its requests, and the requests of their connection.
 #[derive(Clone, Debug)]
 pub(super) struct Watched<S> {
     inner: S,
     entry: Arc<Entry>,
 }
 
-impl<S, R, B> Service<R> for Watched<S>
+impl<S, R, B> Service<Request<R>> for Watched<S>
 where
-    S: Service<R, Response = Response<B>>,
+    S: Service<Request<R>, Response = Response<B>>,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
@@ -344,7 +355,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: R) -> Self::Future {
+    fn call(&mut self, mut request: Request<R>) -> Self::Future {
+        request.extensions_mut().insert(Client(self.entry.number));
         let flight = Flight::begin(self.entry.clone());
         let response = self.inner.call(request);
         Box::pin(async move {

@@ -35,8 +35,7 @@ pub const HEALTH_ALLOWANCE: Allowance = Allowance {
 
 /// The API server takes objects of 3 MiB, and an UPDATE carries two of them.
 pub const LARGEST_BODY: usize = 7 * 1024 * 1024;
-/// What people write has a few KiB. Bodies above this size, or of a size not told beforehand, are counted by their bytes
-/// and not by their number.
+/// What people write has a few KiB. What comes of a body beyond this size takes up room among the large ones.
 pub const LARGE_BODY: usize = 32 * 1024;
 /// How many bytes of large bodies are held at once.
 pub const LARGE_BODIES: usize = 6 * LARGEST_BODY;
@@ -49,8 +48,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pages of metrics that are sent at once: that of a large cluster has megabytes.
 pub const PAGES_AT_ONCE: usize = 4;
 
-/// What JSON becomes in memory depends on how many values there are, not on their length: an object of one field has six
-/// hundred bytes. A policy with 100,000 names is well below both, in its old and its new form together.
+/// What JSON becomes in memory depends on how many values there are, not on their length: an object of one field takes up a
+/// thousand bytes, so that a review of 7 MiB could have 800 MiB. A policy with 100,000 names is well below both, in its old and its new form together.
 pub const MOST_LISTS_AND_OBJECTS: usize = 25_000;
 /// As above, of values in lists and objects.
 pub const MOST_VALUES: usize = 400_000;
@@ -71,17 +70,18 @@ impl Limits {
     #[must_use]
     pub fn within(self, descriptors: Option<usize>) -> Self {
         let others = HEALTH_CONNECTIONS + OTHER_DESCRIPTORS;
-        let most = descriptors.map_or(usize::MAX, |most| most.saturating_sub(others).max(1));
-        if most < self.connections {
-            let wanted = self.connections + others;
-            tracing::warn!(
-                "--max-connections is {}, but this process may open {descriptors:?} files: {most} connections it is; raise \
-                 that limit (ulimit -n, LimitNOFILE) to {wanted}",
-                self.connections
-            );
-        }
+        let Some(files) = descriptors.filter(|files| *files < self.connections + others) else {
+            return self;
+        };
+        let connections = files.saturating_sub(others).max(1);
+        tracing::warn!(
+            "--max-connections is {}, but this process may open {files} files: {connections} connections it is; raise that \
+             limit (ulimit -n, LimitNOFILE) to {}",
+            self.connections,
+            self.connections + others
+        );
         Self {
-            connections: self.connections.min(most),
+            connections,
             ..self
         }
     }

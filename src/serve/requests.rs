@@ -2,6 +2,7 @@
 
 use crate::locks::lock;
 use crate::metrics::Metrics;
+use crate::serve::connections::Client;
 use crate::serve::limits::{
     BODY_TIMEOUT, LARGE_AT_ONCE, LARGE_BODIES, LARGE_BODY, LARGEST_BODY, MOST_LISTS_AND_OBJECTS,
     MOST_VALUES, PAGES_AT_ONCE, REQUEST_TIMEOUT,
@@ -27,7 +28,8 @@ const PAGE_AGE: Duration = Duration::from_millis(100);
 /// Room for requests.
 #[derive(Debug)]
 pub(super) struct Requests {
-    small: Arc<Room>,
+    all: Arc<Room>,
+    /// For the bytes of large ones.
     large: Arc<Room>,
     /// For judging large ones.
     turns: Semaphore,
@@ -80,7 +82,7 @@ impl Refusal {
 impl Requests {
     pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Self {
         Self {
-            small: Room::new(most),
+            all: Room::new(most),
             large: Room::new(LARGE_BODIES),
             turns: Semaphore::new(LARGE_AT_ONCE),
             pages: Room::new(PAGES_AT_ONCE),
@@ -91,23 +93,12 @@ impl Requests {
 
     /// Has a request judged by `next`, its body in one piece, or says why not.
     pub(super) async fn admit(&self, request: Request, next: Next) -> Response {
-        let size = request.body().size_hint();
-        let response = if size.lower() > LARGEST_BODY as u64 {
-            Err(Refusal::TooLarge)
-        } else {
-            let size = size.upper().and_then(|upper| usize::try_from(upper).ok());
-            let size = size.unwrap_or(LARGEST_BODY).min(LARGEST_BODY);
-            let is_large = size > LARGE_BODY;
-            let place = if is_large {
-                self.large.enter(size)
-            } else {
-                self.small.enter(1)
-            };
-            tokio::select! {
-                response = timeout(REQUEST_TIMEOUT, self.judge(request, is_large, next)) =>
-                    response.unwrap_or(Err(Refusal::TooSlow)),
-                () = place.lost() => Err(Refusal::Displaced),
-            }
+        let client = Client::of(&request);
+        let place = self.all.enter(client, 1);
+        let response = tokio::select! {
+            response = timeout(REQUEST_TIMEOUT, self.judge(client, request, next)) =>
+                response.unwrap_or(Err(Refusal::TooSlow)),
+            () = place.lost() => Err(Refusal::Displaced),
         };
         response.unwrap_or_else(|refusal| {
             self.metrics.listeners.refused(refusal.reason());
@@ -115,29 +106,33 @@ impl Requests {
         })
     }
 
-    async fn judge(
-        &self,
-        request: Request,
-        is_large: bool,
-        next: Next,
-    ) -> Result<Response, Refusal> {
+    async fn judge(&self, client: u64, request: Request, next: Next) -> Result<Response, Refusal> {
+        if request.body().size_hint().lower() > LARGEST_BODY as u64 {
+            return Err(Refusal::TooLarge);
+        }
         let (head, body) = request.into_parts();
-        let body = timeout(BODY_TIMEOUT, whole(body))
+        let (body, place) = timeout(BODY_TIMEOUT, whole(body, client, &self.large))
             .await
             .unwrap_or(Err(Refusal::BodyTooSlow))?;
         if is_too_intricate(&body, MOST_LISTS_AND_OBJECTS, MOST_VALUES) {
             return Err(Refusal::TooIntricate);
         }
-        let _turn = if is_large {
-            self.turns.acquire().await.ok()
-        } else {
-            None
+        let judged = next.run(Request::from_parts(head, body.into()));
+        let Some(place) = place else {
+            return Ok(judged.await);
         };
-        Ok(next.run(Request::from_parts(head, body.into())).await)
+        let in_turn = async {
+            let _turn = self.turns.acquire().await;
+            judged.await
+        };
+        tokio::select! {
+            response = in_turn => Ok(response),
+            () = place.lost() => Err(Refusal::Displaced),
+        }
     }
 
     /// The page of metrics. Who reads it slowly makes way for who comes, and its memory is shared.
-    pub(super) fn page(&self) -> Response {
+    pub(super) fn page(&self, request: &Request) -> Response {
         let now = Instant::now();
         let page = {
             let mut page = lock(&self.page);
@@ -158,7 +153,11 @@ impl Requests {
             (header::CONTENT_TYPE, content_type),
             (header::CONTENT_LENGTH, length.as_str()),
         ];
-        (headers, in_chunks(page, self.pages.enter(1))).into_response()
+        (
+            headers,
+            in_chunks(page, self.pages.enter(Client::of(request), 1)),
+        )
+            .into_response()
     }
 }
 
@@ -173,18 +172,38 @@ fn in_chunks(page: Bytes, place: Place) -> Body {
     Body::from_stream(chunks)
 }
 
-/// A body in one piece. Collected as it comes, a body in chunks of one byte would take up fifty times its size.
-async fn whole(body: Body) -> Result<Vec<u8>, Refusal> {
+/// A body in one piece, and if it is a large one its place in the room for these, which it takes up as it comes: what is
+/// only announced displaces nobody. (Kept in the chunks in which it comes, one of single bytes takes up forty times its size.)
+async fn whole(
+    body: Body,
+    client: u64,
+    room: &Arc<Room>,
+) -> Result<(Vec<u8>, Option<Place>), Refusal> {
     let mut whole = Vec::new();
+    let mut place = None::<Place>;
     let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
+    loop {
+        let chunk = match &place {
+            Some(place) => tokio::select! {
+                chunk = chunks.next() => chunk,
+                () = place.lost() => return Err(Refusal::Displaced),
+            },
+            None => chunks.next().await,
+        };
+        let Some(chunk) = chunk else {
+            return Ok((whole, place));
+        };
         let chunk = chunk.map_err(|_| Refusal::Broken)?;
         if chunk.len() > LARGEST_BODY - whole.len() {
             return Err(Refusal::TooLarge);
         }
         whole.extend_from_slice(&chunk);
+        match &place {
+            Some(place) => place.grow(chunk.len()),
+            None if whole.len() > LARGE_BODY => place = Some(room.enter(client, whole.len())),
+            None => {}
+        }
     }
-    Ok(whole)
 }
 
 /// Whether JSON has more lists and objects, or more values in them, than that.
@@ -236,32 +255,61 @@ mod tests {
         }
     }
 
+    async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
+        whole(body, 1, &Room::new(LARGE_BODIES))
+            .await
+            .map(|(whole, _)| whole)
+    }
+
+    fn chunks(size: usize, count: usize) -> Body {
+        let chunk = move |_| Ok::<_, io::Error>(Bytes::from(vec![b'x'; size]));
+        Body::from_stream(stream::iter((0..count).map(chunk)))
+    }
+
     #[tokio::test]
     async fn a_body_is_read_to_its_end_and_not_beyond_the_limit() {
-        let chunks = |size: usize, count: usize| {
-            let chunk = move |_| Ok::<_, io::Error>(Bytes::from(vec![b'x'; size]));
-            Body::from_stream(stream::iter((0..count).map(chunk)))
-        };
-        assert_eq!(whole(Body::empty()).await, Ok(vec![]));
-        assert_eq!(whole(chunks(1, 3)).await, Ok(b"xxx".into()));
-        let all = whole(chunks(LARGEST_BODY / 7, 7)).await;
+        assert_eq!(read(Body::empty()).await, Ok(vec![]));
+        assert_eq!(read(chunks(1, 3)).await, Ok(b"xxx".into()));
+        let all = read(chunks(LARGEST_BODY / 7, 7)).await;
         assert_eq!(all.map(|it| it.len()), Ok(LARGEST_BODY));
         assert_eq!(
-            whole(chunks(LARGEST_BODY / 7, 8)).await,
+            read(chunks(LARGEST_BODY / 7, 8)).await,
             Err(Refusal::TooLarge)
         );
         let broken = stream::iter([Ok(Bytes::from_static(b"x")), Err(io::Error::other("gone"))]);
-        assert_eq!(whole(Body::from_stream(broken)).await, Err(Refusal::Broken));
+        assert_eq!(read(Body::from_stream(broken)).await, Err(Refusal::Broken));
+    }
+
+    #[tokio::test]
+    async fn a_large_body_takes_up_what_has_come_of_it_and_makes_way_for_others() {
+        let room = Room::new(4 * LARGE_BODY);
+        let (_, place) = whole(chunks(LARGE_BODY, 1), 1, &room)
+            .await
+            .expect("it comes");
+        assert!(place.is_none(), "it is a small one");
+        let stuck = chunks(LARGE_BODY, 2)
+            .into_data_stream()
+            .chain(stream::pending());
+        let stuck = whole(Body::from_stream(stuck), 2, &room);
+        let others = async {
+            // That is four times as much with the two of the first one, and then five.
+            let (_, second) = whole(chunks(LARGE_BODY, 2), 3, &room)
+                .await
+                .expect("it comes");
+            second.expect("it is a large one").grow(1);
+        };
+        let (stuck, ()) = tokio::join!(stuck, others);
+        assert_eq!(stuck.map(drop), Err(Refusal::Displaced));
     }
 
     #[tokio::test]
     async fn a_page_that_is_read_slowly_ends_when_others_need_its_place() {
         let pages = Room::new(1);
         let page = Bytes::from(vec![b'x'; 3 * CHUNK + 1]);
-        let mut slow = in_chunks(page.clone(), pages.enter(1)).into_data_stream();
+        let mut slow = in_chunks(page.clone(), pages.enter(1, 1)).into_data_stream();
         assert!(slow.next().await.is_some_and(|chunk| chunk.is_ok()));
-        let quick = in_chunks(page.clone(), pages.enter(1));
-        assert_eq!(whole(quick).await.map(Bytes::from), Ok(page));
+        let quick = in_chunks(page.clone(), pages.enter(2, 1));
+        assert_eq!(read(quick).await.map(Bytes::from), Ok(page));
         assert!(slow.next().await.is_some_and(|chunk| chunk.is_err()));
     }
 }

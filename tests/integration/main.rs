@@ -7,6 +7,7 @@
     reason = "a test that panics has failed, also in what it shares with others"
 )]
 
+mod abuse;
 mod admission;
 mod admission_policy;
 mod agreement;

@@ -8,7 +8,7 @@ use client::Webhook;
 use serde_json::{Value, json};
 use std::thread;
 
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 
 /// A review of a Pki of namespace `ns` that is being created, as the API server writes it.
 pub(crate) fn review(uid: &str, service: &str) -> Value {
@@ -44,7 +44,7 @@ pub(crate) fn review(uid: &str, service: &str) -> Value {
 }
 
 /// The answer to a review, which is one.
-fn ask(webhook: &mut Webhook, path: &str, review: &Value) -> Value {
+pub(crate) fn ask(webhook: &mut Webhook, path: &str, review: &Value) -> Value {
     let (status, body) = webhook.post(path, JSON, review.to_string().as_bytes());
     assert_eq!(status, 200, "{body}");
     let answer: Value = serde_json::from_str(&body).expect("JSON");

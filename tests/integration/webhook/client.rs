@@ -3,22 +3,34 @@
 use crate::harness::Installed;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+/// TLS over TCP.
+pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A connection to the webhook; it stays open from request to request.
-pub(crate) struct Webhook {
-    stream: BufReader<Stream>,
+/// Where the webhook is, and whom to trust.
+pub(crate) struct Dialer {
+    pub(crate) address: SocketAddr,
+    config: Arc<ClientConfig>,
 }
 
-impl Webhook {
-    /// Connects as the API server does: to the address in the webhook configuration, trusting its `caBundle` alone.
+impl Dialer {
+    /// Dials as the API server does: the address in the webhook configuration, trusting its `caBundle` alone.
     pub(crate) fn of(installed: &Installed) -> Self {
+        Self::speaking(installed, rustls::ALL_VERSIONS)
+    }
+
+    /// The same, with these versions of TLS.
+    pub(crate) fn speaking(
+        installed: &Installed,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Self {
         let bundle = installed
             .kubectl(&[
                 "get",
@@ -34,19 +46,48 @@ impl Webhook {
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("the provider has them")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let server = ServerName::from(installed.webhook.ip());
-        let tls = ClientConnection::new(Arc::new(config), server).expect("a client");
-        let tcp = TcpStream::connect(installed.webhook).expect("the webhook listens");
-        tcp.set_read_timeout(Some(Duration::from_secs(60)))
-            .expect("a timeout can be set");
-        tcp.set_nodelay(true)
-            .expect("Nagle's algorithm can be turned off");
         Self {
-            stream: BufReader::new(StreamOwned::new(tls, tcp)),
+            address: installed.webhook,
+            config: Arc::new(config),
+        }
+    }
+
+    /// A connection for this protocol, such as `h2`, after the handshake.
+    pub(crate) fn dial(&self, protocol: &str) -> io::Result<Stream> {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![protocol.into()];
+        let server = ServerName::from(self.address.ip());
+        let mut tls = ClientConnection::new(Arc::new(config), server).map_err(io::Error::other)?;
+        let mut tcp = TcpStream::connect(self.address)?;
+        tcp.set_read_timeout(Some(Duration::from_secs(60)))?;
+        tcp.set_nodelay(true)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp)?;
+        }
+        Ok(StreamOwned::new(tls, tcp))
+    }
+}
+
+/// A connection to the webhook; it stays open from request to request.
+pub(crate) struct Webhook {
+    stream: BufReader<Stream>,
+}
+
+impl Webhook {
+    /// Connects as the API server does.
+    pub(crate) fn of(installed: &Installed) -> Self {
+        Self::new(&Dialer::of(installed))
+    }
+
+    /// The same, without a look at the webhook configuration.
+    pub(crate) fn new(dialer: &Dialer) -> Self {
+        let stream = dialer.dial("http/1.1").expect("the webhook answers");
+        Self {
+            stream: BufReader::new(stream),
         }
     }
 
@@ -152,7 +193,8 @@ impl Webhook {
     }
 }
 
-fn head(method: &str, path: &str, content_type: &str, length: &str) -> String {
+/// The head of a request, with this header about its length.
+pub(crate) fn head(method: &str, path: &str, content_type: &str, length: &str) -> String {
     format!(
         "{method} {path} HTTP/1.1\r\nHost: webhook\r\nContent-Type: {content_type}\r\n{length}\r\n\r\n"
     )
