@@ -7,7 +7,9 @@ use crate::ca::keeper;
 use crate::index::Key;
 use crate::policy::{self, range};
 use crate::serve::{identity, limits::Limits};
+use crate::telemetry::otlp;
 use crate::{reconcile, restarts, trust};
+use axum::http::Uri;
 use clap::parser::ValueSource;
 use clap::{
     ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
@@ -260,6 +262,22 @@ pub struct Config {
     #[arg(long, env = "PKI_OPERATOR_DRAIN_SECONDS", default_value = "5", value_parser = values::seconds(0))]
     pub drain_seconds: Duration,
 
+    /// The OpenTelemetry collector that gets a span of each admission request and of each look at a Pki, by OTLP over HTTP: its
+    /// base URL, for example <http://collector.monitoring.svc:4318>. Default: none. Further variables of OpenTelemetry, such as
+    /// `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_TRACES_SAMPLER`, have their effect.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = values::endpoint)]
+    pub otlp_endpoint: Option<Uri>,
+
+    /// A file with the CAs, in PEM, that sign the collector's certificate. Default: those of the system, of which the image has
+    /// none.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE", value_name = "FILE")]
+    pub otlp_ca: Option<PathBuf>,
+
+    /// Which part of the traces goes to the collector, from 0 to 1. Of a request that the API server traces, the API server
+    /// decides.
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "RATIO", default_value = "1", value_parser = values::ratio)]
+    pub otlp_sampling_ratio: f64,
+
     /// How log records are written.
     #[arg(long, env = "PKI_OPERATOR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -304,6 +322,19 @@ impl Config {
             lifetime: SignedDuration::from_hours(self.ca_lifetime_hours.into()),
             step: SignedDuration::from_secs(self.ca_step_seconds.into()),
         }
+    }
+
+    /// Where spans go, if anywhere.
+    pub fn otlp(&self) -> Option<otlp::Settings> {
+        let endpoint = self.otlp_endpoint.clone()?;
+        Some(otlp::Settings {
+            endpoint,
+            ca: self.otlp_ca.clone(),
+            ratio: self.otlp_sampling_ratio,
+            identity: self.identity.clone(),
+            namespace: self.namespace.clone(),
+            is_pod: !self.api_server_address.is_empty(),
+        })
     }
 
     /// How clients are told whom to trust.

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use pki_operator::config::{Cli, Command, Config};
 use pki_operator::kubectl::cluster::Access;
-use pki_operator::{api, crd, log, self_test};
+use pki_operator::{api, crd, log, self_test, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -23,13 +23,22 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-#[tokio::main]
-async fn run(config: Config) -> anyhow::Result<()> {
+fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = runtime.block_on(run_in_runtime(config));
+    // A key that is being made, say, is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn run_in_runtime(config: Config) -> anyhow::Result<()> {
     log::init(config.log_format, &config.log_level).context("--log-level")?;
+    let export = telemetry::init(config.otlp().as_ref())?;
     let shutdown = CancellationToken::new();
     tokio::spawn(on_signal(shutdown.clone())?);
-    pki_operator::run::run(config, shutdown).await?;
-    Ok(())
+    let ended = pki_operator::run::run(config, shutdown).await;
+    export.end().await;
+    Ok(ended?)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -29,7 +29,7 @@ use kube::core::error_boundary::InvalidObject;
 use kube::runtime::Controller;
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource as _, ResourceExt};
 use plan::{Observed, Plan, plan};
 use retry::Retries;
 use secret::formats::Passwords;
@@ -254,16 +254,22 @@ fn on_error(_: Arc<StoredPki>, error: &Error, context: Arc<Context>) -> Action {
 }
 
 async fn reconcile(stored: Arc<StoredPki>, context: Arc<Context>) -> Result<Action, Error> {
-    let (started, work, key) = (Instant::now(), Work::look(), Key::of(&*stored));
+    let (started, mut work, key) = (Instant::now(), Work::look(), Key::of(&*stored));
     let (namespace, object) = (&key.namespace, &key.name);
     let span = tracing::error_span!("reconcile", trace_id = %work.trace_id(), namespace, object);
+    work.note("object.kind", || Pki::kind(&()).into_owned());
+    work.note("object.namespace", || namespace.clone());
+    work.note("object.name", || object.clone());
     let looked = async {
-        let result = look_at(&stored, &context).await;
+        let result = look_at(&stored, &context, &mut work).await;
         match &result {
             Err(Error::Outdated { pki }) => {
                 tracing::debug!(%pki, "changed meanwhile; will look again");
             }
-            Err(error) => tracing::warn!(pki = %key, %error, "will look again"),
+            Err(error) => {
+                tracing::warn!(pki = %key, %error, "will look again");
+                work.fail(error);
+            }
             Ok(_) => tracing::debug!(pki = %key, "looked"),
         }
         result
@@ -276,9 +282,9 @@ async fn reconcile(stored: Arc<StoredPki>, context: Arc<Context>) -> Result<Acti
     result
 }
 
-async fn look_at(stored: &StoredPki, context: &Context) -> Result<Action, Error> {
+async fn look_at(stored: &StoredPki, context: &Context, work: &mut Work) -> Result<Action, Error> {
     match &stored.0 {
-        Ok(pki) => look(&context.written.overlay(pki), context).await,
+        Ok(pki) => look(&context.written.overlay(pki), context, work).await,
         Err(invalid) if invalid.metadata.deletion_timestamp.is_some() => {
             wishes::release(&invalid.metadata, context).await?;
             Ok(Action::await_change())
@@ -290,7 +296,7 @@ async fn look_at(stored: &StoredPki, context: &Context) -> Result<Action, Error>
     }
 }
 
-async fn look(pki: &Pki, context: &Context) -> Result<Action, Error> {
+async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<Action, Error> {
     let now = Timestamp::now();
     if pki.metadata.deletion_timestamp.is_some() {
         wishes::let_go(pki, context).await?;
@@ -310,6 +316,7 @@ async fn look(pki: &Pki, context: &Context) -> Result<Action, Error> {
     let outcome = match plan(&observed, now) {
         Plan::Gone => return Ok(Action::await_change()),
         Plan::Issue(approved, need) => {
+            work.note("pki.issuance", || need.label());
             act::issue(&observed, &approved, &need, context, now).await?
         }
         Plan::Mend(approved, current) => {
@@ -332,6 +339,7 @@ async fn look(pki: &Pki, context: &Context) -> Result<Action, Error> {
         Plan::Foreign => Outcome::Foreign,
         Plan::Await => Outcome::Await,
     };
+    work.note("pki.reason", || outcome.reason());
     conclude::conclude(pki, &outcome, context, now).await
 }
 

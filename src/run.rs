@@ -13,6 +13,7 @@ use crate::restarts::Restarter;
 use crate::serve::{self, App};
 use crate::serve::{identity, limits};
 use crate::tally;
+use crate::telemetry::otlp;
 use crate::trust::{Distributor, Published};
 use axum_server::Handle;
 use futures::future;
@@ -24,8 +25,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How long what is under way may take to end at shutdown, well inside the grace period of a pod.
+/// How long what is under way may take to end after the drain.
 const GRACE: Duration = Duration::from_secs(10);
+/// The chart gives a pod the drain and 25 seconds more, then it is killed. Nothing else waits for others, so this holds
+/// also when neither the API server nor the collector answers.
+const _: () = assert!(GRACE.as_secs() + otlp::FLUSH.as_secs() <= 20);
 
 /// Why the operator stopped, or could not start.
 #[derive(Debug, thiserror::Error)]
@@ -127,11 +131,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         publisher.close();
         let _ = publishing.await;
     };
-    if tokio::time::timeout(GRACE, all_is_said).await.is_err() {
+    let all_is_answered = async {
+        while admission_handle.connection_count() > 0 && !parts.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let all = future::join(all_is_said, all_is_answered);
+    if tokio::time::timeout(GRACE, all).await.is_err() {
         tracing::warn!("what was under way did not end in time");
-    }
-    while admission_handle.connection_count() > 0 && !parts.is_empty() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     health_handle.shutdown();
     tracing::info!("stopped");

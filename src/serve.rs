@@ -3,7 +3,7 @@
 use crate::admission::{self, Request, World};
 use crate::cache::Cache;
 use crate::metrics::Metrics;
-use crate::policy::text::printable;
+use crate::policy::text::{cut, printable};
 use crate::telemetry::Work;
 use axum::Router;
 use axum::body::Bytes;
@@ -35,6 +35,9 @@ pub mod limits;
 mod refusal_log;
 mod requests;
 mod room;
+
+/// The longest name of an object, and of what is told about a request: whoever reaches the port may have sent anything.
+const LONGEST_NAME: usize = 253;
 
 /// What the handlers know.
 #[derive(Debug)]
@@ -183,19 +186,19 @@ async fn in_parting(
 }
 
 async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    let work = Work::request("validate", &headers);
+    let mut work = Work::request("validate", &headers);
     let request = match question(&app, "validate", &headers, &body) {
         Ok(request) => request,
         Err(response) => return response,
     };
-    let span = span_of(&work, "validate", &request);
+    let span = begin(&mut work, "validate", &request);
     let judged = async {
         let response = if admission::is_about_policy(&request) {
             validate_policy(&app, &request).await
         } else {
             validate_pki(&app, &request).await
         };
-        answer(&app, "validate", &request, response)
+        answer(&app, "validate", &request, response, &mut work)
     };
     judged.instrument(span).await
 }
@@ -230,18 +233,32 @@ async fn validate_policy(app: &App, request: &Request) -> AdmissionResponse {
 }
 
 async fn mutate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    let work = Work::request("mutate", &headers);
+    let mut work = Work::request("mutate", &headers);
     match question(&app, "mutate", &headers, &body) {
-        Ok(request) => span_of(&work, "mutate", &request)
-            .in_scope(|| answer(&app, "mutate", &request, admission::default(&request))),
+        Ok(request) => begin(&mut work, "mutate", &request).in_scope(|| {
+            let response = admission::default(&request);
+            answer(&app, "mutate", &request, response, &mut work)
+        }),
         Err(response) => response,
     }
 }
 
-/// What is on every log record about a request, at whatever level. (In JSON, `name` is the span's own.)
-fn span_of(work: &Work, webhook: &'static str, request: &Request) -> tracing::Span {
-    tracing::error_span!("admission", trace_id = %work.trace_id(), uid = request.uid, webhook,
-        namespace = request.namespace, object = request.name)
+/// What is on every log record about a request, at whatever level, and in its trace. (In JSON, `name` is the span's own.)
+fn begin(work: &mut Work, webhook: &'static str, request: &Request) -> tracing::Span {
+    let uid = cut(&request.uid, LONGEST_NAME);
+    let namespace = cut(
+        request.namespace.as_deref().unwrap_or_default(),
+        LONGEST_NAME,
+    );
+    let object = cut(&request.name, LONGEST_NAME);
+    let span = tracing::error_span!("admission", trace_id = %work.trace_id(), uid, webhook, namespace, object);
+    work.note("admission.operation", || format!("{:?}", request.operation));
+    work.note("admission.dry_run", || request.dry_run);
+    work.note("object.kind", || cut(&request.kind.kind, LONGEST_NAME));
+    work.note("admission.uid", || uid);
+    work.note("object.namespace", || namespace);
+    work.note("object.name", || object);
+    span
 }
 
 /// Reads the question, or says why it cannot be answered.
@@ -282,6 +299,7 @@ fn answer(
     webhook: &'static str,
     request: &Request,
     response: AdmissionResponse,
+    work: &mut Work,
 ) -> Response {
     let verdict = if response.allowed {
         "allowed"
@@ -291,10 +309,12 @@ fn answer(
     app.metrics.admission(webhook, verdict);
     let (operation, dry_run) = (&request.operation, request.dry_run);
     tracing::debug!(?operation, dry_run, allowed = response.allowed, "answered");
-    if let Some((reasons, rules)) = admission::objections(&response)
-        && let Some(unlogged) = app.refusal_log.admits(Instant::now())
-    {
-        tracing::info!(?operation, dry_run, reasons, rules, unlogged, "refused");
+    work.note("admission.allowed", || response.allowed);
+    if let Some((reasons, rules)) = admission::objections(&response) {
+        if let Some(unlogged) = app.refusal_log.admits(Instant::now()) {
+            tracing::info!(?operation, dry_run, reasons, rules, unlogged, "refused");
+        }
+        work.note("admission.reasons", || reasons);
     }
     axum::Json(response.into_review()).into_response()
 }

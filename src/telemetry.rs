@@ -1,24 +1,61 @@
 //! Traces: each admission request and each look at a Pki has an id, which is on every log record about it.
 //!
 //! The ids are those of W3C Trace Context. An API server that traces its own requests sends one along, and it is taken over,
-//! so that one id leads from a `kubectl apply` to what the operator logged of it.
+//! so that one id leads from a `kubectl apply` to what the operator logged of it. Where the platform team has a collector, it
+//! gets them as spans ([`otlp`]), with the attributes that are named here and no others: what is logged stays in the log.
 
 use axum::http::HeaderMap;
-use opentelemetry::Context;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{
-    Span as _, SpanBuilder, SpanKind, TraceId, Tracer as _, TracerProvider as _,
+    Span as _, SpanBuilder, SpanKind, Status, TraceId, Tracer as _, TracerProvider as _,
 };
+use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
+
+mod client;
+pub mod otlp;
 
 /// Process-wide, as the log is.
-static TRACER: LazyLock<SdkTracer> = LazyLock::new(|| {
-    let ids_alone = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff);
-    ids_alone.build().tracer(env!("CARGO_PKG_NAME"))
-});
+static TRACER: OnceLock<SdkTracer> = OnceLock::new();
+
+/// Sends spans to the collector from now on, if there is one.
+pub fn init(settings: Option<&otlp::Settings>) -> Result<Export, otlp::Error> {
+    let provider = settings.map(otlp::provider).transpose()?;
+    if let Some(provider) = &provider {
+        // Set once, before anything is traced.
+        let _ = TRACER.set(tracer(provider));
+    }
+    Ok(Export(provider))
+}
+
+fn tracer(provider: &SdkTracerProvider) -> SdkTracer {
+    provider.tracer(env!("CARGO_PKG_NAME"))
+}
+
+/// Without a collector: ids alone.
+fn tracer_of_ids() -> SdkTracer {
+    let provider = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff);
+    tracer(&provider.build())
+}
+
+/// What sends spans, if anything does.
+#[derive(Debug)]
+#[must_use]
+pub struct Export(Option<SdkTracerProvider>);
+
+impl Export {
+    /// Sends what has not been sent yet, within [`otlp::FLUSH`]; then it ends. From now on nothing may be traced.
+    pub async fn end(self) {
+        let Some(provider) = self.0 else { return };
+        let flush = move || provider.shutdown_with_timeout(otlp::FLUSH);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(flush).await {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}
 
 /// A piece of work with a trace id; in OpenTelemetry's words, a span. It ends when it is dropped.
 #[derive(Debug)]
@@ -39,7 +76,22 @@ impl Work {
 
     fn begin(name: &'static str, kind: SpanKind, caller: &Context) -> Self {
         let builder = SpanBuilder::from_name(name).with_kind(kind);
-        Self(TRACER.build_with_context(builder, caller))
+        let tracer = TRACER.get_or_init(tracer_of_ids);
+        Self(tracer.build_with_context(builder, caller))
+    }
+
+    /// Adds an attribute to the span, if that is exported.
+    pub fn note<T: Into<Value>>(&mut self, name: &'static str, value: impl FnOnce() -> T) {
+        if self.0.is_recording() {
+            self.0.set_attribute(KeyValue::new(name, value()));
+        }
+    }
+
+    /// Marks the span as failed, if it is exported.
+    pub fn fail(&mut self, error: &impl std::fmt::Display) {
+        if self.0.is_recording() {
+            self.0.set_status(Status::error(error.to_string()));
+        }
     }
 
     /// The id that is on its log records.

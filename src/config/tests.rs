@@ -63,6 +63,28 @@ fn a_wrong_value_is_refused_with_the_flag_that_has_it_and_what_to_write() {
             "10.96.0.0/33",
             "such as 10.96.0.0/12",
         ),
+        (
+            "--otlp-endpoint",
+            "collector:4318",
+            "such as http://collector:4318",
+        ),
+        (
+            "--otlp-endpoint",
+            "grpc://collector:4317",
+            "such as http://collector:4318",
+        ),
+        (
+            "--otlp-endpoint",
+            "http://a:b@collector:4318",
+            "without user",
+        ),
+        (
+            "--otlp-endpoint",
+            "http://collector:4318?a=b",
+            "without user",
+        ),
+        ("--otlp-sampling-ratio", "1.1", "a number from 0 to 1"),
+        ("--otlp-sampling-ratio", "NaN", "a number from 0 to 1"),
         ("--log-format", "xml", "text, json"),
         (
             "--log-level",

@@ -1,6 +1,8 @@
 //! What the values of flags may be. Each refusal says what to write.
 
 use crate::policy::{is_certifiable, is_label, is_subdomain, range};
+use axum::http::Uri;
+use axum::http::uri::Authority;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -55,6 +57,25 @@ pub(super) fn host(text: &str) -> Result<String, String> {
 pub(super) fn identity(text: &str) -> Result<String, String> {
     let expected = "write a name unlike that of any other replica, such as the pod's";
     only_if(!text.trim().is_empty(), text, expected)
+}
+
+/// The base URL of a collector.
+pub(super) fn endpoint(text: &str) -> Result<Uri, String> {
+    let uri = text.parse::<Uri>().ok().filter(|uri| {
+        let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+        let host = uri.authority().map(Authority::as_str);
+        is_http && host.is_some_and(|host| !host.contains('@')) && uri.query().is_none()
+    });
+    let expected = "write a URL such as http://collector:4318, with http:// or https:// and without user, query and fragment";
+    uri.filter(|_| !text.contains('#'))
+        .ok_or_else(|| expected.into())
+}
+
+/// A part of a whole.
+pub(super) fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok();
+    let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "write a number from 0 to 1, such as 0.1".into())
 }
 
 /// Which log records are written.

@@ -35,6 +35,7 @@ mod restarts;
 mod rotation;
 mod schema;
 mod self_test;
+mod shutdown;
 mod spoofing;
 mod storm;
 mod table;

@@ -1,11 +1,19 @@
-//! Trace ids: what belongs together in the log can be found.
+//! Traces: what belongs together can be found, in the log and at the collector.
 
-use crate::harness::{arena, eventually};
+use crate::harness::{Installed, PATIENCE, arena, eventually};
 use crate::webhook::client::Webhook;
 use crate::webhook::review;
+use collector::{Collector, Span};
+use pki_cluster::Signal;
 use pki_cluster::install::Operator;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::net::TcpListener;
+
+mod collector;
+
+/// What an API server sends along that traces its requests.
+const THEIRS: &str = "0af7651916cd43dd8448eb211c80319c";
 
 #[test]
 fn each_record_about_a_request_or_a_pki_has_its_trace_id() {
@@ -13,12 +21,8 @@ fn each_record_about_a_request_or_a_pki_has_its_trace_id() {
     let operator = arena
         .first_replica("operator-1", &["--log-format=json"])
         .unwrap();
-    let theirs = "0af7651916cd43dd8448eb211c80319c";
-    let traceparent = format!("traceparent: 00-{theirs}-b7ad6b7169203331-01");
-    let body = review("d1fc1f56", "appp1").to_string();
-    let (status, _) = Webhook::of(&arena).post_with("/validate", &traceparent, body.as_bytes());
-    assert_eq!(status, 200);
-    let refused = records(&operator, "refused", |span| span["trace_id"] == theirs).remove(0);
+    ask_in_a_trace(&arena, "d1fc1f56");
+    let refused = records(&operator, "refused", |span| span["trace_id"] == THEIRS).remove(0);
     for (pointer, expected) in [
         ("/level", "INFO"),
         ("/span/name", "admission"),
@@ -61,6 +65,133 @@ fn each_record_about_a_request_or_a_pki_has_its_trace_id() {
             "{id}"
         );
     }
+}
+
+#[test]
+fn a_collector_gets_a_span_of_each_request_and_each_look() {
+    let (arena, collector) = (arena(), Collector::start());
+    let endpoint = format!("--otlp-endpoint={}", collector.url);
+    let flags = ["--log-format=json", &endpoint];
+    let operator = arena.first_replica("operator-1", &flags).unwrap();
+    let ns = arena.namespace("exported");
+    ns.apply_pki("right", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.wait_until_ready("right");
+    ns.apply_pki("wrong", r#"{"serviceName": "appp1"}"#)
+        .unwrap_err();
+    ask_in_a_trace(&arena, "d1fc1f56");
+
+    let of = |webhook: &str, name: &str| {
+        let is_such = |span: &Span| span.name == webhook && span.attribute("object.name") == name;
+        eventually(&format!("a span {webhook} of {name} is exported"), || {
+            collector.spans(is_such).pop()
+        })
+    };
+    let admitted = of("validate", "right");
+    for (name, expected) in [
+        ("admission.allowed", "true"),
+        ("admission.dry_run", "false"),
+        ("admission.operation", "Create"),
+        ("object.kind", "Pki"),
+        ("object.namespace", &ns.name),
+    ] {
+        assert_eq!(admitted.attribute(name), expected, "{admitted:?}");
+    }
+    for (name, expected) in [
+        ("service.name", "pki-operator"),
+        ("service.version", env!("CARGO_PKG_VERSION")),
+        ("service.instance.id", "operator-1"),
+        ("k8s.namespace.name", "pki-operator"),
+    ] {
+        assert_eq!(admitted.resource[name], expected, "{admitted:?}");
+    }
+    of("mutate", "right");
+    let refused = of("validate", "wrong");
+    assert_eq!(refused.attribute("admission.allowed"), "false");
+    assert_eq!(
+        refused.attribute("admission.reasons"),
+        "PkiServiceNameError"
+    );
+    let asked = of("validate", "app1-pki");
+    assert_eq!(
+        (asked.trace_id.as_str(), asked.parent.as_str()),
+        (THEIRS, "b7ad6b7169203331")
+    );
+    assert_eq!(asked.attribute("admission.uid"), "d1fc1f56");
+
+    let is_issuance = |span: &Span| span.attribute("pki.issuance") == "missing";
+    let issuance = collector.spans(is_issuance).pop().unwrap();
+    assert_eq!(issuance.name, "reconcile");
+    assert_eq!(issuance.attribute("object.name"), "right");
+    assert_eq!(issuance.attribute("pki.reason"), "PkiReady");
+    let issued = records(&operator, "issued", |span| span["object"] == "right");
+    assert_eq!(issued[0]["span"]["trace_id"], issuance.trace_id.as_str());
+
+    // Nothing else is told, whatever the spans were about.
+    let told = collector.spans(|_| true);
+    let names: BTreeSet<_> = told
+        .iter()
+        .flat_map(|span| span.attributes.keys())
+        .collect();
+    let expected = [
+        "admission.allowed",
+        "admission.dry_run",
+        "admission.operation",
+        "admission.reasons",
+        "admission.uid",
+        "object.kind",
+        "object.name",
+        "object.namespace",
+        "pki.issuance",
+        "pki.reason",
+    ];
+    assert_eq!(Vec::from_iter(names), expected);
+
+    ns.apply_pki("last", r#"{"serviceName": "appp1"}"#)
+        .unwrap_err();
+    operator.process.signal(Signal::TERM).unwrap();
+    operator.process.wait(PATIENCE).unwrap();
+    assert!(
+        !collector
+            .spans(|span| span.attribute("object.name") == "last")
+            .is_empty(),
+        "what was not sent yet is sent at the end"
+    );
+}
+
+#[test]
+fn a_collector_that_does_not_answer_does_no_harm() {
+    let arena = arena();
+    // Its system takes the connections, and nobody reads from them.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("--otlp-endpoint=http://{}", silent.local_addr().unwrap());
+    let operator = arena.first_replica("operator-1", &[&endpoint]).unwrap();
+    let ns = arena.namespace("silent");
+    for number in 0..3 {
+        let pki = format!("pki-{number}");
+        ns.apply_pki(&pki, r#"{"serviceName": "app1"}"#).unwrap();
+        ns.wait_until_ready(&pki);
+    }
+    let warning = "the collector does not take traces, which are dropped";
+    let warned = || {
+        let log = operator.process.log();
+        log.lines()
+            .find(|line| line.contains(warning))
+            .map(str::to_owned)
+    };
+    let told = eventually("it is told", warned);
+    assert!(told.contains("it does not answer within 5 s"), "{told}");
+    ns.apply_pki("more", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.wait_until_ready("more");
+    operator.process.signal(Signal::TERM).unwrap();
+    assert!(operator.process.wait(PATIENCE).unwrap().success());
+}
+
+/// Has the webhook refuse a review that comes from a request which the API server traces.
+fn ask_in_a_trace(arena: &Installed, uid: &str) {
+    let traceparent = format!("traceparent: 00-{THEIRS}-b7ad6b7169203331-01");
+    let body = review(uid, "appp1").to_string();
+    let (status, _) = Webhook::of(arena).post_with("/validate", &traceparent, body.as_bytes());
+    assert_eq!(status, 200);
 }
 
 /// The records with this message in such a span; there is one at least.

@@ -1,0 +1,220 @@
+//! The HTTP client that takes spans to the collector. It tells now and then when the collector does not take them.
+
+use crate::budget::{Bucket, Limit};
+use crate::locks::lock;
+use async_trait::async_trait;
+use axum::http::Uri;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::{self, PemObject as _};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+
+/// How long the collector may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// An answer has a few bytes, if any.
+const LARGEST_ANSWER: usize = 64 * 1024;
+/// How often it is told that the collector does not take spans.
+const TOLD: Limit = Limit {
+    burst: 1,
+    period: Duration::from_secs(300),
+};
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No CAs.
+    #[error(
+        "there are no CAs on this system ({0}); name a file with those of the collector with --otlp-ca"
+    )]
+    NoSystemCas(io::Error),
+    /// The file cannot be read.
+    #[error("cannot read certificates in PEM from --otlp-ca {}: {source}", file.display())]
+    Ca {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// The file has no certificate, or one that is none.
+    #[error("--otlp-ca {} holds no usable certificate", .0.display())]
+    NoCa(PathBuf),
+}
+
+/// Sends in the runtime in which it was made, whoever waits for the answer.
+pub(super) struct Client {
+    runtime: Handle,
+    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    endpoint: Uri,
+    fault: Mutex<Fault>,
+}
+
+/// What was told of the collector.
+#[derive(Default)]
+struct Fault {
+    bucket: Bucket,
+    is_told: bool,
+}
+
+impl Client {
+    pub(super) fn new(endpoint: &Uri, ca: Option<&Path>) -> Result<Self, Error> {
+        let roots = match ca {
+            Some(file) => Some(roots(file)?),
+            None => None,
+        };
+        let is_secure = endpoint.scheme_str() == Some("https");
+        let tls = ClientConfig::builder();
+        let tls = match roots {
+            Some(roots) => tls.with_root_certificates(roots),
+            None if is_secure => tls.with_native_roots().map_err(Error::NoSystemCas)?,
+            None => tls.with_root_certificates(RootCertStore::empty()),
+        };
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls.with_no_client_auth())
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Ok(Self {
+            runtime: Handle::current(),
+            http: legacy::Client::builder(TokioExecutor::new()).build(connector),
+            endpoint: endpoint.clone(),
+            fault: Mutex::default(),
+        })
+    }
+
+    fn tell(&self, sent: &Result<Response<Bytes>, HttpError>, now: Instant) {
+        let why = match sent {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(format!("it answers {}", answer.status())),
+            Err(error) => Some(in_full(error.as_ref())),
+        };
+        if !lock(&self.fault).is_news(why.is_some(), now) {
+            return;
+        }
+        if let Some(why) = why {
+            let endpoint = self.endpoint.to_string();
+            tracing::warn!(
+                endpoint,
+                why,
+                "the collector does not take traces, which are dropped"
+            );
+        } else {
+            tracing::info!("the collector takes traces again");
+        }
+    }
+}
+
+impl Fault {
+    /// Whether it is to be told that the collector did, or did not, take something.
+    fn is_news(&mut self, has_failed: bool, now: Instant) -> bool {
+        if !has_failed {
+            return std::mem::take(&mut self.is_told);
+        }
+        let is_news = self.bucket.take(TOLD, now).is_ok();
+        self.is_told |= is_news;
+        is_news
+    }
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let http = self.http.clone();
+        let sending = async move {
+            let answer = http.request(request.map(Full::new)).await?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, LARGEST_ANSWER).collect().await?;
+            Ok::<_, HttpError>(Response::from_parts(head, body.to_bytes()))
+        };
+        // Only within the runtime is there a clock.
+        let sending = async { tokio::time::timeout(PATIENCE, sending).await };
+        let sent = match self.runtime.spawn(sending).await {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(_)) => Err(format!("it does not answer within {} s", PATIENCE.as_secs()).into()),
+            Err(error) => Err(error.into()),
+        };
+        self.tell(&sent, Instant::now());
+        sent
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.endpoint)
+    }
+}
+
+fn roots(file: &Path) -> Result<RootCertStore, Error> {
+    let unreadable = |source| Error::Ca {
+        file: file.to_owned(),
+        source,
+    };
+    let certificates = CertificateDer::pem_file_iter(file).map_err(unreadable)?;
+    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(unreadable)?;
+    let mut roots = RootCertStore::empty();
+    let (usable, unusable) = roots.add_parsable_certificates(certificates);
+    if usable == 0 || unusable > 0 {
+        return Err(Error::NoCa(file.to_owned()));
+    }
+    Ok(roots)
+}
+
+/// An error and what caused it, which says more.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        said = format!("{said}: {error}");
+        cause = error.source();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_told_now_and_then_and_its_end_if_it_was() {
+        let (mut fault, start) = (Fault::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (has_failed, seconds, is_news) in [
+            (false, 0, false),
+            (true, 5, true),
+            (true, 10, false),
+            (true, 304, false),
+            (true, 305, true),
+            (false, 310, true),
+            (false, 315, false),
+            (true, 320, false),
+            (false, 325, false),
+            (true, 605, true),
+        ] {
+            assert_eq!(fault.is_news(has_failed, at(seconds)), is_news, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_usable_certificates_is_told_by_its_name() {
+        let endpoint = Uri::from_static("https://localhost:4318");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        for file in [file.as_path(), Path::new("/nowhere.pem")] {
+            let error = Client::new(&endpoint, Some(file)).unwrap_err().to_string();
+            assert!(
+                error.contains("--otlp-ca") && error.contains(file.to_str().unwrap()),
+                "{error}"
+            );
+        }
+    }
+}
