@@ -63,7 +63,8 @@ pub fn judge_bad(answer: Result<(), &Status>) -> Result<String, Error> {
     let said = line(&status.message);
     let refusal = format!("admission webhook \"{WEBHOOK}\" denied the request: ");
     match status.message.strip_prefix(&refusal) {
-        Some(refusal) if refusal.contains(FORBIDDEN) => {
+        // Which rule it breaks first depends on the policies there are.
+        Some(refusal) if refusal.contains(NAME) => {
             Ok(refusal.lines().map(line).collect::<Vec<_>>().join("\n"))
         }
         _ if said.contains(&format!("failed calling webhook \"{WEBHOOK}\"")) => {
@@ -155,12 +156,11 @@ mod tests {
 
     #[test]
     fn only_the_operators_own_refusal_is_good() {
-        let ours = "admission webhook \"validate.pkis.box.com\" denied the request: Pki a/b: spec.dnsNames[0]: \
-                    self-test.pki-operator.invalid is not allowed";
-        assert_eq!(
-            judge_bad(Err(&status(ours))).unwrap(),
-            "Pki a/b: spec.dnsNames[0]: self-test.pki-operator.invalid is not allowed"
-        );
+        let ours =
+            "Pki a/pki-operator-self-test: spec.serviceName: no PkiPolicy is for namespace a";
+        let said =
+            format!("admission webhook \"validate.pkis.box.com\" denied the request: {ours}");
+        assert_eq!(judge_bad(Err(&status(&said))).unwrap(), ours);
         for (said, sentence) in [
             (
                 "failed calling webhook \"validate.pkis.box.com\": failed to call webhook: connection refused",
@@ -171,7 +171,7 @@ mod tests {
                 "the answer is not the operator's: admission webhook",
             ),
             (
-                "admission webhook \"theirs.example.com\" denied the request: self-test.pki-operator.invalid",
+                "admission webhook \"theirs.example.com\" denied the request: pki-operator-self-test",
                 "the answer is not the operator's: admission webhook \"theirs.example.com\" denied",
             ),
             (

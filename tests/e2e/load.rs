@@ -58,8 +58,8 @@ impl Load {
         }
     }
 
-    /// What happens while `event` does: prints how the requests fared, and returns the failures.
-    pub(crate) fn during(&self, what: &str, event: impl FnOnce()) -> Vec<String> {
+    /// What happens while `event` does: prints how the requests fared; how many there were, and the failures.
+    pub(crate) fn during(&self, what: &str, event: impl FnOnce()) -> (usize, Vec<String>) {
         self.answers.lock().unwrap().clear();
         let begin = Instant::now();
         event();
@@ -85,7 +85,7 @@ impl Load {
             at(99),
             at(100)
         );
-        failures
+        (took.len(), failures)
     }
 
     /// Ends it.

@@ -1,6 +1,6 @@
 //! `pki-operator self-test`, with no more than what the chart gives to its test.
 
-use crate::harness::{Hook, arena, operator_binary};
+use crate::harness::{Hook, arena, eventually, operator_binary};
 use pki_cluster::install::RELEASE;
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use std::process::Command;
 fn an_installation_passes_and_one_that_nobody_asks_does_not() {
     let arena = arena();
     let hook = Hook::of(&arena, "templates/tests/refusal.yaml", "pki-operator-test");
-    let test = |admits: &str| run(&hook.kubeconfig, admits);
+    let test = |admits: &str| run(&hook.kubeconfig, Some(admits));
 
     let operator = arena.first_replica("tested", &[]).unwrap();
     let said = test("app1").unwrap();
@@ -27,6 +27,14 @@ fn an_installation_passes_and_one_that_nobody_asks_does_not() {
     let sentence = "a Pki for the service app9 was not admitted: admission webhook";
     assert!(error.contains(sentence), "{error}");
 
+    // By default there is no policy, or none for this namespace.
+    arena.kubectl(&["delete", "pkipolicies", "--all"]).unwrap();
+    eventually("no policy refuses it as well", || {
+        run(&hook.kubeconfig, None)
+            .ok()
+            .filter(|said| said.contains("no PkiPolicy is for"))
+    });
+
     operator.process.kill().unwrap();
     let error = test("app1").unwrap_err();
     let sentence = "the API server cannot ask the operator: ";
@@ -41,9 +49,10 @@ fn an_installation_passes_and_one_that_nobody_asks_does_not() {
     assert_eq!(stored.unwrap(), "");
 }
 
-fn run(kubeconfig: &Path, admits: &str) -> Result<String, String> {
+fn run(kubeconfig: &Path, admits: Option<&str>) -> Result<String, String> {
     let mut operator = Command::new(operator_binary());
-    operator.args(["self-test", "--namespace", RELEASE, "--admits", admits]);
+    operator.args(["self-test", "--namespace", RELEASE]);
+    operator.args(admits.map(|service| format!("--admits={service}")));
     let output = operator.env("KUBECONFIG", kubeconfig).output().unwrap();
     if output.status.success() {
         Ok(String::from_utf8(output.stdout).unwrap())

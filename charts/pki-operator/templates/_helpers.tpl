@@ -5,6 +5,9 @@
 {{- define "pki-operator.fullname" -}}
 {{- $name := include "pki-operator.name" . }}
 {{- $fullname := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) | replace "." "-" }}
+{{- if not (regexMatch "^[a-z]" (.Values.fullnameOverride | default $fullname)) }}
+{{- fail (printf "a Service cannot be named %s, which begins with a digit: set fullnameOverride" $fullname) }}
+{{- end }}
 {{- .Values.fullnameOverride | default $fullname | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
@@ -87,16 +90,6 @@ service:
 {{- if and .Values.deployment.enabled (dig "upgrade" true (.Values.crds | default dict)) }}true{{ end }}
 {{- end }}
 
-{{- /* Whom its pods may call. */}}
-{{- define "pki-operator.egress" -}}
-{{- if .Values.networkPolicy.egressTo -}}
-- to:
-    {{- toYaml .Values.networkPolicy.egressTo | nindent 4 }}
-{{- else -}}
-- {}
-{{- end }}
-{{- end }}
-
 {{- /* What all pods of the chart have in common: the operator's, and those of hooks and tests. */}}
 {{- define "pki-operator.podSpec" -}}
 # A Service named pki-operator would set PKI_OPERATOR_* variables, which are the operator's flags.
@@ -104,7 +97,7 @@ enableServiceLinks: false
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") }}
   {{- end }}
 {{- end }}
 {{- with .Values.priorityClassName }}
@@ -124,6 +117,18 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{- /* Annotations of pods, if there are any: (list $ (dict ...)) with those that the pod has by itself. */}}
+{{- define "pki-operator.podAnnotations" -}}
+{{- with merge (dict) (last .) ((first .).Values.podAnnotations | default dict) }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Labels of pods: (list $ "LABELS"), those of the chart and the ones that the user adds, which cannot replace them. */}}
+{{- define "pki-operator.podLabels" -}}
+{{- toYaml (merge (dict) (fromYaml (last .)) ((first .).Values.podLabels | default dict)) }}
 {{- end }}
 
 {{- /* The same for their containers. */}}
