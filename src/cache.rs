@@ -11,6 +11,7 @@ use crate::locks::{lock, read};
 use crate::pods::SecretUser;
 use crate::policy::{RuleBook, Settings};
 use crate::refusals::Refusals;
+use crate::scope::Scope;
 use crate::secrets::KnownSecret;
 use futures::Stream;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -27,6 +28,8 @@ mod watches;
 /// The caches.
 #[derive(Debug)]
 pub struct Cache {
+    /// The namespaces that it knows.
+    pub scope: Scope,
     /// All Pkis.
     pub pkis: Store<StoredPki>,
     /// All policies.
@@ -82,10 +85,11 @@ impl Cache {
     /// Empty caches, and the work that fills them and keeps them current for as long as it is polled.
     pub fn new(
         client: &Client,
+        scope: Scope,
         settings: Settings,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let settings = Arc::new(settings);
-        let (cache, writers) = Self::empty(settings.clone());
+        let (cache, writers) = Self::empty(scope, settings.clone());
         let cache = Arc::new(cache);
         let work = {
             let (cache, client) = (cache.clone(), client.clone());
@@ -94,7 +98,7 @@ impl Cache {
         (cache, work)
     }
 
-    fn empty(settings: Arc<Settings>) -> (Self, Writers) {
+    fn empty(scope: Scope, settings: Arc<Settings>) -> (Self, Writers) {
         let (pkis, pki_writer) = reflector::store();
         let (policies, policy_writer) = reflector::store();
         let writers = Writers {
@@ -102,6 +106,7 @@ impl Cache {
             policies: policy_writer,
         };
         let cache = Self {
+            scope,
             pkis,
             policies,
             claims: RwLock::default(),
@@ -169,6 +174,17 @@ impl Cache {
             }
         }
         awaited
+    }
+
+    /// How many of the namespaces to serve there are whose Pkis may not be read, so that nothing is known of their
+    /// certificates.
+    pub fn unread(&self) -> usize {
+        let known = self.rules().namespaces();
+        let refused = self.scope.refused().into_iter();
+        let unread = refused.filter(|(namespace, resources)| {
+            resources.contains(&"pkis") && known.contains_key(namespace)
+        });
+        unread.count()
     }
 
     /// What becomes of the CA, once that is known.

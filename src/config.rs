@@ -6,6 +6,7 @@
 use crate::ca::keeper;
 use crate::index::Key;
 use crate::policy::{self, range};
+use crate::scope::Scope;
 use crate::serve::{identity, limits::Limits};
 use crate::telemetry::otlp;
 use crate::{reconcile, restarts, trust};
@@ -121,6 +122,11 @@ pub struct Config {
     /// The operator's own namespace, which holds its CAs and its Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "pki-operator", value_parser = values::namespace)]
     pub namespace: String,
+
+    /// The namespaces to serve, separated by commas; may be given several times. Default: all. With a list, the operator
+    /// reads and writes nothing in other namespaces but its own.
+    #[arg(long, env = "PKI_OPERATOR_NAMESPACES", value_delimiter = ',', value_parser = values::namespace)]
+    pub namespaces: Vec<String>,
 
     /// The name of this replica, unlike that of any other. Default: host name and process number.
     #[arg(long, env = "POD_NAME", value_parser = values::identity, default_value_t = default_identity(), hide_default_value = true)]
@@ -343,6 +349,11 @@ impl Config {
             name: self.trust_config_map.clone(),
             reminder: self.reminder_seconds,
         }
+    }
+
+    /// Which namespaces are served.
+    pub fn scope(&self) -> Scope {
+        Scope::of(self.namespaces.iter().cloned())
     }
 
     /// What is true whatever policies say.

@@ -91,6 +91,18 @@ impl<K: Resource> Resource for Lenient<K> {
 }
 
 /// A watch, of metadata alone where `K` is that. One that breaks is taken up again, with a growing pause.
+pub(crate) fn try_watch<K>(
+    api: Api<Lenient<K>>,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
+where
+    K: Resource + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static,
+{
+    let events = watcher(api, config).default_backoff();
+    events.map_ok(|event| map(event, |Lenient(object)| object))
+}
+
+/// The same for those who need not know when it breaks.
 pub(crate) fn watch<K>(
     what: &'static str,
     api: Api<Lenient<K>>,
@@ -99,15 +111,11 @@ pub(crate) fn watch<K>(
 where
     K: Resource + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static,
 {
-    watcher(api, config)
-        .default_backoff()
+    try_watch(api, config)
         .inspect_err(move |error| {
             tracing::warn!(what, %error, "the watch broke; taking it up again");
         })
-        .filter_map(|event| {
-            let event = event.map(|event| map(event, |Lenient(object)| object));
-            future::ready(event.ok())
-        })
+        .filter_map(|event| future::ready(event.ok()))
 }
 
 /// The event of a watch, about something made of the object.

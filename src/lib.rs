@@ -46,6 +46,7 @@ pub mod refusals;
 pub mod restarts;
 pub mod run;
 pub mod schedule;
+pub mod scope;
 pub mod secrets;
 pub mod self_test;
 pub mod serve;

@@ -65,7 +65,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let metrics = Arc::new(Metrics::default());
     let health_listener = listen(config.metrics_listen, "metrics-listen")?;
     let admission_listener = listen(config.listen, "listen")?;
-    let (cache, follow) = Cache::new(&client, config.rules());
+    let (cache, follow) = Cache::new(&client, config.scope(), config.rules());
     metrics.show(cache.clone());
     let limits = config.limits().within(limits::descriptors());
     let app = App::new(cache.clone(), metrics.clone(), limits);
@@ -183,6 +183,7 @@ fn lead(
             );
             let distributor = Distributor::new(
                 &client,
+                &cache.scope,
                 &trust,
                 &ca,
                 &copies,

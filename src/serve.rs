@@ -91,6 +91,10 @@ impl App {
                 self.cache.can_judge(),
                 "policies and Pkis have not been read yet",
             ),
+            (
+                self.cache.scope.is_served(),
+                "none of the namespaces to serve may be read",
+            ),
         ]
         .into_iter()
         .filter(|(holds, _)| !holds)
@@ -321,15 +325,21 @@ fn answer(
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {
     let missing = app.missing();
-    if missing.is_empty() {
-        "ok\n".into_response()
+    let (status, answer) = if missing.is_empty() {
+        (StatusCode::OK, "ok".to_owned())
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("not ready: {}\n", missing.join("; ")),
-        )
-            .into_response()
+        let answer = format!("not ready: {}", missing.join("; "));
+        (StatusCode::SERVICE_UNAVAILABLE, answer)
+    };
+    let mut lines = vec![answer];
+    // One namespace that may not be read is no reason to turn the others away.
+    for (namespace, resources) in app.cache.scope.refused() {
+        let resources = resources.join(", ");
+        lines.push(format!(
+            "not served: namespace {namespace}, whose {resources} may not be read"
+        ));
     }
+    (status, lines.join("\n") + "\n").into_response()
 }
 
 async fn metrics(State(app): State<Arc<App>>, request: axum::extract::Request) -> Response {

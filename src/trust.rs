@@ -11,6 +11,7 @@ use crate::ca::Ca;
 use crate::events::Publisher;
 use crate::metrics::Metrics;
 use crate::reconcile::write;
+use crate::scope::Scope;
 use bundle::ClusterBundle;
 use config_maps::ConfigMaps;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -50,6 +51,7 @@ impl Distributor {
     /// One that follows `ca` and tells `copies` how far it has come.
     pub fn new(
         client: &Client,
+        scope: &Scope,
         settings: &Settings,
         ca: &watch::Receiver<Option<Arc<Ca>>>,
         copies: &Arc<Published>,
@@ -60,12 +62,14 @@ impl Distributor {
         Self {
             bundle: ClusterBundle {
                 client: client.clone(),
+                is_wanted: matches!(scope, Scope::Cluster),
                 name: settings.name.clone(),
                 ca: ca.clone(),
                 published: copies.clone(),
             },
             config_maps: ConfigMaps {
                 client: client.clone(),
+                scope: scope.clone(),
                 settings,
                 ca: ca.clone(),
                 published: copies.clone(),

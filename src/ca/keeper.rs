@@ -291,6 +291,7 @@ impl Keeper {
             .as_ref()
             .is_some_and(|next| next.published.is_some());
         fleet.unpublished += usize::from(!is_recorded && !self.copies.holds(trust.fingerprint()));
+        fleet.unpublished += self.cache.unread();
         for stored in self.cache.pkis.state() {
             let Some(status) = stored.0.as_ref().ok().and_then(|pki| pki.status.as_ref()) else {
                 continue;

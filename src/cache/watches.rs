@@ -8,10 +8,11 @@ use crate::lenient::{self, Lenient, map};
 use crate::locks::{lock, read, write};
 use crate::pods::{self, SecretUser};
 use crate::policy::{Namespaces, RuleBook, Settings};
+use crate::scope::Named;
 use crate::secrets::KnownSecret;
-use futures::StreamExt;
+use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
-use kube::core::PartialObjectMeta;
+use kube::core::{NamespaceScope, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
@@ -24,16 +25,18 @@ impl Cache {
     pub(super) async fn follow(&self, client: &Client, writers: Writers, settings: Arc<Settings>) {
         tokio::join!(
             self.follow_pkis(client, writers.pkis),
-            self.follow_policies(client, writers.policies, settings),
+            self.follow_policies(client, writers.policies, settings.clone()),
             self.follow_namespaces(client),
             self.follow_pods(client),
             self.follow_secrets(client),
+            self.follow_reserved(client, &settings),
         );
     }
 
     async fn follow_pkis(&self, client: &Client, mut writer: Writer<StoredPki>) {
         let mut affected = Vec::new();
-        follow("pkis", client, |event| {
+        let pkis = self.watch("pkis", client);
+        follow(pkis, |event| {
             let event = map(event, |mut pki: StoredPki| {
                 pki.managed_fields_mut().clear();
                 pki
@@ -77,7 +80,9 @@ impl Cache {
         mut writer: Writer<StoredPolicy>,
         settings: Arc<Settings>,
     ) {
-        follow("pkipolicies", client, |event| {
+        let api = Api::all(client.clone());
+        let policies = lenient::watch("pkipolicies", api, watcher::Config::default());
+        follow(policies, |event| {
             self.take_policy(&event, &mut writer, &settings);
         })
         .await;
@@ -123,7 +128,8 @@ impl Cache {
 
     async fn follow_namespaces(&self, client: &Client) {
         let mut listed = Namespaces::new();
-        follow("namespaces", client, |event| {
+        let config = watcher::Config::default();
+        follow(self.scope.watch_namespaces(client, config), |event| {
             self.take_namespace(event, &mut listed);
         })
         .await;
@@ -173,7 +179,7 @@ impl Cache {
     }
 
     async fn follow_pods(&self, client: &Client) {
-        follow("pods", client, |event| {
+        follow(self.watch("pods", client), |event| {
             let done = matches!(event, Event::InitDone);
             let changes = write(&self.pods).apply(map(event, |pod: Pod| SecretUser::from(pod)));
             for change in changes.iter().filter(|change| pods::is_news(change)) {
@@ -190,20 +196,36 @@ impl Cache {
 
     /// Secrets are watched by their metadata alone; their content is read one by one when it matters.
     async fn follow_secrets(&self, client: &Client) {
-        follow(
-            "secrets",
-            client,
-            |event: Event<PartialObjectMeta<Secret>>| {
-                let done = matches!(event, Event::InitDone);
-                let changes = lock(&self.secrets).apply(map(event, KnownSecret::from));
-                for change in changes {
-                    self.take_secret(&change);
-                }
-                if done {
-                    self.mark(Watched::Secrets);
-                }
-            },
-        )
+        let secrets = self.watch::<PartialObjectMeta<Secret>>("secrets", client);
+        follow(secrets, |event| {
+            let done = matches!(event, Event::InitDone);
+            let changes = lock(&self.secrets).apply(map(event, KnownSecret::from));
+            for change in changes {
+                self.take_secret(&change);
+            }
+            if done {
+                self.mark(Watched::Secrets);
+            }
+        })
+        .await;
+    }
+
+    /// The Secrets of the CAs, where they are not among those that are watched anyway: by their names, because the operator
+    /// may read no others in its namespace then.
+    async fn follow_reserved(&self, client: &Client, settings: &Settings) {
+        if self.scope.contains(&settings.namespace) {
+            return;
+        }
+        let api = Api::namespaced(client.clone(), &settings.namespace);
+        let secrets = settings.reserved_secrets.iter().map(|name| {
+            let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+            lenient::watch::<PartialObjectMeta<Secret>>("secrets", api.clone(), only).boxed()
+        });
+        follow(stream::select_all(secrets), |event| {
+            if !matches!(event, Event::Init) {
+                self.ca_touched.notify_one();
+            }
+        })
         .await;
     }
 
@@ -224,15 +246,33 @@ impl Cache {
         self.synced
             .send_if_modified(|synced| synced.insert(watched));
     }
+
+    /// A watch of the namespaces that are served.
+    fn watch<K>(
+        &self,
+        what: &'static str,
+        client: &Client,
+    ) -> impl Stream<Item = Event<K>> + Send + use<K>
+    where
+        K: Resource<DynamicType = (), Scope: NamespaceScope>
+            + Named
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
+        let api = Api::<Lenient<K>>::all(client.clone());
+        self.scope.watch(what, api, watcher::Config::default())
+    }
 }
 
 /// Hands each event of a watch to `handle`.
-async fn follow<K>(what: &'static str, client: &Client, mut handle: impl FnMut(Event<K>) + Send)
-where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static,
-{
-    let api = Api::<Lenient<K>>::all(client.clone());
-    let mut events = std::pin::pin!(lenient::watch(what, api, watcher::Config::default()));
+async fn follow<K>(
+    events: impl Stream<Item = Event<K>> + Send,
+    mut handle: impl FnMut(Event<K>) + Send,
+) {
+    let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         handle(event);
     }
@@ -251,6 +291,7 @@ fn readable_policy(stored: &StoredPolicy) -> Option<&PkiPolicy> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scope::Scope;
     use kube::core::DeserializeGuard;
     use serde_json::json;
 
@@ -265,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_pki_that_a_new_list_brings_is_looked_at_when_the_store_shows_it() {
-        let (cache, mut writers) = Cache::empty(Arc::default());
+        let (cache, mut writers) = Cache::empty(Scope::default(), Arc::default());
         let mut triggers = cache.triggers();
         let mut affected = Vec::new();
         let mut take = |event| {
@@ -292,7 +333,7 @@ mod tests {
     }
     #[test]
     fn a_policy_makes_new_rules_when_its_spec_changes_and_not_when_its_status_does() {
-        let (cache, mut writers) = Cache::empty(Arc::default());
+        let (cache, mut writers) = Cache::empty(Scope::default(), Arc::default());
         let policy = |names: &[&str], generation: i64, admitted: i64| {
             let policy = json!({
                 "apiVersion": "box.com/v1", "kind": "PkiPolicy",

@@ -12,6 +12,8 @@ fn a_wrong_value_is_refused_with_the_flag_that_has_it_and_what_to_write() {
     for (flag, value, expected) in [
         ("--namespace", "", "write the name of a namespace"),
         ("--namespace", "a.b", "write the name of a namespace"),
+        ("--namespaces", "a,team-*", "write the name of a namespace"),
+        ("--namespaces", "", "write the name of a namespace"),
         ("--identity", " ", "unlike that of any other replica"),
         ("--listen", "8443", "such as 0.0.0.0:8443"),
         ("--max-connections", "15", "of connections from 16 to 65536"),
@@ -392,6 +394,14 @@ fn a_ca_of_the_webhook_is_trusted_for_as_long_as_its_leaves_live() {
     let webhook = config(&flags).webhook();
     assert_eq!(webhook.overlap.as_secs(), 15);
     assert_eq!(webhook.hosts, ["a.example.com", "127.0.0.1"]);
+}
+
+#[test]
+fn all_namespaces_are_served_unless_there_is_a_list() {
+    assert!(matches!(config(&[]).scope(), Scope::Cluster));
+    let scope = config(&["--namespaces=a,b", "--namespaces", "c"]).scope();
+    let served = ["a", "b", "c", "d", "pki-operator"].map(|name| scope.contains(name));
+    assert_eq!(served, [true, true, true, false, false]);
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! What there is to tell of each Pki, read from the cache when somebody asks: nothing is kept twice, and nothing is left
+//! What there is to tell of namespaces and of each Pki, read from the cache when somebody asks: nothing is kept twice, and nothing is left
 //! behind by a Pki that is gone.
 
 use crate::api::{Pki, READY, StoredPki};
 use crate::cache::Cache;
 use crate::policy;
+use crate::scope::Refused;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use prometheus_client::collector::Collector;
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// The cache, once there is one. Only the leader shows what is in it, so that each Pki is there once.
+/// The cache, once there is one. Only the leader shows the Pkis in it, so that each is there once.
 #[derive(Default)]
 pub(super) struct Certificates {
     pub(super) cache: OnceLock<Arc<Cache>>,
@@ -29,9 +30,13 @@ impl fmt::Debug for Certificates {
 
 impl Collector for Certificates {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(cache) = self.cache.get().filter(|_| self.leader.get() == 1) else {
+        let Some(cache) = self.cache.get() else {
             return Ok(());
         };
+        encode_refused(&mut encoder, cache.scope.refused())?;
+        if self.leader.get() != 1 {
+            return Ok(());
+        }
         let stored = cache.pkis.state();
         for (name, help, value) in SHOWN {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -67,6 +72,26 @@ impl Collector for Certificates {
         }
         Ok(())
     }
+}
+
+/// The namespaces that are to be served and may not be read. One line of zero where there is none.
+fn encode_refused(encoder: &mut DescriptorEncoder<'_>, refused: Refused) -> fmt::Result {
+    let help = "1 while a resource may not be read in a namespace that is to be served; 0 where there is none";
+    let mut metric =
+        encoder.encode_descriptor("namespace_refused", help, None, MetricType::Gauge)?;
+    let mut encode = |namespace: String, resource, value| {
+        let labels = [("namespace", namespace), ("resource", resource)];
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)
+    };
+    if refused.is_empty() {
+        return encode(String::new(), String::new(), 0);
+    }
+    for (namespace, resources) in refused {
+        for resource in resources {
+            encode(namespace.clone(), resource.to_owned(), 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// How many Pkis there are that break a rule. One line of zero where there is none, so that an alert on the sum has a

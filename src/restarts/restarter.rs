@@ -8,10 +8,11 @@ use super::{Cause, Renewal, Renewals, Settings};
 use crate::cache::Cache;
 use crate::events::Publisher;
 use crate::index::Key;
-use crate::lenient::{self, Lenient};
+use crate::lenient::Lenient;
 use crate::locks;
 use crate::metrics::Metrics;
 use crate::reconcile::write;
+use crate::scope::Scope;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::stream::{self, FuturesUnordered};
 use futures::{Stream, StreamExt};
@@ -65,7 +66,7 @@ impl Restarter {
     /// Restarts what is due, for as long as it is polled.
     pub async fn run(mut self) {
         let mut board = Board::new(self.settings.window, self.settings.reminder);
-        let mut watches = std::pin::pin!(watches(&self.client));
+        let mut watches = std::pin::pin!(watches(&self.client, &self.cache.scope));
         let mut running = FuturesUnordered::new();
         loop {
             while running.len() < CONCURRENCY
@@ -92,10 +93,11 @@ impl Restarter {
 /// The watches of all kinds, of metadata alone. Annotations are not what a watch can select by.
 fn watches(
     client: &Client,
+    scope: &Scope,
 ) -> impl Stream<Item = (Kind, Event<PartialObjectMeta<DynamicObject>>)> + use<> {
     let watches = Kind::ALL.map(|kind| {
         let api = Api::all_with(client.clone(), &kind.resource());
-        let events = lenient::watch(kind.plural(), api, watcher::Config::default());
+        let events = scope.watch(kind.plural(), api, watcher::Config::default());
         events.map(move |event| (kind, event)).boxed()
     });
     stream::select_all(watches)

@@ -30,6 +30,9 @@ const MOST_FAILURES: u32 = 5;
 /// Keeps the `ClusterTrustBundle`.
 pub(super) struct ClusterBundle {
     pub(super) client: Client,
+    /// Whether the operator serves the whole cluster. Else it writes nothing that all of it reads: others may serve the
+    /// rest, with another CA.
+    pub(super) is_wanted: bool,
     pub(super) name: String,
     pub(super) ca: watch::Receiver<Option<Arc<Ca>>>,
     pub(super) published: Arc<Published>,
@@ -41,6 +44,7 @@ enum Outcome {
     Sound,
     Foreign,
     Unserved,
+    Unwanted,
 }
 
 impl ClusterBundle {
@@ -58,7 +62,7 @@ impl ClusterBundle {
                         if said.replace(outcome) != Some(outcome) {
                             self.say(outcome, served.as_ref());
                         }
-                        if outcome != Outcome::Unserved {
+                        if matches!(outcome, Outcome::Sound | Outcome::Foreign) {
                             pause = POLL;
                         }
                         failures = 0;
@@ -100,6 +104,9 @@ impl ClusterBundle {
         served: &mut Option<ApiResource>,
         trust: &Trust,
     ) -> Result<Outcome, kube::Error> {
+        if !self.is_wanted {
+            return Ok(Outcome::Unwanted);
+        }
         if served.is_none() {
             *served = self.discover().await?;
         }
@@ -155,6 +162,9 @@ impl ClusterBundle {
             ),
             Outcome::Unserved => tracing::info!(
                 "the API server has no ClusterTrustBundle; the CA bundle is in ConfigMaps only"
+            ),
+            Outcome::Unwanted => tracing::info!(
+                "the CA bundle is in ConfigMaps only, because a ClusterTrustBundle would reach beyond the namespaces that are served"
             ),
         }
     }

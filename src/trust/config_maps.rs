@@ -8,10 +8,11 @@ use crate::lenient;
 use crate::metrics::Metrics;
 use crate::policy::text;
 use crate::reconcile::write;
+use crate::scope::Scope;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, future};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ObjectReference};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::api::{DeleteParams, Patch, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
@@ -28,6 +29,7 @@ const CONCURRENCY: usize = 8;
 /// Keeps the `ConfigMaps`.
 pub(super) struct ConfigMaps {
     pub(super) client: Client,
+    pub(super) scope: Scope,
     pub(super) settings: Settings,
     pub(super) ca: watch::Receiver<Option<Arc<Ca>>>,
     pub(super) published: Arc<Published>,
@@ -38,19 +40,12 @@ pub(super) struct ConfigMaps {
 impl ConfigMaps {
     pub(super) async fn run(self) {
         let asking = watcher::Config::default().labels(&format!("{LABEL}=true"));
-        let namespaces = lenient::watch::<PartialObjectMeta<Namespace>>(
-            "namespaces",
-            Api::all(self.client.clone()),
-            asking,
-        );
+        let namespaces = self.scope.watch_namespaces(&self.client, asking);
         // By name, for which the operator needs no permission to watch the others.
         let named =
             watcher::Config::default().fields(&format!("metadata.name={}", self.settings.name));
-        let copies = lenient::watch::<PartialObjectMeta<ConfigMap>>(
-            "configmaps",
-            Api::all(self.client.clone()),
-            named,
-        );
+        let maps = Api::all(self.client.clone());
+        let copies = (self.scope).watch::<PartialObjectMeta<ConfigMap>>("configmaps", maps, named);
         let (mut namespaces, mut copies) = (std::pin::pin!(namespaces), std::pin::pin!(copies));
 
         let mut ca = self.ca.clone();

@@ -20,9 +20,11 @@ use std::time::{Duration, Instant};
 
 pub(crate) use admission_policy::RESERVED;
 pub(crate) use hook::Hook;
+pub(crate) use line::Line;
 
 mod admission_policy;
 mod hook;
+mod line;
 
 /// How long a test waits for something that takes well under a second when the machine is idle.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,10 +110,16 @@ impl Installed {
 
     /// Installs the chart, or brings back what is missing of it.
     pub(crate) fn install(&self) -> anyhow::Result<()> {
+        self.install_with(&[])
+    }
+
+    /// The same with further values, as in `namespaces={a,b}`.
+    pub(crate) fn install_with(&self, values: &[&str]) -> anyhow::Result<()> {
         let names: Vec<_> = self.allowed_names.iter().map(String::as_str).collect();
         let install = Install {
             allowed_names: &names,
             webhook: &self.webhook.to_string(),
+            values,
         };
         install.run(self.cluster.helm()?).map(drop)
     }
@@ -157,29 +165,31 @@ impl Installed {
 
     /// Starts the replica that the API server asks, and waits until it is ready.
     pub(crate) fn first_replica(&self, identity: &str, flags: &[&str]) -> anyhow::Result<Operator> {
-        self.replica_at(identity, self.webhook, flags)
+        let replica = self.described(identity, self.webhook, flags);
+        replica.start(|name, command| self.cluster.spawn(name, command))
     }
 
     /// Starts another replica, on a port of its own.
     pub(crate) fn replica(&self, identity: &str, flags: &[&str]) -> anyhow::Result<Operator> {
-        self.replica_at(identity, install::free_address()?, flags)
+        let replica = self.described(identity, install::free_address()?, flags);
+        replica.start(|name, command| self.cluster.spawn(name, command))
     }
 
-    fn replica_at(
-        &self,
-        identity: &str,
+    /// A replica that is yet to be started, with [`spawn`](Cluster::spawn).
+    pub(crate) fn described<'a>(
+        &'a self,
+        identity: &'a str,
         webhook: SocketAddr,
-        flags: &[&str],
-    ) -> anyhow::Result<Operator> {
-        let replica = Replica {
+        flags: &'a [&'a str],
+    ) -> Replica<'a> {
+        Replica {
             binary: operator_binary(),
             kubeconfig: &self.kubeconfig,
             identity,
             webhook,
             host: "127.0.0.1",
             flags,
-        };
-        replica.start(|name, command| self.cluster.spawn(name, command))
+        }
     }
 
     /// Deletes both definitions, and every object with them.

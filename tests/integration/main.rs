@@ -22,6 +22,7 @@ mod issuance;
 mod lifecycle;
 mod load;
 mod monitoring;
+mod namespaces;
 mod ownership;
 mod path;
 mod plugin;

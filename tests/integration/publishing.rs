@@ -153,7 +153,12 @@ fn events_that_are_forbidden_are_counted_and_told_when_they_are_permitted_again(
 
 /// Changes what the operator may do in every namespace.
 fn change_rules(arena: &Installed, change: impl FnOnce(&mut Vec<Value>)) {
-    let role = ["get", "clusterrole", "pki-operator", "--output=json"];
+    let role = [
+        "get",
+        "clusterrole",
+        "pki-operator-namespace",
+        "--output=json",
+    ];
     let mut role: Value = serde_json::from_str(&arena.kubectl(&role).unwrap()).unwrap();
     change(role["rules"].as_array_mut().unwrap());
     arena
@@ -165,7 +170,7 @@ fn change_rules(arena: &Installed, change: impl FnOnce(&mut Vec<Value>)) {
 fn mend_rules(arena: &Installed) {
     // Helm does not touch what others have changed, but makes what is missing.
     arena
-        .kubectl(&["delete", "clusterrole", "pki-operator"])
+        .kubectl(&["delete", "clusterrole", "pki-operator-namespace"])
         .unwrap();
     arena.install().unwrap();
 }

@@ -246,7 +246,12 @@ struct Permissions<'a> {
 
 impl<'a> Permissions<'a> {
     fn of(arena: &'a Installed) -> Self {
-        let get = ["get", "clusterrole", "pki-operator", "--output=json"];
+        let get = [
+            "get",
+            "clusterrole",
+            "pki-operator-namespace",
+            "--output=json",
+        ];
         let role: Value = serde_json::from_str(&arena.kubectl(&get).unwrap()).unwrap();
         let rules = role["rules"].clone();
         Self { arena, rules }
@@ -257,7 +262,7 @@ impl<'a> Permissions<'a> {
         let patch = [
             "patch",
             "clusterrole",
-            "pki-operator",
+            "pki-operator-namespace",
             "--type=json",
             "--patch",
             &patch,

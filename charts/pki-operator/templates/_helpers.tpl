@@ -34,6 +34,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{- /* Whom the operator's roles are bound to. */}}
+{{- define "pki-operator.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "pki-operator.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace | quote }}
+{{- end }}
+
+{{- /* Which namespaces the API server asks about; it labels each with its name. */}}
+{{- define "pki-operator.namespaceSelector" -}}
+{{- with .Values.namespaces }}
+namespaceSelector:
+  matchExpressions:
+    - key: kubernetes.io/metadata.name
+      operator: In
+      values: {{ toJson . }}
+{{- end }}
+{{- end }}
+
 {{- /* The DNS name under which the API server calls the Service, and checks its certificate. */}}
 {{- define "pki-operator.serviceHost" -}}
 {{ include "pki-operator.fullname" . }}.{{ .Release.Namespace }}.svc

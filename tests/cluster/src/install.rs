@@ -31,6 +31,8 @@ pub struct Install<'a> {
     pub allowed_names: &'a [&'a str],
     /// Where the API server reaches this machine: host or address, and port.
     pub webhook: &'a str,
+    /// Further values, as in `namespaces={a,b}`.
+    pub values: &'a [&'a str],
 }
 
 impl Install<'_> {
@@ -62,8 +64,9 @@ impl Install<'_> {
         let Self {
             allowed_names,
             webhook,
+            values,
         } = self;
-        vec![
+        let mut arguments = vec![
             "upgrade".into(),
             "--install".into(),
             RELEASE.into(),
@@ -73,7 +76,9 @@ impl Install<'_> {
             "--set=deployment.enabled=false".into(),
             format!("--set=webhook.url=https://{webhook}"),
             format!("--set=allowedNames={{{}}}", allowed_names.join(",")),
-        ]
+        ];
+        arguments.extend(values.iter().map(|value| format!("--set={value}")));
+        arguments
     }
 }
 
@@ -145,6 +150,16 @@ impl Replica<'_> {
         &self,
         spawn: impl FnOnce(&str, &Command) -> anyhow::Result<Process>,
     ) -> anyhow::Result<Operator> {
+        let operator = self.launch(spawn)?;
+        operator.wait_until_ready()?;
+        Ok(operator)
+    }
+
+    /// Starts it with `spawn`.
+    pub fn launch(
+        &self,
+        spawn: impl FnOnce(&str, &Command) -> anyhow::Result<Process>,
+    ) -> anyhow::Result<Operator> {
         let metrics = free_address()?;
         let mut command = Command::new(self.binary);
         command
@@ -156,13 +171,11 @@ impl Replica<'_> {
             .args(["--webhook-host", self.host, "--drain-seconds", "0"])
             .args(self.flags);
         let process = spawn(self.identity, &command)?;
-        let operator = Operator {
+        Ok(Operator {
             process,
             webhook: self.webhook,
             metrics,
-        };
-        operator.wait_until_ready()?;
-        Ok(operator)
+        })
     }
 }
 

@@ -14,10 +14,21 @@ pub(crate) struct Hook<'a> {
 impl<'a> Hook<'a> {
     /// What the chart has in this template, but for what runs.
     pub(crate) fn of(installed: &'a Installed, template: &str, account: &str) -> Self {
+        Self::with(installed, template, account, &[])
+    }
+
+    /// The same with further values.
+    pub(crate) fn with(
+        installed: &'a Installed,
+        template: &str,
+        account: &str,
+        values: &[&str],
+    ) -> Self {
         let mut helm = installed.cluster.helm().expect("there is Helm");
         helm.args(["template", RELEASE]).arg(chart());
         helm.args(["--namespace", RELEASE, "--is-upgrade"]);
         helm.arg("--show-only").arg(template);
+        helm.args(values.iter().map(|value| format!("--set={value}")));
         let rendered = install::run(&mut helm).expect("it is rendered");
         let runs = |object: &&str| object.contains("kind: Job") || object.contains("kind: Pod");
         let objects = rendered.split("\n---\n").filter(|object| !runs(object));

@@ -161,6 +161,7 @@ impl Stage {
         let install = Install {
             allowed_names: &["app1", "app2"],
             webhook: &self.webhook(),
+            values: &[],
         };
         story::install(shell, &install)?;
         let operator = self.start_operator(binary)?;

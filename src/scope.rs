@@ -1,0 +1,178 @@
+//! Which namespaces the operator serves: all, or those of a list.
+//!
+//! Where it serves all, a watch is one of the whole cluster. With a list there is one for each namespace, because the
+//! operator may read nothing else; the module `merger` makes one stream of their events, so that whoever follows need not know.
+
+use crate::api::StoredPki;
+use crate::lenient::{self, Lenient};
+use crate::locks::lock;
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::core::{DeserializeGuard, NamespaceScope, ObjectMeta, PartialObjectMeta};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource};
+use merged::{insistent, merged};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+mod merged;
+mod merger;
+
+/// The namespaces that are served.
+#[derive(Clone, Debug, Default)]
+pub enum Scope {
+    /// All.
+    #[default]
+    Cluster,
+    /// These.
+    Namespaces(Arc<List>),
+}
+
+/// The namespaces of a list, and what may not be read there at the moment.
+#[derive(Debug)]
+pub struct List {
+    namespaces: BTreeSet<String>,
+    refused: Mutex<BTreeSet<(String, &'static str)>>,
+}
+
+/// By namespace, the resources that may not be read there.
+pub type Refused = BTreeMap<String, Vec<&'static str>>;
+
+/// An object that can be told of when only its name is known: that it is gone.
+pub trait Named: Sized {
+    /// One with this metadata and nothing else.
+    fn with(metadata: ObjectMeta) -> Self;
+}
+
+impl<K> Named for PartialObjectMeta<K> {
+    fn with(metadata: ObjectMeta) -> Self {
+        Self {
+            metadata,
+            types: None,
+            _phantom: std::marker::PhantomData,
+        }
+    }
+}
+
+impl Named for Pod {
+    fn with(metadata: ObjectMeta) -> Self {
+        Self {
+            metadata,
+            ..Self::default()
+        }
+    }
+}
+
+impl Named for StoredPki {
+    fn with(metadata: ObjectMeta) -> Self {
+        let pki = crate::api::Pki {
+            metadata,
+            ..Default::default()
+        };
+        DeserializeGuard(Ok(pki))
+    }
+}
+
+impl Scope {
+    /// These namespaces, or all if there are none.
+    pub fn of(namespaces: impl IntoIterator<Item = String>) -> Self {
+        let namespaces: BTreeSet<_> = namespaces.into_iter().collect();
+        if namespaces.is_empty() {
+            return Self::Cluster;
+        }
+        Self::Namespaces(Arc::new(List {
+            namespaces,
+            refused: Mutex::default(),
+        }))
+    }
+
+    /// Whether this namespace is served.
+    pub fn contains(&self, namespace: &str) -> bool {
+        match self {
+            Self::Cluster => true,
+            Self::Namespaces(list) => list.namespaces.contains(namespace),
+        }
+    }
+
+    /// What may not be read, where a list tells what should be.
+    pub fn refused(&self) -> Refused {
+        let mut refused = Refused::new();
+        if let Self::Namespaces(list) = self {
+            for (namespace, what) in lock(&list.refused).iter() {
+                refused.entry(namespace.clone()).or_default().push(*what);
+            }
+        }
+        refused
+    }
+
+    /// Whether there is any namespace in which nothing is refused.
+    pub fn is_served(&self) -> bool {
+        match self {
+            Self::Cluster => true,
+            Self::Namespaces(list) => self.refused().len() < list.namespaces.len(),
+        }
+    }
+
+    /// A watch of what is in these namespaces; `api` is that of the whole cluster. In a namespace where the API server
+    /// does not permit it there is nothing, or what was known before, until it does.
+    pub(crate) fn watch<K>(
+        &self,
+        what: &'static str,
+        api: Api<Lenient<K>>,
+        config: watcher::Config,
+    ) -> impl Stream<Item = Event<K>> + Send + use<K>
+    where
+        K: Resource<Scope: NamespaceScope>
+            + Named
+            + DeserializeOwned
+            + Clone
+            + fmt::Debug
+            + Send
+            + 'static,
+    {
+        let list = match self {
+            Self::Cluster => return lenient::watch(what, api, config).left_stream(),
+            Self::Namespaces(list) => list.clone(),
+        };
+        let watches = list.namespaces.iter();
+        let watches =
+            watches.map(|namespace| insistent(api.clone().constrain(namespace), config.clone()));
+        let watches: Vec<_> = watches.collect();
+        merged(what, list, watches, true).right_stream()
+    }
+
+    /// A watch of these namespaces themselves. It needs permissions by their names, so it is one for each, too; and where
+    /// that is refused, nothing is taken for granted: a namespace that cannot be read is not one that is not there.
+    pub(crate) fn watch_namespaces(
+        &self,
+        client: &Client,
+        config: watcher::Config,
+    ) -> impl Stream<Item = Event<PartialObjectMeta<Namespace>>> + Send + use<> {
+        const WHAT: &str = "namespaces";
+        let api = Api::all(client.clone());
+        let list = match self {
+            Self::Cluster => return lenient::watch(WHAT, api, config).left_stream(),
+            Self::Namespaces(list) => list.clone(),
+        };
+        let watches = list.namespaces.iter().map(|namespace| {
+            let only = config.clone().fields(&format!("metadata.name={namespace}"));
+            insistent(api.clone(), only)
+        });
+        let watches: Vec<_> = watches.collect();
+        merged(WHAT, list, watches, false).right_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_list_is_the_whole_cluster() {
+        let scope = Scope::of([]);
+        assert!(matches!(scope, Scope::Cluster) && scope.contains("a") && scope.is_served());
+        assert!(scope.refused().is_empty());
+    }
+}
