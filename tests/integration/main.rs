@@ -29,6 +29,7 @@ mod plugin;
 mod policies;
 mod publishing;
 mod random;
+mod rbac;
 mod refusals;
 mod reload;
 mod replicas;
