@@ -11,13 +11,10 @@
 use crate::api::{Pki, StoredPki};
 use crate::ca::Ca;
 use crate::cache::Cache;
-use crate::claims;
 use crate::events::{self, Publisher};
 use crate::index::Key;
 use crate::lenient::Lenient;
-use crate::locks;
 use crate::metrics::Metrics;
-use crate::policy::Approved;
 use crate::restarts::Renewals;
 use crate::schedule::Schedule;
 use crate::telemetry::Work;
@@ -29,10 +26,10 @@ use kube::core::error_boundary::InvalidObject;
 use kube::runtime::Controller;
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Client, Resource as _, ResourceExt};
-use plan::{Observed, Plan, plan};
+use kube::{Api, Client, Resource as _};
+use observe::observe;
+use plan::{Plan, plan};
 use retry::Retries;
-use secret::formats::Passwords;
 use status::{Certificate, Outcome};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +41,7 @@ use written::Written;
 mod act;
 mod conclude;
 mod contest;
+mod observe;
 pub mod plan;
 mod retry;
 pub mod secret;
@@ -341,58 +339,6 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<Action, E
     };
     work.note("pki.reason", || outcome.reason());
     conclude::conclude(pki, &outcome, context, now).await
-}
-
-/// Gathers the facts. The Secret is read only where the plan can come to need it.
-async fn observe<'a>(
-    pki: &'a Pki,
-    ca: &'a Ca,
-    context: &'a Context,
-) -> Result<Observed<'a>, Error> {
-    let own = Key::of(pki);
-    let key = Key::new(own.namespace.clone(), pki.secret_name());
-    let verdict = context.cache.rules().evaluate(pki);
-    // Of a refused Pki the certificate that is in use matters while the CA is being replaced.
-    let is_in_use = pki.status.as_ref().is_some_and(|status| {
-        status.serial_number.is_some()
-            && !ca.trust.pem().is_empty()
-            && status.trust_fingerprint.as_deref() != Some(ca.trust.fingerprint())
-    });
-    let secret = if verdict.is_ok() || is_in_use {
-        context.read_secret(&key).await?
-    } else {
-        None
-    };
-    let (mut passwords, mut versions) = (Passwords::default(), Vec::new());
-    if let Ok(Approved { outputs, .. }) = &verdict {
-        for (keystore, password) in [
-            (&outputs.pkcs12, &mut passwords.pkcs12),
-            (&outputs.jks, &mut passwords.jks),
-        ] {
-            let Some(keystore) = keystore else { continue };
-            let name = &keystore.password_secret_ref.name;
-            let key = Key::new(own.namespace.clone(), name);
-            let secret = context.read_secret(&key).await?;
-            let version = secret.as_ref().and_then(ResourceExt::resource_version);
-            versions.push(version.unwrap_or_default());
-            *password = Some(Passwords::read(keystore, secret.as_ref()));
-        }
-    }
-    passwords.versions = versions;
-    let claims = locks::read(&context.cache.claims);
-    Ok(Observed {
-        pki,
-        verdict,
-        rival: claims::winner(&claims, &key)
-            .filter(|winner| **winner != own)
-            .cloned(),
-        secret: secret.map(|secret| {
-            let owner = secret::owner(&secret, pki, &claims);
-            (secret, owner)
-        }),
-        passwords,
-        ca,
-    })
 }
 
 /// An object that cannot even be read was stored under another schema. Its author can be told on the object.

@@ -1,6 +1,8 @@
 use super::*;
+use clap::CommandFactory as _;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 
 #[test]
 fn the_command_line_is_consistent() {

@@ -4,10 +4,13 @@ use crate::harness::{Installed, PATIENCE, arena, eventually};
 use crate::webhook::client::Webhook;
 use crate::webhook::review;
 use collector::{Collector, Span};
+use jiff::{SignedDuration, Timestamp};
+use pki_certs::Authority;
 use pki_cluster::Signal;
 use pki_cluster::install::Operator;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::TcpListener;
 
 mod collector;
@@ -156,6 +159,49 @@ fn a_collector_gets_a_span_of_each_request_and_each_look() {
             .is_empty(),
         "what was not sent yet is sent at the end"
     );
+}
+
+#[test]
+fn a_collector_is_believed_only_if_its_ca_is_known() {
+    let arena = arena();
+    let authority = |name| {
+        let authority = Authority::generate(name, SignedDuration::from_hours(1), Timestamp::now());
+        authority.unwrap()
+    };
+    let (known, other) = (authority("known"), authority("other"));
+    let ca = arena.cluster.dir().join("collector-ca.crt");
+    fs::write(&ca, known.ca().root_pem()).unwrap();
+    let ca = format!("--otlp-ca={}", ca.display());
+    let run = |collector: &Collector| {
+        let endpoint = format!("--otlp-endpoint={}", collector.url);
+        arena
+            .first_replica("operator-1", &[&endpoint, &ca])
+            .unwrap()
+    };
+    let ns = arena.namespace("tls");
+    let apply = |name: &str| ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
+
+    let collector = Collector::start_tls(&known);
+    let operator = run(&collector);
+    apply("first");
+    eventually("spans are exported", || {
+        collector
+            .spans(|span| span.attribute("object.name") == "first")
+            .pop()
+    });
+    drop(operator);
+
+    let collector = Collector::start_tls(&other);
+    let operator = run(&collector);
+    apply("second");
+    eventually("it is told why", || {
+        operator
+            .process
+            .log()
+            .contains("UnknownIssuer")
+            .then_some(())
+    });
+    assert!(collector.spans(|_| true).is_empty());
 }
 
 #[test]

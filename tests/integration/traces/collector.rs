@@ -1,12 +1,17 @@
-//! A collector of OpenTelemetry: OTLP over HTTP, a connection at a time.
+//! A collector of OpenTelemetry: OTLP over HTTP or HTTPS, a connection at a time.
 
+use jiff::{SignedDuration, Timestamp};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, Usage};
 use prost::Message as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -38,8 +43,24 @@ pub(super) struct Collector {
 
 impl Collector {
     pub(super) fn start() -> Self {
+        Self::listen("http", serve)
+    }
+
+    /// With a certificate for its address, of this CA.
+    pub(super) fn start_tls(authority: &Authority) -> Self {
+        let config = Arc::new(server_config(authority));
+        Self::listen("https", move |stream, spans| {
+            let tls = ServerConnection::new(config.clone()).unwrap();
+            serve(StreamOwned::new(tls, stream), spans)
+        })
+    }
+
+    fn listen(
+        scheme: &str,
+        serve: impl Fn(TcpStream, &Mutex<Vec<Span>>) -> io::Result<()> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let spans = Arc::<Mutex<Vec<_>>>::default();
         let taken = spans.clone();
         thread::spawn(move || {
@@ -58,7 +79,30 @@ impl Collector {
     }
 }
 
-fn serve(stream: TcpStream, spans: &Mutex<Vec<Span>>) -> io::Result<()> {
+fn server_config(authority: &Authority) -> ServerConfig {
+    let request = LeafRequest {
+        common_name: "collector".into(),
+        dns_names: vec![],
+        ip_addresses: vec![IpAddr::from([127, 0, 0, 1])],
+        uris: vec![],
+        usages: vec![Usage::ServerAuth],
+        duration: SignedDuration::from_hours(1),
+        key: KeyAlgorithm::EcdsaP256,
+        key_encoding: KeyEncoding::Pkcs8,
+    };
+    let leaf = authority.issue(&request, Timestamp::now()).unwrap();
+    let chain = CertificateDer::pem_slice_iter(leaf.chain_pem.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(leaf.private_key_pem.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain.collect::<Result<_, _>>().unwrap(), key)
+        .unwrap()
+}
+
+fn serve(stream: impl Read + Write, spans: &Mutex<Vec<Span>>) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut request = String::new();

@@ -1,0 +1,56 @@
+//! From arguments, environment and file to a [`Cli`].
+
+use super::{Cli, Command, Error, file};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+impl Cli {
+    /// What this process is told to do, by its arguments, its environment and the file that they name.
+    pub fn read(arguments: Vec<OsString>) -> Result<Self, Error> {
+        let given = matches(&arguments).map_err(|error| Error::of(error, &arguments))?;
+        let arguments = match given.subcommand_matches("run") {
+            Some(given) => with_file(arguments, given)?,
+            None => arguments,
+        };
+        let cli = Self::from_arg_matches(&matches(&arguments)?)?;
+        if let Command::Run(config) = &cli.command {
+            config.check()?;
+        }
+        Ok(cli)
+    }
+}
+
+fn matches(arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    Cli::command().try_get_matches_from(arguments)
+}
+
+/// The arguments, and those of the file that are given neither by them nor by the environment.
+fn with_file(mut arguments: Vec<OsString>, given: &ArgMatches) -> Result<Vec<OsString>, Error> {
+    let Some(path) = given.get_one::<PathBuf>("config") else {
+        return Ok(arguments);
+    };
+    let file = path.display().to_string();
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(Error::Unreadable { file, source }),
+    };
+    let command = Cli::command();
+    let command = command.find_subcommand("run").expect("it was given");
+    let by_itself =
+        |argument: &str| matches(&["pki-operator", "run", argument].map(OsString::from)).map(drop);
+    let settings = file::settings(&file, &bytes, command, by_itself).map_err(Error::File)?;
+    let run = arguments.iter().skip(1).position(|it| it == "run");
+    let after_run = run.map_or(arguments.len(), |index| index + 2);
+    let open = settings.into_iter().filter(|setting| {
+        let source = given.value_source(setting.id.as_str());
+        !matches!(
+            source,
+            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+        )
+    });
+    let open: Vec<_> = open.map(|setting| setting.argument.into()).collect();
+    arguments.splice(after_run..after_run, open);
+    Ok(arguments)
+}
