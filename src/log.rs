@@ -7,11 +7,12 @@ use crate::config::LogFormat;
 use crate::policy::text;
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt as _, ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
 /// Writes the records of this process to standard error from now on: those that `level`, a level or a filter, lets pass.
 pub fn init(format: LogFormat, level: &str) -> Result<(), ParseError> {
@@ -27,17 +28,21 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // The runtime's own span says on every record what ours say in better words. And the client would write the whole body
-    // of a response that it cannot read, with the keys in it: that no filter of the user's switches on again.
-    let filter = format!("kube_runtime=warn,{level},kube_client::client=error");
-    let filter = EnvFilter::try_new(filter)?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(Escaping { format, writer });
+    // The runtime's own span says on every record what ours say in better words.
+    let filter = EnvFilter::try_new(format!("kube_runtime=warn,{level}"))?;
+    let filter = filter.and(filter_fn(has_no_keys));
+    let log = tracing_subscriber::fmt::layer().with_writer(Escaping { format, writer });
+    let registry = Registry::default();
     Ok(match format {
-        LogFormat::Text => Box::new(log.with_ansi(false).finish()),
-        LogFormat::Json => Box::new(log.json().finish()),
+        LogFormat::Text => Box::new(registry.with(log.with_ansi(false).with_filter(filter))),
+        LogFormat::Json => Box::new(registry.with(log.json().with_filter(filter))),
     })
+}
+
+/// The client writes the whole body of a response that it cannot read, with the keys in it. Apart from the user's filter,
+/// in which a span would switch that on again whatever else it says.
+fn has_no_keys(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() == Level::ERROR || !metadata.target().starts_with("kube_client::client")
 }
 
 /// Makes writers that escape.
@@ -194,7 +199,15 @@ mod tests {
             tracing::info!(target: "kube_runtime::controller", "noise");
             tracing::debug!("ours");
         };
-        for (level, expected) in [("info", 0), ("debug", 1), ("trace,kube_client=trace", 1)] {
+        let log = || tracing::error_span!("reconcile").in_scope(log);
+        for (level, expected) in [
+            ("info", 0),
+            ("debug", 1),
+            ("trace,kube_client=trace", 1),
+            ("trace,kube_client::client=trace,kube_runtime=warn", 1),
+            // A span has its own say, for all targets.
+            ("info,[reconcile]=debug", 2),
+        ] {
             assert_eq!(
                 written(LogFormat::Text, level, log).len(),
                 expected,

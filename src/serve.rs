@@ -27,7 +27,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::Semaphore;
-use tracing::Instrument as _;
 
 mod connections;
 pub mod identity;
@@ -191,26 +190,57 @@ async fn in_parting(
 
 async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
     let mut work = Work::request("validate", &headers);
-    let request = match question(&app, "validate", &headers, &body) {
-        Ok(request) => request,
-        Err(response) => return response,
+    let mut turn = app.requests.turn(body.len()).await;
+    let mut read = question(&app, "validate", &headers, &body);
+    let awaited = read.as_ref().ok().and_then(|it| Awaited::of(&app, it));
+    let mut policy_turn = None;
+    if let Some(awaited) = awaited {
+        // What was read takes up many times as much as the body, and holds up others: it is read again after the wait.
+        drop((turn.take(), read));
+        match awaited {
+            Awaited::Namespace(namespace) => drop(app.cache.rules_for(&namespace).await),
+            Awaited::PolicyTurn => policy_turn = app.policy_turn.acquire().await.ok(),
+        }
+        turn = app.requests.turn(body.len()).await;
+        read = question(&app, "validate", &headers, &body);
+    }
+    let response = match read {
+        Ok(request) => begin(&mut work, "validate", &request).in_scope(|| {
+            let response = if admission::is_about_policy(&request) {
+                validate_policy(&app, &request)
+            } else {
+                validate_pki(&app, &request)
+            };
+            answer(&app, "validate", &request, response, &mut work)
+        }),
+        Err(response) => response,
     };
-    let span = begin(&mut work, "validate", &request);
-    let judged = async {
-        let response = if admission::is_about_policy(&request) {
-            validate_policy(&app, &request).await
-        } else {
-            validate_pki(&app, &request).await
-        };
-        answer(&app, "validate", &request, response, &mut work)
-    };
-    judged.instrument(span).await
+    drop((turn, policy_turn));
+    response
 }
 
-async fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
-    let namespace = request.namespace.as_deref().unwrap_or_default();
-    let rules = app.cache.rules_for(namespace).await;
-    let now = Timestamp::now();
+/// What has to come before a request can be judged.
+enum Awaited {
+    /// The labels of this namespace.
+    Namespace(String),
+    /// Every Pki may have to be judged twice, which takes longer than others that are served by this thread should wait. One
+    /// at a time: who reaches this port must not be able to keep every thread busy.
+    PolicyTurn,
+}
+
+impl Awaited {
+    fn of(app: &App, request: &Request) -> Option<Self> {
+        if admission::is_about_policy(request) {
+            return Some(Self::PolicyTurn);
+        }
+        let namespace = request.namespace.as_deref().unwrap_or_default();
+        let is_known = app.cache.rules().knows(namespace);
+        (!is_known).then(|| Self::Namespace(namespace.to_owned()))
+    }
+}
+
+fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
+    let (rules, now) = (app.cache.rules(), Timestamp::now());
     let world = World {
         rules: &rules,
         claims: &app.cache.claims,
@@ -225,10 +255,7 @@ async fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
     response
 }
 
-/// Every Pki may have to be judged twice, which takes longer than others that are served by this thread should wait. One at a
-/// time: who reaches this port must not be able to keep every thread busy.
-async fn validate_policy(app: &App, request: &Request) -> AdmissionResponse {
-    let _turn = app.policy_turn.acquire().await;
+fn validate_policy(app: &App, request: &Request) -> AdmissionResponse {
     let judge = || {
         let pkis = app.cache.pkis.state();
         admission::validate_policy(request, &app.cache.rules(), &pkis)
@@ -238,6 +265,7 @@ async fn validate_policy(app: &App, request: &Request) -> AdmissionResponse {
 
 async fn mutate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
     let mut work = Work::request("mutate", &headers);
+    let _turn = app.requests.turn(body.len()).await;
     match question(&app, "mutate", &headers, &body) {
         Ok(request) => begin(&mut work, "mutate", &request).in_scope(|| {
             let response = admission::default(&request);

@@ -69,13 +69,18 @@ impl Error {
     }
 }
 
+/// The flag of which clap speaks.
+pub(super) fn flag(error: &clap::Error) -> Option<&str> {
+    match error.get(ContextKind::InvalidArg)? {
+        // As in `--drain-seconds <DRAIN_SECONDS>`.
+        ContextValue::String(flag) => flag.split(' ').next(),
+        _ => None,
+    }
+}
+
 /// The variable that has the value of which clap speaks, if it stands in none of the arguments.
 fn variable(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
-    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
-        return None;
-    };
-    // As in `--drain-seconds <DRAIN_SECONDS>`.
-    let flag = flag.split(' ').next()?;
+    let flag = flag(error)?;
     let has_flag = |argument: &OsString| {
         let argument = argument.to_string_lossy();
         let rest = argument.strip_prefix(flag);

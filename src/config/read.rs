@@ -1,6 +1,6 @@
 //! From arguments, environment and file to a [`Cli`].
 
-use super::{Cli, Command, Error, file};
+use super::{Cli, Command, Error, error::flag, file};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 use std::ffi::OsString;
@@ -38,8 +38,17 @@ fn with_file(mut arguments: Vec<OsString>, given: &ArgMatches) -> Result<Vec<OsS
     };
     let command = Cli::command();
     let command = command.find_subcommand("run").expect("it was given");
-    let by_itself =
-        |argument: &str| matches(&["pki-operator", "run", argument].map(OsString::from)).map(drop);
+    let by_itself = |argument: &str| {
+        let alone = ["pki-operator", "run", argument].map(OsString::from);
+        // What is wrong with another, which the environment has, is not wrong with this one.
+        let is_of_another = |error: &clap::Error| {
+            flag(error).is_some_and(|flag| Some(flag) != argument.split('=').next())
+        };
+        match matches(&alone) {
+            Err(error) if !is_of_another(&error) => Err(error),
+            _ => Ok(()),
+        }
+    };
     let settings = file::settings(&file, &bytes, command, by_itself).map_err(Error::File)?;
     let run = arguments.iter().skip(1).position(|it| it == "run");
     let after_run = run.map_or(arguments.len(), |index| index + 2);

@@ -17,7 +17,7 @@ use futures::{StreamExt as _, stream};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// How much of a page is handed over at once.
@@ -118,16 +118,21 @@ impl Requests {
             return Err(Refusal::TooIntricate);
         }
         let judged = next.run(Request::from_parts(head, body.into()));
-        let Some(place) = place else {
-            return Ok(judged.await);
-        };
-        let in_turn = async {
-            let _turn = self.turns.acquire().await;
-            judged.await
-        };
-        tokio::select! {
-            response = in_turn => Ok(response),
-            () = place.lost() => Err(Refusal::Displaced),
+        match place {
+            None => Ok(judged.await),
+            Some(place) => tokio::select! {
+                response = judged => Ok(response),
+                () = place.lost() => Err(Refusal::Displaced),
+            },
+        }
+    }
+
+    /// Waits until a body of this size may be read as JSON. Nobody may wait for anything while holding the turn.
+    pub(super) async fn turn(&self, size: usize) -> Option<SemaphorePermit<'_>> {
+        if size > LARGE_BODY {
+            self.turns.acquire().await.ok()
+        } else {
+            None
         }
     }
 
