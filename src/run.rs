@@ -51,9 +51,6 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// No serving certificate.
-    #[error(transparent)]
-    Identity(#[from] identity::Error),
     /// A part that runs for ever ended.
     #[error("{0} stopped unexpectedly")]
     Stopped(&'static str),
@@ -89,20 +86,22 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let refusals = refusals::follow(cache.clone(), publisher.clone());
     spawn(&mut parts, "the memory of refusals", refusals);
 
-    let begin = identity::Keeper::begin(client.clone(), config.webhook(), metrics.clone());
-    let Some(keeper) = shutdown.run_until_cancelled(begin).await else {
-        return Ok(());
-    };
-    let keeper = keeper?;
-    let identity = keeper.identity();
-    app.serves_as(identity.clone());
     let admission_handle = Handle::new();
     let admission = {
         let (app, handle) = (app.clone(), admission_handle.clone());
-        async move { drop(serve::admission(app, &identity, admission_listener, handle).await) }
+        let begin = identity::Keeper::begin(client.clone(), config.webhook(), metrics.clone());
+        async move {
+            // What is wrong with the webhook's CA keeps no certificate from being issued.
+            let keeper = begin.await;
+            let identity = keeper.identity();
+            app.serves_as(identity.clone());
+            tokio::select! {
+                _ = serve::admission(app, &identity, admission_listener, handle) => {}
+                () = keeper.run() => {}
+            }
+        }
     };
-    spawn(&mut parts, "the admission listener", admission);
-    spawn(&mut parts, "the webhook's identity", keeper.run());
+    spawn(&mut parts, "the webhook", admission);
 
     let lead = lead(
         client,
@@ -132,7 +131,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         let _ = publishing.await;
     };
     let all_is_answered = async {
-        while admission_handle.connection_count() > 0 && !parts.is_empty() {
+        while admission_handle.connection_count() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

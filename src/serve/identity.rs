@@ -56,7 +56,7 @@ struct Leaf {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The CA did not sign; most likely a `--webhook-host` is no host.
+    /// The CA did not sign; most likely it may not for a `--webhook-host`.
     #[error("cannot make the serving certificate: {0}")]
     Issue(#[from] pki_certs::IssueError),
     /// The TLS library does not take what was made.
@@ -93,6 +93,11 @@ impl Identity {
     /// Why the API server would refuse the serving certificate, in words; nothing if it takes it.
     pub fn distrust(&self) -> Vec<String> {
         read(&self.distrust).clone()
+    }
+
+    /// Whether there can be a leaf of this CA.
+    fn can_be_of(&self, issuer: &Arc<Authority>, now: Timestamp) -> Result<(), Error> {
+        Leaf::issue(issuer.clone(), &self.request, now).map(drop)
     }
 
     fn leaf(&self) -> Arc<Leaf> {

@@ -1,6 +1,6 @@
 //! The webhook is trusted at every moment, whatever becomes of its CA.
 
-use crate::harness::{Installed, arena, eventually, file, quiet};
+use crate::harness::{Installed, arena, eventually, file, openssl, quiet};
 use crate::rotation::intermediate;
 use pki_cluster::install::Operator;
 use rustls::pki_types::CertificateDer;
@@ -9,6 +9,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::{Value, json};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -20,8 +21,8 @@ const SECRET: [&str; 3] = [
     "--namespace=pki-operator",
 ];
 const CONFIGURATIONS: &str = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
-/// The shortest there is, so that a test sees the old CA withdrawn.
-const OVERLAP: &str = "--webhook-ca-overlap-seconds=20";
+/// So long that a test on a slow machine sees both CAs trusted, and so short that it sees the old one withdrawn.
+const OVERLAP: &str = "--webhook-ca-overlap-seconds=40";
 
 #[test]
 fn while_the_webhooks_ca_is_replaced_no_request_fails() {
@@ -93,6 +94,11 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
             (pair.secret()["data"] == before).then_some(())
         });
         assert_eq!(pair.bundles(), [&*certificate; 3]);
+
+        pair.patch_secret(&json!({"data": {"tls.key": "bm9uZQ=="}}));
+        eventually("from now on it is the operator's to mend", || {
+            (pair.secret()["data"] == before).then_some(())
+        });
     });
 }
 
@@ -137,6 +143,17 @@ fn what_the_api_server_does_not_know_is_not_served() {
         assert!(pair.are_ready() && pair.serve_from(&old));
         permit(&json!(["get", "list", "watch", "patch"]));
         pair.expect_replacement_of(&old);
+
+        permit(&json!(["list", "watch", "patch"]));
+        eventually("neither knows for long whether it is trusted", || {
+            let says = |replica: &Operator| {
+                let (status, body) = replica.get("/readyz").unwrap();
+                status == 503 && body.contains("is not known") && body.contains("cannot get")
+            };
+            pair.replicas.iter().all(says).then_some(())
+        });
+        permit(&json!(["get", "list", "watch", "patch"]));
+        eventually("both are ready again", || pair.are_ready().then_some(()));
     });
 }
 
@@ -161,6 +178,49 @@ fn a_webhook_ca_that_was_damaged_while_no_replica_ran_is_made_again() {
     assert_ne!(new, old);
     assert_eq!(pair.bundles(), [&*new; 3]);
     assert!(pair.is_admitted().is_ok());
+}
+
+#[test]
+fn a_webhook_ca_that_is_of_no_use_keeps_no_certificate_from_being_issued_and_is_not_taken_over() {
+    let arena = arena();
+    let first = arena.first_replica("operator-1", &[]).unwrap();
+    let ns = arena.namespace("useless");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    first.process.kill().unwrap();
+
+    let [certificate, key] = constrained(&arena.cluster.dir().join("constrained"));
+    let files = json!({"stringData": {"tls.crt": certificate, "tls.key": key}}).to_string();
+    let patch = [&["patch"], &SECRET[..], &["--patch", &files]].concat();
+    arena.kubectl(&patch).unwrap();
+    ns.kubectl(&["delete", "secret", "app1-pki"]).unwrap();
+    let annotate = [&["annotate"], &SECRET[..], &["box.com/rotate-now="]].concat();
+    let second = thread::scope(|scope| {
+        let second = scope.spawn(|| arena.first_replica("operator-1", &[]).unwrap());
+        eventually("it issues", || ns.get("secret", "app1-pki").map(drop));
+        assert!(!second.is_finished(), "it must not be ready");
+        arena.kubectl(&annotate).unwrap();
+        second.join().unwrap()
+    });
+    let ca = || file(&stored(&arena), "tls.crt");
+    let made = ca();
+    assert_ne!(made, certificate);
+
+    arena.kubectl(&patch).unwrap();
+    eventually("it says that it does not take it over", || {
+        let log = second.process.log();
+        let says = "holds a CA that is of no use to the webhook";
+        log.contains(&format!("{says}: cannot make the serving certificate"))
+            .then_some(())
+    });
+    quiet();
+    assert_eq!(ca(), certificate);
+    assert!(handshake(second.webhook, &made).is_ok());
+    assert!(matches!(second.get("/readyz"), Ok((200, _))));
+    let delete = [&["delete"], &SECRET[..]].concat();
+    arena.kubectl(&delete).unwrap();
+    eventually("its own is there again", || (ca() == made).then_some(()));
 }
 
 #[test]
@@ -238,9 +298,7 @@ impl<'a> Pair<'a> {
     }
 
     fn secret(&self) -> Value {
-        let get = [&["get", "--ignore-not-found", "--output=json"], &SECRET[..]].concat();
-        let secret = self.arena.kubectl(&get).unwrap();
-        serde_json::from_str(&secret).unwrap_or(json!({"data": {}}))
+        stored(self.arena)
     }
 
     fn patch_secret(&self, patch: &Value) {
@@ -362,6 +420,45 @@ impl<'a> Pair<'a> {
             assert!(asked > 100, "{asked}");
         });
     }
+}
+
+/// The Secret of the webhook's CA, or one without files if it is not there.
+fn stored(arena: &Installed) -> Value {
+    let get = [&["get", "--ignore-not-found", "--output=json"], &SECRET[..]].concat();
+    let secret = arena.kubectl(&get).unwrap();
+    serde_json::from_str(&secret).unwrap_or(json!({"data": {}}))
+}
+
+/// Certificate and key of a CA that may not sign for the address of the webhook.
+fn constrained(dir: &Path) -> [String; 2] {
+    std::fs::create_dir_all(dir).unwrap();
+    let [certificate, key] = ["ca.crt", "ca.key"].map(|name| dir.join(name));
+    let [crt, pem] = [&certificate, &key].map(|file| file.to_str().unwrap());
+    let request = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=Constrained",
+        "-days",
+        "100",
+        "-addext",
+        "basicConstraints=critical,CA:TRUE",
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
+        "-addext",
+        "nameConstraints=critical,excluded;IP:127.0.0.0/255.0.0.0",
+        "-keyout",
+        pem,
+        "-out",
+        crt,
+    ];
+    openssl(&request, "");
+    [certificate, key].map(|file| std::fs::read_to_string(file).unwrap())
 }
 
 /// A TLS handshake with a replica by a client that trusts these certificates alone.

@@ -1,5 +1,6 @@
 //! The two webhook configurations, which tell the API server whom to ask and whom to trust.
 
+use super::decision::Cas;
 use super::distrust::{Distrust, verify};
 use crate::reconcile::write;
 use jiff::Timestamp;
@@ -14,6 +15,15 @@ use rustls_pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt;
+
+/// What every `caBundle` is to hold.
+#[derive(Clone, Copy)]
+pub(super) enum Bundle<'a> {
+    /// These CAs and nothing else.
+    Exactly(&'a Cas),
+    /// These CAs, beside whatever is there: another replica may know better.
+    AtLeast(&'a Cas),
+}
 
 /// Both, as they are stored; one that is missing may come again.
 pub(super) struct Configurations {
@@ -38,12 +48,8 @@ impl Configurations {
     /// Whether every webhook carries this CA. What is not there keeps nobody waiting.
     pub(super) fn carry(&self, authority: &Authority) -> bool {
         let wanted = authority.ca().certificate_pem();
-        let carries = |client: &WebhookClientConfig| {
-            let bundle = client.ca_bundle.as_ref();
-            let anchors = bundle.and_then(|pem| pki_certs::anchors(&pem.0));
-            anchors.is_some_and(|anchors| anchors.iter().any(|anchor| anchor == wanted))
-        };
-        self.clients().all(carries)
+        self.clients()
+            .all(|client| anchors(client).iter().any(|anchor| anchor == wanted))
     }
 
     /// Whether any webhook takes this chain.
@@ -61,9 +67,9 @@ impl Configurations {
             .collect()
     }
 
-    /// Whether every webhook has exactly this bundle.
-    pub(super) fn hold(&self, bundle: &str) -> bool {
-        self.clients().all(|client| has(client, bundle))
+    /// Whether every webhook has this bundle.
+    pub(super) fn hold(&self, bundle: Bundle<'_>) -> bool {
+        self.clients().all(|client| bundle.is_held_by(client))
     }
 
     /// Writes the bundle where another one stands, unless somebody has changed the configuration since it was read: that is
@@ -71,7 +77,7 @@ impl Configurations {
     pub(super) async fn publish(
         &mut self,
         client: &Client,
-        bundle: &str,
+        bundle: Bundle<'_>,
     ) -> Result<(), kube::Error> {
         let (validating, mutating) = tokio::join!(
             publish(client, self.validating.as_mut(), bundle),
@@ -109,18 +115,18 @@ fn distrust<K: Webhooks>(
 async fn publish<K: Webhooks>(
     client: &Client,
     configuration: Option<&mut K>,
-    bundle: &str,
+    bundle: Bundle<'_>,
 ) -> Result<(), kube::Error> {
     let Some(seen) = configuration else {
         return Ok(());
     };
-    let value = ByteString(bundle.as_bytes().to_vec());
     let stale: Vec<_> = seen
         .clients()
         .enumerate()
-        .filter(|(_, (_, client))| !has(client, bundle))
-        .map(|(index, _)| {
+        .filter(|(_, (_, client))| !bundle.is_held_by(client))
+        .map(|(index, (_, client))| {
             let path = format!("/webhooks/{index}/clientConfig/caBundle");
+            let value = ByteString(bundle.in_place_of(client).into_bytes());
             json!({"op": "add", "path": path, "value": value})
         })
         .collect();
@@ -137,9 +143,42 @@ async fn publish<K: Webhooks>(
     Ok(())
 }
 
-fn has(client: &WebhookClientConfig, bundle: &str) -> bool {
-    let found = client.ca_bundle.as_ref();
-    found.is_some_and(|found| found.0 == bundle.as_bytes())
+impl Bundle<'_> {
+    fn is_held_by(self, client: &WebhookClientConfig) -> bool {
+        match self {
+            Self::Exactly(cas) => {
+                let found = client.ca_bundle.as_ref();
+                found.is_some_and(|found| found.0 == cas.bundle().as_bytes())
+            }
+            Self::AtLeast(cas) => {
+                let present = anchors(client);
+                cas.certificates()
+                    .all(|wanted| present.iter().any(|it| it == wanted))
+            }
+        }
+    }
+
+    fn in_place_of(self, client: &WebhookClientConfig) -> String {
+        match self {
+            Self::Exactly(cas) => cas.bundle(),
+            Self::AtLeast(cas) => {
+                let mut all = anchors(client);
+                for wanted in cas.certificates() {
+                    if all.iter().all(|present| present != wanted) {
+                        all.push(wanted.to_owned());
+                    }
+                }
+                all.concat()
+            }
+        }
+    }
+}
+
+/// The certificates in the `caBundle`; none if it cannot be read.
+fn anchors(client: &WebhookClientConfig) -> Vec<String> {
+    let bundle = client.ca_bundle.as_ref();
+    let anchors = bundle.and_then(|pem| pki_certs::anchors(&pem.0));
+    anchors.unwrap_or_default()
 }
 
 /// What the two kinds of webhook configuration have in common.

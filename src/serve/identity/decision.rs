@@ -9,6 +9,10 @@ use std::time::Duration;
 /// a watch of its own, which takes well under a second where nothing is wrong.
 pub const SETTLING: Duration = Duration::from_secs(5);
 
+/// The most CAs before the present one that are kept. Somebody who asks for another CA time and again, by a manifest that
+/// holds [`ROTATE_NOW`](crate::ca::ROTATE_NOW), gets the next one when those before are withdrawn.
+const MOST_PREVIOUS: usize = 3;
+
 /// The CAs of the webhook.
 #[derive(Clone, Debug)]
 pub struct Cas {
@@ -74,7 +78,7 @@ pub enum Reason {
     Restore,
     /// It is time for another CA, or somebody asked for one.
     Rotate,
-    /// Somebody put another CA there: the one that is served from must be trusted still.
+    /// It does not hold the CA that is served from, most likely as somebody put another one there.
     Overlap,
     /// It does not say since when those before have been that.
     Date,
@@ -92,7 +96,7 @@ impl Reason {
                 "made another CA for the webhook; the one before stays trusted for a while"
             }
             Self::Overlap => {
-                "somebody replaced the webhook's CA; the one before stays trusted for a while"
+                "added the CA that is served from to those of the webhook; it stays trusted for a while"
             }
             Self::Date => "noted since when the webhook has another CA",
             Self::Withdraw => "withdrew the webhook's CA before this one",
@@ -123,9 +127,15 @@ impl Cas {
         self.certificates().any(|known| known == wanted)
     }
 
-    fn certificates(&self) -> impl Iterator<Item = &str> {
+    /// Their certificates, that of the present one first.
+    pub fn certificates(&self) -> impl Iterator<Item = &str> {
         let previous = self.previous.iter().map(String::as_str);
         std::iter::once(self.current.ca().certificate_pem()).chain(previous)
+    }
+
+    /// Whether there is no room for another CA until those before are withdrawn.
+    pub fn is_full(&self) -> bool {
+        self.previous.len() >= MOST_PREVIOUS
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
@@ -133,12 +143,13 @@ impl Cas {
         renewal::at(ca.not_before(), ca.not_after(), None) <= now
     }
 
-    /// Those before, and one more.
+    /// Those before, and one more; the oldest makes way. Should any replica serve from that still, it puts it back.
     fn previous_with(&self, authority: &Authority) -> Vec<String> {
         let newest = authority.ca().certificate_pem();
         let older = self.previous.iter().filter(|older| *older != newest);
         std::iter::once(newest.to_owned())
             .chain(older.cloned())
+            .take(MOST_PREVIOUS)
             .collect()
     }
 }
@@ -174,7 +185,7 @@ pub fn change(
     if let Some(served) = others {
         let previous = cas.previous_with(served);
         Some(change(Reason::Overlap, Current::Same, previous, Some(now)))
-    } else if rotate_now || cas.is_due(now) {
+    } else if !cas.is_full() && (rotate_now || cas.is_due(now)) {
         let previous = cas.previous_with(&cas.current);
         Some(change(Reason::Rotate, Current::New, previous, Some(now)))
     } else if cas.previous.is_empty() {
@@ -221,6 +232,13 @@ pub fn issuer(
     let successor = successor.filter(|_| is_settled || !served.is_trusted);
     let is_due = served.renew_at <= now;
     successor.or(is_due.then_some(served.issuer)).cloned()
+}
+
+/// Whether API servers may still be learning of the CA that is served from, while they know one before it: who asks another
+/// replica is better off.
+pub fn is_early(served: &Authority, cas: &Cas, carried_for: Option<Duration>) -> bool {
+    let is_settled = carried_for.is_some_and(|carried_for| carried_for >= SETTLING);
+    is(served, &cas.current) && !cas.previous.is_empty() && !is_settled
 }
 
 fn is(one: &Authority, other: &Authority) -> bool {

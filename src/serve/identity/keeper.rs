@@ -1,9 +1,9 @@
 //! Keeps the webhook's CA, the leaf and both `caBundle`s: looks, asks what to do, and does it. Every replica runs one.
 
-use super::configurations::Configurations;
+use super::configurations::{Bundle, Configurations};
 use super::decision::{self, Cas, SETTLING, Stored};
 use super::store::{self, Trouble};
-use super::{Error, Identity};
+use super::{Identity, Leaf};
 use crate::index::Key;
 use crate::metrics::Metrics;
 use crate::reconcile::write;
@@ -29,7 +29,7 @@ const POLL: Duration = Duration::from_secs(30);
 const HASTE: Duration = Duration::from_secs(1);
 /// How long a look may take: a connection that hangs must not keep the leaf from being renewed.
 const LIMIT: Duration = Duration::from_secs(20);
-/// The least time between two writes of a `caBundle`: with somebody else who keeps changing it, it must not become a race.
+/// The least time between two writes of the same: with somebody else who keeps changing it, it must not become a race.
 const PACE: Duration = Duration::from_secs(1);
 
 /// How the webhook's identity is kept.
@@ -56,6 +56,8 @@ pub struct Keeper {
     /// The fingerprint of the CA that every webhook carries, and since when.
     carried: Option<(String, Instant)>,
     published: Option<Instant>,
+    /// When everything could last be read.
+    looked: Option<Instant>,
 }
 
 /// What a look came to.
@@ -69,24 +71,20 @@ enum Look {
 
 impl Keeper {
     /// Waits until there is a CA: at an installation the API server, or the permission, may come later than this process.
-    pub async fn begin(
-        client: Client,
-        settings: Settings,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, Error> {
+    pub async fn begin(client: Client, settings: Settings, metrics: Arc<Metrics>) -> Self {
         let secrets = Api::namespaced(client.clone(), &settings.secret.namespace);
-        let known = loop {
+        let (known, identity) = loop {
             match first(&secrets, &settings, Timestamp::now()).await {
-                Ok(Some(cas)) => break cas,
+                Ok(Some(begun)) => break begun,
                 // It was written a moment ago, here or by another replica.
-                Ok(None) => continue,
-                Err(error) => tracing::error!(%error, "cannot serve admission; trying again"),
+                Ok(None) => tokio::time::sleep(PACE / 10).await,
+                Err(error) => {
+                    tracing::error!(%error, "cannot serve admission; trying again");
+                    tokio::time::sleep(2 * HASTE).await;
+                }
             }
-            tokio::time::sleep(2 * HASTE).await;
         };
-        let issuer = known.current.clone();
-        let identity = Identity::new(issuer, &settings.hosts, Timestamp::now())?;
-        Ok(Self {
+        Self {
             client,
             settings,
             metrics,
@@ -94,7 +92,8 @@ impl Keeper {
             known,
             carried: None,
             published: None,
-        })
+            looked: None,
+        }
     }
 
     /// What it keeps.
@@ -112,17 +111,22 @@ impl Keeper {
             let look = tokio::time::timeout(LIMIT, self.look(Timestamp::now())).await;
             self.show();
             let pause = match look {
-                Ok(Ok(Look::Written)) => continue,
+                Ok(Ok(Look::Written)) => {
+                    tokio::time::sleep(PACE).await;
+                    continue;
+                }
                 Ok(Ok(Look::Waiting)) => HASTE,
                 Ok(Ok(Look::Settled)) => POLL,
                 // Somebody else was faster. What is there now is seen next.
                 Ok(Err(error)) if write::is_conflict(&error) => HASTE,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "cannot look after the webhook's CA; trying again");
+                    self.doubt(&error);
                     2 * HASTE
                 }
                 Err(_) => {
                     tracing::warn!("no answer about the webhook's CA; trying again");
+                    self.doubt(&"the API server does not answer");
                     HASTE
                 }
             };
@@ -138,10 +142,9 @@ impl Keeper {
         let key = &self.settings.secret;
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &key.namespace);
         let secret = secrets.get_opt(&key.name).await?;
-        let stored = store::read(secret.as_ref(), now);
-        if let Stored::Usable { cas, .. } = &stored {
-            self.known = cas.clone();
-        }
+        self.looked = Some(Instant::now());
+        let stored = store::read(secret.as_ref(), Some(&self.known), now);
+        let is_known = self.learn(&stored, now);
 
         let carried_for = self.carried_for(&configurations);
         let is_trusted = configurations.trust(&self.identity.leaf().key.cert, now);
@@ -153,18 +156,47 @@ impl Keeper {
         }
         // What cannot be written must not keep the bundle from being mended.
         let leaf = self.identity.leaf();
-        let published = self.publish(&mut configurations, &leaf.issuer).await;
-        self.identity
-            .judged(configurations.distrust(&leaf.key.cert, now));
+        let published = self.publish(&mut configurations, &leaf, is_known).await;
+        let mut distrust = configurations.distrust(&leaf.key.cert, now);
+        if distrust.is_empty() && decision::is_early(&leaf.issuer, &self.known, carried_for) {
+            distrust.push("the API servers are still learning of the webhook's CA".to_owned());
+        }
+        self.identity.judged(distrust);
         changed?;
         let is_put_off = !published?;
-        let is_current = leaf.issuer.ca().fingerprint() == self.known.current.ca().fingerprint();
         let is_settling = carried_for.is_some_and(|carried_for| carried_for < SETTLING);
-        Ok(if is_put_off || !is_current && is_settling {
+        Ok(if is_put_off || is_settling {
             Look::Waiting
         } else {
             Look::Settled
         })
+    }
+
+    /// Takes over what the Secret holds, if it is of use; whether it was.
+    fn learn(&mut self, stored: &Stored, now: Timestamp) -> bool {
+        let Stored::Usable { cas, .. } = stored else {
+            return false;
+        };
+        if cas.current.ca().fingerprint() != self.known.current.ca().fingerprint()
+            && let Err(source) = self.identity.can_be_of(&cas.current, now)
+        {
+            let secret = self.settings.secret.clone();
+            let error = Trouble::Useless { secret, source };
+            tracing::error!(%error, "the webhook goes on with the CA that was there before");
+            return false;
+        }
+        self.known = cas.clone();
+        true
+    }
+
+    /// Nothing could be read. What was seen last holds for as long as no CA that was current then can have been withdrawn
+    /// by others, with half of that time left to send requests elsewhere.
+    fn doubt(&self, why: &dyn fmt::Display) {
+        let overlap = self.settings.overlap.unsigned_abs();
+        if self.looked.is_none_or(|at| at.elapsed() >= overlap / 2) {
+            let unknown = "whether the API server trusts the serving certificate is not known";
+            self.identity.judged(vec![format!("{unknown}: {why}")]);
+        }
     }
 
     /// Writes the Secret, or says what is wrong with one that is not the operator's to mend; whether it was written.
@@ -183,12 +215,18 @@ impl Keeper {
             store::write(secrets, key, seen, &change, now).await?;
             return Ok(true);
         }
-        if let Stored::Unusable { error, .. } = stored {
-            let error = Trouble::Unusable {
-                secret: key.clone(),
-                source: error.clone(),
-            };
-            tracing::error!(%error, "the webhook goes on with the CA that was there before");
+        match stored {
+            Stored::Unusable { error, .. } => {
+                let error = Trouble::Unusable {
+                    secret: key.clone(),
+                    source: error.clone(),
+                };
+                tracing::error!(%error, "the webhook goes on with the CA that was there before");
+            }
+            Stored::Usable { cas, rotate_now } if *rotate_now && cas.is_full() => {
+                tracing::warn!(secret = %key, "the webhook gets no other CA until those before are withdrawn");
+            }
+            _ => {}
         }
         Ok(false)
     }
@@ -221,58 +259,79 @@ impl Keeper {
         }
     }
 
-    /// Sets both bundles; whether they are as they should be.
+    /// Sets both bundles; whether they are as they should be. Where the Secret does not hold what is known, nothing is taken
+    /// out of them: another replica may be able to read it.
     async fn publish(
         &mut self,
         configurations: &mut Configurations,
-        served: &Authority,
+        leaf: &Leaf,
+        is_known: bool,
     ) -> Result<bool, kube::Error> {
-        let bundle = self.known.bundle();
-        if configurations.hold(&bundle) {
+        let bundle = if is_known {
+            Bundle::Exactly(&self.known)
+        } else {
+            Bundle::AtLeast(&self.known)
+        };
+        if configurations.hold(bundle) {
             return Ok(true);
         }
         let is_too_soon = self.published.is_some_and(|at| at.elapsed() < PACE);
         // Without the CA that is served from it would do harm.
-        if is_too_soon || !self.known.hold(served) {
+        if is_too_soon || !self.known.hold(&leaf.issuer) {
             return Ok(false);
         }
         self.published = Some(Instant::now());
-        configurations.publish(&self.client, &bundle).await?;
+        configurations.publish(&self.client, bundle).await?;
         Ok(true)
     }
 
     fn show(&self) {
-        let ca = self.known.current.ca().not_after();
-        self.metrics.webhook(ca, self.identity.leaf().not_after);
+        let leaf = self.identity.leaf();
+        let ca = leaf.issuer.ca().not_after();
+        self.metrics.webhook(ca, leaf.not_after);
     }
 }
 
-/// The CA that is there at the start, or nothing if one was just made. Of two replicas that start at once one makes it.
+/// The CA that is there at the start with a leaf of it, or nothing if one was just made. Of two replicas that start at once
+/// one makes it.
 async fn first(
     secrets: &Api<Secret>,
     settings: &Settings,
     now: Timestamp,
-) -> Result<Option<Cas>, Trouble> {
-    let key = &settings.secret;
+) -> Result<Option<(Cas, Arc<Identity>)>, Trouble> {
+    let secret = || settings.secret.clone();
     let api_error = |source| Trouble::Api {
-        secret: key.clone(),
+        secret: secret(),
         source,
     };
-    let seen = secrets.get_opt(&key.name).await.map_err(api_error)?;
-    let stored = store::read(seen.as_ref(), now);
+    let seen = secrets.get_opt(&settings.secret.name).await;
+    let seen = seen.map_err(api_error)?;
+    let stored = store::read(seen.as_ref(), None, now);
     let change = decision::change(&stored, None, None, settings.overlap, now);
-    match (stored, change) {
-        (Stored::Usable { cas, .. }, _) => Ok(Some(cas)),
-        (_, Some(change)) => match store::write(secrets, key, seen.as_ref(), &change, now).await {
-            Err(error) if !write::is_conflict(&error) => Err(api_error(error)),
-            _ => Ok(None),
-        },
-        (Stored::Unusable { error, .. }, None) => Err(Trouble::Unusable {
-            secret: key.clone(),
+    let trouble = match stored {
+        Stored::Usable { cas, .. } => {
+            match Identity::new(cas.current.clone(), &settings.hosts, now) {
+                Ok(identity) => return Ok(Some((cas, identity))),
+                Err(source) => Some(Trouble::Useless {
+                    secret: secret(),
+                    source,
+                }),
+            }
+        }
+        Stored::Unusable { error, .. } => Some(Trouble::Unusable {
+            secret: secret(),
             source: error,
         }),
-        (Stored::Absent, None) => Ok(None),
+        Stored::Absent => None,
+    };
+    if let Some(change) = change {
+        let written = store::write(secrets, &settings.secret, seen.as_ref(), &change, now).await;
+        return match written {
+            Err(error) if !write::is_conflict(&error) => Err(api_error(error)),
+            _ => Ok(None),
+        };
     }
+    trouble.map_or(Ok(None), Err)
 }
 
 /// Something for every change of the Secret or of a webhook configuration.

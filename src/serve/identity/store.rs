@@ -34,6 +34,16 @@ pub(super) enum Trouble {
         /// What the API server said.
         source: kube::Error,
     },
+    /// The CA does not sign what is served.
+    #[error(
+        "Secret {secret} holds a CA that is of no use to the webhook: {source}; put another one there, or delete the Secret, and the operator makes one"
+    )]
+    Useless {
+        /// The Secret of the CA.
+        secret: Key,
+        /// Why not.
+        source: super::Error,
+    },
     /// The Secret holds no usable CA, and is not the operator's to change.
     #[error(
         "Secret {secret} holds no usable CA for the webhook: {source}; if nobody needs what is in it, delete it, and the operator makes another"
@@ -46,7 +56,8 @@ pub(super) enum Trouble {
     },
 }
 
-pub(super) fn read(secret: Option<&Secret>, now: Timestamp) -> Stored {
+/// Reads the Secret. Where those before cannot be read, they are the `known` ones.
+pub(super) fn read(secret: Option<&Secret>, known: Option<&Cas>, now: Timestamp) -> Stored {
     let Some(secret) = secret else {
         return Stored::Absent;
     };
@@ -58,7 +69,9 @@ pub(super) fn read(secret: Option<&Secret>, now: Timestamp) -> Stored {
         }
     };
     let annotation = |name: &str| secret.annotations().get(name);
-    let mut previous = pki_certs::anchors(secret::file(secret, PREVIOUS)).unwrap_or_default();
+    let lost = || known.map(|known| known.previous.clone());
+    let previous = pki_certs::anchors(secret::file(secret, PREVIOUS)).or_else(lost);
+    let mut previous = previous.unwrap_or_default();
     previous.retain(|certificate| certificate != current.ca().certificate_pem());
     Stored::Usable {
         cas: Cas {
@@ -95,7 +108,9 @@ pub(super) async fn write(
             files.extend(present.map(|(name, content)| (name, Some(content))));
         }
         let annotations = json!({ SINCE: since, ROTATE_NOW: null });
-        let mut patch = json!({ "metadata": { "annotations": annotations }, "data": files });
+        // Whoever put the CA there, from now on the operator looks after it.
+        let metadata = json!({ "labels": write::labels(), "annotations": annotations });
+        let mut patch = json!({ "metadata": metadata, "data": files });
         write::bind(&mut patch, seen);
         let patch = Patch::Merge(&patch);
         secrets.patch(&key.name, &write::patch(), &patch).await?;
@@ -165,7 +180,8 @@ mod tests {
         ] {
             let files = [("tls.crt", crt), ("tls.key", key), (PREVIOUS, previous)];
             let since: Vec<_> = since.map(|since| (SINCE, since)).into_iter().collect();
-            let Stored::Usable { cas, rotate_now } = read(Some(&secret(&files, &since)), now())
+            let Stored::Usable { cas, rotate_now } =
+                read(Some(&secret(&files, &since)), None, now())
             else {
                 panic!("it is usable")
             };
@@ -177,11 +193,33 @@ mod tests {
     }
 
     #[test]
+    fn those_before_that_cannot_be_read_are_the_known_ones() {
+        let [one, other] = [generate(now()), generate(now())];
+        let (crt, before) = (one.ca().certificate_pem(), other.ca().certificate_pem());
+        let key = one.private_key_pem().as_str();
+        let previous = |file: &str| {
+            let known = Cas {
+                current: Arc::new(generate(now())),
+                previous: vec![before.to_owned()],
+                since: None,
+            };
+            let files = [("tls.crt", crt), ("tls.key", key), (PREVIOUS, file)];
+            match read(Some(&secret(&files, &[])), Some(&known), now()) {
+                Stored::Usable { cas, .. } => cas.previous,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(previous(&before[..100]), [before]);
+        // Somebody took them out.
+        assert_eq!(previous(""), Vec::<String>::new());
+    }
+
+    #[test]
     fn whose_an_unusable_secret_is_tells_whether_the_operator_wrote_it() {
         let of = |labels: serde_json::Value, manager: &str| {
             let secret =
                 json!({"metadata": {"labels": labels, "managedFields": [{"manager": manager}]}});
-            match read(Some(&serde_json::from_value(secret).unwrap()), now()) {
+            match read(Some(&serde_json::from_value(secret).unwrap()), None, now()) {
                 Stored::Unusable { is_ours, .. } => is_ours,
                 other => panic!("{other:?}"),
             }
@@ -189,6 +227,6 @@ mod tests {
         assert!(of(json!(write::labels()), write::FIELD_MANAGER));
         assert!(!of(json!(write::labels()), "kubectl"));
         assert!(!of(json!({}), write::FIELD_MANAGER));
-        assert!(matches!(read(None, now()), Stored::Absent));
+        assert!(matches!(read(None, None, now()), Stored::Absent));
     }
 }

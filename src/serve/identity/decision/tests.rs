@@ -172,6 +172,58 @@ fn what_the_secret_holds_decides_what_becomes_of_it() {
 }
 
 #[test]
+fn who_asks_for_another_ca_time_and_again_waits_for_those_before_to_be_withdrawn() {
+    let others = [ca(), ca(), ca(), ca()];
+    let [one, two, three, four] = others.each_ref();
+    let now = *BEGIN + DAY;
+    let full = cas(one, &[two, three, four], Some(now));
+    let asked = |cas: &Cas| Stored::Usable {
+        cas: cas.clone(),
+        rotate_now: true,
+    };
+    let room = cas(one, &[two, three], Some(now));
+    for (cas, at, expected) in [
+        (&room, now, Some(Reason::Rotate)),
+        (&full, now, None),
+        (&full, one.ca().not_after(), Some(Reason::Withdraw)),
+        (&full, now + OVERLAP, Some(Reason::Withdraw)),
+    ] {
+        let change = change(&asked(cas), Some(cas), Some(one), OVERLAP, at);
+        assert_eq!(change.map(|change| change.reason), expected, "{at}");
+    }
+    // Another one that somebody puts there in spite of that pushes the oldest out.
+    let replaced = Cas {
+        current: ca(),
+        ..full.clone()
+    };
+    let change = change(&usable(replaced), Some(&full), Some(one), OVERLAP, now);
+    let expected = vec![pem(one), pem(two), pem(three)];
+    assert_eq!(change.unwrap().previous, expected);
+}
+
+#[test]
+fn who_serves_from_a_ca_before_all_know_it_is_early() {
+    let (one, other) = (ca(), ca());
+    let long = Some(SETTLING);
+    let short = SETTLING.checked_sub(Duration::from_millis(1));
+    let rotated = cas(&one, &[&other], Some(*BEGIN));
+    for (served, cas, carried_for, expected) in [
+        (&one, &rotated, None, true),
+        (&one, &rotated, short, true),
+        (&one, &rotated, long, false),
+        (&other, &rotated, short, false),
+        // At an installation nobody else is there to be asked.
+        (&one, &cas(&one, &[], None), short, false),
+    ] {
+        assert_eq!(
+            is_early(served, cas, carried_for),
+            expected,
+            "{carried_for:?}"
+        );
+    }
+}
+
+#[test]
 fn a_ca_in_its_last_third_is_replaced() {
     let one = ca();
     let alone = cas(&one, &[], None);
