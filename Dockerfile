@@ -1,5 +1,7 @@
-# The operator as one static binary in an empty image. The build stage runs on the builder's own
-# architecture and cross-compiles; for both: docker buildx build --platform linux/amd64,linux/arm64 .
+# The operator as one static binary in an empty image. The build stage runs on the builder's own architecture and
+# cross-compiles. For both architectures, with what the labels tell:
+#   docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=0.2.0 \
+#     --build-arg REVISION="$(git rev-parse HEAD)" --build-arg SOURCE=https://GIT/pki-operator --tag REGISTRY/pki-operator:0.2.0 --push .
 FROM --platform=$BUILDPLATFORM docker.io/library/rust:1.95.0-slim-bookworm AS build
 ARG TARGETARCH
 
@@ -26,20 +28,37 @@ ENV CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc \
     RUSTFLAGS="-C target-feature=+crt-static"
 
 WORKDIR /source
-COPY . .
-# The caches keep dependencies built from one build to the next. They are no part of the layer, so
-# the binary is copied out of them.
-RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/source/target \
-    set -eux; \
+# First the dependencies alone, around empty crates: this layer stays until a manifest changes. (The manifest's tests and
+# benches are left out, as is what they need.)
+COPY Cargo.toml Cargo.lock ./
+COPY certs/Cargo.toml certs/
+COPY tests/cluster/Cargo.toml tests/cluster/
+RUN set -eux; \
+    sed -i '/^\[\[/,/^$/d' Cargo.toml; \
+    mkdir -p src certs/src tests/cluster/src/bin; \
+    touch src/lib.rs certs/src/lib.rs tests/cluster/src/lib.rs; \
+    echo 'fn main() {}' | tee src/main.rs > tests/cluster/src/bin/cluster.rs; \
+    cargo build --release --locked --package pki-operator --bin pki-operator --target "$(cat /target)"
+
+COPY certs/src certs/src
+COPY src src
+# Cargo goes by times, and these files are older than the empty crates.
+RUN set -eux; \
+    find src certs -name '*.rs' -exec touch {} +; \
     target=$(cat /target); \
     cargo build --release --locked --package pki-operator --bin pki-operator --target "$target"; \
     cp "target/$target/release/pki-operator" /pki-operator
 
 FROM scratch
+ARG VERSION=unreleased
+ARG REVISION=
+ARG SOURCE=
 LABEL org.opencontainers.image.title="pki-operator" \
       org.opencontainers.image.description="Certificates for application teams on Kubernetes, with errors they can read" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.source="$SOURCE"
 COPY --from=build /pki-operator /pki-operator
 # A number, so that Kubernetes can tell that it is not root.
 USER 65532:65532

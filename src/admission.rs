@@ -88,7 +88,8 @@ fn read_leniently(body: &[u8]) -> Option<Review> {
 }
 
 /// Fills in the defaults that are fixed once and for all, as a minimal JSON patch. Those that follow another field
-/// (commonName, renewBefore) stay open, so that they follow it when it is edited.
+/// (commonName, renewBefore) stay open, so that they follow it when it is edited. The chart has the API server ask only
+/// where one of them is missing.
 pub fn default(request: &Request) -> AdmissionResponse {
     let response = AdmissionResponse::from(request);
     let (true, Some(object)) = (is_pki(request), &request.object) else {

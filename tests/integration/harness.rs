@@ -25,6 +25,7 @@ pub(crate) use line::Line;
 mod admission_policy;
 mod hook;
 mod line;
+mod removal;
 
 /// How long a test waits for something that takes well under a second when the machine is idle.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,6 +75,7 @@ pub(crate) fn arena() -> MutexGuard<'static, Installed> {
         arena.unwrap_or_else(PoisonError::into_inner)
     });
     // What the test before may have left behind.
+    arena.release_pkis().expect("Pkis can be deleted");
     for kind in ["pkis", "pkipolicies", "leases"] {
         let delete = ["delete", kind, "--all", "--all-namespaces"];
         arena.kubectl(&delete).expect("it is deleted");
@@ -190,37 +192,6 @@ impl Installed {
             host: "127.0.0.1",
             flags,
         }
-    }
-
-    /// Deletes both definitions, and every object with them.
-    pub(crate) fn delete_definitions(&self) -> anyhow::Result<()> {
-        let names = ["crd", "pkis.box.com", "pkipolicies.box.com"];
-        let delete = ["delete", "--ignore-not-found", "--wait=false"];
-        self.kubectl(&[&delete[..], &names].concat())?;
-        eventually("the definitions are deleted", || {
-            (self.press_deletions().ok()? == 0).then_some(())
-        });
-        Ok(())
-    }
-
-    /// How many definitions are being deleted. An API server that meets the storage of one while that starts again puts the
-    /// deletion off by minutes; any edit has it try at once.
-    pub(crate) fn press_deletions(&self) -> anyhow::Result<usize> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let going = "--output=jsonpath={.items[?(@.metadata.deletionTimestamp)].metadata.name}";
-        let going = self.kubectl(&["get", "crd", going])?;
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        for name in going.split_whitespace() {
-            // It may be gone by now.
-            let _ = self.kubectl(&[
-                "annotate",
-                "crd",
-                name,
-                "--overwrite",
-                &format!("press={number}"),
-            ]);
-        }
-        Ok(going.split_whitespace().count())
     }
 
     /// The identity of the replica that leads.

@@ -11,6 +11,7 @@ mod abuse;
 mod admission;
 mod admission_policy;
 mod agreement;
+mod calls;
 mod configuration;
 mod crash;
 mod crds;

@@ -153,23 +153,7 @@ impl<'a> Bare<'a> {
 
     fn clear(&self) -> anyhow::Result<()> {
         self.uninstall()?;
-        // Nobody is there any more to see to them.
-        let finalizers = [
-            "patch",
-            "pki",
-            "kept-pki",
-            "--type=merge",
-            r#"--patch={"metadata": {"finalizers": null}}"#,
-            "--namespace",
-        ];
-        let holders = "--output=jsonpath={.items[?(@.metadata.finalizers)].metadata.namespace}";
-        let holders = self
-            .0
-            .kubectl(&["get", "pkis", "--all-namespaces", holders]);
-        for namespace in holders.unwrap_or_default().split_whitespace() {
-            let patch = [&finalizers[..], &[namespace]].concat();
-            self.0.kubectl(&patch)?;
-        }
+        self.0.release_pkis()?;
         self.0.delete_definitions()?;
         // Whoever held it runs no more.
         let lease = ["delete", "lease", "pki-operator", "--ignore-not-found"];
