@@ -43,6 +43,7 @@ mod conclude;
 mod contest;
 mod observe;
 pub mod plan;
+mod remedy;
 mod retry;
 pub mod secret;
 pub mod status;

@@ -111,6 +111,7 @@ mod tests {
     fn only_a_certificate_that_is_in_use_and_not_renewed_can_run_out() {
         let failed = Outcome::Failed {
             error: "quota".into(),
+            remedy: None,
             attempts: 1,
             next: at(30),
         };

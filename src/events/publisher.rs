@@ -318,9 +318,11 @@ fn pause_after(failure: &Failure) -> Option<Duration> {
     }
 }
 
-/// Why the API server will never take it, in one word: while a namespace is being deleted, every create is forbidden.
+/// Why the API server will never take it, in one word. While a namespace is being deleted, every create is forbidden; that
+/// is nothing to alert on.
 fn refusal(failure: &Failure) -> &'static str {
     match failure {
+        Failure::Api(error) if write::is_namespace_ending(error) => "ending",
         Failure::Api(kube::Error::Api(status)) => match status.code {
             403 => "forbidden",
             422 => "invalid",

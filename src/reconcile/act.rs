@@ -1,6 +1,8 @@
 //! The writes of Secrets that a [`Plan`](super::plan::Plan) comes to, each bound to the version that it was decided on.
 
 use super::plan::{Current, Need, Observed, due};
+use super::remedy::remedy;
+use super::retry::Failure;
 use super::secret::formats::FormatError;
 use super::secret::{self, Content};
 use super::status::{Certificate, Outcome};
@@ -126,7 +128,17 @@ fn failure(
     context.metrics.issuance_failed(reason);
     // A password that is put right is noticed, and worth an attempt at once.
     let is_held = !matches!(error, IssueError::Format(_));
-    let failed = context.retries.failed(pki, error.to_string(), is_held, now);
+    let refusal = match error {
+        IssueError::Write(refusal) => Some(refusal),
+        _ => None,
+    };
+    let failure = Failure {
+        error: error.to_string(),
+        remedy: refusal.and_then(remedy),
+        is_held,
+        is_final: refusal.is_some_and(write::is_namespace_ending),
+    };
+    let failed = context.retries.failed(pki, failure, now);
     tracing::warn!(pki = %Key::of(pki), %error, "cannot issue");
     Ok(failed)
 }

@@ -16,10 +16,21 @@ pub(super) struct Retries(Mutex<HashMap<Key, Attempts>>);
 struct Attempts {
     of: Edition,
     failed: i32,
-    error: String,
+    failure: Failure,
     next: Timestamp,
+}
+
+/// What failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// In the words of whoever refused.
+    pub(super) error: String,
+    /// What people can do about it, if that is known.
+    pub(super) remedy: Option<&'static str>,
     /// Whether nothing but time, or an edit, is worth another attempt.
-    is_held: bool,
+    pub(super) is_held: bool,
+    /// Whether another attempt is not likely to go better, so that there is no haste.
+    pub(super) is_final: bool,
 }
 
 /// UID and generation.
@@ -27,23 +38,21 @@ type Edition = (Option<String>, Option<i64>);
 
 impl Retries {
     /// Counts a failure, and says when to try again.
-    pub(super) fn failed(
-        &self,
-        pki: &Pki,
-        error: String,
-        is_held: bool,
-        now: Timestamp,
-    ) -> Outcome {
+    pub(super) fn failed(&self, pki: &Pki, failure: Failure, now: Timestamp) -> Outcome {
         let of = edition(pki);
         let mut all = self.all();
         let before = all.get(&Key::of(pki)).filter(|attempts| attempts.of == of);
         let failed = before.map_or(1, |attempts| attempts.failed.saturating_add(1));
+        let pause = if failure.is_final {
+            LONGEST
+        } else {
+            pause(failed)
+        };
         let attempts = Attempts {
             of,
             failed,
-            error,
-            next: now.saturating_add(pause(failed)).unwrap_or(Timestamp::MAX),
-            is_held,
+            failure,
+            next: now.saturating_add(pause).unwrap_or(Timestamp::MAX),
         };
         let outcome = attempts.outcome();
         all.insert(Key::of(pki), attempts);
@@ -55,7 +64,8 @@ impl Retries {
     pub(super) fn held(&self, pki: &Pki, now: Timestamp) -> Option<Outcome> {
         let all = self.all();
         let attempts = all.get(&Key::of(pki))?;
-        let is_early = attempts.is_held && attempts.of == edition(pki) && now < attempts.next;
+        let is_early =
+            attempts.failure.is_held && attempts.of == edition(pki) && now < attempts.next;
         is_early.then(|| attempts.outcome())
     }
 
@@ -72,7 +82,8 @@ impl Retries {
 impl Attempts {
     fn outcome(&self) -> Outcome {
         Outcome::Failed {
-            error: self.error.clone(),
+            error: self.failure.error.clone(),
+            remedy: self.failure.remedy,
             attempts: self.failed,
             next: self.next,
         }
@@ -83,8 +94,9 @@ fn edition(pki: &Pki) -> Edition {
     (pki.metadata.uid.clone(), pki.metadata.generation)
 }
 
+const LONGEST: SignedDuration = SignedDuration::from_secs(300);
+
 fn pause(failed: i32) -> SignedDuration {
-    const LONGEST: SignedDuration = SignedDuration::from_secs(300);
     SignedDuration::from_secs(1 << failed.saturating_sub(1).min(9)).min(LONGEST)
 }
 
@@ -92,6 +104,28 @@ fn pause(failed: i32) -> SignedDuration {
 mod tests {
     use super::*;
     use crate::api::PkiSpec;
+
+    fn failure(error: &str, is_held: bool) -> Failure {
+        Failure {
+            error: error.into(),
+            remedy: None,
+            is_held,
+            is_final: false,
+        }
+    }
+
+    #[test]
+    fn there_is_no_haste_where_nothing_gets_better() {
+        let failure = Failure {
+            is_final: true,
+            ..failure("the namespace is being deleted", true)
+        };
+        let outcome = Retries::default().failed(&pki(), failure, at(0));
+        let Outcome::Failed { attempts, next, .. } = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!((attempts, next), (1, at(300)));
+    }
 
     fn pki() -> Pki {
         let mut pki = Pki::new("a", PkiSpec::default());
@@ -105,7 +139,7 @@ mod tests {
 
     /// How often it has failed, and the pause before the next attempt.
     fn fail(retries: &Retries, pki: &Pki) -> (i32, i64) {
-        match retries.failed(pki, "quota".into(), true, at(0)) {
+        match retries.failed(pki, failure("quota", true), at(0)) {
             Outcome::Failed { attempts, next, .. } => {
                 (attempts, next.duration_since(at(0)).as_secs())
             }
@@ -129,12 +163,12 @@ mod tests {
     fn nothing_but_time_or_an_edit_brings_the_next_attempt_forward() {
         let (retries, mut pki) = (Retries::default(), pki());
         assert_eq!(retries.held(&pki, at(0)), None);
-        let failed = retries.failed(&pki, "quota".into(), true, at(0));
+        let failed = retries.failed(&pki, failure("quota", true), at(0));
         assert_eq!(retries.held(&pki, at(0)), Some(failed));
         assert_eq!(retries.held(&pki, at(1)), None, "it is time");
         pki.metadata.generation = Some(2);
         assert_eq!(retries.held(&pki, at(0)), None, "an edit");
-        retries.failed(&pki, "no password".into(), false, at(0));
+        retries.failed(&pki, failure("no password", false), at(0));
         assert_eq!(
             retries.held(&pki, at(0)),
             None,

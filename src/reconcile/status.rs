@@ -44,6 +44,8 @@ pub enum Outcome {
     Failed {
         /// What went wrong, in the words of whoever refused.
         error: String,
+        /// What people can do about it, if that is known.
+        remedy: Option<&'static str>,
         /// How many attempts have failed in a row.
         attempts: i32,
         /// When the next one is made.
@@ -159,12 +161,11 @@ impl Outcome {
             Self::Await => {
                 format!("Secret {secret} belongs to a deleted Pki and is about to be removed")
             }
-            Self::Failed { error, .. } => {
-                let (before, after) = (
-                    format!("{subject} cannot be written: "),
-                    "; it is tried again by itself",
-                );
-                return text::fit(&before, &text::line(error), after, bytes);
+            Self::Failed { error, remedy, .. } => {
+                let before = format!("{subject} cannot be written: ");
+                let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
+                let after = format!("{remedy}; it is tried again by itself");
+                return text::fit(&before, &text::line(error), &after, bytes);
             }
         };
         text::cut(&message, bytes)

@@ -60,6 +60,17 @@ pub fn is_refusal(error: &kube::Error) -> bool {
         if (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 409 | 429))
 }
 
+/// Whether nothing can be made there any more, as the namespace is being deleted.
+pub fn is_namespace_ending(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes
+        .into_iter()
+        .any(|cause| cause.reason == "NamespaceTerminating")
+}
+
 /// The API server's own sentence (a quota, a missing permission), without this client's wrapping.
 pub fn api_message(error: &kube::Error) -> String {
     match error {

@@ -161,7 +161,8 @@ impl Node {
                 entry["responseStatus"]["code"].as_u64(),
             );
             let has_changed = code.is_some_and(|code| (200..300).contains(&code));
-            if object["resource"] == "secrets" && has_changed {
+            let is_read = matches!(entry["verb"].as_str(), Some("get" | "list" | "watch"));
+            if object["resource"] == "secrets" && has_changed && !is_read {
                 let name = object["name"].as_str().unwrap_or_default();
                 if is_such(name) {
                     *writes.entry(name.to_owned()).or_default() += 1;

@@ -217,6 +217,14 @@ impl Installed {
 
     /// The same for all namespaces whose name is such.
     pub(crate) fn operator_writes_where(&self, is_such: impl Fn(&str) -> bool) -> Vec<Write> {
+        let mut requests = self.operator_requests(is_such);
+        let reads = ["get ", "list ", "watch "];
+        requests.retain(|it| !reads.iter().any(|read| it.what.starts_with(read)));
+        requests
+    }
+
+    /// What the operator has asked of the API server so far in namespaces whose name is such, also in vain.
+    pub(crate) fn operator_requests(&self, is_such: impl Fn(&str) -> bool) -> Vec<Write> {
         let log = std::fs::read_to_string(self.cluster.audit_log()).expect("there is an audit log");
         // The last line may be half written.
         let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
@@ -282,7 +290,7 @@ pub(crate) fn chart_before() -> PathBuf {
     pki_cluster::workspace_dir().join(packaged)
 }
 
-/// One request that writes.
+/// One request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Write {
     /// As in `create secrets` or `patch pkis/status`.

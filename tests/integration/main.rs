@@ -43,6 +43,7 @@ mod spoofing;
 mod storm;
 mod table;
 mod traces;
+mod trouble;
 mod trust;
 mod upgrade;
 mod verifiers;

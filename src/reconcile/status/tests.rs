@@ -42,6 +42,7 @@ fn refused_with(trust: &str) -> Outcome {
 fn failed(attempts: i32) -> Outcome {
     Outcome::Failed {
         error: "quota exceeded".into(),
+        remedy: None,
         attempts,
         next: at(10) + SignedDuration::from_millis(5),
     }
@@ -296,6 +297,7 @@ fn what_people_wrote_cannot_steer_the_terminal_of_those_who_read_it() {
     pki.spec.secret_name = Some("a\u{202e}b\r".into());
     let failed = Outcome::Failed {
         error: "line\nline\u{7}".into(),
+        remedy: None,
         attempts: 1,
         next: at(0),
     };

@@ -3,11 +3,12 @@
 use std::env;
 use std::fmt;
 use std::fs::{self, DirBuilder};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,15 @@ pub struct Cluster {
     /// Everything that was spawned, so that its end can be noticed.
     spawned: Mutex<Vec<Arc<Entry>>>,
     /// The programs of the cluster itself, in the order of their start.
-    services: Vec<Process>,
+    services: Mutex<Vec<Service>>,
+    /// Where etcd answers, unless the cluster is not ours.
+    etcd: Option<SocketAddr>,
+}
+
+/// A program of the cluster, and how it is started.
+struct Service {
+    command: Command,
+    process: Process,
 }
 
 impl Cluster {
@@ -117,17 +126,18 @@ impl Cluster {
             programs.options,
         )?;
 
-        cluster.start_service("etcd", &control_plane.etcd())?;
-        cluster.start_service("kube-apiserver", &control_plane.api_server())?;
+        cluster.etcd = Some(control_plane.etcd_address());
+        cluster.start_service("etcd", control_plane.etcd())?;
+        cluster.start_service("kube-apiserver", control_plane.api_server())?;
         cluster.wait_for("kube-apiserver", || control_plane.is_listening())?;
         cluster.wait_for("kube-apiserver", || {
             cluster.can(&["get", "--raw", "/readyz"])
         })?;
         cluster.start_service(
             "kube-controller-manager",
-            &control_plane.controller_manager(),
+            control_plane.controller_manager(),
         )?;
-        cluster.start_service("kube-scheduler", &control_plane.scheduler())?;
+        cluster.start_service("kube-scheduler", control_plane.scheduler())?;
         let account = ["get", "serviceaccount", "default", "--namespace=default"];
         cluster.wait_for("kube-controller-manager", || cluster.can(&account))?;
         if let Some(node) = node {
@@ -148,7 +158,8 @@ impl Cluster {
             kubectl,
             watchdog,
             spawned: Mutex::default(),
-            services: Vec::new(),
+            services: Mutex::default(),
+            etcd: None,
         })
     }
 
@@ -157,7 +168,8 @@ impl Cluster {
         &self.kubeconfig
     }
 
-    /// The API server's audit log: a line of JSON for every write, moments after it is answered.
+    /// The API server's audit log: a line of JSON for every write, and for every read of the operator, moments after it is
+    /// answered.
     pub fn audit_log(&self) -> &Path {
         &self.audit_log
     }
@@ -251,10 +263,42 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn start_service(&mut self, name: &str, command: &Command) -> anyhow::Result<()> {
-        let service = self.spawn(name, command)?;
-        self.services.push(service);
-        Ok(())
+    /// Returns its process id.
+    pub(crate) fn start_service(&self, name: &str, command: Command) -> anyhow::Result<u32> {
+        let process = self.spawn(name, &command)?;
+        let pid = process.pid();
+        self.services().push(Service { command, process });
+        Ok(pid)
+    }
+
+    /// Kills a program of the cluster, such as `etcd` or `kube-apiserver`, and starts it again as it was: with its data, on
+    /// its ports. Returns when the API server works.
+    pub fn restart_service(&self, name: &str) -> anyhow::Result<()> {
+        let mut services = self.services();
+        let mut all = services.iter_mut();
+        let service = all.find(|service| service.process.name() == name);
+        let service = service.with_context(|| format!("there is no service {name}"))?;
+        service.process.kill()?;
+        service.process = self.spawn(name, &service.command)?;
+        drop(services);
+        self.wait_for(name, || self.can(&["get", "--raw", "/readyz"]))
+    }
+
+    /// Has etcd forget all but what is there now. That alone does not make a watch from an earlier version end with 410 Gone:
+    /// the API server keeps what it has seen since it was [restarted](Self::restart_service). Returns the version, as
+    /// `resourceVersion` has it.
+    pub fn compact(&self) -> anyhow::Result<i64> {
+        let etcd = self.etcd.context("the etcd of an existing cluster")?;
+        // A key that nobody has; every answer tells the revision.
+        let answer = post(etcd, "/v3/kv/range", r#"{"key": "AA=="}"#)?;
+        let (_, rest) = answer
+            .split_once(r#""revision":""#)
+            .with_context(|| format!("no revision in {answer}"))?;
+        let digits = rest.split('"').next().unwrap_or_default();
+        let revision = digits.parse().context("reading the revision")?;
+        let request = format!(r#"{{"revision": "{revision}", "physical": true}}"#);
+        post(etcd, "/v3/kv/compaction", &request)?;
+        Ok(revision)
     }
 
     /// Waits until `works`, and says what the log of `service` says when it does not.
@@ -263,8 +307,7 @@ impl Cluster {
         while !works() {
             self.check_services()?;
             if begin.elapsed() > START_LIMIT {
-                let log = self.service(service).map(|process| process.last_lines(20));
-                let log = log.unwrap_or_default();
+                let log = self.last_lines_of(service);
                 bail!("{service} does not work after {START_LIMIT:?}; its log ends with\n{log}");
             }
             thread::sleep(POLL);
@@ -272,22 +315,31 @@ impl Cluster {
         Ok(())
     }
 
-    pub(crate) fn service(&self, name: &str) -> Option<&Process> {
-        self.services.iter().find(|service| service.name() == name)
+    /// The end of a service's log.
+    fn last_lines_of(&self, name: &str) -> String {
+        let services = self.services();
+        let mut all = services.iter();
+        let service = all.find(|service| service.process.name() == name);
+        let log = service.map(|service| service.process.last_lines(20));
+        log.unwrap_or_default()
+    }
+
+    fn services(&self) -> MutexGuard<'_, Vec<Service>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check_services(&self) -> anyhow::Result<()> {
-        for service in &self.services {
-            let Some(status) = service.try_wait()? else {
+        for Service { process, .. } in self.services().iter() {
+            let Some(status) = process.try_wait()? else {
                 continue;
             };
-            if service.log().contains("address already in use") {
-                bail!(PortTaken(service.name().to_owned()));
+            if process.log().contains("address already in use") {
+                bail!(PortTaken(process.name().to_owned()));
             }
-            let log = service.last_lines(20);
+            let log = process.last_lines(20);
             bail!(
                 "{} ended ({status}); its log ends with\n{log}",
-                service.name()
+                process.name()
             );
         }
         Ok(())
@@ -299,6 +351,24 @@ impl Cluster {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     }
+}
+
+/// The body of the answer to a POST of JSON by plain HTTP.
+fn post(server: SocketAddr, path: &str, body: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    if head.split(' ').nth(1) != Some("200") {
+        bail!("POST {path}: {answer}");
+    }
+    Ok(body.to_owned())
 }
 
 impl Drop for Cluster {

@@ -1,7 +1,7 @@
 //! The four programs of a control plane and their arguments.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,8 +17,8 @@ use crate::tools::{self, Program};
 const SERVICES: &str = "10.246.0.0/16";
 const API_SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 246, 0, 1));
 
-/// Writes are what the tests count; nothing is logged of reads. The API server answers a request
-/// after its line is written.
+/// Writes are what the tests count, and what the operator asks for beside them; nothing is logged of
+/// the reads of others. The API server answers a request after its line is written.
 const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -26,6 +26,8 @@ omitStages: [RequestReceived]
 rules:
 - level: Metadata
   verbs: [create, update, patch, delete, deletecollection]
+- level: Metadata
+  users: [system:serviceaccount:pki-operator:pki-operator]
 - level: None
 ";
 
@@ -235,6 +237,11 @@ impl<'a> ControlPlane<'a> {
             .arg(flag("--kubeconfig", self.kubeconfig_of("kube-scheduler")))
             .args(["--leader-elect=false", "--secure-port=0"]);
         command
+    }
+
+    /// Where etcd answers its clients.
+    pub(crate) fn etcd_address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.etcd))
     }
 
     /// Whether the API server takes connections: cheaper to ask than whether it is ready.

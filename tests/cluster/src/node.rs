@@ -107,18 +107,17 @@ impl<'a> Node<'a> {
         control_plane: &ControlPlane<'_>,
     ) -> anyhow::Result<()> {
         self.write_files(control_plane)?;
-        cluster.start_service("node", &self.namespaces())?;
+        let first = cluster.start_service("node", self.namespaces())?;
         cluster.wait_for("node", || self.dir.join("ready").exists())?;
-        let first = cluster.service("node").expect("it was started").pid();
 
-        cluster.start_service("containerd", &self.containerd(first))?;
+        cluster.start_service("containerd", self.containerd(first))?;
         let socket = socket(&self.dir);
         cluster.wait_for("containerd", || UnixStream::connect(&socket).is_ok())?;
         let pause = image::write(&self.programs.pause, &self.dir.join("pause"))?;
         import_image(cluster, &pause)?;
 
-        cluster.start_service("kubelet", &self.kubelet(first, control_plane))?;
-        cluster.start_service("kube-proxy", &self.kube_proxy())?;
+        cluster.start_service("kubelet", self.kubelet(first, control_plane))?;
+        cluster.start_service("kube-proxy", self.kube_proxy())?;
         let ready = [
             "wait",
             "--for=condition=Ready",

@@ -77,6 +77,20 @@ fn the_audit_log_has_a_line_for_a_write_and_none_for_a_read() {
 }
 
 #[test]
+fn a_service_that_is_restarted_keeps_its_data_and_its_address() {
+    let cluster = start();
+    run(cluster.kubectl().args(["create", "configmap", "kept"]));
+    for service in ["etcd", "kube-apiserver", "kube-controller-manager"] {
+        cluster.restart_service(service).unwrap();
+        run(cluster.kubectl().args(["get", "configmap", "kept"]));
+    }
+    assert!(cluster.compact().unwrap() > 0);
+    cluster
+        .restart_service("kubelet")
+        .expect_err("there is no node");
+}
+
+#[test]
 fn a_spawned_process_hears_signals_and_its_log_is_kept() {
     let mut script = Command::new("sh");
     let polite = r#"trap 'echo "$FAREWELL"; exit 3' TERM; echo here; while :; do sleep 0.1; done"#;

@@ -1,0 +1,86 @@
+//! What people can do when the API server does not take a Secret, and who can: its own words say only what it minds.
+
+use super::write::is_namespace_ending;
+
+/// To go behind the API server's sentence. Told by the sentence where the status has no other sign: should the words ever
+/// change, people are told no remedy, and nothing else.
+pub(super) fn remedy(error: &kube::Error) -> Option<&'static str> {
+    let kube::Error::Api(status) = error else {
+        return None;
+    };
+    let says = |words: &str| status.message.contains(words);
+    if is_namespace_ending(error) {
+        Some("the namespace is being deleted, and its Pkis with it: nothing is to be done")
+    } else if says("exceeded quota: ") {
+        Some(
+            "delete what is no longer needed there, or ask whoever sets that ResourceQuota for more (kubectl describe quota)",
+        )
+    } else if says("ValidatingAdmissionPolicy") || says("admission webhook ") {
+        Some(
+            "that rule is not the operator's: give the Secret what it wants by spec.secretTemplate, or ask whoever made the rule",
+        )
+    } else if status.code == 403 && says("User \"") && says(" cannot ") {
+        Some(
+            "the operator lacks that permission: the platform team has to give it back (helm upgrade, with --force-conflicts \
+             if somebody edited the role)",
+        )
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn told(code: u16, message: &str, causes: &Value) -> Option<&'static str> {
+        let status = json!({"status": "Failure", "code": code, "reason": "Forbidden", "message": message,
+            "details": {"causes": causes}});
+        let status = serde_json::from_value(status).expect("a status");
+        remedy(&kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn each_refusal_has_its_remedy_and_what_is_not_known_has_none() {
+        for (code, message, expected) in [
+            (
+                403,
+                r#"secrets "a" is forbidden: exceeded quota: none, requested: secrets=1, used: secrets=0, limited: secrets=0"#,
+                Some("ResourceQuota"),
+            ),
+            (
+                403,
+                r#"secrets "a" is forbidden: User "system:serviceaccount:x:y" cannot get resource "secrets" in API group """#,
+                Some("the platform team"),
+            ),
+            (
+                422,
+                r#"secrets "a" is invalid: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no"#,
+                Some("spec.secretTemplate"),
+            ),
+            (
+                400,
+                r#"admission webhook "a.example" denied the request: User "x" cannot do that"#,
+                Some("spec.secretTemplate"),
+            ),
+            (500, "the server is on fire", None),
+            (403, "forbidden", None),
+        ] {
+            let told = told(code, message, &json!([]));
+            match expected {
+                Some(words) => assert!(
+                    told.is_some_and(|it| it.contains(words)),
+                    "{message}: {told:?}"
+                ),
+                None => assert_eq!(told, None, "{message}"),
+            }
+        }
+        let causes = json!([{"reason": "NamespaceTerminating", "message": "namespace a is being terminated"}]);
+        let told = told(403, "unable to create new content in namespace a", &causes);
+        assert!(
+            told.is_some_and(|it| it.contains("is being deleted")),
+            "{told:?}"
+        );
+    }
+}
