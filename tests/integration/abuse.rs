@@ -79,6 +79,14 @@ impl Abuse {
             let harassed = {
                 // Also if an honest request fails.
                 let _stop = at_last(|| stop.store(true, Ordering::Relaxed));
+                eventually(
+                    "the crowd fills the webhook and attacks come through",
+                    || {
+                        let displaced = counted(&operator, "connections_closed_total", "displaced");
+                        let refused = counted(&operator, "requests_refused_total", "");
+                        (displaced > 0 && refused > 0).then_some(())
+                    },
+                );
                 Honest::work(&dialer, &operator, self.time)
             };
             (crowd.join().unwrap(), harassed)
@@ -94,8 +102,6 @@ impl Abuse {
         let refused = counted(&operator, "requests_refused_total", "");
         println!("{displaced} connections made way, {refused} requests were refused");
         println!("{:.1} s of processor", cpu(&operator) - cpu_before);
-        assert!(displaced > 0, "the crowd did not fill the webhook");
-        assert!(refused > 0, "no attack came through");
 
         // The crowd still holds its ends.
         eventually("the connections are closed", || {
