@@ -103,9 +103,10 @@ fn a_permission_that_is_revoked_is_told_with_who_can_give_it_back() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("revoked");
-    let role = arena.kubectl(&["get", "clusterrole", "pki-operator", "--output=json"]);
+    let name = "pki-operator-namespace";
+    let role = arena.kubectl(&["get", "clusterrole", name, "--output=json"]);
     let mut role: Value = serde_json::from_str(&role.unwrap()).unwrap();
-    role["metadata"] = json!({"name": "pki-operator", "labels": role["metadata"]["labels"],
+    role["metadata"] = json!({"name": name, "labels": role["metadata"]["labels"],
         "annotations": role["metadata"]["annotations"]});
     let mut without = role.clone();
     let rules = without["rules"].as_array_mut().unwrap();

@@ -138,6 +138,12 @@ impl Cas {
         self.previous.len() >= MOST_PREVIOUS
     }
 
+    /// How long those before stay trusted yet, if there are any and their time is not over.
+    pub fn until_withdrawal(&self, overlap: SignedDuration, now: Timestamp) -> Option<Duration> {
+        let lasted = now.duration_since(self.since?);
+        Duration::try_from(overlap - lasted).ok()
+    }
+
     fn is_due(&self, now: Timestamp) -> bool {
         let ca = self.current.ca();
         renewal::at(ca.not_before(), ca.not_after(), None) <= now

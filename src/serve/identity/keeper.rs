@@ -62,11 +62,10 @@ pub struct Keeper {
 
 /// What a look came to.
 enum Look {
-    /// The Secret was written; what follows from that is the next one's to see.
+    /// The Secret was written; what follows from that is the next look's to see.
     Written,
-    /// There is something to do before long.
-    Waiting,
-    Settled,
+    /// Nothing is to be done for so long, unless something changes.
+    Pause(Duration),
 }
 
 impl Keeper {
@@ -115,8 +114,7 @@ impl Keeper {
                     tokio::time::sleep(PACE).await;
                     continue;
                 }
-                Ok(Ok(Look::Waiting)) => HASTE,
-                Ok(Ok(Look::Settled)) => POLL,
+                Ok(Ok(Look::Pause(pause))) => pause,
                 // Somebody else was faster. What is there now is seen next.
                 Ok(Err(error)) if write::is_conflict(&error) => HASTE,
                 Ok(Err(error)) => {
@@ -165,11 +163,12 @@ impl Keeper {
         changed?;
         let is_put_off = !published?;
         let is_settling = carried_for.is_some_and(|carried_for| carried_for < SETTLING);
-        Ok(if is_put_off || is_settling {
-            Look::Waiting
+        Ok(Look::Pause(if is_put_off || is_settling {
+            HASTE
         } else {
-            Look::Settled
-        })
+            let withdrawal = self.known.until_withdrawal(self.settings.overlap, now);
+            withdrawal.unwrap_or(POLL).min(POLL)
+        }))
     }
 
     /// Takes over what the Secret holds, if it is of use; whether it was.

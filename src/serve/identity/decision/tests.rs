@@ -172,6 +172,26 @@ fn what_the_secret_holds_decides_what_becomes_of_it() {
 }
 
 #[test]
+fn the_end_of_the_overlap_is_known_beforehand() {
+    let (one, two) = (ca(), ca());
+    let now = *BEGIN + DAY;
+    let second = SignedDuration::from_secs(1);
+    let overlapping = cas(&one, &[&two], Some(now));
+    for (cas, at, expected) in [
+        (&overlapping, now, Some(OVERLAP.unsigned_abs())),
+        (
+            &overlapping,
+            now + OVERLAP - second,
+            Some(second.unsigned_abs()),
+        ),
+        (&overlapping, now + OVERLAP + second, None),
+        (&cas(&one, &[], None), now, None),
+    ] {
+        assert_eq!(cas.until_withdrawal(OVERLAP, at), expected, "{at}");
+    }
+}
+
+#[test]
 fn who_asks_for_another_ca_time_and_again_waits_for_those_before_to_be_withdrawn() {
     let others = [ca(), ca(), ca(), ca()];
     let [one, two, three, four] = others.each_ref();
