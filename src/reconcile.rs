@@ -285,7 +285,7 @@ async fn look_at(stored: &StoredPki, context: &Context, work: &mut Work) -> Resu
     match &stored.0 {
         Ok(pki) => look(&context.written.overlay(pki), context, work).await,
         Err(invalid) if invalid.metadata.deletion_timestamp.is_some() => {
-            wishes::release(&invalid.metadata, context).await?;
+            wishes::release_unreadable(&invalid.metadata, context).await?;
             Ok(Action::await_change())
         }
         Err(invalid) => {
@@ -298,7 +298,7 @@ async fn look_at(stored: &StoredPki, context: &Context, work: &mut Work) -> Resu
 async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<Action, Error> {
     let now = Timestamp::now();
     if pki.metadata.deletion_timestamp.is_some() {
-        wishes::let_go(pki, context).await?;
+        wishes::part(pki, context).await?;
         return Ok(Action::await_change());
     }
     let requested = wishes::note(pki, context, now).await?;
@@ -312,6 +312,15 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<Action, E
         }
         observed => observed?,
     };
+    // Whatever is wrong with the Pki: it may be about to be deleted for that.
+    if let Some((secret, _)) = &observed.secret
+        && wishes::let_go(pki, secret, context).await?
+    {
+        return Ok(Action::await_change());
+    }
+    if wishes::release(pki, context).await? {
+        return Ok(Action::await_change());
+    }
     let outcome = match plan(&observed, now) {
         Plan::Gone => return Ok(Action::await_change()),
         Plan::Issue(approved, need) => {

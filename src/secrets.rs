@@ -80,7 +80,15 @@ pub fn foreseen_foreign(
     };
     match &known.owner {
         Owner::Other => true,
-        Owner::Nobody { offered_to } => offered_to.as_deref() != Some(&pki.name),
+        Owner::Nobody { offered_to: None } => true,
+        Owner::Nobody {
+            offered_to: Some(name),
+        } => {
+            let other = Key::new(secret.namespace.clone(), &**name);
+            let claim = claims.get(&other);
+            other != *pki
+                && claim.is_none_or(|claim| claim.secrets().all(|name| name != secret.name))
+        }
         Owner::Pki { name, uid } => {
             let owner = Key::new(secret.namespace.clone(), &**name);
             // Of a Pki that is gone the Secret is about to be collected.
@@ -148,7 +156,9 @@ mod tests {
         for (metadata, is_foreign) in [
             (json!({}), true),
             (json!({ "annotations": { "box.com/adopt": "a" } }), false),
-            (json!({ "annotations": { "box.com/adopt": "b" } }), true),
+            (json!({ "annotations": { "box.com/adopt": "b" } }), false),
+            (json!({ "annotations": { "box.com/adopt": "moved" } }), true),
+            (json!({ "annotations": { "box.com/adopt": "gone" } }), true),
             (
                 json!({ "labels": { "app.kubernetes.io/managed-by": "pki-operator" } }),
                 true,

@@ -22,6 +22,12 @@ pub const TLS: &str = "kubernetes.io/tls";
 /// Annotation on a Secret that nobody owns: the name of the Pki that may take it over, with its content.
 pub const ADOPT: &str = "box.com/adopt";
 
+/// Annotation on a Pki: its Secret stays when the Pki is deleted. `"true"` switches it on.
+///
+/// Such a Secret has no owner, from the beginning: whatever has one that is being deleted, Kubernetes may collect at once.
+/// It is [offered](ADOPT) to its Pki instead, and so to a later one of the same name.
+const KEEP_SECRET: &str = "box.com/keep-secret";
+
 /// Whose a Secret is, by its controller reference. Labels prove nothing: anybody may set them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
@@ -37,26 +43,48 @@ pub enum Owner {
 
 /// Whose this Secret is. `claims` tells which other Pkis there are.
 pub fn owner(secret: &Secret, pki: &Pki, claims: &BySecret<Claim>) -> Owner {
+    let key = |name: &str| Key::new(pki.namespace().unwrap_or_default(), name);
+    let claims_it = |claim: &Claim| claim.secrets().any(|name| name == secret.name_any());
     match owner_of(secret, pki) {
         Some(Ownership::Ours) => Owner::Ours,
         None if is_offered(secret, pki) => Owner::Ours,
-        None | Some(Ownership::Foreign) => Owner::Foreign,
+        None => {
+            let offered_to = secret.annotations().get(ADOPT);
+            let other = offered_to.filter(|name| **name != pki.name_any());
+            match other.and_then(|name| claims.get(&key(name))) {
+                Some(claim) if claims_it(claim) => Owner::Rival(claim.key()),
+                _ => Owner::Foreign,
+            }
+        }
+        Some(Ownership::Foreign) => Owner::Foreign,
         Some(Ownership::Pki { name, uid }) => {
-            let other = Key::new(pki.namespace().unwrap_or_default(), name);
+            let other = key(name);
             match claims.get(&other).filter(|claim| claim.lives_as(uid)) {
                 None => Owner::FormerPki,
-                Some(claim) if claim.secrets().any(|name| name == secret.name_any()) => {
-                    Owner::Rival(other)
-                }
+                Some(claim) if claims_it(claim) => Owner::Rival(other),
                 Some(_) => Owner::Foreign,
             }
         }
     }
 }
 
-/// Whether the Secret is this Pki's by its controller reference.
-pub fn is_owned_by(secret: &Secret, pki: &Pki) -> bool {
+/// Whether the Secret is this Pki's by its controller reference, and so goes with it.
+pub fn is_controlled_by(secret: &Secret, pki: &Pki) -> bool {
     owner_of(secret, pki) == Some(Ownership::Ours)
+}
+
+/// Whether the Secret is this Pki's: by its controller reference, or as one that is to be kept.
+pub fn is_owned_by(secret: &Secret, pki: &Pki) -> bool {
+    match owner_of(secret, pki) {
+        Some(ownership) => ownership == Ownership::Ours,
+        None => is_kept(pki) && is_offered(secret, pki),
+    }
+}
+
+/// Whether the Secret stays when the Pki is deleted.
+pub fn is_kept(pki: &Pki) -> bool {
+    let wish = pki.annotations().get(KEEP_SECRET);
+    wish.is_some_and(|value| value == "true")
 }
 
 /// What the controller reference says.
@@ -119,14 +147,14 @@ impl Content<'_> {
     pub fn manifest(&self) -> Result<Secret, FormatError> {
         let mut labels = write::labels();
         labels.extend(self.approved.template.labels.clone());
-        let annotations = &self.approved.template.annotations;
+        let annotations = self.annotations();
         Ok(Secret {
             metadata: ObjectMeta {
                 name: Some(self.approved.secret_name.clone()),
                 namespace: self.pki.namespace(),
                 labels: Some(labels),
-                annotations: (!annotations.is_empty()).then(|| annotations.clone()),
-                owner_references: Some(vec![owner_reference(self.pki)]),
+                annotations: (!annotations.is_empty()).then_some(annotations),
+                owner_references: (!is_kept(self.pki)).then(|| vec![owner_reference(self.pki)]),
                 ..ObjectMeta::default()
             },
             type_: Some(TLS.into()),
@@ -147,16 +175,18 @@ impl Content<'_> {
             },
             "data": wanted.data,
         });
-        for (map, key) in stale(observed, self.approved) {
+        for (map, key) in self.stale(observed) {
             map.of(&mut change)[key] = Value::Null;
         }
-        if observed.annotations().contains_key(ADOPT) {
+        if observed.annotations().contains_key(ADOPT) && !is_kept(self.pki) {
             change["metadata"]["annotations"][ADOPT] = Value::Null;
         }
-        if owner_of(observed, self.pki) != Some(Ownership::Ours) {
-            let others = observed.metadata.owner_references.iter().flatten().cloned();
-            let owners: Vec<_> = others.chain([owner_reference(self.pki)]).collect();
-            change["metadata"]["ownerReferences"] = json!(owners);
+        if !self.is_owned_in(observed) {
+            let before = observed.metadata.owner_references.iter().flatten();
+            let others = before.filter(|owner| Some(&owner.uid) != self.pki.metadata.uid.as_ref());
+            let ours = wanted.metadata.owner_references.iter().flatten();
+            change["metadata"]["ownerReferences"] =
+                others.chain(ours).map(|it| json!(it)).collect();
         }
         write::bind(&mut change, observed);
         Ok(change)
@@ -169,14 +199,27 @@ impl Content<'_> {
                 .iter()
                 .all(|(key, value)| found.get(key) == Some(value))
         };
-        let template = &self.approved.template;
-        owner_of(observed, self.pki) == Some(Ownership::Ours)
+        self.is_owned_in(observed)
             && self.trust.is_published_in(file(observed, "ca.crt"))
-            && has(observed.labels(), &template.labels)
+            && has(observed.labels(), &self.approved.template.labels)
             && has(observed.labels(), &write::labels())
-            && has(observed.annotations(), &template.annotations)
-            && stale(observed, self.approved).is_empty()
+            && has(observed.annotations(), &self.annotations())
+            && self.stale(observed).is_empty()
             && formats::are_in(self, observed)
+    }
+
+    /// Whether it has the owner that it should have, or none.
+    fn is_owned_in(&self, observed: &Secret) -> bool {
+        let owner = owner_of(observed, self.pki);
+        owner == (!is_kept(self.pki)).then_some(Ownership::Ours)
+    }
+
+    fn annotations(&self) -> BTreeMap<String, String> {
+        let mut annotations = self.approved.template.annotations.clone();
+        if is_kept(self.pki) {
+            annotations.insert(ADOPT.to_owned(), self.pki.name_any());
+        }
+        annotations
     }
 
     fn files(&self) -> Result<BTreeMap<String, ByteString>, FormatError> {
@@ -194,41 +237,41 @@ impl Content<'_> {
         files.extend(formats::files(self)?);
         Ok(files)
     }
-}
 
-/// What the operator has put there, as `managedFields` have it, and would put there no more. What others added is theirs.
-fn stale(observed: &Secret, approved: &Approved) -> Vec<(Map, String)> {
-    let template = &approved.template;
-    let own = write::labels();
-    let is_stale = |map: Map, key: &str| match map {
-        Map::Labels => {
-            observed.labels().contains_key(key)
-                && !template.labels.contains_key(key)
-                && !own.contains_key(key)
-        }
-        Map::Annotations => {
-            observed.annotations().contains_key(key) && !template.annotations.contains_key(key)
-        }
-        Map::Data => {
-            !file(observed, key).is_empty()
-                && formats::OPTIONAL.contains(&key)
-                && !approved.wants(key)
-        }
-    };
-    let managed = observed.metadata.managed_fields.iter().flatten();
-    let ours = managed.filter(|entry| entry.manager.as_deref() == Some(write::FIELD_MANAGER));
-    let fields = ours.filter_map(|entry| entry.fields_v1.as_ref());
-    fields
-        .flat_map(|fields| {
-            Map::ALL.into_iter().flat_map(move |map| {
-                let keys = fields.0.pointer(map.managed()).and_then(Value::as_object);
-                let keys = keys.into_iter().flat_map(serde_json::Map::keys);
-                keys.filter_map(move |key| Some((map, key.strip_prefix("f:")?)))
+    /// What the operator has put there, as `managedFields` have it, and would put there no more. What others added is theirs.
+    fn stale(&self, observed: &Secret) -> Vec<(Map, String)> {
+        let own = write::labels();
+        let annotations = self.annotations();
+        let is_stale = |map: Map, key: &str| match map {
+            Map::Labels => {
+                observed.labels().contains_key(key)
+                    && !self.approved.template.labels.contains_key(key)
+                    && !own.contains_key(key)
+            }
+            Map::Annotations => {
+                observed.annotations().contains_key(key) && !annotations.contains_key(key)
+            }
+            Map::Data => {
+                !file(observed, key).is_empty()
+                    && formats::OPTIONAL.contains(&key)
+                    && !self.approved.wants(key)
+            }
+        };
+        let managed = observed.metadata.managed_fields.iter().flatten();
+        let ours = managed.filter(|entry| entry.manager.as_deref() == Some(write::FIELD_MANAGER));
+        let fields = ours.filter_map(|entry| entry.fields_v1.as_ref());
+        fields
+            .flat_map(|fields| {
+                Map::ALL.into_iter().flat_map(move |map| {
+                    let keys = fields.0.pointer(map.managed()).and_then(Value::as_object);
+                    let keys = keys.into_iter().flat_map(serde_json::Map::keys);
+                    keys.filter_map(move |key| Some((map, key.strip_prefix("f:")?)))
+                })
             })
-        })
-        .filter(|(map, key)| is_stale(*map, key))
-        .map(|(map, key)| (map, key.to_owned()))
-        .collect()
+            .filter(|(map, key)| is_stale(*map, key))
+            .map(|(map, key)| (map, key.to_owned()))
+            .collect()
+    }
 }
 
 /// A map of a Secret whose entries several may write.

@@ -9,6 +9,7 @@ use crate::api::{Pki, PkiStatus};
 use crate::index::Key;
 use crate::lenient::Lenient;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::Patch;
 use kube::core::{ObjectMeta, PartialObjectMeta};
@@ -16,26 +17,21 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use std::time::Instant;
 
-/// Annotation on a Pki: its Secret stays when the Pki is deleted. `"true"` switches it on.
-const KEEP_SECRET: &str = "box.com/keep-secret";
-/// Holds the deletion of such a Pki until its Secret has been let go.
+/// By it version 0.1 held the deletion of a Pki whose Secret is to be kept, until that had been let go.
 const FINALIZER: &str = "box.com/keep-secret";
 
 /// Takes note of what annotations ask for, before anything else is done: a renewal now becomes the renewal time in the
-/// status, and its annotation goes; a Secret that is to be kept gets the finalizer. The Pki as it is then, if it changed.
+/// status, and its annotation goes. The Pki as it is then, if it changed.
 pub(super) async fn note(
     pki: &Pki,
     context: &Context,
     now: Timestamp,
 ) -> Result<Option<Pki>, Error> {
-    let is_requested = pki.annotations().contains_key(RENEW_NOW);
-    let is_held = pki.finalizers().iter().any(|known| known == FINALIZER);
-    if !is_requested && is_held == keeps_secret(pki) {
+    if !pki.annotations().contains_key(RENEW_NOW) {
         return Ok(None);
     }
     let mut pki = pki.clone();
-    if is_requested
-        && let Some(status) = pki.status.clone()
+    if let Some(status) = pki.status.clone()
         && status
             .renewal_time
             .as_ref()
@@ -51,61 +47,65 @@ pub(super) async fn note(
             None => return Ok(None),
         }
     }
-    let mut finalizers = pki.finalizers().to_vec();
-    finalizers.retain(|known| known != FINALIZER);
-    if keeps_secret(&pki) {
-        finalizers.push(FINALIZER.to_owned());
-    }
-    let change = json!({ "metadata": {
-        "annotations": { RENEW_NOW: null },
-        "finalizers": finalizers,
-    }});
+    let change = json!({ "metadata": { "annotations": { RENEW_NOW: null } } });
     change_pki(&pki, change, context).await
 }
 
-fn keeps_secret(pki: &Pki) -> bool {
-    pki.annotations()
-        .get(KEEP_SECRET)
-        .is_some_and(|value| value == "true")
+/// Lets the Secret go on by itself, if it is to be kept and is not yet; whether that was so.
+pub(super) async fn let_go(pki: &Pki, secret: &Secret, context: &Context) -> Result<bool, Error> {
+    if !secret::is_kept(pki) || !secret::is_controlled_by(secret, pki) {
+        return Ok(false);
+    }
+    let key = Key::of(secret);
+    let mut owners = secret.metadata.owner_references.clone().unwrap_or_default();
+    owners.retain(|owner| Some(&owner.uid) != pki.metadata.uid.as_ref());
+    let mut change = json!({ "metadata": {
+        "ownerReferences": owners,
+        "annotations": { ADOPT: pki.name_any() },
+    }});
+    write::bind(&mut change, secret);
+    match change_secret(pki, secret, &change, context).await {
+        Ok(()) => {
+            tracing::info!(pki = %Key::of(pki), secret = %key, "let the Secret go, which is to be kept");
+            Ok(true)
+        }
+        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
+        Err(source) => Err(Error::ChangeSecret {
+            secret: key,
+            source,
+        }),
+    }
 }
 
-/// Lets the Secret of a Pki that is being deleted go on by itself, if its annotation asks for that.
-pub(super) async fn let_go(pki: &Pki, context: &Context) -> Result<(), Error> {
-    if !pki.finalizers().iter().any(|known| known == FINALIZER) {
+/// Takes leave of a Pki that is being deleted and held.
+pub(super) async fn part(pki: &Pki, context: &Context) -> Result<(), Error> {
+    if !is_held(pki) {
         return Ok(());
     }
     let key = Key::new(pki.namespace().unwrap_or_default(), pki.secret_name());
-    if keeps_secret(pki)
-        && let Some(secret) = context.read_secret(&key).await?
-        && secret::is_owned_by(&secret, pki)
-    {
-        let mut owners = secret.metadata.owner_references.clone().unwrap_or_default();
-        owners.retain(|owner| Some(&owner.uid) != pki.metadata.uid.as_ref());
-        // A Pki of the same name that comes later takes it up again.
-        let mut change = json!({ "metadata": {
-            "ownerReferences": owners,
-            "annotations": { ADOPT: pki.name_any() },
-        }});
-        write::bind(&mut change, &secret);
-        match change_secret(pki, &secret, &change, context).await {
-            Ok(()) => tracing::info!(pki = %Key::of(pki), secret = %key, "kept the Secret"),
-            Err(error) if write::is_conflict(&error) => return Err(outdated(pki)),
-            Err(source) => {
-                return Err(Error::ChangeSecret {
-                    secret: key,
-                    source,
-                });
-            }
-        }
+    if let Some(secret) = context.read_secret(&key).await? {
+        let_go(pki, &secret, context).await?;
+    }
+    release(pki, context).await.map(drop)
+}
+
+/// Takes the finalizer off a Pki, which does not need it once its Secret has been let go; whether it was there.
+pub(super) async fn release(pki: &Pki, context: &Context) -> Result<bool, Error> {
+    if !is_held(pki) {
+        return Ok(false);
     }
     let mut finalizers = pki.finalizers().to_vec();
     finalizers.retain(|known| known != FINALIZER);
     let change = json!({ "metadata": { "finalizers": finalizers } });
-    change_pki(pki, change, context).await.map(drop)
+    change_pki(pki, change, context).await.map(|_| true)
+}
+
+fn is_held(pki: &Pki) -> bool {
+    pki.finalizers().iter().any(|known| known == FINALIZER)
 }
 
 /// Lets a Pki go that is being deleted and cannot be read: what it wished cannot be known.
-pub(super) async fn release(meta: &ObjectMeta, context: &Context) -> Result<(), Error> {
+pub(super) async fn release_unreadable(meta: &ObjectMeta, context: &Context) -> Result<(), Error> {
     let finalizers = meta.finalizers.clone().unwrap_or_default();
     let others: Vec<_> = finalizers
         .iter()

@@ -80,6 +80,11 @@ pub(crate) fn arena() -> MutexGuard<'static, Installed> {
         let delete = ["delete", kind, "--all", "--all-namespaces"];
         arena.kubectl(&delete).expect("it is deleted");
     }
+    // What was changed in a role by hand is not Helm's to change.
+    let roles = ["clusterrole", "pki-operator", "pki-operator-namespace"];
+    let delete = [&["delete", "--ignore-not-found"], &roles[..]].concat();
+    arena.kubectl(&delete).expect("they are deleted");
+    arena.without_other_webhook_cas();
     arena.install().expect("the chart is installed");
     arena.without_admission_policy();
     arena
@@ -191,6 +196,22 @@ impl Installed {
             webhook,
             host: "127.0.0.1",
             flags,
+        }
+    }
+
+    /// Takes away a webhook's CA that has others beside it, which a test before has made, so that a fresh one is made.
+    fn without_other_webhook_cas(&self) {
+        let secret = [
+            "secret",
+            "pki-operator-webhook-ca",
+            "--namespace",
+            install::RELEASE,
+        ];
+        let files = "--output=jsonpath={.data.previous\\.crt}{.data.ca\\.crt}";
+        let get = [&["get", "--ignore-not-found", files], &secret[..]].concat();
+        if !self.kubectl(&get).expect("it can be read").is_empty() {
+            let delete = [&["delete"], &secret[..]].concat();
+            self.kubectl(&delete).expect("it is deleted");
         }
     }
 

@@ -1,11 +1,12 @@
 //! What people may ask of a certificate and its Secret: renewal now, the same key, labels, a Secret kept or taken over.
 
 use crate::harness::{
-    Namespace, SHARED, bytes, eventually, file, notes, openssl, quiet, serial_of,
+    Namespace, SHARED, arena, bytes, eventually, file, notes, openssl, quiet, serial_of,
 };
 use serde_json::{Value, json};
 
 const SPEC: &str = r#"{"serviceName": "app1"}"#;
+const KEEP: &str = "box.com/keep-secret=true";
 
 #[test]
 fn a_certificate_is_renewed_on_demand_once() {
@@ -109,40 +110,60 @@ fn labels_and_annotations_of_the_secret_follow_the_template_and_leave_those_of_o
 }
 
 #[test]
-fn a_secret_is_kept_when_its_pki_is_deleted_if_that_says_so_and_taken_up_by_the_next() {
+fn a_secret_that_is_to_be_kept_stays_however_its_pki_is_deleted_and_is_taken_up_by_the_next() {
     let ns = SHARED.namespace("kept");
     ns.apply_pki("app1-pki", SPEC).unwrap();
     let first = ns.wait_until_ready("app1-pki");
-    ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/keep-secret=true"])
-        .unwrap();
-    eventually("its deletion is held until the Secret is let go", || {
-        let pki = ns.get("pki", "app1-pki")?;
-        (pki["metadata"]["finalizers"] == json!(["box.com/keep-secret"])).then_some(())
-    });
-    let before = ns.get("secret", "app1-pki").unwrap()["data"].clone();
-    ns.kubectl(&["delete", "pki", "app1-pki"]).unwrap();
-    quiet();
-    let kept = ns.get("secret", "app1-pki").unwrap();
-    assert_eq!(
-        (&kept["data"], &kept["metadata"]["ownerReferences"]),
-        (&before, &Value::Null)
-    );
+    let secret = || ns.get("secret", "app1-pki");
+    let before = secret().unwrap()["data"].clone();
+    // In the foreground, as Argo CD does it, Kubernetes collects first whatever the Pki owns.
+    for cascade in ["--cascade=background", "--cascade=foreground"] {
+        ns.kubectl(&["annotate", "pki", "app1-pki", KEEP]).unwrap();
+        wait_until_kept(&ns, "app1-pki");
+        ns.kubectl(&["delete", "pki", "app1-pki", cascade]).unwrap();
+        quiet();
+        assert_eq!(secret().unwrap()["data"], before, "{cascade}");
 
+        ns.apply_pki("app1-pki", SPEC).unwrap();
+        let next = ns.wait_until_ready("app1-pki");
+        assert_eq!(
+            next["status"]["serialNumber"], first["status"]["serialNumber"],
+            "it was sound"
+        );
+        let meta = secret().unwrap()["metadata"].clone();
+        let owner = &meta["ownerReferences"][0]["uid"];
+        assert_eq!(owner, &next["metadata"]["uid"]);
+        assert_eq!(meta["annotations"]["box.com/adopt"], Value::Null);
+    }
+}
+
+#[test]
+fn a_secret_that_is_to_be_kept_is_another_pkis_for_whoever_else_names_it() {
+    let ns = SHARED.namespace("kept-by-one");
     ns.apply_pki("app1-pki", SPEC).unwrap();
-    let next = ns.wait_until_ready("app1-pki");
-    assert_eq!(
-        next["status"]["serialNumber"], first["status"]["serialNumber"],
-        "it was sound"
-    );
-    let secret = ns.get("secret", "app1-pki").unwrap();
-    assert_eq!(
-        secret["metadata"]["ownerReferences"][0]["uid"],
-        next["metadata"]["uid"]
-    );
-    assert_eq!(
-        secret["metadata"]["annotations"]["box.com/adopt"],
-        Value::Null
-    );
+    ns.kubectl(&["annotate", "pki", "app1-pki", KEEP]).unwrap();
+    wait_until_kept(&ns, "app1-pki");
+    let spec = r#"{"serviceName": "app2", "secretName": "app1-pki"}"#;
+    ns.apply_pki("app2-pki", spec).unwrap();
+    let said = ns.wait_until_refused("app2-pki", "PkiSecretConflict");
+    let conflict = format!("Secret app1-pki belongs to Pki {}/app1-pki, which", ns.name);
+    assert!(said.starts_with(&conflict), "{said}");
+}
+
+#[test]
+fn a_secret_can_be_kept_when_its_pki_breaks_the_rules_by_now() {
+    let ns = SHARED.namespace("kept-refused");
+    ns.permit(&["app3"], "");
+    ns.apply_pki("app3-pki", r#"{"serviceName": "app3"}"#)
+        .unwrap();
+    ns.wait_until_ready("app3-pki");
+    ns.withdraw();
+    ns.wait_until_refused("app3-pki", "PkiServiceNameError");
+    ns.kubectl(&["annotate", "pki", "app3-pki", KEEP]).unwrap();
+    wait_until_kept(&ns, "app3-pki");
+    ns.kubectl(&["delete", "pki", "app3-pki"]).unwrap();
+    quiet();
+    wait_until_kept(&ns, "app3-pki");
 }
 
 #[test]
@@ -150,23 +171,62 @@ fn the_annotation_that_keeps_a_secret_can_be_taken_back() {
     let ns = SHARED.namespace("released");
     ns.apply_pki("app1-pki", SPEC).unwrap();
     ns.wait_until_ready("app1-pki");
-    let finalizers = || {
-        ns.get("pki", "app1-pki")
-            .map(|pki| pki["metadata"]["finalizers"].clone())
-    };
-    for (change, is_held) in [
-        ("box.com/keep-secret=true", true),
-        ("box.com/keep-secret-", false),
-    ] {
-        ns.kubectl(&["annotate", "pki", "app1-pki", change])
-            .unwrap();
-        eventually("the finalizer follows", || {
-            (finalizers()?.is_array() == is_held).then_some(())
-        });
-    }
+    ns.kubectl(&["annotate", "pki", "app1-pki", KEEP]).unwrap();
+    wait_until_kept(&ns, "app1-pki");
+    ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/keep-secret-"])
+        .unwrap();
+    eventually("the Secret is the Pki's again", || {
+        let secret = ns.get("secret", "app1-pki")?;
+        secret["metadata"]["ownerReferences"]
+            .is_array()
+            .then_some(())
+    });
     ns.kubectl(&["delete", "pki", "app1-pki"]).unwrap();
     eventually("the Secret goes with its Pki", || {
         ns.get("secret", "app1-pki").is_none().then_some(())
+    });
+}
+
+#[test]
+fn pkis_that_an_earlier_version_held_are_let_go_and_their_secrets_kept() {
+    let arena = arena();
+    let operator = arena.first_replica("operator-1", &[]).unwrap();
+    let ns = arena.namespace("held");
+    for name in ["living", "going"] {
+        ns.apply_pki(name, SPEC).unwrap();
+        ns.wait_until_ready(name);
+    }
+    operator.process.kill().unwrap();
+    let held = json!({"metadata": {
+        "finalizers": ["box.com/keep-secret"],
+        "annotations": {"box.com/keep-secret": "true"},
+    }});
+    for name in ["living", "going"] {
+        let patch = held.to_string();
+        ns.kubectl(&["patch", "pki", name, "--type=merge", "--patch", &patch])
+            .unwrap();
+    }
+    let before = ns.get("secret", "going").unwrap()["data"].clone();
+    ns.kubectl(&["delete", "pki", "going", "--wait=false"])
+        .unwrap();
+    let _operator = arena.first_replica("operator-1", &[]).unwrap();
+    wait_until_kept(&ns, "living");
+    eventually("neither is held", || {
+        let living = ns.get("pki", "living")?;
+        let is_gone = ns.get("pki", "going").is_none();
+        (is_gone && living["metadata"]["finalizers"].is_null()).then_some(())
+    });
+    quiet();
+    wait_until_kept(&ns, "going");
+    assert_eq!(ns.get("secret", "going").unwrap()["data"], before);
+}
+
+/// Waits until the Secret has no owner, and is offered to the Pki of its name.
+fn wait_until_kept(ns: &Namespace<'_>, name: &str) {
+    eventually("the Secret is let go", || {
+        let meta = &ns.get("secret", name)?["metadata"];
+        let is_free = meta["ownerReferences"].is_null();
+        (is_free && meta["annotations"]["box.com/adopt"] == name).then_some(())
     });
 }
 

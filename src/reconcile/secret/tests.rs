@@ -297,6 +297,8 @@ fn a_secret_of_nobody_is_ours_if_it_is_offered_and_can_become_one_of_ours() {
         (json!({ "immutable": true }), Owner::Foreign),
         (json!({ "type": "Opaque" }), Owner::Foreign),
         (json!({ "type": null }), Owner::Foreign),
+        (offer(json!("rival")), Owner::Rival(Key::new("ns", "rival"))),
+        // It names another one.
         (offer(json!("other")), Owner::Foreign),
         (offer(json!("")), Owner::Foreign),
         (offer(json!("true")), Owner::Foreign),
@@ -347,6 +349,62 @@ fn an_offered_secret_becomes_ours_once_and_keeps_its_other_owners() {
         .map(|owner| (&*owner.uid, owner.controller))
         .collect();
     assert_eq!(owners, [("uid-7", Some(false)), ("uid-1", Some(true))]);
+}
+
+fn kept(spec: Value) -> Case {
+    let mut case = Case::of(spec);
+    let wish = ("box.com/keep-secret".to_owned(), "true".to_owned());
+    case.pki.annotations_mut().extend([wish]);
+    case
+}
+
+#[test]
+fn a_secret_that_is_to_be_kept_has_no_owner_from_the_beginning() {
+    let case = kept(json!({}));
+    let made = case.content().manifest().unwrap();
+    assert_eq!(made.metadata.owner_references, None);
+    assert_eq!(made.annotations()["box.com/adopt"], "app1-pki");
+    assert_eq!(owner(&made, &case.pki, &claims()), Owner::Ours);
+    assert!(is_owned_by(&made, &case.pki) && case.content().is_in(&made));
+    assert!(!is_owned_by(&made, &pki()), "of one that keeps none");
+    let seen = stored(&made);
+    let change = case.content().change(&seen).unwrap();
+    assert_eq!(patched(&seen, &change), seen);
+}
+
+#[test]
+fn a_secret_changes_hands_when_it_is_to_be_kept_and_when_it_is_not() {
+    let (kept, owned) = (kept(json!({})), Case::of(json!({})));
+    let before = stored(&owned.content().manifest().unwrap());
+    let others = reference("Deployment", "apps/v1", "app1", "uid-7", false);
+    let seen = patched(
+        &before,
+        &json!({ "metadata": { "ownerReferences":
+            [others[0], pki_reference("app1-pki", "uid-1")[0]] } }),
+    );
+    assert!(!kept.content().is_in(&seen));
+    let mut free = patched(&seen, &kept.content().change(&seen).unwrap());
+    let owners = |secret: &Secret| json!(secret.metadata.owner_references);
+    assert_eq!(owners(&free), others);
+    assert!(kept.content().is_in(&free) && is_owned_by(&free, &kept.pki));
+    // The note is the operator's own, and it stays.
+    let ours = json!({ "f:metadata": { "f:annotations": { "f:box.com/adopt": {} } } });
+    let managed = managed("pki-operator", None, &ours);
+    free = patched(
+        &free,
+        &json!({ "metadata": { "managedFields": [managed] } }),
+    );
+    assert!(kept.content().is_in(&free));
+
+    let wrong = patched(
+        &free,
+        &json!({ "metadata": { "annotations": { "box.com/adopt": null } } }),
+    );
+    assert!(!is_owned_by(&wrong, &kept.pki), "nobody says whose it is");
+    assert!(!owned.content().is_in(&free));
+    let back = patched(&free, &owned.content().change(&free).unwrap());
+    assert_eq!(back.annotations().get("box.com/adopt"), None);
+    assert!(owned.content().is_in(&back) && is_owned_by(&back, &owned.pki));
 }
 
 #[test]
