@@ -20,13 +20,13 @@ pub(super) async fn observe<'a>(
     let own = Key::of(pki);
     let key = Key::new(own.namespace.clone(), pki.secret_name());
     let verdict = context.cache.rules().evaluate(pki);
-    // Of a refused Pki the certificate that is in use matters while the CA is being replaced.
-    let is_in_use = pki.status.as_ref().is_some_and(|status| {
-        status.serial_number.is_some()
-            && !ca.trust.pem().is_empty()
-            && status.trust_fingerprint.as_deref() != Some(ca.trust.fingerprint())
+    // Of a refused Pki the certificate that is in use matters while the CA is being replaced, or if it is to be kept.
+    let matters = pki.status.as_ref().is_some_and(|status| {
+        let is_unpublished = !ca.trust.pem().is_empty()
+            && status.trust_fingerprint.as_deref() != Some(ca.trust.fingerprint());
+        status.serial_number.is_some() && (is_unpublished || secret::is_kept(pki))
     });
-    let secret = if verdict.is_ok() || is_in_use {
+    let secret = if verdict.is_ok() || matters {
         context.read_secret(&key).await?
     } else {
         None

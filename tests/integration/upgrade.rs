@@ -207,9 +207,10 @@ fn create_pkis(ns: &Namespace<'_>) {
     for name in PKIS {
         ns.wait_until_ready(name);
     }
-    eventually("its finalizer is there", || {
-        let pki = ns.get("pki", "kept-pki")?;
-        pki["metadata"]["finalizers"].is_array().then_some(())
+    eventually("its Secret is let go", || {
+        let secret = ns.get("secret", "kept-pki")?;
+        let owners = &secret["metadata"]["ownerReferences"];
+        owners.is_null().then_some(())
     });
 }
 
