@@ -79,8 +79,7 @@ pub fn foreseen_foreign(
         return false;
     };
     match &known.owner {
-        Owner::Other => true,
-        Owner::Nobody { offered_to: None } => true,
+        Owner::Other | Owner::Nobody { offered_to: None } => true,
         Owner::Nobody {
             offered_to: Some(name),
         } => {
