@@ -4,10 +4,34 @@ use anyhow::Context;
 use pki_operator::config::{Cli, Command, Config};
 use pki_operator::kubectl::cluster::Access;
 use pki_operator::{api, crd, log, self_test, telemetry};
+use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match done() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", told_once(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error and its causes, but those of which it has told itself.
+fn told_once(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
+fn done() -> anyhow::Result<()> {
     let cli = Cli::read(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -71,4 +95,21 @@ fn on_signal(shutdown: CancellationToken) -> std::io::Result<impl Future<Output 
         }
         shutdown.cancel();
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_error_has_told_of_its_causes_is_not_told_again() {
+        let file = std::io::Error::other("no such file");
+        let read = anyhow::Error::new(file).context("cannot read ca.crt: no such file");
+        assert_eq!(told_once(&read), "cannot read ca.crt: no such file");
+        let flag = read.context("--otlp-ca");
+        assert_eq!(
+            told_once(&flag),
+            "--otlp-ca: cannot read ca.crt: no such file"
+        );
+    }
 }

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use connections::{Bounded, Connections};
+use connections::{Bounded, Client, Connections};
 use identity::Identity;
 use jiff::Timestamp;
 use kube::core::admission::AdmissionResponse;
@@ -371,5 +371,8 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn metrics(State(app): State<Arc<App>>, request: axum::extract::Request) -> Response {
-    app.requests.page(&request)
+    let client = Client::of(&request);
+    // Admission must not wait for it.
+    let made = tokio::task::spawn_blocking(move || app.requests.page(client)).await;
+    made.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
