@@ -71,6 +71,9 @@ impl Node {
         helm.args([
             "--set=image.pullPolicy=Never",
             "--set=allowedNames={app1,app2}",
+            // This kubelet does not count local storage, as that of a rootless kind does not.
+            "--set=resources.requests.ephemeral-storage=null",
+            "--set=resources.limits.ephemeral-storage=null",
         ]);
         helm.args(values.iter().map(|value| format!("--set={value}")));
         if let Err(error) = install::run(&mut helm) {
