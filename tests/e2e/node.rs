@@ -51,7 +51,12 @@ impl Node {
 
     /// Brings the installation to two ready replicas with these values besides.
     pub(crate) fn install(&self, values: &[&str]) {
-        self.install_chart("charts/pki-operator", values);
+        // This kubelet does not count local storage, as that of a rootless kind does not.
+        let storage = [
+            "resources.requests.ephemeral-storage=null",
+            "resources.limits.ephemeral-storage=null",
+        ];
+        self.install_chart("charts/pki-operator", &[&storage[..], values].concat());
     }
 
     /// The same from the chart in this folder or archive.
@@ -71,9 +76,6 @@ impl Node {
         helm.args([
             "--set=image.pullPolicy=Never",
             "--set=allowedNames={app1,app2}",
-            // This kubelet does not count local storage, as that of a rootless kind does not.
-            "--set=resources.requests.ephemeral-storage=null",
-            "--set=resources.limits.ephemeral-storage=null",
         ]);
         helm.args(values.iter().map(|value| format!("--set={value}")));
         if let Err(error) = install::run(&mut helm) {
