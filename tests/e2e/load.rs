@@ -33,12 +33,17 @@ struct Answer {
 }
 
 impl Load {
-    /// Starts asking the API server of this kubeconfig.
+    /// Starts asking the API server of this kubeconfig, as soon as there is an answer: `helm --wait` of the chart before ours
+    /// returns before the way to its replicas is known.
     pub(crate) fn start(kubeconfig: &Path) -> Self {
         // One provider in a process; another test may have been here.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let runtime = Runtime::new().unwrap();
-        let pkis = runtime.block_on(pkis(kubeconfig));
+        let pkis = runtime.block_on(async {
+            let pkis = pkis(kubeconfig).await;
+            answered(&pkis, 0, true).await;
+            pkis
+        });
         let (is_over, answers) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
@@ -114,19 +119,25 @@ async fn ask(
 ) {
     let mut is_good = client.is_multiple_of(2);
     while !is_over.load(Ordering::Relaxed) {
-        let begin = Instant::now();
-        let mut failure = None;
-        while let Err(error) = apply(&pkis, client, is_good).await {
-            failure.get_or_insert(error);
-            if begin.elapsed() > PATIENCE {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        let took = begin.elapsed();
-        answers.lock().unwrap().push(Answer { took, failure });
+        let answer = answered(&pkis, client, is_good).await;
+        answers.lock().unwrap().push(answer);
         is_good = !is_good;
     }
+}
+
+/// Asks until the answer is what it should be.
+async fn answered(pkis: &Api<Pki>, client: usize, is_good: bool) -> Answer {
+    let begin = Instant::now();
+    let mut failure = None;
+    while let Err(error) = apply(pkis, client, is_good).await {
+        failure.get_or_insert(error);
+        if begin.elapsed() > PATIENCE {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let took = begin.elapsed();
+    Answer { took, failure }
 }
 
 /// Applies a Pki without storing it; an error if the answer is not what it should be.
