@@ -32,12 +32,13 @@ WORKDIR /source
 # benches are left out, as is what they need.)
 COPY Cargo.toml Cargo.lock ./
 COPY certs/Cargo.toml certs/
+COPY tests/bench/Cargo.toml tests/bench/
 COPY tests/cluster/Cargo.toml tests/cluster/
 RUN set -eux; \
     sed -i '/^\[\[/,/^$/d' Cargo.toml; \
-    mkdir -p src certs/src tests/cluster/src/bin; \
+    mkdir -p src certs/src tests/bench/src tests/cluster/src/bin; \
     touch src/lib.rs certs/src/lib.rs tests/cluster/src/lib.rs; \
-    echo 'fn main() {}' | tee src/main.rs > tests/cluster/src/bin/cluster.rs; \
+    echo 'fn main() {}' | tee src/main.rs tests/bench/src/main.rs > tests/cluster/src/bin/cluster.rs; \
     cargo build --release --locked --package pki-operator --bin pki-operator --target "$(cat /target)"
 
 COPY certs/src certs/src

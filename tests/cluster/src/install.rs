@@ -223,8 +223,17 @@ pub fn get(server: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
     Ok((status.context("no HTTP status")?, body.to_owned()))
 }
 
+/// How the operator is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Quickly.
+    Dev,
+    /// To be quick.
+    Release,
+}
+
 /// The operator's binary as Cargo builds it, built if need be.
-pub fn build_operator() -> anyhow::Result<PathBuf> {
+pub fn build_operator(profile: Profile) -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.current_dir(workspace_dir());
@@ -237,11 +246,18 @@ pub fn build_operator() -> anyhow::Result<PathBuf> {
         "--bin",
         "pki-operator",
     ]);
+    let folder = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => {
+            build.arg("--release");
+            "release"
+        }
+    };
     let status = build.status().context("starting cargo")?;
     if !status.success() {
         bail!("cargo could not build the operator");
     }
-    Ok(cargo_target_dir().join("debug/pki-operator"))
+    Ok(cargo_target_dir().join(folder).join("pki-operator"))
 }
 
 /// A loopback address with a port that is free at this moment.

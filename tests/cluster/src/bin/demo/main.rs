@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use pki_cluster::install::{self, Install, Operator, Replica};
+use pki_cluster::install::{self, Install, Operator, Profile, Replica};
 use pki_cluster::{Cluster, Options};
 use shell::Shell;
 
@@ -54,7 +54,7 @@ fn demo(arguments: &Arguments) -> anyhow::Result<()> {
     let begin = Instant::now();
     check_openssl()?;
     eprintln!("Building the operator (cargo build); the first time takes some minutes.");
-    let binary = install::build_operator()?;
+    let binary = install::build_operator(Profile::Dev)?;
 
     let (stage, has_node) = match &arguments.context {
         Some(context) => Stage::existing(context, arguments.host)?,

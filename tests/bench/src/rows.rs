@@ -1,0 +1,40 @@
+//! What is measured, in the order in which one follows from another.
+
+use crate::report::Row;
+use crate::stage::Stage;
+
+mod admission;
+mod creates;
+mod flip;
+mod issuance;
+mod restart;
+mod webhook;
+
+/// Measures all rows whose names contain `only`; `found` gets each as it is there.
+pub(crate) async fn measure(
+    stage: &mut Stage,
+    only: &str,
+    mut found: impl FnMut(Row),
+) -> anyhow::Result<()> {
+    let mut found = |row: Row| {
+        if row.name.contains(only) {
+            found(row);
+        }
+    };
+    let limit = creates::secrets(stage).await?;
+    let bare = limit.rate;
+    found(limit);
+    stage.start_operator()?;
+    for row in webhook::rows(stage)? {
+        found(row);
+    }
+    for row in admission::rows(stage).await? {
+        found(row);
+    }
+    found(issuance::row(stage, bare).await?);
+    for row in flip::rows(stage, bare).await? {
+        found(row);
+    }
+    found(restart::row(stage).await?);
+    stage.stop_operator()
+}

@@ -1,0 +1,163 @@
+//! A cluster with the chart, and an operator whose processor time and memory are read.
+
+use anyhow::{Context as _, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use pki_cluster::install::{self, Install, Operator, RELEASE, Replica};
+use pki_cluster::{Cluster, Options};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The namespace in which everything happens.
+pub(crate) const NAMESPACE: &str = "bench";
+
+/// Ticks a second of `/proc/PID/stat`: `USER_HZ`, which is part of what Linux promises to programs.
+const TICKS: f64 = 100.0;
+
+pub(crate) struct Stage {
+    pub(crate) cluster: Cluster,
+    pub(crate) client: Client,
+    pub(crate) objects: usize,
+    operator: Option<Operator>,
+    binary: PathBuf,
+    kubeconfig: PathBuf,
+    webhook: SocketAddr,
+    starts: usize,
+}
+
+/// What a process has taken up so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// Seconds of processor time.
+    pub(crate) cpu: f64,
+    /// MiB that are resident at this moment.
+    pub(crate) resident: f64,
+}
+
+impl Stage {
+    /// Starts a cluster, and installs the chart.
+    pub(crate) async fn start(binary: &Path, objects: usize) -> anyhow::Result<Self> {
+        let cluster = Cluster::start(Options::default())?;
+        let kubeconfig = cluster.dir().join("operator.kubeconfig");
+        let config = Kubeconfig::read_from(cluster.kubeconfig())?;
+        let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+        let stage = Self {
+            client: Client::try_from(config)?,
+            objects,
+            operator: None,
+            binary: binary.to_owned(),
+            webhook: install::free_address()?,
+            starts: 0,
+            kubeconfig,
+            cluster,
+        };
+        stage.allow(&["app1", "app2"])?;
+        install::service_account_kubeconfig(|| stage.cluster.kubectl(), &stage.kubeconfig)?;
+        stage.kubectl(&["create", "namespace", NAMESPACE])?;
+        Ok(stage)
+    }
+
+    /// Installs the chart, or changes which service names are allowed.
+    pub(crate) fn allow(&self, names: &[&str]) -> anyhow::Result<()> {
+        let webhook = self.webhook.to_string();
+        let install = Install {
+            allowed_names: names,
+            webhook: &webhook,
+            values: &[],
+        };
+        install.run(self.cluster.helm()?).map(drop)
+    }
+
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        install::run(self.cluster.kubectl().args(arguments))
+    }
+
+    /// Starts the operator, and waits until it is ready.
+    pub(crate) fn start_operator(&mut self) -> anyhow::Result<()> {
+        self.starts += 1;
+        let replica = Replica {
+            binary: &self.binary,
+            kubeconfig: &self.kubeconfig,
+            identity: &format!("operator-{}", self.starts),
+            webhook: self.webhook,
+            host: "127.0.0.1",
+            flags: &[],
+        };
+        self.operator = Some(replica.start(|name, command| self.cluster.spawn(name, command))?);
+        Ok(())
+    }
+
+    /// Ends the operator in an orderly way, so that the next one may lead at once.
+    pub(crate) fn stop_operator(&mut self) -> anyhow::Result<()> {
+        if let Some(operator) = self.operator.take() {
+            operator.process.signal(pki_cluster::Signal::TERM)?;
+            operator.process.wait(Duration::from_secs(60))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn operator(&self) -> &Operator {
+        self.operator.as_ref().expect("the operator was started")
+    }
+
+    /// Where the webhook answers.
+    pub(crate) fn webhook_url(&self) -> String {
+        format!("https://{}/validate", self.webhook)
+    }
+
+    /// A figure of the operator's page of metrics: the sum of what has this name.
+    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let (_, page) = self.operator().get("/metrics")?;
+        let values = page.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let is_it = rest.starts_with([' ', '{']);
+            is_it
+                .then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())
+                .flatten()
+        });
+        Ok(values.sum())
+    }
+
+    /// What the operator has taken up so far.
+    pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
+        let proc = format!("/proc/{}", self.operator().process.pid());
+        let stat = fs::read_to_string(format!("{proc}/stat")).context("the operator ended")?;
+        // What is in parentheses may have blanks.
+        let (_, fields) = stat.rsplit_once(") ").context("a stat has a name")?;
+        let fields: Vec<_> = fields.split(' ').collect();
+        let ticks = |index: usize| {
+            fields
+                .get(index)
+                .and_then(|field| field.parse::<f64>().ok())
+        };
+        let (Some(user), Some(system)) = (ticks(11), ticks(12)) else {
+            bail!("{proc}/stat has no times: {stat}");
+        };
+        let status = fs::read_to_string(format!("{proc}/status"))?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident =
+            resident.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+        Ok(Usage {
+            cpu: (user + system) / TICKS,
+            resident: resident.context("no VmRSS")? / 1024.0,
+        })
+    }
+
+    /// How many requests that write the operator has sent about this namespace, Events aside, as the audit log of the API
+    /// server has it.
+    pub(crate) fn writes(&self) -> anyhow::Result<usize> {
+        let log = fs::read_to_string(self.cluster.audit_log())?;
+        let user = format!("serviceaccount:{RELEASE}:{RELEASE}");
+        let namespace = format!("\"namespace\":\"{NAMESPACE}\"");
+        let reads = ["get", "list", "watch"].map(|verb| format!("\"verb\":\"{verb}\""));
+        let ours = log.lines().filter(|line| {
+            line.contains(&user)
+                && line.contains(&namespace)
+                && !line.contains("\"resource\":\"events\"")
+                && !reads.iter().any(|read| line.contains(read))
+        });
+        Ok(ours.count())
+    }
+}
