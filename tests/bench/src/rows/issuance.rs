@@ -29,12 +29,12 @@ pub(crate) async fn row(stage: &Stage, bare: f64) -> anyhow::Result<Row> {
         }
     });
     let creates = futures::stream::iter(creates).buffer_unordered(CLIENTS);
-    let (begun, ready) = tokio::try_join!(
+    let (starts, ready) = tokio::try_join!(
         creates.try_collect::<HashMap<_, _>>(),
         wait_until_all(stage, "True"),
     )?;
     let all = begin.elapsed();
-    let each = begun
+    let each = starts
         .iter()
         .map(|(name, begin)| ready[name].duration_since(*begin));
     let times = Times::new(all, each.collect());
