@@ -73,6 +73,15 @@ pub fn is_controlled_by(secret: &Secret, pki: &Pki) -> bool {
     owner_of(secret, pki) == Some(Ownership::Ours)
 }
 
+/// The owners of the Secret besides this Pki.
+pub fn other_owners<'a>(
+    secret: &'a Secret,
+    pki: &'a Pki,
+) -> impl Iterator<Item = &'a OwnerReference> {
+    let owners = secret.metadata.owner_references.iter().flatten();
+    owners.filter(|owner| Some(&owner.uid) != pki.metadata.uid.as_ref())
+}
+
 /// Whether the Secret is this Pki's: by its controller reference, or as one that is to be kept.
 pub fn is_owned_by(secret: &Secret, pki: &Pki) -> bool {
     match owner_of(secret, pki) {
@@ -182,8 +191,7 @@ impl Content<'_> {
             change["metadata"]["annotations"][ADOPT] = Value::Null;
         }
         if !self.is_owned_in(observed) {
-            let before = observed.metadata.owner_references.iter().flatten();
-            let others = before.filter(|owner| Some(&owner.uid) != self.pki.metadata.uid.as_ref());
+            let others = other_owners(observed, self.pki);
             let ours = wanted.metadata.owner_references.iter().flatten();
             change["metadata"]["ownerReferences"] =
                 others.chain(ours).map(|it| json!(it)).collect();

@@ -57,10 +57,8 @@ pub(super) async fn let_go(pki: &Pki, secret: &Secret, context: &Context) -> Res
         return Ok(false);
     }
     let key = Key::of(secret);
-    let mut owners = secret.metadata.owner_references.clone().unwrap_or_default();
-    owners.retain(|owner| Some(&owner.uid) != pki.metadata.uid.as_ref());
     let mut change = json!({ "metadata": {
-        "ownerReferences": owners,
+        "ownerReferences": secret::other_owners(secret, pki).collect::<Vec<_>>(),
         "annotations": { ADOPT: pki.name_any() },
     }});
     write::bind(&mut change, secret);

@@ -191,10 +191,7 @@ fn a_webhook_ca_that_is_of_no_use_keeps_no_certificate_from_being_issued_and_is_
     first.process.kill().unwrap();
 
     let [certificate, key] = constrained(&arena.cluster.dir().join("constrained"));
-    // Not beside what the test before left there.
-    let files = json!({"stringData": {"tls.crt": certificate, "tls.key": key},
-        "data": {"ca.crt": null, "previous.crt": null}});
-    let files = files.to_string();
+    let files = json!({"stringData": {"tls.crt": certificate, "tls.key": key}}).to_string();
     let patch = [&["patch"], &SECRET[..], &["--patch", &files]].concat();
     arena.kubectl(&patch).unwrap();
     ns.kubectl(&["delete", "secret", "app1-pki"]).unwrap();
