@@ -12,7 +12,7 @@ use crate::pods::SecretUser;
 use crate::policy::{RuleBook, Settings};
 use crate::refusals::Refusals;
 use crate::scope::Scope;
-use crate::secrets::KnownSecret;
+use crate::secrets::{KnownSecret, Version};
 use futures::Stream;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::Client;
@@ -148,6 +148,22 @@ impl Cache {
         futures::stream::unfold(self.rules.subscribe(), |mut rules| async move {
             rules.changed().await.ok().map(|()| ((), rules))
         })
+    }
+
+    /// The state of a Secret that was seen last, if there is such a Secret.
+    pub fn secret_version(&self, key: &Key) -> Option<Version> {
+        lock(&self.secrets)
+            .get(key)
+            .map(|secret| secret.version.clone())
+    }
+
+    /// Whether the Secrets of this namespace are watched, so that there are no others than those that are known.
+    pub fn knows_secrets_of(&self, namespace: &str) -> bool {
+        let refused = self.scope.refused();
+        let is_refused = refused
+            .get(namespace)
+            .is_some_and(|what| what.contains(&"secrets"));
+        self.scope.contains(namespace) && !is_refused
     }
 
     /// Whether there is such a Secret.

@@ -68,8 +68,8 @@ impl Claim {
 }
 
 impl NamesSecrets for Claim {
-    fn key(&self) -> Key {
-        self.key.clone()
+    fn key(&self) -> &Key {
+        &self.key
     }
 
     fn secrets(&self) -> impl Iterator<Item = &str> {
@@ -103,8 +103,8 @@ impl Reader {
 }
 
 impl NamesSecrets for Reader {
-    fn key(&self) -> Key {
-        self.key.clone()
+    fn key(&self) -> &Key {
+        &self.key
     }
 
     fn secrets(&self) -> impl Iterator<Item = &str> {
@@ -159,7 +159,10 @@ pub fn affected(claims: &BySecret<Claim>, change: &Change<Claim>) -> Vec<Key> {
 
 /// The Pkis that name this Secret: as theirs, or for a password.
 pub fn naming<T: NamesSecrets>(index: &BySecret<T>, secret: &Key) -> Vec<Key> {
-    index.naming(secret).map(|user| user.key()).collect()
+    index
+        .naming(secret)
+        .map(|user| user.key().clone())
+        .collect()
 }
 
 /// The Pkis that claim this Secret and have something to tell the pods that wait for it.

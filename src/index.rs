@@ -5,6 +5,7 @@
 
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ impl fmt::Display for Key {
 /// What an index keeps of an object.
 pub trait NamesSecrets: PartialEq {
     /// The object's own key.
-    fn key(&self) -> Key;
+    fn key(&self) -> &Key;
     /// The Secrets of its namespace that it names.
     fn secrets(&self) -> impl Iterator<Item = &str>;
 }
@@ -51,7 +52,8 @@ pub trait NamesSecrets: PartialEq {
 #[derive(Debug)]
 pub struct BySecret<T> {
     objects: HashMap<Key, Arc<T>>,
-    users: HashMap<Key, BTreeSet<Key>>,
+    /// By name, and most often just one.
+    users: HashMap<Key, Vec<Arc<T>>>,
     /// While the watch lists anew: the objects that the list has not named so far.
     unlisted: HashSet<Key>,
 }
@@ -80,13 +82,13 @@ impl<T: NamesSecrets> BySecret<T> {
     pub fn apply(&mut self, event: Event<T>) -> Vec<Change<T>> {
         match event {
             Event::Apply(object) => self.insert(object).into_iter().collect(),
-            Event::Delete(object) => self.remove(&object.key()).into_iter().collect(),
+            Event::Delete(object) => self.remove(object.key()).into_iter().collect(),
             Event::Init => {
                 self.unlisted = self.objects.keys().cloned().collect();
                 Vec::new()
             }
             Event::InitApply(object) => {
-                self.unlisted.remove(&object.key());
+                self.unlisted.remove(object.key());
                 self.insert(object).into_iter().collect()
             }
             Event::InitDone => {
@@ -125,11 +127,7 @@ impl<T: NamesSecrets> BySecret<T> {
 
     /// The objects that name this Secret, by name.
     pub fn naming(&self, secret: &Key) -> impl Iterator<Item = &Arc<T>> {
-        self.users
-            .get(secret)
-            .into_iter()
-            .flatten()
-            .filter_map(|key| self.objects.get(key))
+        self.users.get(secret).into_iter().flatten()
     }
 
     /// The Secrets that some object names.
@@ -138,21 +136,22 @@ impl<T: NamesSecrets> BySecret<T> {
     }
 
     fn insert(&mut self, object: T) -> Option<Change<T>> {
-        let key = object.key();
-        if self
-            .objects
-            .get(&key)
-            .is_some_and(|known| **known == object)
-        {
+        let known = self.objects.get(object.key());
+        if known.is_some_and(|known| **known == object) {
             return None;
         }
-        let before = self.remove(&key).and_then(|change| change.before);
+        let before = self.remove(object.key()).and_then(|change| change.before);
         let after = Arc::new(object);
+        let key = after.key();
         for name in after.secrets() {
             let secret = Key::new(key.namespace.clone(), name);
-            self.users.entry(secret).or_default().insert(key.clone());
+            let users = self.users.entry(secret);
+            let users = users.or_insert_with(|| Vec::with_capacity(1));
+            if let Err(place) = place(users, key) {
+                users.insert(place, after.clone());
+            }
         }
-        self.objects.insert(key, after.clone());
+        self.objects.insert(key.clone(), after.clone());
         Some(Change {
             before,
             after: Some(after),
@@ -163,10 +162,12 @@ impl<T: NamesSecrets> BySecret<T> {
         let before = self.objects.remove(key)?;
         for name in before.secrets() {
             let secret = Key::new(key.namespace.clone(), name);
-            if let Some(users) = self.users.get_mut(&secret) {
-                users.remove(key);
-                if users.is_empty() {
-                    self.users.remove(&secret);
+            if let Entry::Occupied(mut users) = self.users.entry(secret) {
+                if let Ok(place) = place(users.get(), key) {
+                    users.get_mut().remove(place);
+                }
+                if users.get().is_empty() {
+                    users.remove();
                 }
             }
         }
@@ -177,17 +178,21 @@ impl<T: NamesSecrets> BySecret<T> {
     }
 }
 
+/// Where the object of this key is, or would be.
+fn place<T: NamesSecrets>(users: &[Arc<T>], key: &Key) -> Result<usize, usize> {
+    users.binary_search_by(|user| user.key().cmp(key))
+}
+
 impl<T: NamesSecrets> Change<T> {
     /// Every Secret that the object named before or names now.
     pub fn secrets(&self) -> BTreeSet<Key> {
         let sides = self.before.iter().chain(&self.after);
         sides
             .flat_map(|object| {
-                let namespace = object.key().namespace;
+                let namespace = &object.key().namespace;
                 object
                     .secrets()
-                    .map(move |name| Key::new(namespace.clone(), name))
-                    .collect::<Vec<_>>()
+                    .map(|name| Key::new(namespace.clone(), name))
             })
             .collect()
     }
@@ -198,35 +203,39 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq)]
-    struct User(&'static str, &'static [&'static str]);
+    struct User(Key, &'static [&'static str]);
+
+    fn user(name: &str, secrets: &'static [&'static str]) -> User {
+        User(Key::new("ns", name), secrets)
+    }
 
     impl NamesSecrets for User {
-        fn key(&self) -> Key {
-            Key::new("ns", self.0)
+        fn key(&self) -> &Key {
+            &self.0
         }
         fn secrets(&self) -> impl Iterator<Item = &str> {
             self.1.iter().copied()
         }
     }
 
-    fn naming(index: &BySecret<User>, secret: &str) -> Vec<&'static str> {
+    fn naming<'a>(index: &'a BySecret<User>, secret: &str) -> Vec<&'a str> {
         index
             .naming(&Key::new("ns", secret))
-            .map(|user| user.0)
+            .map(|user| user.0.name.as_str())
             .collect()
     }
 
     #[test]
     fn an_object_is_found_by_each_secret_it_names_until_it_names_another() {
         let mut index = BySecret::default();
-        index.apply(Event::Apply(User("a", &["x", "y"])));
-        index.apply(Event::Apply(User("b", &["x"])));
+        index.apply(Event::Apply(user("a", &["x", "y"])));
+        index.apply(Event::Apply(user("b", &["x"])));
         assert_eq!(
             (naming(&index, "x"), naming(&index, "y")),
             (vec!["a", "b"], vec!["a"])
         );
 
-        let changes = index.apply(Event::Apply(User("a", &["z"])));
+        let changes = index.apply(Event::Apply(user("a", &["z"])));
         let secrets: Vec<_> = changes[0]
             .secrets()
             .into_iter()
@@ -238,28 +247,28 @@ mod tests {
             (vec!["b"], vec![])
         );
 
-        index.apply(Event::Delete(User("b", &[])));
+        index.apply(Event::Delete(user("b", &[])));
         assert!(naming(&index, "x").is_empty() && index.users.len() == 1);
     }
 
     #[test]
     fn what_did_not_change_is_no_change() {
         let mut index = BySecret::default();
-        assert_eq!(index.apply(Event::Apply(User("a", &["x"]))).len(), 1);
-        assert!(index.apply(Event::Apply(User("a", &["x"]))).is_empty());
+        assert_eq!(index.apply(Event::Apply(user("a", &["x"]))).len(), 1);
+        assert!(index.apply(Event::Apply(user("a", &["x"]))).is_empty());
     }
 
     #[test]
     fn a_new_list_removes_what_it_does_not_name() {
         let mut index = BySecret::default();
         for event in [
-            Event::Apply(User("a", &["x"])),
-            Event::Apply(User("b", &["x"])),
+            Event::Apply(user("a", &["x"])),
+            Event::Apply(user("b", &["x"])),
             Event::Init,
         ] {
             index.apply(event);
         }
-        assert!(index.apply(Event::InitApply(User("b", &["x"]))).is_empty());
+        assert!(index.apply(Event::InitApply(user("b", &["x"]))).is_empty());
         assert_eq!(
             naming(&index, "x"),
             ["a", "b"],
@@ -276,7 +285,7 @@ mod tests {
             "x" => &["x"],
             _ => &["y"],
         };
-        Some(User("a", secrets))
+        Some(user("a", secrets))
     }
 
     fn map(data: &[&str]) -> k8s_openapi::api::core::v1::ConfigMap {

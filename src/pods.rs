@@ -109,8 +109,8 @@ pub fn is_news(change: &Change<SecretUser>) -> bool {
 }
 
 impl NamesSecrets for SecretUser {
-    fn key(&self) -> Key {
-        self.key.clone()
+    fn key(&self) -> &Key {
+        &self.key
     }
 
     fn secrets(&self) -> impl Iterator<Item = &str> {

@@ -95,7 +95,7 @@ impl Default for Settings {
 }
 
 /// What the rule book permits: all that issuing needs to know, with every default filled in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Approved {
     /// The certificate to make.
     pub certificate: LeafRequest,

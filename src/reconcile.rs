@@ -1,6 +1,7 @@
 //! One look at one [`Pki`]: observe, plan, act.
 //!
-//! 1. **Observe**: the Pki and its rivals from the caches, its Secret from the API server.
+//! 1. **Observe**: the Pki, its rivals and the version of its Secret, from the caches. The Secret itself is read only when
+//!    that does not tell enough: a new Pki needs no read, nor does one whose Secret has not changed.
 //! 2. [`plan`](plan::plan) decides, on those facts alone.
 //! 3. **Act**: write the Secret if the plan says so, the status if it changed, and hand to [`crate::events`] what
 //!    people should hear. A Secret and its status are the two writes of an issuance; nothing changed is no write.
@@ -17,8 +18,10 @@ use crate::lenient::Lenient;
 use crate::metrics::Metrics;
 use crate::restarts::Renewals;
 use crate::schedule::Schedule;
+use crate::secrets::Version;
 use crate::telemetry::Work;
 use contest::Contests;
+use findings::Findings;
 use futures::{Stream, StreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -27,7 +30,8 @@ use kube::runtime::Controller;
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource as _};
-use observe::observe;
+use lanes::{Lane, Queue};
+use observe::{observe, read};
 use plan::{Plan, plan};
 use retry::Retries;
 use status::{Certificate, Outcome};
@@ -41,6 +45,8 @@ use written::Written;
 mod act;
 mod conclude;
 mod contest;
+mod findings;
+mod lanes;
 mod observe;
 pub mod plan;
 mod remedy;
@@ -82,6 +88,7 @@ pub struct Context {
     retries: Retries,
     written: Written,
     contests: Contests,
+    findings: Findings,
 }
 
 /// Why a look at a Pki ended early. It is taken again soon.
@@ -139,7 +146,7 @@ impl Context {
         settings: Settings,
         renewals: Option<Renewals>,
     ) -> Self {
-        let (schedule, retries, written, contests) = Default::default();
+        let (schedule, retries, written, contests, findings) = Default::default();
         Self {
             client,
             cache,
@@ -152,6 +159,7 @@ impl Context {
             retries,
             written,
             contests,
+            findings,
         }
     }
 
@@ -184,6 +192,7 @@ impl Context {
     /// Drops what is kept of a Pki that is gone.
     fn forget(&self, key: &Key) {
         self.contests.forget(key);
+        self.findings.forget(key);
         self.schedule.forget(key);
         self.retries.forget(key);
         self.written.forget(key);
@@ -203,41 +212,92 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         return;
     }
     ca.mark_unchanged();
-    let ca_changed = stream::unfold(ca, |mut ca| async move {
-        ca.changed().await.ok().map(|()| ((), ca))
-    });
     tracing::info!(pkis = cache.pkis.len(), "reconciling");
-    let due = due(context.clone());
-    Controller::for_stream(stream::pending(), cache.pkis.clone())
+    let queue = Arc::new(Queue::new(CONCURRENCY.into()));
+    let turns = queue.clone().turns();
+    let turns = turns.map(|key| ObjectRef::new(&key.name).within(&key.namespace));
+    let looks = Controller::for_stream(stream::pending(), cache.pkis.clone())
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_all_on(stream::once(future::ready(())).chain(cache.rules_changed()))
-        .reconcile_all_on(ca_changed)
-        .reconcile_on(triggers)
-        .reconcile_on(due)
+        .reconcile_on(turns)
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile, on_error, context.clone())
         .for_each(|result| {
-            if let Err(controller::Error::ObjectNotFound(gone)) = result {
-                context.forget(&Key::new(gone.namespace.unwrap_or_default(), gone.name));
+            if let Some(key) = looked_at(&result) {
+                if matches!(result, Err(controller::Error::ObjectNotFound(_))) {
+                    context.forget(&key);
+                }
+                queue.done(&key);
             }
             future::ready(())
-        })
-        .await;
+        });
+    tokio::select! {
+        () = looks => {}
+        () = fill(&queue, &context, triggers, ca) => {}
+    }
+}
+
+/// Lines up whoever is to be looked at, for as long as it is polled: all there are at first, and whenever rules or CA have
+/// changed.
+async fn fill(
+    queue: &Queue,
+    context: &Context,
+    triggers: impl Stream<Item = ObjectRef<StoredPki>>,
+    ca: watch::Receiver<Option<Arc<Ca>>>,
+) {
+    let pkis = &context.cache.pkis;
+    let first = stream::once(future::ready(()));
+    let ca_changed = stream::unfold(ca, |mut ca| async move {
+        ca.changed().await.ok().map(|()| ((), ca))
+    });
+    let everything = stream::select(first.chain(context.cache.rules_changed()), ca_changed);
+    let everything = everything.for_each(|()| {
+        let now = Timestamp::now();
+        for pki in pkis.state() {
+            queue.push(Key::of(&*pki), Lane::of(&pki, now));
+        }
+        future::ready(())
+    });
+    let one = stream::select(triggers, due(context)).for_each(|reference| {
+        let stored = pkis.get(&reference);
+        // One that is gone is forgotten at once.
+        let lane = stored.map_or(Lane::New, |pki| Lane::of(&pki, Timestamp::now()));
+        let namespace = reference.namespace.unwrap_or_default();
+        queue.push(Key::new(namespace, reference.name), lane);
+        future::ready(())
+    });
+    future::join(everything, one).await;
 }
 
 /// The Pkis whose renewal has come due, by the wall clock, which is read at least twice a minute: a timer would stop
 /// while the machine sleeps.
-fn due(context: Arc<Context>) -> impl Stream<Item = ObjectRef<StoredPki>> + Send + 'static {
+fn due(context: &Context) -> impl Stream<Item = ObjectRef<StoredPki>> {
     const POLL: Duration = Duration::from_secs(30);
-    stream::unfold(context, |context| async move {
+    stream::unfold((), |()| async {
         tokio::time::sleep(context.schedule.pause(Timestamp::now(), POLL)).await;
         let keys = context.schedule.take_due(Timestamp::now());
         let references = keys
             .into_iter()
             .map(|key| ObjectRef::new(&key.name).within(&key.namespace));
-        Some((stream::iter(references.collect::<Vec<_>>()), context))
+        Some((stream::iter(references.collect::<Vec<_>>()), ()))
     })
     .flatten()
+}
+
+/// The Pki of this result.
+fn looked_at<E: std::error::Error, Q: std::error::Error>(
+    result: &Result<(ObjectRef<StoredPki>, Action), controller::Error<E, Q>>,
+) -> Option<Key> {
+    let (namespace, name) = match result {
+        Ok((pki, _)) => (&pki.namespace, &pki.name),
+        Err(
+            controller::Error::ObjectNotFound(pki) | controller::Error::ReconcilerFailed(_, pki),
+        ) => (&pki.namespace, &pki.name),
+        Err(_) => return None,
+    };
+    Some(Key::new(
+        namespace.clone().unwrap_or_default(),
+        name.as_str(),
+    ))
 }
 
 #[expect(
@@ -304,24 +364,30 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<Action, E
     let requested = wishes::note(pki, context, now).await?;
     let pki = requested.as_ref().unwrap_or(pki);
     let ca = context.ca();
-    let observed = match observe(pki, &ca, context).await {
-        // Not for this look to mend: people are told, as when the Secret cannot be written.
-        Err(Error::ReadSecret { source, .. }) if write::is_refusal(&source) => {
-            let outcome = act::refused(pki, source, context, now)?;
-            return conclude::conclude(pki, &outcome, context, now).await;
+    let mut observed = observe(pki, &ca, context);
+    let mut planned = plan(&observed, now);
+    if matches!(planned, Plan::Read) {
+        match read(&mut observed, context).await {
+            // Not for this look to mend: people are told, as when the Secret cannot be written.
+            Err(Error::ReadSecret { source, .. }) if write::is_refusal(&source) => {
+                let outcome = act::refused(pki, source, context, now)?;
+                return conclude::conclude(pki, &outcome, context, now).await;
+            }
+            read => read?,
         }
-        observed => observed?,
-    };
-    // Whatever is wrong with the Pki: it may be about to be deleted for that.
-    if let Some((secret, _)) = &observed.secret
-        && wishes::let_go(pki, secret, context).await?
-    {
-        return Ok(Action::await_change());
+        // Whatever is wrong with the Pki: it may be about to be deleted for that.
+        if let Some(secret) = observed.stored()
+            && wishes::let_go(pki, secret, context).await?
+        {
+            return Ok(Action::await_change());
+        }
+        planned = plan(&observed, now);
     }
     if wishes::release(pki, context).await? {
         return Ok(Action::await_change());
     }
-    let outcome = match plan(&observed, now) {
+    let outcome = match planned {
+        Plan::Read => unreachable!("what was read is not read again"),
         Plan::Gone => return Ok(Action::await_change()),
         Plan::Issue(approved, need) => {
             work.note("pki.issuance", || need.label());
@@ -330,7 +396,14 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<Action, E
         Plan::Mend(approved, current) => {
             act::mend(&observed, &approved, current, context, now).await?
         }
-        Plan::Keep(current) => Outcome::Ready(Certificate::of(&current, &ca)),
+        Plan::Keep(current) => {
+            if let Some(secret) = observed.stored() {
+                let version = Version::of(secret);
+                let verified = &current.verified;
+                context.findings.sound(&observed, &version, verified);
+            }
+            Outcome::Ready(Certificate::of(&current, &ca))
+        }
         Plan::Refuse {
             violations,
             is_unpublished,

@@ -8,13 +8,21 @@ use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 use std::iter;
 
-/// A Secret. It names itself.
+/// A Secret. It is found by its own key alone.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KnownSecret {
     key: Key,
-    uid: Option<String>,
-    resource_version: Option<String>,
+    /// Another one means that something in it has changed.
+    pub version: Version,
     owner: Owner,
+}
+
+/// Which state of which Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Version {
+    uid: Box<str>,
+    /// The resource version.
+    pub resource: Box<str>,
 }
 
 /// Whose it is, by its controller reference.
@@ -32,9 +40,18 @@ impl From<PartialObjectMeta<Secret>> for KnownSecret {
     fn from(secret: PartialObjectMeta<Secret>) -> Self {
         Self {
             key: Key::of(&secret),
+            version: Version::of(&secret),
             owner: Owner::of(&secret),
-            uid: secret.metadata.uid,
-            resource_version: secret.metadata.resource_version,
+        }
+    }
+}
+
+impl Version {
+    /// The one that this is.
+    pub fn of(secret: &impl ResourceExt) -> Self {
+        Self {
+            uid: secret.uid().unwrap_or_default().into(),
+            resource: secret.resource_version().unwrap_or_default().into(),
         }
     }
 }
@@ -58,12 +75,12 @@ impl Owner {
 }
 
 impl NamesSecrets for KnownSecret {
-    fn key(&self) -> Key {
-        self.key.clone()
+    fn key(&self) -> &Key {
+        &self.key
     }
 
     fn secrets(&self) -> impl Iterator<Item = &str> {
-        iter::once(self.key.name.as_str())
+        iter::empty()
     }
 }
 
@@ -93,7 +110,7 @@ pub fn foreseen_foreign(
             // Of a Pki that is gone the Secret is about to be collected.
             let owner = claims.get(&owner).filter(|claim| claim.lives_as(uid));
             owner.is_some_and(|owner| {
-                owner.key() != *pki && owner.secrets().all(|name| name != secret.name)
+                owner.key() != pki && owner.secrets().all(|name| name != secret.name)
             })
         }
     }
@@ -131,7 +148,7 @@ mod tests {
             let changes = index.apply(Event::Apply(secret(&metadata)));
             assert_eq!(changes.len(), usize::from(is_news), "{uid} {version}");
         }
-        assert_eq!(index.naming(&Key::new("ns", "s")).count(), 1);
+        assert!(index.get(&Key::new("ns", "s")).is_some());
     }
 
     #[test]

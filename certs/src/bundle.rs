@@ -23,7 +23,7 @@ use crate::validity::{self, Validity};
 /// What was issued, as it lies in a TLS Secret. An absent entry is an empty one.
 ///
 /// Its third entry, `ca.crt`, is for [`Trust`](crate::Trust) to judge.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Bundle<'a> {
     /// `tls.crt`: the certificate and those between it and the root, in PEM.
     pub certificate: &'a [u8],

@@ -16,7 +16,7 @@ use crate::usage::{self, Usage};
 use crate::validity::{Validity, asn1_time};
 
 /// What a leaf is to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LeafRequest {
     /// The subject: the common name and nothing else. At most 64 characters.
     pub common_name: String,

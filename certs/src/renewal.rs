@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::validity::BACKDATED;
 
 /// How long before its end a leaf is to be renewed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RenewBefore {
     /// So long.
     Duration(SignedDuration),

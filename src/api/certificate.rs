@@ -114,7 +114,7 @@ impl fmt::Display for Usage {
 }
 
 /// What the Secret has besides its files.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretTemplate {
     /// Labels of the Secret. Keys of kubernetes.io, k8s.io and box.com are not for use here. At most 32.
@@ -128,7 +128,7 @@ pub struct SecretTemplate {
 }
 
 /// Further files of the Secret.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct Outputs {
     /// Whether to add `tls-combined.pem`: the private key and the certificates in one file. Default: false.
@@ -146,7 +146,7 @@ pub struct Outputs {
 }
 
 /// How a keystore is protected.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct Keystore {
     /// Where the password of keystore and truststore lies: 6 to 256 printable ASCII characters.
@@ -154,7 +154,7 @@ pub struct Keystore {
 }
 
 /// One entry of a Secret in the namespace of the Pki.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyReference {
     /// Name of the Secret.

@@ -238,8 +238,8 @@ impl Cache {
         if settings.is_reserved(&key.namespace, &key.name) {
             self.ca_touched.notify_one();
         }
-        self.trigger(claims::naming(&read(&self.claims), &key));
-        self.trigger(claims::naming(&lock(&self.readers), &key));
+        self.trigger(claims::naming(&read(&self.claims), key));
+        self.trigger(claims::naming(&lock(&self.readers), key));
     }
 
     fn mark(&self, watched: Watched) {

@@ -11,6 +11,7 @@ use crate::api::Pki;
 use crate::index::Key;
 use crate::lenient::Lenient;
 use crate::policy::Approved;
+use crate::secrets::Version;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -77,12 +78,13 @@ pub(super) async fn mend(
     context: &Context,
     now: Timestamp,
 ) -> Result<Outcome, Error> {
-    let (secret, _) = observed.secret.as_ref().expect("what is mended is there");
+    let secret = observed.stored().expect("what is mended was read");
     let is_damage = was_settled(observed);
     if is_damage && let Some(contested) = contested(observed, context, now) {
         return Ok(contested);
     }
-    let written = store(observed, approved, secret::bundle(secret), context).await;
+    let bundle = secret::bundle(secret);
+    let written = store(observed, approved, bundle, &current.verified, context).await;
     match written {
         Ok(()) => {
             tracing::info!(pki = %Key::of(observed.pki), secret = approved.secret_name, "mended the Secret");
@@ -96,15 +98,12 @@ pub(super) async fn mend(
 
 /// Makes the CA known in the Secret of a Pki that gets no new certificate.
 pub(super) async fn publish(observed: &Observed<'_>, context: &Context) -> Result<(), Error> {
-    let (secret, _) = observed
-        .secret
-        .as_ref()
-        .expect("what lacks the CA is there");
+    let secret = observed.stored().expect("what lacks the CA was read");
     let trust = k8s_openapi::ByteString(observed.ca.trust.pem().into());
     let mut change = json!({ "data": { "ca.crt": trust } });
     write::bind(&mut change, secret);
     match change_secret(observed.pki, secret, &change, context).await {
-        Ok(()) => Ok(()),
+        Ok(_) => Ok(()),
         Err(error) if write::is_conflict(&error) => Err(outdated(observed.pki)),
         Err(source) => Err(Error::ChangeSecret {
             secret: Key::of(secret),
@@ -177,7 +176,7 @@ fn contested(observed: &Observed<'_>, context: &Context, now: Timestamp) -> Opti
     let key = Key::of(observed.pki);
     let wanted = wanted(observed);
     let next = context.contests.may_repair(&key, &wanted, now).err()?;
-    let by = observed.secret.as_ref().map(|(secret, _)| {
+    let by = observed.stored().map(|secret| {
         let other = secret::other_writer(secret);
         other.unwrap_or("another pki-operator").to_owned()
     });
@@ -215,7 +214,7 @@ async fn write_certificate(
 ) -> Result<Certificate, IssueError> {
     // Before a key is made, which may take seconds.
     observed.passwords.check()?;
-    let secret = observed.secret.as_ref().map(|(secret, _)| secret);
+    let secret = observed.stored();
     let kept =
         secret.filter(|secret| approved.keeps_key && secret::is_owned_by(secret, observed.pki));
     let kept = kept.map(|secret| secret::file(secret, "tls.key"));
@@ -226,7 +225,6 @@ async fn write_certificate(
         certificate: leaf.chain_pem.as_bytes(),
         private_key: leaf.private_key_pem.as_bytes(),
     };
-    store(observed, approved, bundle, context).await?;
     let verified = Verified {
         serial: leaf.serial,
         not_before: leaf.not_before,
@@ -234,6 +232,7 @@ async fn write_certificate(
         issuer: signer.ca().fingerprint().to_owned(),
         cut_short: leaf.cut_short,
     };
+    store(observed, approved, bundle, &verified, context).await?;
     let (renew_at, _) = due(observed.pki, approved, &verified, observed.ca, now);
     let current = Current { verified, renew_at };
     Ok(Certificate::of(&current, observed.ca))
@@ -271,11 +270,12 @@ async fn make(
     made.expect("issuing does not panic")
 }
 
-/// Writes the Secret with this certificate and key.
+/// Writes the Secret with this certificate and key, and notes what was written, so that it is not read again.
 async fn store(
     observed: &Observed<'_>,
     approved: &Approved,
     bundle: Bundle<'_>,
+    verified: &Verified,
     context: &Context,
 ) -> Result<(), IssueError> {
     let pki = observed.pki;
@@ -286,15 +286,30 @@ async fn store(
         trust: &observed.ca.trust,
         passwords: &observed.passwords,
     };
-    if let Some((secret, _)) = &observed.secret {
-        change_secret(pki, secret, &wanted.change(secret)?, context).await?;
-    } else {
-        // A create and no apply: of two writers, one is told that the Secret exists.
-        let secrets = context.secrets(&pki.namespace().unwrap_or_default());
-        let manifest = Lenient(wanted.manifest()?);
-        secrets.create(&write::post(), &manifest).await?;
+    let stored = match observed.stored() {
+        Some(secret) => change_secret(pki, secret, &wanted.change(secret)?, context).await?,
+        None => create_secret(pki, wanted.manifest()?, context).await?,
+    };
+    // Other webhooks may have had their say.
+    if secret::bundle(&stored) == bundle && wanted.is_in(&stored) {
+        let version = Version::of(&stored);
+        context.findings.sound(observed, &version, verified);
     }
     Ok(())
+}
+
+/// A create and no apply: of two writers, one is told that the Secret exists.
+async fn create_secret(
+    pki: &Pki,
+    manifest: Secret,
+    context: &Context,
+) -> Result<Secret, kube::Error> {
+    let secrets = context.secrets(&pki.namespace().unwrap_or_default());
+    let created = secrets.create(&write::post(), &Lenient(manifest)).await;
+    if created.as_ref().is_err_and(write::is_conflict) {
+        context.findings.doubtful(Key::of(pki));
+    }
+    created.map(|Lenient(secret)| secret)
 }
 
 pub(super) async fn change_secret(
@@ -302,11 +317,11 @@ pub(super) async fn change_secret(
     secret: &Secret,
     change: &Value,
     context: &Context,
-) -> Result<(), kube::Error> {
+) -> Result<Secret, kube::Error> {
     let secrets = context.secrets(&pki.namespace().unwrap_or_default());
     let patch = Patch::Merge(change);
-    secrets
+    let Lenient(changed) = secrets
         .patch(&secret.name_any(), &write::patch(), &patch)
         .await?;
-    Ok(())
+    Ok(changed)
 }

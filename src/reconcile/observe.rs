@@ -1,64 +1,99 @@
-//! The facts on which a look at a Pki decides.
+//! The facts on which a look at a Pki decides: from the caches, and where those do not tell enough, from the Secret.
 
-use super::plan::Observed;
+use super::plan::{Observed, Sight};
 use super::secret::formats::Passwords;
 use super::{Context, Error, secret};
-use crate::api::Pki;
+use crate::api::{Keystore, Pki};
 use crate::ca::Ca;
 use crate::claims;
 use crate::index::Key;
 use crate::locks;
-use crate::policy::Approved;
+use crate::policy::{Approved, Violation};
 use kube::ResourceExt;
 
-/// Gathers the facts. The Secret is read only where the plan can come to need it.
-pub(super) async fn observe<'a>(
-    pki: &'a Pki,
-    ca: &'a Ca,
-    context: &'a Context,
-) -> Result<Observed<'a>, Error> {
-    let own = Key::of(pki);
-    let key = Key::new(own.namespace.clone(), pki.secret_name());
-    let verdict = context.cache.rules().evaluate(pki);
-    // Of a refused Pki the certificate that is in use matters while the CA is being replaced, or if it is to be kept.
-    let matters = pki.status.as_ref().is_some_and(|status| {
-        let is_unpublished = !ca.trust.pem().is_empty()
-            && status.trust_fingerprint.as_deref() != Some(ca.trust.fingerprint());
-        status.serial_number.is_some() && (is_unpublished || secret::is_kept(pki))
+/// Gathers what is known without asking.
+pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observed<'a> {
+    let cache = &context.cache;
+    let (own, key) = (Key::of(pki), secret_key(pki));
+    let verdict = cache.rules().evaluate(pki);
+    let versions = keystores(&verdict).map(|keystore| {
+        let secret = cache.secret_version(&password_key(pki, keystore));
+        secret.map_or_else(String::new, |version| version.resource.into())
     });
-    let secret = if verdict.is_ok() || matters {
-        context.read_secret(&key).await?
-    } else {
-        None
+    let passwords = Passwords {
+        versions: versions.collect(),
+        ..Passwords::default()
     };
+    let rival = claims::winner(&locks::read(&cache.claims), &key)
+        .filter(|winner| **winner != own)
+        .cloned();
+    let mut observed = Observed {
+        pki,
+        verdict,
+        rival,
+        secret: Sight::Unread,
+        passwords,
+        ca,
+    };
+    match cache.secret_version(&key) {
+        Some(version) => {
+            if let Some(verified) = context.findings.recall(&observed, &version) {
+                observed.secret = Sight::Unchanged(verified);
+            }
+        }
+        // It is there if it was just written, and where the operator may not watch Secrets nobody knows.
+        None if !context.findings.knows(&own) && cache.knows_secrets_of(&key.namespace) => {
+            observed.secret = Sight::Absent;
+        }
+        None => {}
+    }
+    observed
+}
+
+/// Reads what the caches do not have: the Secret, and those with the passwords of its keystores.
+pub(super) async fn read(observed: &mut Observed<'_>, context: &Context) -> Result<(), Error> {
+    let pki = observed.pki;
+    let secret = context.read_secret(&secret_key(pki)).await?;
     let (mut passwords, mut versions) = (Passwords::default(), Vec::new());
-    if let Ok(Approved { outputs, .. }) = &verdict {
+    if let Ok(Approved { outputs, .. }) = &observed.verdict {
         for (keystore, password) in [
             (&outputs.pkcs12, &mut passwords.pkcs12),
             (&outputs.jks, &mut passwords.jks),
         ] {
             let Some(keystore) = keystore else { continue };
-            let name = &keystore.password_secret_ref.name;
-            let key = Key::new(own.namespace.clone(), name);
-            let secret = context.read_secret(&key).await?;
+            let secret = context.read_secret(&password_key(pki, keystore)).await?;
             let version = secret.as_ref().and_then(ResourceExt::resource_version);
             versions.push(version.unwrap_or_default());
             *password = Some(Passwords::read(keystore, secret.as_ref()));
         }
     }
     passwords.versions = versions;
-    let claims = locks::read(&context.cache.claims);
-    Ok(Observed {
-        pki,
-        verdict,
-        rival: claims::winner(&claims, &key)
-            .filter(|winner| **winner != own)
-            .cloned(),
-        secret: secret.map(|secret| {
+    observed.passwords = passwords;
+    observed.secret = match secret {
+        Some(secret) => {
+            let claims = locks::read(&context.cache.claims);
             let owner = secret::owner(&secret, pki, &claims);
-            (secret, owner)
-        }),
-        passwords,
-        ca,
-    })
+            Sight::Stored(Box::new(secret), owner)
+        }
+        None => {
+            context.findings.forget(&Key::of(pki));
+            Sight::Absent
+        }
+    };
+    Ok(())
+}
+
+fn secret_key(pki: &Pki) -> Key {
+    Key::new(pki.namespace().unwrap_or_default(), pki.secret_name())
+}
+
+/// The keystores that are wanted, in the order in which their passwords are read.
+fn keystores(verdict: &Result<Approved, Vec<Violation>>) -> impl Iterator<Item = &Keystore> {
+    let outputs = verdict.iter().map(|approved| &approved.outputs);
+    outputs.flat_map(|outputs| outputs.pkcs12.iter().chain(&outputs.jks))
+}
+
+fn password_key(pki: &Pki, keystore: &Keystore) -> Key {
+    let namespace = pki.namespace().unwrap_or_default();
+    Key::new(namespace, &keystore.password_secret_ref.name)
 }

@@ -27,17 +27,42 @@ pub struct Observed<'a> {
     pub verdict: Result<Approved, Vec<Violation>>,
     /// The Pki whose turn it is to create the Secret, when it is another one.
     pub rival: Option<Key>,
-    /// The Secret as it is stored, and whose it is.
-    pub secret: Option<(Secret, Owner)>,
+    /// The Secret, as far as it was looked at.
+    pub secret: Sight,
     /// The passwords of its keystores.
     pub passwords: Passwords,
     /// The CA.
     pub ca: &'a Ca,
 }
 
+/// What is known of a Secret.
+#[derive(Debug)]
+pub enum Sight {
+    /// Not enough.
+    Unread,
+    /// There is none.
+    Absent,
+    /// It has not changed since it was found as it should be, with this certificate.
+    Unchanged(Verified),
+    /// As it is stored, and whose it is.
+    Stored(Box<Secret>, Owner),
+}
+
+impl Observed<'_> {
+    /// The Secret as it is stored, if it was read.
+    pub fn stored(&self) -> Option<&Secret> {
+        match &self.secret {
+            Sight::Stored(secret, _) => Some(secret),
+            _ => None,
+        }
+    }
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub enum Plan {
+    /// Read the Secret, and decide then.
+    Read,
     /// Make a certificate and write the Secret.
     Issue(Box<Approved>, Need),
     /// The certificate is as it should be, and something else in the Secret is not: write that.
@@ -127,6 +152,9 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     }
     let approved = match &observed.verdict {
         Ok(approved) => Box::new(approved.clone()),
+        Err(_) if matches!(observed.secret, Sight::Unread) && matters(pki, ca) => {
+            return Plan::Read;
+        }
         Err(violations) => {
             return Plan::Refuse {
                 violations: violations.clone(),
@@ -135,15 +163,17 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
         }
     };
     let secret = match (&observed.secret, &observed.rival) {
-        (Some((secret, Owner::Ours)), _) => secret,
-        (Some((_, Owner::Foreign)), _) => return Plan::Foreign,
-        (Some((_, Owner::Rival(winner))), _)
-        | (Some((_, Owner::FormerPki)) | None, Some(winner)) => {
+        (Sight::Unread, _) => return Plan::Read,
+        (Sight::Unchanged(verified), _) => return keep(observed, &approved, verified, now),
+        (Sight::Stored(secret, Owner::Ours), _) => secret,
+        (Sight::Stored(_, Owner::Foreign), _) => return Plan::Foreign,
+        (Sight::Stored(_, Owner::Rival(winner)), _)
+        | (Sight::Stored(_, Owner::FormerPki) | Sight::Absent, Some(winner)) => {
             let winner = winner.clone();
             return Plan::Conflict { winner };
         }
-        (Some((_, Owner::FormerPki)), None) => return Plan::Await,
-        (None, None) => return Plan::Issue(approved, Need::NoSecret),
+        (Sight::Stored(_, Owner::FormerPki), None) => return Plan::Await,
+        (Sight::Absent, None) => return Plan::Issue(approved, Need::NoSecret),
     };
     // Verified before written: whoever restarts, relists or takes over the lead finds nothing to do here.
     let bundle = secret::bundle(secret);
@@ -177,6 +207,19 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     } else {
         Plan::Mend(approved, current)
     }
+}
+
+/// Leaves a Secret alone that has not changed, unless the time has come to look into it.
+fn keep(observed: &Observed<'_>, approved: &Approved, verified: &Verified, now: Timestamp) -> Plan {
+    let (renew_at, _) = due(observed.pki, approved, verified, observed.ca, now);
+    let has_begun = verified.not_before.duration_since(now) <= CLOCK;
+    if !has_begun || renew_at <= now {
+        return Plan::Read;
+    }
+    Plan::Keep(Current {
+        verified: verified.clone(),
+        renew_at,
+    })
 }
 
 /// When a sound certificate is to be replaced, and why then.
@@ -228,16 +271,26 @@ fn requested(pki: &Pki, serial: &str, now: Timestamp) -> Option<Timestamp> {
     (at <= now).then_some(at)
 }
 
+/// Whether the Secret of a refused Pki is to be looked into: its certificate is in use, and the CA is being replaced; or it is
+/// to be kept.
+fn matters(pki: &Pki, ca: &Ca) -> bool {
+    pki.status.as_ref().is_some_and(|status| {
+        let is_unpublished = !ca.trust.pem().is_empty()
+            && status.trust_fingerprint.as_deref() != Some(ca.trust.fingerprint());
+        status.serial_number.is_some() && (is_unpublished || secret::is_kept(pki))
+    })
+}
+
 /// Whether clients of the certificate in use would not trust the CA of others: its own Pki may be refused by now.
 fn is_unpublished(observed: &Observed<'_>) -> bool {
+    let Sight::Stored(secret, Owner::Ours) = &observed.secret else {
+        return false;
+    };
     let trust = &observed.ca.trust;
-    observed.secret.as_ref().is_some_and(|(secret, owner)| {
-        *owner == Owner::Ours
-            && secret::is_owned_by(secret, observed.pki)
-            // Of a CA that nothing is known of there is nothing to publish.
-            && !trust.pem().is_empty()
-            && !trust.is_published_in(secret::file(secret, "ca.crt"))
-    })
+    secret::is_owned_by(secret, observed.pki)
+        // Of a CA that nothing is known of there is nothing to publish.
+        && !trust.pem().is_empty()
+        && !trust.is_published_in(secret::file(secret, "ca.crt"))
 }
 
 #[cfg(test)]

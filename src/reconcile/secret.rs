@@ -52,7 +52,7 @@ pub fn owner(secret: &Secret, pki: &Pki, claims: &BySecret<Claim>) -> Owner {
             let offered_to = secret.annotations().get(ADOPT);
             let other = offered_to.filter(|name| **name != pki.name_any());
             match other.and_then(|name| claims.get(&key(name))) {
-                Some(claim) if claims_it(claim) => Owner::Rival(claim.key()),
+                Some(claim) if claims_it(claim) => Owner::Rival(claim.key().clone()),
                 _ => Owner::Foreign,
             }
         }

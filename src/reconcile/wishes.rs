@@ -63,7 +63,7 @@ pub(super) async fn let_go(pki: &Pki, secret: &Secret, context: &Context) -> Res
     }});
     write::bind(&mut change, secret);
     match change_secret(pki, secret, &change, context).await {
-        Ok(()) => {
+        Ok(_) => {
             tracing::info!(pki = %Key::of(pki), secret = %key, "let the Secret go, which is to be kept");
             Ok(true)
         }

@@ -101,7 +101,10 @@ impl Board {
         let Some(key) = after.or(before).map(NamesSecrets::key) else {
             return;
         };
-        let workload = Workload { kind, key };
+        let workload = Workload {
+            kind,
+            key: key.clone(),
+        };
         if before.map(|mark| &mark.uid) == after.map(|mark| &mark.uid) {
             // Whatever was wrong may be mended: it was resumed, say.
             if let Some(waiting) = self.waiting.get_mut(&workload) {

@@ -112,8 +112,8 @@ impl Mark {
 
 /// It is found by its key alone: the Secrets are named by its pods.
 impl NamesSecrets for Mark {
-    fn key(&self) -> Key {
-        self.key.clone()
+    fn key(&self) -> &Key {
+        &self.key
     }
 
     fn secrets(&self) -> impl Iterator<Item = &str> {

@@ -1,7 +1,7 @@
 //! What is decided, over time and under all that can happen to a Secret.
 
 use super::*;
-use crate::api::{self, Pki};
+use crate::api::{self, Pki, PkiStatus};
 use crate::ca::Alarm;
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
@@ -70,16 +70,21 @@ fn plan_for(pki: &Pki, secret: Secret, ca: &Ca, now: Timestamp) -> Plan {
         pki,
         verdict: Ok(api::tests::approved(pki)),
         rival: None,
-        secret: Some((secret, Owner::Ours)),
+        secret: stored(secret, Owner::Ours),
         passwords: Passwords::default(),
         ca,
     };
     plan(&observed, now)
 }
 
+fn stored(secret: Secret, owner: Owner) -> Sight {
+    Sight::Stored(Box::new(secret), owner)
+}
+
 /// In few words.
 fn said(plan: &Plan) -> String {
     match plan {
+        Plan::Read => "read".into(),
         Plan::Issue(_, need) => format!("issue: {need}"),
         Plan::Mend(..) => "mend".into(),
         Plan::Keep(_) => "keep".into(),
@@ -138,7 +143,7 @@ fn deletion_comes_before_rules_before_ownership_before_arbitration() {
                 Ok(approved())
             },
             rival,
-            secret: owner.map(|owner| (sound(&ca), owner)),
+            secret: owner.map_or(Sight::Absent, |owner| stored(sound(&ca), owner)),
             passwords: Passwords::default(),
             ca: &ca,
         };
@@ -702,7 +707,7 @@ fn a_ca_that_cannot_sign_leaves_sound_certificates_alone() {
 fn the_ca_is_made_known_in_the_secret_of_a_refused_pki_if_that_is_its_own() {
     let (old, new) = (ca(), ca());
     let both = replacing(&old, authority(), now(), HOUR);
-    let decide = |ca: &Ca, secret: Option<(Secret, Owner)>| {
+    let decide = |ca: &Ca, secret: Sight| {
         let observed = Observed {
             pki: &pki(),
             verdict: Err(vec![violation()]),
@@ -716,12 +721,12 @@ fn the_ca_is_made_known_in_the_secret_of_a_refused_pki_if_that_is_its_own() {
             other => panic!("{}", said(&other)),
         }
     };
-    let own = || Some((sound(&old), Owner::Ours));
+    let own = || stored(sound(&old), Owner::Ours);
     assert!(!decide(&old, own()), "it is known already");
     assert!(decide(&both, own()) && decide(&new, own()));
-    assert!(!decide(&both, None));
+    assert!(!decide(&both, Sight::Absent));
     for other in [Owner::Foreign, Owner::FormerPki, Owner::Rival(rival())] {
-        assert!(!decide(&both, Some((sound(&old), other))));
+        assert!(!decide(&both, stored(sound(&old), other)));
     }
     let mut offered = sound(&old);
     offered.metadata.owner_references = None;
@@ -731,7 +736,7 @@ fn the_ca_is_made_known_in_the_secret_of_a_refused_pki_if_that_is_its_own() {
         "app1-pki",
     );
     assert!(
-        !decide(&both, Some((offered, Owner::Ours))),
+        !decide(&both, stored(offered, Owner::Ours)),
         "a refused Pki takes nothing over"
     );
 }
@@ -761,4 +766,75 @@ fn a_journey_in_time_renews_what_is_due_then_and_nothing_else() {
     ] {
         assert_eq!(at(now() + moved), decision, "{moved}");
     }
+}
+
+#[test]
+fn a_secret_is_read_only_where_it_decides() {
+    let ca = ca();
+    let verified = current(plan_for(&pki(), sound(&ca), &ca, now())).verified;
+    let unchanged = || Sight::Unchanged(verified.clone());
+    let decide = |secret: Sight, refused: bool, at: Timestamp| {
+        let pki = pki();
+        let verdict = if refused {
+            Err(vec![violation()])
+        } else {
+            Ok(approved())
+        };
+        let observed = Observed {
+            pki: &pki,
+            verdict,
+            rival: None,
+            secret,
+            passwords: Passwords::default(),
+            ca: &ca,
+        };
+        said(&plan(&observed, at))
+    };
+    let refused = "refuse: 1, unpublished: false";
+    for (secret, is_refused, hours, decision) in [
+        (Sight::Absent, false, 0, "issue: there is no Secret"),
+        (Sight::Unread, false, 0, "read"),
+        (unchanged(), false, 0, "keep"),
+        (unchanged(), false, 49, "keep"),
+        (unchanged(), false, 60, "read"),
+        (unchanged(), false, -1, "keep"),
+        (unchanged(), false, -2, "read"),
+        (Sight::Absent, true, 0, refused),
+        (Sight::Unread, true, 0, refused),
+    ] {
+        let case = format!("{secret:?}, {is_refused}, {hours} hours");
+        let at = now() + hours * HOUR;
+        assert_eq!(decide(secret, is_refused, at), decision, "{case}");
+    }
+}
+
+#[test]
+fn the_secret_of_a_refused_pki_is_read_where_its_certificate_is_in_use() {
+    let (ca, other) = (ca(), ca());
+    let decide = |serial: Option<&str>, told: &Ca, is_kept: bool| {
+        let mut pki = pki();
+        pki.status = Some(PkiStatus {
+            serial_number: serial.map(str::to_owned),
+            trust_fingerprint: Some(told.trust.fingerprint().to_owned()),
+            ..PkiStatus::default()
+        });
+        if is_kept {
+            insert(&mut pki.metadata.annotations, "box.com/keep-secret", "true");
+        }
+        let observed = Observed {
+            pki: &pki,
+            verdict: Err(vec![violation()]),
+            rival: None,
+            secret: Sight::Unread,
+            passwords: Passwords::default(),
+            ca: &ca,
+        };
+        matches!(plan(&observed, now()), Plan::Read)
+    };
+    assert!(
+        decide(Some("0A"), &other, false),
+        "the CA is not known there"
+    );
+    assert!(decide(Some("0A"), &ca, true), "it is to be kept");
+    assert!(!decide(Some("0A"), &ca, false) && !decide(None, &other, true));
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::api::{self, Pki};
-use crate::reconcile::plan::{Current, Observed, Plan, plan};
+use crate::reconcile::plan::{Current, Observed, Plan, Sight, plan};
 use crate::reconcile::secret::formats::Passwords;
 use crate::reconcile::secret::{self, Content, Owner};
 use crate::reconcile::status::{self, Certificate, Outcome};
@@ -247,7 +247,9 @@ impl Peer {
             pki: &self.pki,
             verdict: Ok(approved.clone()),
             rival: None,
-            secret: self.secret.clone().map(|secret| (secret, Owner::Ours)),
+            secret: self.secret.clone().map_or(Sight::Absent, |secret| {
+                Sight::Stored(Box::new(secret), Owner::Ours)
+            }),
             passwords: Passwords::default(),
             ca,
         };

@@ -1,0 +1,265 @@
+//! Whose turn it is to be looked at: whoever waits for a certificate before renewals, renewals before re-checks, each in the
+//! order in which it came; and each lane has some share of the turns, so that no burst in one holds up the others for long.
+
+use crate::api::{Pki, StoredPki};
+use crate::index::Key;
+use crate::locks::lock;
+use crate::reconcile::plan::RENEW_NOW;
+use futures::{Stream, stream};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
+
+/// What a look at a Pki is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lane {
+    /// Somebody waits for a certificate, or to hear why there is none.
+    New,
+    /// The certificate is to be replaced, which has some time.
+    Renewal,
+    /// Most likely all is as it should be.
+    Check,
+}
+
+/// Who goes first at each turn, if anybody waits there; else it is the first lane in which somebody does.
+const TURNS: [Lane; 8] = {
+    use Lane::{Check, New, Renewal};
+    [New, New, Renewal, New, New, Renewal, New, Check]
+};
+
+impl Lane {
+    /// By what is known of the Pki.
+    pub(super) fn of(stored: &StoredPki, now: Timestamp) -> Self {
+        match &stored.0 {
+            Ok(pki) if is_renewal(pki, now) => Self::Renewal,
+            Ok(pki) if is_settled(pki) => Self::Check,
+            Err(_) => Self::Check,
+            Ok(_) => Self::New,
+        }
+    }
+}
+
+/// Whether the present spec has its certificate.
+fn is_settled(pki: &Pki) -> bool {
+    pki.status.as_ref().is_some_and(|status| {
+        status.serial_number.is_some() && status.observed_generation == pki.metadata.generation
+    })
+}
+
+fn is_renewal(pki: &Pki, now: Timestamp) -> bool {
+    let renewal = pki.status.as_ref().and_then(|it| it.renewal_time.as_ref());
+    let is_due = renewal.is_some_and(|time| time.0 <= now);
+    is_settled(pki) && (is_due || pki.annotations().contains_key(RENEW_NOW))
+}
+
+/// The Pkis that wait for a look, each once.
+#[derive(Debug, Default)]
+struct Lanes {
+    waiting: [VecDeque<Key>; 3],
+    /// The lane in which each waits. Where another lane has it still, it has moved.
+    lane_of: HashMap<Key, Lane>,
+    /// Those that are being looked at, and the lane for another look if one was asked for meanwhile.
+    busy: HashMap<Key, Option<Lane>>,
+    turn: usize,
+}
+
+impl Lanes {
+    fn push(&mut self, key: Key, lane: Lane) {
+        if let Some(again) = self.busy.get_mut(&key) {
+            *again = Some(again.map_or(lane, |known| known.min(lane)));
+            return;
+        }
+        let known = self.lane_of.get(&key);
+        if known.is_none_or(|known| *known > lane) {
+            self.lane_of.insert(key.clone(), lane);
+            self.waiting[lane as usize].push_back(key);
+        }
+    }
+
+    /// The next one, which is busy from then on.
+    fn next(&mut self) -> Option<Key> {
+        let first = TURNS[self.turn % TURNS.len()];
+        let lanes = [first, Lane::New, Lane::Renewal, Lane::Check];
+        let key = lanes.into_iter().find_map(|lane| self.pop(lane))?;
+        self.turn += 1;
+        self.lane_of.remove(&key);
+        self.busy.insert(key.clone(), None);
+        Some(key)
+    }
+
+    fn pop(&mut self, lane: Lane) -> Option<Key> {
+        let waiting = &mut self.waiting[lane as usize];
+        let lane_of = &self.lane_of;
+        std::iter::from_fn(|| waiting.pop_front()).find(|key| lane_of.get(key) == Some(&lane))
+    }
+
+    fn done(&mut self, key: &Key) {
+        if let Some(Some(lane)) = self.busy.remove(key) {
+            self.push(key.clone(), lane);
+        }
+    }
+}
+
+/// The lanes, for those who fill them and those who look.
+#[derive(Debug)]
+pub(super) struct Queue {
+    lanes: Mutex<Lanes>,
+    /// There may be another turn.
+    changed: Notify,
+    /// How many may be looked at at the same time.
+    most: usize,
+}
+
+impl Queue {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            lanes: Mutex::default(),
+            changed: Notify::new(),
+            most,
+        }
+    }
+
+    /// Asks for a look.
+    pub(super) fn push(&self, key: Key, lane: Lane) {
+        lock(&self.lanes).push(key, lane);
+        self.changed.notify_one();
+    }
+
+    /// A look is over.
+    pub(super) fn done(&self, key: &Key) {
+        lock(&self.lanes).done(key);
+        self.changed.notify_one();
+    }
+
+    /// Whose turn it is, whenever there is room for another look. For one listener.
+    pub(super) fn turns(self: Arc<Self>) -> impl Stream<Item = Key> + Send + 'static {
+        stream::unfold(self, |queue| async move {
+            loop {
+                if let Some(key) = queue.next() {
+                    return Some((key, queue));
+                }
+                queue.changed.notified().await;
+            }
+        })
+    }
+
+    fn next(&self) -> Option<Key> {
+        let mut lanes = lock(&self.lanes);
+        (lanes.busy.len() < self.most).then(|| lanes.next())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api;
+    use kube::core::DeserializeGuard;
+    use serde_json::json;
+
+    fn key(name: &str) -> Key {
+        Key::new("ns", name)
+    }
+
+    /// Takes all there are, and is done with each at once.
+    fn take(lanes: &mut Lanes) -> String {
+        let mut names = Vec::new();
+        while let Some(key) = lanes.next() {
+            lanes.done(&key);
+            names.push(key.name);
+        }
+        names.join(" ")
+    }
+
+    #[test]
+    fn new_ones_go_before_renewals_before_checks_and_each_lane_has_its_turns() {
+        let mut lanes = Lanes::default();
+        for (name, lane) in [("c", Lane::Check), ("r", Lane::Renewal), ("n", Lane::New)] {
+            for number in 0..8 {
+                lanes.push(key(&format!("{name}{number}")), lane);
+            }
+        }
+        assert_eq!(
+            take(&mut lanes),
+            "n0 n1 r0 n2 n3 r1 n4 c0 n5 n6 r2 n7 r3 r4 r5 c1 r6 r7 c2 c3 c4 c5 c6 c7"
+        );
+        lanes.push(key("c"), Lane::Check);
+        assert_eq!(
+            take(&mut lanes),
+            "c",
+            "nobody waits for those who are not there"
+        );
+    }
+
+    #[test]
+    fn who_waits_already_waits_once_and_moves_to_the_better_lane_only() {
+        let mut lanes = Lanes::default();
+        lanes.push(key("a"), Lane::Check);
+        lanes.push(key("b"), Lane::Check);
+        lanes.push(key("b"), Lane::New);
+        lanes.push(key("b"), Lane::Renewal);
+        lanes.push(key("a"), Lane::Check);
+        assert_eq!(take(&mut lanes), "b a");
+        assert!(lanes.lane_of.is_empty() && lanes.busy.is_empty());
+    }
+
+    #[test]
+    fn who_is_being_looked_at_gets_another_look_afterwards() {
+        let mut lanes = Lanes::default();
+        lanes.push(key("a"), Lane::New);
+        let a = lanes.next().unwrap();
+        lanes.push(key("a"), Lane::Check);
+        lanes.push(key("a"), Lane::New);
+        lanes.push(key("a"), Lane::Renewal);
+        assert_eq!(lanes.next(), None, "not by two at once");
+        lanes.done(&a);
+        assert_eq!(take(&mut lanes), "a");
+    }
+
+    #[tokio::test]
+    async fn there_are_no_more_looks_at_once_than_there_may_be() {
+        use futures::{FutureExt as _, StreamExt as _};
+        let queue = Arc::new(Queue::new(2));
+        for name in ["a", "b", "c"] {
+            queue.push(key(name), Lane::New);
+        }
+        let mut turns = std::pin::pin!(queue.clone().turns());
+        let mut next = || turns.next().now_or_never().flatten().map(|key| key.name);
+        assert_eq!(
+            [next(), next(), next()],
+            [Some("a".into()), Some("b".into()), None]
+        );
+        queue.done(&key("a"));
+        assert_eq!([next(), next()], [Some("c".into()), None]);
+    }
+
+    #[test]
+    fn a_lane_is_told_by_the_status() {
+        let now = "2030-02-01T00:00:00Z".parse().unwrap();
+        let settled = json!({ "serialNumber": "0A", "observedGeneration": 1 });
+        let renewal = |time: &str| json!({ "serialNumber": "0A", "observedGeneration": 1, "renewalTime": time });
+        for (status, is_requested, lane) in [
+            (json!(null), false, Lane::New),
+            (json!(null), true, Lane::New),
+            (json!({ "observedGeneration": 1 }), false, Lane::New),
+            (
+                json!({ "serialNumber": "0A", "observedGeneration": 0 }),
+                false,
+                Lane::New,
+            ),
+            (settled.clone(), false, Lane::Check),
+            (settled, true, Lane::Renewal),
+            (renewal("2030-02-01T00:00:01Z"), false, Lane::Check),
+            (renewal("2030-02-01T00:00:00Z"), false, Lane::Renewal),
+        ] {
+            let mut pki = api::tests::pki(json!({}));
+            pki.status = serde_json::from_value(status.clone()).unwrap();
+            if is_requested {
+                pki.metadata.annotations = Some([(RENEW_NOW.into(), String::new())].into());
+            }
+            let found = Lane::of(&DeserializeGuard(Ok(pki)), now);
+            assert_eq!(found, lane, "{status} {is_requested}");
+        }
+    }
+}
