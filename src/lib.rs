@@ -39,6 +39,7 @@ pub mod lenient;
 mod locks;
 pub mod log;
 pub mod metrics;
+mod part;
 pub mod pods;
 pub mod policy;
 pub mod reconcile;

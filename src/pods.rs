@@ -1,6 +1,7 @@
 //! Which pods use a Secret, how, and on whose behalf: who must hear what becomes of it.
 
 use crate::index::{Change, Key, NamesSecrets};
+use crate::part::Kept;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStatus, EnvFromSource, EnvVar, Pod, PodSpec, PodStatus, Volume,
@@ -77,6 +78,14 @@ impl From<Pod> for SecretUser {
             uid: pod.metadata.uid.unwrap_or_default(),
             uses,
         }
+    }
+}
+
+impl Kept for SecretUser {
+    type Whole = Pod;
+
+    fn of(pod: Pod) -> Self {
+        pod.into()
     }
 }
 

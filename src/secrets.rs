@@ -2,6 +2,7 @@
 
 use crate::claims::Claim;
 use crate::index::{BySecret, Key, NamesSecrets};
+use crate::part::Kept;
 use crate::reconcile::secret::{ADOPT, controller, is_pki};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -9,7 +10,7 @@ use kube::core::PartialObjectMeta;
 use std::iter;
 
 /// A Secret. It is found by its own key alone.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownSecret {
     key: Key,
     /// Another one means that something in it has changed.
@@ -26,7 +27,7 @@ pub struct Version {
 }
 
 /// Whose it is, by its controller reference.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Owner {
     /// The Pki of this name and UID.
     Pki { name: Box<str>, uid: Box<str> },
@@ -43,6 +44,14 @@ impl From<PartialObjectMeta<Secret>> for KnownSecret {
             version: Version::of(&secret),
             owner: Owner::of(&secret),
         }
+    }
+}
+
+impl Kept for KnownSecret {
+    type Whole = PartialObjectMeta<Secret>;
+
+    fn of(secret: Self::Whole) -> Self {
+        secret.into()
     }
 }
 

@@ -6,18 +6,17 @@ use crate::claims::{self, Claim, Reader};
 use crate::index::{Change, Key, NamesSecrets};
 use crate::lenient::{self, Lenient, map};
 use crate::locks::{lock, read, write};
+use crate::part::{Kept, Part};
 use crate::pods::{self, SecretUser};
 use crate::policy::{Namespaces, RuleBook, Settings};
-use crate::scope::Named;
 use crate::secrets::KnownSecret;
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::{NamespaceScope, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 impl Cache {
@@ -35,12 +34,7 @@ impl Cache {
 
     async fn follow_pkis(&self, client: &Client, mut writer: Writer<StoredPki>) {
         let mut affected = Vec::new();
-        let pkis = self.watch("pkis", client);
-        follow(pkis, |event| {
-            let event = map(event, |mut pki: StoredPki| {
-                pki.managed_fields_mut().clear();
-                pki
-            });
+        follow(self.watch("pkis", client), |event| {
             self.take_pki(event, &mut writer, &mut affected);
         })
         .await;
@@ -179,9 +173,9 @@ impl Cache {
     }
 
     async fn follow_pods(&self, client: &Client) {
-        follow(self.watch("pods", client), |event| {
+        follow(self.watch::<SecretUser>("pods", client), |event| {
             let done = matches!(event, Event::InitDone);
-            let changes = write(&self.pods).apply(map(event, |pod: Pod| SecretUser::from(pod)));
+            let changes = write(&self.pods).apply(event);
             for change in changes.iter().filter(|change| pods::is_news(change)) {
                 for secret in change.secrets() {
                     self.trigger(claims::unready_claimants(&read(&self.claims), &secret));
@@ -196,10 +190,9 @@ impl Cache {
 
     /// Secrets are watched by their metadata alone; their content is read one by one when it matters.
     async fn follow_secrets(&self, client: &Client) {
-        let secrets = self.watch::<PartialObjectMeta<Secret>>("secrets", client);
-        follow(secrets, |event| {
+        follow(self.watch::<KnownSecret>("secrets", client), |event| {
             let done = matches!(event, Event::InitDone);
-            let changes = lock(&self.secrets).apply(map(event, KnownSecret::from));
+            let changes = lock(&self.secrets).apply(event);
             for change in changes {
                 self.take_secret(&change);
             }
@@ -248,22 +241,17 @@ impl Cache {
     }
 
     /// A watch of the namespaces that are served.
-    fn watch<K>(
+    fn watch<T>(
         &self,
         what: &'static str,
         client: &Client,
-    ) -> impl Stream<Item = Event<K>> + Send + use<K>
+    ) -> impl Stream<Item = Event<T>> + Send + use<T>
     where
-        K: Resource<DynamicType = (), Scope: NamespaceScope>
-            + Named
-            + DeserializeOwned
-            + Clone
-            + std::fmt::Debug
-            + Send
-            + 'static,
+        T: Kept<Whole: Resource<Scope: NamespaceScope>>,
     {
-        let api = Api::<Lenient<K>>::all(client.clone());
-        self.scope.watch(what, api, watcher::Config::default())
+        let api = Api::<Lenient<Part<T>>>::all(client.clone());
+        let events = self.scope.watch(what, api, watcher::Config::default());
+        events.map(|event| map(event, |part: Part<T>| part.kept))
     }
 }
 
