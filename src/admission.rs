@@ -280,7 +280,7 @@ fn rules(causes: &[StatusCause]) -> String {
 fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
     let own = Key::of(pki);
-    let secret = Key::new(own.namespace.clone(), &approved.secret_name);
+    let secret = Key::new(own.namespace.clone(), &*approved.secret_name);
     warnings.extend(secret_warning(pki, &own, &secret, world));
     let end = world.now.saturating_add(approved.certificate.duration);
     let Some(ca) = world.ca else {

@@ -39,8 +39,8 @@ pub fn from_files(
 pub fn manifest(key: &Key, authority: &Authority) -> Secret {
     Secret {
         metadata: ObjectMeta {
-            name: Some(key.name.clone()),
-            namespace: Some(key.namespace.clone()),
+            name: Some(key.name.to_string()),
+            namespace: Some(key.namespace.to_string()),
             labels: Some(write::labels()),
             ..ObjectMeta::default()
         },

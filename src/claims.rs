@@ -7,8 +7,8 @@
 use crate::api::{READY, StoredPki};
 use crate::index::{BySecret, Change, Key, NamesSecrets};
 use jiff::Timestamp;
-use kube::Resource;
-use std::collections::BTreeMap;
+use kube::{Resource, ResourceExt};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::Arc;
 
 /// What is kept of a Pki, to arbitrate and to tell whether a change of it is worth a look.
@@ -27,9 +27,8 @@ pub struct Claim {
 struct Version {
     uid: Option<String>,
     generation: Option<i64>,
-    /// Rules of policies may read them.
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
+    /// A hash of labels and annotations: rules of policies may read them.
+    metadata: u64,
     deleting: bool,
 }
 
@@ -47,8 +46,7 @@ impl From<StoredPki> for Claim {
             version: Version {
                 uid: meta.uid.clone(),
                 generation: meta.generation,
-                labels: meta.labels.clone().unwrap_or_default(),
-                annotations: meta.annotations.clone().unwrap_or_default(),
+                metadata: hash((stored.labels(), stored.annotations())),
                 deleting: meta.deletion_timestamp.is_some(),
             },
             ready: pki
@@ -58,6 +56,12 @@ impl From<StoredPki> for Claim {
                 }),
         }
     }
+}
+
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Claim {
@@ -192,7 +196,7 @@ mod tests {
     }
 
     fn names(keys: &[Key]) -> Vec<&str> {
-        keys.iter().map(|key| key.name.as_str()).collect()
+        keys.iter().map(|key| &*key.name).collect()
     }
 
     #[test]
@@ -202,9 +206,9 @@ mod tests {
         for (name, second) in [("c", 2), ("b", 1), ("a", 1)] {
             claims.apply(Event::Apply(stored(name, "s", second, 1).into()));
         }
-        assert_eq!(winner(&claims, &secret).unwrap().name, "a");
+        assert_eq!(&*winner(&claims, &secret).unwrap().name, "a");
         claims.apply(Event::Delete(stored("a", "s", 1, 1).into()));
-        assert_eq!(winner(&claims, &secret).unwrap().name, "b");
+        assert_eq!(&*winner(&claims, &secret).unwrap().name, "b");
         assert_eq!(winner(&claims, &Key::new("other", "s")), None);
     }
 
@@ -278,7 +282,7 @@ mod tests {
             serde_json::from_value(json!("2030-01-02T00:00:00Z")).unwrap();
         claims.apply(Event::Apply(going.into()));
         claims.apply(Event::Apply(stored("b", "s", 2, 1).into()));
-        assert_eq!(winner(&claims, &Key::new("ns", "s")).unwrap().name, "b");
+        assert_eq!(&*winner(&claims, &Key::new("ns", "s")).unwrap().name, "b");
         let claim = |name| claims.get(&Key::new("ns", name)).unwrap();
         assert!(!claim("a").lives_as("a"), "it is going");
         assert!(claim("b").lives_as("b") && !claim("b").lives_as("a"));

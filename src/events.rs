@@ -146,8 +146,8 @@ pub fn about_ca(secret: &Key, alarm: &Alarm) -> Notice {
     let regarding = ObjectReference {
         api_version: Some("v1".into()),
         kind: Some("Secret".into()),
-        namespace: Some(secret.namespace.clone()),
-        name: Some(secret.name.clone()),
+        namespace: Some(secret.namespace.to_string()),
+        name: Some(secret.name.to_string()),
         ..ObjectReference::default()
     };
     Notice {
@@ -174,8 +174,8 @@ pub(crate) fn reference_by_name(pki: &Key) -> ObjectReference {
     ObjectReference {
         api_version: Some(Pki::api_version(&()).into_owned()),
         kind: Some(Pki::kind(&()).into_owned()),
-        namespace: Some(pki.namespace.clone()),
-        name: Some(pki.name.clone()),
+        namespace: Some(pki.namespace.to_string()),
+        name: Some(pki.name.to_string()),
         ..ObjectReference::default()
     }
 }

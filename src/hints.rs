@@ -67,16 +67,16 @@ fn missing(cache: &Cache) -> Missing {
 fn provided(cache: &Cache, missing: &Missing) -> Provided {
     let mut provided = Provided::new();
     for secret in missing.keys() {
-        provided.entry(secret.namespace.clone()).or_default();
+        provided.entry(secret.namespace.to_string()).or_default();
     }
     let claims = locks::read(&cache.claims);
     for secret in claims.named().filter(|secret| secret.name.len() <= LONGEST) {
-        let Some(of_namespace) = provided.get_mut(&secret.namespace) else {
+        let Some(of_namespace) = provided.get_mut(&*secret.namespace) else {
             continue;
         };
         let winner = claims::winner(&claims, secret).filter(|_| cache.has_secret(secret));
         if let Some(pki) = winner.filter(|_| of_namespace.len() < MOST_PROVIDED) {
-            of_namespace.insert(secret.name.clone(), pki.clone());
+            of_namespace.insert(secret.name.to_string(), pki.clone());
         }
     }
     provided
@@ -87,7 +87,8 @@ fn hints(missing: &Missing, provided: &Provided) -> Vec<Notice> {
     for (namespace, provided) in provided {
         let first = Key::new(namespace.clone(), "");
         let of_namespace = missing.range(first..).take(MOST_MISSING);
-        for (secret, pods) in of_namespace.take_while(|(secret, _)| secret.namespace == *namespace)
+        for (secret, pods) in
+            of_namespace.take_while(|(secret, _)| *secret.namespace == **namespace)
         {
             let meant = meant(&secret.name, provided.keys().map(String::as_str));
             if let Some((meant, pki)) = meant.and_then(|name| provided.get_key_value(name)) {

@@ -14,9 +14,9 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// The namespace.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// The name within it.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 impl Key {
@@ -26,7 +26,7 @@ impl Key {
     }
 
     /// A key of these parts.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self {
             namespace: namespace.into(),
             name: name.into(),
@@ -221,7 +221,7 @@ mod tests {
     fn naming<'a>(index: &'a BySecret<User>, secret: &str) -> Vec<&'a str> {
         index
             .naming(&Key::new("ns", secret))
-            .map(|user| user.0.name.as_str())
+            .map(|user| &*user.0.name)
             .collect()
     }
 
@@ -241,7 +241,7 @@ mod tests {
             .into_iter()
             .map(|key| key.name)
             .collect();
-        assert_eq!(secrets, ["x", "y", "z"]);
+        assert_eq!(secrets, ["x", "y", "z"].map(Arc::from));
         assert_eq!(
             (naming(&index, "x"), naming(&index, "y")),
             (vec!["b"], vec![])

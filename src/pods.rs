@@ -27,7 +27,8 @@ pub struct SecretUser {
     pub started: Option<Timestamp>,
     /// The object that makes such pods and replaces them.
     pub controller: Option<Box<Controller>>,
-    uses: BTreeMap<String, Use>,
+    /// By name.
+    uses: Box<[(Box<str>, Use)]>,
 }
 
 /// How a pod uses a Secret.
@@ -67,6 +68,7 @@ impl From<Pod> for SecretUser {
             Some(spec) if !is_over => used_secrets(spec),
             _ => BTreeMap::new(),
         };
+        let uses = uses.into_iter().map(|(secret, its)| (secret.into(), its));
         Self {
             key: Key::of(&pod),
             is_pending: matches!(phase, None | Some("Pending")),
@@ -76,7 +78,7 @@ impl From<Pod> for SecretUser {
                 .map_or(Timestamp::MAX, |time| time.0),
             controller: Controller::of(&pod).map(Box::new),
             uid: pod.metadata.uid.unwrap_or_default(),
-            uses,
+            uses: uses.collect(),
         }
     }
 }
@@ -92,7 +94,8 @@ impl Kept for SecretUser {
 impl SecretUser {
     /// How it uses this Secret, if it does.
     pub fn use_of(&self, secret: &str) -> Option<Use> {
-        self.uses.get(secret).copied()
+        let place = self.uses.binary_search_by(|(name, _)| (**name).cmp(secret));
+        place.ok().map(|place| self.uses[place].1)
     }
 
     /// Whether it cannot start before this Secret is there.
@@ -123,7 +126,7 @@ impl NamesSecrets for SecretUser {
     }
 
     fn secrets(&self) -> impl Iterator<Item = &str> {
-        self.uses.keys().map(String::as_str)
+        self.uses.iter().map(|(secret, _)| &**secret)
     }
 }
 

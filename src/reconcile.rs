@@ -314,11 +314,11 @@ fn on_error(_: Arc<StoredPki>, error: &Error, context: Arc<Context>) -> Action {
 
 async fn reconcile(stored: Arc<StoredPki>, context: Arc<Context>) -> Result<Action, Error> {
     let (started, mut work, key) = (Instant::now(), Work::look(), Key::of(&*stored));
-    let (namespace, object) = (&key.namespace, &key.name);
+    let (namespace, object) = (&*key.namespace, &*key.name);
     let span = tracing::error_span!("reconcile", trace_id = %work.trace_id(), namespace, object);
     work.note("object.kind", || Pki::kind(&()).into_owned());
-    work.note("object.namespace", || namespace.clone());
-    work.note("object.name", || object.clone());
+    work.note("object.namespace", || namespace.to_owned());
+    work.note("object.name", || object.to_owned());
     let looked = async {
         let result = look_at(&stored, &context, &mut work).await;
         match &result {

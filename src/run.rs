@@ -217,7 +217,7 @@ fn lead(
                 tokio::select! {
                     () = hints => {}
                     () = tally => {}
-                    () = reconcile::run(Arc::new(context), end) => {}
+                    () = Box::pin(reconcile::run(Arc::new(context), end)) => {}
                     () = keeper.run() => {}
                     () = Box::pin(distributor.run()) => {}
                     () = restarting => {}

@@ -112,14 +112,14 @@ pub fn foreseen_foreign(
             let other = Key::new(secret.namespace.clone(), &**name);
             let claim = claims.get(&other);
             other != *pki
-                && claim.is_none_or(|claim| claim.secrets().all(|name| name != secret.name))
+                && claim.is_none_or(|claim| claim.secrets().all(|name| *name != *secret.name))
         }
         Owner::Pki { name, uid } => {
             let owner = Key::new(secret.namespace.clone(), &**name);
             // Of a Pki that is gone the Secret is about to be collected.
             let owner = claims.get(&owner).filter(|claim| claim.lives_as(uid));
             owner.is_some_and(|owner| {
-                owner.key() != pki && owner.secrets().all(|name| name != secret.name)
+                owner.key() != pki && owner.secrets().all(|name| *name != *secret.name)
             })
         }
     }

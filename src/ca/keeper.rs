@@ -258,7 +258,7 @@ impl Keeper {
                     .filter(|(_, value)| !value.is_null())
                     .collect();
                 let map = serde_json::from_value(json!({
-                    "metadata": { "name": name, "namespace": namespace, "labels": write::labels() },
+                    "metadata": { "name": **name, "namespace": **namespace, "labels": write::labels() },
                     "data": data,
                 }));
                 let map = map.expect("a name and texts are a ConfigMap");

@@ -61,7 +61,7 @@ impl Cache {
             if !affected.is_empty() {
                 self.verdicts_changed.notify_one();
             }
-            self.trigger(affected.drain(..));
+            self.trigger(std::mem::take(affected));
         }
         if is_done {
             self.mark(Watched::Pkis);
@@ -164,7 +164,7 @@ impl Cache {
             self.verdicts_changed.notify_one();
             let pkis = self.pkis.state();
             let keys = pkis.iter().map(|pki| Key::of(&**pki));
-            let has_changed = |pki: &Key| known.get(&pki.namespace) != now.get(&pki.namespace);
+            let has_changed = |pki: &Key| known.get(&*pki.namespace) != now.get(&*pki.namespace);
             self.trigger(keys.filter(has_changed));
         }
         if is_done {

@@ -113,8 +113,8 @@ fn pod_reference(pod: &SecretUser) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".into()),
         kind: Some("Pod".into()),
-        namespace: Some(pod.key.namespace.clone()),
-        name: Some(pod.key.name.clone()),
+        namespace: Some(pod.key.namespace.to_string()),
+        name: Some(pod.key.name.to_string()),
         uid: Some(pod.uid.clone()),
         ..ObjectReference::default()
     }
@@ -124,7 +124,7 @@ fn controller_reference(pod: &SecretUser, controller: &Controller) -> ObjectRefe
     ObjectReference {
         api_version: Some(controller.api_version.clone()),
         kind: Some(controller.kind.clone()),
-        namespace: Some(pod.key.namespace.clone()),
+        namespace: Some(pod.key.namespace.to_string()),
         name: Some(controller.name.clone()),
         uid: Some(controller.uid.clone()),
         ..ObjectReference::default()

@@ -124,7 +124,7 @@ fn waiting_pods(cache: &Cache) -> BTreeMap<String, i64> {
         .collect();
     let mut counts = BTreeMap::new();
     for pod in waiting {
-        *counts.entry(pod.namespace.clone()).or_default() += 1;
+        *counts.entry(pod.namespace.to_string()).or_default() += 1;
     }
     if counts.is_empty() {
         counts.insert(String::new(), 0);

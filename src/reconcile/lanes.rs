@@ -85,6 +85,11 @@ impl Lanes {
         let key = lanes.into_iter().find_map(|lane| self.pop(lane))?;
         self.turn += 1;
         self.lane_of.remove(&key);
+        if self.lane_of.is_empty() {
+            // A burst is over, and what it took up is given back. What is left in a lane has moved to another.
+            self.lane_of.shrink_to_fit();
+            self.waiting = Default::default();
+        }
         self.busy.insert(key.clone(), None);
         Some(key)
     }

@@ -69,16 +69,13 @@ pub(super) async fn read(observed: &mut Observed<'_>, context: &Context) -> Resu
     }
     passwords.versions = versions;
     observed.passwords = passwords;
-    observed.secret = match secret {
-        Some(secret) => {
-            let claims = locks::read(&context.cache.claims);
-            let owner = secret::owner(&secret, pki, &claims);
-            Sight::Stored(Box::new(secret), owner)
-        }
-        None => {
-            context.findings.forget(&Key::of(pki));
-            Sight::Absent
-        }
+    observed.secret = if let Some(secret) = secret {
+        let claims = locks::read(&context.cache.claims);
+        let owner = secret::owner(&secret, pki, &claims);
+        Sight::Stored(Box::new(secret), owner)
+    } else {
+        context.findings.forget(&Key::of(pki));
+        Sight::Absent
     };
     Ok(())
 }
@@ -95,5 +92,5 @@ fn keystores(verdict: &Result<Approved, Vec<Violation>>) -> impl Iterator<Item =
 
 fn password_key(pki: &Pki, keystore: &Keystore) -> Key {
     let namespace = pki.namespace().unwrap_or_default();
-    Key::new(namespace, &keystore.password_secret_ref.name)
+    Key::new(namespace, &*keystore.password_secret_ref.name)
 }

@@ -48,7 +48,7 @@ impl Memory {
         self.forget_old(now);
         let of_namespace = self
             .by_namespace
-            .entry(refusal.pki.namespace.clone())
+            .entry(refusal.pki.namespace.to_string())
             .or_default();
         let before = of_namespace
             .iter()
@@ -202,7 +202,7 @@ impl Remembered {
 
 impl Refusal {
     fn secret(&self) -> Key {
-        Key::new(self.pki.namespace.clone(), &self.secret)
+        Key::new(self.pki.namespace.clone(), &*self.secret)
     }
 }
 

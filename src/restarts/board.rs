@@ -114,7 +114,7 @@ impl Board {
         }
         self.waiting.remove(&workload);
         if after.is_some() {
-            self.begun.insert(workload.key.namespace);
+            self.begun.insert(workload.key.namespace.to_string());
         }
     }
 
@@ -132,11 +132,11 @@ impl Board {
             let mut due = turn.unwrap_or(cause.issued);
             let waiting = self.waiting.entry(workload).or_default();
             waiting.uid.clone_from(&mark.uid);
-            if let Some((earlier, _)) = waiting.causes.get(&cause.secret.name) {
+            if let Some((earlier, _)) = waiting.causes.get(&*cause.secret.name) {
                 // One that is renewed again and again must not be put off for ever.
                 due = due.min(*earlier);
             }
-            let secret = cause.secret.name.clone();
+            let secret = cause.secret.name.to_string();
             waiting.causes.insert(secret, (due, cause.clone()));
         }
     }

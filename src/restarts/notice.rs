@@ -79,8 +79,8 @@ fn reference(workload: &Workload, uid: &str) -> ObjectReference {
     ObjectReference {
         api_version: Some(resource.api_version),
         kind: Some(resource.kind),
-        namespace: Some(workload.key.namespace.clone()),
-        name: Some(workload.key.name.clone()),
+        namespace: Some(workload.key.namespace.to_string()),
+        name: Some(workload.key.name.to_string()),
         uid: Some(uid.to_owned()),
         ..ObjectReference::default()
     }
@@ -89,7 +89,7 @@ fn reference(workload: &Workload, uid: &str) -> ObjectReference {
 fn pki_reference(cause: &Cause) -> ObjectReference {
     ObjectReference {
         uid: cause.pki_uid.clone(),
-        ..reference_by_name(&Key::new(cause.secret.namespace.clone(), &cause.pki))
+        ..reference_by_name(&Key::new(cause.secret.namespace.clone(), &*cause.pki))
     }
 }
 

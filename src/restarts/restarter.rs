@@ -110,7 +110,7 @@ fn look_at(cache: &Cache, namespaces: &BTreeSet<String>) {
     }
     let pkis = cache.pkis.state();
     let keys = pkis.iter().map(|pki| Key::of(&**pki));
-    cache.trigger(keys.filter(|key| namespaces.contains(&key.namespace)));
+    cache.trigger(keys.filter(|key| namespaces.contains(&*key.namespace)));
 }
 
 /// One attempt to restart one workload.

@@ -68,7 +68,7 @@ impl Workload {
         };
         Some(Self {
             kind,
-            key: Key::new(pod.key.namespace.clone(), name),
+            key: Key::new(pod.key.namespace.clone(), &**name),
         })
     }
 

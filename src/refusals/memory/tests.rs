@@ -233,8 +233,8 @@ fn the_memory_is_bounded_and_one_namespace_does_not_push_the_others_out() {
     assert_eq!(memory.by_namespace["loud"].len(), MOST_OF_NAMESPACE);
     let last = memory.by_namespace["loud"].last().unwrap();
     assert_eq!(
-        last.refusal.pki.name,
-        (2 * MOST_OF_NAMESPACE - 1).to_string()
+        *last.refusal.pki.name,
+        *(2 * MOST_OF_NAMESPACE - 1).to_string()
     );
     for number in 0..2 * MOST {
         memory.note(of(&format!("ns-{number}"), 0), at(0));

@@ -24,6 +24,7 @@ pub(crate) async fn measure(
     let limit = creates::secrets(stage).await?;
     let bare = limit.rate;
     found(limit);
+    found(creates::issuances(stage, bare).await?);
     stage.start_operator()?;
     for row in webhook::rows(stage)? {
         found(row);
@@ -31,7 +32,9 @@ pub(crate) async fn measure(
     for row in admission::rows(stage).await? {
         found(row);
     }
-    found(issuance::row(stage, bare).await?);
+    for row in issuance::rows(stage, bare).await? {
+        found(row);
+    }
     for row in flip::rows(stage, bare).await? {
         found(row);
     }

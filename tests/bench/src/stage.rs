@@ -70,6 +70,15 @@ impl Stage {
         install.run(self.cluster.helm()?).map(drop)
     }
 
+    /// Removes the webhooks, until the chart is installed again.
+    pub(crate) async fn remove_webhooks(&self) -> anyhow::Result<()> {
+        let webhooks = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+        self.kubectl(&["delete", webhooks, "pki-operator"])?;
+        // Until the API server has heard of it.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Ok(())
+    }
+
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         install::run(self.cluster.kubectl().args(arguments))
     }

@@ -7,17 +7,14 @@ use kube::Api;
 use kube::api::PostParams;
 use pki_operator::api::{Pki, PkiSpec};
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const REQUESTS: usize = 2_000;
 
 /// Nothing is stored, so nothing else has work.
 pub(crate) async fn rows(stage: &Stage) -> anyhow::Result<[Row; 2]> {
     let judged = creates(stage).await?;
-    let webhooks = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
-    stage.kubectl(&["delete", webhooks, "pki-operator"])?;
-    // Until the API server has heard of it.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage.remove_webhooks().await?;
     let bare = creates(stage).await?;
     stage.allow(&["app1", "app2"])?;
     stage.wait_until_judged().await?;
@@ -34,6 +31,24 @@ pub(crate) async fn rows(stage: &Stage) -> anyhow::Result<[Row; 2]> {
         row("creates of Pkis without webhooks, dry run", &bare),
         row("creates of Pkis with admission, dry run", &judged),
     ])
+}
+
+/// Asks whether a Pki would be admitted, once and again; how long each answer took is added to `times`.
+pub(crate) async fn ask_again_and_again(
+    stage: &Stage,
+    times: &mut Vec<Duration>,
+) -> anyhow::Result<()> {
+    let pkis = Api::<Pki>::namespaced(stage.client.clone(), crate::stage::NAMESPACE);
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    loop {
+        let begin = Instant::now();
+        pkis.create(&dry_run, &pki("meanwhile", "app1")).await?;
+        times.push(begin.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn creates(stage: &Stage) -> anyhow::Result<Times> {

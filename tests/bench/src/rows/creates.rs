@@ -1,12 +1,16 @@
-//! The limit: what the API server takes in Secrets like those of the operator, from clients that do nothing else.
+//! The limits: what the API server takes from clients that do nothing else, in Secrets like those of the operator, and in all
+//! three writes of an issuance.
 
 use crate::clients::send;
 use crate::report::Row;
+use crate::rows::admission::pki;
 use crate::stage::Stage;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use pki_operator::api::{Pki, PkiStatus};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const NAMESPACE: &str = "bare";
@@ -31,6 +35,54 @@ pub(crate) async fn secrets(stage: &Stage) -> anyhow::Result<Row> {
         p99: Some(times.within(99)),
         ratio: Some(1.0),
         ..Row::default()
+    })
+}
+
+/// The three writes of an issuance, as fast as clients can send them: a Pki, without admission, its Secret and its status.
+pub(crate) async fn issuances(stage: &Stage, bare: f64) -> anyhow::Result<Row> {
+    stage.remove_webhooks().await?;
+    let secrets = Api::<Secret>::namespaced(stage.client.clone(), NAMESPACE);
+    let pkis = Api::<Pki>::namespaced(stage.client.clone(), NAMESPACE);
+    let status: PkiStatus = serde_json::from_value(status())?;
+    let times = send(stage.objects, |number| {
+        let (secrets, pkis, status) = (secrets.clone(), pkis.clone(), status.clone());
+        async move {
+            let (post, name) = (PostParams::default(), format!("pki-{number}"));
+            let mut stored = pkis.create(&post, &pki(&name, "app1")).await?;
+            secrets.create(&post, &secret(number)).await?;
+            stored.status = Some(status);
+            stored.metadata.managed_fields = None;
+            pkis.replace_status(&name, &post, &stored).await
+        }
+    })
+    .await?;
+    let (delete, all) = (DeleteParams::default(), ListParams::default());
+    pkis.delete_collection(&delete, &all).await?;
+    secrets.delete_collection(&delete, &all).await?;
+    stage.allow(&["app1", "app2"])?;
+    Ok(Row {
+        name: "the three writes of an issuance, by clients alone".into(),
+        objects: stage.objects,
+        rate: times.rate(),
+        p50: Some(times.within(50)),
+        p99: Some(times.within(99)),
+        ratio: Some(times.rate() / bare),
+        ..Row::default()
+    })
+}
+
+/// As long as one of ours.
+fn status() -> Value {
+    let fingerprint = "ab".repeat(32);
+    let message = "Secret pki-1000 holds a certificate for app1, valid until 2030-04-01T00:00:00Z";
+    json!({
+        "observedGeneration": 1, "secretName": "pki-1000", "serialNumber": "0A".repeat(20),
+        "notBefore": "2030-01-01T00:00:00Z", "notAfter": "2030-04-01T00:00:00Z", "renewalTime": "2030-03-01T00:00:00Z",
+        "issuerFingerprint": fingerprint, "trustFingerprint": fingerprint,
+        "conditions": [{
+            "type": "Ready", "status": "True", "reason": "PkiReady", "message": message, "observedGeneration": 1,
+            "lastTransitionTime": "2030-01-01T00:00:00Z"
+        }]
     })
 }
 
