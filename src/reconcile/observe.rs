@@ -35,19 +35,27 @@ pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observ
         passwords,
         ca,
     };
-    match cache.secret_version(&key) {
-        Some(version) => {
-            if let Some(verified) = context.findings.recall(&observed, &version) {
-                observed.secret = Sight::Unchanged(verified);
-            }
-        }
-        // It is there if it was just written, and where the operator may not watch Secrets nobody knows.
-        None if !context.findings.knows(&own) && cache.knows_secrets_of(&key.namespace) => {
-            observed.secret = Sight::Absent;
-        }
-        None => {}
-    }
+    observed.secret = sight(&observed, &key, context);
     observed
+}
+
+/// What the cache tells of the Secret.
+fn sight(observed: &Observed<'_>, secret: &Key, context: &Context) -> Sight {
+    let (cache, findings) = (&context.cache, &context.findings);
+    if let Some(version) = cache.secret_version(secret) {
+        let verified = findings.recall(observed, &version);
+        return verified.map_or(Sight::Unread, Sight::Unchanged);
+    }
+    // One that was just written is there all the same, and where the operator may not watch Secrets nobody knows. To make one
+    // with keystores, their passwords have to be read in any case.
+    let is_absent = !findings.knows(&Key::of(observed.pki))
+        && cache.knows_secrets_of(&secret.namespace)
+        && observed.passwords.versions.is_empty();
+    if is_absent {
+        Sight::Absent
+    } else {
+        Sight::Unread
+    }
 }
 
 /// Reads what the caches do not have: the Secret, and those with the passwords of its keystores.

@@ -6,6 +6,7 @@ use crate::harness::{
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, Usage};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -76,24 +77,39 @@ fn the_status_tells_what_the_certificate_is() {
 }
 
 #[test]
-fn an_issuance_is_one_create_of_a_secret_and_one_patch_of_a_status() {
+fn an_issuance_is_one_create_of_a_secret_and_one_update_of_a_status_and_no_read() {
     let ns = SHARED.namespace("writes");
+    ns.permit(&["counted"], "");
     let pkis = 10;
     for number in 0..pkis {
-        ns.apply_pki(&format!("pki-{number}"), r#"{"serviceName": "app1"}"#)
+        ns.apply_pki(&format!("pki-{number}"), r#"{"serviceName": "counted"}"#)
             .unwrap();
     }
     for number in 0..pkis {
         ns.wait_until_ready(&format!("pki-{number}"));
     }
     quiet();
-    assert_eq!(
-        writes(&ns),
-        [
-            ("create secrets 201".into(), pkis),
-            ("patch pkis/status 200".into(), pkis)
-        ]
-    );
+    let issued = [
+        ("create secrets 201".into(), pkis),
+        ("update pkis/status 200".into(), pkis),
+    ];
+    assert_eq!(requests(&ns), issued);
+
+    // Neither does a policy that changes: nothing of the Secrets has.
+    ns.withdraw();
+    for number in 0..pkis {
+        ns.wait_until_refused(&format!("pki-{number}"), "PkiServiceNameError");
+    }
+    ns.permit(&["counted"], "");
+    for number in 0..pkis {
+        ns.wait_until_ready(&format!("pki-{number}"));
+    }
+    quiet();
+    let flipped = [
+        ("create secrets 201".into(), pkis),
+        ("update pkis/status 200".into(), 3 * pkis),
+    ];
+    assert_eq!(requests(&ns), flipped);
 }
 
 #[test]
@@ -381,6 +397,18 @@ fn wait_for_another(ns: &Namespace<'_>, pki: &str, serial_before: &str) -> Strin
         let is_told = serial_of(&file(&secret, "tls.crt")) == serial;
         (is_ready && is_told && serial != serial_before).then_some(serial)
     })
+}
+
+/// Each request of the operator, also those that read, with its status code, and how often.
+fn requests(ns: &Namespace<'_>) -> Vec<(String, usize)> {
+    let mut counts = BTreeMap::new();
+    for request in SHARED.operator_requests(|namespace| namespace == ns.name) {
+        if !request.what.ends_with(" events") {
+            let request = format!("{} {}", request.what, request.code);
+            *counts.entry(request).or_default() += 1;
+        }
+    }
+    counts.into_iter().collect()
 }
 
 /// Each request that wrote, with its status code, and how often.

@@ -119,7 +119,7 @@ fn a_permission_that_is_revoked_is_told_with_who_can_give_it_back() {
     replace(&without);
     may_create_secrets(&ns, false);
     let words = [
-        r#"cannot get resource "secrets""#,
+        r#"cannot create resource "secrets""#,
         "the platform team has to give it back",
     ];
     let begin = Instant::now();
