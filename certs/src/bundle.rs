@@ -172,7 +172,7 @@ pub(crate) fn check_in_force(validity: Validity, now: Timestamp) -> Result<(), F
     }
 }
 
-/// Validates the path as a TLS client does, as a TLS server does, or as both.
+/// Validates the path as a TLS client does, as a TLS server does, or as both do.
 fn check_accepted(
     der: &CertificateDer<'_>,
     issuer: &CaCertificate,
@@ -183,25 +183,28 @@ fn check_accepted(
     let leaf = EndEntityCert::try_from(der).map_err(rejected)?;
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
     let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-    for usage in usages {
-        leaf.verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
-            &anchors,
-            issuer.below_root(),
-            now,
-            usage.on_path(),
-            None,
-            None,
-        )
-        .map_err(|error| match error {
-            // The leaf itself lists it: that was checked before.
-            webpki::Error::RequiredEkuNotFoundContext(_) => Fault::Rejected {
-                reason: format!("its CA is not for {usage}"),
-            },
-            other => rejected(other),
-        })?;
-    }
-    Ok(())
+    let accepted = leaf.verify_for_usage(
+        webpki::ALL_VERIFICATION_ALGS,
+        &anchors,
+        issuer.below_root(),
+        now,
+        usage::AllOnPath(usages),
+        None,
+        None,
+    );
+    accepted.map(drop).map_err(|error| match &error {
+        // The leaf itself lists it: that was checked before.
+        webpki::Error::RequiredEkuNotFoundContext(missing) => {
+            let mut usages = usages.iter();
+            match usages.find(|usage| usage.on_path() == missing.required) {
+                Some(usage) => Fault::Rejected {
+                    reason: format!("its CA is not for {usage}"),
+                },
+                None => rejected(error),
+            }
+        }
+        _ => rejected(error),
+    })
 }
 
 pub(crate) fn rejected(error: webpki::Error) -> Fault {

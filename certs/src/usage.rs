@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use rcgen::ExtendedKeyUsagePurpose;
-use webpki::KeyUsage;
+use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ExtendedKeyUsage;
 
@@ -35,6 +35,31 @@ impl Usage {
         match self {
             Self::ServerAuth => KeyUsage::server_auth(),
             Self::ClientAuth => KeyUsage::client_auth(),
+        }
+    }
+}
+
+/// Several usages at once, each checked as [`Usage::on_path`] would have it: one validation of the
+/// path serves all of them, and its signatures are what takes time.
+#[derive(Clone, Copy)]
+pub(crate) struct AllOnPath<'a>(pub(crate) &'a BTreeSet<Usage>);
+
+impl ExtendedKeyUsageValidator for AllOnPath<'_> {
+    fn validate(&self, listed: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let listed = listed.map(|id| Ok(id?.to_decoded_oid()));
+        let present = listed.collect::<Result<Vec<_>, webpki::Error>>()?;
+        let mut required = self.0.iter().map(|usage| usage.on_path());
+        let is_missing = |usage: &KeyUsage| {
+            !present
+                .iter()
+                .any(|id| usage.oid_values().eq(id.iter().copied()))
+        };
+        match required.find(is_missing) {
+            Some(required) if !present.is_empty() => {
+                let context = RequiredEkuNotFoundContext { required, present };
+                Err(webpki::Error::RequiredEkuNotFoundContext(context))
+            }
+            _ => Ok(()),
         }
     }
 }
