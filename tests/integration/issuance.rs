@@ -411,14 +411,6 @@ fn requests(ns: &Namespace<'_>) -> Vec<(String, usize)> {
     counts.into_iter().collect()
 }
 
-/// Each request that wrote, with its status code, and how often.
-fn writes(ns: &Namespace<'_>) -> Vec<(String, usize)> {
-    let counts = ns.operator_writes().into_iter();
-    counts
-        .map(|(write, count)| (format!("{} {}", write.what, write.code), count))
-        .collect()
-}
-
 fn patch(ns: &Namespace<'_>, kind: &str, name: &str, patch: &Value) {
     ns.kubectl(&[
         "patch",
