@@ -6,7 +6,6 @@
 mod attacks;
 
 use crate::harness::{Installed, PATIENCE, arena, eventually, operator_binary};
-use crate::storm::{cpu, memory};
 use crate::webhook::client::{Dialer, Webhook};
 use crate::webhook::{ask, review};
 use attacks::{ATTACKS, Attack, Crowd};
@@ -60,7 +59,8 @@ impl Abuse {
         let dialer = Dialer::of(&arena);
         let stop = AtomicBool::new(false);
         let calm = Honest::work(&dialer, &operator, Duration::from_secs(3));
-        let (before, cpu_before) = (memory(&operator).0, cpu(&operator));
+        let usage = || operator.process.usage().unwrap();
+        let before = usage();
 
         let (crowd, harassed) = thread::scope(|scope| {
             let crowd = scope.spawn(|| Crowd::gather(self.crowd, &dialer, operator.metrics, &stop));
@@ -91,7 +91,7 @@ impl Abuse {
             };
             (crowd.join().unwrap(), harassed)
         });
-        let (during, most) = memory(&operator);
+        let during = usage();
 
         println!("calm:    {calm}");
         println!(
@@ -101,16 +101,17 @@ impl Abuse {
         let displaced = counted(&operator, "connections_closed_total", "displaced");
         let refused = counted(&operator, "requests_refused_total", "");
         println!("{displaced} connections made way, {refused} requests were refused");
-        println!("{:.1} s of processor", cpu(&operator) - cpu_before);
+        println!("{:.1} s of processor", during.cpu - before.cpu);
 
         // The crowd still holds its ends.
         eventually("the connections are closed", || {
             (counted(&operator, "connections", "") <= 1).then_some(())
         });
         drop(crowd);
-        let after = memory(&operator).0;
+        let (after, most) = (usage().resident, during.most_resident);
         println!(
-            "resident: {before:.0} MiB before, {during:.0} during, {after:.0} after, {most:.0} at most"
+            "resident: {:.0} MiB before, {:.0} during, {after:.0} after, {most:.0} at most",
+            before.resident, during.resident
         );
         assert!(most < MEMORY, "{most} MiB");
         // The allocator keeps some of it.
@@ -233,9 +234,10 @@ fn what_is_short_on_the_wire_is_not_large_in_memory() {
         ("a review with 24,900 objects", attacks::most_objects, 64.0),
         ("a review with 399,000 names", attacks::most_names, 100.0),
     ] {
-        let before = memory(&operator).1;
+        let most_so_far = || operator.process.usage().unwrap().most_resident;
+        let before = most_so_far();
         attack(&dialer, &AtomicBool::new(false)).unwrap();
-        let grown = memory(&operator).1 - before;
+        let grown = most_so_far() - before;
         println!("{what}: {grown:.0} MiB");
         assert!(grown < most, "{what}: {grown} MiB");
     }
@@ -298,9 +300,9 @@ fn a_process_that_can_open_no_more_files_waits_until_it_can() {
     let operator = with_few_files(&arena, 48);
     let connect = || TcpStream::connect(operator.metrics).unwrap();
     let silent: Vec<_> = (0..60).map(|_| connect()).collect();
-    let (begin, used) = (Instant::now(), cpu(&operator));
+    let (begin, used) = (Instant::now(), operator.process.usage().unwrap().cpu);
     thread::sleep(Duration::from_secs(3));
-    let share = (cpu(&operator) - used) / begin.elapsed().as_secs_f64();
+    let share = (operator.process.usage().unwrap().cpu - used) / begin.elapsed().as_secs_f64();
     assert!(share < 0.5, "it spins: {share:.2} of a processor");
     drop(silent);
     eventually("it answers again", || {

@@ -3,7 +3,6 @@
 //! Run optimized: `cargo test --release --test integration -- --ignored load --nocapture`. No time is asserted.
 
 use crate::harness::{Installed, arena};
-use crate::storm::{cpu, memory};
 use crate::webhook::review;
 use futures::StreamExt as _;
 use kube::api::PostParams;
@@ -25,15 +24,19 @@ fn load_on_the_webhook_and_through_the_api_server() {
     let arena = arena();
     arena.lead_by_nobody();
     let operator = arena.first_replica("operator-load", &[]).unwrap();
-    let idle = memory(&operator).0;
+    let usage = || operator.process.usage().unwrap();
+    let idle = usage().resident;
     for (what, service) in [("admitted", "app1"), ("refused", "appp1")] {
-        let before = cpu(&operator);
+        let before = usage().cpu;
         let (rate, latencies) = by_itself(&arena, &operator, service);
-        let used = cpu(&operator) - before;
+        let used = usage().cpu - before;
         println!("webhook alone, {what}: {rate} requests/s, {latencies}, {used:.1} s of processor");
     }
-    let (resident, most) = memory(&operator);
-    println!("resident: {resident:.0} MiB, {idle:.0} before, {most:.0} at most");
+    let after = usage();
+    println!(
+        "resident: {:.0} MiB, {idle:.0} before, {:.0} at most",
+        after.resident, after.most_resident
+    );
     through_the_api_server(&arena);
 }
 

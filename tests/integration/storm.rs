@@ -8,7 +8,6 @@ use crate::harness::{Installed, Namespace, arena, eventually, quiet};
 use pki_cluster::install::Operator;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,7 +64,10 @@ impl Storm {
             ns.wait_until_ready("app1-pki");
         }
         quiet();
-        let before = (delays(&calm, "before", 5), memory(operator), cpu(operator));
+        let before = (
+            delays(&calm, "before", 5),
+            operator.process.usage().unwrap(),
+        );
 
         let (begin, mut during) = (Instant::now(), Vec::new());
         for flip in 0..self.flips {
@@ -88,6 +90,7 @@ impl Storm {
         let seconds = begin.elapsed().as_secs();
         let most = counts(arena).into_values().max().unwrap_or_default();
         let (writes, others) = writes(arena);
+        let after = operator.process.usage().unwrap();
         println!(
             "{pods} pods in {} namespaces, {} flips, {seconds} s until the last word:\n  \
              writes of Events {writes}, at most {most} for one object; other writes {others}\n  \
@@ -95,10 +98,10 @@ impl Storm {
              issuance of another Pki (ms, slowest) before {}, during {}",
             self.namespaces,
             self.flips,
-            before.1.0,
-            memory(operator).0,
-            memory(operator).1,
-            cpu(operator) - before.2,
+            before.1.resident,
+            after.resident,
+            after.most_resident,
+            after.cpu - before.1.cpu,
             slowest(&before.0),
             slowest(&during),
         );
@@ -164,28 +167,6 @@ fn delays(ns: &Namespace<'_>, prefix: &str, count: usize) -> Vec<Duration> {
 
 fn slowest(delays: &[Duration]) -> u128 {
     delays.iter().max().map_or(0, Duration::as_millis)
-}
-
-/// What the operator has resident now, and had at most, in MiB.
-pub(crate) fn memory(operator: &Operator) -> (f64, f64) {
-    let status = fs::read_to_string(format!("/proc/{}/status", operator.process.pid())).unwrap();
-    let field = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        let kib = line.split_whitespace().nth(1).unwrap();
-        kib.parse::<f64>().unwrap() / 1024.0
-    };
-    (field("VmRSS:"), field("VmHWM:"))
-}
-
-/// How long it has computed, in seconds.
-pub(crate) fn cpu(operator: &Operator) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", operator.process.pid())).unwrap();
-    // proc(5): utime and stime are fields 14 and 15, in hundredths; the second field, in brackets, may hold blanks.
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let fields = fields.split_whitespace().skip(11).take(2);
-    fields
-        .map(|ticks| ticks.parse::<f64>().unwrap() / 100.0)
-        .sum()
 }
 
 /// The Events about pods of the storm.

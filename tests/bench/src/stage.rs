@@ -1,10 +1,9 @@
 //! A cluster with the chart, and an operator whose processor time and memory are read.
 
-use anyhow::{Context as _, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use pki_cluster::install::{self, Install, Operator, RELEASE, Replica};
-use pki_cluster::{Cluster, Options};
+use pki_cluster::{Cluster, Options, Usage};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,9 +11,6 @@ use std::time::Duration;
 
 /// The namespace in which everything happens.
 pub(crate) const NAMESPACE: &str = "bench";
-
-/// Ticks a second of `/proc/PID/stat`: `USER_HZ`, which is part of what Linux promises to programs.
-const TICKS: f64 = 100.0;
 
 pub(crate) struct Stage {
     pub(crate) cluster: Cluster,
@@ -25,15 +21,6 @@ pub(crate) struct Stage {
     kubeconfig: PathBuf,
     webhook: SocketAddr,
     starts: usize,
-}
-
-/// What a process has taken up so far.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Usage {
-    /// Seconds of processor time.
-    pub(crate) cpu: f64,
-    /// MiB that are resident at this moment.
-    pub(crate) resident: f64,
 }
 
 impl Stage {
@@ -131,27 +118,7 @@ impl Stage {
 
     /// What the operator has taken up so far.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
-        let proc = format!("/proc/{}", self.operator().process.pid());
-        let stat = fs::read_to_string(format!("{proc}/stat")).context("the operator ended")?;
-        // What is in parentheses may have blanks.
-        let (_, fields) = stat.rsplit_once(") ").context("a stat has a name")?;
-        let fields: Vec<_> = fields.split(' ').collect();
-        let ticks = |index: usize| {
-            fields
-                .get(index)
-                .and_then(|field| field.parse::<f64>().ok())
-        };
-        let (Some(user), Some(system)) = (ticks(11), ticks(12)) else {
-            bail!("{proc}/stat has no times: {stat}");
-        };
-        let status = fs::read_to_string(format!("{proc}/status"))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let resident =
-            resident.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-        Ok(Usage {
-            cpu: (user + system) / TICKS,
-            resident: resident.context("no VmRSS")? / 1024.0,
-        })
+        self.operator().process.usage()
     }
 
     /// How many requests that write the operator has sent about this namespace, Events aside, as the audit log of the API

@@ -27,9 +27,11 @@ mod paths;
 mod ports;
 mod process;
 pub mod tools;
+mod usage;
 mod watchdog;
 
 pub use cluster::{Cluster, Options, prepare};
 pub use node::{PAUSE_IMAGE, check_node};
 pub use paths::{target_dir, workspace_dir};
 pub use process::{Process, Signal};
+pub use usage::Usage;

@@ -16,6 +16,7 @@ use rustix::process::{Pid, kill_process};
 
 pub use rustix::process::Signal;
 
+use crate::usage::Usage;
 use crate::watchdog::Watchdog;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -92,6 +93,11 @@ impl Process {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.entry.pid
+    }
+
+    /// What it has taken up so far. An error if it has ended.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        Usage::of(self.pid())
     }
 
     /// The file with its standard output and standard error.
