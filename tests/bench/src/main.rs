@@ -50,7 +50,7 @@ async fn main() -> anyhow::Result<()> {
             .await?;
         }
     }
-    println!("{}", report.table());
+    println!("{}\n{}", report.table(), report.growth());
     let written = report.write()?;
     println!("written: {}", written.display());
     Ok(())

@@ -1,6 +1,7 @@
 //! The table that people read, and the same as JSON for those who compare runs.
 
 use crate::plot;
+use crate::rows::share;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::fs;
@@ -94,6 +95,43 @@ impl Report {
         table
     }
 
+    /// What one more object takes up in memory, and costs in processor time, wherever several sizes were measured: in the
+    /// order of the table, each from the smallest size to the largest.
+    pub(crate) fn growth(&self) -> String {
+        let medians: Vec<_> = self.rounds().iter().map(|rows| median(rows)).collect();
+        let mut growth = String::new();
+        for first in &medians {
+            let same = medians.iter().filter(|row| row.name == first.name);
+            let by_size = |row: &&Row| row.objects;
+            let (Some(least), Some(most)) =
+                (same.clone().min_by_key(by_size), same.max_by_key(by_size))
+            else {
+                continue;
+            };
+            if first.objects != least.objects || least.objects == most.objects {
+                continue;
+            }
+            let (Some(before), Some(after)) = (least.resident, most.resident) else {
+                continue;
+            };
+            let memory = (after - before) * 1024.0 / share(most.objects - least.objects, 1);
+            let cost = |row: &Row| {
+                row.cpu
+                    .map_or(f64::NAN, |cpu| cpu * 1000.0 / share(row.objects, 1))
+            };
+            let _ = writeln!(
+                growth,
+                "{}: {memory:.1} KiB for each object more; processor time for each {:.2} ms of {}, {:.2} ms of {}",
+                first.name,
+                cost(least),
+                least.objects,
+                cost(most),
+                most.objects
+            );
+        }
+        growth
+    }
+
     /// The measurements of the same, by name and size.
     fn rounds(&self) -> Vec<Vec<&Row>> {
         let mut rounds: Vec<Vec<&Row>> = Vec::new();
@@ -184,6 +222,26 @@ mod tests {
         let line = "| creates | 10 | 100 |  |  |  | 2.00 |  |  | 30 % |";
         assert!(table.contains(line), "{table}");
         assert_eq!(table.lines().count(), 3);
+    }
+
+    #[test]
+    fn growth_is_told_from_the_smallest_size_to_the_largest() {
+        let mut report = Report::default();
+        report.add(row(90.0, None));
+        assert_eq!(report.growth(), "", "of one size there is nothing to tell");
+        for (objects, resident, cpu) in [(2000, 26.0, 2.0), (1000, 24.0, 1.0), (3000, 28.0, 3.3)] {
+            report.add(Row {
+                name: "restart".into(),
+                objects,
+                resident: Some(resident),
+                cpu: Some(cpu),
+                ..Row::default()
+            });
+        }
+        assert_eq!(
+            report.growth(),
+            "restart: 2.0 KiB for each object more; processor time for each 1.00 ms of 1000, 1.10 ms of 3000\n"
+        );
     }
 
     #[test]

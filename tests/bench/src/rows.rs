@@ -41,3 +41,8 @@ pub(crate) async fn measure(
     found(restart::row(stage).await?);
     stage.stop_operator()
 }
+
+#[expect(clippy::cast_precision_loss, reason = "neither has as many digits")]
+pub(crate) fn share(part: usize, whole: usize) -> f64 {
+    part as f64 / whole as f64
+}

@@ -1,7 +1,8 @@
 //! A policy that stops to permit what has been issued, and permits it again.
 
 use crate::report::Row;
-use crate::rows::issuance::{share, wait_until_all};
+use crate::rows::issuance::wait_until_all;
+use crate::rows::share;
 use crate::stage::Stage;
 use std::time::Instant;
 

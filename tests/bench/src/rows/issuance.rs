@@ -3,6 +3,7 @@
 use crate::clients::{CLIENTS, Times};
 use crate::report::Row;
 use crate::rows::admission::{self, pki};
+use crate::rows::share;
 use crate::stage::{NAMESPACE, Stage};
 use anyhow::bail;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -134,11 +135,6 @@ impl Early {
 /// Of a Pki.
 pub(crate) fn name(number: usize) -> String {
     format!("pki-{number}")
-}
-
-#[expect(clippy::cast_precision_loss, reason = "neither has as many digits")]
-pub(crate) fn share(part: usize, whole: usize) -> f64 {
-    part as f64 / whole as f64
 }
 
 /// When each Pki was first seen with the condition `Ready` of this status; returns as soon as all are.

@@ -2,7 +2,8 @@
 
 use crate::clients::send;
 use crate::report::Row;
-use crate::rows::issuance::{name, share};
+use crate::rows::issuance::name;
+use crate::rows::share;
 use crate::stage::{NAMESPACE, Stage};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
