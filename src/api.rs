@@ -20,7 +20,7 @@
 use crate::part::Kept;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::DeserializeGuard;
-use kube::{CustomResource, CustomResourceExt, KubeSchema, ResourceExt};
+use kube::{CustomResource, CustomResourceExt, KubeSchema, Resource as _, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -267,7 +267,7 @@ impl Kept for StoredPki {
     type Whole = Self;
 
     fn of(mut pki: Self) -> Self {
-        pki.managed_fields_mut().clear();
+        pki.meta_mut().managed_fields = None;
         pki
     }
 }

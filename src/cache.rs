@@ -159,11 +159,7 @@ impl Cache {
 
     /// Whether the Secrets of this namespace are watched, so that there are no others than those that are known.
     pub fn knows_secrets_of(&self, namespace: &str) -> bool {
-        let refused = self.scope.refused();
-        let is_refused = refused
-            .get(namespace)
-            .is_some_and(|what| what.contains(&"secrets"));
-        self.scope.contains(namespace) && !is_refused
+        self.scope.contains(namespace) && !self.scope.is_refused(namespace, "secrets")
     }
 
     /// Whether there is such a Secret.

@@ -8,8 +8,8 @@ use crate::api::{READY, StoredPki};
 use crate::index::{BySecret, Change, Key, NamesSecrets};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
-use std::hash::{DefaultHasher, Hash, Hasher as _};
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::{Arc, LazyLock};
 
 /// What is kept of a Pki, to arbitrate and to tell whether a change of it is worth a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +58,10 @@ impl From<StoredPki> for Claim {
     }
 }
 
+/// With keys of this process, so that nobody can choose two values that have the same hash.
 fn hash(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEYS.hash_one(value)
 }
 
 impl Claim {

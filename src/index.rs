@@ -22,7 +22,10 @@ pub struct Key {
 impl Key {
     /// The key of an object.
     pub fn of(object: &impl ResourceExt) -> Self {
-        Self::new(object.namespace().unwrap_or_default(), object.name_any())
+        let meta = object.meta();
+        let name = meta.name.as_deref().or(meta.generate_name.as_deref());
+        let namespace = meta.namespace.as_deref();
+        Self::new(namespace.unwrap_or_default(), name.unwrap_or_default())
     }
 
     /// A key of these parts.

@@ -1,7 +1,7 @@
 //! One look at one [`Pki`]: observe, plan, act.
 //!
 //! 1. **Observe**: the Pki, its rivals and the version of its Secret, from the caches. The Secret itself is read only when
-//!    that does not tell enough: a new Pki needs no read, nor does one whose Secret has not changed.
+//!    that does not tell enough: a new Pki needs no read (but for passwords), nor does one whose Secret has not changed.
 //! 2. [`plan`](plan::plan) decides, on those facts alone.
 //! 3. **Act**: write the Secret if the plan says so, the status if it changed, and hand to [`crate::events`] what
 //!    people should hear. A Secret and its status are the two writes of an issuance; nothing changed is no write.
@@ -26,19 +26,19 @@ use futures::{Stream, StreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::error_boundary::InvalidObject;
-use kube::runtime::Controller;
-use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Client, Resource as _};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 use lanes::{Lane, Queue};
 use observe::{observe, read};
 use plan::{Plan, plan};
 use retry::Retries;
 use status::{Certificate, Outcome};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 use written::Written;
 
@@ -58,7 +58,7 @@ pub mod write;
 mod written;
 
 /// How many Pkis are looked at at the same time. The work is waiting for the API server.
-const CONCURRENCY: u16 = 32;
+const CONCURRENCY: usize = 32;
 
 /// How people are told.
 #[derive(Clone, Debug)]
@@ -213,23 +213,21 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     }
     ca.mark_unchanged();
     tracing::info!(pkis = cache.pkis.len(), "reconciling");
-    let queue = Arc::new(Queue::new(CONCURRENCY.into()));
-    let turns = queue.clone().turns();
-    let turns = turns.map(|key| ObjectRef::new(&key.name).within(&key.namespace));
-    let looks = Controller::for_stream(stream::pending(), cache.pkis.clone())
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(turns)
-        .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, on_error, context.clone())
-        .for_each(|result| {
-            if let Some(key) = looked_at(&result) {
-                if matches!(result, Err(controller::Error::ObjectNotFound(_))) {
-                    context.forget(&key);
-                }
-                queue.done(&key);
-            }
-            future::ready(())
-        });
+    let queue = Arc::new(Queue::new(CONCURRENCY));
+    let turns = queue.clone().turns().take_until(shutdown.cancelled_owned());
+    let looks = turns.map(|key| {
+        let (context, queue) = (context.clone(), queue.clone());
+        let look = async move {
+            take_turn(&key, &context).await;
+            queue.done(&key);
+        };
+        // A task of its own, which may use another core, and ends when this replica leads no more.
+        AbortOnDropHandle::new(tokio::spawn(look))
+    });
+    let looks = looks.buffer_unordered(CONCURRENCY).for_each(|ended| {
+        ended.expect("a look does not panic");
+        future::ready(())
+    });
     tokio::select! {
         () = looks => {}
         () = fill(&queue, &context, triggers, ca) => {}
@@ -250,17 +248,18 @@ async fn fill(
         ca.changed().await.ok().map(|()| ((), ca))
     });
     let everything = stream::select(first.chain(context.cache.rules_changed()), ca_changed);
+    let lane = |pki: &StoredPki, now| Lane::of(pki, has_secret(pki, &context.cache), now);
     let everything = everything.for_each(|()| {
         let now = Timestamp::now();
         for pki in pkis.state() {
-            queue.push(Key::of(&*pki), Lane::of(&pki, now));
+            queue.push(Key::of(&*pki), lane(&pki, now));
         }
         future::ready(())
     });
     let one = stream::select(triggers, due(context)).for_each(|reference| {
         let stored = pkis.get(&reference);
         // One that is gone is forgotten at once.
-        let lane = stored.map_or(Lane::New, |pki| Lane::of(&pki, Timestamp::now()));
+        let lane = stored.map_or(Lane::New, |pki| lane(&pki, Timestamp::now()));
         let namespace = reference.namespace.unwrap_or_default();
         queue.push(Key::new(namespace, reference.name), lane);
         future::ready(())
@@ -268,12 +267,21 @@ async fn fill(
     future::join(everything, one).await;
 }
 
-/// The Pkis whose renewal has come due, by the wall clock, which is read at least twice a minute: a timer would stop
-/// while the machine sleeps.
+fn has_secret(stored: &StoredPki, cache: &Cache) -> bool {
+    let Ok(pki) = &stored.0 else { return false };
+    cache.has_secret(&Key::new(
+        pki.namespace().unwrap_or_default(),
+        pki.secret_name(),
+    ))
+}
+
+/// The Pkis whose time has come, by the wall clock, which is read at least twice a minute: a timer would stop while the
+/// machine sleeps.
 fn due(context: &Context) -> impl Stream<Item = ObjectRef<StoredPki>> {
     const POLL: Duration = Duration::from_secs(30);
     stream::unfold((), |()| async {
-        tokio::time::sleep(context.schedule.pause(Timestamp::now(), POLL)).await;
+        let pause = tokio::time::sleep(context.schedule.pause(Timestamp::now(), POLL));
+        future::select(pin!(pause), pin!(context.schedule.hastened())).await;
         let keys = context.schedule.take_due(Timestamp::now());
         let references = keys
             .into_iter()
@@ -283,44 +291,35 @@ fn due(context: &Context) -> impl Stream<Item = ObjectRef<StoredPki>> {
     .flatten()
 }
 
-/// The Pki of this result.
-fn looked_at<E: std::error::Error, Q: std::error::Error>(
-    result: &Result<(ObjectRef<StoredPki>, Action), controller::Error<E, Q>>,
-) -> Option<Key> {
-    let (namespace, name) = match result {
-        Ok((pki, _)) => (&pki.namespace, &pki.name),
-        Err(
-            controller::Error::ObjectNotFound(pki) | controller::Error::ReconcilerFailed(_, pki),
-        ) => (&pki.namespace, &pki.name),
-        Err(_) => return None,
+/// Looks at one Pki, and notes when to do so again if that failed.
+async fn take_turn(key: &Key, context: &Context) {
+    let reference = ObjectRef::new(&key.name).within(&key.namespace);
+    let Some(stored) = context.cache.pkis.get(&reference) else {
+        context.forget(key);
+        return;
     };
-    Some(Key::new(
-        namespace.clone().unwrap_or_default(),
-        name.as_str(),
-    ))
+    let pause = match reconcile(&stored, context).await {
+        Ok(()) => return,
+        Err(Error::Outdated { .. }) => Duration::from_millis(200),
+        Err(_) => {
+            context.metrics.reconcile_errors.inc();
+            Duration::from_secs(5)
+        }
+    };
+    context
+        .schedule
+        .hasten(key.clone(), Timestamp::now() + pause);
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the signature is the controller's"
-)]
-fn on_error(_: Arc<StoredPki>, error: &Error, context: Arc<Context>) -> Action {
-    if let Error::Outdated { .. } = error {
-        return Action::requeue(Duration::from_millis(200));
-    }
-    context.metrics.reconcile_errors.inc();
-    Action::requeue(Duration::from_secs(5))
-}
-
-async fn reconcile(stored: Arc<StoredPki>, context: Arc<Context>) -> Result<Action, Error> {
-    let (started, mut work, key) = (Instant::now(), Work::look(), Key::of(&*stored));
+async fn reconcile(stored: &StoredPki, context: &Context) -> Result<(), Error> {
+    let (started, mut work, key) = (Instant::now(), Work::look(), Key::of(stored));
     let (namespace, object) = (&*key.namespace, &*key.name);
     let span = tracing::error_span!("reconcile", trace_id = %work.trace_id(), namespace, object);
     work.note("object.kind", || Pki::kind(&()).into_owned());
     work.note("object.namespace", || namespace.to_owned());
     work.note("object.name", || object.to_owned());
     let looked = async {
-        let result = look_at(&stored, &context, &mut work).await;
+        let result = look_at(stored, context, &mut work).await;
         match &result {
             Err(Error::Outdated { pki }) => {
                 tracing::debug!(%pki, "changed meanwhile; will look again");
@@ -329,7 +328,7 @@ async fn reconcile(stored: Arc<StoredPki>, context: Arc<Context>) -> Result<Acti
                 tracing::warn!(pki = %key, %error, "will look again");
                 work.fail(error);
             }
-            Ok(_) => tracing::debug!(pki = %key, "looked"),
+            Ok(()) => tracing::debug!(pki = %key, "looked"),
         }
         result
     };
@@ -341,25 +340,25 @@ async fn reconcile(stored: Arc<StoredPki>, context: Arc<Context>) -> Result<Acti
     result
 }
 
-async fn look_at(stored: &StoredPki, context: &Context, work: &mut Work) -> Result<Action, Error> {
+async fn look_at(stored: &StoredPki, context: &Context, work: &mut Work) -> Result<(), Error> {
     match &stored.0 {
         Ok(pki) => look(&context.written.overlay(pki), context, work).await,
         Err(invalid) if invalid.metadata.deletion_timestamp.is_some() => {
             wishes::release_unreadable(&invalid.metadata, context).await?;
-            Ok(Action::await_change())
+            Ok(())
         }
         Err(invalid) => {
             report_unreadable(invalid, context);
-            Ok(Action::await_change())
+            Ok(())
         }
     }
 }
 
-async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<Action, Error> {
+async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error> {
     let now = Timestamp::now();
     if pki.metadata.deletion_timestamp.is_some() {
         wishes::part(pki, context).await?;
-        return Ok(Action::await_change());
+        return Ok(());
     }
     let requested = wishes::note(pki, context, now).await?;
     let pki = requested.as_ref().unwrap_or(pki);
@@ -379,16 +378,16 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<Action, E
         if let Some(secret) = observed.stored()
             && wishes::let_go(pki, secret, context).await?
         {
-            return Ok(Action::await_change());
+            return Ok(());
         }
         planned = plan(&observed, now);
     }
     if wishes::release(pki, context).await? {
-        return Ok(Action::await_change());
+        return Ok(());
     }
     let outcome = match planned {
         Plan::Read => unreachable!("what was read is not read again"),
-        Plan::Gone => return Ok(Action::await_change()),
+        Plan::Gone => return Ok(()),
         Plan::Issue(approved, need) => {
             work.note("pki.issuance", || need.label());
             act::issue(&observed, &approved, &need, context, now).await?

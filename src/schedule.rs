@@ -6,10 +6,15 @@ use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// The times at which Pkis want to be looked at. One time a Pki.
 #[derive(Debug, Default)]
-pub struct Schedule(Mutex<Times>);
+pub struct Schedule {
+    times: Mutex<Times>,
+    /// There is an earlier first time.
+    hastened: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Times {
@@ -22,8 +27,25 @@ impl Schedule {
     pub fn set(&self, key: Key, at: Timestamp) {
         let mut times = self.times();
         times.forget(&key);
+        let is_first = times.in_order.first().is_none_or(|(first, _)| at < *first);
         times.in_order.insert((at, key.clone()));
         times.by_key.insert(key, at);
+        if is_first {
+            self.hastened.notify_one();
+        }
+    }
+
+    /// Sets the time of a Pki, unless it has an earlier one.
+    pub fn hasten(&self, key: Key, at: Timestamp) {
+        let known = self.times().by_key.get(&key).copied();
+        if known.is_none_or(|known| at < known) {
+            self.set(key, at);
+        }
+    }
+
+    /// Returns when there is an earlier first time since the last call. For one listener.
+    pub async fn hastened(&self) {
+        self.hastened.notified().await;
     }
 
     /// Takes a Pki off the schedule.
@@ -56,7 +78,7 @@ impl Schedule {
     }
 
     fn times(&self) -> MutexGuard<'_, Times> {
-        lock(&self.0)
+        lock(&self.times)
     }
 }
 
@@ -92,6 +114,21 @@ mod tests {
         assert_eq!(schedule.take_due(at(4)), []);
         assert_eq!(schedule.take_due(at(10)), [a, b]);
         assert_eq!(schedule.take_due(at(100)), []);
+    }
+
+    #[tokio::test]
+    async fn an_earlier_time_is_heard_of_and_a_later_one_does_not_put_it_off() {
+        use futures::FutureExt as _;
+        let (schedule, a) = (Schedule::default(), Key::new("ns", "a"));
+        let is_heard = || schedule.hastened().now_or_never().is_some();
+        schedule.set(a.clone(), at(30));
+        assert!(is_heard() && !is_heard());
+        schedule.hasten(a.clone(), at(40));
+        schedule.set(Key::new("ns", "b"), at(50));
+        assert!(!is_heard());
+        schedule.hasten(a.clone(), at(10));
+        assert!(is_heard());
+        assert_eq!(schedule.take_due(at(10)), [a]);
     }
 
     #[test]

@@ -107,6 +107,19 @@ impl Scope {
         refused
     }
 
+    /// Whether this may not be read in a namespace of the list.
+    pub fn is_refused(&self, namespace: &str, what: &'static str) -> bool {
+        match self {
+            Self::Cluster => false,
+            Self::Namespaces(list) => {
+                let refused = lock(&list.refused);
+                refused
+                    .iter()
+                    .any(|(other, of)| other == namespace && *of == what)
+            }
+        }
+    }
+
     /// Whether there is any namespace in which nothing is refused.
     pub fn is_served(&self) -> bool {
         match self {

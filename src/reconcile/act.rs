@@ -294,6 +294,8 @@ async fn store(
     if secret::bundle(&stored) == bundle && wanted.is_in(&stored) {
         let version = Version::of(&stored);
         context.findings.sound(observed, &version, verified);
+    } else {
+        context.findings.doubtful(Key::of(pki));
     }
     Ok(())
 }

@@ -12,18 +12,17 @@ use crate::locks;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ObjectMeta, Preconditions};
-use kube::runtime::controller::Action;
 use std::time::Instant;
 
-/// Writes the status if it changed, tells those who should hear, and says when to look again.
+/// Writes the status if it changed, tells those who should hear, and notes when to look again.
 pub(super) async fn conclude(
     pki: &Pki,
     outcome: &Outcome,
     context: &Context,
     now: Timestamp,
-) -> Result<Action, Error> {
+) -> Result<(), Error> {
     let key = Key::of(pki);
-    if matches!(outcome, Outcome::Ready(_)) {
+    if outcome.is_ready() {
         remove_former(pki, context).await?;
     }
     let status = status::after(pki, outcome, now);
@@ -53,23 +52,18 @@ pub(super) async fn conclude(
     if let (Outcome::Ready(certificate), Some(renewals)) = (outcome, &context.renewals) {
         renewals.found(pki, certificate, &users);
     }
-    let next = match outcome {
+    let again = match outcome {
         Outcome::Ready(certificate) => Some(certificate.renew_at),
-        _ => expiry::next(outcome, &status, now),
+        Outcome::Failed { next, .. } | Outcome::Contested { next, .. } => Some(*next),
+        fault if fault.is_fault() && !users.is_empty() => Some(now + context.settings.reminder),
+        _ => None,
     };
-    match next {
+    let ending = expiry::next(outcome, &status, now).filter(|_| !outcome.is_ready());
+    match again.into_iter().chain(ending).min() {
         Some(at) => context.schedule.set(key, at),
         None => context.schedule.forget(&key),
     }
-    Ok(match outcome {
-        Outcome::Failed { next, .. } | Outcome::Contested { next, .. } => {
-            Action::requeue(next.duration_since(now).unsigned_abs())
-        }
-        fault if fault.is_fault() && !users.is_empty() => {
-            Action::requeue(context.settings.reminder)
-        }
-        _ => Action::await_change(),
-    })
+    Ok(())
 }
 
 /// What the status could not be made to say would be new at every look; a fault is told all the same, as one that lasts.
@@ -131,15 +125,13 @@ pub(super) async fn write_status(
 ) -> Result<Option<Pki>, Error> {
     let key = Key::of(pki);
     let pkis = context.pkis(&key.namespace);
-    // A replacement costs the API server less than a patch. It takes the status from it, and all else as it has it; naming
-    // the version makes this a conflict when the Pki has changed, or has been deleted and made again.
+    // A replacement costs the API server less than a patch. Its version makes it a conflict when the Pki has changed, or has
+    // been deleted and made again. Metadata and spec go along as they are: API servers before 1.36 take what is left out for
+    // removed, and whoever had set it for its owner no more.
     let replacement = Lenient(Pki {
         metadata: ObjectMeta {
-            name: pki.metadata.name.clone(),
-            namespace: pki.metadata.namespace.clone(),
-            uid: pki.metadata.uid.clone(),
-            resource_version: pki.metadata.resource_version.clone(),
-            ..ObjectMeta::default()
+            managed_fields: None,
+            ..pki.metadata.clone()
         },
         spec: pki.spec.clone(),
         status: Some(status.clone()),

@@ -8,6 +8,7 @@ use super::secret;
 use crate::api::PkiStatus;
 use crate::index::Key;
 use crate::locks::lock;
+use crate::policy::Approved;
 use crate::secrets::Version;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pki_certs::{CaCertificate, Verified};
@@ -32,7 +33,7 @@ enum Finding {
         /// The one thing about the certificate that the status does not tell.
         cut_short: bool,
     },
-    /// It is there, whatever the cache shows.
+    /// It is there, whatever the cache shows, and has to be read.
     Doubtful,
 }
 
@@ -61,7 +62,7 @@ impl Findings {
         self.findings().insert(Key::of(observed.pki), finding);
     }
 
-    /// The Secret is there, although the cache does not show it: it is to be read.
+    /// The Secret is there, also if the cache does not show it, and is to be read.
     pub(super) fn doubtful(&self, pki: Key) {
         self.findings().insert(pki, Finding::Doubtful);
     }
@@ -77,11 +78,25 @@ impl Findings {
 
     fn hash(&self, observed: &Observed<'_>, secret: &Version, verified: &Verified) -> u64 {
         let Observed { pki, ca, .. } = observed;
+        // What a renewal would be like says nothing of the Secret there is, nor does who permits it.
+        let approved = observed.verdict.as_ref().map(|approved| {
+            let Approved {
+                certificate,
+                secret_name,
+                template,
+                outputs,
+                renew_before: _,
+                keeps_key: _,
+                policy: _,
+            } = approved;
+            (certificate, secret_name, template, outputs)
+        });
+        let approved = approved.ok();
         let issuers = ca.issuers.iter().map(CaCertificate::fingerprint);
         let wanted = (
             &pki.metadata.uid,
             secret::is_kept(pki),
-            observed.verdict.as_ref().ok(),
+            approved,
             issuers.collect::<Vec<_>>(),
             ca.trust.fingerprint(),
             &observed.passwords.versions,
@@ -117,7 +132,6 @@ mod tests {
     use super::*;
     use crate::api::{self, Pki};
     use crate::ca::Ca;
-    use crate::policy::Approved;
     use jiff::{SignedDuration, Timestamp};
     use k8s_openapi::api::core::v1::Secret;
     use kube::core::PartialObjectMeta;
@@ -191,7 +205,7 @@ mod tests {
             recall(&changed, &approved, &ca, "1", &here)
         };
         let mut other = approved.clone();
-        other.keeps_key = !other.keeps_key;
+        other.certificate.common_name = "another".into();
         for (what, recalled) in [
             (
                 "version",
@@ -229,6 +243,10 @@ mod tests {
         ] {
             assert_eq!(recalled, None, "another {what}");
         }
+        let mut next = approved.clone();
+        (next.keeps_key, next.policy) = (!next.keeps_key, "another".into());
+        let recalled = recall(&pki, &next, &ca, "1", &here);
+        assert_eq!(recalled, all(), "the Secret is no other for that");
         assert_eq!(all(), Some(verified()));
         findings.forget(&Key::of(&pki));
         assert_eq!(all(), None);

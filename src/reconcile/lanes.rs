@@ -30,28 +30,28 @@ const TURNS: [Lane; 8] = {
 };
 
 impl Lane {
-    /// By what is known of the Pki.
-    pub(super) fn of(stored: &StoredPki, now: Timestamp) -> Self {
+    /// By what is known of the Pki, and whether there is a Secret of the name that it has.
+    pub(super) fn of(stored: &StoredPki, has_secret: bool, now: Timestamp) -> Self {
         match &stored.0 {
-            Ok(pki) if is_renewal(pki, now) => Self::Renewal,
-            Ok(pki) if is_settled(pki) => Self::Check,
-            Err(_) => Self::Check,
-            Ok(_) => Self::New,
+            Ok(pki) if !has_secret || !is_served(pki, now) => Self::New,
+            Ok(pki) if is_due(pki, now) => Self::Renewal,
+            _ => Self::Check,
         }
     }
 }
 
-/// Whether the present spec has its certificate.
-fn is_settled(pki: &Pki) -> bool {
+/// Whether the present spec has a certificate, which is in force.
+fn is_served(pki: &Pki, now: Timestamp) -> bool {
     pki.status.as_ref().is_some_and(|status| {
-        status.serial_number.is_some() && status.observed_generation == pki.metadata.generation
+        let is_over = status.not_after.as_ref().is_some_and(|end| end.0 <= now);
+        let is_of_this = status.observed_generation == pki.metadata.generation;
+        status.serial_number.is_some() && is_of_this && !is_over
     })
 }
 
-fn is_renewal(pki: &Pki, now: Timestamp) -> bool {
+fn is_due(pki: &Pki, now: Timestamp) -> bool {
     let renewal = pki.status.as_ref().and_then(|it| it.renewal_time.as_ref());
-    let is_due = renewal.is_some_and(|time| time.0 <= now);
-    is_settled(pki) && (is_due || pki.annotations().contains_key(RENEW_NOW))
+    renewal.is_some_and(|time| time.0 <= now) || pki.annotations().contains_key(RENEW_NOW)
 }
 
 /// The Pkis that wait for a look, each once.
@@ -257,14 +257,21 @@ mod tests {
             (settled, true, Lane::Renewal),
             (renewal("2030-02-01T00:00:01Z"), false, Lane::Check),
             (renewal("2030-02-01T00:00:00Z"), false, Lane::Renewal),
+            (
+                json!({ "serialNumber": "0A", "observedGeneration": 1, "notAfter": "2030-02-01T00:00:00Z" }),
+                false,
+                Lane::New,
+            ),
         ] {
             let mut pki = api::tests::pki(json!({}));
             pki.status = serde_json::from_value(status.clone()).unwrap();
             if is_requested {
                 pki.metadata.annotations = Some([(RENEW_NOW.into(), String::new())].into());
             }
-            let found = Lane::of(&DeserializeGuard(Ok(pki)), now);
+            let pki = DeserializeGuard(Ok(pki));
+            let found = Lane::of(&pki, true, now);
             assert_eq!(found, lane, "{status} {is_requested}");
+            assert_eq!(Lane::of(&pki, false, now), Lane::New, "its Secret is gone");
         }
     }
 }

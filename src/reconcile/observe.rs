@@ -42,15 +42,19 @@ pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observ
 /// What the cache tells of the Secret.
 fn sight(observed: &Observed<'_>, secret: &Key, context: &Context) -> Sight {
     let (cache, findings) = (&context.cache, &context.findings);
+    if !cache.knows_secrets_of(&secret.namespace) {
+        return Sight::Unread;
+    }
     if let Some(version) = cache.secret_version(secret) {
         let verified = findings.recall(observed, &version);
         return verified.map_or(Sight::Unread, Sight::Unchanged);
     }
-    // One that was just written is there all the same, and where the operator may not watch Secrets nobody knows. To make one
-    // with keystores, their passwords have to be read in any case.
-    let is_absent = !findings.knows(&Key::of(observed.pki))
-        && cache.knows_secrets_of(&secret.namespace)
-        && observed.passwords.versions.is_empty();
+    // The cache may be behind. That matters little where a create follows, which fails then; but one that was just written is
+    // there. To make one with keystores, their passwords have to be read in any case.
+    let is_absent = observed.verdict.is_ok()
+        && observed.rival.is_none()
+        && observed.passwords.versions.is_empty()
+        && !findings.knows(&Key::of(observed.pki));
     if is_absent {
         Sight::Absent
     } else {

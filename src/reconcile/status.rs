@@ -90,7 +90,7 @@ impl Certificate {
 
 impl Outcome {
     /// `True` or `False`, as the condition `Ready` has it.
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         matches!(self, Self::Ready(_))
     }
 

@@ -36,8 +36,8 @@ where
         let namespace = &namespaces[place];
         let events = match event {
             Ok(event) => {
-                // That a list begins does not mean that it is given.
-                if !matches!(event, Event::Init) {
+                // That a list begins does not mean that it is given, and what it has not named so far may come yet.
+                if !matches!(event, Event::Init | Event::InitApply(_)) {
                     access.is_given(namespace);
                 }
                 merger.take(place, event)

@@ -5,7 +5,7 @@
 
 use crate::locks::lock;
 use crate::metrics::Metrics;
-use axum::http::{Request, Response};
+use axum::http::{Extensions, Request, Response};
 use axum_server::accept::Accept;
 use futures::future::{self, Either, Ready};
 use std::collections::HashMap;
@@ -66,6 +66,8 @@ struct Known {
     /// Whether there was a request that we could make sense of.
     was_answered: bool,
     in_flight: u32,
+    /// Whether its request has come in full: that there is no answer yet is not its client's doing.
+    is_owed: bool,
 }
 
 impl Known {
@@ -76,6 +78,7 @@ impl Known {
             has_asked: false,
             was_answered: false,
             in_flight: 0,
+            is_owed: false,
         }
     }
 
@@ -92,7 +95,7 @@ impl Known {
 
 /// Which of them makes way when there are as many as there may be: of those from an address that has more than half,
 /// if there is one, otherwise of all, one that never said anything sensible, otherwise the one of which nothing was
-/// heard for the longest; one that waits for an answer since a moment ago comes last.
+/// heard for the longest; one that waits for an answer, to a request that came in full or a moment ago, comes last.
 ///
 /// So whoever opens connections in masses loses their own; and who has just come, as the API server does in a flood, has
 /// the time of all those before to be answered.
@@ -113,8 +116,12 @@ fn displaced<K: Copy>(
         .filter(|(_, known)| crowd.is_none_or(|peer| known.peer == peer))
         .min_by_key(|(_, known)| {
             let is_new = now.saturating_duration_since(known.since) < GRACE;
-            let is_busy = is_new && known.in_flight > 0;
-            (known.was_answered || is_new, is_busy, known.since)
+            let is_busy = known.is_owed || is_new && known.in_flight > 0;
+            (
+                known.was_answered || is_new || is_busy,
+                is_busy,
+                known.since,
+            )
         })
         .map(|(key, _)| key)
 }
@@ -334,6 +341,14 @@ impl Client {
     }
 }
 
+/// Tells the connection of a request that this has come in full.
+pub(super) fn came_in_full(extensions: &Extensions) {
+    let entry = extensions.get::<Arc<Entry>>();
+    entry
+        .expect("every connection is watched")
+        .note(|known| known.is_owed = true);
+}
+
 /// A service that tells the connection of its requests, and the requests of their connection.
 #[derive(Clone, Debug)]
 pub(super) struct Watched<S> {
@@ -357,6 +372,7 @@ where
 
     fn call(&mut self, mut request: Request<R>) -> Self::Future {
         request.extensions_mut().insert(Client(self.entry.number));
+        request.extensions_mut().insert(self.entry.clone());
         let flight = Flight::begin(self.entry.clone());
         let response = self.inner.call(request);
         Box::pin(async move {
@@ -392,6 +408,7 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.entry.note(|known| {
             known.in_flight -= 1;
+            known.is_owed = false;
             known.was_answered |= self.makes_sense;
         });
     }

@@ -2,7 +2,7 @@
 
 use crate::locks::lock;
 use crate::metrics::Metrics;
-use crate::serve::connections::Client;
+use crate::serve::connections::{self, Client};
 use crate::serve::limits::{
     BODY_TIMEOUT, LARGE_AT_ONCE, LARGE_BODIES, LARGE_BODY, LARGEST_BODY, MOST_LISTS_AND_OBJECTS,
     MOST_VALUES, PAGES_AT_ONCE, REQUEST_TIMEOUT,
@@ -114,6 +114,7 @@ impl Requests {
         let (body, place) = timeout(BODY_TIMEOUT, whole(body, client, &self.large))
             .await
             .unwrap_or(Err(Refusal::BodyTooSlow))?;
+        connections::came_in_full(&head.extensions);
         if is_too_intricate(&body, MOST_LISTS_AND_OBJECTS, MOST_VALUES) {
             return Err(Refusal::TooIntricate);
         }

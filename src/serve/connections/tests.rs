@@ -37,6 +37,12 @@ fn who_never_said_anything_sensible_makes_way_first_and_then_who_was_silent_for_
         in_flight: 1,
         ..api(seconds)
     };
+    // Its first request has come, and is waiting for its turn.
+    let owed = |seconds| Known {
+        in_flight: 1,
+        is_owed: true,
+        ..other(seconds)
+    };
     for (connections, expected) in [
         (vec![], None),
         (vec![api(60), other(2), other(3), api(70)], Some(2)),
@@ -46,6 +52,8 @@ fn who_never_said_anything_sensible_makes_way_first_and_then_who_was_silent_for_
         (vec![other(0), api(0), other(5)], Some(2)),
         (vec![busy(0), api(0)], Some(1)),
         (vec![busy(9), api(5)], Some(0)),
+        (vec![owed(9), api(5)], Some(1)),
+        (vec![owed(9), owed(5)], Some(0)),
     ] {
         assert_eq!(index(&connections, now), expected, "{connections:?}");
     }
