@@ -94,11 +94,12 @@ impl Known {
 }
 
 /// Which of them makes way when there are as many as there may be: of those from an address that has more than half,
-/// if there is one, otherwise of all, one that never said anything sensible, otherwise the one of which nothing was
-/// heard for the longest; one that waits for an answer, to a request that came in full or a moment ago, comes last.
+/// if there is one, otherwise of all, one that never said anything sensible; otherwise, of those that were answered before and
+/// those that have just come, whichever are more, the one of which nothing was heard for the longest. One that waits for an
+/// answer, to a request that came in full or a moment ago, comes last.
 ///
-/// So whoever opens connections in masses loses their own; and who has just come, as the API server does in a flood, has
-/// the time of all those before to be answered.
+/// So whoever opens connections in masses loses their own; who has just come, as the API server does in a flood, has
+/// the time of half of those before to be answered; and who was answered does not make way for strangers alone.
 fn displaced<K: Copy>(
     connections: impl Iterator<Item = (K, Known)> + Clone,
     now: Instant,
@@ -112,16 +113,16 @@ fn displaced<K: Copy>(
         .iter()
         .find(|(_, count)| **count > half)
         .map(|(peer, _)| *peer);
-    connections
-        .filter(|(_, known)| crowd.is_none_or(|peer| known.peer == peer))
+    let crowd = connections.filter(|(_, known)| crowd.is_none_or(|peer| known.peer == peer));
+    let answered = crowd.clone().filter(|(_, known)| known.was_answered);
+    let are_most_answered = 2 * answered.count() >= crowd.clone().count();
+    crowd
         .min_by_key(|(_, known)| {
             let is_new = now.saturating_duration_since(known.since) < GRACE;
             let is_busy = known.is_owed || is_new && known.in_flight > 0;
-            (
-                known.was_answered || is_new || is_busy,
-                is_busy,
-                known.since,
-            )
+            let is_sensible = known.was_answered || is_new || is_busy;
+            let is_of_few = known.was_answered != are_most_answered;
+            (is_sensible, is_of_few, is_busy, known.since)
         })
         .map(|(key, _)| key)
 }
@@ -257,6 +258,10 @@ where
             // It is gone already.
             Err(error) => return Either::Right(future::ready(Err(error))),
         };
+        // Else the first answer waits for the client to acknowledge the session tickets, which it does 40 ms later.
+        if let Err(error) = stream.set_nodelay(true) {
+            return Either::Right(future::ready(Err(error)));
+        }
         let (entry, cut) = self.connections.add(peer, Instant::now());
         let entry = Arc::new(entry);
         let stream = Stream {

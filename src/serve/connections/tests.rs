@@ -60,6 +60,24 @@ fn who_never_said_anything_sensible_makes_way_first_and_then_who_was_silent_for_
 }
 
 #[test]
+fn who_was_answered_does_not_make_way_for_strangers_alone_nor_strangers_for_them() {
+    let now = now();
+    let stranger = |seconds| known(1, now, seconds);
+    let answered = |seconds| answered(stranger(seconds));
+    let many = |one: Known| [one; 5].into_iter();
+    let flood: Vec<_> = [answered(60)]
+        .into_iter()
+        .chain(many(stranger(0)))
+        .collect();
+    assert_eq!(index(&flood, now), Some(1));
+    let newcomer: Vec<_> = [stranger(0)]
+        .into_iter()
+        .chain(many(answered(60)))
+        .collect();
+    assert_eq!(index(&newcomer, now), Some(1));
+}
+
+#[test]
 fn who_opens_connections_in_masses_loses_their_own() {
     let now = now();
     // The API server has come a moment ago, or has not been heard of for a minute; the others behave well and are many.
