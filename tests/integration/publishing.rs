@@ -179,9 +179,20 @@ fn mend_rules(arena: &Installed) {
 fn a_permission_that_is_missing_is_told_where_the_pod_waits_and_needs_no_restart_when_it_is_back() {
     let arena = arena();
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
-    for verb in ["get", "create"] {
+    let keystore =
+        r#"{"serviceName": "app1", "outputs": {"jks": {"passwordSecretRef": {"name": "password"}}}}"#;
+    // Only for a password a Secret has to be read before the one of a new Pki is made.
+    for (verb, spec) in [("get", keystore), ("create", SPEC)] {
         let ns = arena.namespace("permission");
         ns.pod_with("app1", "app1-pki");
+        let password = [
+            "create",
+            "secret",
+            "generic",
+            "password",
+            "--from-literal=password=changeit",
+        ];
+        ns.kubectl(&password).unwrap();
         change_rules(&arena, |rules| {
             let secrets = rules
                 .iter_mut()
@@ -195,7 +206,7 @@ fn a_permission_that_is_missing_is_told_where_the_pod_waits_and_needs_no_restart
             let asked = ns.kubectl(&["auth", "can-i", verb, "secrets", user]);
             asked.is_err().then_some(())
         });
-        ns.apply_pki("app1-pki", SPEC).unwrap();
+        ns.apply_pki("app1-pki", spec).unwrap();
         let message = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
         assert!(
             message.contains(&format!("cannot {verb} resource \"secrets\"")),
