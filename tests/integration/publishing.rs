@@ -179,8 +179,7 @@ fn mend_rules(arena: &Installed) {
 fn a_permission_that_is_missing_is_told_where_the_pod_waits_and_needs_no_restart_when_it_is_back() {
     let arena = arena();
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
-    let keystore =
-        r#"{"serviceName": "app1", "outputs": {"jks": {"passwordSecretRef": {"name": "password"}}}}"#;
+    let keystore = r#"{"serviceName": "app1", "outputs": {"jks": {"passwordSecretRef": {"name": "password"}}}}"#;
     // Only for a password a Secret has to be read before the one of a new Pki is made.
     for (verb, spec) in [("get", keystore), ("create", SPEC)] {
         let ns = arena.namespace("permission");

@@ -24,8 +24,28 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
     );
     bare.renew_account().unwrap();
     let ns = arena.namespace("upgrade");
+    // Today's operator stands in for the one before, which patched a status.
+    let update = [
+        "clusterrole",
+        "stand-in",
+        "--verb=update",
+        "--resource=pkis.box.com/status",
+    ];
+    let account = format!("--serviceaccount={RELEASE}:{RELEASE}");
+    let bind = [
+        "clusterrolebinding",
+        "stand-in",
+        "--clusterrole=stand-in",
+        &account,
+    ];
+    for create in [update, bind] {
+        arena.kubectl(&[&["create"], &create[..]].concat()).unwrap();
+    }
     let operator = arena.first_replica("before", &[]).unwrap();
     create_pkis(&ns);
+    arena
+        .kubectl(&["delete", "clusterrole,clusterrolebinding", "stand-in"])
+        .unwrap();
     let before = issued(&ns);
     let bundles = ca_bundles(&arena);
     assert_eq!(bundles.len(), 3, "{bundles:?}");
