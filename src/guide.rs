@@ -8,6 +8,9 @@ pub mod application_teams {}
 #[doc = include_str!("guide/platform-teams.md")]
 pub mod platform_teams {}
 
+#[doc = include_str!("guide/performance.md")]
+pub mod performance {}
+
 const APPLICATION_TEAMS: &str = include_str!("guide/application-teams.md");
 const HEADER: &str = "| reason | cause | what to do |";
 
