@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::{Api, Client, Resource as _};
 use lanes::{Lane, Queue};
 use observe::{observe, read};
 use plan::{Plan, plan};
@@ -269,10 +269,7 @@ async fn fill(
 
 fn has_secret(stored: &StoredPki, cache: &Cache) -> bool {
     let Ok(pki) = &stored.0 else { return false };
-    cache.has_secret(&Key::new(
-        pki.namespace().unwrap_or_default(),
-        pki.secret_name(),
-    ))
+    cache.has_secret(&secret::key(pki))
 }
 
 /// The Pkis whose time has come, by the wall clock, which is read at least twice a minute: a timer would stop while the

@@ -25,21 +25,24 @@ struct Times {
 impl Schedule {
     /// Sets or moves the time of a Pki.
     pub fn set(&self, key: Key, at: Timestamp) {
+        self.set_in(&mut self.times(), key, at);
+    }
+
+    /// Sets the time of a Pki, unless it has an earlier one.
+    pub fn hasten(&self, key: Key, at: Timestamp) {
         let mut times = self.times();
+        if times.by_key.get(&key).is_none_or(|known| at < *known) {
+            self.set_in(&mut times, key, at);
+        }
+    }
+
+    fn set_in(&self, times: &mut Times, key: Key, at: Timestamp) {
         times.forget(&key);
         let is_first = times.in_order.first().is_none_or(|(first, _)| at < *first);
         times.in_order.insert((at, key.clone()));
         times.by_key.insert(key, at);
         if is_first {
             self.hastened.notify_one();
-        }
-    }
-
-    /// Sets the time of a Pki, unless it has an earlier one.
-    pub fn hasten(&self, key: Key, at: Timestamp) {
-        let known = self.times().by_key.get(&key).copied();
-        if known.is_none_or(|known| at < known) {
-            self.set(key, at);
         }
     }
 

@@ -26,13 +26,10 @@ pub(super) async fn conclude(
         remove_former(pki, context).await?;
     }
     let status = status::after(pki, outcome, now);
-    let users: Vec<_> = {
-        let secret = Key::new(key.namespace.clone(), pki.secret_name());
-        locks::read(&context.cache.pods)
-            .naming(&secret)
-            .cloned()
-            .collect()
-    };
+    let users: Vec<_> = locks::read(&context.cache.pods)
+        .naming(&secret::key(pki))
+        .cloned()
+        .collect();
     let look = Look {
         pki,
         outcome,

@@ -14,7 +14,7 @@ use kube::ResourceExt;
 /// Gathers what is known without asking.
 pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observed<'a> {
     let cache = &context.cache;
-    let (own, key) = (Key::of(pki), secret_key(pki));
+    let (own, key) = (Key::of(pki), secret::key(pki));
     let verdict = cache.rules().evaluate(pki);
     let versions = keystores(&verdict).map(|keystore| {
         let secret = cache.secret_version(&password_key(pki, keystore));
@@ -65,7 +65,7 @@ fn sight(observed: &Observed<'_>, secret: &Key, context: &Context) -> Sight {
 /// Reads what the caches do not have: the Secret, and those with the passwords of its keystores.
 pub(super) async fn read(observed: &mut Observed<'_>, context: &Context) -> Result<(), Error> {
     let pki = observed.pki;
-    let secret = context.read_secret(&secret_key(pki)).await?;
+    let secret = context.read_secret(&secret::key(pki)).await?;
     let (mut passwords, mut versions) = (Passwords::default(), Vec::new());
     if let Ok(Approved { outputs, .. }) = &observed.verdict {
         for (keystore, password) in [
@@ -90,10 +90,6 @@ pub(super) async fn read(observed: &mut Observed<'_>, context: &Context) -> Resu
         Sight::Absent
     };
     Ok(())
-}
-
-fn secret_key(pki: &Pki) -> Key {
-    Key::new(pki.namespace().unwrap_or_default(), pki.secret_name())
 }
 
 /// The keystores that are wanted, in the order in which their passwords are read.

@@ -151,7 +151,7 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
         return Plan::Gone;
     }
     let approved = match &observed.verdict {
-        Ok(approved) => Box::new(approved.clone()),
+        Ok(approved) => approved,
         Err(_) if matches!(observed.secret, Sight::Unread) && matters(pki, ca) => {
             return Plan::Read;
         }
@@ -164,7 +164,7 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     };
     let secret = match (&observed.secret, &observed.rival) {
         (Sight::Unread, _) => return Plan::Read,
-        (Sight::Unchanged(verified), _) => return keep(observed, &approved, verified, now),
+        (Sight::Unchanged(verified), _) => return keep(observed, approved, verified, now),
         (Sight::Stored(secret, Owner::Ours), _) => secret,
         (Sight::Stored(_, Owner::Foreign), _) => return Plan::Foreign,
         (Sight::Stored(_, Owner::Rival(winner)), _)
@@ -173,7 +173,7 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
             return Plan::Conflict { winner };
         }
         (Sight::Stored(_, Owner::FormerPki), None) => return Plan::Await,
-        (Sight::Absent, None) => return Plan::Issue(approved, Need::NoSecret),
+        (Sight::Absent, None) => return Plan::Issue(Box::new(approved.clone()), Need::NoSecret),
     };
     // Verified before written: whoever restarts, relists or takes over the lead finds nothing to do here.
     let bundle = secret::bundle(secret);
@@ -188,16 +188,16 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     };
     let verified = match verified {
         Ok(verified) => verified,
-        Err(fault) => return Plan::Issue(approved, Need::Unsound(fault)),
+        Err(fault) => return Plan::Issue(Box::new(approved.clone()), Need::Unsound(fault)),
     };
-    let (renew_at, need) = due(pki, &approved, &verified, ca, now);
+    let (renew_at, need) = due(pki, approved, &verified, ca, now);
     if renew_at <= now {
-        return Plan::Issue(approved, need);
+        return Plan::Issue(Box::new(approved.clone()), need);
     }
     let current = Current { verified, renew_at };
     let content = Content {
         pki,
-        approved: &approved,
+        approved,
         bundle,
         trust: &ca.trust,
         passwords: &observed.passwords,
@@ -205,7 +205,7 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     if content.is_in(secret) {
         Plan::Keep(current)
     } else {
-        Plan::Mend(approved, current)
+        Plan::Mend(Box::new(approved.clone()), current)
     }
 }
 

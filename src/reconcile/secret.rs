@@ -41,6 +41,11 @@ pub enum Owner {
     Foreign,
 }
 
+/// The Secret of a Pki.
+pub fn key(pki: &Pki) -> Key {
+    Key::new(pki.namespace().unwrap_or_default(), pki.secret_name())
+}
+
 /// Whose this Secret is. `claims` tells which other Pkis there are.
 pub fn owner(secret: &Secret, pki: &Pki, claims: &BySecret<Claim>) -> Owner {
     let key = |name: &str| Key::new(pki.namespace().unwrap_or_default(), name);

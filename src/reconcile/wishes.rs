@@ -80,7 +80,7 @@ pub(super) async fn part(pki: &Pki, context: &Context) -> Result<(), Error> {
     if !is_held(pki) {
         return Ok(());
     }
-    let key = Key::new(pki.namespace().unwrap_or_default(), pki.secret_name());
+    let key = secret::key(pki);
     if let Some(secret) = context.read_secret(&key).await? {
         let_go(pki, &secret, context).await?;
     }

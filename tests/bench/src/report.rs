@@ -1,5 +1,6 @@
 //! The table that people read, and the same as JSON for those who compare runs.
 
+use crate::clients::Times;
 use crate::plot;
 use crate::rows::share;
 use serde::Serialize;
@@ -28,6 +29,18 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// How fast requests were, and how long they took.
+    pub(crate) fn of(name: &str, objects: usize, times: &Times) -> Self {
+        Self {
+            name: name.into(),
+            objects,
+            rate: times.rate(),
+            p50: Some(times.within(50)),
+            p99: Some(times.within(99)),
+            ..Self::default()
+        }
+    }
+
     fn cells(&self) -> [String; 8] {
         let figure = |value: Option<f64>, digits: usize| {
             value.map_or(String::new(), |value| format!("{value:.digits$}"))

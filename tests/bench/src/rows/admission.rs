@@ -19,13 +19,8 @@ pub(crate) async fn rows(stage: &Stage) -> anyhow::Result<[Row; 2]> {
     stage.allow(&["app1", "app2"])?;
     stage.wait_until_judged().await?;
     let row = |name: &str, times: &Times| Row {
-        name: name.into(),
-        objects: REQUESTS,
-        rate: times.rate(),
-        p50: Some(times.within(50)),
-        p99: Some(times.within(99)),
         ratio: Some(times.rate() / bare.rate()),
-        ..Row::default()
+        ..Row::of(name, REQUESTS, times)
     };
     Ok([
         row("creates of Pkis without webhooks, dry run", &bare),
@@ -39,10 +34,7 @@ pub(crate) async fn ask_again_and_again(
     times: &mut Vec<Duration>,
 ) -> anyhow::Result<()> {
     let pkis = Api::<Pki>::namespaced(stage.client.clone(), crate::stage::NAMESPACE);
-    let dry_run = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
+    let dry_run = dry_run();
     loop {
         let begin = Instant::now();
         pkis.create(&dry_run, &pki("meanwhile", "app1")).await?;
@@ -53,10 +45,7 @@ pub(crate) async fn ask_again_and_again(
 
 async fn creates(stage: &Stage) -> anyhow::Result<Times> {
     let pkis = Api::<Pki>::namespaced(stage.client.clone(), crate::stage::NAMESPACE);
-    let dry_run = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
+    let dry_run = dry_run();
     let times = send(REQUESTS, |number| {
         let (pkis, dry_run) = (pkis.clone(), dry_run.clone());
         async move {
@@ -73,14 +62,18 @@ pub(crate) fn pki(name: &str, service: &str) -> Pki {
     Pki::new(name, spec)
 }
 
+fn dry_run() -> PostParams {
+    PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    }
+}
+
 impl Stage {
     /// Waits until the API server asks the webhook, and is refused.
     async fn wait_until_judged(&self) -> anyhow::Result<()> {
         let pkis = Api::<Pki>::namespaced(self.client.clone(), crate::stage::NAMESPACE);
-        let dry_run = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
+        let dry_run = dry_run();
         for _ in 0..600 {
             let refused = pkis.create(&dry_run, &pki("probe", "appp1")).await;
             if refused

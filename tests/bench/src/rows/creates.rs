@@ -28,13 +28,8 @@ pub(crate) async fn secrets(stage: &Stage) -> anyhow::Result<Row> {
         .delete_collection(&DeleteParams::default(), &ListParams::default())
         .await?;
     Ok(Row {
-        name: "bare creates of Secrets".into(),
-        objects: stage.objects,
-        rate: times.rate(),
-        p50: Some(times.within(50)),
-        p99: Some(times.within(99)),
         ratio: Some(1.0),
-        ..Row::default()
+        ..Row::of("bare creates of Secrets", stage.objects, &times)
     })
 }
 
@@ -61,13 +56,12 @@ pub(crate) async fn issuances(stage: &Stage, bare: f64) -> anyhow::Result<Row> {
     secrets.delete_collection(&delete, &all).await?;
     stage.allow(&["app1", "app2"])?;
     Ok(Row {
-        name: "the three writes of an issuance, by clients alone".into(),
-        objects: stage.objects,
-        rate: times.rate(),
-        p50: Some(times.within(50)),
-        p99: Some(times.within(99)),
         ratio: Some(times.rate() / bare),
-        ..Row::default()
+        ..Row::of(
+            "the three writes of an issuance, by clients alone",
+            stage.objects,
+            &times,
+        )
     })
 }
 

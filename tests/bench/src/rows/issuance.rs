@@ -45,27 +45,15 @@ pub(crate) async fn rows(stage: &Stage, bare: f64) -> anyhow::Result<[Row; 3]> {
     // A renewal is two writes too, and the removal of the annotation and the note that was taken of it two more.
     let writes = stage.writes()? - written - 4 * renewals.len();
     let meanwhile = |name: &str, each: Vec<Duration>| {
-        let times = Times::new(times.all, each);
-        Row {
-            name: name.into(),
-            objects: stage.objects,
-            rate: times.rate(),
-            p50: Some(times.within(50)),
-            p99: Some(times.within(99)),
-            ..Row::default()
-        }
+        Row::of(name, stage.objects, &Times::new(times.all, each))
     };
     Ok([
         Row {
-            name: "Pki to Secret".into(),
-            objects: stage.objects,
-            rate: times.rate(),
-            p50: Some(times.within(50)),
-            p99: Some(times.within(99)),
             ratio: Some(times.rate() / bare),
             writes: Some(share(writes, stage.objects)),
             cpu: Some(after.cpu - before.cpu),
             resident: Some(after.resident),
+            ..Row::of("Pki to Secret", stage.objects, &times)
         },
         meanwhile("renewals on demand, meanwhile", renewals),
         meanwhile("creates of Pkis, dry run, meanwhile", admissions),
