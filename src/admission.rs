@@ -9,11 +9,12 @@
 
 use crate::api::{DEFAULT_DURATION, GROUP, Pki, PkiSpec, VERSION};
 use crate::ca::outlook::Outlook;
-use crate::claims::{self, Claim};
+use crate::claims;
 use crate::events::NOTE_BYTES;
 use crate::index::{BySecret, Key};
 use crate::lenient;
 use crate::locks;
+use crate::pkis::KnownPki;
 use crate::policy::text::{self, printable};
 use crate::policy::{Approved, RuleBook, Violation, reason_of};
 use crate::reconcile::status::{MESSAGE_BYTES, Outcome};
@@ -131,7 +132,7 @@ pub struct World<'a> {
     /// What is permitted.
     pub rules: &'a RuleBook,
     /// Which Pkis there are, and which Secrets they claim.
-    pub claims: &'a RwLock<BySecret<Claim>>,
+    pub pkis: &'a RwLock<BySecret<KnownPki>>,
     /// Which Secrets there are.
     pub secrets: &'a Mutex<BySecret<KnownSecret>>,
     /// What becomes of the CA, if that is known.
@@ -303,17 +304,17 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
 
 /// That the Secret is another's. Only here others are waited for: the rule book is asked before.
 fn secret_warning(pki: &Pki, own: &Key, secret: &Key, world: &World<'_>) -> Option<String> {
-    let claims = locks::read(world.claims);
-    let outcome = match claims::foreseen_winner(&claims, own, secret) {
+    let pkis = locks::read(world.pkis);
+    let outcome = match claims::foreseen_winner(&pkis, own, secret) {
         Some(winner) => Outcome::Conflict {
             winner: winner.clone(),
         },
-        None if secrets::foreseen_foreign(&locks::lock(world.secrets), &claims, own, secret) => {
+        None if secrets::foreseen_foreign(&locks::lock(world.secrets), &pkis, own, secret) => {
             Outcome::Foreign
         }
         None => return None,
     };
-    drop(claims);
+    drop(pkis);
     let message = outcome.message(pki, MESSAGE_BYTES);
     Some(format!("spec.secretName: {message}"))
 }

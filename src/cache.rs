@@ -3,11 +3,12 @@
 //! Every replica keeps them, so that each can answer admission and any can take over the lead at once. A change that
 //! may matter to a [`Pki`](crate::api::Pki) becomes a trigger, which the leader's reconciler follows.
 
-use crate::api::{StoredPki, StoredPolicy};
+use crate::api::{Pki, StoredPki, StoredPolicy};
 use crate::ca::outlook::Outlook;
-use crate::claims::{Claim, Reader};
-use crate::index::{BySecret, Key};
+use crate::claims;
+use crate::index::{BySecret, Key, NamesSecrets as _};
 use crate::locks::{lock, read};
+use crate::pkis::KnownPki;
 use crate::pods::SecretUser;
 use crate::policy::{RuleBook, Settings};
 use crate::refusals::Refusals;
@@ -17,7 +18,7 @@ use futures::Stream;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::Client;
 use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::{self, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -30,14 +31,10 @@ mod watches;
 pub struct Cache {
     /// The namespaces that it knows.
     pub scope: Scope,
-    /// All Pkis.
-    pub pkis: Store<StoredPki>,
+    /// All Pkis by the Secrets they name.
+    pub pkis: RwLock<BySecret<KnownPki>>,
     /// All policies.
     pub policies: Store<StoredPolicy>,
-    /// All Pkis by the Secret they claim.
-    pub claims: RwLock<BySecret<Claim>>,
-    /// The Pkis that take passwords from other Secrets, by those.
-    readers: Mutex<BySecret<Reader>>,
     /// All pods by the Secrets they use.
     pub pods: RwLock<BySecret<SecretUser>>,
     /// All Secrets, as far as their metadata tells.
@@ -51,15 +48,9 @@ pub struct Cache {
     rules: watch::Sender<Arc<RuleBook>>,
     /// Some verdict may be another one now.
     verdicts_changed: Notify,
-    triggers: Mutex<Option<UnboundedSender<ObjectRef<StoredPki>>>>,
+    triggers: Mutex<Option<UnboundedSender<Key>>>,
     /// What has been seen as a whole list.
     synced: watch::Sender<BTreeSet<Watched>>,
-}
-
-/// What fills the stores.
-struct Writers {
-    pkis: Writer<StoredPki>,
-    policies: Writer<StoredPolicy>,
 }
 
 /// A Secret that is not there.
@@ -89,28 +80,21 @@ impl Cache {
         settings: Settings,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let settings = Arc::new(settings);
-        let (cache, writers) = Self::empty(scope, settings.clone());
+        let (cache, policies) = Self::empty(scope, settings.clone());
         let cache = Arc::new(cache);
         let work = {
             let (cache, client) = (cache.clone(), client.clone());
-            async move { Box::pin(cache.follow(&client, writers, settings)).await }
+            async move { Box::pin(cache.follow(&client, policies, settings)).await }
         };
         (cache, work)
     }
 
-    fn empty(scope: Scope, settings: Arc<Settings>) -> (Self, Writers) {
-        let (pkis, pki_writer) = reflector::store();
-        let (policies, policy_writer) = reflector::store();
-        let writers = Writers {
-            pkis: pki_writer,
-            policies: policy_writer,
-        };
+    fn empty(scope: Scope, settings: Arc<Settings>) -> (Self, Writer<StoredPolicy>) {
+        let (policies, writer) = reflector::store();
         let cache = Self {
             scope,
-            pkis,
+            pkis: RwLock::default(),
             policies,
-            claims: RwLock::default(),
-            readers: Mutex::default(),
             pods: RwLock::default(),
             secrets: Mutex::default(),
             refusals: Refusals::default(),
@@ -121,7 +105,24 @@ impl Cache {
             triggers: Mutex::default(),
             synced: watch::Sender::default(),
         };
-        (cache, writers)
+        (cache, writer)
+    }
+
+    /// The Pki of this key.
+    pub fn pki(&self, key: &Key) -> Option<StoredPki> {
+        let known = read(&self.pkis).get(key).cloned();
+        known.map(|known| known.unpack())
+    }
+
+    /// The Pkis that there are now, as far as they can be read: each is unpacked when its turn comes.
+    pub fn readable_pkis(&self) -> impl Iterator<Item = Pki> + use<> {
+        let known = self.known_pkis().into_iter();
+        known.filter_map(|known| known.unpack().0.ok())
+    }
+
+    /// The Pkis that there are now.
+    pub fn known_pkis(&self) -> Vec<Arc<KnownPki>> {
+        read(&self.pkis).all().cloned().collect()
     }
 
     /// The rule book of the policies that are in force.
@@ -169,7 +170,7 @@ impl Cache {
 
     /// The Secrets that are not there and that pods cannot start without.
     pub fn awaited(&self) -> BTreeMap<Key, Awaited> {
-        let (pods, claims) = (read(&self.pods), read(&self.claims));
+        let (pods, pkis) = (read(&self.pods), read(&self.pkis));
         let mut awaited = BTreeMap::new();
         for secret in pods.named().filter(|secret| !self.has_secret(secret)) {
             let waiting = pods
@@ -177,7 +178,7 @@ impl Cache {
                 .filter(|pod| pod.waits_for(&secret.name));
             let waiting: Vec<_> = waiting.cloned().collect();
             if !waiting.is_empty() {
-                let is_claimed = claims.naming(secret).next().is_some();
+                let is_claimed = claims::claimants(&pkis, secret).next().is_some();
                 let of_secret = Awaited {
                     is_claimed,
                     pods: waiting,
@@ -219,7 +220,7 @@ impl Cache {
     }
 
     /// The Pkis that may need work from now on. One listener at a time: a new one ends the one before.
-    pub fn triggers(&self) -> UnboundedReceiver<ObjectRef<StoredPki>> {
+    pub fn triggers(&self) -> UnboundedReceiver<Key> {
         let (sender, receiver) = unbounded();
         *lock(&self.triggers) = Some(sender);
         receiver
@@ -232,12 +233,17 @@ impl Cache {
             return;
         };
         for key in keys {
-            let reference = ObjectRef::new(&key.name).within(&key.namespace);
-            if sender.unbounded_send(reference).is_err() {
+            if sender.unbounded_send(key).is_err() {
                 *listener = None;
                 return;
             }
         }
+    }
+
+    /// Asks for a look at all the Pkis of these keys that there are.
+    pub fn trigger_where(&self, is_meant: impl Fn(&Key) -> bool) {
+        let keys = self.known_pkis().into_iter().map(|pki| pki.key().clone());
+        self.trigger(keys.filter(is_meant));
     }
 
     /// Whether admission can be answered: the policies, the namespaces and the Pkis are known.

@@ -69,12 +69,12 @@ fn provided(cache: &Cache, missing: &Missing) -> Provided {
     for secret in missing.keys() {
         provided.entry(secret.namespace.to_string()).or_default();
     }
-    let claims = locks::read(&cache.claims);
-    for secret in claims.named().filter(|secret| secret.name.len() <= LONGEST) {
+    let pkis = locks::read(&cache.pkis);
+    for secret in pkis.named().filter(|secret| secret.name.len() <= LONGEST) {
         let Some(of_namespace) = provided.get_mut(&*secret.namespace) else {
             continue;
         };
-        let winner = claims::winner(&claims, secret).filter(|_| cache.has_secret(secret));
+        let winner = claims::winner(&pkis, secret).filter(|_| cache.has_secret(secret));
         if let Some(pki) = winner.filter(|_| of_namespace.len() < MOST_PROVIDED) {
             of_namespace.insert(secret.name.to_string(), pki.clone());
         }

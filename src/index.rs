@@ -128,6 +128,11 @@ impl<T: NamesSecrets> BySecret<T> {
         self.objects.get(key)
     }
 
+    /// All of them, in no order.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = &Arc<T>> {
+        self.objects.values()
+    }
+
     /// The objects that name this Secret, by name.
     pub fn naming(&self, secret: &Key) -> impl Iterator<Item = &Arc<T>> {
         self.users.get(secret).into_iter().flatten()

@@ -40,6 +40,7 @@ mod locks;
 pub mod log;
 pub mod metrics;
 mod part;
+pub mod pkis;
 pub mod pods;
 pub mod policy;
 pub mod reconcile;

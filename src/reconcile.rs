@@ -13,8 +13,9 @@ use crate::api::{Pki, StoredPki};
 use crate::ca::Ca;
 use crate::cache::Cache;
 use crate::events::{self, Publisher};
-use crate::index::Key;
+use crate::index::{Key, NamesSecrets as _};
 use crate::lenient::Lenient;
+use crate::locks;
 use crate::metrics::Metrics;
 use crate::restarts::Renewals;
 use crate::schedule::Schedule;
@@ -26,7 +27,6 @@ use futures::{Stream, StreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::error_boundary::InvalidObject;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource as _};
 use lanes::{Lane, Queue};
 use observe::{observe, read};
@@ -40,7 +40,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
-use written::Written;
 
 mod act;
 mod conclude;
@@ -55,7 +54,6 @@ pub mod secret;
 pub mod status;
 mod wishes;
 pub mod write;
-mod written;
 
 /// How many Pkis are looked at at the same time. The work is waiting for the API server.
 const CONCURRENCY: usize = 32;
@@ -86,7 +84,6 @@ pub struct Context {
     renewals: Option<Renewals>,
     schedule: Schedule,
     retries: Retries,
-    written: Written,
     contests: Contests,
     findings: Findings,
 }
@@ -146,7 +143,7 @@ impl Context {
         settings: Settings,
         renewals: Option<Renewals>,
     ) -> Self {
-        let (schedule, retries, written, contests, findings) = Default::default();
+        let (schedule, retries, contests, findings) = Default::default();
         Self {
             client,
             cache,
@@ -157,7 +154,6 @@ impl Context {
             renewals,
             schedule,
             retries,
-            written,
             contests,
             findings,
         }
@@ -195,7 +191,6 @@ impl Context {
         self.findings.forget(key);
         self.schedule.forget(key);
         self.retries.forget(key);
-        self.written.forget(key);
     }
 }
 
@@ -212,7 +207,8 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         return;
     }
     ca.mark_unchanged();
-    tracing::info!(pkis = cache.pkis.len(), "reconciling");
+    let known = locks::read(&cache.pkis).all().len();
+    tracing::info!(pkis = known, "reconciling");
     let queue = Arc::new(Queue::new(CONCURRENCY));
     let turns = queue.clone().turns().take_until(shutdown.cancelled_owned());
     let looks = turns.map(|key| {
@@ -239,29 +235,32 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
 async fn fill(
     queue: &Queue,
     context: &Context,
-    triggers: impl Stream<Item = ObjectRef<StoredPki>>,
+    triggers: impl Stream<Item = Key>,
     ca: watch::Receiver<Option<Arc<Ca>>>,
 ) {
-    let pkis = &context.cache.pkis;
     let first = stream::once(future::ready(()));
     let ca_changed = stream::unfold(ca, |mut ca| async move {
         ca.changed().await.ok().map(|()| ((), ca))
     });
-    let everything = stream::select(first.chain(context.cache.rules_changed()), ca_changed);
-    let lane = |pki: &StoredPki, now| Lane::of(pki, has_secret(pki, &context.cache), now);
-    let everything = everything.for_each(|()| {
-        let now = Timestamp::now();
-        for pki in pkis.state() {
-            queue.push(Key::of(&*pki), lane(&pki, now));
+    let cache = &context.cache;
+    let changes = stream::select(first.chain(cache.rules_changed()), ca_changed);
+    let lane = |pki: &StoredPki, now| Lane::of(pki, has_secret(pki, cache), now);
+    let everything = async {
+        let mut changes = pin!(changes);
+        while changes.next().await.is_some() {
+            let now = Timestamp::now();
+            for pki in cache.known_pkis() {
+                queue.push(pki.key().clone(), lane(&pki.unpack(), now));
+                // Of many, the first are looked at before the last are lined up.
+                tokio::task::coop::consume_budget().await;
+            }
         }
-        future::ready(())
-    });
-    let one = stream::select(triggers, due(context)).for_each(|reference| {
-        let stored = pkis.get(&reference);
+    };
+    let one = stream::select(triggers, due(context)).for_each(|key| {
         // One that is gone is forgotten at once.
+        let stored = cache.pki(&key);
         let lane = stored.map_or(Lane::New, |pki| lane(&pki, Timestamp::now()));
-        let namespace = reference.namespace.unwrap_or_default();
-        queue.push(Key::new(namespace, reference.name), lane);
+        queue.push(key, lane);
         future::ready(())
     });
     future::join(everything, one).await;
@@ -274,24 +273,20 @@ fn has_secret(stored: &StoredPki, cache: &Cache) -> bool {
 
 /// The Pkis whose time has come, by the wall clock, which is read at least twice a minute: a timer would stop while the
 /// machine sleeps.
-fn due(context: &Context) -> impl Stream<Item = ObjectRef<StoredPki>> {
+fn due(context: &Context) -> impl Stream<Item = Key> {
     const POLL: Duration = Duration::from_secs(30);
     stream::unfold((), |()| async {
         let pause = tokio::time::sleep(context.schedule.pause(Timestamp::now(), POLL));
         future::select(pin!(pause), pin!(context.schedule.hastened())).await;
         let keys = context.schedule.take_due(Timestamp::now());
-        let references = keys
-            .into_iter()
-            .map(|key| ObjectRef::new(&key.name).within(&key.namespace));
-        Some((stream::iter(references.collect::<Vec<_>>()), ()))
+        Some((stream::iter(keys), ()))
     })
     .flatten()
 }
 
 /// Looks at one Pki, and notes when to do so again if that failed.
 async fn take_turn(key: &Key, context: &Context) {
-    let reference = ObjectRef::new(&key.name).within(&key.namespace);
-    let Some(stored) = context.cache.pkis.get(&reference) else {
+    let Some(stored) = context.cache.pki(key) else {
         context.forget(key);
         return;
     };
@@ -339,7 +334,7 @@ async fn reconcile(stored: &StoredPki, context: &Context) -> Result<(), Error> {
 
 async fn look_at(stored: &StoredPki, context: &Context, work: &mut Work) -> Result<(), Error> {
     match &stored.0 {
-        Ok(pki) => look(&context.written.overlay(pki), context, work).await,
+        Ok(pki) => look(pki, context, work).await,
         Err(invalid) if invalid.metadata.deletion_timestamp.is_some() => {
             wishes::release_unreadable(&invalid.metadata, context).await?;
             Ok(())

@@ -14,7 +14,6 @@ use crate::locks::{lock, read};
 use crate::pods::SecretUser;
 use crate::policy::RuleBook;
 use jiff::{SignedDuration, Timestamp};
-use kube::runtime::reflector::ObjectRef;
 use memory::{Memory, Surroundings};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -122,15 +121,13 @@ impl Surroundings for Cache {
     }
 
     fn provider(&self, pki: &Key, secret: &Key) -> Option<Provider> {
-        let claimants = claims::naming(&read(&self.claims), secret);
+        let pkis = read(&self.pkis);
+        let claimants: Vec<_> = claims::claimants(&pkis, secret).cloned().collect();
+        let same = pkis.get(pki).map(|_| Provider::Other);
+        drop(pkis);
         let rules = self.rules();
-        let named = |key: &Key| {
-            let reference = ObjectRef::new(&key.name).within(&key.namespace);
-            self.pkis.get(&reference)
-        };
-        let stored = claimants.iter().filter_map(named);
-        let providers = stored.filter_map(|stored| provider(stored.0.as_ref().ok()?, &rules));
-        let same = named(pki).map(|_| Provider::Other);
+        let claimants = claimants.iter().filter_map(|pki| pki.unpack().0.ok());
+        let providers = claimants.filter_map(|pki| provider(&pki, &rules));
         providers.chain(same).max()
     }
 }

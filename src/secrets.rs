@@ -1,13 +1,14 @@
 //! What is kept of every Secret: whether it changed, and whose it is, as far as its metadata tells.
 
-use crate::claims::Claim;
 use crate::index::{BySecret, Key, NamesSecrets};
 use crate::part::Kept;
+use crate::pkis::KnownPki;
 use crate::reconcile::secret::{ADOPT, controller, is_pki};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 use std::iter;
+use std::sync::Arc;
 
 /// A Secret. It is found by its own key alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl NamesSecrets for KnownSecret {
 /// claims is not foreign, but a [conflict](crate::claims::foreseen_winner).
 pub fn foreseen_foreign(
     secrets: &BySecret<KnownSecret>,
-    claims: &BySecret<Claim>,
+    pkis: &BySecret<KnownPki>,
     pki: &Key,
     secret: &Key,
 ) -> bool {
@@ -110,17 +111,14 @@ pub fn foreseen_foreign(
             offered_to: Some(name),
         } => {
             let other = Key::new(secret.namespace.clone(), &**name);
-            let claim = claims.get(&other);
-            other != *pki
-                && claim.is_none_or(|claim| claim.secrets().all(|name| *name != *secret.name))
+            let claims_it = |pki: &Arc<KnownPki>| pki.claimed() == Some(&*secret.name);
+            other != *pki && !pkis.get(&other).is_some_and(claims_it)
         }
         Owner::Pki { name, uid } => {
             let owner = Key::new(secret.namespace.clone(), &**name);
             // Of a Pki that is gone the Secret is about to be collected.
-            let owner = claims.get(&owner).filter(|claim| claim.lives_as(uid));
-            owner.is_some_and(|owner| {
-                owner.key() != pki && owner.secrets().all(|name| *name != *secret.name)
-            })
+            let owner = pkis.get(&owner).filter(|owner| owner.lives_as(uid));
+            owner.is_some_and(|owner| owner.key() != pki && owner.claimed() != Some(&*secret.name))
         }
     }
 }
@@ -128,8 +126,7 @@ pub fn foreseen_foreign(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::StoredPki;
-    use kube::core::DeserializeGuard;
+    use crate::api::Pki;
     use kube::runtime::watcher::Event;
     use serde_json::{Value, json};
 
@@ -162,17 +159,17 @@ mod tests {
 
     #[test]
     fn a_secret_of_somebody_else_is_foreseen_to_stay_as_it_is() {
-        let stored = |name: &str, secret: &str| -> StoredPki {
+        let stored = |name: &str, secret: &str| -> Pki {
             let pki = json!({
                 "apiVersion": "box.com/v1", "kind": "Pki",
                 "metadata": { "namespace": "ns", "name": name, "uid": format!("uid-of-{name}") },
                 "spec": { "serviceName": "app", "secretName": secret }
             });
-            DeserializeGuard(Ok(serde_json::from_value(pki).unwrap()))
+            serde_json::from_value(pki).unwrap()
         };
         let mut claims = BySecret::default();
         for (name, secret) in [("a", "s"), ("moved", "elsewhere"), ("b", "s")] {
-            claims.apply(Event::Apply(Claim::from(stored(name, secret))));
+            claims.apply(Event::Apply(KnownPki::from(stored(name, secret))));
         }
         let owned_by = |api_version: &str, kind: &str, name: &str, uid: &str| {
             json!({ "ownerReferences": [

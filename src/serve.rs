@@ -243,7 +243,7 @@ fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
     let (rules, now) = (app.cache.rules(), Timestamp::now());
     let world = World {
         rules: &rules,
-        claims: &app.cache.claims,
+        pkis: &app.cache.pkis,
         secrets: &app.cache.secrets,
         ca: app.cache.outlook(),
         now,
@@ -256,10 +256,8 @@ fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
 }
 
 fn validate_policy(app: &App, request: &Request) -> AdmissionResponse {
-    let judge = || {
-        let pkis = app.cache.pkis.state();
-        admission::validate_policy(request, &app.cache.rules(), &pkis)
-    };
+    let judge =
+        || admission::validate_policy(request, &app.cache.rules(), app.cache.readable_pkis());
     tokio::task::block_in_place(judge)
 }
 

@@ -3,7 +3,7 @@
 //!
 //! [`statuses`] is pure; the leader [keeps](keep) them written, a moment after something has changed.
 
-use crate::api::{PkiPolicy, PkiPolicyStatus, StoredPki};
+use crate::api::{Pki, PkiPolicy, PkiPolicyStatus};
 use crate::cache::Cache;
 use crate::lenient::Lenient;
 use crate::policy::{RuleBook, faults, text};
@@ -79,8 +79,8 @@ async fn write_all(
 fn changed(cache: &Cache, now: Timestamp) -> Vec<(PkiPolicy, PkiPolicyStatus)> {
     let stored = cache.policies.state();
     let policies = stored.iter().filter_map(|policy| policy.0.as_ref().ok());
-    let (rules, pkis) = (cache.rules(), cache.pkis.state());
-    let statuses = statuses(&rules, policies, &pkis, now);
+    let rules = cache.rules();
+    let statuses = statuses(&rules, policies, cache.readable_pkis(), now);
     let changed = statuses.filter(|(policy, status)| policy.status.as_ref() != Some(status));
     changed
         .map(|(policy, status)| (policy.clone(), status))
@@ -91,13 +91,12 @@ fn changed(cache: &Cache, now: Timestamp) -> Vec<(PkiPolicy, PkiPolicyStatus)> {
 pub fn statuses<'a>(
     rules: &RuleBook,
     policies: impl Iterator<Item = &'a PkiPolicy>,
-    pkis: &[Arc<StoredPki>],
+    pkis: impl Iterator<Item = Pki>,
     now: Timestamp,
 ) -> impl Iterator<Item = (&'a PkiPolicy, PkiPolicyStatus)> {
     let mut counts = HashMap::<&str, (i64, i64)>::new();
-    let pkis = pkis.iter().filter_map(|stored| stored.0.as_ref().ok());
     for pki in pkis.filter(|pki| pki.metadata.deletion_timestamp.is_none()) {
-        if let Some(policy) = rules.admits(pki) {
+        if let Some(policy) = rules.admits(&pki) {
             counts.entry(policy).or_default().0 += 1;
             continue;
         }
@@ -154,7 +153,6 @@ fn valid(policy: &PkiPolicy, rules: &RuleBook, now: Timestamp) -> Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kube::core::DeserializeGuard;
     use serde_json::Value;
 
     fn policy(name: &str, spec: &Value) -> PkiPolicy {
@@ -163,13 +161,13 @@ mod tests {
         policy
     }
 
-    fn pki(namespace: &str, service: &str) -> Arc<StoredPki> {
-        let mut pki = crate::api::Pki::new(
+    fn pki(namespace: &str, service: &str) -> Pki {
+        let mut pki = Pki::new(
             service,
             serde_json::from_value(json!({ "serviceName": service })).unwrap(),
         );
         pki.metadata.namespace = Some(namespace.into());
-        Arc::new(DeserializeGuard(Ok(pki)))
+        pki
     }
 
     #[test]
@@ -194,7 +192,7 @@ mod tests {
         ];
         let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
         let rules = RuleBook::new(Arc::default(), &policies);
-        let counted: Vec<_> = statuses(&rules, policies.iter(), &pkis, now)
+        let counted: Vec<_> = statuses(&rules, policies.iter(), pkis.iter().cloned(), now)
             .map(|(policy, status)| {
                 (
                     policy.name_any(),
@@ -221,7 +219,7 @@ mod tests {
             ]
         );
 
-        let (_, first) = statuses(&rules, policies.iter(), &pkis, now)
+        let (_, first) = statuses(&rules, policies.iter(), pkis.iter().cloned(), now)
             .last()
             .unwrap();
         assert!(
@@ -231,7 +229,7 @@ mod tests {
         );
         policies[2].status = Some(first.clone());
         let later = now + jiff::SignedDuration::from_hours(1);
-        let (_, second) = statuses(&rules, policies.iter(), &pkis, later)
+        let (_, second) = statuses(&rules, policies.iter(), pkis.iter().cloned(), later)
             .last()
             .unwrap();
         assert_eq!(first, second, "what is the same is not written again");

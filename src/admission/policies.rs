@@ -1,7 +1,7 @@
 //! Admission of a [`PkiPolicy`]: whether each of its rules can match, and which Pkis a change would leave without one.
 
 use super::{Request, is_of_kind, keeps, line, name, refuse_causes};
-use crate::api::{Pki, PkiPolicy, PkiPolicySpec, StoredPki};
+use crate::api::{Pki, PkiPolicy, PkiPolicySpec};
 use crate::policy::text::printable;
 use crate::policy::{PolicyFault, RuleBook, faults};
 use kube::Resource as _;
@@ -10,7 +10,6 @@ use kube::core::admission::{AdmissionResponse, Operation};
 use kube::core::response::StatusCause;
 use serde::Deserialize;
 use serde_json::Value;
-use std::sync::Arc;
 
 /// So many Pkis are named in a warning.
 const NAMED: usize = 5;
@@ -25,7 +24,7 @@ pub fn is_about_policy(request: &Request) -> bool {
 pub fn validate_policy(
     request: &Request,
     rules: &RuleBook,
-    stored: &[Arc<StoredPki>],
+    stored: impl Iterator<Item = Pki>,
 ) -> AdmissionResponse {
     let mut response = AdmissionResponse::from(request);
     let warn = |warnings: Vec<_>| Some(warnings).filter(|warnings| !warnings.is_empty());
@@ -73,15 +72,15 @@ fn broken(
     rules: &RuleBook,
     changed: &RuleBook,
     policy: &str,
-    stored: &[Arc<StoredPki>],
+    stored: impl Iterator<Item = Pki>,
 ) -> Option<String> {
-    let pkis = stored.iter().filter_map(|stored| stored.0.as_ref().ok());
-    let is_broken = |pki: &&Pki| {
+    let is_broken = |pki: &Pki| {
         pki.metadata.deletion_timestamp.is_none()
             && rules.admits(pki) == Some(policy)
             && changed.admits(pki).is_none()
     };
-    let mut broken: Vec<_> = pkis.filter(is_broken).map(Pki::display_name).collect();
+    let broken = stored.filter(is_broken);
+    let mut broken: Vec<_> = broken.map(|pki| pki.display_name()).collect();
     broken.sort_unstable();
     let all = broken.len();
     broken.truncate(NAMED);

@@ -51,7 +51,7 @@ fn judge(review: &Value) -> AdmissionResponse {
 fn judge_by(review: &Value, rules: &RuleBook) -> AdmissionResponse {
     let world = World {
         rules,
-        claims: &RwLock::default(),
+        pkis: &RwLock::default(),
         secrets: &Mutex::default(),
         ca: None,
         now: now(),
@@ -540,29 +540,26 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
             "status": { "conditions": [{ "type": "Ready", "status": ready, "reason": "r", "message": "m",
                 "observedGeneration": 1, "lastTransitionTime": created }] }
         });
-        crate::api::StoredPki::from(kube::core::DeserializeGuard(Ok(serde_json::from_value(
-            pki,
-        )
-        .unwrap())))
+        serde_json::from_value::<Pki>(pki).unwrap()
     };
-    let mut claims = BySecret::default();
+    let mut pkis = BySecret::default();
     for pki in [
         stored("older", "shared", "2029-01-01T00:00:00Z", "False"),
         stored("holder", "held", "2029-06-01T00:00:00Z", "True"),
         stored("app1-pki", "held", "2029-01-01T00:00:00Z", "False"),
     ] {
-        claims.apply(kube::runtime::watcher::Event::Apply(pki.into()));
+        pkis.apply(kube::runtime::watcher::Event::Apply(pki.into()));
     }
     let mut secrets = BySecret::default();
     let foreign = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": "ns", "name": "foreign" } });
     let foreign: kube::core::PartialObjectMeta<_> = serde_json::from_value(foreign).unwrap();
     secrets.apply(kube::runtime::watcher::Event::Apply(foreign.into()));
-    let (claims, secrets) = (RwLock::new(claims), Mutex::new(secrets));
+    let (pkis, secrets) = (RwLock::new(pkis), Mutex::new(secrets));
     let warnings = |spec: &Value, ca_end: &str, is_being_replaced: bool| {
         let rules = rules();
         let world = World {
             rules: &rules,
-            claims: &claims,
+            pkis: &pkis,
             secrets: &secrets,
             ca: Some(Outlook {
                 end: ca_end.parse().unwrap(),

@@ -292,10 +292,7 @@ impl Keeper {
             .is_some_and(|next| next.published.is_some());
         fleet.unpublished += usize::from(!is_recorded && !self.copies.holds(trust.fingerprint()));
         fleet.unpublished += self.cache.unread();
-        for stored in self.cache.pkis.state() {
-            let Some(status) = stored.0.as_ref().ok().and_then(|pki| pki.status.as_ref()) else {
-                continue;
-            };
+        for status in self.cache.readable_pkis().filter_map(|pki| pki.status) {
             if status.not_after.as_ref().is_none_or(|end| end.0 < now) {
                 continue;
             }

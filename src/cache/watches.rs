@@ -1,12 +1,13 @@
 //! The watches that fill the [`Cache`] and keep it current.
 
-use super::{Cache, Watched, Writers};
-use crate::api::{PkiPolicy, StoredPki, StoredPolicy};
-use crate::claims::{self, Claim, Reader};
-use crate::index::{Change, Key, NamesSecrets};
+use super::{Cache, Watched};
+use crate::api::{Pki, PkiPolicy, StoredPolicy};
+use crate::claims;
+use crate::index::{BySecret, Change, Key, NamesSecrets};
 use crate::lenient::{self, Lenient, map};
 use crate::locks::{lock, read, write};
 use crate::part::{Kept, Part};
+use crate::pkis::KnownPki;
 use crate::pods::{self, SecretUser};
 use crate::policy::{Namespaces, RuleBook, Settings};
 use crate::secrets::KnownSecret;
@@ -17,14 +18,19 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
-use std::sync::Arc;
+use std::sync::{Arc, RwLockWriteGuard};
 
 impl Cache {
     /// Follows all of them for as long as it is polled.
-    pub(super) async fn follow(&self, client: &Client, writers: Writers, settings: Arc<Settings>) {
+    pub(super) async fn follow(
+        &self,
+        client: &Client,
+        policies: Writer<StoredPolicy>,
+        settings: Arc<Settings>,
+    ) {
         tokio::join!(
-            self.follow_pkis(client, writers.pkis),
-            self.follow_policies(client, writers.policies, settings.clone()),
+            self.follow_pkis(client),
+            self.follow_policies(client, policies, settings.clone()),
             self.follow_namespaces(client),
             self.follow_pods(client),
             self.follow_secrets(client),
@@ -32,40 +38,48 @@ impl Cache {
         );
     }
 
-    async fn follow_pkis(&self, client: &Client, mut writer: Writer<StoredPki>) {
-        let mut affected = Vec::new();
-        follow(self.watch("pkis", client), |event| {
-            self.take_pki(event, &mut writer, &mut affected);
-        })
-        .await;
+    async fn follow_pkis(&self, client: &Client) {
+        follow(self.watch("pkis", client), |event| self.take_pki(event)).await;
     }
 
-    /// The store shows a list when it is whole; whoever looked at a Pki of it earlier would miss it. So `affected`
-    /// collects, while the list comes in, which ones to look at when it is.
-    fn take_pki(
-        &self,
-        event: Event<StoredPki>,
-        writer: &mut Writer<StoredPki>,
-        affected: &mut Vec<Key>,
-    ) {
-        writer.apply_watcher_event(&event);
-        let is_listing = matches!(event, Event::Init | Event::InitApply(_));
+    fn take_pki(&self, event: Event<KnownPki>) {
         let is_done = matches!(event, Event::InitDone);
-        lock(&self.readers).apply_some(&event, Reader::of);
-        let mut claims = write(&self.claims);
-        for change in claims.apply(map(event, Claim::from)) {
-            affected.extend(claims::affected(&claims, &change));
-        }
-        drop(claims);
-        if !is_listing {
-            if !affected.is_empty() {
-                self.verdicts_changed.notify_one();
-            }
-            self.trigger(std::mem::take(affected));
+        let pkis = write(&self.pkis);
+        let is_late = matches!(&event, Event::Apply(seen)
+            if pkis.get(seen.key()).is_some_and(|known| seen.precedes(known)));
+        if !is_late {
+            self.apply_pki(pkis, event);
         }
         if is_done {
             self.mark(Watched::Pkis);
         }
+    }
+
+    /// What came back from a write, which the watch will tell in a moment. Until then a look would judge by what was before:
+    /// it would write the same again and date it anew, or serve a wish a second time.
+    pub fn learn(&self, written: Pki) {
+        let written = KnownPki::from(written);
+        let pkis = write(&self.pkis);
+        let known = pkis.get(written.key());
+        // One that is gone does not come back by that, nor one that was made anew meanwhile.
+        if known.is_some_and(|known| known.precedes(&written)) {
+            self.apply_pki(pkis, Event::Apply(written));
+        }
+    }
+
+    fn apply_pki(
+        &self,
+        mut pkis: RwLockWriteGuard<'_, BySecret<KnownPki>>,
+        event: Event<KnownPki>,
+    ) {
+        let changes = pkis.apply(event).into_iter();
+        let affected = changes.flat_map(|change| claims::affected(&pkis, &change));
+        let affected: Vec<_> = affected.collect();
+        drop(pkis);
+        if !affected.is_empty() {
+            self.verdicts_changed.notify_one();
+        }
+        self.trigger(affected);
     }
 
     async fn follow_policies(
@@ -162,10 +176,8 @@ impl Cache {
         });
         if self.rules().reads_labels() {
             self.verdicts_changed.notify_one();
-            let pkis = self.pkis.state();
-            let keys = pkis.iter().map(|pki| Key::of(&**pki));
             let has_changed = |pki: &Key| known.get(&*pki.namespace) != now.get(&*pki.namespace);
-            self.trigger(keys.filter(has_changed));
+            self.trigger_where(has_changed);
         }
         if is_done {
             self.mark(Watched::Namespaces);
@@ -178,7 +190,7 @@ impl Cache {
             let changes = write(&self.pods).apply(event);
             for change in changes.iter().filter(|change| pods::is_news(change)) {
                 for secret in change.secrets() {
-                    self.trigger(claims::unready_claimants(&read(&self.claims), &secret));
+                    self.trigger(claims::unready_claimants(&read(&self.pkis), &secret));
                 }
             }
             if done {
@@ -231,8 +243,8 @@ impl Cache {
         if settings.is_reserved(&key.namespace, &key.name) {
             self.ca_touched.notify_one();
         }
-        self.trigger(claims::naming(&read(&self.claims), key));
-        self.trigger(claims::naming(&lock(&self.readers), key));
+        let pkis = read(&self.pkis);
+        self.trigger(pkis.naming(key).map(|pki| pki.key().clone()));
     }
 
     fn mark(&self, watched: Watched) {
@@ -280,48 +292,88 @@ fn readable_policy(stored: &StoredPolicy) -> Option<&PkiPolicy> {
 mod tests {
     use super::*;
     use crate::scope::Scope;
+    use futures::channel::mpsc::UnboundedReceiver;
     use kube::core::DeserializeGuard;
     use serde_json::json;
 
-    fn stored(name: &str) -> StoredPki {
-        let pki = serde_json::from_value(json!({
+    fn pki(name: &str, uid: &str, version: u32, generation: i64) -> Pki {
+        let pki = json!({
             "apiVersion": "box.com/v1", "kind": "Pki",
-            "metadata": {"namespace": "ns", "name": name, "uid": name, "generation": 1},
+            "metadata": {
+                "namespace": "ns", "name": name, "uid": uid, "resourceVersion": version.to_string(),
+                "generation": generation
+            },
             "spec": {"serviceName": "app1"}
-        }));
-        DeserializeGuard(Ok(pki.unwrap()))
+        });
+        serde_json::from_value(pki).unwrap()
+    }
+
+    /// The Pkis that were asked to be looked at, and the generation that the cache shows of each, if it is there.
+    fn looks(cache: &Cache, triggers: &mut UnboundedReceiver<Key>) -> Vec<(String, Option<i64>)> {
+        let keys = std::iter::from_fn(|| triggers.try_recv().ok());
+        let look = |key: Key| {
+            let shown = cache.pki(&key).map(|pki| pki.meta().generation.unwrap());
+            (key.name.to_string(), shown)
+        };
+        keys.map(look).collect()
     }
 
     #[test]
-    fn a_pki_that_a_new_list_brings_is_looked_at_when_the_store_shows_it() {
-        let (cache, mut writers) = Cache::empty(Scope::default(), Arc::default());
+    fn a_pki_that_a_list_brings_or_has_no_more_is_looked_at() {
+        let (cache, _) = Cache::empty(Scope::default(), Arc::default());
         let mut triggers = cache.triggers();
-        let mut affected = Vec::new();
-        let mut take = |event| {
-            cache.take_pki(event, &mut writers.pkis, &mut affected);
-            let mut looks = Vec::new();
-            while let Ok(reference) = triggers.try_recv() {
-                looks.push((reference.name.clone(), cache.pkis.get(&reference).is_some()));
-            }
-            looks
-        };
-        for event in [Event::Init, Event::InitDone] {
-            assert_eq!(take(event), []);
-        }
-        assert_eq!(take(Event::Apply(stored("a"))), [("a".into(), true)]);
-        for event in [
-            Event::Init,
-            Event::InitApply(stored("a")),
-            Event::InitApply(stored("b")),
+        let (a, b) = (|| pki("a", "a", 1, 1).into(), || pki("b", "b", 1, 1).into());
+        for (event, looked_at) in [
+            (Event::Init, None),
+            (Event::InitDone, None),
+            (Event::Apply(a()), Some(("a", Some(1)))),
+            (Event::Init, None),
+            (Event::InitApply(a()), None),
+            (Event::InitApply(b()), Some(("b", Some(1)))),
+            (Event::InitDone, None),
+            (Event::Init, None),
+            (Event::InitApply(b()), None),
+            (Event::InitDone, Some(("a", None))),
+            (Event::Delete(b()), Some(("b", None))),
         ] {
-            assert_eq!(take(event), []);
+            let what = format!("{event:?}");
+            cache.take_pki(event);
+            let looked_at = looked_at.map(|(name, shown)| (name.to_owned(), shown));
+            let looks = looks(&cache, &mut triggers);
+            assert_eq!(looks, Vec::from_iter(looked_at), "{what}");
         }
-        assert_eq!(take(Event::InitDone), [("b".into(), true)]);
-        assert_eq!(take(Event::Delete(stored("a"))), [("a".into(), false)]);
     }
+
+    #[test]
+    fn what_was_written_is_known_at_once_and_until_something_newer_comes() {
+        let (cache, _) = Cache::empty(Scope::default(), Arc::default());
+        let version = || {
+            let known = cache.pki(&Key::new("ns", "a"));
+            known.map(|known| known.resource_version().unwrap())
+        };
+        let applied = |pki| cache.take_pki(Event::Apply(KnownPki::from(pki)));
+        cache.learn(pki("a", "u", 10, 1));
+        assert_eq!(version(), None, "it is not there, or no more");
+        applied(pki("a", "u", 9, 1));
+        cache.learn(pki("a", "u", 10, 1));
+        assert_eq!(version().as_deref(), Some("10"));
+        applied(pki("a", "u", 9, 1));
+        assert_eq!(version().as_deref(), Some("10"), "the watch is behind");
+        cache.learn(pki("a", "u", 8, 1));
+        assert_eq!(version().as_deref(), Some("10"), "the write was before");
+        applied(pki("a", "u", 100, 1));
+        assert_eq!(version().as_deref(), Some("100"));
+        cache.learn(pki("a", "before", 101, 1));
+        assert_eq!(version().as_deref(), Some("100"), "it was made anew");
+        for event in [Event::Init, Event::InitApply(pki("a", "u", 7, 1).into())] {
+            cache.take_pki(event);
+        }
+        assert_eq!(version().as_deref(), Some("7"), "restored from a backup");
+    }
+
     #[test]
     fn a_policy_makes_new_rules_when_its_spec_changes_and_not_when_its_status_does() {
-        let (cache, mut writers) = Cache::empty(Scope::default(), Arc::default());
+        let (cache, mut writer) = Cache::empty(Scope::default(), Arc::default());
         let policy = |names: &[&str], generation: i64, admitted: i64| {
             let policy = json!({
                 "apiVersion": "box.com/v1", "kind": "PkiPolicy",
@@ -338,7 +390,7 @@ mod tests {
             (policy(&["b"], 2, 1), true),
         ] {
             let before = cache.rules();
-            cache.take_policy(&event, &mut writers.policies, &Arc::default());
+            cache.take_policy(&event, &mut writer, &Arc::default());
             assert_ne!(Arc::ptr_eq(&before, &cache.rules()), is_change, "{event:?}");
             let known = cache.policies.state();
             assert!(

@@ -5,18 +5,18 @@ use super::manifests::{Manifest, Manifests, as_stored, in_namespace};
 use super::schema::{self, Kind};
 use crate::admission::{self, Request, World};
 use crate::api::{GROUP, Pki, PkiPolicy, VERSION};
-use crate::claims::Claim;
 use crate::index::BySecret;
 use crate::locks;
+use crate::pkis::KnownPki;
 use crate::policy::{RuleBook, text};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource as _;
-use kube::core::DeserializeGuard;
 use kube::core::admission::AdmissionResponse;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::iter;
 use std::sync::{Mutex, RwLock};
 
 /// What a check rests on besides the files.
@@ -127,7 +127,7 @@ fn judge_policy(manifest: &Manifest, rules: &RuleBook) -> Verdict {
         Ok(request) => {
             // By itself: whom it would leave without a policy is for the API server to tell.
             let alone = RuleBook::new(rules.settings.clone(), []);
-            let response = admission::validate_policy(&request, &alone, &[]);
+            let response = admission::validate_policy(&request, &alone, iter::empty());
             merge(&mut verdict.errors, causes(response));
         }
         Err(error) => verdict.unreadable("metadata", reason::METADATA, &error),
@@ -162,7 +162,7 @@ impl Verdict {
 /// Remembers what came before.
 struct Judge<'a> {
     settings: &'a Settings<'a>,
-    claims: RwLock<BySecret<Claim>>,
+    pkis: RwLock<BySecret<KnownPki>>,
     seen: HashMap<String, String>,
     unknown_namespaces: HashSet<String>,
     judged: i64,
@@ -172,7 +172,7 @@ impl<'a> Judge<'a> {
     fn new(settings: &'a Settings<'a>) -> Self {
         Self {
             settings,
-            claims: RwLock::default(),
+            pkis: RwLock::default(),
             seen: HashMap::new(),
             unknown_namespaces: HashSet::new(),
             judged: 0,
@@ -203,7 +203,7 @@ impl<'a> Judge<'a> {
         let namespace = manifest.namespace(self.settings.namespace);
         let world = World {
             rules: self.settings.rules,
-            claims: &self.claims,
+            pkis: &self.pkis,
             secrets: &Mutex::default(),
             ca: None,
             now: self.settings.now,
@@ -228,7 +228,7 @@ impl<'a> Judge<'a> {
         let order = Timestamp::from_second(self.judged);
         pki.metadata.creation_timestamp = order.ok().map(Time);
         pki.status = None;
-        locks::write(&self.claims).apply(Event::Apply(DeserializeGuard(Ok(pki)).into()));
+        locks::write(&self.pkis).apply(Event::Apply(pki.into()));
     }
 
     fn seen_before(&mut self, file: &str, manifest: &Manifest) -> Option<Fault> {

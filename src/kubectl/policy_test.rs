@@ -192,7 +192,7 @@ impl Case {
         let namespaces = Namespaces::from([(namespace.to_owned(), labels)]);
         let world = World {
             rules: &rules.with_namespaces(Arc::new(namespaces)),
-            claims: &RwLock::default(),
+            pkis: &RwLock::default(),
             secrets: &Mutex::default(),
             ca: None,
             now,

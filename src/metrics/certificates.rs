@@ -1,8 +1,9 @@
 //! What there is to tell of namespaces and of each Pki, read from the cache when somebody asks: nothing is kept twice, and nothing is left
 //! behind by a Pki that is gone.
 
-use crate::api::{Pki, READY, StoredPki};
+use crate::api::{Pki, READY};
 use crate::cache::Cache;
+use crate::index::Key;
 use crate::policy;
 use crate::scope::Refused;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -37,29 +38,24 @@ impl Collector for Certificates {
         if self.leader.get() != 1 {
             return Ok(());
         }
-        let stored = cache.pkis.state();
-        for (name, help, value) in SHOWN {
+        let told = Told::of(cache);
+        for (place, (name, help, _)) in SHOWN.iter().enumerate() {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for pki in stored.iter().filter_map(|stored| stored.0.as_ref().ok()) {
-                let Some(value) = value(pki) else { continue };
-                let labels = [
-                    ("namespace", pki.namespace().unwrap_or_default()),
-                    ("name", pki.name_any()),
-                ];
+            for (key, values) in &told.pkis {
+                let Some(value) = values[place] else { continue };
+                let labels = [("namespace", &*key.namespace), ("name", &*key.name)];
                 let series = metric.encode_family(&labels)?;
                 ConstGauge::new(value).encode(series)?;
             }
         }
-        let waiting = stored.iter().filter(|stored| is_unobserved(stored)).count();
-        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
         let help = "Pkis that the operator has not looked at since they were last edited";
         let metric = encoder.encode_descriptor("queue_depth", help, None, MetricType::Gauge)?;
-        ConstGauge::new(waiting).encode(metric)?;
+        ConstGauge::new(told.waiting).encode(metric)?;
 
         let help = "Pkis that break the rule book, by namespace and reason; 0 where there is none";
         let mut metric =
             encoder.encode_descriptor("pkis_refused", help, None, MetricType::Gauge)?;
-        for ((namespace, reason), count) in refused(&stored) {
+        for ((namespace, reason), count) in told.refused {
             let labels = [("namespace", namespace), ("reason", reason)];
             ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
         }
@@ -94,21 +90,36 @@ fn encode_refused(encoder: &mut DescriptorEncoder<'_>, refused: Refused) -> fmt:
     Ok(())
 }
 
-/// How many Pkis there are that break a rule. One line of zero where there is none, so that an alert on the sum has a
-/// value at all times.
-fn refused(stored: &[Arc<StoredPki>]) -> BTreeMap<(String, String), i64> {
-    let mut counts = BTreeMap::new();
-    for pki in stored.iter().filter_map(|stored| stored.0.as_ref().ok()) {
-        let ready = pki.condition(READY).filter(|ready| ready.status == "False");
-        if let Some(ready) = ready.filter(|ready| policy::is_reason(&ready.reason)) {
-            let key = (pki.namespace().unwrap_or_default(), ready.reason.clone());
-            *counts.entry(key).or_default() += 1;
+/// What all Pkis tell.
+#[derive(Default)]
+struct Told {
+    /// What is [shown](SHOWN) of each.
+    pkis: Vec<(Key, [Option<i64>; SHOWN.len()])>,
+    /// How many have not been looked at since they were last edited.
+    waiting: i64,
+    /// How many break a rule, by namespace and reason. One of none, 0, where there is none, so that an alert on the sum has a
+    /// value at all times.
+    refused: BTreeMap<(String, String), i64>,
+}
+
+impl Told {
+    fn of(cache: &Cache) -> Self {
+        let mut told = Self::default();
+        for pki in cache.readable_pkis() {
+            let values = SHOWN.map(|(_, _, value)| value(&pki));
+            told.pkis.push((Key::of(&pki), values));
+            told.waiting += i64::from(is_unobserved(&pki));
+            let ready = pki.condition(READY).filter(|ready| ready.status == "False");
+            if let Some(ready) = ready.filter(|ready| policy::is_reason(&ready.reason)) {
+                let key = (pki.namespace().unwrap_or_default(), ready.reason.clone());
+                *told.refused.entry(key).or_default() += 1;
+            }
         }
+        if told.refused.is_empty() {
+            told.refused.insert(Default::default(), 0);
+        }
+        told
     }
-    if counts.is_empty() {
-        counts.insert(Default::default(), 0);
-    }
-    counts
 }
 
 /// The pods that wait for a Secret which is not there and which a Pki claims, or would if it had not been refused.
@@ -162,12 +173,8 @@ fn seconds(time: Option<&Time>) -> Option<i64> {
     time.map(|time| time.0.as_second())
 }
 
-fn is_unobserved(stored: &Arc<StoredPki>) -> bool {
-    stored.0.as_ref().is_ok_and(|pki| {
-        let observed = pki
-            .status
-            .as_ref()
-            .and_then(|status| status.observed_generation);
-        observed != pki.metadata.generation
-    })
+fn is_unobserved(pki: &Pki) -> bool {
+    let status = pki.status.as_ref();
+    let observed = status.and_then(|status| status.observed_generation);
+    observed != pki.metadata.generation
 }

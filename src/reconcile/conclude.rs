@@ -12,7 +12,6 @@ use crate::locks;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ObjectMeta, Preconditions};
-use std::time::Instant;
 
 /// Writes the status if it changed, tells those who should hear, and notes when to look again.
 pub(super) async fn conclude(
@@ -138,15 +137,11 @@ pub(super) async fn write_status(
         .await
     {
         Ok(Lenient(written)) => {
-            context.written.remember(&written, Instant::now());
+            context.cache.learn(written.clone());
             Ok(Some(written))
         }
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
-        Err(error) if write::is_conflict(&error) => {
-            // It may be the memory that is wrong, of a cluster that was restored from a backup.
-            context.written.forget(&key);
-            Err(outdated(pki))
-        }
+        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
         Err(source) => Err(Error::WriteStatus { pki: key, source }),
     }
 }

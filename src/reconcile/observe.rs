@@ -24,7 +24,7 @@ pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observ
         versions: versions.collect(),
         ..Passwords::default()
     };
-    let rival = claims::winner(&locks::read(&cache.claims), &key)
+    let rival = claims::winner(&locks::read(&cache.pkis), &key)
         .filter(|winner| **winner != own)
         .cloned();
     let mut observed = Observed {
@@ -82,8 +82,8 @@ pub(super) async fn read(observed: &mut Observed<'_>, context: &Context) -> Resu
     passwords.versions = versions;
     observed.passwords = passwords;
     observed.secret = if let Some(secret) = secret {
-        let claims = locks::read(&context.cache.claims);
-        let owner = secret::owner(&secret, pki, &claims);
+        let pkis = locks::read(&context.cache.pkis);
+        let owner = secret::owner(&secret, pki, &pkis);
         Sight::Stored(Box::new(secret), owner)
     } else {
         context.findings.forget(&Key::of(pki));

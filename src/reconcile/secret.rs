@@ -2,8 +2,8 @@
 
 use super::write;
 use crate::api::Pki;
-use crate::claims::Claim;
 use crate::index::{BySecret, Key, NamesSecrets};
+use crate::pkis::KnownPki;
 use crate::policy::Approved;
 use formats::{FormatError, Passwords};
 use k8s_openapi::ByteString;
@@ -46,27 +46,27 @@ pub fn key(pki: &Pki) -> Key {
     Key::new(pki.namespace().unwrap_or_default(), pki.secret_name())
 }
 
-/// Whose this Secret is. `claims` tells which other Pkis there are.
-pub fn owner(secret: &Secret, pki: &Pki, claims: &BySecret<Claim>) -> Owner {
+/// Whose this Secret is. `pkis` tells which others there are.
+pub fn owner(secret: &Secret, pki: &Pki, pkis: &BySecret<KnownPki>) -> Owner {
     let key = |name: &str| Key::new(pki.namespace().unwrap_or_default(), name);
-    let claims_it = |claim: &Claim| claim.secrets().any(|name| name == secret.name_any());
+    let claims_it = |pki: &KnownPki| pki.claimed() == secret.metadata.name.as_deref();
     match owner_of(secret, pki) {
         Some(Ownership::Ours) => Owner::Ours,
         None if is_offered(secret, pki) => Owner::Ours,
         None => {
             let offered_to = secret.annotations().get(ADOPT);
             let other = offered_to.filter(|name| **name != pki.name_any());
-            match other.and_then(|name| claims.get(&key(name))) {
-                Some(claim) if claims_it(claim) => Owner::Rival(claim.key().clone()),
+            match other.and_then(|name| pkis.get(&key(name))) {
+                Some(rival) if claims_it(rival) => Owner::Rival(rival.key().clone()),
                 _ => Owner::Foreign,
             }
         }
         Some(Ownership::Foreign) => Owner::Foreign,
         Some(Ownership::Pki { name, uid }) => {
             let other = key(name);
-            match claims.get(&other).filter(|claim| claim.lives_as(uid)) {
+            match pkis.get(&other).filter(|owner| owner.lives_as(uid)) {
                 None => Owner::FormerPki,
-                Some(claim) if claims_it(claim) => Owner::Rival(other),
+                Some(owner) if claims_it(owner) => Owner::Rival(other),
                 Some(_) => Owner::Foreign,
             }
         }

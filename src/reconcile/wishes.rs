@@ -15,7 +15,6 @@ use kube::api::Patch;
 use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use std::time::Instant;
 
 /// By it version 0.1 held the deletion of a Pki whose Secret is to be kept, until that had been let go.
 const FINALIZER: &str = "box.com/keep-secret";
@@ -138,14 +137,11 @@ async fn change_pki(pki: &Pki, mut change: Value, context: &Context) -> Result<O
         .await
     {
         Ok(Lenient(changed)) => {
-            context.written.remember(&changed, Instant::now());
+            context.cache.learn(changed.clone());
             Ok(Some(changed))
         }
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
-        Err(error) if write::is_conflict(&error) => {
-            context.written.forget(&key);
-            Err(outdated(pki))
-        }
+        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
         Err(source) => Err(Error::WritePki { pki: key, source }),
     }
 }

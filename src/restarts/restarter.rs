@@ -7,7 +7,6 @@ use super::workload::{Kind, Workload};
 use super::{Cause, Renewal, Renewals, Settings};
 use crate::cache::Cache;
 use crate::events::Publisher;
-use crate::index::Key;
 use crate::lenient::Lenient;
 use crate::locks;
 use crate::metrics::Metrics;
@@ -108,9 +107,7 @@ fn look_at(cache: &Cache, namespaces: &BTreeSet<String>) {
     if namespaces.is_empty() {
         return;
     }
-    let pkis = cache.pkis.state();
-    let keys = pkis.iter().map(|pki| Key::of(&**pki));
-    cache.trigger(keys.filter(|key| namespaces.contains(&*key.namespace)));
+    cache.trigger_where(|key| namespaces.contains(&*key.namespace));
 }
 
 /// One attempt to restart one workload.

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::admission::read;
-use kube::core::DeserializeGuard;
 use serde_json::json;
+use std::iter;
+use std::sync::Arc;
 
 fn policy(name: &str, spec: &Value) -> Value {
     json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": { "name": name }, "spec": spec })
@@ -28,17 +29,17 @@ fn rules(policies: &[Value]) -> RuleBook {
     RuleBook::new(Arc::default(), &policies.collect::<Vec<PkiPolicy>>())
 }
 
-fn stored(namespace: &str, name: &str, service: &str) -> Arc<StoredPki> {
+fn stored(namespace: &str, name: &str, service: &str) -> Pki {
     let pki = json!({ "apiVersion": "box.com/v1", "kind": "Pki", "metadata": { "namespace": namespace, "name": name },
         "spec": { "serviceName": service } });
-    Arc::new(DeserializeGuard(Ok(serde_json::from_value(pki).unwrap())))
+    serde_json::from_value(pki).unwrap()
 }
 
 #[test]
 fn a_policy_is_taken_when_each_of_its_rules_can_match() {
     let judge = |spec: &Value| {
         let request = request("CREATE", &policy("p", spec), &Value::Null);
-        validate_policy(&request, &RuleBook::default(), &[])
+        validate_policy(&request, &RuleBook::default(), iter::empty())
     };
     let good = judge(&json!({ "serviceNames": ["app1"], "dnsNames": ["*.example.com"] }));
     assert!(good.allowed && good.warnings.is_none());
@@ -71,8 +72,13 @@ fn a_policy_that_was_stored_unchecked_can_be_labelled_and_mended_but_not_changed
     let bad = policy("p", &json!({ "serviceNames": ["App1"] }));
     let mut labelled = bad.clone();
     labelled["metadata"]["labels"] = json!({ "a": "b" });
-    let judge =
-        |new: &Value| validate_policy(&request("UPDATE", new, &bad), &RuleBook::default(), &[]);
+    let judge = |new: &Value| {
+        validate_policy(
+            &request("UPDATE", new, &bad),
+            &RuleBook::default(),
+            iter::empty(),
+        )
+    };
     let response = judge(&labelled);
     assert!(response.allowed);
     let warnings = response.warnings.unwrap();
@@ -102,7 +108,11 @@ fn whom_a_change_would_leave_without_a_policy_is_told_before_it_is_made() {
         stored("b", "never", "web"),
     ];
     let warned = |operation: &str, object: &Value, old: &Value| {
-        let response = validate_policy(&request(operation, object, old), &rules, &pkis);
+        let response = validate_policy(
+            &request(operation, object, old),
+            &rules,
+            pkis.iter().cloned(),
+        );
         assert!(response.allowed, "{response:?}");
         response.warnings.unwrap_or_default()
     };
@@ -150,7 +160,7 @@ fn of_many_the_first_few_are_named() {
     let response = validate_policy(
         &request("DELETE", &Value::Null, &all),
         &rules(&[all]),
-        &pkis,
+        pkis.into_iter(),
     );
     assert_eq!(
         response.warnings.unwrap(),

@@ -14,28 +14,27 @@ fn pki() -> Pki {
 }
 
 /// Pkis that live: app1-pki, its rival, and one with another Secret.
-fn claims() -> BySecret<Claim> {
-    let mut claims = BySecret::default();
+fn pkis() -> BySecret<KnownPki> {
+    let mut pkis = BySecret::default();
     for (name, secret, uid) in [
         ("app1-pki", "app1-pki", "uid-1"),
         ("rival", "app1-pki", "uid-2"),
         ("other", "other", "uid-3"),
     ] {
-        let pki = serde_json::from_value(json!({
+        let pki = serde_json::from_value::<Pki>(json!({
             "apiVersion": "box.com/v1", "kind": "Pki",
             "metadata": {"namespace": "ns", "name": name, "uid": uid},
             "spec": {"serviceName": "app1", "secretName": secret}
         }));
-        let stored: crate::api::StoredPki = kube::core::DeserializeGuard(Ok(pki.unwrap()));
-        claims.apply(Event::Apply(stored.into()));
+        pkis.apply(Event::Apply(pki.unwrap().into()));
     }
-    claims
+    pkis
 }
 
 fn owned(references: &Value) -> Owner {
     let secret = serde_json::from_value(json!({"metadata": {"name": "app1-pki",
         "labels": {"app.kubernetes.io/managed-by": "pki-operator"}, "ownerReferences": references}}));
-    owner(&secret.unwrap(), &pki(), &claims())
+    owner(&secret.unwrap(), &pki(), &pkis())
 }
 
 fn reference(kind: &str, api_version: &str, name: &str, uid: &str, controller: bool) -> Value {
@@ -179,7 +178,7 @@ fn a_new_secret_is_a_tls_secret_that_goes_with_its_pki() {
 fn what_is_written_is_ours_and_sound() {
     let case = labelled();
     let made = case.content().manifest().unwrap();
-    assert_eq!(owner(&made, &pki(), &claims()), Owner::Ours);
+    assert_eq!(owner(&made, &pki(), &pkis()), Owner::Ours);
     assert!(is_owned_by(&made, &pki()) && case.content().is_in(&made));
     let request = &case.approved.certificate;
     let verified = pki_certs::verify(&bundle(&made), request, &[&case.ca], now()).unwrap();
@@ -283,7 +282,7 @@ fn offered(change: &Value) -> Secret {
 
 #[test]
 fn a_secret_of_nobody_is_ours_if_it_is_offered_and_can_become_one_of_ours() {
-    let owner_of_offered = |change: Value| owner(&offered(&change), &pki(), &claims());
+    let owner_of_offered = |change: Value| owner(&offered(&change), &pki(), &pkis());
     let some_owner = |controller: bool| {
         let owners = reference("Deployment", "apps/v1", "app1", "uid-7", controller);
         json!({ "metadata": { "ownerReferences": owners } })
@@ -364,7 +363,7 @@ fn a_secret_that_is_to_be_kept_has_no_owner_from_the_beginning() {
     let made = case.content().manifest().unwrap();
     assert_eq!(made.metadata.owner_references, None);
     assert_eq!(made.annotations()["box.com/adopt"], "app1-pki");
-    assert_eq!(owner(&made, &case.pki, &claims()), Owner::Ours);
+    assert_eq!(owner(&made, &case.pki, &pkis()), Owner::Ours);
     assert!(is_owned_by(&made, &case.pki) && case.content().is_in(&made));
     assert!(!is_owned_by(&made, &pki()), "of one that keeps none");
     let seen = stored(&made);

@@ -8,15 +8,15 @@ use kube::core::admission::{AdmissionResponse, Operation};
 use kube::runtime::watcher::Event;
 use pki_certs::{KeyAlgorithm, Usage};
 use pki_operator::admission::{self, Request, World};
-use pki_operator::api::{Pki, PkiPolicy, PkiPolicySpec, PkiSpec, StoredPki};
+use pki_operator::api::{Pki, PkiPolicy, PkiPolicySpec, PkiSpec};
 use pki_operator::ca::outlook::Outlook;
-use pki_operator::claims::Claim;
 use pki_operator::index::BySecret;
+use pki_operator::pkis::KnownPki;
 use pki_operator::policy::{Approved, RuleBook, faults};
 use pki_operator::secrets::KnownSecret;
 use serde_json::{Value, json};
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, Mutex, RwLock};
+use std::sync::{LazyLock, Mutex, RwLock};
 
 /// Among them one that gives away what none can, as it may have been stored when nobody checked it.
 static POLICIES: LazyLock<Vec<PkiPolicy>> = LazyLock::new(|| {
@@ -72,7 +72,7 @@ static POLICIES: LazyLock<Vec<PkiPolicy>> = LazyLock::new(|| {
 
 static RULES: LazyLock<RuleBook> = LazyLock::new(|| rule_book(&*POLICIES));
 
-static STORED: LazyLock<Vec<Arc<StoredPki>>> = LazyLock::new(|| {
+static STORED: LazyLock<Vec<Pki>> = LazyLock::new(|| {
     let specs = [
         ("team-a", json!({"serviceName": "app1"})),
         ("team-a", json!({"serviceName": "pay-1"})),
@@ -87,31 +87,27 @@ static STORED: LazyLock<Vec<Arc<StoredPki>>> = LazyLock::new(|| {
     ];
     specs
         .into_iter()
-        .map(|(namespace, spec)| Arc::new(stored(pki(namespace, spec))))
+        .map(|(namespace, spec)| pki(namespace, spec))
         .collect()
 });
 
-type Neighbours = (RwLock<BySecret<Claim>>, Mutex<BySecret<KnownSecret>>);
+type Neighbours = (RwLock<BySecret<KnownPki>>, Mutex<BySecret<KnownSecret>>);
 
 /// Secrets that are claimed, or there already.
 static NEIGHBOURS: LazyLock<Neighbours> = LazyLock::new(|| {
-    let (mut claims, mut secrets) = (BySecret::default(), BySecret::default());
+    let (mut pkis, mut secrets) = (BySecret::default(), BySecret::default());
     let mut claiming = pki(
         "team-a",
         json!({"serviceName": "app1", "secretName": "tls"}),
     );
     claiming.metadata.uid = Some("a".into());
-    claims.apply(Event::Apply(stored(claiming).into()));
+    pkis.apply(Event::Apply(claiming.into()));
     let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "team-a", "name": "foreign"}});
     let foreign: kube::core::PartialObjectMeta<_> =
         serde_json::from_value(foreign).expect("metadata");
     secrets.apply(Event::Apply(foreign.into()));
-    (RwLock::new(claims), Mutex::new(secrets))
+    (RwLock::new(pkis), Mutex::new(secrets))
 });
-
-fn stored(pki: Pki) -> StoredPki {
-    kube::core::DeserializeGuard(Ok(pki))
-}
 
 /// Judges a review.
 pub fn admission_body(data: &[u8]) {
@@ -142,10 +138,10 @@ fn defaulted(request: &Request) -> Request {
 }
 
 fn judge_pki(request: &Request) {
-    let (claims, secrets) = &*NEIGHBOURS;
+    let (pkis, secrets) = &*NEIGHBOURS;
     let world = World {
         rules: &RULES,
-        claims,
+        pkis,
         secrets,
         ca: Some(Outlook {
             end: "2030-01-03T00:00:00Z".parse().expect("a time"),
@@ -158,7 +154,13 @@ fn judge_pki(request: &Request) {
     if !is_written(request) || request.kind.kind != "Pki" {
         return;
     }
-    let asked = asked(request).map(|pki| RULES.evaluate(&pki).map(|approved| (pki, approved)));
+    let asked = asked(request);
+    if let Some(pki) = &asked {
+        let unpacked = KnownPki::from(pki.clone()).unpack().0;
+        let unpacked = unpacked.expect("what was packed can be unpacked");
+        assert_eq!(unpacked.spec, pki.spec);
+    }
+    let asked = asked.map(|pki| RULES.evaluate(&pki).map(|approved| (pki, approved)));
     match asked {
         Some(Ok((pki, approved))) => {
             assert!(response.allowed, "refused, and no rule is broken");
@@ -292,7 +294,7 @@ fn check_further_rules(namespace: &str, approved: &Approved) {
 }
 
 fn judge_policy(request: &Request) {
-    let response = admission::validate_policy(request, &RULES, &STORED);
+    let response = admission::validate_policy(request, &RULES, STORED.iter().cloned());
     check_texts(request, &response);
     let object = request.object.as_ref().filter(|_| is_written(request));
     let Some(object) = object else { return };

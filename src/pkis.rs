@@ -1,0 +1,265 @@
+//! What is kept of every [`Pki`]: all of it, packed, beside what is asked again and again.
+//!
+//! As a structure a Pki takes up three times the memory that it does as the text that it came as, and to read that again takes
+//! microseconds, where whatever is done with it then takes milliseconds.
+
+use crate::api::{Pki, READY, StoredPki};
+use crate::index::{Key, NamesSecrets};
+use crate::part::Kept;
+use jiff::Timestamp;
+use kube::Resource;
+use kube::core::error_boundary::InvalidObject;
+use kube::core::{DeserializeGuard, ObjectMeta};
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::{Arc, LazyLock};
+
+/// A Pki. It is found by the Secret that it claims, and by those with the passwords of its keystores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPki {
+    key: Key,
+    /// A hash of its UID.
+    identity: u64,
+    /// When it was made.
+    pub created: Timestamp,
+    is_going: bool,
+    /// `None` for an object that cannot be read, or that is being deleted; it claims nothing.
+    claimed: Option<Arc<str>>,
+    passwords: Box<[Box<str>]>,
+    /// A hash of what its author edits. Status is not in it: the operator's own writes are no news to it.
+    pub edition: u64,
+    /// Whether the status says of this very spec that it has its certificate.
+    pub ready: bool,
+    /// The resource version, if that is a number.
+    version: Option<u64>,
+    packed: Packed,
+}
+
+/// The whole, as JSON.
+#[derive(Clone, Debug, PartialEq)]
+enum Packed {
+    Readable(Box<str>),
+    /// What is wrong, and the metadata.
+    Unreadable(Box<(String, ObjectMeta)>),
+}
+
+// Metadata is made of strings, integers, booleans and times.
+impl Eq for Packed {}
+
+impl From<StoredPki> for KnownPki {
+    fn from(mut stored: StoredPki) -> Self {
+        let meta = stored.meta_mut();
+        meta.managed_fields = None;
+        let is_going = meta.deletion_timestamp.is_some();
+        let version = meta.resource_version.as_ref();
+        let version = version.and_then(|version| version.parse().ok());
+        let created = meta.creation_timestamp.as_ref();
+        let created = created.map_or(Timestamp::MAX, |time| time.0);
+        let identity = hash(meta.uid.as_deref().unwrap_or_default());
+        // Rules of policies may read labels and annotations.
+        let edited = (identity, meta.generation, is_going);
+        let edition = hash((edited, &meta.labels, &meta.annotations));
+        let key = Key::of(&stored);
+        let pki = stored.0.as_ref().ok();
+        let claimed = pki.filter(|_| !is_going).map(|pki| {
+            let secret = pki.secret_name();
+            let is_of_its_name = *secret == *key.name;
+            if is_of_its_name {
+                key.name.clone()
+            } else {
+                secret.into()
+            }
+        });
+        Self {
+            identity,
+            created,
+            is_going,
+            claimed,
+            passwords: pki.map(passwords).unwrap_or_default(),
+            edition,
+            ready: pki.is_some_and(is_ready),
+            version,
+            packed: Packed::of(stored.0),
+            key,
+        }
+    }
+}
+
+impl From<Pki> for KnownPki {
+    fn from(pki: Pki) -> Self {
+        DeserializeGuard(Ok(pki)).into()
+    }
+}
+
+fn passwords(pki: &Pki) -> Box<[Box<str>]> {
+    let outputs = pki.spec.outputs.iter();
+    let keystores = outputs.flat_map(|outputs| outputs.pkcs12.iter().chain(&outputs.jks));
+    keystores
+        .map(|keystore| keystore.password_secret_ref.name.as_str().into())
+        .collect()
+}
+
+fn is_ready(pki: &Pki) -> bool {
+    pki.condition(READY).is_some_and(|ready| {
+        ready.status == "True" && ready.observed_generation == pki.metadata.generation
+    })
+}
+
+/// With keys of this process, so that nobody can choose two values that have the same hash.
+fn hash(value: impl Hash) -> u64 {
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEYS.hash_one(value)
+}
+
+impl Packed {
+    fn of(stored: Result<Pki, InvalidObject>) -> Self {
+        let invalid = match stored {
+            Ok(pki) => match serde_json::to_string(&pki) {
+                Ok(json) => return Self::Readable(json.into()),
+                Err(error) => (error.to_string(), pki.metadata),
+            },
+            Err(InvalidObject { error, metadata }) => (error, metadata),
+        };
+        Self::Unreadable(Box::new(invalid))
+    }
+}
+
+impl KnownPki {
+    /// The Pki as it is stored, without its `managedFields`.
+    pub fn unpack(&self) -> StoredPki {
+        let unpacked = match &self.packed {
+            Packed::Readable(json) => serde_json::from_str(json).map_err(|error| {
+                let metadata = ObjectMeta {
+                    namespace: Some(self.key.namespace.to_string()),
+                    name: Some(self.key.name.to_string()),
+                    ..ObjectMeta::default()
+                };
+                (error.to_string(), metadata)
+            }),
+            Packed::Unreadable(invalid) => Err(invalid.as_ref().clone()),
+        };
+        DeserializeGuard(unpacked.map_err(|(error, metadata)| InvalidObject { error, metadata }))
+    }
+
+    /// The Secret that it claims, if it claims one.
+    pub fn claimed(&self) -> Option<&str> {
+        self.claimed.as_deref()
+    }
+
+    /// Whether this is the Pki of this UID, and it is here to stay.
+    pub fn lives_as(&self, uid: &str) -> bool {
+        self.identity == hash(uid) && !self.is_going
+    }
+
+    /// Whether both are states of the same object, and this is the earlier one. Versions of one resource are ordered as
+    /// numbers, which Kubernetes promises since 1.35 and did before; of one that is no number nothing is said.
+    pub fn precedes(&self, other: &Self) -> bool {
+        let versions = self.version.zip(other.version);
+        self.identity == other.identity && versions.is_some_and(|(own, other)| own < other)
+    }
+}
+
+impl NamesSecrets for KnownPki {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        let passwords = self.passwords.iter().map(|secret| &**secret);
+        self.claimed.as_deref().into_iter().chain(passwords)
+    }
+}
+
+impl Kept for KnownPki {
+    type Whole = StoredPki;
+
+    fn of(stored: StoredPki) -> Self {
+        stored.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api;
+    use kube::ResourceExt as _;
+    use serde_json::{Value, json};
+
+    /// One in which everything is said that can be.
+    fn full() -> Value {
+        json!({
+            "apiVersion": "box.com/v1", "kind": "Pki",
+            "metadata": {
+                "namespace": "ns", "name": "a", "uid": "u", "generation": 3, "resourceVersion": "7",
+                "creationTimestamp": "2030-01-01T00:00:00Z", "deletionTimestamp": "2030-01-02T00:00:00Z",
+                "deletionGracePeriodSeconds": 0, "finalizers": ["example.com/wait"],
+                "labels": {"team": "a"}, "annotations": {"text": "\" \\ \u{202e} \u{0} \n ü"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "o"}]
+            },
+            "spec": {
+                "serviceName": "app1", "commonName": "app1", "dnsNames": ["a.example.com"], "secretName": "tls",
+                "duration": "24h", "ipAddresses": ["10.0.0.1"], "uris": ["spiffe://a/b"],
+                "usages": ["server auth"], "renewBefore": "1h", "renewBeforePercentage": 7,
+                "privateKey": {"algorithm": "RSA", "size": 2048, "encoding": "PKCS1", "rotationPolicy": "Never"},
+                "secretTemplate": {"labels": {"a": "b"}, "annotations": {"c": "d"}},
+                "outputs": {"combinedPem": true, "derKey": true, "pkcs12": {"passwordSecretRef": {"name": "p", "key": "k"}}}
+            },
+            "status": {
+                "conditions": [{
+                    "type": "Ready", "status": "True", "observedGeneration": 3, "reason": "PkiReady", "message": "fine",
+                    "lastTransitionTime": "2030-01-01T00:00:00Z"
+                }],
+                "observedGeneration": 3, "secretName": "tls", "serialNumber": "0A", "notBefore": "2030-01-01T00:00:00Z",
+                "notAfter": "2030-01-02T00:00:00Z", "renewalTime": "2030-01-01T12:00:00Z", "issuerFingerprint": "ff",
+                "trustFingerprint": "fe", "failedAttempts": 2, "nextAttemptTime": "2030-01-01T00:01:00Z"
+            }
+        })
+    }
+
+    #[test]
+    fn what_is_unpacked_is_what_was_packed_but_for_the_managed_fields() {
+        let pki: Pki = serde_json::from_value(full()).unwrap();
+        assert_eq!(json!(pki), full(), "nothing that is said here is unknown");
+        let mut managed = full();
+        managed["metadata"]["managedFields"] = json!([{"manager": "kubectl"}]);
+        let known = KnownPki::from(serde_json::from_value::<Pki>(managed).unwrap());
+        assert_eq!(known.unpack().0.unwrap(), pki);
+        let minimal = api::tests::pki(json!({}));
+        assert_eq!(KnownPki::from(minimal.clone()).unpack().0.unwrap(), minimal);
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_kept_with_what_is_wrong() {
+        let mut object = full();
+        object["spec"] = json!({"serviceName": 5});
+        let stored: StoredPki = serde_json::from_value(object).unwrap();
+        let known = KnownPki::from(stored.clone());
+        assert_eq!(known.claimed(), None);
+        assert_eq!(known.secrets().count(), 0);
+        let unpacked = known.unpack();
+        assert_eq!(unpacked.uid().as_deref(), Some("u"));
+        let (unpacked, stored) = (unpacked.0.unwrap_err(), stored.0.unwrap_err());
+        assert_eq!(unpacked.error, stored.error);
+        assert_eq!(unpacked.metadata, stored.metadata);
+    }
+
+    #[test]
+    fn states_of_one_object_are_in_order_and_those_of_two_are_not() {
+        let state = |uid: &str, version: &str| {
+            let mut pki = api::tests::pki(json!({}));
+            pki.metadata.uid = Some(uid.into());
+            pki.metadata.resource_version = Some(version.into());
+            KnownPki::from(pki)
+        };
+        for (earlier, later, is_so) in [
+            (("u", "9"), ("u", "10"), true),
+            (("u", "10"), ("u", "9"), false),
+            (("u", "10"), ("u", "10"), false),
+            (("u", "9"), ("v", "10"), false),
+            (("u", "nine"), ("u", "10"), false),
+            (("u", "9"), ("u", "ten"), false),
+        ] {
+            let precedes = state(earlier.0, earlier.1).precedes(&state(later.0, later.1));
+            assert_eq!(precedes, is_so, "{earlier:?} {later:?}");
+        }
+    }
+}
