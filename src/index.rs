@@ -28,6 +28,11 @@ impl Key {
         Self::new(namespace.unwrap_or_default(), name.unwrap_or_default())
     }
 
+    /// The key of this name in the same namespace.
+    fn beside(&self, name: &Arc<str>) -> Self {
+        Self::new(self.namespace.clone(), name.clone())
+    }
+
     /// A key of these parts.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self {
@@ -48,7 +53,7 @@ pub trait NamesSecrets: PartialEq {
     /// The object's own key.
     fn key(&self) -> &Key;
     /// The Secrets of its namespace that it names.
-    fn secrets(&self) -> impl Iterator<Item = &str>;
+    fn secrets(&self) -> impl Iterator<Item = &Arc<str>>;
 }
 
 /// Objects, findable by their own key and by the Secrets they name.
@@ -152,7 +157,7 @@ impl<T: NamesSecrets> BySecret<T> {
         let after = Arc::new(object);
         let key = after.key();
         for name in after.secrets() {
-            let secret = Key::new(key.namespace.clone(), name);
+            let secret = key.beside(name);
             let users = self.users.entry(secret);
             let users = users.or_insert_with(|| Vec::with_capacity(1));
             if let Err(place) = place(users, key) {
@@ -169,7 +174,7 @@ impl<T: NamesSecrets> BySecret<T> {
     fn remove(&mut self, key: &Key) -> Option<Change<T>> {
         let before = self.objects.remove(key)?;
         for name in before.secrets() {
-            let secret = Key::new(key.namespace.clone(), name);
+            let secret = key.beside(name);
             if let Entry::Occupied(mut users) = self.users.entry(secret) {
                 if let Ok(place) = place(users.get(), key) {
                     users.get_mut().remove(place);
@@ -197,10 +202,8 @@ impl<T: NamesSecrets> Change<T> {
         let sides = self.before.iter().chain(&self.after);
         sides
             .flat_map(|object| {
-                let namespace = &object.key().namespace;
-                object
-                    .secrets()
-                    .map(|name| Key::new(namespace.clone(), name))
+                let secrets = object.secrets();
+                secrets.map(|name| object.key().beside(name))
             })
             .collect()
     }
@@ -211,18 +214,19 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq)]
-    struct User(Key, &'static [&'static str]);
+    struct User(Key, Vec<Arc<str>>);
 
-    fn user(name: &str, secrets: &'static [&'static str]) -> User {
-        User(Key::new("ns", name), secrets)
+    fn user(name: &str, secrets: &[&str]) -> User {
+        let secrets = secrets.iter().map(|secret| Arc::from(*secret));
+        User(Key::new("ns", name), secrets.collect())
     }
 
     impl NamesSecrets for User {
         fn key(&self) -> &Key {
             &self.0
         }
-        fn secrets(&self) -> impl Iterator<Item = &str> {
-            self.1.iter().copied()
+        fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
+            self.1.iter()
         }
     }
 

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::ResourceExt;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The label by which a Deployment tells the pods of its templates apart (kubernetes.io/docs, "Pod-template-hash label").
 const TEMPLATE_HASH: &str = "pod-template-hash";
@@ -28,7 +29,7 @@ pub struct SecretUser {
     /// The object that makes such pods and replaces them.
     pub controller: Option<Box<Controller>>,
     /// By name.
-    uses: Box<[(Box<str>, Use)]>,
+    uses: Box<[(Arc<str>, Use)]>,
 }
 
 /// How a pod uses a Secret.
@@ -125,8 +126,8 @@ impl NamesSecrets for SecretUser {
         &self.key
     }
 
-    fn secrets(&self) -> impl Iterator<Item = &str> {
-        self.uses.iter().map(|(secret, _)| &**secret)
+    fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.uses.iter().map(|(secret, _)| secret)
     }
 }
 

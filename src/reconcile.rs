@@ -175,6 +175,13 @@ impl Context {
         Api::namespaced(self.client.clone(), namespace)
     }
 
+    /// The key of a Pki, as the cache has it: whoever keeps it, shares it.
+    fn key(&self, pki: &Pki) -> Key {
+        let key = Key::of(pki);
+        let known = locks::read(&self.cache.pkis);
+        known.get(&key).map_or(key, |known| known.key().clone())
+    }
+
     async fn read_secret(&self, key: &Key) -> Result<Option<Secret>, Error> {
         let secrets = self.secrets(&key.namespace);
         let read = secrets.get_opt(&key.name).await;
@@ -391,7 +398,8 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
             if let Some(secret) = observed.stored() {
                 let version = Version::of(secret);
                 let verified = &current.verified;
-                context.findings.sound(&observed, &version, verified);
+                let key = context.key(pki);
+                context.findings.sound(key, &observed, &version, verified);
             }
             Outcome::Ready(Certificate::of(&current, &ca))
         }

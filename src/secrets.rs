@@ -89,7 +89,7 @@ impl NamesSecrets for KnownSecret {
         &self.key
     }
 
-    fn secrets(&self) -> impl Iterator<Item = &str> {
+    fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
         iter::empty()
     }
 }

@@ -3,7 +3,8 @@
 
 use crate::api::{Pki, READY};
 use crate::cache::Cache;
-use crate::index::Key;
+use crate::index::NamesSecrets as _;
+use crate::pkis::KnownPki;
 use crate::policy;
 use crate::scope::Refused;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -41,8 +42,9 @@ impl Collector for Certificates {
         let told = Told::of(cache);
         for (place, (name, help, _)) in SHOWN.iter().enumerate() {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (key, values) in &told.pkis {
+            for (pki, values) in &told.pkis {
                 let Some(value) = values[place] else { continue };
+                let key = pki.key();
                 let labels = [("namespace", &*key.namespace), ("name", &*key.name)];
                 let series = metric.encode_family(&labels)?;
                 ConstGauge::new(value).encode(series)?;
@@ -94,7 +96,7 @@ fn encode_refused(encoder: &mut DescriptorEncoder<'_>, refused: Refused) -> fmt:
 #[derive(Default)]
 struct Told {
     /// What is [shown](SHOWN) of each.
-    pkis: Vec<(Key, [Option<i64>; SHOWN.len()])>,
+    pkis: Vec<(Arc<KnownPki>, [Option<i64>; SHOWN.len()])>,
     /// How many have not been looked at since they were last edited.
     waiting: i64,
     /// How many break a rule, by namespace and reason. One of none, 0, where there is none, so that an alert on the sum has a
@@ -105,9 +107,10 @@ struct Told {
 impl Told {
     fn of(cache: &Cache) -> Self {
         let mut told = Self::default();
-        for pki in cache.readable_pkis() {
-            let values = SHOWN.map(|(_, _, value)| value(&pki));
-            told.pkis.push((Key::of(&pki), values));
+        for known in cache.known_pkis() {
+            let Ok(pki) = known.unpack().0 else { continue };
+            told.pkis
+                .push((known, SHOWN.map(|(_, _, value)| value(&pki))));
             told.waiting += i64::from(is_unobserved(&pki));
             let ready = pki.condition(READY).filter(|ready| ready.status == "False");
             if let Some(ready) = ready.filter(|ready| policy::is_reason(&ready.reason)) {

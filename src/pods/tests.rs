@@ -6,7 +6,10 @@ fn used(spec: &Value) -> Vec<String> {
         "metadata": {"namespace": "ns", "name": "pod", "uid": "u"}, "spec": spec
     }))
     .unwrap();
-    SecretUser::from(pod).secrets().map(str::to_owned).collect()
+    SecretUser::from(pod)
+        .secrets()
+        .map(ToString::to_string)
+        .collect()
 }
 
 #[test]

@@ -190,7 +190,7 @@ fn has_written(observed: &Observed<'_>, context: &Context) -> bool {
 }
 
 fn note_write(observed: &Observed<'_>, is_repair: bool, context: &Context, now: Timestamp) {
-    let key = Key::of(observed.pki);
+    let key = context.key(observed.pki);
     context
         .contests
         .wrote(&key, &wanted(observed), is_repair, now);
@@ -293,7 +293,9 @@ async fn store(
     // Other webhooks may have had their say.
     if secret::bundle(&stored) == bundle && wanted.is_in(&stored) {
         let version = Version::of(&stored);
-        context.findings.sound(observed, &version, verified);
+        context
+            .findings
+            .sound(context.key(pki), observed, &version, verified);
     } else {
         context.findings.doubtful(Key::of(pki));
     }

@@ -20,7 +20,7 @@ pub(super) async fn conclude(
     context: &Context,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let key = Key::of(pki);
+    let key = context.key(pki);
     if outcome.is_ready() {
         remove_former(pki, context).await?;
     }

@@ -54,12 +54,18 @@ impl Findings {
     }
 
     /// The Secret was found, or written, as it should be, with this certificate.
-    pub(super) fn sound(&self, observed: &Observed<'_>, secret: &Version, verified: &Verified) {
+    pub(super) fn sound(
+        &self,
+        pki: Key,
+        observed: &Observed<'_>,
+        secret: &Version,
+        verified: &Verified,
+    ) {
         let finding = Finding::Sound {
             hash: self.hash(observed, secret, verified),
             cut_short: verified.cut_short,
         };
-        self.findings().insert(Key::of(observed.pki), finding);
+        self.findings().insert(pki, finding);
     }
 
     /// The Secret is there, also if the cache does not show it, and is to be read.
@@ -196,7 +202,12 @@ mod tests {
         let all = || recall(&pki, &approved, &ca, "1", &here);
         assert_eq!(all(), None, "nothing has been found yet");
         assert!(!findings.knows(&Key::of(&pki)));
-        findings.sound(&observed(&pki, &approved, &ca, "1"), &here, &verified());
+        findings.sound(
+            Key::of(&pki),
+            &observed(&pki, &approved, &ca, "1"),
+            &here,
+            &verified(),
+        );
         assert_eq!(all(), Some(verified()));
 
         let changed = |change: fn(&mut Pki)| {
@@ -257,7 +268,7 @@ mod tests {
         let (ca, pki, findings) = (ca(), pki(), Findings::default());
         let approved = api::tests::approved(&pki);
         let observed = observed(&pki, &approved, &ca, "");
-        findings.sound(&observed, &version("u", "7"), &verified());
+        findings.sound(Key::of(&pki), &observed, &version("u", "7"), &verified());
         findings.doubtful(Key::of(&pki));
         assert!(findings.knows(&Key::of(&pki)));
         assert_eq!(findings.recall(&observed, &version("u", "7")), None);

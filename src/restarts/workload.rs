@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::{ApiResource, GroupVersionKind};
 use std::fmt;
+use std::sync::Arc;
 
 /// The group of all kinds.
 const GROUP: &str = "apps";
@@ -116,7 +117,7 @@ impl NamesSecrets for Mark {
         &self.key
     }
 
-    fn secrets(&self) -> impl Iterator<Item = &str> {
+    fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
         std::iter::empty()
     }
 }

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use futures::{StreamExt as _, stream};
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -34,7 +34,7 @@ pub(super) struct Requests {
     /// For judging large ones.
     turns: Semaphore,
     pages: Arc<Room>,
-    page: Mutex<Option<(Instant, Bytes)>>,
+    page: Arc<Mutex<Option<Bytes>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -86,7 +86,7 @@ impl Requests {
             large: Room::new(LARGE_BODIES),
             turns: Semaphore::new(LARGE_AT_ONCE),
             pages: Room::new(PAGES_AT_ONCE),
-            page: Mutex::default(),
+            page: Arc::default(),
             metrics,
         }
     }
@@ -140,19 +140,14 @@ impl Requests {
     /// The page of metrics, which takes some time where there are many Pkis. Who reads it slowly makes way for who comes, and
     /// its memory is shared.
     pub(super) fn page(&self, client: u64) -> Response {
-        let now = Instant::now();
         let page = {
             let mut page = lock(&self.page);
-            match &*page {
-                Some((made, page)) if now.saturating_duration_since(*made) < PAGE_AGE => {
-                    page.clone()
-                }
-                _ => {
-                    let fresh = Bytes::from(self.metrics.page());
-                    *page = Some((now, fresh.clone()));
-                    fresh
-                }
-            }
+            let make = || {
+                let fresh = Bytes::from(self.metrics.page());
+                self.forget_page_later();
+                fresh
+            };
+            page.get_or_insert_with(make).clone()
         };
         let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         let length = page.len().to_string();
@@ -161,6 +156,15 @@ impl Requests {
             (header::CONTENT_LENGTH, length.as_str()),
         ];
         (headers, in_chunks(page, self.pages.enter(client, 1))).into_response()
+    }
+
+    /// Of many Pkis a page is several megabytes.
+    fn forget_page_later(&self) {
+        let page = self.page.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(PAGE_AGE).await;
+            *lock(&page) = None;
+        });
     }
 }
 
