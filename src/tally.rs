@@ -16,13 +16,15 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The type of the condition of a policy.
 pub const VALID: &str = "Valid";
 
 /// What changes within this time is counted once.
 const PAUSE: Duration = Duration::from_secs(1);
+/// So many times as long as it took to count there is a pause at least: of a burst of Pkis, each asks for another count.
+const SHARE: u32 = 100;
 /// What cannot be written is tried again ever more slowly.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
@@ -32,6 +34,7 @@ pub async fn keep(client: Client, cache: Arc<Cache>) {
     let policies = Api::<Lenient<PkiPolicy>>::all(client);
     let mut pause = PAUSE;
     loop {
+        let begin = Instant::now();
         let counted = {
             let cache = cache.clone();
             tokio::task::spawn_blocking(move || changed(&cache, Timestamp::now())).await
@@ -40,13 +43,14 @@ pub async fn keep(client: Client, cache: Arc<Cache>) {
             tracing::error!(%error, "the Pkis of each policy cannot be counted");
             Vec::new()
         });
+        let took = begin.elapsed();
         if write_all(&policies, counted).await {
             pause = PAUSE;
             cache.verdicts_changed().await;
         } else {
             pause = LONGEST_PAUSE.min(pause * 2);
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.max(took * SHARE)).await;
     }
 }
 
