@@ -61,6 +61,8 @@ LABEL org.opencontainers.image.title="pki-operator" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.source="$SOURCE"
 COPY --from=build /pki-operator /pki-operator
+# What is large is soon over: pages of lists and of metrics. Else glibc keeps the room for the largest that it saw (mallopt(3)).
+ENV MALLOC_MMAP_THRESHOLD_=131072
 # A number, so that Kubernetes can tell that it is not root.
 USER 65532:65532
 EXPOSE 8443 8080

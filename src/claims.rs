@@ -75,6 +75,7 @@ pub fn unready_claimants(pkis: &BySecret<KnownPki>, secret: &Key) -> Vec<Key> {
 mod tests {
     use super::*;
     use crate::api::Pki;
+    use crate::digest::digest;
     use kube::runtime::watcher::Event;
     use serde_json::json;
 
@@ -178,8 +179,8 @@ mod tests {
         pkis.apply(Event::Apply(stored("b", "s", 2, 1).into()));
         assert_eq!(&*winner(&pkis, &Key::new("ns", "s")).unwrap().name, "b");
         let claim = |name| pkis.get(&Key::new("ns", name)).unwrap();
-        assert!(!claim("a").lives_as("a"), "it is going");
-        assert!(claim("b").lives_as("b") && !claim("b").lives_as("a"));
+        assert!(!claim("a").lives_as(digest("a")), "it is going");
+        assert!(claim("b").lives_as(digest("b")) && !claim("b").lives_as(digest("a")));
     }
 
     #[test]

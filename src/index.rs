@@ -5,9 +5,12 @@
 
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
+use smallvec::SmallVec;
+use std::borrow::Borrow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Namespace and name of an object.
@@ -31,6 +34,15 @@ impl Key {
     /// The key of this name in the same namespace.
     fn beside(&self, name: &Arc<str>) -> Self {
         Self::new(self.namespace.clone(), name.clone())
+    }
+
+    /// A name, which is that of the key more often than not, and need not be kept twice then.
+    pub(crate) fn share_name(&self, name: &str) -> Arc<str> {
+        if *name == *self.name {
+            self.name.clone()
+        } else {
+            name.into()
+        }
     }
 
     /// A key of these parts.
@@ -59,17 +71,41 @@ pub trait NamesSecrets: PartialEq {
 /// Objects, findable by their own key and by the Secrets they name.
 #[derive(Debug)]
 pub struct BySecret<T> {
-    objects: HashMap<Key, Arc<T>>,
+    objects: HashSet<ByKey<T>>,
     /// By name, and most often just one.
-    users: HashMap<Key, Vec<Arc<T>>>,
+    users: HashMap<Key, SmallVec<[Arc<T>; 2]>>,
     /// While the watch lists anew: the objects that the list has not named so far.
     unlisted: HashSet<Key>,
 }
 
+/// An object that is found by its key, which is not kept twice.
+#[derive(Debug)]
+struct ByKey<T>(Arc<T>);
+
+impl<T: NamesSecrets> Borrow<Key> for ByKey<T> {
+    fn borrow(&self) -> &Key {
+        self.0.key()
+    }
+}
+
+impl<T: NamesSecrets> Hash for ByKey<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key().hash(state);
+    }
+}
+
+impl<T: NamesSecrets> PartialEq for ByKey<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl<T: NamesSecrets> Eq for ByKey<T> {}
+
 impl<T> Default for BySecret<T> {
     fn default() -> Self {
         Self {
-            objects: HashMap::new(),
+            objects: HashSet::new(),
             users: HashMap::new(),
             unlisted: HashSet::new(),
         }
@@ -92,7 +128,7 @@ impl<T: NamesSecrets> BySecret<T> {
             Event::Apply(object) => self.insert(object).into_iter().collect(),
             Event::Delete(object) => self.remove(object.key()).into_iter().collect(),
             Event::Init => {
-                self.unlisted = self.objects.keys().cloned().collect();
+                self.unlisted = self.all().map(|object| object.key().clone()).collect();
                 Vec::new()
             }
             Event::InitApply(object) => {
@@ -130,12 +166,12 @@ impl<T: NamesSecrets> BySecret<T> {
 
     /// The object of this key.
     pub fn get(&self, key: &Key) -> Option<&Arc<T>> {
-        self.objects.get(key)
+        self.objects.get(key).map(|ByKey(object)| object)
     }
 
     /// All of them, in no order.
     pub fn all(&self) -> impl ExactSizeIterator<Item = &Arc<T>> {
-        self.objects.values()
+        self.objects.iter().map(|ByKey(object)| object)
     }
 
     /// The objects that name this Secret, by name.
@@ -149,7 +185,7 @@ impl<T: NamesSecrets> BySecret<T> {
     }
 
     fn insert(&mut self, object: T) -> Option<Change<T>> {
-        let known = self.objects.get(object.key());
+        let known = self.get(object.key());
         if known.is_some_and(|known| **known == object) {
             return None;
         }
@@ -158,13 +194,12 @@ impl<T: NamesSecrets> BySecret<T> {
         let key = after.key();
         for name in after.secrets() {
             let secret = key.beside(name);
-            let users = self.users.entry(secret);
-            let users = users.or_insert_with(|| Vec::with_capacity(1));
+            let users = self.users.entry(secret).or_default();
             if let Err(place) = place(users, key) {
                 users.insert(place, after.clone());
             }
         }
-        self.objects.insert(key.clone(), after.clone());
+        self.objects.insert(ByKey(after.clone()));
         Some(Change {
             before,
             after: Some(after),
@@ -172,7 +207,7 @@ impl<T: NamesSecrets> BySecret<T> {
     }
 
     fn remove(&mut self, key: &Key) -> Option<Change<T>> {
-        let before = self.objects.remove(key)?;
+        let ByKey(before) = self.objects.take(key)?;
         for name in before.secrets() {
             let secret = key.beside(name);
             if let Entry::Occupied(mut users) = self.users.entry(secret) {

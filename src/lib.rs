@@ -29,6 +29,7 @@ pub mod cache;
 pub mod claims;
 pub mod config;
 pub mod crd;
+mod digest;
 pub mod events;
 pub mod guide;
 pub mod hints;

@@ -4,6 +4,7 @@
 //! unpack that takes microseconds, where whatever is done with a Pki then takes milliseconds.
 
 use crate::api::{Pki, READY, StoredPki};
+use crate::digest::digest;
 use crate::index::{Key, NamesSecrets};
 use crate::part::Kept;
 use jiff::Timestamp;
@@ -12,22 +13,21 @@ use kube::core::error_boundary::InvalidObject;
 use kube::core::{DeserializeGuard, ObjectMeta};
 use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
 use serde_json::Value;
-use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// A Pki. It is found by the Secret that it claims, and by those with the passwords of its keystores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownPki {
     key: Key,
-    /// A hash of its UID.
-    identity: u64,
+    /// A digest of its UID.
+    uid: u64,
     /// When it was made.
     pub created: Timestamp,
     is_going: bool,
     /// `None` for an object that cannot be read, or that is being deleted; it claims nothing.
     claimed: Option<Arc<str>>,
     passwords: Box<[Arc<str>]>,
-    /// A hash of what its author edits. Status is not in it: the operator's own writes are no news to it.
+    /// A digest of what its author edits. Status is not in it: the operator's own writes are no news to it.
     pub edition: u64,
     /// Whether the status says of this very spec that it has its certificate.
     pub ready: bool,
@@ -60,23 +60,16 @@ impl From<StoredPki> for KnownPki {
         let version = version.and_then(|version| version.parse().ok());
         let created = meta.creation_timestamp.as_ref();
         let created = created.map_or(Timestamp::MAX, |time| time.0);
-        let identity = hash(meta.uid.as_deref().unwrap_or_default());
+        let uid = digest(meta.uid.as_deref().unwrap_or_default());
         // Rules of policies may read labels and annotations.
-        let edited = (identity, meta.generation, is_going);
-        let edition = hash((edited, &meta.labels, &meta.annotations));
+        let edited = (uid, meta.generation, is_going);
+        let edition = digest((edited, &meta.labels, &meta.annotations));
         let key = Key::of(&stored);
         let pki = stored.0.as_ref().ok();
-        let claimed = pki.filter(|_| !is_going).map(|pki| {
-            let secret = pki.secret_name();
-            let is_of_its_name = *secret == *key.name;
-            if is_of_its_name {
-                key.name.clone()
-            } else {
-                secret.into()
-            }
-        });
+        let claimed = pki.filter(|_| !is_going);
+        let claimed = claimed.map(|pki| key.share_name(pki.secret_name()));
         Self {
-            identity,
+            uid,
             created,
             is_going,
             claimed,
@@ -108,12 +101,6 @@ fn is_ready(pki: &Pki) -> bool {
     pki.condition(READY).is_some_and(|ready| {
         ready.status == "True" && ready.observed_generation == pki.metadata.generation
     })
-}
-
-/// With keys of this process, so that nobody can choose two values that have the same hash.
-fn hash(value: impl Hash) -> u64 {
-    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    KEYS.hash_one(value)
 }
 
 impl Packed {
@@ -163,16 +150,16 @@ impl KnownPki {
         self.claimed.as_deref()
     }
 
-    /// Whether this is the Pki of this UID, and it is here to stay.
-    pub fn lives_as(&self, uid: &str) -> bool {
-        self.identity == hash(uid) && !self.is_going
+    /// Whether this is the Pki of the UID with this digest, and it is here to stay.
+    pub(crate) fn lives_as(&self, uid: u64) -> bool {
+        self.uid == uid && !self.is_going
     }
 
     /// Whether both are states of the same object, and this is the earlier one. Versions of one resource are ordered as
     /// numbers, which Kubernetes promises since 1.35 and did before; of one that is no number nothing is said.
     pub fn precedes(&self, other: &Self) -> bool {
         let versions = self.version.zip(other.version);
-        self.identity == other.identity && versions.is_some_and(|(own, other)| own < other)
+        self.uid == other.uid && versions.is_some_and(|(own, other)| own < other)
     }
 }
 

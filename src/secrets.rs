@@ -1,5 +1,6 @@
 //! What is kept of every Secret: whether it changed, and whose it is, as far as its metadata tells.
 
+use crate::digest::digest;
 use crate::index::{BySecret, Key, NamesSecrets};
 use crate::part::Kept;
 use crate::pkis::KnownPki;
@@ -22,7 +23,8 @@ pub struct KnownSecret {
 /// Which state of which Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
-    uid: Box<str>,
+    /// A digest.
+    uid: u64,
     /// The resource version.
     pub resource: Box<str>,
 }
@@ -30,8 +32,8 @@ pub struct Version {
 /// Whose it is, by its controller reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Owner {
-    /// The Pki of this name and UID.
-    Pki { name: Box<str>, uid: Box<str> },
+    /// The Pki of this name, and of the UID with this digest.
+    Pki { name: Arc<str>, uid: u64 },
     /// Somebody else.
     Other,
     /// Nobody; but it may be offered to the Pki of this name.
@@ -40,10 +42,11 @@ enum Owner {
 
 impl From<PartialObjectMeta<Secret>> for KnownSecret {
     fn from(secret: PartialObjectMeta<Secret>) -> Self {
+        let key = Key::of(&secret);
         Self {
-            key: Key::of(&secret),
             version: Version::of(&secret),
-            owner: Owner::of(&secret),
+            owner: Owner::of(&secret, &key),
+            key,
         }
     }
 }
@@ -60,18 +63,18 @@ impl Version {
     /// The one that this is.
     pub fn of(secret: &impl ResourceExt) -> Self {
         Self {
-            uid: secret.uid().unwrap_or_default().into(),
+            uid: digest(secret.meta().uid.as_deref().unwrap_or_default()),
             resource: secret.resource_version().unwrap_or_default().into(),
         }
     }
 }
 
 impl Owner {
-    fn of(secret: &PartialObjectMeta<Secret>) -> Self {
+    fn of(secret: &PartialObjectMeta<Secret>, key: &Key) -> Self {
         match controller(secret) {
             Some(owner) if is_pki(owner) => Self::Pki {
-                name: owner.name.as_str().into(),
-                uid: owner.uid.as_str().into(),
+                name: key.share_name(&owner.name),
+                uid: digest(owner.uid.as_str()),
             },
             Some(_) => Self::Other,
             None => {
@@ -115,9 +118,9 @@ pub fn foreseen_foreign(
             other != *pki && !pkis.get(&other).is_some_and(claims_it)
         }
         Owner::Pki { name, uid } => {
-            let owner = Key::new(secret.namespace.clone(), &**name);
+            let owner = Key::new(secret.namespace.clone(), name.clone());
             // Of a Pki that is gone the Secret is about to be collected.
-            let owner = pkis.get(&owner).filter(|owner| owner.lives_as(uid));
+            let owner = pkis.get(&owner).filter(|owner| owner.lives_as(*uid));
             owner.is_some_and(|owner| owner.key() != pki && owner.claimed() != Some(&*secret.name))
         }
     }

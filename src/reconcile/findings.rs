@@ -1,11 +1,12 @@
 //! Which Secrets are known to be as they should be, so that none is read again before something has changed.
 //!
-//! Of all that such a finding rests on there is kept one hash: the version of the Secret, what it was held against, and what
-//! the status tells of its certificate. Another value anywhere makes it another hash, and the Secret is read.
+//! Of all that such a finding rests on there is kept one digest: the version of the Secret, what it was held against, and what
+//! the status tells of its certificate. Another value anywhere makes it another, and the Secret is read.
 
 use super::plan::Observed;
 use super::secret;
 use crate::api::PkiStatus;
+use crate::digest::digest;
 use crate::index::Key;
 use crate::locks::lock;
 use crate::policy::Approved;
@@ -13,23 +14,18 @@ use crate::secrets::Version;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pki_certs::{CaCertificate, Verified};
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard};
 
 /// What was found of the Secret of each Pki.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
-    /// With keys of its own, so that nobody can choose two values that have the same hash.
-    hasher: RandomState,
-    by_key: Mutex<HashMap<Key, Finding>>,
-}
+pub(super) struct Findings(Mutex<HashMap<Key, Finding>>);
 
 #[derive(Clone, Copy, Debug)]
 enum Finding {
     /// It was as it should be.
     Sound {
         /// Of all that this rests on.
-        hash: u64,
+        digest: u64,
         /// The one thing about the certificate that the status does not tell.
         cut_short: bool,
     },
@@ -41,11 +37,11 @@ impl Findings {
     /// The certificate in a Secret that has not changed since it was found to be sound.
     pub(super) fn recall(&self, observed: &Observed<'_>, secret: &Version) -> Option<Verified> {
         let finding = *self.findings().get(&Key::of(observed.pki))?;
-        let Finding::Sound { hash, cut_short } = finding else {
+        let Finding::Sound { digest, cut_short } = finding else {
             return None;
         };
         let verified = told(observed.pki.status.as_ref()?, cut_short)?;
-        (hash == self.hash(observed, secret, &verified)).then_some(verified)
+        (digest == digest_of(observed, secret, &verified)).then_some(verified)
     }
 
     /// Whether anything was found out about the Secret of this Pki.
@@ -62,7 +58,7 @@ impl Findings {
         verified: &Verified,
     ) {
         let finding = Finding::Sound {
-            hash: self.hash(observed, secret, verified),
+            digest: digest_of(observed, secret, verified),
             cut_short: verified.cut_short,
         };
         self.findings().insert(pki, finding);
@@ -79,44 +75,45 @@ impl Findings {
     }
 
     fn findings(&self) -> MutexGuard<'_, HashMap<Key, Finding>> {
-        lock(&self.by_key)
+        lock(&self.0)
     }
+}
 
-    fn hash(&self, observed: &Observed<'_>, secret: &Version, verified: &Verified) -> u64 {
-        let Observed { pki, ca, .. } = observed;
-        // What a renewal would be like says nothing of the Secret there is, nor does who permits it.
-        let approved = observed.verdict.as_ref().map(|approved| {
-            let Approved {
-                certificate,
-                secret_name,
-                template,
-                outputs,
-                renew_before: _,
-                keeps_key: _,
-                policy: _,
-            } = approved;
-            (certificate, secret_name, template, outputs)
-        });
-        let approved = approved.ok();
-        let issuers = ca.issuers.iter().map(CaCertificate::fingerprint);
-        let wanted = (
-            &pki.metadata.uid,
-            secret::is_kept(pki),
-            approved,
-            issuers.collect::<Vec<_>>(),
-            ca.trust.fingerprint(),
-            &observed.passwords.versions,
-        );
-        let Verified {
-            serial,
-            not_before,
-            not_after,
-            issuer,
-            cut_short,
-        } = verified;
-        let found = (secret, serial, not_before, not_after, issuer, cut_short);
-        self.hasher.hash_one((wanted, found))
-    }
+/// All that a finding rests on.
+fn digest_of(observed: &Observed<'_>, secret: &Version, verified: &Verified) -> u64 {
+    let Observed { pki, ca, .. } = observed;
+    // What a renewal would be like says nothing of the Secret there is, nor does who permits it.
+    let approved = observed.verdict.as_ref().map(|approved| {
+        let Approved {
+            certificate,
+            secret_name,
+            template,
+            outputs,
+            renew_before: _,
+            keeps_key: _,
+            policy: _,
+        } = approved;
+        (certificate, secret_name, template, outputs)
+    });
+    let approved = approved.ok();
+    let issuers = ca.issuers.iter().map(CaCertificate::fingerprint);
+    let wanted = (
+        &pki.metadata.uid,
+        secret::is_kept(pki),
+        approved,
+        issuers.collect::<Vec<_>>(),
+        ca.trust.fingerprint(),
+        &observed.passwords.versions,
+    );
+    let Verified {
+        serial,
+        not_before,
+        not_after,
+        issuer,
+        cut_short,
+    } = verified;
+    let found = (secret, serial, not_before, not_after, issuer, cut_short);
+    digest((wanted, found))
 }
 
 /// The certificate that the status tells of.

@@ -2,6 +2,7 @@
 
 use super::write;
 use crate::api::Pki;
+use crate::digest::digest;
 use crate::index::{BySecret, Key, NamesSecrets};
 use crate::pkis::KnownPki;
 use crate::policy::Approved;
@@ -64,7 +65,7 @@ pub fn owner(secret: &Secret, pki: &Pki, pkis: &BySecret<KnownPki>) -> Owner {
         Some(Ownership::Foreign) => Owner::Foreign,
         Some(Ownership::Pki { name, uid }) => {
             let other = key(name);
-            match pkis.get(&other).filter(|owner| owner.lives_as(uid)) {
+            match pkis.get(&other).filter(|owner| owner.lives_as(digest(uid))) {
                 None => Owner::FormerPki,
                 Some(owner) if claims_it(owner) => Owner::Rival(other),
                 Some(_) => Owner::Foreign,

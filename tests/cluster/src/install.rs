@@ -165,6 +165,8 @@ impl Replica<'_> {
         command
             .arg("run")
             .env("KUBECONFIG", self.kubeconfig)
+            // As the image has it.
+            .env("MALLOC_MMAP_THRESHOLD_", "131072")
             .args(["--namespace", RELEASE, "--identity", self.identity])
             .args(["--listen", &self.webhook.to_string()])
             .args(["--metrics-listen", &metrics.to_string()])
