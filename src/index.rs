@@ -3,6 +3,7 @@
 //! An index follows a watch ([`BySecret::apply`]) and answers without a scan. It keeps only what is needed of
 //! each object, so that ten thousand pods cost kilobytes each and not tens of them.
 
+use crate::locks::lock;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use smallvec::SmallVec;
@@ -11,7 +12,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +29,8 @@ impl Key {
         let meta = object.meta();
         let name = meta.name.as_deref().or(meta.generate_name.as_deref());
         let namespace = meta.namespace.as_deref();
-        Self::new(namespace.unwrap_or_default(), name.unwrap_or_default())
+        let namespace = shared_namespace(namespace.unwrap_or_default());
+        Self::new(namespace, name.unwrap_or_default())
     }
 
     /// The key of this name in the same namespace.
@@ -52,6 +54,23 @@ impl Key {
             name: name.into(),
         }
     }
+}
+
+/// The name of a namespace: there are few of them, and many keys.
+fn shared_namespace(name: &str) -> Arc<str> {
+    /// So many are kept without asking whether there still are keys with them.
+    const FEW: usize = 1024;
+    static SHARED: Mutex<BTreeSet<Arc<str>>> = Mutex::new(BTreeSet::new());
+    let mut shared = lock(&SHARED);
+    if let Some(known) = shared.get(name) {
+        return known.clone();
+    }
+    if shared.len() >= FEW && shared.len().is_power_of_two() {
+        shared.retain(|name| Arc::strong_count(name) > 1);
+    }
+    let name = Arc::<str>::from(name);
+    shared.insert(name.clone());
+    name
 }
 
 impl fmt::Display for Key {
@@ -303,6 +322,26 @@ mod tests {
         let mut index = BySecret::default();
         assert_eq!(index.apply(Event::Apply(user("a", &["x"]))).len(), 1);
         assert!(index.apply(Event::Apply(user("a", &["x"]))).is_empty());
+    }
+
+    #[test]
+    fn keys_of_one_namespace_share_its_name() {
+        let key = |namespace: &str, name: &str| {
+            let mut map = map(&[]);
+            map.metadata.namespace = Some(namespace.into());
+            map.metadata.name = Some(name.into());
+            Key::of(&map)
+        };
+        let (a, b, other) = (key("shared", "a"), key("shared", "b"), key("other", "a"));
+        assert!(Arc::ptr_eq(&a.namespace, &b.namespace));
+        assert!(a != b && a != other);
+        for number in 0..5000 {
+            assert_eq!(
+                *key(&format!("ns-{number}"), "a").namespace,
+                format!("ns-{number}")
+            );
+        }
+        assert!(Arc::ptr_eq(&a.namespace, &key("shared", "c").namespace));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use kube::core::error_boundary::InvalidObject;
 use kube::core::{DeserializeGuard, ObjectMeta};
 use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
 use serde_json::Value;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// A Pki. It is found by the Secret that it claims, and by those with the passwords of its keystores.
@@ -32,7 +33,7 @@ pub struct KnownPki {
     /// Whether the status says of this very spec that it has its certificate.
     pub ready: bool,
     /// The resource version, if that is a number.
-    version: Option<u64>,
+    version: Option<NonZeroU64>,
     packed: Packed,
 }
 
