@@ -17,10 +17,9 @@
     reason = "each printer column has its own"
 )]
 
-use crate::part::Kept;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::DeserializeGuard;
-use kube::{CustomResource, CustomResourceExt, KubeSchema, Resource as _, ResourceExt};
+use kube::{CustomResource, CustomResourceExt, KubeSchema, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -262,15 +261,6 @@ impl Pki {
 pub type StoredPki = DeserializeGuard<Pki>;
 /// A [`PkiPolicy`] as stored.
 pub type StoredPolicy = DeserializeGuard<PkiPolicy>;
-
-impl Kept for StoredPki {
-    type Whole = Self;
-
-    fn of(mut pki: Self) -> Self {
-        pki.meta_mut().managed_fields = None;
-        pki
-    }
-}
 
 /// The type of the one condition that sums a [`Pki`] up.
 pub const READY: &str = "Ready";

@@ -1,7 +1,7 @@
-//! Objects by the Secrets they name: which Pkis claim a Secret, which pods use it.
+//! Objects by the Secrets they name: which Pkis claim a Secret or take a password from it, which pods use it.
 //!
-//! An index follows a watch ([`BySecret::apply`]) and answers without a scan. It keeps only what is needed of
-//! each object, so that ten thousand pods cost kilobytes each and not tens of them.
+//! An index follows a watch ([`BySecret::apply`]) and answers without a scan. What it keeps of each object is small, so that
+//! ten thousand pods cost hundreds of bytes each and not tens of thousands.
 
 use crate::locks::lock;
 use kube::ResourceExt;
@@ -60,7 +60,12 @@ impl Key {
 fn shared_namespace(name: &str) -> Arc<str> {
     /// So many are kept without asking whether there still are keys with them.
     const FEW: usize = 1024;
+    /// Of a DNS label (RFC 1123). What is longer names no namespace, and is not kept for whoever sends it.
+    const LONGEST: usize = 63;
     static SHARED: Mutex<BTreeSet<Arc<str>>> = Mutex::new(BTreeSet::new());
+    if name.len() > LONGEST {
+        return name.into();
+    }
     let mut shared = lock(&SHARED);
     if let Some(known) = shared.get(name) {
         return known.clone();
@@ -342,6 +347,9 @@ mod tests {
             );
         }
         assert!(Arc::ptr_eq(&a.namespace, &key("shared", "c").namespace));
+        let long = "n".repeat(64);
+        let (a, b) = (key(&long, "a"), key(&long, "b"));
+        assert!(a.namespace == b.namespace && !Arc::ptr_eq(&a.namespace, &b.namespace));
     }
 
     #[test]

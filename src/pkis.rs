@@ -17,7 +17,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// A Pki. It is found by the Secret that it claims, and by those with the passwords of its keystores.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KnownPki {
     key: Key,
     /// A digest of its UID.
@@ -34,6 +34,8 @@ pub struct KnownPki {
     pub ready: bool,
     /// The resource version, if that is a number.
     version: Option<NonZeroU64>,
+    /// Whether this came back from a request of the operator's own, and the watch has yet to tell of it.
+    pub is_ahead: bool,
     packed: Packed,
 }
 
@@ -45,9 +47,6 @@ enum Packed {
     /// What is wrong, and the metadata.
     Unreadable(Box<(String, ObjectMeta)>),
 }
-
-// Metadata is made of strings, integers, booleans and times.
-impl Eq for Packed {}
 
 /// What is in the text of most Pkis, in about that order.
 const USUAL: &[u8] = br#""duration":"2160h","dnsNames":["","secretName":"-tls","message":", which a PkiPolicy permits, is not found in allowedNames: [","reason":"ServiceNameNotAllowed","status":"False","type":"Ready"{"apiVersion":"box.com/v1","kind":"Pki","metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"apiVersion\":\"box.com/v1\",\"kind\":\"Pki\",\"metadata\":{\"annotations\":{},\"name\":\"-pki\",\"namespace\":\"default\"},\"spec\":{\"serviceName\":\""}}\n"},"creationTimestamp":"2026-01-01T00:00:00Z","generation":1,"labels":{"app.kubernetes.io/managed-by":"Helm"},"name":"-pki","namespace":"default","resourceVersion":"1","uid":""},"spec":{"serviceName":"app"},"status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"Secret -pki holds a certificate for , valid until 2027-01-01T00:00:00Z","observedGeneration":1,"reason":"PkiReady","status":"True","type":"Ready"}],"issuerFingerprint":"","notAfter":"2027-01-01T00:00:00Z","notBefore":"2026-01-01T00:00:00Z","observedGeneration":1,"renewalTime":"2027-01-01T00:00:00Z","secretName":"-pki","serialNumber":"","trustFingerprint":""}}"#;
@@ -78,6 +77,7 @@ impl From<StoredPki> for KnownPki {
             edition,
             ready: pki.is_some_and(is_ready),
             version,
+            is_ahead: false,
             packed: Packed::of(stored.0),
             key,
         }
@@ -136,7 +136,7 @@ impl KnownPki {
         DeserializeGuard(unpacked.map_err(|(error, metadata)| InvalidObject { error, metadata }))
     }
 
-    /// That such a thing is known of nothing but times is no reason to rest on it.
+    /// Nothing but a status was ever seen to fail. Should something else, its author is told.
     fn unreadable(&self, error: &serde_json::Error) -> (String, ObjectMeta) {
         let metadata = ObjectMeta {
             namespace: Some(self.key.namespace.to_string()),
@@ -156,11 +156,16 @@ impl KnownPki {
         self.uid == uid && !self.is_going
     }
 
-    /// Whether both are states of the same object, and this is the earlier one. Versions of one resource are ordered as
+    /// Whether both are states of one object.
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        self.uid == other.uid
+    }
+
+    /// Whether both are states of one object, and this is the earlier one. Versions of one resource are ordered as
     /// numbers, which Kubernetes promises since 1.35 and did before; of one that is no number nothing is said.
     pub fn precedes(&self, other: &Self) -> bool {
         let versions = self.version.zip(other.version);
-        self.uid == other.uid && versions.is_some_and(|(own, other)| own < other)
+        self.is_same_object(other) && versions.is_some_and(|(own, other)| own < other)
     }
 }
 
@@ -244,19 +249,20 @@ mod tests {
 
     #[test]
     fn whatever_the_api_server_takes_can_be_unpacked() {
+        let read = |time: &str| {
+            let mut object = full();
+            object["status"]["notAfter"] = json!(time);
+            serde_json::from_value::<Pki>(object)
+        };
+        assert!(read("9999-12-31T23:59:59Z").is_err(), "else it is packed");
         for time in [
             "0000-01-01T00:00:00+14:00",
             "0000-01-01T00:00:00Z",
             "9999-12-30T21:59:59.999999999Z",
-            "9999-12-31T23:59:59+23:59",
             "2030-01-01t00:00:00z",
             "2016-12-31T23:59:60Z",
         ] {
-            let mut object = full();
-            object["status"]["notAfter"] = json!(time);
-            let Ok(pki) = serde_json::from_value::<Pki>(object) else {
-                continue;
-            };
+            let pki = read(time).expect("as the API server takes it");
             let unpacked = KnownPki::from(pki.clone()).unpack().0;
             let unpacked = unpacked.unwrap_or_else(|invalid| panic!("{time}: {invalid}"));
             let seconds = |pki: &Pki| {

@@ -182,6 +182,16 @@ impl Context {
         known.get(&key).map_or(key, |known| known.key().clone())
     }
 
+    /// Whoever met a conflict by what had been learned learns what there really is.
+    async fn correct(&self, key: &Key) {
+        if !self.cache.is_ahead(key) {
+            return;
+        }
+        if let Ok(Lenient(read)) = self.pkis(&key.namespace).get(&key.name).await {
+            self.cache.correct(read);
+        }
+    }
+
     async fn read_secret(&self, key: &Key) -> Result<Option<Secret>, Error> {
         let secrets = self.secrets(&key.namespace);
         let read = secrets.get_opt(&key.name).await;
@@ -263,14 +273,17 @@ async fn fill(
             }
         }
     };
-    let one = stream::select(triggers, due(context)).for_each(|key| {
-        // One that is gone is forgotten at once.
-        let stored = cache.pki(&key);
-        let lane = stored.map_or(Lane::New, |pki| lane(&pki, Timestamp::now()));
-        queue.push(key, lane);
-        future::ready(())
-    });
-    future::join(everything, one).await;
+    let some = async {
+        let mut keys = pin!(stream::select(triggers, due(context)));
+        while let Some(key) = keys.next().await {
+            // One that is gone is forgotten at once.
+            let stored = cache.pki(&key);
+            let lane = stored.map_or(Lane::New, |pki| lane(&pki, Timestamp::now()));
+            queue.push(key, lane);
+            tokio::task::coop::consume_budget().await;
+        }
+    };
+    future::join(everything, some).await;
 }
 
 fn has_secret(stored: &StoredPki, cache: &Cache) -> bool {

@@ -50,7 +50,7 @@ pub async fn keep(client: Client, cache: Arc<Cache>) {
         } else {
             pause = LONGEST_PAUSE.min(pause * 2);
         }
-        tokio::time::sleep(pause.max(took * SHARE)).await;
+        tokio::time::sleep(pause.max(LONGEST_PAUSE.min(took * SHARE))).await;
     }
 }
 

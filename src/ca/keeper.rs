@@ -131,7 +131,7 @@ impl Keeper {
         };
         // Nothing goes on while the key is away: it may come back from a backup of this moment.
         let ledger = if signer.is_ok() {
-            let fleet = self.fleet(&ledger, now);
+            let fleet = self.fleet(&ledger, now).await;
             self.metrics.ca_waits(fleet);
             rotation::advance(ledger, fleet, self.settings.step, now)
         } else {
@@ -278,7 +278,7 @@ impl Keeper {
     }
 
     /// How far the certificates in use have come, by what their Pkis say.
-    fn fleet(&self, ledger: &Ledger, now: Timestamp) -> Fleet {
+    async fn fleet(&self, ledger: &Ledger, now: Timestamp) -> Fleet {
         let previous = ledger.previous.as_ref().map(|p| p.ca.fingerprint());
         let mut fleet = Fleet::default();
         if ledger.next.is_none() && previous.is_none() {
@@ -293,6 +293,8 @@ impl Keeper {
         fleet.unpublished += usize::from(!is_recorded && !self.copies.holds(trust.fingerprint()));
         fleet.unpublished += self.cache.unread();
         for status in self.cache.readable_pkis().filter_map(|pki| pki.status) {
+            // The lead is renewed by the same task.
+            tokio::task::coop::consume_budget().await;
             if status.not_after.as_ref().is_none_or(|end| end.0 < now) {
                 continue;
             }

@@ -18,7 +18,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
-use std::sync::{Arc, RwLockWriteGuard};
+use std::sync::Arc;
 
 impl Cache {
     /// Follows all of them for as long as it is polled.
@@ -39,16 +39,25 @@ impl Cache {
     }
 
     async fn follow_pkis(&self, client: &Client) {
-        follow(self.watch("pkis", client), |event| self.take_pki(event)).await;
+        let mut affected = Vec::new();
+        follow(self.watch("pkis", client), |event| {
+            self.take_pki(event, &mut affected);
+        })
+        .await;
     }
 
-    fn take_pki(&self, event: Event<KnownPki>) {
+    /// While a list comes in, half of those that claim a Secret may seem to be all. So `affected` collects which Pkis to look
+    /// at when it is whole.
+    fn take_pki(&self, event: Event<KnownPki>, affected: &mut Vec<Key>) {
+        let is_listing = matches!(event, Event::Init | Event::InitApply(_));
         let is_done = matches!(event, Event::InitDone);
-        let pkis = write(&self.pkis);
-        let is_late = matches!(&event, Event::Apply(seen)
-            if pkis.get(seen.key()).is_some_and(|known| seen.precedes(known)));
-        if !is_late {
-            self.apply_pki(pkis, event);
+        let mut pkis = write(&self.pkis);
+        if let Some(event) = unless_late(event, &pkis) {
+            affected.extend(apply_pki(&mut pkis, event));
+        }
+        drop(pkis);
+        if !is_listing {
+            self.look_at(std::mem::take(affected));
         }
         if is_done {
             self.mark(Watched::Pkis);
@@ -58,24 +67,38 @@ impl Cache {
     /// What came back from a write, which the watch will tell in a moment. Until then a look would judge by what was before:
     /// it would write the same again and date it anew, or serve a wish a second time.
     pub fn learn(&self, written: Pki) {
-        let written = KnownPki::from(written);
-        let pkis = write(&self.pkis);
-        let known = pkis.get(written.key());
-        // One that is gone does not come back by that, nor one that was made anew meanwhile.
-        if known.is_some_and(|known| known.precedes(&written)) {
-            self.apply_pki(pkis, Event::Apply(written));
-        }
+        self.learn_if(written, KnownPki::precedes);
     }
 
-    fn apply_pki(
-        &self,
-        mut pkis: RwLockWriteGuard<'_, BySecret<KnownPki>>,
-        event: Event<KnownPki>,
-    ) {
-        let changes = pkis.apply(event).into_iter();
-        let affected = changes.flat_map(|change| claims::affected(&pkis, &change));
-        let affected: Vec<_> = affected.collect();
+    /// What was read because what had been learned is not what the API server has: it was restored from a backup, say.
+    pub fn correct(&self, read: Pki) {
+        self.learn_if(read, KnownPki::is_same_object);
+    }
+
+    /// One that is gone does not come back by that, nor one that was made anew meanwhile.
+    fn learn_if(&self, pki: Pki, is_news: impl Fn(&KnownPki, &KnownPki) -> bool) {
+        let mut pki = KnownPki::from(pki);
+        pki.is_ahead = true;
+        let mut pkis = write(&self.pkis);
+        if !pkis
+            .get(pki.key())
+            .is_some_and(|known| is_news(known, &pki))
+        {
+            return;
+        }
+        let affected = apply_pki(&mut pkis, Event::Apply(pki));
         drop(pkis);
+        self.look_at(affected);
+    }
+
+    /// Whether this Pki is known by what was learned, and not by what the watch has told.
+    pub fn is_ahead(&self, pki: &Key) -> bool {
+        read(&self.pkis)
+            .get(pki)
+            .is_some_and(|known| known.is_ahead)
+    }
+
+    fn look_at(&self, affected: Vec<Key>) {
         if !affected.is_empty() {
             self.verdicts_changed.notify_one();
         }
@@ -267,6 +290,32 @@ impl Cache {
     }
 }
 
+/// The event, but for states that are older than what was learned meanwhile.
+fn unless_late(event: Event<KnownPki>, pkis: &BySecret<KnownPki>) -> Option<Event<KnownPki>> {
+    let newer = |seen: &KnownPki| {
+        let known = pkis.get(seen.key());
+        known.filter(|known| known.is_ahead && seen.precedes(known))
+    };
+    match &event {
+        Event::Apply(seen) if newer(seen).is_some() => None,
+        // The list names it nevertheless.
+        Event::InitApply(seen) => Some(match newer(seen) {
+            Some(known) => Event::InitApply(KnownPki::clone(known)),
+            None => event,
+        }),
+        _ => Some(event),
+    }
+}
+
+/// Takes an event up. Which Pkis to look at for that.
+fn apply_pki(pkis: &mut BySecret<KnownPki>, event: Event<KnownPki>) -> Vec<Key> {
+    let changes = pkis.apply(event);
+    let affected = changes
+        .iter()
+        .flat_map(|change| claims::affected(pkis, change));
+    affected.collect()
+}
+
 /// Hands each event of a watch to `handle`.
 async fn follow<K>(
     events: impl Stream<Item = Event<K>> + Send,
@@ -321,7 +370,7 @@ mod tests {
     #[test]
     fn a_pki_that_a_list_brings_or_has_no_more_is_looked_at() {
         let (cache, _) = Cache::empty(Scope::default(), Arc::default());
-        let mut triggers = cache.triggers();
+        let (mut triggers, mut affected) = (cache.triggers(), Vec::new());
         let (a, b) = (|| pki("a", "a", 1, 1).into(), || pki("b", "b", 1, 1).into());
         for (event, looked_at) in [
             (Event::Init, None),
@@ -329,15 +378,15 @@ mod tests {
             (Event::Apply(a()), Some(("a", Some(1)))),
             (Event::Init, None),
             (Event::InitApply(a()), None),
-            (Event::InitApply(b()), Some(("b", Some(1)))),
-            (Event::InitDone, None),
+            (Event::InitApply(b()), None),
+            (Event::InitDone, Some(("b", Some(1)))),
             (Event::Init, None),
             (Event::InitApply(b()), None),
             (Event::InitDone, Some(("a", None))),
             (Event::Delete(b()), Some(("b", None))),
         ] {
             let what = format!("{event:?}");
-            cache.take_pki(event);
+            cache.take_pki(event, &mut affected);
             let looked_at = looked_at.map(|(name, shown)| (name.to_owned(), shown));
             let looks = looks(&cache, &mut triggers);
             assert_eq!(looks, Vec::from_iter(looked_at), "{what}");
@@ -351,24 +400,61 @@ mod tests {
             let known = cache.pki(&Key::new("ns", "a"));
             known.map(|known| known.resource_version().unwrap())
         };
-        let applied = |pki| cache.take_pki(Event::Apply(KnownPki::from(pki)));
+        let told = |event| cache.take_pki(event, &mut Vec::new());
+        let applied = |version| told(Event::Apply(pki("a", "u", version, 1).into()));
+        let listed = |version| {
+            told(Event::Init);
+            told(Event::InitApply(pki("a", "u", version, 1).into()));
+            told(Event::InitDone);
+        };
         cache.learn(pki("a", "u", 10, 1));
         assert_eq!(version(), None, "it is not there, or no more");
-        applied(pki("a", "u", 9, 1));
+        applied(9);
         cache.learn(pki("a", "u", 10, 1));
         assert_eq!(version().as_deref(), Some("10"));
-        applied(pki("a", "u", 9, 1));
+        applied(9);
         assert_eq!(version().as_deref(), Some("10"), "the watch is behind");
+        listed(9);
+        assert_eq!(version().as_deref(), Some("10"), "the list is, too");
         cache.learn(pki("a", "u", 8, 1));
         assert_eq!(version().as_deref(), Some("10"), "the write was before");
-        applied(pki("a", "u", 100, 1));
-        assert_eq!(version().as_deref(), Some("100"));
+        assert!(cache.is_ahead(&Key::new("ns", "a")));
+        applied(10);
+        assert!(!cache.is_ahead(&Key::new("ns", "a")));
         cache.learn(pki("a", "before", 101, 1));
-        assert_eq!(version().as_deref(), Some("100"), "it was made anew");
-        for event in [Event::Init, Event::InitApply(pki("a", "u", 7, 1).into())] {
-            cache.take_pki(event);
+        assert_eq!(version().as_deref(), Some("10"), "it was made anew");
+        told(Event::Delete(pki("a", "u", 11, 1).into()));
+        cache.learn(pki("a", "u", 12, 1));
+        assert_eq!(version(), None, "it is gone");
+    }
+
+    #[test]
+    fn what_the_watch_tells_counts_also_after_the_cluster_was_restored_from_a_backup() {
+        let (cache, _) = Cache::empty(Scope::default(), Arc::default());
+        let version = || cache.pki(&Key::new("ns", "a"))?.resource_version();
+        let told = |event| cache.take_pki(event, &mut Vec::new());
+        for (event, shown) in [
+            (Event::Apply(pki("a", "u", 100, 1)), "100"),
+            (Event::Apply(pki("a", "u", 7, 1)), "7"),
+            (Event::Apply(pki("a", "u", 100, 1)), "100"),
+            (Event::InitApply(pki("a", "u", 7, 1)), "7"),
+        ] {
+            told(map(event, KnownPki::from));
+            assert_eq!(version().as_deref(), Some(shown));
         }
-        assert_eq!(version().as_deref(), Some("7"), "restored from a backup");
+        cache.learn(pki("a", "u", 100, 1));
+        told(Event::Apply(pki("a", "u", 7, 1).into()));
+        assert_eq!(version().as_deref(), Some("100"), "it seems to be behind");
+        cache.correct(pki("a", "u", 7, 1));
+        assert_eq!(version().as_deref(), Some("7"), "a conflict told better");
+        told(Event::Apply(pki("a", "u", 8, 1).into()));
+        assert_eq!(version().as_deref(), Some("8"));
+        cache.correct(pki("a", "another", 9, 1));
+        assert_eq!(
+            version().as_deref(),
+            Some("8"),
+            "of another the watch tells"
+        );
     }
 
     #[test]

@@ -141,7 +141,10 @@ pub(super) async fn write_status(
             Ok(Some(written))
         }
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
-        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
+        Err(error) if write::is_conflict(&error) => {
+            context.correct(&key).await;
+            Err(outdated(pki))
+        }
         Err(source) => Err(Error::WriteStatus { pki: key, source }),
     }
 }

@@ -141,7 +141,10 @@ async fn change_pki(pki: &Pki, mut change: Value, context: &Context) -> Result<O
             Ok(Some(changed))
         }
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
-        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
+        Err(error) if write::is_conflict(&error) => {
+            context.correct(&key).await;
+            Err(outdated(pki))
+        }
         Err(source) => Err(Error::WritePki { pki: key, source }),
     }
 }

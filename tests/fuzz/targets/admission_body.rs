@@ -156,6 +156,12 @@ fn judge_pki(request: &Request) {
     }
     let asked = asked(request);
     if let Some(pki) = &asked {
+        let mut pki = pki.clone();
+        // Times that the API server sets.
+        (
+            pki.metadata.creation_timestamp,
+            pki.metadata.deletion_timestamp,
+        ) = (None, None);
         let unpacked = KnownPki::from(pki.clone()).unpack().0;
         let unpacked = unpacked.expect("what was packed can be unpacked");
         assert_eq!(unpacked.spec, pki.spec);
