@@ -1,7 +1,7 @@
 //! What the operator knows of the cluster without asking: watches, and the caches they feed.
 //!
 //! Every replica keeps them, so that each can answer admission and any can take over the lead at once. A change that
-//! may matter to a [`Pki`](crate::api::Pki) becomes a trigger, which the leader's reconciler follows.
+//! may matter to a [`Pki`] becomes a trigger, which the leader's reconciler follows.
 
 use crate::api::{Pki, StoredPki, StoredPolicy};
 use crate::ca::outlook::Outlook;
