@@ -34,8 +34,8 @@ pub struct KnownPki {
     pub ready: bool,
     /// The resource version, if that is a number.
     version: Option<NonZeroU64>,
-    /// Whether this came back from a request of the operator's own, and the watch has yet to tell of it.
-    pub is_ahead: bool,
+    /// What the watch told last, if this came back from a write that it has yet to tell of.
+    told: Option<Arc<Self>>,
     packed: Packed,
 }
 
@@ -48,8 +48,27 @@ enum Packed {
     Unreadable(Box<(String, ObjectMeta)>),
 }
 
-/// What is in the text of most Pkis, in about that order.
-const USUAL: &[u8] = br#""duration":"2160h","dnsNames":["","secretName":"-tls","message":", which a PkiPolicy permits, is not found in allowedNames: [","reason":"ServiceNameNotAllowed","status":"False","type":"Ready"{"apiVersion":"box.com/v1","kind":"Pki","metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"apiVersion\":\"box.com/v1\",\"kind\":\"Pki\",\"metadata\":{\"annotations\":{},\"name\":\"-pki\",\"namespace\":\"default\"},\"spec\":{\"serviceName\":\""}}\n"},"creationTimestamp":"2026-01-01T00:00:00Z","generation":1,"labels":{"app.kubernetes.io/managed-by":"Helm"},"name":"-pki","namespace":"default","resourceVersion":"1","uid":""},"spec":{"serviceName":"app"},"status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"Secret -pki holds a certificate for , valid until 2027-01-01T00:00:00Z","observedGeneration":1,"reason":"PkiReady","status":"True","type":"Ready"}],"issuerFingerprint":"","notAfter":"2027-01-01T00:00:00Z","notBefore":"2026-01-01T00:00:00Z","observedGeneration":1,"renewalTime":"2027-01-01T00:00:00Z","secretName":"-pki","serialNumber":"","trustFingerprint":""}}"#;
+/// What is in the text of most Pkis, in about that order: the dictionary of the compression.
+const USUAL: &[u8] = concat!(
+    r#""duration":"2160h","dnsNames":["","secretName":"-tls","#,
+    r#""message":", which a PkiPolicy permits, is not found in allowedNames: ["#,
+    r#","reason":"ServiceNameNotAllowed","status":"False","type":"Ready""#,
+    r#"{"apiVersion":"box.com/v1","kind":"Pki","metadata":{"#,
+    r#""annotations":{"kubectl.kubernetes.io/last-applied-configuration":"#,
+    r#""{\"apiVersion\":\"box.com/v1\",\"kind\":\"Pki\",\"metadata\":{\"annotations\":{},"#,
+    r#"\"name\":\"-pki\",\"namespace\":\"default\"},\"spec\":{\"serviceName\":\""}}\n"},"#,
+    r#""creationTimestamp":"2026-01-01T00:00:00Z","generation":1,"#,
+    r#""labels":{"app.kubernetes.io/managed-by":"Helm"},"#,
+    r#""name":"-pki","namespace":"default","resourceVersion":"1","uid":""},"#,
+    r#""spec":{"serviceName":"app"},"#,
+    r#""status":{"conditions":[{"lastTransitionTime":"2026-01-01T00:00:00Z","#,
+    r#""message":"Secret -pki holds a certificate for , valid until 2027-01-01T00:00:00Z","#,
+    r#""observedGeneration":1,"reason":"PkiReady","status":"True","type":"Ready"}],"#,
+    r#""issuerFingerprint":"","notAfter":"2027-01-01T00:00:00Z","notBefore":"2026-01-01T00:00:00Z","#,
+    r#""observedGeneration":1,"renewalTime":"2027-01-01T00:00:00Z","secretName":"-pki","#,
+    r#""serialNumber":"","trustFingerprint":""}}"#
+)
+.as_bytes();
 
 impl From<StoredPki> for KnownPki {
     fn from(mut stored: StoredPki) -> Self {
@@ -77,7 +96,7 @@ impl From<StoredPki> for KnownPki {
             edition,
             ready: pki.is_some_and(is_ready),
             version,
-            is_ahead: false,
+            told: None,
             packed: Packed::of(stored.0),
             key,
         }
@@ -156,16 +175,25 @@ impl KnownPki {
         self.uid == uid && !self.is_going
     }
 
-    /// Whether both are states of one object.
-    pub fn is_same_object(&self, other: &Self) -> bool {
-        self.uid == other.uid
+    /// This, which came back from a write, while the watch has told no more than that.
+    #[must_use]
+    pub fn ahead_of(self, told: Arc<Self>) -> Self {
+        Self {
+            told: Some(told),
+            ..self
+        }
+    }
+
+    /// What the watch told last, if that is not this.
+    pub fn told(&self) -> Option<&Arc<Self>> {
+        self.told.as_ref()
     }
 
     /// Whether both are states of one object, and this is the earlier one. Versions of one resource are ordered as
     /// numbers, which Kubernetes promises since 1.35 and did before; of one that is no number nothing is said.
     pub fn precedes(&self, other: &Self) -> bool {
         let versions = self.version.zip(other.version);
-        self.is_same_object(other) && versions.is_some_and(|(own, other)| own < other)
+        self.uid == other.uid && versions.is_some_and(|(own, other)| own < other)
     }
 }
 

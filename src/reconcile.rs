@@ -182,16 +182,6 @@ impl Context {
         known.get(&key).map_or(key, |known| known.key().clone())
     }
 
-    /// Whoever met a conflict by what had been learned learns what there really is.
-    async fn correct(&self, key: &Key) {
-        if !self.cache.is_ahead(key) {
-            return;
-        }
-        if let Ok(Lenient(read)) = self.pkis(&key.namespace).get(&key.name).await {
-            self.cache.correct(read);
-        }
-    }
-
     async fn read_secret(&self, key: &Key) -> Result<Option<Secret>, Error> {
         let secrets = self.secrets(&key.namespace);
         let read = secrets.get_opt(&key.name).await;

@@ -52,9 +52,8 @@ impl Cache {
         let is_listing = matches!(event, Event::Init | Event::InitApply(_));
         let is_done = matches!(event, Event::InitDone);
         let mut pkis = write(&self.pkis);
-        if let Some(event) = unless_late(event, &pkis) {
-            affected.extend(apply_pki(&mut pkis, event));
-        }
+        let event = map(event, |told| unless_behind(told, &pkis));
+        affected.extend(apply_pki(&mut pkis, event));
         drop(pkis);
         if !is_listing {
             self.look_at(std::mem::take(affected));
@@ -67,35 +66,27 @@ impl Cache {
     /// What came back from a write, which the watch will tell in a moment. Until then a look would judge by what was before:
     /// it would write the same again and date it anew, or serve a wish a second time.
     pub fn learn(&self, written: Pki) {
-        self.learn_if(written, KnownPki::precedes);
-    }
-
-    /// What was read because what had been learned is not what the API server has: it was restored from a backup, say.
-    pub fn correct(&self, read: Pki) {
-        self.learn_if(read, KnownPki::is_same_object);
-    }
-
-    /// One that is gone does not come back by that, nor one that was made anew meanwhile.
-    fn learn_if(&self, pki: Pki, is_news: impl Fn(&KnownPki, &KnownPki) -> bool) {
-        let mut pki = KnownPki::from(pki);
-        pki.is_ahead = true;
+        let written = KnownPki::from(written);
         let mut pkis = write(&self.pkis);
-        if !pkis
-            .get(pki.key())
-            .is_some_and(|known| is_news(known, &pki))
-        {
+        // One that is gone does not come back by that, nor one that was made anew meanwhile.
+        let Some(known) = pkis.get(written.key()).filter(|it| it.precedes(&written)) else {
             return;
-        }
-        let affected = apply_pki(&mut pkis, Event::Apply(pki));
+        };
+        let told = known.told().unwrap_or(known).clone();
+        let affected = apply_pki(&mut pkis, Event::Apply(written.ahead_of(told)));
         drop(pkis);
         self.look_at(affected);
     }
 
-    /// Whether this Pki is known by what was learned, and not by what the watch has told.
-    pub fn is_ahead(&self, pki: &Key) -> bool {
-        read(&self.pkis)
-            .get(pki)
-            .is_some_and(|known| known.is_ahead)
+    /// A write met a conflict. If it rested on what was learned, that may never be told, as the cluster was restored from a
+    /// backup; so what the watch told counts again.
+    pub fn doubt(&self, pki: &Key) {
+        let mut pkis = write(&self.pkis);
+        let told = pkis.get(pki).and_then(|known| known.told().cloned());
+        let event = told.map(|told| Event::Apply(Arc::unwrap_or_clone(told)));
+        let affected = event.map(|event| apply_pki(&mut pkis, event));
+        drop(pkis);
+        self.look_at(affected.unwrap_or_default());
     }
 
     fn look_at(&self, affected: Vec<Key>) {
@@ -290,20 +281,13 @@ impl Cache {
     }
 }
 
-/// The event, but for states that are older than what was learned meanwhile.
-fn unless_late(event: Event<KnownPki>, pkis: &BySecret<KnownPki>) -> Option<Event<KnownPki>> {
-    let newer = |seen: &KnownPki| {
-        let known = pkis.get(seen.key());
-        known.filter(|known| known.is_ahead && seen.precedes(known))
-    };
-    match &event {
-        Event::Apply(seen) if newer(seen).is_some() => None,
-        // The list names it nevertheless.
-        Event::InitApply(seen) => Some(match newer(seen) {
-            Some(known) => Event::InitApply(KnownPki::clone(known)),
-            None => event,
-        }),
-        _ => Some(event),
+/// What the watch tells, or what was learned of the same Pki, if the watch is still behind that.
+fn unless_behind(told: KnownPki, pkis: &BySecret<KnownPki>) -> KnownPki {
+    match pkis.get(told.key()) {
+        Some(known) if known.told().is_some() && told.precedes(known) => {
+            KnownPki::clone(known).ahead_of(Arc::new(told))
+        }
+        _ => told,
     }
 }
 
@@ -418,9 +402,10 @@ mod tests {
         assert_eq!(version().as_deref(), Some("10"), "the list is, too");
         cache.learn(pki("a", "u", 8, 1));
         assert_eq!(version().as_deref(), Some("10"), "the write was before");
-        assert!(cache.is_ahead(&Key::new("ns", "a")));
         applied(10);
-        assert!(!cache.is_ahead(&Key::new("ns", "a")));
+        assert_eq!(version().as_deref(), Some("10"));
+        cache.doubt(&Key::new("ns", "a"));
+        assert_eq!(version().as_deref(), Some("10"), "the watch has told it");
         cache.learn(pki("a", "before", 101, 1));
         assert_eq!(version().as_deref(), Some("10"), "it was made anew");
         told(Event::Delete(pki("a", "u", 11, 1).into()));
@@ -442,19 +427,20 @@ mod tests {
             told(map(event, KnownPki::from));
             assert_eq!(version().as_deref(), Some(shown));
         }
+        let doubted = || {
+            cache.doubt(&Key::new("ns", "a"));
+            version()
+        };
+        cache.learn(pki("a", "u", 99, 1));
         cache.learn(pki("a", "u", 100, 1));
-        told(Event::Apply(pki("a", "u", 7, 1).into()));
-        assert_eq!(version().as_deref(), Some("100"), "it seems to be behind");
-        cache.correct(pki("a", "u", 7, 1));
-        assert_eq!(version().as_deref(), Some("7"), "a conflict told better");
+        assert_eq!(version().as_deref(), Some("100"));
+        assert_eq!(doubted().as_deref(), Some("7"), "it was told nothing since");
+        cache.learn(pki("a", "u", 100, 1));
         told(Event::Apply(pki("a", "u", 8, 1).into()));
-        assert_eq!(version().as_deref(), Some("8"));
-        cache.correct(pki("a", "another", 9, 1));
-        assert_eq!(
-            version().as_deref(),
-            Some("8"),
-            "of another the watch tells"
-        );
+        assert_eq!(version().as_deref(), Some("100"), "it seems to be behind");
+        assert_eq!(doubted().as_deref(), Some("8"), "a conflict told better");
+        told(Event::Apply(pki("a", "u", 9, 1).into()));
+        assert_eq!(version().as_deref(), Some("9"));
     }
 
     #[test]

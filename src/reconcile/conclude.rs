@@ -142,7 +142,7 @@ pub(super) async fn write_status(
         }
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
         Err(error) if write::is_conflict(&error) => {
-            context.correct(&key).await;
+            context.cache.doubt(&key);
             Err(outdated(pki))
         }
         Err(source) => Err(Error::WriteStatus { pki: key, source }),

@@ -142,7 +142,7 @@ async fn change_pki(pki: &Pki, mut change: Value, context: &Context) -> Result<O
         }
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
         Err(error) if write::is_conflict(&error) => {
-            context.correct(&key).await;
+            context.cache.doubt(&key);
             Err(outdated(pki))
         }
         Err(source) => Err(Error::WritePki { pki: key, source }),
