@@ -254,6 +254,13 @@ impl Pki {
             .iter()
             .find(|condition| condition.type_ == type_)
     }
+
+    /// The condition [`READY`], if it says of this very spec that its Secret is as it should be.
+    pub fn ready(&self) -> Option<&Condition> {
+        self.condition(READY).filter(|ready| {
+            ready.status == "True" && ready.observed_generation == self.metadata.generation
+        })
+    }
 }
 
 /// A [`Pki`] as stored. One that was stored under another schema and cannot be read must not hide the others, so

@@ -13,8 +13,7 @@ pub fn claimants<'a>(
     pkis: &'a BySecret<KnownPki>,
     secret: &'a Key,
 ) -> impl Iterator<Item = &'a Arc<KnownPki>> {
-    let claims = |pki: &&Arc<KnownPki>| pki.claimed() == Some(&*secret.name);
-    pkis.naming(secret).filter(claims)
+    pkis.naming(secret).filter(|pki| pki.claims(&secret.name))
 }
 
 /// The Pki that may write the Secret as long as it is nobody's.
@@ -48,14 +47,11 @@ pub fn affected(pkis: &BySecret<KnownPki>, change: &Change<KnownPki>) -> Vec<Key
     if is_edited || is_unready {
         keys.extend(after.or(before).map(|pki| pki.key().clone()));
     }
-    let claimed = |pki: Option<&KnownPki>| {
-        let pki = pki?;
-        Some(Key::new(pki.key().namespace.clone(), pki.claimed()?))
-    };
-    let (before, after) = (claimed(before), claimed(after));
-    if before != after {
-        for secret in before.iter().chain(&after) {
-            keys.extend(claimants(pkis, secret).map(|pki| pki.key().clone()));
+    if before.and_then(KnownPki::claimed) != after.and_then(KnownPki::claimed) {
+        for pki in before.into_iter().chain(after) {
+            let secret = pki.claimed().map(|name| pki.key().beside(name));
+            let claimants = secret.iter().flat_map(|secret| claimants(pkis, secret));
+            keys.extend(claimants.map(|pki| pki.key().clone()));
         }
         keys.sort_unstable();
         keys.dedup();

@@ -34,7 +34,7 @@ impl Key {
     }
 
     /// The key of this name in the same namespace.
-    fn beside(&self, name: &Arc<str>) -> Self {
+    pub(crate) fn beside(&self, name: &Arc<str>) -> Self {
         Self::new(self.namespace.clone(), name.clone())
     }
 

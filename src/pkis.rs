@@ -3,7 +3,7 @@
 //! As a structure a Pki takes up 2 KiB, as text the half of that, and 300 bytes if what all texts have in common is left out. To
 //! unpack that takes microseconds, where whatever is done with a Pki then takes milliseconds.
 
-use crate::api::{Pki, READY, StoredPki};
+use crate::api::{Outputs, Pki, StoredPki};
 use crate::digest::digest;
 use crate::index::{Key, NamesSecrets};
 use crate::part::Kept;
@@ -94,7 +94,7 @@ impl From<StoredPki> for KnownPki {
             claimed,
             passwords: pki.map(passwords).unwrap_or_default(),
             edition,
-            ready: pki.is_some_and(is_ready),
+            ready: pki.is_some_and(|pki| pki.ready().is_some()),
             version,
             told: None,
             packed: Packed::of(stored.0),
@@ -111,16 +111,10 @@ impl From<Pki> for KnownPki {
 
 fn passwords(pki: &Pki) -> Box<[Arc<str>]> {
     let outputs = pki.spec.outputs.iter();
-    let keystores = outputs.flat_map(|outputs| outputs.pkcs12.iter().chain(&outputs.jks));
-    keystores
+    outputs
+        .flat_map(Outputs::keystores)
         .map(|keystore| keystore.password_secret_ref.name.as_str().into())
         .collect()
-}
-
-fn is_ready(pki: &Pki) -> bool {
-    pki.condition(READY).is_some_and(|ready| {
-        ready.status == "True" && ready.observed_generation == pki.metadata.generation
-    })
 }
 
 impl Packed {
@@ -166,8 +160,13 @@ impl KnownPki {
     }
 
     /// The Secret that it claims, if it claims one.
-    pub fn claimed(&self) -> Option<&str> {
-        self.claimed.as_deref()
+    pub fn claimed(&self) -> Option<&Arc<str>> {
+        self.claimed.as_ref()
+    }
+
+    /// Whether it claims the Secret of this name.
+    pub fn claims(&self, secret: &str) -> bool {
+        self.claimed.as_deref() == Some(secret)
     }
 
     /// Whether this is the Pki of the UID with this digest, and it is here to stay.

@@ -5,7 +5,7 @@
 //! stored that breaks no rule, or where there was none; once that one is ready, those who were told hear that too. The words
 //! are the refusal's own. The module `memory` decides, [`follow`] asks it once a second while there is something to tell.
 
-use crate::api::{Pki, READY};
+use crate::api::Pki;
 use crate::cache::Cache;
 use crate::claims;
 use crate::events::Publisher;
@@ -135,11 +135,11 @@ impl Surroundings for Cache {
 /// What it provides, unless it breaks a rule.
 fn provider(pki: &Pki, rules: &RuleBook) -> Option<Provider> {
     rules.evaluate(pki).ok()?;
-    let ready = pki.condition(READY).filter(|ready| {
-        ready.status == "True" && ready.observed_generation == pki.metadata.generation
-    });
-    Some(ready.map_or(Provider::Valid, |ready| Provider::Ready {
-        message: ready.message.clone(),
-        since: ready.last_transition_time.0,
-    }))
+    Some(
+        pki.ready()
+            .map_or(Provider::Valid, |ready| Provider::Ready {
+                message: ready.message.clone(),
+                since: ready.last_transition_time.0,
+            }),
+    )
 }

@@ -114,14 +114,15 @@ pub fn foreseen_foreign(
             offered_to: Some(name),
         } => {
             let other = Key::new(secret.namespace.clone(), &**name);
-            let claims_it = |pki: &Arc<KnownPki>| pki.claimed() == Some(&*secret.name);
-            other != *pki && !pkis.get(&other).is_some_and(claims_it)
+            let offered = pkis.get(&other);
+            other != *pki && !offered.is_some_and(|pki| pki.claims(&secret.name))
         }
         Owner::Pki { name, uid } => {
-            let owner = Key::new(secret.namespace.clone(), name.clone());
             // Of a Pki that is gone the Secret is about to be collected.
-            let owner = pkis.get(&owner).filter(|owner| owner.lives_as(*uid));
-            owner.is_some_and(|owner| owner.key() != pki && owner.claimed() != Some(&*secret.name))
+            let owner = pkis
+                .get(&secret.beside(name))
+                .filter(|owner| owner.lives_as(*uid));
+            owner.is_some_and(|owner| owner.key() != pki && !owner.claims(&secret.name))
         }
     }
 }
@@ -170,9 +171,9 @@ mod tests {
             });
             serde_json::from_value(pki).unwrap()
         };
-        let mut claims = BySecret::default();
+        let mut pkis = BySecret::default();
         for (name, secret) in [("a", "s"), ("moved", "elsewhere"), ("b", "s")] {
-            claims.apply(Event::Apply(KnownPki::from(stored(name, secret))));
+            pkis.apply(Event::Apply(KnownPki::from(stored(name, secret))));
         }
         let owned_by = |api_version: &str, kind: &str, name: &str, uid: &str| {
             json!({ "ownerReferences": [
@@ -199,12 +200,7 @@ mod tests {
             let mut secrets = BySecret::default();
             secrets.apply(Event::Apply(secret(&metadata)));
             let of = |name: &str| {
-                foreseen_foreign(
-                    &secrets,
-                    &claims,
-                    &Key::new("ns", "a"),
-                    &Key::new("ns", name),
-                )
+                foreseen_foreign(&secrets, &pkis, &Key::new("ns", "a"), &Key::new("ns", name))
             };
             assert_eq!(of("s"), is_foreign, "{metadata}");
             assert!(!of("other"), "there is none");

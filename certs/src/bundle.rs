@@ -39,7 +39,7 @@ impl fmt::Debug for Bundle<'_> {
 }
 
 /// A certificate found sound.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Verified {
     /// The serial number in upper-case hexadecimal, as OpenSSL prints it.
     pub serial: String,

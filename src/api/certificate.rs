@@ -145,6 +145,13 @@ pub struct Outputs {
     pub jks: Option<Keystore>,
 }
 
+impl Outputs {
+    /// The keystores that are wanted, PKCS#12 before JKS.
+    pub fn keystores(&self) -> impl Iterator<Item = &Keystore> {
+        self.pkcs12.iter().chain(&self.jks)
+    }
+}
+
 /// How a keystore is protected.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]

@@ -105,15 +105,7 @@ fn digest_of(observed: &Observed<'_>, secret: &Version, verified: &Verified) -> 
         ca.trust.fingerprint(),
         &observed.passwords.versions,
     );
-    let Verified {
-        serial,
-        not_before,
-        not_after,
-        issuer,
-        cut_short,
-    } = verified;
-    let found = (secret, serial, not_before, not_after, issuer, cut_short);
-    digest((wanted, found))
+    digest((wanted, secret, verified))
 }
 
 /// The certificate that the status tells of.

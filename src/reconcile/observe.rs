@@ -3,7 +3,7 @@
 use super::plan::{Observed, Sight};
 use super::secret::formats::Passwords;
 use super::{Context, Error, secret};
-use crate::api::{Keystore, Pki};
+use crate::api::{Keystore, Outputs, Pki};
 use crate::ca::Ca;
 use crate::claims;
 use crate::index::Key;
@@ -95,7 +95,7 @@ pub(super) async fn read(observed: &mut Observed<'_>, context: &Context) -> Resu
 /// The keystores that are wanted, in the order in which their passwords are read.
 fn keystores(verdict: &Result<Approved, Vec<Violation>>) -> impl Iterator<Item = &Keystore> {
     let outputs = verdict.iter().map(|approved| &approved.outputs);
-    outputs.flat_map(|outputs| outputs.pkcs12.iter().chain(&outputs.jks))
+    outputs.flat_map(Outputs::keystores)
 }
 
 fn password_key(pki: &Pki, keystore: &Keystore) -> Key {

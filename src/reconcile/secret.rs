@@ -50,7 +50,7 @@ pub fn key(pki: &Pki) -> Key {
 /// Whose this Secret is. `pkis` tells which others there are.
 pub fn owner(secret: &Secret, pki: &Pki, pkis: &BySecret<KnownPki>) -> Owner {
     let key = |name: &str| Key::new(pki.namespace().unwrap_or_default(), name);
-    let claims_it = |pki: &KnownPki| pki.claimed() == secret.metadata.name.as_deref();
+    let claims_it = |pki: &KnownPki| pki.claims(&secret.name_any());
     match owner_of(secret, pki) {
         Some(Ownership::Ours) => Owner::Ours,
         None if is_offered(secret, pki) => Owner::Ours,
