@@ -1,7 +1,7 @@
 //! A CA as it lies in a Secret of the operator's namespace.
 
+use crate::clock::MAX_FUTURE;
 use crate::index::Key;
-use crate::reconcile::plan::CLOCK;
 use crate::reconcile::{secret, write};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -25,9 +25,9 @@ pub fn from_files(
 ) -> Result<Authority, AuthorityError> {
     let read = |now| Authority::from_pem(chain, root, key, now);
     match read(now) {
-        // It was made, so the clock has gone back since.
+        // Another replica made it, whose clock was ahead of this one.
         Err(AuthorityError::NotYetValid { not_before, .. })
-            if not_before.duration_since(now) <= CLOCK =>
+            if not_before.duration_since(now) <= MAX_FUTURE =>
         {
             read(not_before)
         }

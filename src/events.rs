@@ -6,6 +6,7 @@
 
 use crate::api::{Pki, PkiStatus, READY};
 use crate::ca::Alarm;
+use crate::clock::ClockFault;
 use crate::index::Key;
 use crate::pods::SecretUser;
 use crate::policy::text;
@@ -158,6 +159,30 @@ pub fn about_ca(secret: &Key, alarm: &Alarm) -> Notice {
         reason: "CaUnavailable".into(),
         note: text::cut(&text::line(&alarm.to_string()), NOTE_BYTES),
         topic: None,
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// The Event on the Lease of the leader election about a replica whose clock is not trusted.
+pub fn about_clock(lease: &Key, replica: &str, fault: &ClockFault) -> Notice {
+    let regarding = ObjectReference {
+        api_version: Some("coordination.k8s.io/v1".into()),
+        kind: Some("Lease".into()),
+        namespace: Some(lease.namespace.to_string()),
+        name: Some(lease.name.to_string()),
+        ..ObjectReference::default()
+    };
+    let replica = text::printable(replica);
+    let note = format!("Replica {replica} neither leads nor issues certificates: {fault}");
+    Notice {
+        regarding,
+        related: None,
+        aspect: Aspect::State,
+        kind: Kind::Warning,
+        reason: "ClockSkewed".into(),
+        note: text::cut(&text::line(&note), NOTE_BYTES),
+        // A clock that drifts is one fault, whatever it has come to.
+        topic: Some(replica),
         since: Timestamp::UNIX_EPOCH,
     }
 }

@@ -20,6 +20,20 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two looks at the Lease.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How long a replica whose webhook is not ready leaves the Lease to those that are: each looks once in [`RETRY`].
+const STAND_BACK: Duration = Duration::from_secs(6);
+
+/// Whether a replica may take the lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Ready.
+    Ready,
+    /// It could issue, but its webhook is not ready: others come first.
+    Unready,
+    /// It may not: it knows too little, or its clock is not trusted.
+    Unfit,
+}
+
 /// A candidate.
 pub struct Election {
     leases: Api<Lease>,
@@ -37,16 +51,17 @@ impl Election {
         }
     }
 
-    /// Leads term after term until `shutdown`. A term gets a token that is cancelled when it should come to its end;
+    /// Leads term after term until `shutdown`, whenever its `standing` permits to take the lead. A term gets a token that is cancelled when it should come to its end;
     /// when the lead is lost, it is dropped where it stands. `ended` is called after either, with whether the lead is still
     /// held.
     pub async fn run<Term: Future<Output = ()>>(
         &self,
         shutdown: CancellationToken,
+        standing: impl Fn() -> Standing,
         begin: impl Fn(CancellationToken) -> Term,
         ended: impl Fn(bool),
     ) {
-        while let Some(lease) = shutdown.run_until_cancelled(self.acquire()).await {
+        while let Some(lease) = shutdown.run_until_cancelled(self.acquire(&standing)).await {
             tracing::info!(identity = self.identity, "leading");
             let held = tokio::select! {
                 () = begin(shutdown.clone()) => true,
@@ -64,10 +79,17 @@ impl Election {
         }
     }
 
-    async fn acquire(&self) -> Lease {
+    async fn acquire(&self, standing: impl Fn() -> Standing) -> Lease {
         let mut seen = Sighting::default();
         loop {
-            match tokio::time::timeout(RENEW_DEADLINE, self.try_acquire(&mut seen)).await {
+            if standing() == Standing::Unfit {
+                // The Lease is free for whoever is fit; how long it was silent is counted anew.
+                seen = Sighting::default();
+                tokio::time::sleep(RETRY / 4).await;
+                continue;
+            }
+            let attempt = self.try_acquire(&mut seen, standing());
+            match tokio::time::timeout(RENEW_DEADLINE, attempt).await {
                 Ok(Ok(Some(lease))) => return lease,
                 Ok(Ok(None)) => {}
                 Ok(Err(kube::Error::Api(status)))
@@ -81,7 +103,11 @@ impl Election {
         }
     }
 
-    async fn try_acquire(&self, seen: &mut Sighting) -> Result<Option<Lease>, kube::Error> {
+    async fn try_acquire(
+        &self,
+        seen: &mut Sighting,
+        standing: Standing,
+    ) -> Result<Option<Lease>, kube::Error> {
         let Some(lease) = self.leases.get_opt(&self.name).await? else {
             let lease = Lease {
                 metadata: ObjectMeta {
@@ -98,7 +124,7 @@ impl Election {
         };
         let unchanged = seen.unchanged_for(&lease, Instant::now());
         let spec = lease.spec.clone().unwrap_or_default();
-        if !may_take(&spec, &self.identity, unchanged) {
+        if !may_take(&spec, &self.identity, standing, unchanged) {
             return Ok(None);
         }
         self.write(lease, self.taken(&spec)).await.map(Some)
@@ -185,15 +211,24 @@ fn holder(lease: &Lease) -> Option<&String> {
         .filter(|holder| !holder.is_empty())
 }
 
-/// Whether the Lease is free for `identity`, having been seen unchanged for so long.
-fn may_take(spec: &LeaseSpec, identity: &str, unchanged: Duration) -> bool {
+/// Whether the Lease is free for `identity`, having been seen unchanged for so long. A replica that is not ready leaves it to
+/// others for a while.
+fn may_take(spec: &LeaseSpec, identity: &str, standing: Standing, unchanged: Duration) -> bool {
+    let patience = match standing {
+        Standing::Ready => Duration::ZERO,
+        Standing::Unready => STAND_BACK,
+        Standing::Unfit => return false,
+    };
     let holder = spec.holder_identity.as_deref().unwrap_or_default();
     let granted = spec
         .lease_duration_seconds
         .and_then(|seconds| u64::try_from(seconds).ok());
-    holder.is_empty()
-        || holder == identity
-        || unchanged >= granted.map_or(LEASE, Duration::from_secs)
+    let silence = match holder {
+        _ if holder == identity => return true,
+        "" => Duration::ZERO,
+        _ => granted.map_or(LEASE, Duration::from_secs),
+    };
+    unchanged >= silence + patience
 }
 
 /// Since when this process has seen the Lease as it is.
@@ -215,6 +250,7 @@ impl Sighting {
 
 #[cfg(test)]
 mod tests {
+    use super::Standing::{Ready, Unfit, Unready};
     use super::*;
 
     fn held(holder: &str, seconds: i32) -> LeaseSpec {
@@ -227,14 +263,27 @@ mod tests {
 
     #[test]
     fn a_lease_is_taken_when_it_is_free_or_ours_or_its_holder_is_silent() {
-        let seconds = Duration::from_secs;
-        assert!(may_take(&LeaseSpec::default(), "a", Duration::ZERO));
-        assert!(may_take(&held("", 15), "a", Duration::ZERO));
-        assert!(may_take(&held("a", 15), "a", Duration::ZERO));
-        assert!(!may_take(&held("b", 15), "a", seconds(14)));
-        assert!(may_take(&held("b", 15), "a", seconds(15)));
-        assert!(!may_take(&held("b", 60), "a", seconds(15)));
-        assert!(!may_take(&held("b", -1), "a", seconds(14)));
+        for (spec, unchanged, standing, expected) in [
+            (LeaseSpec::default(), 0, Ready, true),
+            (held("", 15), 0, Ready, true),
+            (held("a", 15), 0, Ready, true),
+            (held("b", 15), 14, Ready, false),
+            (held("b", 15), 15, Ready, true),
+            (held("b", 60), 15, Ready, false),
+            (held("b", -1), 14, Ready, false),
+            // Those that are ready come first.
+            (held("", 15), 5, Unready, false),
+            (held("", 15), 6, Unready, true),
+            (held("a", 15), 0, Unready, true),
+            (held("b", 15), 20, Unready, false),
+            (held("b", 15), 21, Unready, true),
+            (held("", 15), 3600, Unfit, false),
+            (held("a", 15), 3600, Unfit, false),
+        ] {
+            let unchanged = Duration::from_secs(unchanged);
+            let taken = may_take(&spec, "a", standing, unchanged);
+            assert_eq!(taken, expected, "{spec:?} {unchanged:?} {standing:?}");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod budget;
 pub mod ca;
 pub mod cache;
 pub mod claims;
+pub mod clock;
 pub mod config;
 pub mod crd;
 mod digest;

@@ -5,7 +5,7 @@ use crate::ca::rotation::Fleet;
 use crate::cache::Cache;
 use crate::events::Ending;
 use certificates::Certificates;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use listeners::Listeners;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -36,6 +36,8 @@ pub struct Metrics {
     trust_bundles: Family<State, Gauge>,
     /// Looks at a Pki that ended in an error and are taken again.
     pub reconcile_errors: Counter,
+    clock_skew: Gauge,
+    clock_trusted: Gauge,
     /// How long a look at a Pki takes.
     pub reconcile_seconds: Histogram,
     /// Whether this replica leads.
@@ -94,6 +96,8 @@ impl Default for Metrics {
             webhook_times: Family::default(),
             trust_bundles: Family::default(),
             reconcile_errors: Counter::default(),
+            clock_skew: Gauge::default(),
+            clock_trusted: Gauge::default(),
             reconcile_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             leader: Gauge::default(),
             listeners: Listeners::default(),
@@ -146,6 +150,17 @@ impl Default for Metrics {
             "leader",
             "1 while this replica reconciles",
             metrics.leader.clone(),
+        );
+        registry.register_with_unit(
+            "clock_skew",
+            "By how much the clock of this replica is ahead of the API server's",
+            Unit::Seconds,
+            metrics.clock_skew.clone(),
+        );
+        registry.register(
+            "clock_trusted",
+            "1 while the clock of this replica agrees with the API server's; else it neither leads nor issues",
+            metrics.clock_trusted.clone(),
         );
         metrics.listeners.register(&mut registry);
         let certificates = Certificates {
@@ -209,6 +224,14 @@ impl Metrics {
     pub fn show(&self, cache: Arc<Cache>) {
         // There is one cache in a process, so it is set once.
         let _ = self.certificates.cache.set(cache);
+    }
+
+    /// Tells how the clock compares with the API server's, once that is known.
+    pub fn clock(&self, skew: Option<SignedDuration>, is_trusted: bool) {
+        if let Some(skew) = skew {
+            self.clock_skew.set(skew.as_secs());
+        }
+        self.clock_trusted.set(i64::from(is_trusted));
     }
 
     /// Counts an answered admission request.
@@ -324,7 +347,6 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::SignedDuration;
     use pki_certs::Authority;
 
     fn lines<'a>(page: &'a str, metric: &str) -> Vec<&'a str> {

@@ -12,6 +12,7 @@
 use crate::api::{Pki, StoredPki};
 use crate::ca::Ca;
 use crate::cache::Cache;
+use crate::clock::{Clock, ClockFault};
 use crate::events::{self, Publisher};
 use crate::index::{Key, NamesSecrets as _};
 use crate::lenient::Lenient;
@@ -79,6 +80,8 @@ pub struct Context {
     pub publisher: Publisher,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Tells the time, while it is known.
+    pub clock: Arc<Clock>,
     settings: Settings,
     /// Hears what is in the Secrets, if workloads are to be restarted.
     renewals: Option<Renewals>,
@@ -124,6 +127,14 @@ pub enum Error {
         /// What the API server said.
         source: kube::Error,
     },
+    /// The time is not known.
+    #[error("nothing is decided about Pki {pki}: {source}")]
+    Clock {
+        /// The Pki.
+        pki: Key,
+        /// What is wrong with the clock.
+        source: ClockFault,
+    },
     /// Somebody else wrote in between.
     #[error("Pki {pki} or its Secret has changed meanwhile")]
     Outdated {
@@ -140,6 +151,7 @@ impl Context {
         ca: watch::Receiver<Option<Arc<Ca>>>,
         publisher: Publisher,
         metrics: Arc<Metrics>,
+        clock: Arc<Clock>,
         settings: Settings,
         renewals: Option<Renewals>,
     ) -> Self {
@@ -150,6 +162,7 @@ impl Context {
             ca,
             publisher,
             metrics,
+            clock,
             settings,
             renewals,
             schedule,
@@ -357,7 +370,10 @@ async fn look_at(stored: &StoredPki, context: &Context, work: &mut Work) -> Resu
 }
 
 async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error> {
-    let now = Timestamp::now();
+    let now = context.clock.now().map_err(|source| Error::Clock {
+        pki: Key::of(pki),
+        source,
+    })?;
     if pki.metadata.deletion_timestamp.is_some() {
         wishes::part(pki, context).await?;
         return Ok(());

@@ -2,9 +2,11 @@
 
 use crate::ca::{Keeper, outlook};
 use crate::cache::Cache;
+use crate::clock::{self, Clock, ClockLayer};
 use crate::config::Config;
 use crate::events::Publisher;
 use crate::hints;
+use crate::index::Key;
 use crate::leader::Election;
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Context};
@@ -18,6 +20,7 @@ use crate::trust::{Distributor, Published};
 use axum_server::Handle;
 use futures::future;
 use kube::Client;
+use kube::client::ClientBuilder;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -58,19 +61,23 @@ pub enum Error {
 
 /// Runs until `shutdown` is cancelled.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let client = Client::try_from(kube::Config::infer().await?)?;
+    let clock = Clock::new();
+    let client = ClientBuilder::try_from(kube::Config::infer().await?)?
+        .with_layer(&ClockLayer(clock.clone()))
+        .build();
     let metrics = Arc::new(Metrics::default());
     let health_listener = listen(config.metrics_listen, "metrics-listen")?;
     let admission_listener = listen(config.listen, "listen")?;
     let (cache, follow) = Cache::new(&client, config.scope(), config.rules());
     metrics.show(cache.clone());
     let limits = config.limits().within(limits::descriptors());
-    let app = App::new(cache.clone(), metrics.clone(), limits);
+    let app = App::new(cache.clone(), metrics.clone(), clock.clone(), limits);
     let (publisher, publish) = Publisher::new(
         client.clone(),
         config.identity.clone(),
         config.reminder_seconds,
         metrics.clone(),
+        clock.clone(),
     );
 
     let mut parts = JoinSet::new();
@@ -82,6 +89,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     spawn(&mut parts, "the cache", follow);
     let outlook = outlook::follow(client.clone(), config.ca().secret, cache.clone());
     spawn(&mut parts, "the outlook on the CA", outlook);
+    let clock_report = clock::report::follow(
+        clock.clone(),
+        Key::new(config.namespace.clone(), config.lease.clone()),
+        config.identity.clone(),
+        publisher.clone(),
+        metrics.clone(),
+    );
+    spawn(&mut parts, "the comparison of clocks", clock_report);
     let mut publishing = tokio::spawn(publish);
     let refusals = refusals::follow(cache.clone(), publisher.clone());
     spawn(&mut parts, "the memory of refusals", refusals);
@@ -89,7 +104,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let admission_handle = Handle::new();
     let admission = {
         let (app, handle) = (app.clone(), admission_handle.clone());
-        let begin = identity::Keeper::begin(client.clone(), config.webhook(), metrics.clone());
+        let begin = identity::Keeper::begin(
+            client.clone(),
+            config.webhook(),
+            metrics.clone(),
+            clock.clone(),
+        );
         async move {
             // What is wrong with the webhook's CA keeps no certificate from being issued.
             let keeper = begin.await;
@@ -108,7 +128,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         cache,
         publisher.clone(),
         metrics,
+        clock,
         &config,
+        app.clone(),
         shutdown.clone(),
     );
     let mut leading = tokio::spawn(lead);
@@ -150,7 +172,9 @@ fn lead(
     cache: Arc<Cache>,
     publisher: Publisher,
     metrics: Arc<Metrics>,
+    clock: Arc<Clock>,
     config: &Config,
+    app: Arc<App>,
     shutdown: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     let election = Election::new(
@@ -165,11 +189,12 @@ fn lead(
     let restarts = config.restarts();
     async move {
         let begin = |end: CancellationToken| {
-            let (client, cache, publisher, metrics) = (
+            let (client, cache, publisher, metrics, clock) = (
                 client.clone(),
                 cache.clone(),
                 publisher.clone(),
                 metrics.clone(),
+                clock.clone(),
             );
             let copies = Arc::new(Published::default());
             let (keeper, ca) = Keeper::new(
@@ -179,6 +204,7 @@ fn lead(
                 copies.clone(),
                 publisher.clone(),
                 metrics.clone(),
+                clock.clone(),
             );
             let distributor = Distributor::new(
                 &client,
@@ -203,6 +229,7 @@ fn lead(
                 ca,
                 publisher,
                 metrics_,
+                clock.clone(),
                 settings.clone(),
                 renewals,
             );
@@ -215,6 +242,9 @@ fn lead(
             async move {
                 metrics.leader.set(1);
                 tokio::select! {
+                    // First, so that nothing more is begun by a wrong time.
+                    biased;
+                    () = clock.distrusted() => {}
                     () = hints => {}
                     () = tally => {}
                     () = Box::pin(reconcile::run(Arc::new(context), end)) => {}
@@ -225,12 +255,17 @@ fn lead(
             }
         };
         election
-            .run(shutdown, begin, |is_held| {
-                metrics.leader.set(0);
-                if !is_held {
-                    publisher.forget_what_leaders_say();
-                }
-            })
+            .run(
+                shutdown,
+                || app.standing(),
+                begin,
+                |is_held| {
+                    metrics.leader.set(0);
+                    if !is_held {
+                        publisher.forget_what_leaders_say();
+                    }
+                },
+            )
             .await;
     }
 }

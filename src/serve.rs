@@ -2,6 +2,8 @@
 
 use crate::admission::{self, Request, World};
 use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::leader::Standing;
 use crate::metrics::Metrics;
 use crate::policy::text::{cut, printable};
 use crate::telemetry::Work;
@@ -43,6 +45,7 @@ const LONGEST_NAME: usize = 253;
 pub struct App {
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
+    clock: Arc<Clock>,
     identity: std::sync::OnceLock<Arc<Identity>>,
     draining: AtomicBool,
     limits: Limits,
@@ -54,9 +57,15 @@ pub struct App {
 
 impl App {
     /// Handlers that judge by what `cache` knows. Not ready before they have an [identity](Self::serves_as).
-    pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, limits: Limits) -> Arc<Self> {
+    pub fn new(
+        cache: Arc<Cache>,
+        metrics: Arc<Metrics>,
+        clock: Arc<Clock>,
+        limits: Limits,
+    ) -> Arc<Self> {
         Arc::new(Self {
             cache,
+            clock,
             identity: std::sync::OnceLock::new(),
             draining: AtomicBool::new(false),
             limits,
@@ -78,12 +87,34 @@ impl App {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// What is missing before this replica should be sent requests, in words.
+    /// Whether this replica may take the lead. A fault of the webhook alone does not keep certificates from being issued.
+    pub fn standing(&self) -> Standing {
+        if !self.faults().is_empty() {
+            Standing::Unfit
+        } else if !self.webhook_faults().is_empty() {
+            Standing::Unready
+        } else {
+            Standing::Ready
+        }
+    }
+
+    /// Messages about everything that keeps this replica from being ready.
     fn missing(&self) -> Vec<String> {
-        let distrust = match self.identity.get() {
+        let mut missing = self.faults();
+        missing.extend(self.webhook_faults());
+        missing
+    }
+
+    fn webhook_faults(&self) -> Vec<String> {
+        match self.identity.get() {
             Some(identity) => identity.distrust(),
             None => vec!["no serving certificate yet".to_owned()],
-        };
+        }
+    }
+
+    /// Messages about what keeps this replica from serving and from leading.
+    fn faults(&self) -> Vec<String> {
+        let clock = self.clock.fault().map(|fault| fault.to_string());
         [
             (!self.draining.load(Ordering::Relaxed), "shutting down"),
             (
@@ -98,7 +129,7 @@ impl App {
         .into_iter()
         .filter(|(holds, _)| !holds)
         .map(|(_, otherwise)| otherwise.to_owned())
-        .chain(distrust)
+        .chain(clock)
         .collect()
     }
 }

@@ -8,6 +8,7 @@ use super::rotation::{self, Fleet, Stored};
 use super::{ACCEPT, Alarm, Ca, ROTATE_NOW};
 use crate::authority;
 use crate::cache::Cache;
+use crate::clock::Clock;
 use crate::events::{self, Publisher};
 use crate::index::Key;
 use crate::metrics::Metrics;
@@ -52,6 +53,7 @@ pub struct Keeper {
     copies: Arc<Published>,
     publisher: Publisher,
     metrics: Arc<Metrics>,
+    clock: Arc<Clock>,
     state: watch::Sender<Option<Arc<Ca>>>,
 }
 
@@ -64,6 +66,7 @@ impl Keeper {
         copies: Arc<Published>,
         publisher: Publisher,
         metrics: Arc<Metrics>,
+        clock: Arc<Clock>,
     ) -> (Self, watch::Receiver<Option<Arc<Ca>>>) {
         let (state, receiver) = watch::channel(None);
         let keeper = Self {
@@ -73,6 +76,7 @@ impl Keeper {
             copies,
             publisher,
             metrics,
+            clock,
             state,
         };
         (keeper, receiver)
@@ -84,7 +88,12 @@ impl Keeper {
         self.cache.synced().await;
         let mut failures = 0;
         loop {
-            match self.round(Timestamp::now()).await {
+            // Nothing is made, replaced or deleted by a time that may be wrong.
+            let Ok(now) = self.clock.now() else {
+                self.clock.trusted().await;
+                continue;
+            };
+            match self.round(now).await {
                 // What was written is the next round's to read.
                 Ok(true) => continue,
                 Ok(false) => failures = 0,

@@ -11,6 +11,7 @@ use super::memory::{Due, Memory, Told};
 use super::notice::{Aspect, Kind, Notice};
 use super::queue::{Offered, Queue, Waiting};
 use crate::budget::{Bucket, Limit};
+use crate::clock::Clock;
 use crate::locks::lock;
 use crate::metrics::Metrics;
 use crate::reconcile::write;
@@ -51,12 +52,14 @@ impl Publisher {
         instance: String,
         reminder: Duration,
         metrics: Arc<Metrics>,
+        clock: Arc<Clock>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let queue = Arc::<Queue>::default();
         let sender = Sender {
             client,
             instance,
             metrics: metrics.clone(),
+            clock,
             memory: Mutex::new(Memory::new(reminder)),
             in_all: Mutex::default(),
             queue: queue.clone(),
@@ -111,6 +114,7 @@ struct Sender {
     client: Client,
     instance: String,
     metrics: Arc<Metrics>,
+    clock: Arc<Clock>,
     memory: Mutex<Memory>,
     /// What is left of [`IN_ALL`].
     in_all: Mutex<Bucket>,
@@ -157,7 +161,8 @@ impl Sender {
                 self.fail(waiting, &failure);
             }
         }
-        self.memory().prune(Timestamp::now(), Instant::now());
+        self.memory()
+            .prune(self.clock.display_time(), Instant::now());
     }
 
     fn fail(&self, waiting: Waiting, failure: &Failure) {
@@ -181,7 +186,7 @@ impl Sender {
 
     /// Sends one notice, unless it has been said.
     async fn say(&self, notice: &Notice) -> Result<Ending, Failure> {
-        let now = Timestamp::now();
+        let now = self.clock.display_time();
         let known = self.memory().told(notice);
         let due = match &known {
             Some(told) => self.memory().due(notice, told, now),

@@ -5,9 +5,10 @@ use super::secret::{self, Content, Owner};
 use super::status::whole_second;
 use crate::api::Pki;
 use crate::ca::Ca;
+use crate::clock::MAX_FUTURE;
 use crate::index::Key;
 use crate::policy::{Approved, Violation};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use pki_certs::{Fault, Verified, renewal};
@@ -15,9 +16,6 @@ use std::fmt;
 
 /// Annotation on a Pki, of any value: renew the certificate now. The operator removes it.
 pub const RENEW_NOW: &str = "box.com/renew-now";
-
-/// By how much a clock may go back before what was issued in the meantime is taken for wrong.
-pub const CLOCK: SignedDuration = SignedDuration::from_hours(1);
 
 /// The facts about one Pki, gathered before anything is decided.
 pub struct Observed<'a> {
@@ -180,8 +178,8 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     let issuers: Vec<_> = ca.issuers.iter().collect();
     let verify = |now| pki_certs::verify(&bundle, &approved.certificate, &issuers, now);
     let verified = match verify(now) {
-        // It was issued, so the clock has gone back since.
-        Err(Fault::NotYetValid { not_before }) if not_before.duration_since(now) <= CLOCK => {
+        // Another leader issued it, whose clock was ahead of this one.
+        Err(Fault::NotYetValid { not_before }) if not_before.duration_since(now) <= MAX_FUTURE => {
             verify(not_before)
         }
         verdict => verdict,
@@ -212,7 +210,7 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
 /// Leaves a Secret alone that has not changed, unless the time has come to look into it.
 fn keep(observed: &Observed<'_>, approved: &Approved, verified: &Verified, now: Timestamp) -> Plan {
     let (renew_at, _) = due(observed.pki, approved, verified, observed.ca, now);
-    let has_begun = verified.not_before.duration_since(now) <= CLOCK;
+    let has_begun = verified.not_before.duration_since(now) <= MAX_FUTURE;
     if !has_begun || renew_at <= now {
         return Plan::Read;
     }

@@ -1,14 +1,16 @@
 //! The decision on a workload that is due: pure, on what was read of it just now.
 
 use super::workload::is_marked;
-use crate::reconcile::plan::CLOCK;
 use crate::reconcile::write;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 /// The annotation of a pod template by which `kubectl rollout restart` makes it another one, and with it all pods.
 pub(super) const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+
+/// How far ahead a restart may lie: people write it with the clocks of their own machines.
+const MAX_RESTART_FUTURE: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is to be done with a workload.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +54,7 @@ pub(super) fn decide(
 fn is_after(restarted: &str, issued: Timestamp, now: Timestamp) -> bool {
     restarted
         .parse::<Timestamp>()
-        .is_ok_and(|at| issued <= at && at.duration_since(now) <= CLOCK)
+        .is_ok_and(|at| issued <= at && at.duration_since(now) <= MAX_RESTART_FUTURE)
 }
 
 fn restart(stored: &DynamicObject, now: Timestamp) -> Value {

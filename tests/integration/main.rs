@@ -12,6 +12,7 @@ mod admission;
 mod admission_policy;
 mod agreement;
 mod calls;
+mod clock;
 mod configuration;
 mod crash;
 mod crds;

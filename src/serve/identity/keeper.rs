@@ -4,6 +4,7 @@ use super::configurations::{Bundle, Configurations};
 use super::decision::{self, Cas, SETTLING, Stored};
 use super::store::{self, Trouble};
 use super::{Identity, Leaf};
+use crate::clock::Clock;
 use crate::index::Key;
 use crate::metrics::Metrics;
 use crate::reconcile::write;
@@ -50,6 +51,7 @@ pub struct Keeper {
     client: Client,
     settings: Settings,
     metrics: Arc<Metrics>,
+    clock: Arc<Clock>,
     identity: Arc<Identity>,
     /// What the Secret held when it was last usable.
     known: Cas,
@@ -70,10 +72,16 @@ enum Look {
 
 impl Keeper {
     /// Waits until there is a CA: at an installation the API server, or the permission, may come later than this process.
-    pub async fn begin(client: Client, settings: Settings, metrics: Arc<Metrics>) -> Self {
+    pub async fn begin(
+        client: Client,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+        clock: Arc<Clock>,
+    ) -> Self {
         let secrets = Api::namespaced(client.clone(), &settings.secret.namespace);
         let (known, identity) = loop {
-            match first(&secrets, &settings, Timestamp::now()).await {
+            let now = time(&clock).await;
+            match first(&secrets, &settings, now).await {
                 Ok(Some(begun)) => break begun,
                 // It was written a moment ago, here or by another replica.
                 Ok(None) => tokio::time::sleep(PACE / 10).await,
@@ -87,6 +95,7 @@ impl Keeper {
             client,
             settings,
             metrics,
+            clock,
             identity,
             known,
             carried: None,
@@ -106,8 +115,9 @@ impl Keeper {
         let mut touched = touched(&self.client, &self.settings).ready_chunks(16);
         loop {
             // Needs no API server, so it does not wait for one.
-            self.renew(None, None, true, Timestamp::now());
-            let look = tokio::time::timeout(LIMIT, self.look(Timestamp::now())).await;
+            let now = time(&self.clock).await;
+            self.renew(None, None, true, now);
+            let look = tokio::time::timeout(LIMIT, self.look(now)).await;
             self.show();
             let pause = match look {
                 Ok(Ok(Look::Written)) => {
@@ -288,6 +298,16 @@ impl Keeper {
         let leaf = self.identity.leaf();
         let ca = leaf.issuer.ca().not_after();
         self.metrics.webhook(ca, leaf.not_after);
+    }
+}
+
+/// The time, once it is known.
+async fn time(clock: &Clock) -> Timestamp {
+    loop {
+        match clock.now() {
+            Ok(now) => return now,
+            Err(_) => clock.trusted().await,
+        }
     }
 }
 

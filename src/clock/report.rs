@@ -1,0 +1,47 @@
+//! Tells people when the clock is not trusted: log, metrics, and an Event on the Lease of the leader election.
+
+use super::{Clock, ClockFault};
+use crate::events::{self, Publisher};
+use crate::index::Key;
+use crate::metrics::Metrics;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often both clocks are read.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Reads the clocks once a second, for as long as it is polled. So a step is noticed also while nothing else happens.
+pub async fn follow(
+    clock: Arc<Clock>,
+    lease: Key,
+    replica: String,
+    publisher: Publisher,
+    metrics: Arc<Metrics>,
+) {
+    let mut known = None;
+    loop {
+        let fault = clock.fault();
+        metrics.clock(clock.skew(), fault.is_none());
+        if let Some(fault @ (ClockFault::Skewed(_) | ClockFault::NoDate)) = &fault {
+            publisher.offer(events::about_clock(&lease, &replica, fault));
+        }
+        let text = fault.as_ref().map(ToString::to_string);
+        if known.as_ref() != Some(&text) {
+            log(fault.as_ref());
+            known = Some(text);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn log(fault: Option<&ClockFault>) {
+    match fault {
+        None => tracing::info!("the clock agrees with the API server's"),
+        Some(fault @ (ClockFault::NotCompared | ClockFault::OnProbation)) => {
+            tracing::info!(%fault, "the clock is not trusted yet");
+        }
+        Some(fault) => {
+            tracing::error!(%fault, "the clock is not trusted; this replica neither leads nor issues")
+        }
+    }
+}
