@@ -153,7 +153,6 @@ impl Context {
         metrics: Arc<Metrics>,
         clock: Arc<Clock>,
         settings: Settings,
-        renewals: Option<Renewals>,
     ) -> Self {
         let (schedule, retries, contests, findings) = Default::default();
         Self {
@@ -164,12 +163,17 @@ impl Context {
             metrics,
             clock,
             settings,
-            renewals,
+            renewals: None,
             schedule,
             retries,
             contests,
             findings,
         }
+    }
+
+    /// The same, with workloads that are restarted after a renewal.
+    pub fn with_renewals(self, renewals: Option<Renewals>) -> Self {
+        Self { renewals, ..self }
     }
 
     /// The CA as it is now.

@@ -123,16 +123,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     };
     spawn(&mut parts, "the webhook", admission);
 
-    let lead = lead(
+    let shared = Shared {
         client,
         cache,
-        publisher.clone(),
+        publisher: publisher.clone(),
         metrics,
         clock,
-        &config,
-        app.clone(),
-        shutdown.clone(),
-    );
+    };
+    let lead = lead(shared, &config, app.clone(), shutdown.clone());
     let mut leading = tokio::spawn(lead);
     tokio::select! {
         // First, because it is what ends the others.
@@ -166,19 +164,25 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     Ok(())
 }
 
-/// Reconciles while this replica leads.
-fn lead(
+/// Handles that all parts share.
+#[derive(Clone)]
+struct Shared {
     client: Client,
     cache: Arc<Cache>,
     publisher: Publisher,
     metrics: Arc<Metrics>,
     clock: Arc<Clock>,
+}
+
+/// Reconciles while this replica leads.
+fn lead(
+    shared: Shared,
     config: &Config,
     app: Arc<App>,
     shutdown: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     let election = Election::new(
-        client.clone(),
+        shared.client.clone(),
         &config.namespace,
         config.lease.clone(),
         config.identity.clone(),
@@ -188,14 +192,17 @@ fn lead(
     let settings = config.reconcile();
     let restarts = config.restarts();
     async move {
+        let Shared {
+            publisher, metrics, ..
+        } = shared.clone();
         let begin = |end: CancellationToken| {
-            let (client, cache, publisher, metrics, clock) = (
-                client.clone(),
-                cache.clone(),
-                publisher.clone(),
-                metrics.clone(),
-                clock.clone(),
-            );
+            let Shared {
+                client,
+                cache,
+                publisher,
+                metrics,
+                clock,
+            } = shared.clone();
             let copies = Arc::new(Published::default());
             let (keeper, ca) = Keeper::new(
                 client.clone(),
@@ -222,17 +229,17 @@ fn lead(
             let (restarter, renewals) = restarter.unzip();
             let hints = hints::follow(cache.clone(), publisher.clone());
             let tally = Box::pin(tally::keep(client.clone(), cache.clone()));
-            let metrics_ = metrics.clone();
+            let leader = metrics.leader.clone();
             let context = Context::new(
                 client,
                 cache,
                 ca,
                 publisher,
-                metrics_,
+                metrics,
                 clock.clone(),
                 settings.clone(),
-                renewals,
             );
+            let context = Arc::new(context.with_renewals(renewals));
             let restarting = Box::pin(async {
                 match restarter {
                     Some(restarter) => restarter.run().await,
@@ -240,14 +247,14 @@ fn lead(
                 }
             });
             async move {
-                metrics.leader.set(1);
+                leader.set(1);
                 tokio::select! {
                     // First, so that nothing more is begun by a wrong time.
                     biased;
                     () = clock.distrusted() => {}
                     () = hints => {}
                     () = tally => {}
-                    () = Box::pin(reconcile::run(Arc::new(context), end)) => {}
+                    () = Box::pin(reconcile::run(context, end)) => {}
                     () = keeper.run() => {}
                     () = Box::pin(distributor.run()) => {}
                     () = restarting => {}

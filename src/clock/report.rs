@@ -41,7 +41,7 @@ fn log(fault: Option<&ClockFault>) {
             tracing::info!(%fault, "the clock is not trusted yet");
         }
         Some(fault) => {
-            tracing::error!(%fault, "the clock is not trusted; this replica neither leads nor issues")
+            tracing::error!(%fault, "the clock is not trusted; this replica neither leads nor issues");
         }
     }
 }
