@@ -31,6 +31,7 @@ use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Client, Resource as _};
 use lanes::{Lane, Queue};
 use observe::{observe, read};
+use pauses::Pauses;
 use plan::{Plan, plan};
 use retry::Retries;
 use status::{Certificate, Outcome};
@@ -48,6 +49,7 @@ mod contest;
 mod findings;
 mod lanes;
 mod observe;
+mod pauses;
 pub mod plan;
 mod remedy;
 mod retry;
@@ -89,6 +91,7 @@ pub struct Context {
     retries: Retries,
     contests: Contests,
     findings: Findings,
+    pauses: Pauses,
 }
 
 /// Why a look at a Pki ended early. It is taken again soon.
@@ -154,7 +157,7 @@ impl Context {
         clock: Arc<Clock>,
         settings: Settings,
     ) -> Self {
-        let (schedule, retries, contests, findings) = Default::default();
+        let (schedule, retries, contests, findings, pauses) = Default::default();
         Self {
             client,
             cache,
@@ -168,6 +171,7 @@ impl Context {
             retries,
             contests,
             findings,
+            pauses,
         }
     }
 
@@ -215,6 +219,7 @@ impl Context {
         self.findings.forget(key);
         self.schedule.forget(key);
         self.retries.forget(key);
+        self.pauses.forget(key);
     }
 }
 
@@ -317,14 +322,14 @@ async fn take_turn(key: &Key, context: &Context) {
         context.forget(key);
         return;
     };
-    let pause = match reconcile(&stored, context).await {
-        Ok(()) => return,
-        Err(Error::Outdated { .. }) => Duration::from_millis(200),
-        Err(_) => {
-            context.metrics.reconcile_errors.inc();
-            Duration::from_secs(5)
-        }
+    let Err(error) = reconcile(&stored, context).await else {
+        context.pauses.forget(key);
+        return;
     };
+    if !matches!(error, Error::Outdated { .. }) {
+        context.metrics.reconcile_errors.inc();
+    }
+    let pause = context.pauses.after(key, &error);
     context
         .schedule
         .hasten(key.clone(), Timestamp::now() + pause);

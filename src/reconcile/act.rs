@@ -78,6 +78,9 @@ pub(super) async fn mend(
     context: &Context,
     now: Timestamp,
 ) -> Result<Outcome, Error> {
+    if let Some(held) = context.retries.held(observed.pki, now) {
+        return Ok(held);
+    }
     let secret = observed.stored().expect("what is mended was read");
     let is_damage = was_settled(observed);
     if is_damage && let Some(contested) = contested(observed, context, now) {

@@ -15,6 +15,10 @@ pub(super) fn remedy(error: &kube::Error) -> Option<&'static str> {
         Some(
             "delete what is no longer needed there, or ask whoever sets that ResourceQuota for more (kubectl describe quota)",
         )
+    } else if says("the fence permits the operator's account ") {
+        Some(
+            "that fence is the chart's own: delete the Secret if nobody needs what is in it, or choose another spec.secretName",
+        )
     } else if says("ValidatingAdmissionPolicy") || says("admission webhook ") {
         Some(
             "that rule is not the operator's: give the Secret what it wants by spec.secretTemplate, or ask whoever made the rule",
@@ -58,6 +62,11 @@ mod tests {
                 422,
                 r#"secrets "a" is invalid: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no"#,
                 Some("spec.secretTemplate"),
+            ),
+            (
+                403,
+                r#"secrets "a" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: the fence permits the operator's account to"#,
+                Some("the chart's own"),
             ),
             (
                 400,

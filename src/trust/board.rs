@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// After so many failures a namespace is not waited for any more; it is tried again all the same.
@@ -18,6 +18,8 @@ pub(super) struct Found {
     pub(super) uid: Option<String>,
     pub(super) version: Option<String>,
     pub(super) is_ours: bool,
+    /// Whether it is being deleted, and finalizers hold it.
+    pub(super) is_going: bool,
 }
 
 impl From<&ObjectMeta> for Found {
@@ -26,6 +28,7 @@ impl From<&ObjectMeta> for Found {
             uid: object.uid.clone(),
             version: object.resource_version.clone(),
             is_ours: super::is_ours(object),
+            is_going: object.deletion_timestamp.is_some(),
         }
     }
 }
@@ -56,6 +59,11 @@ pub(super) enum Outcome {
     Foreign(Found),
     /// Nothing is there.
     Gone,
+    /// The copy holds other roots, is immutable, and finalizers keep it from being deleted and made again.
+    Held {
+        found: Found,
+        finalizers: Vec<String>,
+    },
     /// The API server said no, or nothing.
     Failed,
 }
@@ -73,7 +81,9 @@ pub(super) struct Board {
     /// Where something else has the name.
     foreign: BTreeSet<String>,
     /// How often in a row it went wrong.
-    failures: HashMap<String, u32>,
+    failures: BTreeMap<String, u32>,
+    /// Where finalizers hold a copy that has to be made again.
+    held: BTreeSet<String>,
     /// Where a copy has yet to be written before the roots are published.
     pending: HashSet<String>,
     due: BTreeSet<String>,
@@ -112,6 +122,10 @@ impl Board {
             if let Some(is_changed) = self.busy.get_mut(&name) {
                 *is_changed = true;
             }
+            // Nothing but its end makes another attempt go better.
+            if !self.copies.items.contains_key(&name) && self.held.remove(&name) {
+                self.pauses.remove(&name);
+            }
             self.due.insert(name);
         }
     }
@@ -142,6 +156,7 @@ impl Board {
             if task.is_none() || is_foreign {
                 self.pending.remove(&name);
                 self.failures.remove(&name);
+                self.held.remove(&name);
             } else if self.pauses.contains_key(&name) {
                 // It is due again when the pause ends.
                 continue;
@@ -166,6 +181,7 @@ impl Board {
             None => drop(copies.remove(&name)),
         };
         let mut pause = None;
+        self.held.remove(&name);
         match outcome {
             Outcome::Holds {
                 found,
@@ -184,20 +200,42 @@ impl Board {
                 note(None);
                 pause = Some(PACE);
             }
-            Outcome::Failed => {
-                let failures = self.failures.entry(name.clone()).or_default();
-                *failures += 1;
-                if *failures >= MOST_FAILURES {
-                    self.pending.remove(&name);
+            Outcome::Held { found, .. } => {
+                note(Some(found));
+                let longer = self.fail(&name);
+                // The watch may have told of its end meanwhile.
+                if self.copies.items.contains_key(&name) {
+                    self.held.insert(name.clone());
+                    pause = Some(longer);
                 }
-                pause = Some(LONGEST_PAUSE.min(PACE * 2_u32.saturating_pow(*failures - 1)));
             }
+            Outcome::Failed => pause = Some(self.fail(&name)),
         }
         if let Some(pause) = pause {
             self.pauses.insert(name.clone(), now + pause);
             self.ends.insert((now + pause, name.clone()));
         }
         self.due.insert(name);
+    }
+
+    /// Counts a failure; how long to wait before another attempt.
+    fn fail(&mut self, name: &str) -> Duration {
+        let failures = self.failures.entry(name.to_owned()).or_default();
+        *failures = failures.saturating_add(1);
+        if *failures >= MOST_FAILURES {
+            self.pending.remove(name);
+        }
+        LONGEST_PAUSE.min(PACE * 2_u32.saturating_pow(*failures - 1))
+    }
+
+    /// Whether finalizers were known to hold the copy there.
+    pub(super) fn is_held(&self, name: &str) -> bool {
+        self.held.contains(name)
+    }
+
+    /// The first namespaces, at most so many, whose copy does not hold the roots because it cannot be written.
+    pub(super) fn failing(&self, most: usize) -> Vec<String> {
+        self.failures.keys().take(most).cloned().collect()
     }
 
     /// Makes what somebody else's `ConfigMap` is in the way of due again.
@@ -239,8 +277,11 @@ impl Board {
             (Some(false), None) => Some(Task::Create),
             (Some(false), Some(found)) if !found.is_ours => Some(Task::Complain(found.clone())),
             (Some(false), found) => (self.sound.get(name) != found).then_some(Task::Check),
-            (None, Some(found)) if found.is_ours => Some(Task::Remove(found.clone())),
-            // In a namespace that is being deleted nothing can be created, and what is there goes.
+            (None, Some(found)) if found.is_ours && !found.is_going => {
+                Some(Task::Remove(found.clone()))
+            }
+            // In a namespace that is being deleted nothing can be created, and what is there goes; so does a copy that is being
+            // deleted.
             (Some(true) | None, _) => None,
         }
     }

@@ -25,6 +25,8 @@ use tokio::sync::watch;
 
 /// How many namespaces are written in at the same time.
 const CONCURRENCY: usize = 8;
+/// So many of those that cannot be written in are named.
+const MOST_NAMED: usize = 10;
 
 /// Keeps the `ConfigMaps`.
 pub(super) struct ConfigMaps {
@@ -75,6 +77,9 @@ impl ConfigMaps {
                     (copy.namespace().unwrap_or_default(), Found::from(copy.meta()))
                 })),
                 Some((namespace, outcome)) = running.next() => {
+                    if let Outcome::Held { found, finalizers } = &outcome {
+                        self.name_held(&namespace, found, finalizers, board.is_held(&namespace));
+                    }
                     board.settle(namespace, outcome, Instant::now());
                 }
                 changed = ca.changed() => {
@@ -120,8 +125,18 @@ impl ConfigMaps {
         self.publisher.offer(notice);
     }
 
+    /// The Event is repeated as a fault that lasts is; the log has it once.
+    fn name_held(&self, namespace: &str, found: &Found, finalizers: &[String], is_known: bool) {
+        let notice = about_held(namespace, &self.settings.name, found, finalizers);
+        if !is_known {
+            tracing::warn!(namespace, "{}", notice.note);
+        }
+        self.publisher.offer(notice);
+    }
+
     fn tell(&self, board: &Board) {
         self.metrics.trust_bundles(&board.counts());
+        self.published.fail_in(board.failing(MOST_NAMED));
         let Some(fingerprint) = board.published() else {
             return;
         };
@@ -139,6 +154,7 @@ impl Drop for ConfigMaps {
     /// Who does not lead any more knows nothing of them.
     fn drop(&mut self) {
         self.metrics.trust_bundles(&[]);
+        self.published.fail_in(Vec::new());
     }
 }
 
@@ -163,7 +179,8 @@ impl Copy<'_> {
                 Err(error) => Err(error),
             },
             Task::Check => self.check().await,
-            Task::Remove(found) => self.remove(found).await,
+            // Whether finalizers hold it is nothing to anybody who does not ask for it.
+            Task::Remove(found) => self.remove(found).await.map(|_| Outcome::Gone),
             // Nothing is written.
             Task::Complain(found) => Ok(Outcome::Foreign(found)),
         }
@@ -176,7 +193,12 @@ impl Copy<'_> {
         match judge(&stored, self.trust) {
             Verdict::Sound => Ok(self.holds(&stored, false)),
             Verdict::Foreign => Ok(Outcome::Foreign(Found::from(&stored.metadata))),
-            Verdict::Frozen => self.remove(Found::from(&stored.metadata)).await,
+            // Another deletion would change nothing.
+            Verdict::Frozen if stored.metadata.deletion_timestamp.is_some() => Ok(held(&stored)),
+            Verdict::Frozen => {
+                let left = self.remove(Found::from(&stored.metadata)).await?;
+                Ok(left.as_ref().map_or(Outcome::Gone, held))
+            }
             Verdict::Stale(change) => {
                 let patch = Patch::Merge(&change);
                 let written = self.maps.patch(self.name, &write::patch(), &patch).await?;
@@ -186,7 +208,8 @@ impl Copy<'_> {
         }
     }
 
-    async fn remove(&self, found: Found) -> Result<Outcome, kube::Error> {
+    /// Deletes it; what is left of it where finalizers hold it.
+    async fn remove(&self, found: Found) -> Result<Option<ConfigMap>, kube::Error> {
         let only_this = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: found.uid,
@@ -194,12 +217,15 @@ impl Copy<'_> {
             }),
             ..DeleteParams::default()
         };
-        match self.maps.delete(self.name, &only_this).await {
-            Ok(_) => tracing::info!(namespace = self.namespace, "removed the CA bundle"),
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+        let left = match self.maps.delete(self.name, &only_this).await {
+            Ok(deleted) => deleted.left(),
+            Err(kube::Error::Api(status)) if status.is_not_found() => None,
             Err(error) => return Err(error),
+        };
+        if left.is_none() {
+            tracing::info!(namespace = self.namespace, "removed the CA bundle");
         }
-        Ok(Outcome::Gone)
+        Ok(left)
     }
 
     fn manifest(&self) -> ConfigMap {
@@ -216,6 +242,14 @@ impl Copy<'_> {
             fingerprint: self.trust.fingerprint().to_owned(),
             is_written,
         }
+    }
+}
+
+/// The copy cannot be made again before it is gone.
+fn held(stored: &ConfigMap) -> Outcome {
+    Outcome::Held {
+        found: Found::from(&stored.metadata),
+        finalizers: stored.finalizers().to_vec(),
     }
 }
 
@@ -255,20 +289,35 @@ fn about_foreign(namespace: &str, name: &str, found: Found) -> Notice {
         "ConfigMap {namespace}/{name} exists and is not the operator's, so it is left as it is and does not follow the CA: \
          delete it to get the CA bundle there, or take the label {LABEL} from the namespace"
     );
+    about(namespace, name, found.uid, "TrustBundleForeign", &note)
+}
+
+/// What to say of a copy that can be neither mended nor made again.
+fn about_held(namespace: &str, name: &str, found: &Found, finalizers: &[String]) -> Notice {
+    let note = format!(
+        "ConfigMap {namespace}/{name} does not hold the CA bundle, is immutable, and its deletion waits for its finalizers [{}]: \
+         remove those, and the operator makes it again",
+        finalizers.join(", ")
+    );
+    let uid = found.uid.clone();
+    about(namespace, name, uid, "TrustBundleHeld", &note)
+}
+
+fn about(namespace: &str, name: &str, uid: Option<String>, reason: &str, note: &str) -> Notice {
     Notice {
         regarding: ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("ConfigMap".into()),
             namespace: Some(namespace.to_owned()),
             name: Some(name.to_owned()),
-            uid: found.uid,
+            uid,
             ..ObjectReference::default()
         },
         related: None,
         aspect: Aspect::State,
         kind: Kind::Warning,
-        reason: "TrustBundleForeign".into(),
-        note: text::cut(&note, NOTE_BYTES),
+        reason: reason.into(),
+        note: text::cut(note, NOTE_BYTES),
         topic: None,
         since: Timestamp::UNIX_EPOCH,
     }
@@ -329,12 +378,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_foreign_config_map_tells_what_to_do() {
+    fn what_is_said_of_a_config_map_that_is_in_the_way_tells_what_to_do() {
         let found = Found {
             uid: Some("u".into()),
             version: None,
             is_ours: false,
+            is_going: false,
         };
+        let notice = about_held(
+            "app1",
+            "pki-trust-bundle",
+            &found,
+            &["a".into(), "b/c".into()],
+        );
+        assert_eq!(
+            notice.note,
+            "ConfigMap app1/pki-trust-bundle does not hold the CA bundle, is immutable, and its deletion waits for its finalizers \
+             [a, b/c]: remove those, and the operator makes it again"
+        );
+        assert_eq!(notice.regarding.uid.as_deref(), Some("u"));
         let notice = about_foreign("app1", "pki-trust-bundle", found);
         assert_eq!(
             notice.note,

@@ -11,6 +11,22 @@ fn found(version: &str, is_ours: bool) -> Found {
         uid: Some("u".into()),
         version: Some(version.into()),
         is_ours,
+        is_going: false,
+    }
+}
+
+/// A copy of the operator's that is being deleted.
+fn going(version: &str) -> Found {
+    Found {
+        is_going: true,
+        ..found(version, true)
+    }
+}
+
+fn held(version: &str) -> Outcome {
+    Outcome::Held {
+        found: going(version),
+        finalizers: vec!["example.com/hold".into()],
     }
 }
 
@@ -295,6 +311,80 @@ fn what_keeps_failing_is_tried_ever_more_rarely_and_in_the_end_not_waited_for() 
     assert_eq!(play.task(), Some(Task::Create));
     play.holds("a", "1", "two", true);
     assert_eq!((play.task(), play.board.counts()[2].1), (None, 0));
+}
+
+#[test]
+fn a_copy_that_finalizers_hold_is_tried_ever_more_rarely_and_made_again_at_once_when_it_is_gone() {
+    let mut play = Play::new(&["a"], &[("a", found("1", true))]);
+    let mut pauses = Vec::new();
+    for failures in 1..=8 {
+        assert_eq!(play.task(), Some(Task::Check));
+        assert_eq!(play.board.is_held("a"), failures > 1);
+        play.settle("a", held("2"));
+        // The watch tells of the deletion, and of whatever else is done to it.
+        play.copy("a", going("2"));
+        play.copy("a", going("3"));
+        assert_eq!(play.task(), None, "{failures}");
+        let is_published = play.board.published().is_some();
+        assert_eq!(is_published, failures >= MOST_FAILURES, "{failures}");
+        assert_eq!(play.board.counts()[2], ("failing", 1));
+        assert_eq!(play.board.failing(10), ["a"]);
+        let pause = play.board.wake().unwrap() - play.now;
+        play.pass(pause);
+        pauses.push(pause.as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!(play.task(), Some(Task::Check));
+    play.settle("a", held("3"));
+    play.board.copy(Event::Delete(("a".into(), going("3"))));
+    assert_eq!(play.task(), Some(Task::Create), "without any pause");
+    play.wrote("a", "4");
+    assert_eq!((play.task(), play.board.failing(10)), (None, vec![]));
+    assert!(!play.board.is_held("a"));
+}
+
+#[test]
+fn a_copy_whose_end_is_told_while_it_is_found_held_is_made_again_at_once() {
+    let mut play = Play::new(&["a"], &[("a", found("1", true))]);
+    assert_eq!(play.task(), Some(Task::Check));
+    play.board.copy(Event::Delete(("a".into(), going("2"))));
+    play.settle("a", held("2"));
+    assert_eq!(play.task(), Some(Task::Create));
+}
+
+#[test]
+fn a_failure_of_another_kind_waits_its_time_whatever_the_watch_tells() {
+    let mut play = Play::new(&["a"], &[("a", found("1", true))]);
+    assert_eq!(play.task(), Some(Task::Check));
+    play.settle("a", Outcome::Failed);
+    play.board
+        .copy(Event::Delete(("a".into(), found("1", true))));
+    assert_eq!(play.task(), None);
+    play.pass(PACE);
+    assert_eq!(play.task(), Some(Task::Create));
+}
+
+#[test]
+fn a_copy_that_nobody_asks_for_is_deleted_once_however_long_it_stays() {
+    let mut play = Play::new(&[], &[("a", found("1", true))]);
+    assert_eq!(play.task(), Some(Task::Remove(found("1", true))));
+    play.settle("a", Outcome::Gone);
+    // Finalizers hold it.
+    play.copy("a", going("2"));
+    play.pass(LONGEST_PAUSE);
+    assert_eq!((play.task(), play.board.counts()[2].1), (None, 0));
+    // Asked for again, it serves as long as it holds the roots.
+    play.board.namespace(Event::Apply(("a".into(), false)));
+    assert_eq!(play.task(), Some(Task::Check));
+}
+
+#[test]
+fn only_the_first_that_fail_are_named() {
+    let mut play = Play::new(&["c", "a", "b"], &[]);
+    for (name, _) in play.tasks() {
+        play.settle(&name, Outcome::Failed);
+    }
+    assert_eq!(play.board.failing(2), ["a", "b"]);
 }
 
 #[test]

@@ -1,0 +1,107 @@
+//! How long to wait before the next look at a Pki whose last ones ended early, with an [`Error`].
+//!
+//! A conflict is over at the next look, as a rule, and an API server that is away comes back; both are asked again soon. What
+//! does not go away (an admission webhook that answers 409, an immutable Secret, a permission that is missing) is asked ever
+//! more rarely.
+
+use super::{Error, write};
+use crate::index::Key;
+use crate::locks::lock;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+const AFTER_CONFLICT: Duration = Duration::from_millis(200);
+const LONGEST_AFTER_CONFLICT: Duration = Duration::from_secs(30);
+const AFTER_ERROR: Duration = Duration::from_secs(5);
+const LONGEST_AFTER_REFUSAL: Duration = Duration::from_secs(300);
+
+/// How many looks in a row ended early, by Pki.
+#[derive(Debug, Default)]
+pub(super) struct Pauses(Mutex<HashMap<Key, u32>>);
+
+impl Pauses {
+    /// Counts a look that ended like this; how long to wait before the next one.
+    pub(super) fn after(&self, key: &Key, error: &Error) -> Duration {
+        let mut counts = lock(&self.0);
+        let count = counts.entry(key.clone()).or_default();
+        *count = count.saturating_add(1);
+        let (first, longest) = match error {
+            Error::Outdated { .. } => (AFTER_CONFLICT, LONGEST_AFTER_CONFLICT),
+            error if is_refusal(error) => (AFTER_ERROR, LONGEST_AFTER_REFUSAL),
+            _ => (AFTER_ERROR, AFTER_ERROR),
+        };
+        let doubled = first.saturating_mul(2_u32.saturating_pow(*count - 1));
+        doubled.min(longest)
+    }
+
+    /// Forgets what was before, after a look that came to its end, or with the Pki.
+    pub(super) fn forget(&self, key: &Key) {
+        lock(&self.0).remove(key);
+    }
+}
+
+fn is_refusal(error: &Error) -> bool {
+    match error {
+        Error::ReadSecret { source, .. }
+        | Error::ChangeSecret { source, .. }
+        | Error::WritePki { source, .. }
+        | Error::WriteStatus { source, .. } => write::is_refusal(source),
+        Error::Outdated { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::response::Status;
+
+    fn answered(code: u16) -> Error {
+        let status = Status::failure("no", "No").with_code(code);
+        Error::ChangeSecret {
+            secret: key(),
+            source: kube::Error::Api(Box::new(status)),
+        }
+    }
+
+    fn key() -> Key {
+        Key::new("ns", "a")
+    }
+
+    #[test]
+    fn what_does_not_go_away_is_asked_ever_more_rarely_and_a_success_begins_anew() {
+        let conflict = || Error::Outdated { pki: key() };
+        let doubling = [
+            200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000,
+        ];
+        let refused = [
+            5000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000,
+        ];
+        for (error, expected) in [
+            (&conflict as &dyn Fn() -> Error, doubling.as_slice()),
+            (&|| answered(403), &refused),
+            (&|| answered(422), &refused),
+            (&|| answered(500), &[5000; 4]),
+            (&|| answered(429), &[5000; 4]),
+        ] {
+            let pauses = Pauses::default();
+            for milliseconds in expected {
+                let pause = pauses.after(&key(), &error());
+                assert_eq!(pause.as_millis(), *milliseconds, "{}", error());
+            }
+            let other = pauses.after(&Key::new("ns", "b"), &error());
+            assert_eq!(other.as_millis(), expected[0], "each by itself");
+            pauses.forget(&key());
+            assert_eq!(pauses.after(&key(), &error()).as_millis(), expected[0]);
+        }
+    }
+
+    #[test]
+    fn the_longest_pause_is_kept_for_ever() {
+        let pauses = Pauses::default();
+        let last = (0..100)
+            .map(|_| pauses.after(&key(), &answered(403)))
+            .last();
+        assert_eq!(last, Some(LONGEST_AFTER_REFUSAL));
+    }
+}
