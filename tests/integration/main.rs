@@ -17,6 +17,7 @@ mod configuration;
 mod crash;
 mod crds;
 mod events;
+mod fence;
 mod harness;
 mod hostile;
 mod identity;

@@ -74,6 +74,56 @@ fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone(
 }
 
 #[test]
+fn a_secret_that_can_be_neither_mended_nor_removed_is_tried_ever_more_rarely() {
+    let ns = SHARED.namespace("stuck");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    let patch = json!([
+        {"op": "replace", "path": "/data/ca.crt", "value": "dGhlaXJz"},
+        {"op": "add", "path": "/immutable", "value": true},
+        {"op": "add", "path": "/metadata/finalizers", "value": ["example.com/hold"]},
+    ]);
+    let patch = patch.to_string();
+    ns.kubectl(&[
+        "patch",
+        "secret",
+        "app1-pki",
+        "--type=json",
+        "--patch",
+        &patch,
+    ])
+    .unwrap();
+    ns.kubectl(&["delete", "secret", "app1-pki", "--wait=false"])
+        .unwrap();
+    let message = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
+    assert!(message.contains("immutable"), "{message}");
+    // The watch tells of each of these.
+    for number in 0..5 {
+        let note = format!("note={number}");
+        ns.kubectl(&["annotate", "secret", "app1-pki", "--overwrite", &note])
+            .unwrap();
+        quiet();
+    }
+    let writes = ns.operator_writes().into_iter();
+    let refused = writes.filter(|(write, _)| write.what == "patch secrets" && write.code >= 400);
+    let refused: usize = refused.map(|(_, count)| count).sum();
+    assert!((1..=6).contains(&refused), "{refused}");
+
+    let free = r#"{"metadata": {"finalizers": null}}"#;
+    ns.kubectl(&[
+        "patch",
+        "secret",
+        "app1-pki",
+        "--type=merge",
+        "--patch",
+        free,
+    ])
+    .unwrap();
+    ns.wait_until_ready("app1-pki");
+}
+
+#[test]
 fn a_secret_left_by_a_pki_that_is_gone_is_waited_out_and_no_fault() {
     let ns = SHARED.namespace("former");
     let secret = r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "app1-pki", "ownerReferences": [{"apiVersion":

@@ -131,6 +131,63 @@ fn a_copy_that_is_edited_or_deleted_comes_back() {
 }
 
 #[test]
+fn a_copy_that_finalizers_hold_is_named_and_left_in_peace_until_it_is_gone() {
+    let ns = SHARED.namespace("held");
+    ask(&ns);
+    let bundle = wait_for_bundle(&ns);
+    let patch = json!([
+        {"op": "replace", "path": "/data/ca.crt", "value": "theirs"},
+        {"op": "add", "path": "/immutable", "value": true},
+        {"op": "add", "path": "/metadata/finalizers", "value": ["example.com/hold"]},
+    ]);
+    let patch = patch.to_string();
+    ns.kubectl(&["patch", "configmap", NAME, "--type=json", "--patch", &patch])
+        .unwrap();
+    let told = eventually("it is said", || {
+        let told = notes(&ns.events("ConfigMap", NAME));
+        (!told.is_empty()).then_some(told)
+    });
+    let sentence = format!(
+        "ConfigMap {}/{NAME} does not hold the CA bundle, is immutable, and its deletion waits for its finalizers \
+         [example.com/hold]: remove those, and the operator makes it again",
+        ns.name
+    );
+    assert_eq!(told, [format!("Warning: {sentence}")]);
+    eventually("it counts", || {
+        let (_, page) = SHARED.operator.get("/metrics").ok()?;
+        let failing = "pki_operator_trust_bundles{state=\"failing\"} ";
+        let count = page.lines().find_map(|line| line.strip_prefix(failing))?;
+        (count != "0").then_some(())
+    });
+    // Annotations change nothing, though the watch tells of each.
+    for number in 0..5 {
+        let note = format!("note={number}");
+        ns.kubectl(&["annotate", "configmap", NAME, "--overwrite", &note])
+            .unwrap();
+        quiet();
+    }
+    let writes = ns.operator_writes().into_iter();
+    let writes: Vec<_> = writes
+        .map(|(write, count)| (write.what, write.code, count))
+        .collect();
+    let once = |what: &str, code| (what.to_owned(), code, 1);
+    assert_eq!(
+        writes,
+        [
+            once("create configmaps", 201),
+            once("delete configmaps", 200)
+        ]
+    );
+    let log = SHARED.operator.process.log();
+    assert_eq!(log.matches(&sentence).count(), 1);
+
+    let free = r#"{"metadata": {"finalizers": null}}"#;
+    ns.kubectl(&["patch", "configmap", NAME, "--type=merge", "--patch", free])
+        .unwrap();
+    assert_eq!(wait_for_bundle(&ns), bundle);
+}
+
+#[test]
 fn a_namespace_with_the_label_can_be_deleted() {
     let ns = SHARED.namespace("going");
     ask(&ns);
