@@ -91,7 +91,6 @@ impl Distributor {
 pub struct Published {
     config_maps: watch::Sender<Option<String>>,
     bundle: watch::Sender<Option<String>>,
-    failing: watch::Sender<Vec<String>>,
 }
 
 impl Published {
@@ -100,20 +99,6 @@ impl Published {
         [&self.config_maps, &self.bundle]
             .iter()
             .all(|part| part.borrow().as_deref() == Some(fingerprint))
-    }
-
-    /// The namespaces whose copy cannot be written now: the first ten, by name.
-    pub fn failing(&self) -> Vec<String> {
-        self.failing.borrow().clone()
-    }
-
-    /// Takes note of those.
-    fn fail_in(&self, namespaces: Vec<String>) {
-        self.failing.send_if_modified(|known| {
-            let is_news = *known != namespaces;
-            *known = namespaces;
-            is_news
-        });
     }
 }
 
@@ -181,8 +166,5 @@ mod tests {
         assert!(!published.holds("a"));
         published.bundle.send_replace(Some("a".into()));
         assert!(published.holds("a") && !published.holds("b"));
-        assert_eq!(published.failing(), Vec::<String>::new());
-        published.fail_in(vec!["team-a".into()]);
-        assert_eq!(published.failing(), ["team-a"]);
     }
 }

@@ -1,8 +1,8 @@
-//! How long to wait before the next look at a Pki whose last ones ended early, with an [`Error`].
+//! Backoff of a Pki whose reconcile ended early, with an [`Error`].
 //!
-//! A conflict is over at the next look, as a rule, and an API server that is away comes back; both are asked again soon. What
-//! does not go away (an admission webhook that answers 409, an immutable Secret, a permission that is missing) is asked ever
-//! more rarely.
+//! A conflict is usually over at the next attempt, and an API server that is away comes back: both
+//! are retried soon. A fault that stays (an admission webhook that answers 409, an immutable Secret,
+//! a missing permission) is retried ever more rarely.
 
 use super::{Error, write};
 use crate::index::Key;
@@ -16,12 +16,12 @@ const LONGEST_AFTER_CONFLICT: Duration = Duration::from_secs(30);
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 const LONGEST_AFTER_REFUSAL: Duration = Duration::from_secs(300);
 
-/// How many looks in a row ended early, by Pki.
+/// Number of consecutive failures, by Pki.
 #[derive(Debug, Default)]
 pub(super) struct Pauses(Mutex<HashMap<Key, u32>>);
 
 impl Pauses {
-    /// Counts a look that ended like this; how long to wait before the next one.
+    /// Counts a failure. Returns the pause before the next attempt.
     pub(super) fn after(&self, key: &Key, error: &Error) -> Duration {
         let mut counts = lock(&self.0);
         let count = counts.entry(key.clone()).or_default();
@@ -35,7 +35,7 @@ impl Pauses {
         doubled.min(longest)
     }
 
-    /// Forgets what was before, after a look that came to its end, or with the Pki.
+    /// Forgets the failures of a Pki, after a success or with the Pki.
     pub(super) fn forget(&self, key: &Key) {
         lock(&self.0).remove(key);
     }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_away_is_asked_ever_more_rarely_and_a_success_begins_anew() {
+    fn a_fault_that_stays_is_retried_ever_more_rarely_and_a_success_begins_anew() {
         let conflict = || Error::Outdated { pki: key() };
         let doubling = [
             200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000,

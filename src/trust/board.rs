@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// After so many failures a namespace is not waited for any more; it is tried again all the same.
@@ -59,7 +59,8 @@ pub(super) enum Outcome {
     Foreign(Found),
     /// Nothing is there.
     Gone,
-    /// The copy holds other roots, is immutable, and finalizers keep it from being deleted and made again.
+    /// The copy holds other roots and is immutable. Finalizers keep it from being deleted and made
+    /// again.
     Held {
         found: Found,
         finalizers: Vec<String>,
@@ -81,7 +82,7 @@ pub(super) struct Board {
     /// Where something else has the name.
     foreign: BTreeSet<String>,
     /// How often in a row it went wrong.
-    failures: BTreeMap<String, u32>,
+    failures: HashMap<String, u32>,
     /// Where finalizers hold a copy that has to be made again.
     held: BTreeSet<String>,
     /// Where a copy has yet to be written before the roots are published.
@@ -203,7 +204,7 @@ impl Board {
             Outcome::Held { found, .. } => {
                 note(Some(found));
                 let longer = self.fail(&name);
-                // The watch may have told of its end meanwhile.
+                // The watch may have removed it meanwhile.
                 if self.copies.items.contains_key(&name) {
                     self.held.insert(name.clone());
                     pause = Some(longer);
@@ -231,11 +232,6 @@ impl Board {
     /// Whether finalizers were known to hold the copy there.
     pub(super) fn is_held(&self, name: &str) -> bool {
         self.held.contains(name)
-    }
-
-    /// The first namespaces, at most so many, whose copy does not hold the roots because it cannot be written.
-    pub(super) fn failing(&self, most: usize) -> Vec<String> {
-        self.failures.keys().take(most).cloned().collect()
     }
 
     /// Makes what somebody else's `ConfigMap` is in the way of due again.
@@ -280,8 +276,8 @@ impl Board {
             (None, Some(found)) if found.is_ours && !found.is_going => {
                 Some(Task::Remove(found.clone()))
             }
-            // In a namespace that is being deleted nothing can be created, and what is there goes; so does a copy that is being
-            // deleted.
+            // In a namespace that is being deleted nothing can be created, and what is there goes.
+            // A copy that is being deleted goes too.
             (Some(true) | None, _) => None,
         }
     }

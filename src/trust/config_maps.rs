@@ -25,8 +25,6 @@ use tokio::sync::watch;
 
 /// How many namespaces are written in at the same time.
 const CONCURRENCY: usize = 8;
-/// So many of those that cannot be written in are named.
-const MOST_NAMED: usize = 10;
 
 /// Keeps the `ConfigMaps`.
 pub(super) struct ConfigMaps {
@@ -136,7 +134,6 @@ impl ConfigMaps {
 
     fn tell(&self, board: &Board) {
         self.metrics.trust_bundles(&board.counts());
-        self.published.fail_in(board.failing(MOST_NAMED));
         let Some(fingerprint) = board.published() else {
             return;
         };
@@ -154,7 +151,6 @@ impl Drop for ConfigMaps {
     /// Who does not lead any more knows nothing of them.
     fn drop(&mut self) {
         self.metrics.trust_bundles(&[]);
-        self.published.fail_in(Vec::new());
     }
 }
 
@@ -292,7 +288,7 @@ fn about_foreign(namespace: &str, name: &str, found: Found) -> Notice {
     about(namespace, name, found.uid, "TrustBundleForeign", &note)
 }
 
-/// What to say of a copy that can be neither mended nor made again.
+/// Event about a copy that can be neither repaired nor made again.
 fn about_held(namespace: &str, name: &str, found: &Found, finalizers: &[String]) -> Notice {
     let note = format!(
         "ConfigMap {namespace}/{name} does not hold the CA bundle, is immutable, and its deletion waits for its finalizers [{}]: \
