@@ -159,11 +159,11 @@ impl Stage<'_> {
     }
 
     /// A Secret to create, with this type and metadata.
-    fn new_secret(&self, type_: &str, metadata: Value) -> Write {
+    fn new_secret(&self, type_: &str, metadata: &Value) -> Write {
         let mut manifest = json!({"apiVersion": "v1", "kind": "Secret", "type": type_,
             "metadata": {"name": "new", "namespace": self.ns.name},
             "stringData": {"tls.crt": "", "tls.key": ""}});
-        json_patch::merge(&mut manifest["metadata"], &metadata);
+        json_patch::merge(&mut manifest["metadata"], metadata);
         Write::Create(manifest)
     }
 
@@ -177,7 +177,7 @@ impl Stage<'_> {
         json!({"ownerReferences": [{"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": controller}]})
     }
 
-    fn apply(&self, manifest: Value) {
+    fn apply(&self, manifest: &Value) {
         self.ns.apply(&manifest.to_string()).unwrap();
     }
 }
@@ -195,7 +195,7 @@ fn secrets_are_those_of_pkis() {
     let tls = "kubernetes.io/tls";
     for (name, type_) in [("opaque", "Opaque"), ("theirs", tls)] {
         stage.apply(
-            json!({"apiVersion": "v1", "kind": "Secret", "type": type_, "metadata": {"name": name},
+            &json!({"apiVersion": "v1", "kind": "Secret", "type": type_, "metadata": {"name": name},
             "stringData": {"tls.crt": "", "tls.key": ""}}),
         );
     }
@@ -222,14 +222,14 @@ fn secrets_are_those_of_pkis() {
         // Whoever can make these is anybody.
         token(&ns.name, "default"),
         token("kube-system", "clusterrole-aggregation-controller"),
-        stage.new_secret("Opaque", json!({})),
-        stage.new_secret("Opaque", ours.clone()),
-        stage.new_secret(tls, json!({})),
-        stage.new_secret(tls, stage.owner("ConfigMap", "app1-pki", true)),
-        stage.new_secret(tls, stage.owner("Pki", "app1-pki", false)),
+        stage.new_secret("Opaque", &json!({})),
+        stage.new_secret("Opaque", &ours),
+        stage.new_secret(tls, &json!({})),
+        stage.new_secret(tls, &stage.owner("ConfigMap", "app1-pki", true)),
+        stage.new_secret(tls, &stage.owner("Pki", "app1-pki", false)),
         stage.new_secret(
             tls,
-            json!({"labels": {"app.kubernetes.io/managed-by": "pki-operator"}}),
+            &json!({"labels": {"app.kubernetes.io/managed-by": "pki-operator"}}),
         ),
         named("pki-operator-ca", &ns.name),
         named("another", RELEASE),
@@ -259,8 +259,8 @@ fn secrets_are_those_of_pkis() {
     }
     let kept = json!({"metadata": {"ownerReferences": null, "annotations": {"box.com/adopt": "app1-pki"}}});
     for write in [
-        stage.new_secret(tls, ours),
-        stage.new_secret(tls, offer("new")),
+        stage.new_secret(tls, &ours),
+        stage.new_secret(tls, &offer("new")),
         Write::Merge(stage.secret("app1-pki"), data.clone()),
         Write::Merge(stage.secret("app1-pki"), kept),
         Write::Merge(own("pki-operator-ca"), data.clone()),
@@ -296,8 +296,8 @@ fn workloads_are_restarted_and_nothing_else() {
     let restart = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2030-01-01T12:00:00Z"}}});
     let template = |template: Value| json!({"spec": {"template": template}});
     for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
-        stage.apply(workload(kind, "asks", "true"));
-        stage.apply(workload(kind, "silent", "false"));
+        stage.apply(&workload(kind, "asks", "true"));
+        stage.apply(&workload(kind, "silent", "false"));
         let asks = stage.object("apps/v1", kind, "asks");
         let silent = stage.object("apps/v1", kind, "silent");
         let pod = |pod: Value| template(json!({ "spec": pod }));
@@ -420,8 +420,8 @@ fn what_is_known_by_its_name_is_written_under_that_name() {
     };
     let trust = "pki-trust-bundle";
     let copy = stage.object("v1", "ConfigMap", trust);
-    stage.apply(map(trust, &ns.name, &json!({})));
-    stage.apply(event("theirs", "kubelet"));
+    stage.apply(&map(trust, &ns.name, &json!({})));
+    stage.apply(&event("theirs", "kubelet"));
     let events = |name: &str| stage.object("events.k8s.io/v1", "Event", name);
     let series = json!({"series": {"count": 2, "lastObservedTime": "2030-01-01T13:00:00.000000Z"}});
     let account = Account::of(&arena);
@@ -441,8 +441,8 @@ fn what_is_known_by_its_name_is_written_under_that_name() {
         account.is_refused(&write);
     }
     ns.kubectl(&["delete", "configmap", trust]).unwrap();
-    stage.apply(map(trust, &ns.name, &label));
-    stage.apply(event("ours", "pki-operator"));
+    stage.apply(&map(trust, &ns.name, &label));
+    stage.apply(&event("ours", "pki-operator"));
     for write in [
         Write::Create(map(trust, "default", &label)),
         Write::Merge(copy.clone(), json!({"data": {"ca.crt": "other"}})),
@@ -462,7 +462,7 @@ fn of_a_pki_only_what_was_granted_is_taken_away() {
     let stage = Stage { ns: &ns };
     // Nobody takes the annotations and finalizers away.
     arena.without_webhooks();
-    stage.apply(json!({"apiVersion": "box.com/v1", "kind": "Pki", "spec": {"serviceName": "app1"}, "metadata": {
+    stage.apply(&json!({"apiVersion": "box.com/v1", "kind": "Pki", "spec": {"serviceName": "app1"}, "metadata": {
         "name": "app1-pki", "finalizers": ["box.com/keep-secret", "example.com/hold"], "labels": {"a": "b"},
         "annotations": {"box.com/renew-now": "1", "box.com/keep-secret": "true", "theirs": "stays"}}}));
     let pki = stage.object("box.com/v1", "Pki", "app1-pki");
@@ -537,7 +537,7 @@ fn the_value_of_the_chart_takes_the_fence_away_and_namespaces_do_not() {
     let ns = arena.namespace("fenced");
     let stage = Stage { ns: &ns };
     let account = Account::of(&arena);
-    let forbidden = stage.new_secret("Opaque", json!({}));
+    let forbidden = stage.new_secret("Opaque", &json!({}));
     let served = format!("namespaces={{{}}}", ns.name);
     arena.install_with(&[&served]).unwrap();
     account.is_refused(&forbidden);
@@ -555,7 +555,7 @@ fn each_release_fences_its_own_account() {
     let ns = arena.namespace("shared");
     let stage = Stage { ns: &ns };
     let account = Account::of(&arena);
-    let forbidden = stage.new_secret("Opaque", json!({}));
+    let forbidden = stage.new_secret("Opaque", &json!({}));
     let other = arena.namespace("other-release");
     let served = format!("--set=namespaces={{{}}}", ns.name);
     let url = format!("--set=webhook.url=https://{}", arena.webhook);
