@@ -72,6 +72,19 @@ enum Watched {
     Secrets,
 }
 
+/// Runs a verdict about a namespace. A verdict with slow rules in CEL leaves the async workers
+/// free. Slow verdicts run one at a time, so that they occupy one core at most.
+pub fn judging<T>(rules: &RuleBook, namespace: &str, judge: impl FnOnce() -> T) -> T {
+    static TURN: Mutex<()> = Mutex::new(());
+    if !rules.is_slow(namespace) {
+        return judge();
+    }
+    tokio::task::block_in_place(|| {
+        let _turn = lock(&TURN);
+        judge()
+    })
+}
+
 impl Cache {
     /// Empty caches, and the work that fills them and keeps them current for as long as it is polled.
     pub fn new(

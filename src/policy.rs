@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use wanted::Wanted;
 
+pub use expression::{Clock, RULE_STEPS, Steps, measure};
 pub use faults::{PolicyFault, faults};
 pub use identifiers::range;
 pub(crate) use names::{is_certifiable, is_label, is_subdomain};
@@ -36,6 +37,9 @@ pub mod text;
 mod violation;
 mod wanted;
 
+/// Rules in CEL with more steps than that keep a thread busy for part of a millisecond.
+const SLOW_STEPS: u64 = 10_000;
+
 /// Whether this can be a service name.
 pub fn is_service_name(name: &str) -> bool {
     names::is_label(name)
@@ -48,6 +52,8 @@ pub struct RuleBook {
     pub settings: Arc<Settings>,
     policies: Arc<Policies>,
     namespaces: Arc<Namespaces>,
+    /// Ends a verdict that takes too long, if there is one.
+    clock: Option<Clock>,
 }
 
 /// The labels of an object.
@@ -124,6 +130,17 @@ impl RuleBook {
             settings,
             policies: Arc::new(Policies::new(policies.collect())),
             namespaces: Arc::default(),
+            clock: None,
+        }
+    }
+
+    /// Adds a clock. A verdict that takes longer than two seconds evaluates no further
+    /// rule in CEL.
+    #[must_use]
+    pub fn with_clock(&self, clock: Clock) -> Self {
+        Self {
+            clock: Some(clock),
+            ..self.clone()
         }
     }
 
@@ -204,10 +221,30 @@ impl RuleBook {
             return None;
         }
         let labels = self.namespaces.get(wanted.namespace);
-        let facts = LazyCell::new(|| Facts::of(&wanted, labels));
         let policies = self.policies.of(wanted.namespace, labels);
+        let facts = LazyCell::new(|| self.facts(&wanted, labels, &policies));
         let policy = first_permitting(&policies, &wanted, &facts);
         policy.map(|policy| policy.name.as_str())
+    }
+
+    fn facts(&self, wanted: &Wanted<'_>, labels: Option<&Labels>, policies: &[&Policy]) -> Facts {
+        let policies = policies.iter();
+        let rules = policies.map(|policy| (policy.name.as_str(), policy.rules()));
+        Facts::of(wanted, labels, rules, self.clock)
+    }
+
+    /// Whether the rules in CEL for this namespace are too slow for an async worker.
+    pub fn is_slow(&self, namespace: &str) -> bool {
+        if !self.policies.has_rules() {
+            return false;
+        }
+        let policies = self.policies.of(namespace, self.namespaces.get(namespace));
+        let mut left = SLOW_STEPS;
+        policies.iter().any(|policy| {
+            let rest = left.checked_sub(policy.rules().steps());
+            left = rest.unwrap_or_default();
+            rest.is_none()
+        })
     }
 
     /// The names of the policies that are for a namespace.
@@ -222,7 +259,7 @@ impl RuleBook {
     fn permitting(&self, wanted: &Wanted<'_>) -> Result<&Policy, Vec<Violation>> {
         let labels = self.namespaces.get(wanted.namespace);
         let policies = self.policies.of(wanted.namespace, labels);
-        let facts = LazyCell::new(|| Facts::of(wanted, labels));
+        let facts = LazyCell::new(|| self.facts(wanted, labels, &policies));
         if let Some(policy) = first_permitting(&policies, wanted, &facts) {
             return Ok(policy);
         }

@@ -6,7 +6,7 @@
 //! are the refusal's own. The module `memory` decides, [`follow`] asks it once a second while there is something to tell.
 
 use crate::api::Pki;
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::claims;
 use crate::events::Publisher;
 use crate::index::Key;
@@ -134,7 +134,8 @@ impl Surroundings for Cache {
 
 /// What it provides, unless it breaks a rule.
 fn provider(pki: &Pki, rules: &RuleBook) -> Option<Provider> {
-    rules.evaluate(pki).ok()?;
+    let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
+    cache::judging(rules, namespace, || rules.admits(pki).map(drop))?;
     Some(
         pki.ready()
             .map_or(Provider::Valid, |ready| Provider::Ready {

@@ -1,7 +1,7 @@
 //! The listeners: HTTPS for admission, plain HTTP for health and metrics.
 
 use crate::admission::{self, Request, World};
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::clock::Clock;
 use crate::leader::Standing;
 use crate::metrics::Metrics;
@@ -27,7 +27,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 mod connections;
@@ -39,6 +39,10 @@ mod room;
 
 /// The longest name of an object, and of what is told about a request: whoever reaches the port may have sent anything.
 const LONGEST_NAME: usize = 253;
+
+/// How long a review of a policy judges Pkis. After five seconds the API server gives up, and
+/// stores the policy.
+const LONGEST_REVIEW: Duration = Duration::from_secs(2);
 
 /// What the handlers know.
 #[derive(Debug)]
@@ -279,7 +283,9 @@ fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
         ca: app.cache.outlook(),
         now,
     };
-    let response = admission::validate(request, &world);
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let judge = || admission::validate(request, &world);
+    let response = cache::judging(&rules, namespace, judge);
     if let Some(refusal) = admission::refusal(request, &response) {
         app.cache.refusals.note(refusal, now);
     }
@@ -287,8 +293,10 @@ fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
 }
 
 fn validate_policy(app: &App, request: &Request) -> AdmissionResponse {
-    let judge =
-        || admission::validate_policy(request, &app.cache.rules(), app.cache.readable_pkis());
+    let begin = Instant::now();
+    let has_time = || begin.elapsed() < LONGEST_REVIEW;
+    let (rules, pkis) = (app.cache.rules(), app.cache.readable_pkis());
+    let judge = || admission::validate_policy(request, &rules, pkis, has_time);
     tokio::task::block_in_place(judge)
 }
 

@@ -20,11 +20,12 @@ pub fn is_about_policy(request: &Request) -> bool {
 }
 
 /// Judges a policy that is written, by itself; and warns of a change, or a deletion, that would break some of these
-/// stored Pkis, which are judged by `rules` now.
+/// stored Pkis, which are judged by `rules` now. No Pki is judged once `has_time` is false.
 pub fn validate_policy(
     request: &Request,
     rules: &RuleBook,
     stored: impl Iterator<Item = Pki>,
+    has_time: impl Fn() -> bool,
 ) -> AdmissionResponse {
     let mut response = AdmissionResponse::from(request);
     let warn = |warnings: Vec<_>| Some(warnings).filter(|warnings| !warnings.is_empty());
@@ -35,8 +36,8 @@ pub fn validate_policy(
             .as_ref()
             .and_then(|old| old.metadata.name.as_deref());
         let deleted = deleted.unwrap_or(&request.name);
-        let broken = broken(rules, &rules.without_policy(deleted), deleted, stored);
-        response.warnings = warn(broken.into_iter().collect());
+        let changed = rules.without_policy(deleted);
+        response.warnings = warn(broken(rules, &changed, deleted, stored, has_time));
         return response;
     }
     let Some(object) = &request.object else {
@@ -46,11 +47,13 @@ pub fn validate_policy(
         return response;
     }
     let judged = decode(object, request).map(|policy| {
+        // The faults below are found on the expressions that are compiled here.
+        let changed = rules.with_policy(&policy);
         let faults = faults(&policy.spec, &rules.settings);
-        (policy, faults.into_iter().map(cause).collect::<Vec<_>>())
+        (changed, faults.into_iter().map(cause).collect::<Vec<_>>())
     });
-    let (policy, causes) = match judged {
-        Ok((policy, causes)) => (Some(policy), causes),
+    let (changed, causes) = match judged {
+        Ok((changed, causes)) => (Some(changed), causes),
         Err(cause) => (None, vec![cause]),
     };
     // Labels can be edited, and a finalizer removed, of a policy that was stored when nobody checked it.
@@ -61,27 +64,46 @@ pub fn validate_policy(
     let invalid = causes
         .iter()
         .map(|cause| format!("still invalid: {}", line(cause)));
-    let broken =
-        policy.and_then(|policy| broken(rules, &rules.with_policy(&policy), name(request), stored));
-    response.warnings = warn(invalid.chain(broken).collect());
+    let broken = changed.map(|changed| broken(rules, &changed, name(request), stored, has_time));
+    response.warnings = warn(invalid.chain(broken.into_iter().flatten()).collect());
     response
 }
 
-/// A warning of the Pkis that the policy of this name admits now, and that nothing would admit any more.
+/// Warns of Pkis that only the policy of this name admits now, and says when time ran out.
 fn broken(
     rules: &RuleBook,
     changed: &RuleBook,
     policy: &str,
     stored: impl Iterator<Item = Pki>,
-) -> Option<String> {
+    has_time: impl Fn() -> bool,
+) -> Vec<String> {
     let is_broken = |pki: &Pki| {
         pki.metadata.deletion_timestamp.is_none()
             && rules.admits(pki) == Some(policy)
             && changed.admits(pki).is_none()
     };
-    let broken = stored.filter(is_broken);
-    let mut broken: Vec<_> = broken.map(|pki| pki.display_name()).collect();
+    let mut stored = stored.peekable();
+    let (mut judged, mut broken) = (0, Vec::new());
+    while stored.peek().is_some() && has_time() {
+        judged += 1;
+        broken.extend(
+            stored
+                .next()
+                .filter(is_broken)
+                .map(|pki| pki.display_name()),
+        );
+    }
     broken.sort_unstable();
+    let unjudged = stored.peek().is_some().then(|| {
+        format!(
+            "there was time to judge the first {judged} Pkis in use: there may be more that are not permitted any more"
+        )
+    });
+    not_permitted(broken).into_iter().chain(unjudged).collect()
+}
+
+/// The warning that names the Pkis that no policy would permit.
+fn not_permitted(mut broken: Vec<String>) -> Option<String> {
     let all = broken.len();
     broken.truncate(NAMED);
     let named = printable(&broken.join(", "));

@@ -19,6 +19,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
 use std::sync::Arc;
+use std::time::Instant;
 
 impl Cache {
     /// Follows all of them for as long as it is polled.
@@ -127,7 +128,9 @@ impl Cache {
         if is_change {
             let stored = self.policies.state();
             let readable = stored.iter().filter_map(|policy| readable_policy(policy));
-            let rules = RuleBook::new(settings.clone(), readable);
+            // Compiling new rules in CEL may take a good part of a second.
+            let compile = || RuleBook::new(settings.clone(), readable).with_clock(Instant::now);
+            let rules = tokio::task::block_in_place(compile);
             self.rules.send_modify(|current| {
                 *current = Arc::new(rules.with_namespaces(current.namespaces()));
             });

@@ -4,35 +4,53 @@
 //! An expression sees the Pki as its certificate will be, not as it was typed: a rule that forbids `admin.example.com`
 //! forbids `ADMIN.example.com.` as well. What cannot be told is taken for broken: a rule that is false for some Pki is
 //! never true because something was not known.
+//!
+//! The number of steps of each rule is [estimated](cost) when the rule is compiled. A rule over the
+//! limit is refused at apply, and permits no Pki when it is stored all the same. The rules of all
+//! policies share a limit for each verdict.
 
-use super::Labels;
-use super::names::display_duration;
-use super::wanted::Wanted;
 use crate::api::Validation;
-use cel::common::ast::IdedExpr;
-use cel::{Context, Env, ExecutionError, Value};
-use serde_json::json;
-use std::collections::HashMap;
+use compiled::{Compiled, Reading};
+use shape::Shape;
+use std::cell::LazyCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
+pub use compiled::RULE_STEPS;
+pub use facts::Clock;
+pub(super) use facts::Facts;
 pub(super) use fault::fault;
+pub use meter::{Steps, measure};
 
+mod compiled;
+mod cost;
+mod facts;
 mod fault;
+mod meter;
+mod pattern;
+mod shape;
 mod syntax;
 
 /// As in a `ValidatingAdmissionPolicy`: `namespace` is a reserved word of CEL.
 const NAMESPACE: &str = "namespaceObject";
-/// Of labels and annotations an author may write any number, and a rule may look at each of them for each of the others.
-const MOST_KEYS: usize = 100;
+/// Maximum number of rules of a policy, as in the schema.
+pub(super) const MOST_RULES: usize = 10;
+/// Maximum number of steps of all rules of one policy, for the largest Pki.
+pub(super) const POLICY_STEPS: u64 = 300_000;
 
-static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+/// The [`Validation`]s of a policy, ready to be asked.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    rules: Vec<Rule>,
+    /// The reason why none of them is evaluated, if there is one.
+    excess: Option<&'static str>,
+}
 
 /// A [`Validation`], ready to be asked.
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
-    /// `None` for an expression that cannot be read, which is true for no Pki.
-    expression: Option<Arc<IdedExpr>>,
+struct Rule {
+    /// A rule that cannot be read is true for no Pki.
+    reading: Arc<Reading>,
     message: String,
 }
 
@@ -44,152 +62,115 @@ pub(super) struct Objection {
     pub(super) error: Option<&'static str>,
 }
 
+impl Rules {
+    pub(super) fn compile(validations: &[Validation]) -> Self {
+        let few = validations.iter().take(MOST_RULES);
+        let rules: Vec<_> = few.map(Rule::compile).collect();
+        let excess = if validations.len() > MOST_RULES {
+            Some("its policy has more than 10 rules")
+        } else if steps(&rules) > POLICY_STEPS {
+            Some("the rules of its policy take more steps together than those of a policy may")
+        } else {
+            None
+        };
+        Self { rules, excess }
+    }
+
+    /// Yields an objection for each rule that does not hold; lazily. `policy` is the name of their
+    /// policy.
+    pub(super) fn objections(
+        &self,
+        policy: &str,
+        facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
+    ) -> impl Iterator<Item = Objection> {
+        let rules = self.rules.iter();
+        rules.filter_map(move |rule| {
+            let verdict = match self.excess {
+                Some(excess) => Err(excess),
+                None => rule.verdict(facts, policy),
+            };
+            let error = match verdict {
+                Ok(true) => return None,
+                Ok(false) => None,
+                Err(error) => Some(error),
+            };
+            let message = rule.message.clone();
+            Some(Objection { message, error })
+        })
+    }
+
+    /// Whether one of them may depend on the labels of the namespace.
+    pub(super) fn reads_namespace(&self) -> bool {
+        self.rules.iter().any(Rule::reads_namespace)
+    }
+
+    /// Estimates the steps of all of them for the largest Pki; 0 if they are not evaluated.
+    pub(super) fn steps(&self) -> u64 {
+        match self.excess {
+            Some(_) => 0,
+            None => steps(&self.rules),
+        }
+    }
+
+    /// The estimated steps of all of them, if these are over the limit.
+    pub(super) fn excess_steps(&self) -> Option<u64> {
+        let steps = steps(&self.rules);
+        (steps > POLICY_STEPS).then_some(steps)
+    }
+
+    /// The steps that an estimate for a certain Pki takes itself.
+    fn estimate_steps(&self) -> u64 {
+        let compiled = self.rules.iter().filter_map(Rule::compiled);
+        compiled.map(|compiled| compiled.estimate_steps).sum()
+    }
+
+    /// Estimates the steps of all of them for facts of this shape.
+    fn steps_for(&self, shape: &Shape) -> u64 {
+        let compiled = self.rules.iter().filter_map(Rule::compiled);
+        let steps = compiled.map(|compiled| cost::steps(&compiled.expression, shape));
+        steps.fold(0, u64::saturating_add)
+    }
+}
+
+fn steps(rules: &[Rule]) -> u64 {
+    let compiled = rules.iter().filter_map(Rule::compiled);
+    compiled.map(|compiled| compiled.steps).sum()
+}
+
 impl Rule {
-    pub(super) fn compile(validation: &Validation) -> Self {
+    fn compile(validation: &Validation) -> Self {
         Self {
-            expression: syntax::parse(&validation.expression).ok().map(Arc::new),
+            reading: Compiled::of(&validation.expression),
             message: validation.message.clone(),
         }
     }
 
-    /// Says why it does not hold, if it does not.
-    pub(super) fn objection(&self, facts: &Facts) -> Option<Objection> {
-        let error = match self.verdict(facts) {
-            Ok(true) => return None,
-            Ok(false) => None,
-            Err(error) => Some(error),
-        };
-        let message = self.message.clone();
-        Some(Objection { message, error })
+    fn compiled(&self) -> Option<&Compiled> {
+        (*self.reading).as_ref().ok()
     }
 
-    /// Whether it holds. Errors are fixed sentences: the interpreter's own name what it came upon first, which differs from
-    /// one look to the next, and are not for authors of Pkis.
-    fn verdict(&self, facts: &Facts) -> Result<bool, &'static str> {
-        let expression = self.expression.as_ref().ok_or("it cannot be read")?;
+    /// Whether it holds.
+    fn verdict(&self, facts: &Facts, policy: &str) -> Result<bool, &'static str> {
+        let compiled = match &*self.reading {
+            Ok(compiled) => compiled,
+            Err(unreadable) => return Err(unreadable.reason),
+        };
         if !facts.is_namespace_known && self.reads_namespace() {
             return Err("the labels of the namespace are not known yet");
         }
         if facts.has_too_many_keys {
             return Err("the Pki has more than 100 labels or annotations");
         }
-        match facts.resolve(expression) {
-            Ok(Value::Bool(holds)) => Ok(holds),
-            Ok(_) => Err("it is neither true nor false"),
-            Err(ExecutionError::NoSuchKey(_)) => Err("a key that it reads is not there"),
-            Err(ExecutionError::IndexOutOfBounds(_)) => {
-                Err("a list that it reads is not that long")
-            }
-            Err(_) => Err("it cannot be evaluated for this Pki"),
-        }
+        facts.ask(&self.reading, compiled, policy)
     }
 
-    /// Whether it may depend on the labels of the namespace.
-    pub(super) fn reads_namespace(&self) -> bool {
-        let expression = self.expression.as_ref();
-        expression.is_some_and(|expression| expression.references().has_variable(NAMESPACE))
-    }
-}
-
-/// What expressions are asked about: one Pki and its namespace.
-pub(super) struct Facts {
-    context: Context<'static, 'static>,
-    is_namespace_known: bool,
-    has_too_many_keys: bool,
-}
-
-impl Facts {
-    /// Without labels where the namespace is not known.
-    pub(super) fn of(wanted: &Wanted<'_>, labels: Option<&Labels>) -> Self {
-        let metadata = &wanted.object.metadata;
-        let maps = [
-            metadata.labels.as_ref(),
-            metadata.annotations.as_ref(),
-            labels,
-        ];
-        let has_too_many_keys = maps.into_iter().flatten().any(|map| map.len() > MOST_KEYS);
-        // What is not looked at need not be copied.
-        let facts = if has_too_many_keys {
-            json!({})
-        } else {
-            facts(wanted, labels)
-        };
-        Self {
-            is_namespace_known: labels.is_some(),
-            has_too_many_keys,
-            ..Self::of_json(&facts)
-        }
-    }
-
-    fn of_json(facts: &serde_json::Value) -> Self {
-        let mut context = Context::with_env(ENV.clone());
-        for (name, fact) in facts.as_object().into_iter().flatten() {
-            context.add_variable_from_value(name, value(fact));
-        }
-        Self {
-            context,
-            is_namespace_known: true,
-            has_too_many_keys: false,
-        }
-    }
-
-    fn resolve(&self, expression: &IdedExpr) -> Result<Value, ExecutionError> {
-        let internal = || Err(ExecutionError::InternalError(String::new()));
-        guarded(|| Value::resolve(expression, &self.context)).unwrap_or_else(internal)
+    fn reads_namespace(&self) -> bool {
+        let compiled = self.compiled();
+        compiled.is_some_and(|it| it.expression.references().has_variable(NAMESPACE))
     }
 }
 
 /// A policy is read wherever the operator starts: a defect of the interpreter must not keep it from starting.
 fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
-}
-
-/// Numbers are of CEL's type int, as in Kubernetes.
-fn value(fact: &serde_json::Value) -> Value {
-    match fact {
-        serde_json::Value::Null => Value::Null,
-        serde_json::Value::Bool(fact) => Value::Bool(*fact),
-        serde_json::Value::Number(fact) => Value::Int(fact.as_i64().unwrap_or_default()),
-        serde_json::Value::String(fact) => Value::from(fact.as_str()),
-        serde_json::Value::Array(facts) => Value::List(Arc::new(facts.iter().map(value).collect())),
-        serde_json::Value::Object(facts) => {
-            let entries = facts.iter().map(|(name, fact)| (name.clone(), value(fact)));
-            Value::Map(entries.collect::<HashMap<_, _>>().into())
-        }
-    }
-}
-
-fn facts(wanted: &Wanted<'_>, labels: Option<&Labels>) -> serde_json::Value {
-    let object = wanted.object;
-    let (spec, metadata) = (&object.spec, &object.metadata);
-    let template = spec.secret_template.clone().unwrap_or_default();
-    json!({
-        "pki": {
-            "metadata": {
-                "name": wanted.pki, "namespace": wanted.namespace,
-                "labels": metadata.labels.clone().unwrap_or_default(),
-                "annotations": metadata.annotations.clone().unwrap_or_default(),
-            },
-            "spec": {
-                "serviceName": spec.service_name,
-                "commonName": wanted.common_name,
-                "dnsNames": values(&wanted.dns_names),
-                "ipAddresses": values(&wanted.ip_addresses),
-                "uris": values(&wanted.uris),
-                "usages": wanted.usages,
-                "secretName": object.secret_name(),
-                "duration": display_duration(wanted.duration),
-                "privateKey": {
-                    "algorithm": wanted.key.algorithm, "size": wanted.key.size, "encoding": wanted.key.encoding,
-                    "rotationPolicy": if wanted.keeps_key { "Never" } else { "Always" },
-                },
-                "secretTemplate": { "labels": template.labels, "annotations": template.annotations },
-            },
-        },
-        NAMESPACE: { "metadata": { "name": wanted.namespace, "labels": labels.cloned().unwrap_or_default() } },
-    })
-}
-
-fn values<T: ToString>(listed: &[(usize, T)]) -> Vec<String> {
-    listed.iter().map(|(_, value)| value.to_string()).collect()
 }

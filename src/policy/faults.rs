@@ -6,6 +6,7 @@ use super::wanted::{Key, SHORTEST};
 use super::{Labels, Settings, expression, identifiers, names, template};
 use crate::api::{
     KeyAlgorithm, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicySpec,
+    Validation,
 };
 use ipnet::IpNet;
 use kube::core::SelectorExt as _;
@@ -56,15 +57,7 @@ pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     if let Some(message) = spec.max_duration.as_deref().and_then(max_duration) {
         faults.add("spec.maxDuration", message);
     }
-    for (index, validation) in spec.validations.iter().enumerate() {
-        let field = |name| format!("spec.validations[{index}].{name}");
-        if let Some(message) = expression::fault(&validation.expression) {
-            faults.add(field("expression"), message);
-        }
-        if validation.message.trim().is_empty() {
-            faults.add(field("message"), "it is empty: say what to write instead");
-        }
-    }
+    faults.of_rules(&spec.validations);
     faults.0
 }
 
@@ -94,6 +87,31 @@ impl Faults {
                     format!("\"{}\" {message}", printable(value)),
                 );
             }
+        }
+    }
+
+    fn of_rules(&mut self, validations: &[Validation]) {
+        let (list, most) = ("spec.validations", expression::MOST_RULES);
+        let rules = expression::Rules::compile(validations);
+        if validations.len() > most {
+            let count = validations.len();
+            self.add(
+                list,
+                format!("{count} rules are too many: write at most {most}"),
+            );
+        }
+        for (index, validation) in validations.iter().enumerate().take(most) {
+            let field = |name| format!("{list}[{index}].{name}");
+            if let Some(message) = expression::fault(&validation.expression) {
+                self.add(field("expression"), message);
+            }
+            if validation.message.trim().is_empty() {
+                self.add(field("message"), "it is empty: say what to write instead");
+            }
+        }
+        let most = expression::POLICY_STEPS;
+        if let Some(steps) = rules.excess_steps() {
+            self.add(list, format!("together they take up to {steps} steps for the largest Pki: write rules that take at most {most}"));
         }
     }
 

@@ -99,7 +99,7 @@ fn root(uri: &str) -> (&str, &str) {
 }
 
 /// The longest URI: what SPIFFE allows (SPIFFE-ID, 2.3), and plenty.
-const LONGEST: usize = 2048;
+pub(super) const LONGEST: usize = 2048;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! A [`PkiPolicy`], ready to be asked.
 
-use super::expression::{Facts, Objection, Rule};
+use super::expression::{Facts, Objection, Rules};
 use super::name_list::NameList;
 use super::violation::{AllowedNames, Violation};
 use super::wanted::{Key, Wanted};
@@ -35,7 +35,7 @@ pub(super) struct Policy {
     /// Empty: all.
     usages: Vec<Usage>,
     max_duration: Option<SignedDuration>,
-    validations: Vec<Rule>,
+    validations: Rules,
 }
 
 impl Policy {
@@ -74,7 +74,7 @@ impl Policy {
                 .max_duration
                 .as_deref()
                 .map(|text| names::duration(text).unwrap_or(SignedDuration::ZERO)),
-            validations: spec.validations.iter().map(Rule::compile).collect(),
+            validations: Rules::compile(&spec.validations),
         }
     }
 
@@ -91,7 +91,12 @@ impl Policy {
 
     /// Whether that, or what it permits, depends on labels of the namespace.
     pub(super) fn reads_labels(&self) -> bool {
-        self.selector.is_some() || self.validations.iter().any(Rule::reads_namespace)
+        self.selector.is_some() || self.validations.reads_namespace()
+    }
+
+    /// Its rules in CEL.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.validations
     }
 
     /// The namespaces that it is for, if they are but these.
@@ -163,14 +168,11 @@ impl Policy {
                 let permitted = self.usages.iter().map(ToString::to_string);
                 Violation::usage(*usage, policy, permitted)
             });
-        let rules = self.validations.iter().filter_map(move |rule| {
-            let Objection { message, error } = rule.objection(facts)?;
-            let policy = policy.into();
-            Some(Violation::Validation {
-                message,
-                error,
-                policy,
-            })
+        let rules = self.validations.objections(policy, facts);
+        let rules = rules.map(move |Objection { message, error }| Violation::Validation {
+            message,
+            error,
+            policy: policy.into(),
         });
         let (key, duration) = (
             self.key_objection(wanted.key),

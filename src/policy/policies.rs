@@ -15,6 +15,8 @@ pub(super) struct Policies {
     general: Vec<usize>,
     /// Whether one of them depends on labels of namespaces: every request asks.
     reads_labels: bool,
+    /// Whether one of them has rules in CEL. Every request asks that.
+    has_rules: bool,
 }
 
 impl Policies {
@@ -38,6 +40,7 @@ impl Policies {
         }
         Self {
             reads_labels: all.iter().any(|policy| policy.reads_labels()),
+            has_rules: all.iter().any(|policy| policy.rules().steps() > 0),
             all,
             by_namespace,
             general,
@@ -56,6 +59,10 @@ impl Policies {
 
     pub(super) fn reads_labels(&self) -> bool {
         self.reads_labels
+    }
+
+    pub(super) fn has_rules(&self) -> bool {
+        self.has_rules
     }
 
     /// Those that are for this namespace, with these labels if they are known.

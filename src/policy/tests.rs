@@ -1,5 +1,6 @@
 //! The rule book as tables: what is permitted, what is refused, and in which words.
 
+mod costs;
 mod expressions;
 mod faults;
 mod fields;

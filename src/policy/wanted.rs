@@ -18,7 +18,7 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(876_000);
 /// The upper bound of X.520 and of RFC 5280, appendix A.
 const LONGEST_COMMON_NAME: usize = 64;
 /// As in the schema. It also keeps an object that never saw the schema from costing more than a moment.
-const MOST_NAMES: usize = 100;
+pub(super) const MOST_NAMES: usize = 100;
 /// A renewal so early that hardly any time is left before it would renew for ever.
 const MOST_PERCENT: u8 = 90;
 

@@ -5,6 +5,7 @@ use super::secret::formats::Passwords;
 use super::{Context, Error, secret};
 use crate::api::{Keystore, Outputs, Pki};
 use crate::ca::Ca;
+use crate::cache;
 use crate::claims;
 use crate::index::Key;
 use crate::locks;
@@ -15,7 +16,8 @@ use kube::ResourceExt;
 pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observed<'a> {
     let cache = &context.cache;
     let (own, key) = (Key::of(pki), secret::key(pki));
-    let verdict = cache.rules().evaluate(pki);
+    let rules = cache.rules();
+    let verdict = cache::judging(&rules, &own.namespace, || rules.evaluate(pki));
     let versions = keystores(&verdict).map(|keystore| {
         let secret = cache.secret_version(&password_key(pki, keystore));
         secret.map_or_else(String::new, |version| version.resource.into())

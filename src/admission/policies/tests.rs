@@ -39,7 +39,7 @@ fn stored(namespace: &str, name: &str, service: &str) -> Pki {
 fn a_policy_is_taken_when_each_of_its_rules_can_match() {
     let judge = |spec: &Value| {
         let request = request("CREATE", &policy("p", spec), &Value::Null);
-        validate_policy(&request, &RuleBook::default(), iter::empty())
+        validate_policy(&request, &RuleBook::default(), iter::empty(), || true)
     };
     let good = judge(&json!({ "serviceNames": ["app1"], "dnsNames": ["*.example.com"] }));
     assert!(good.allowed && good.warnings.is_none());
@@ -77,6 +77,7 @@ fn a_policy_that_was_stored_unchecked_can_be_labelled_and_mended_but_not_changed
             &request("UPDATE", new, &bad),
             &RuleBook::default(),
             iter::empty(),
+            || true,
         )
     };
     let response = judge(&labelled);
@@ -112,6 +113,7 @@ fn whom_a_change_would_leave_without_a_policy_is_told_before_it_is_made() {
             &request(operation, object, old),
             &rules,
             pkis.iter().cloned(),
+            || true,
         );
         assert!(response.allowed, "{response:?}");
         response.warnings.unwrap_or_default()
@@ -159,8 +161,9 @@ fn of_many_the_first_few_are_named() {
         .collect();
     let response = validate_policy(
         &request("DELETE", &Value::Null, &all),
-        &rules(&[all]),
-        pkis.into_iter(),
+        &rules(std::slice::from_ref(&all)),
+        pkis.iter().cloned(),
+        || true,
     );
     assert_eq!(
         response.warnings.unwrap(),
@@ -169,4 +172,28 @@ fn of_many_the_first_few_are_named() {
           995 more; they keep their Secrets, but are not renewed"
         ]
     );
+}
+
+#[test]
+fn what_there_is_no_time_to_judge_is_told() {
+    let all = policy("all", &json!({ "serviceNames": ["*"] }));
+    let pkis = ["a", "b", "c", "d"].map(|name| stored("ns", name, "app"));
+    let request = request("DELETE", &Value::Null, &all);
+    let rules = rules(&[all]);
+    let warned = |turns: u32| {
+        let left = std::cell::Cell::new(turns);
+        let has_time = || left.replace(left.get().saturating_sub(1)) > 0;
+        let response = validate_policy(&request, &rules, pkis.iter().cloned(), has_time);
+        assert!(response.allowed, "{response:?}");
+        response.warnings.unwrap().join("\n")
+    };
+    let broken = "2 Pkis in use are not permitted any more: ns/a, ns/b; they keep their Secrets, but are not renewed";
+    let rest = |judged| {
+        format!(
+            "there was time to judge the first {judged} Pkis in use: there may be more that are not permitted any more"
+        )
+    };
+    assert_eq!(warned(2), format!("{broken}\n{}", rest(2)));
+    assert_eq!(warned(0), rest(0));
+    assert!(!warned(4).contains("there was time"));
 }

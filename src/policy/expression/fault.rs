@@ -1,7 +1,11 @@
 //! What a rule has wrong with it whatever Pki it is asked about.
 
-use super::syntax::{self, LONGEST, parts};
-use super::{Facts, NAMESPACE, facts};
+use super::NAMESPACE;
+use super::compiled::{Compiled, RULE_STEPS};
+use super::cost;
+use super::facts::{Facts, facts};
+use super::shape::Shape;
+use super::syntax::{LONGEST, parts};
 use crate::api::Pki;
 use crate::policy::text;
 use crate::policy::wanted::Wanted;
@@ -20,18 +24,19 @@ pub(in crate::policy) fn fault(source: &str) -> Option<String> {
 }
 
 fn found(source: &str) -> Option<String> {
-    let expression = match syntax::parse(source) {
-        Ok(expression) => expression,
-        Err(fault) => return Some(fault),
+    let reading = Compiled::of(source);
+    let compiled = match &*reading {
+        Ok(compiled) => compiled,
+        Err(unreadable) => return Some(unreadable.fault.clone()),
     };
-    let sample = sample();
-    let parts = parts(&expression);
+    let (expression, sample) = (&compiled.expression, sample());
+    let parts = parts(expression);
     let unknown = parts.iter().find_map(|(part, _)| unknown(part, &sample));
     let facts = Facts::of_json(&sample);
     unknown
-        .or_else(|| undeclared(&expression, &parts))
-        .or_else(|| mistaken(&parts, &facts))
-        .or_else(|| of_wrong_type(&expression, &facts))
+        .or_else(|| undeclared(expression, &parts))
+        .or_else(|| mistaken(&parts, compiled, &facts, &Shape::of(&sample)))
+        .or_else(|| of_wrong_type(compiled, &facts))
 }
 
 /// A field that is not there: `pki.spec.servicename`.
@@ -97,15 +102,33 @@ fn undeclared(expression: &IdedExpr, parts: &[(&IdedExpr, usize)]) -> Option<Str
     ))
 }
 
-/// A part that fails. Each is tried, since the sample need not lead to each; those in a loop are reached by the loop.
-fn mistaken(parts: &[(&IdedExpr, usize)], facts: &Facts) -> Option<String> {
+/// A part that fails. Each is tried, since the sample need not lead to each; those in a loop are
+/// reached by the loop. All together take at most the steps of one rule.
+fn mistaken(
+    parts: &[(&IdedExpr, usize)],
+    compiled: &Compiled,
+    facts: &Facts,
+    sample: &Shape,
+) -> Option<String> {
     let free = parts.iter().filter(|(_, loops)| *loops == 0);
-    let mut errors = free.filter_map(|(part, _)| facts.resolve(part).err());
+    let mut left = RULE_STEPS;
+    let affordable = free.filter(|(part, _)| {
+        let rest = left.checked_sub(cost::steps(part, sample));
+        left = rest.unwrap_or(left);
+        rest.is_some() && !is_pattern(part)
+    });
+    let mut errors = affordable.filter_map(|(part, _)| facts.resolve(part, compiled).err());
     errors.find(is_mistake).map(|error| error.to_string())
 }
 
-fn of_wrong_type(expression: &IdedExpr, facts: &Facts) -> Option<String> {
-    match facts.resolve(expression) {
+/// Whether a part is the variable of a compiled pattern, which cannot be evaluated alone.
+fn is_pattern(part: &IdedExpr) -> bool {
+    matches!(&part.expr, Expr::Ident(name) if name.starts_with('@'))
+}
+
+fn of_wrong_type(compiled: &Compiled, facts: &Facts) -> Option<String> {
+    let expression = &compiled.expression;
+    match facts.resolve(expression, compiled) {
         Ok(Value::Bool(false)) if expression.references().variables().is_empty() => {
             Some("it is false for every Pki, so that the policy permits nothing".to_owned())
         }
@@ -125,9 +148,9 @@ fn is_mistake(error: &ExecutionError) -> bool {
         | ExecutionError::IndexOutOfBounds(_)
         | ExecutionError::DivisionByZero(_)
         | ExecutionError::RemainderByZero(_)
-        | ExecutionError::Overflow(..) => false,
-        // Text that is a number elsewhere; a pattern is wrong for good.
-        ExecutionError::FunctionError { function, .. } => function == "matches",
+        | ExecutionError::Overflow(..)
+        // Text that is a number elsewhere, or shorter.
+        | ExecutionError::FunctionError { .. } => false,
         _ => true,
     }
 }

@@ -1,4 +1,5 @@
-//! The text of a rule, read within bounds: whoever evaluates it may neither run out of stack, nor of memory, nor of time.
+//! Reads the text of a rule, and bounds the stack and the memory that its evaluation takes. Its
+//! time is bounded by its [cost](super::cost).
 
 use super::{NAMESPACE, guarded};
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, operators};
@@ -8,8 +9,11 @@ use cel::parser::PrattParser;
 pub(super) const LONGEST: usize = 1024;
 /// Evaluation recurses, on the stack of a worker thread.
 const DEEPEST: usize = 32;
-/// Loops over lists within loops over lists: two take a hundred times a hundred steps, which is milliseconds.
+/// Loops over lists within loops over lists: two take a hundred times a hundred turns, which is
+/// milliseconds.
 const DEEPEST_LOOP: usize = 2;
+/// Maximum number of elements of a list or map that is written out.
+const MOST_ELEMENTS: usize = 256;
 
 /// Reads an expression, or says why it cannot be read.
 pub(super) fn parse(source: &str) -> Result<IdedExpr, String> {
@@ -52,7 +56,10 @@ fn excess(expression: &IdedExpr) -> Option<String> {
             Expr::Comprehension(each) if is_map(each) => Some(
                 "map() is not offered: write all(), exists(), exists_one() or filter()".to_owned(),
             ),
-            // Each compiles its pattern, or copies what it puts together, at every step.
+            _ if elements(part) > MOST_ELEMENTS => Some(format!(
+                "it has a list or map that is too long: write at most {MOST_ELEMENTS} elements"
+            )),
+            // Each reads or copies all of its arguments at every turn.
             Expr::Call(call) if loops == DEEPEST_LOOP && is_costly(&call.func_name, &call.args) => {
                 Some("matches() and + are not offered in a loop within a loop".to_owned())
             }
@@ -78,6 +85,15 @@ fn is_map(each: &ComprehensionExpr) -> bool {
         }
         _ => false,
     })
+}
+
+fn elements(part: &IdedExpr) -> usize {
+    match &part.expr {
+        Expr::List(list) => list.elements.len(),
+        Expr::Map(map) => map.entries.len(),
+        Expr::Struct(of) => of.entries.len(),
+        _ => 0,
+    }
 }
 
 fn is_costly(function: &str, arguments: &[IdedExpr]) -> bool {
@@ -148,7 +164,46 @@ fn children(expression: &IdedExpr) -> Vec<(&IdedExpr, bool)> {
     }
 }
 
-fn of_entry(entry: &EntryExpr) -> Vec<&IdedExpr> {
+/// The parts of an expression, to be changed.
+pub(super) fn children_mut(expression: &mut IdedExpr) -> Vec<&mut IdedExpr> {
+    match &mut expression.expr {
+        Expr::Call(call) => {
+            let target = call.target.as_deref_mut().into_iter();
+            target.chain(&mut call.args).collect()
+        }
+        Expr::Comprehension(each) => vec![
+            &mut each.iter_range,
+            &mut each.accu_init,
+            &mut each.loop_cond,
+            &mut each.loop_step,
+            &mut each.result,
+        ],
+        Expr::List(list) => list.elements.iter_mut().collect(),
+        Expr::Map(map) => {
+            let entries = map.entries.iter_mut();
+            entries
+                .flat_map(|entry| of_entry_mut(&mut entry.expr))
+                .collect()
+        }
+        Expr::Struct(of) => {
+            let entries = of.entries.iter_mut();
+            entries
+                .flat_map(|entry| of_entry_mut(&mut entry.expr))
+                .collect()
+        }
+        Expr::Select(select) => vec![&mut *select.operand],
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
+    }
+}
+
+fn of_entry_mut(entry: &mut EntryExpr) -> Vec<&mut IdedExpr> {
+    match entry {
+        EntryExpr::StructField(field) => vec![&mut field.value],
+        EntryExpr::MapEntry(entry) => vec![&mut entry.key, &mut entry.value],
+    }
+}
+
+pub(super) fn of_entry(entry: &EntryExpr) -> Vec<&IdedExpr> {
     match entry {
         EntryExpr::StructField(field) => vec![&field.value],
         EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],

@@ -1,0 +1,324 @@
+//! The facts that expressions are evaluated on: one Pki and its namespace. They also hold the
+//! limits of one verdict.
+
+use super::compiled::{Compiled, Reading};
+use super::pattern;
+use super::shape::Shape;
+use super::{NAMESPACE, Rules, guarded};
+use crate::policy::names::display_duration;
+use crate::policy::wanted::{MOST_NAMES, Wanted};
+use crate::policy::{Labels, identifiers};
+use cel::common::ast::IdedExpr;
+use cel::{Context, Env, ExecutionError, Value};
+use serde_json::json;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+/// Of labels and annotations an author may write any number, and a rule may look at each of them
+/// for each of the others.
+pub(super) const MOST_KEYS: usize = 100;
+/// The longest annotation of the largest Pki, in bytes. If one is longer, the steps are estimated
+/// for this very Pki.
+const LONGEST_VALUE: u64 = 4096;
+/// The longest name of an object, or of a host.
+const LONGEST_NAME: u64 = 253;
+/// The longest key of a label or annotation: a host name, a slash, and a name of 63.
+const LONGEST_KEY: u64 = 317;
+const LONGEST_LABEL: u64 = 63;
+/// Maximum number of steps of one verdict, for the rules of all policies of a namespace.
+pub(super) const VERDICT_STEPS: u64 = 300_000;
+/// No rule is begun after that time, even if the estimate was wrong.
+const LONGEST_VERDICT: Duration = Duration::from_secs(2);
+
+pub(super) const TOO_MUCH: &str =
+    "the rules of all policies for this namespace take more steps together than a verdict may";
+const TOO_LATE: &str = "the verdict takes too long";
+
+static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(pattern::environment()));
+
+/// Returns the present.
+pub type Clock = fn() -> Instant;
+/// Whether a rule holds, or the reason why that is unknown.
+pub(super) type Verdict = Result<bool, &'static str>;
+
+/// The facts about one Pki.
+pub(in crate::policy) struct Facts {
+    context: Context<'static, 'static>,
+    pub(super) is_namespace_known: bool,
+    pub(super) has_too_many_keys: bool,
+    /// The policies that are over the limit of the verdict.
+    beyond_budget: HashSet<String>,
+    deadline: Option<(Clock, Instant)>,
+    /// The results so far: each rule is evaluated once in a verdict.
+    asked: RefCell<HashMap<*const Reading, Verdict>>,
+}
+
+impl Facts {
+    /// The facts about a Pki, for the rules of these policies. Without labels if the namespace is
+    /// not known.
+    pub(in crate::policy) fn of<'a>(
+        wanted: &Wanted<'_>,
+        labels: Option<&Labels>,
+        policies: impl Iterator<Item = (&'a str, &'a Rules)>,
+        clock: Option<Clock>,
+    ) -> Self {
+        let has_too_many_keys = maps(wanted, labels).any(|(map, _)| map.len() > MOST_KEYS);
+        // What is not looked at need not be copied.
+        let facts = if has_too_many_keys {
+            json!({})
+        } else {
+            facts(wanted, labels)
+        };
+        let of_rules = policies.filter(|(_, rules)| rules.steps() > 0).collect();
+        Self {
+            is_namespace_known: labels.is_some(),
+            has_too_many_keys,
+            beyond_budget: beyond_budget(of_rules, &facts, is_larger(wanted, labels)),
+            deadline: clock.map(|clock| (clock, clock() + LONGEST_VERDICT)),
+            ..Self::of_json(&facts)
+        }
+    }
+
+    pub(super) fn of_json(facts: &serde_json::Value) -> Self {
+        Self::in_environment(&ENV, facts)
+    }
+
+    pub(super) fn in_environment(env: &Arc<Env>, facts: &serde_json::Value) -> Self {
+        let mut context = Context::with_env(env.clone());
+        for (name, fact) in facts.as_object().into_iter().flatten() {
+            context.add_variable_from_value(name, value(fact));
+        }
+        Self {
+            context,
+            is_namespace_known: true,
+            has_too_many_keys: false,
+            beyond_budget: HashSet::new(),
+            deadline: None,
+            asked: RefCell::default(),
+        }
+    }
+
+    /// Whether a rule of this policy holds.
+    pub(super) fn ask(&self, reading: &Arc<Reading>, compiled: &Compiled, policy: &str) -> Verdict {
+        if self.beyond_budget.contains(policy) {
+            return Err(TOO_MUCH);
+        }
+        if let Some(known) = self.asked.borrow().get(&Arc::as_ptr(reading)) {
+            return *known;
+        }
+        if self
+            .deadline
+            .is_some_and(|(clock, deadline)| clock() > deadline)
+        {
+            return Err(TOO_LATE);
+        }
+        let verdict = match self.resolve(&compiled.expression, compiled) {
+            Ok(Value::Bool(holds)) => Ok(holds),
+            Ok(_) => Err("it is neither true nor false"),
+            Err(error) => Err(in_words(&error)),
+        };
+        let mut asked = self.asked.borrow_mut();
+        asked.insert(Arc::as_ptr(reading), verdict);
+        verdict
+    }
+
+    /// Evaluates a part of an expression.
+    pub(super) fn resolve(
+        &self,
+        part: &IdedExpr,
+        compiled: &Compiled,
+    ) -> Result<Value, ExecutionError> {
+        let internal = || Err(ExecutionError::InternalError(String::new()));
+        let mut patterns = compiled.patterns().peekable();
+        if patterns.peek().is_none() {
+            return guarded(|| Value::resolve(part, &self.context)).unwrap_or_else(internal);
+        }
+        let mut scope = self.context.new_inner_scope();
+        for (name, pattern) in patterns {
+            scope.add_variable_as_val(name, Box::new(pattern.clone()));
+        }
+        guarded(|| Value::resolve(part, &scope)).unwrap_or_else(internal)
+    }
+}
+
+/// Errors are fixed sentences: the interpreter's own name what it came upon first, which differs
+/// from one look to the next, and are not for authors of Pkis.
+fn in_words(error: &ExecutionError) -> &'static str {
+    match error {
+        ExecutionError::NoSuchKey(_) => "a key that it reads is not there",
+        ExecutionError::IndexOutOfBounds(_) => "a list that it reads is not that long",
+        ExecutionError::FunctionError { message, .. } if message == pattern::TOO_LONG => {
+            pattern::TOO_LONG
+        }
+        ExecutionError::FunctionError { message, .. } if message == pattern::NOT_ASCII => {
+            pattern::NOT_ASCII
+        }
+        _ => "it cannot be evaluated for this Pki",
+    }
+}
+
+/// The policies that are over the limit of the verdict. The policies with the smallest estimates
+/// come first, so that no policy is pushed out by a more expensive one. No estimate is needed if
+/// the largest Pki is within the limit.
+fn beyond_budget(
+    mut policies: Vec<(&str, &Rules)>,
+    facts: &serde_json::Value,
+    is_larger: bool,
+) -> HashSet<String> {
+    let most = policies.iter().map(|(_, rules)| rules.steps());
+    if most.fold(0, u64::saturating_add) <= VERDICT_STEPS && !is_larger {
+        return HashSet::new();
+    }
+    let shape = Shape::of(facts);
+    policies.sort_by_key(|(_, rules)| rules.steps());
+    let (mut beyond, mut left) = (HashSet::new(), VERDICT_STEPS);
+    for (policy, rules) in policies {
+        let reckoned = left.checked_sub(rules.estimate_steps());
+        left = reckoned.unwrap_or_default();
+        let rest = left.checked_sub(rules.steps_for(&shape));
+        match rest.filter(|_| reckoned.is_some()) {
+            Some(rest) => left = rest,
+            None => {
+                beyond.insert(policy.to_owned());
+            }
+        }
+    }
+    beyond
+}
+
+/// The labels and annotations that rules see, each with the length of the longest value of the
+/// largest Pki.
+fn maps<'a>(
+    wanted: &Wanted<'a>,
+    labels: Option<&'a Labels>,
+) -> impl Iterator<Item = (&'a Labels, u64)> {
+    let (metadata, template) = (
+        &wanted.object.metadata,
+        wanted.object.spec.secret_template.as_ref(),
+    );
+    let of_template = template.map(|template| (&template.labels, &template.annotations));
+    [
+        (metadata.labels.as_ref(), LONGEST_LABEL),
+        (labels, LONGEST_LABEL),
+        (of_template.map(|(labels, _)| labels), LONGEST_LABEL),
+        (metadata.annotations.as_ref(), LONGEST_VALUE),
+        (
+            of_template.map(|(_, annotations)| annotations),
+            LONGEST_VALUE,
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(map, longest)| Some((map?, longest)))
+}
+
+/// Whether something is larger than in the [`largest`] Pki.
+fn is_larger(wanted: &Wanted<'_>, labels: Option<&Labels>) -> bool {
+    let object = wanted.object;
+    let names = [
+        wanted.pki,
+        wanted.namespace,
+        &object.spec.service_name,
+        &wanted.common_name,
+        object.secret_name(),
+    ];
+    let is_longer = |text: &str, most: u64| text.len() as u64 > most;
+    names.iter().any(|name| is_longer(name, LONGEST_NAME))
+        || maps(wanted, labels).any(|(map, longest)| {
+            let mut entries = map.iter();
+            entries.any(|(key, value)| is_longer(key, LONGEST_KEY) || is_longer(value, longest))
+        })
+}
+
+/// Numbers are of CEL's type int, as in Kubernetes.
+fn value(fact: &serde_json::Value) -> Value {
+    match fact {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(fact) => Value::Bool(*fact),
+        serde_json::Value::Number(fact) => Value::Int(fact.as_i64().unwrap_or_default()),
+        serde_json::Value::String(fact) => Value::from(fact.as_str()),
+        serde_json::Value::Array(facts) => Value::List(Arc::new(facts.iter().map(value).collect())),
+        serde_json::Value::Object(facts) => {
+            let entries = facts.iter().map(|(name, fact)| (name.clone(), value(fact)));
+            Value::Map(entries.collect::<HashMap<_, _>>().into())
+        }
+    }
+}
+
+pub(super) fn facts(wanted: &Wanted<'_>, labels: Option<&Labels>) -> serde_json::Value {
+    let object = wanted.object;
+    let (spec, metadata) = (&object.spec, &object.metadata);
+    let template = spec.secret_template.clone().unwrap_or_default();
+    json!({
+        "pki": {
+            "metadata": {
+                "name": wanted.pki, "namespace": wanted.namespace,
+                "labels": metadata.labels.clone().unwrap_or_default(),
+                "annotations": metadata.annotations.clone().unwrap_or_default(),
+            },
+            "spec": {
+                "serviceName": spec.service_name,
+                "commonName": wanted.common_name,
+                "dnsNames": values(&wanted.dns_names),
+                "ipAddresses": values(&wanted.ip_addresses),
+                "uris": values(&wanted.uris),
+                "usages": wanted.usages,
+                "secretName": object.secret_name(),
+                "duration": display_duration(wanted.duration),
+                "privateKey": {
+                    "algorithm": wanted.key.algorithm, "size": wanted.key.size, "encoding": wanted.key.encoding,
+                    "rotationPolicy": if wanted.keeps_key { "Never" } else { "Always" },
+                },
+                "secretTemplate": { "labels": template.labels, "annotations": template.annotations },
+            },
+        },
+        NAMESPACE: { "metadata": { "name": wanted.namespace, "labels": labels.cloned().unwrap_or_default() } },
+    })
+}
+
+fn values<T: ToString>(listed: &[(usize, T)]) -> Vec<String> {
+    listed.iter().map(|(_, value)| value.to_string()).collect()
+}
+
+/// The shape of the facts about the largest Pki, as the schema and [`Wanted`] bound it.
+pub(super) fn largest() -> &'static Shape {
+    static LARGEST: LazyLock<Shape> = LazyLock::new(|| {
+        let fields = |fields: Vec<(&str, Shape)>| {
+            let fields = fields.into_iter();
+            Shape::of_fields(fields.map(|(name, shape)| (name.to_owned(), shape)))
+        };
+        let names = |bytes: u64| Shape::list(MOST_NAMES as u64, Shape::text(bytes));
+        let (name, word) = (|| Shape::text(LONGEST_NAME), || Shape::text(32));
+        let keyed = |bytes| Shape::map(MOST_KEYS as u64, LONGEST_KEY, Shape::text(bytes));
+        let (labels, annotations) = (|| keyed(LONGEST_LABEL), || keyed(LONGEST_VALUE));
+        let key = ["algorithm", "encoding", "rotationPolicy"].map(|field| (field, word()));
+        let key = key.into_iter().chain([("size", Shape::default())]);
+        let spec = vec![
+            ("serviceName", name()),
+            ("commonName", Shape::text(LONGEST_NAME)),
+            ("dnsNames", names(LONGEST_NAME)),
+            ("ipAddresses", names(45)),
+            ("uris", names(identifiers::LONGEST as u64)),
+            ("usages", Shape::list(2, word())),
+            ("secretName", name()),
+            ("duration", word()),
+            ("privateKey", fields(key.collect())),
+            (
+                "secretTemplate",
+                fields(vec![("labels", labels()), ("annotations", annotations())]),
+            ),
+        ];
+        let metadata = vec![
+            ("name", name()),
+            ("namespace", name()),
+            ("labels", labels()),
+            ("annotations", annotations()),
+        ];
+        let pki = fields(vec![("metadata", fields(metadata)), ("spec", fields(spec))]);
+        let of_namespace = fields(vec![("name", name()), ("labels", labels())]);
+        let namespace = fields(vec![("metadata", of_namespace)]);
+        fields(vec![("pki", pki), (NAMESPACE, namespace)])
+    });
+    &LARGEST
+}
