@@ -70,6 +70,11 @@ fn files_of_allowed_names_are_read_line_by_line() {
 }
 
 #[test]
+fn rules_in_cel_take_no_more_steps_than_they_were_reckoned_to_take() {
+    replay("cost");
+}
+
+#[test]
 fn rules_in_cel_end_and_are_not_true_with_their_opposites() {
     replay("expression");
 }

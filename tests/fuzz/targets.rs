@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 pub use admission_body::admission_body;
 pub use allowed_names::allowed_names;
+pub use cost::cost;
 pub use expression::expression;
 pub use glob::glob;
 pub use manifests::manifests;
@@ -19,6 +20,8 @@ pub use uri_and_dns_patterns::uri_and_dns_patterns;
 mod admission_body;
 #[path = "targets/allowed_names.rs"]
 mod allowed_names;
+#[path = "targets/cost.rs"]
+mod cost;
 #[path = "targets/expression.rs"]
 mod expression;
 #[path = "targets/glob.rs"]
@@ -34,9 +37,10 @@ mod uri_and_dns_patterns;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const ALL: [Target; 6] = [
+pub const ALL: [Target; 7] = [
     ("admission_body", admission_body),
     ("allowed_names", allowed_names),
+    ("cost", cost),
     ("expression", expression),
     ("glob", glob),
     ("manifests", manifests),

@@ -14,6 +14,7 @@ mod agreement;
 mod calls;
 mod clock;
 mod configuration;
+mod costs;
 mod crash;
 mod crds;
 mod events;

@@ -91,7 +91,11 @@ fn is_final(fault: &PolicyFault) -> bool {
         "it is of type",
         "it is too long",
         "it is nested",
-        "it has too many loops",
+        "it has too many",
+        "it has a list",
+        "it takes up to",
+        "the pattern",
+        "matches() takes",
         "line ",
     ]
     .iter()

@@ -1,0 +1,101 @@
+//! Rules in CEL that cost too much: refused at apply; stored all the same they hold up nobody.
+
+use crate::harness::{Installed, Namespace, arena, eventually};
+use pki_cluster::install::Operator;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const POLICIES: usize = 10;
+
+/// Rules that are over the limits. An operator that compiled patterns at every step took seconds
+/// for each.
+fn rules() -> Vec<Value> {
+    let list = vec!["''"; 240].join(",");
+    let pattern = format!(r"[{list}].all(x, !x.matches(r'\w{{100}}'))");
+    let loops = "pki.spec.uris.all(a, pki.spec.uris.all(b, !a.contains(b)))";
+    let rule = |expression: &str| json!({ "expression": expression, "message": "never" });
+    let mut rules = vec![rule(&pattern); 9];
+    rules.push(rule(loops));
+    rules
+}
+
+/// A policy whose name sorts before that of the namespace's own policy.
+fn policy(number: usize) -> Value {
+    json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": { "name": format!("a-costly-{number}") },
+        "spec": { "serviceNames": ["web", "costly"], "validations": rules() } })
+}
+
+/// Measures the admission of 20 Pkis.
+fn pace(ns: &Namespace<'_>) -> Duration {
+    let begin = Instant::now();
+    let specs = vec![json!({ "serviceName": "web", "duration": "1h" }); 20];
+    let refused = ns.create_all(&specs, &["--dry-run=server"]);
+    assert!(refused.is_empty(), "{refused:?}");
+    begin.elapsed()
+}
+
+/// Checks that the operator lives, admits Pkis of another policy as before, and permits nothing by
+/// these policies.
+fn expect_undisturbed(operator: &Operator, ns: &Namespace<'_>, before: Duration) {
+    for _ in 0..3 {
+        assert_eq!(operator.get("/livez").expect("it lives").0, 200);
+        let pace = pace(ns);
+        assert!(pace < before * 10, "{pace:?}, and {before:?} before");
+    }
+    let refusal = ns.apply_pki("costly", r#"{"serviceName": "costly"}"#);
+    let refusal = refusal.expect_err("it permits nothing").to_string();
+    assert!(refusal.contains("never; the rule fails: it "), "{refusal}");
+}
+
+fn problem(arena: &Installed, policy: &str) -> Option<String> {
+    let message = r#"--output=jsonpath={.status.conditions[?(@.status=="False")].message}"#;
+    let problem = arena.kubectl(&["get", "pkipolicy", policy, message]).ok()?;
+    (!problem.is_empty()).then_some(problem)
+}
+
+#[test]
+fn rules_that_cost_too_much_are_refused_and_hold_up_nobody_when_they_are_stored() {
+    let arena = arena();
+    let operator = arena.first_replica("operator-costs", &[]).unwrap();
+    let ns = arena.namespace("costs");
+    ns.permit(&["web"], "");
+    let before = pace(&ns);
+
+    let begin = Instant::now();
+    let refusal = ns.apply(&policy(0).to_string()).unwrap_err().to_string();
+    for said in [
+        r"spec.validations[0].expression: the pattern '\w{100}' takes more than 512 KiB compiled",
+        "spec.validations[9].expression: it takes up to ",
+        "steps for the largest Pki: write one that takes at most 250000",
+    ] {
+        assert!(refusal.contains(said), "{said} is not in {refusal}");
+    }
+    let took = begin.elapsed();
+    assert!(took < before * 10, "{took:?}, and {before:?} before");
+
+    arena.without_webhooks();
+    for number in 0..POLICIES {
+        eventually("the policy is stored", || {
+            ns.apply(&policy(number).to_string()).ok()
+        });
+    }
+    for number in 0..POLICIES {
+        let name = format!("a-costly-{number}");
+        let problem = eventually("the status tells", || problem(&arena, &name));
+        assert!(problem.contains("takes more than 512 KiB"), "{problem}");
+    }
+    arena.install().unwrap();
+    eventually("the webhook is asked again", || {
+        ns.apply_pki("web", r#"{"serviceName": "web"}"#).ok()
+    });
+    expect_undisturbed(&operator, &ns, before);
+
+    drop(operator);
+    let operator = arena.first_replica("operator-costs-2", &[]).unwrap();
+    expect_undisturbed(&operator, &ns, before);
+    ns.wait_until_ready("web");
+    for number in 0..POLICIES {
+        let delete = ["delete", "pkipolicy", &format!("a-costly-{number}")];
+        arena.kubectl(&delete).unwrap();
+    }
+}
