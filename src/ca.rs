@@ -1,9 +1,11 @@
 //! The CA that signs: which one, which others are trusted beside it, and what to do when it is lost.
 //!
 //! Its keys lie in a Secret: `tls.crt` and `tls.key`, and while it is being replaced its successor as `next.crt` and
-//! `next.key`. What is known of it otherwise lies in a ConfigMap of the same name, the [`Ledger`]: which certificate
-//! signs, which ones have been published, and since when. The two are kept apart so that the loss of one is noticed
-//! by the other: a Secret that is deleted, damaged or replaced by a stranger's is an [`Alarm`], never a new CA.
+//! `next.key`; those that signed before, for a while, as `retired-<id>.crt` and `retired-<id>.key`. What is known of it
+//! otherwise lies in a ConfigMap of the same name, the [`Ledger`]: which certificate signs, which
+//! ones have been published, and since when. The two are kept apart so that the loss of one is
+//! noticed by the other: a Secret that is deleted, damaged or replaced by a stranger's is an
+//! [`Alarm`], never a new CA.
 //!
 //! # A rotation
 //!
@@ -11,26 +13,37 @@
 //!    annotated with [`ROTATE_NOW`], by the platform team when it has brought the CA.
 //! 2. It is **published**: every `ca.crt` gets both roots. Nothing is signed with it.
 //! 3. When every Secret has both, and one step of time has passed for everybody to reload them, it **signs**. The leaves of
-//!    the old one are replaced, spread over another step.
+//!    the old one are replaced, spread over another step. The old key is kept, so that nothing is lost if a wrong clock was
+//!    the reason for all this.
 //! 4. When the old one's last leaf is replaced or has expired, and one step has passed for servers to reload theirs, its
 //!    root is **withdrawn**.
+//!
+//! Nobody can stop that: a Secret that cannot be written is waited for, but [not for
+//! ever](rotation::Pace), and is [named](fleet::Blocker). Its old root stays trusted as long as it
+//! is used; unless the rotation is [forced](rotation::Request::Force), because a key was stolen.
 //!
 //! So a peer that reloads what it mounts within a step verifies every other at any moment.
 //! [`rotation`] decides all that, without I/O.
 
 use jiff::{SignedDuration, Timestamp};
+use ledger::Retired;
 use pki_certs::{Authority, AuthorityError, CaCertificate, Trust};
+use rotation::Pace;
 use std::sync::Arc;
 
 pub use keeper::Keeper;
 pub use ledger::Ledger;
+pub(crate) use ledger::REPORT;
 
+pub mod fleet;
 pub mod keeper;
 mod ledger;
 pub mod outlook;
+mod placement;
 pub mod rotation;
 
-/// Annotation on the Secret of the CA, of any value: replace the CA, in the steps of a rotation.
+/// Annotation on the Secret of the CA: replace the CA, in the steps of a rotation. With the value
+/// `force` the old one is withdrawn at the end whoever still uses it.
 pub const ROTATE_NOW: &str = "box.com/rotate-now";
 /// Annotation on the Secret of the CA: the fingerprint of the CA that is meant to be in it, although it is not the one that
 /// was there.
@@ -39,7 +52,8 @@ pub const ACCEPT: &str = "box.com/accept-ca";
 /// What the reconciler needs to know of the CA.
 #[derive(Clone, Debug)]
 pub struct Ca {
-    /// Those whose leaves are sound: the one that signs, first, and the one that did.
+    /// Those whose leaves are sound: the one that signs, first, and those that did and are trusted
+    /// still.
     pub issuers: Vec<CaCertificate>,
     /// What clients trust: `ca.crt`.
     pub trust: Trust,
@@ -140,16 +154,19 @@ impl Ca {
     }
 
     /// The CA that a ledger tells of, with its key if it is there.
-    fn told_by(ledger: &Ledger, signer: Result<Authority, Alarm>, step: SignedDuration) -> Self {
-        let previous = ledger.previous.as_ref();
+    fn told_by(ledger: &Ledger, signer: Result<Authority, Alarm>, pace: &Pace) -> Self {
+        let window = |retired: &Retired| pace.window(retired.forced.is_some());
         Self {
             trust: ledger.trust(),
             issuers: std::iter::once(&ledger.current)
-                .chain(previous.map(|previous| &previous.ca))
+                .chain(ledger.trusted().map(|retired| &retired.ca))
                 .cloned()
                 .collect(),
             signer: signer.map(Arc::new),
-            replacing: previous.map(|previous| (previous.since, step)),
+            replacing: ledger
+                .trusted()
+                .next()
+                .map(|retired| (retired.since, window(retired))),
         }
     }
 

@@ -202,15 +202,15 @@ impl Cache {
         awaited
     }
 
-    /// How many of the namespaces to serve there are whose Pkis may not be read, so that nothing is known of their
-    /// certificates.
-    pub fn unread(&self) -> usize {
+    /// The namespaces to serve that are there and whose Pkis may not be read, so that nothing is
+    /// known of their certificates.
+    pub fn unread(&self) -> Vec<String> {
         let known = self.rules().namespaces();
         let refused = self.scope.refused().into_iter();
         let unread = refused.filter(|(namespace, resources)| {
             resources.contains(&"pkis") && known.contains_key(namespace)
         });
-        unread.count()
+        unread.map(|(namespace, _)| namespace).collect()
     }
 
     /// What becomes of the CA, once that is known.

@@ -4,6 +4,7 @@
 //! is wrong is told before anything starts, by the name of the flag, the variable or the key.
 
 use crate::ca::keeper;
+use crate::ca::rotation::Pace;
 use crate::index::Key;
 use crate::policy::{self, range};
 use crate::scope::Scope;
@@ -141,6 +142,18 @@ pub struct Config {
         value_parser = values::whole("seconds", 1..=31_536_000))]
     pub ca_step_seconds: u32,
 
+    /// How long each phase of such a replacement waits for Secrets that cannot be written, in
+    /// seconds. It goes on without them then.
+    #[arg(long, env = "PKI_OPERATOR_CA_WAIT_SECONDS", default_value = "604800",
+        value_parser = values::whole("seconds", 1..=31_536_000))]
+    pub ca_wait_seconds: u32,
+
+    /// How long the private key of a CA that was replaced is kept in the Secret, in seconds, after
+    /// it is trusted no more. Only time in which a replica leads counts.
+    #[arg(long, env = "PKI_OPERATOR_CA_KEY_RETENTION_SECONDS", default_value = "2592000",
+        value_parser = values::whole("seconds", 1..=315_360_000))]
+    pub ca_key_retention_seconds: u32,
+
     /// The `ConfigMap` with the CA bundle in each namespace labelled `box.com/trust-bundle=true`; a `ClusterTrustBundle` of this
     /// name has it too where the API server serves them.
     #[arg(
@@ -274,7 +287,11 @@ impl Config {
             secret: Key::new(self.namespace.clone(), self.ca_secret.clone()),
             is_brought: self.ca == CaSource::Bring,
             lifetime: SignedDuration::from_hours(self.ca_lifetime_hours.into()),
-            step: SignedDuration::from_secs(self.ca_step_seconds.into()),
+            pace: Pace {
+                step: SignedDuration::from_secs(self.ca_step_seconds.into()),
+                wait: SignedDuration::from_secs(self.ca_wait_seconds.into()),
+            },
+            retention: SignedDuration::from_secs(self.ca_key_retention_seconds.into()),
         }
     }
 

@@ -7,6 +7,7 @@
 use crate::api::{Pki, PkiStatus, READY};
 use crate::ca::Alarm;
 use crate::clock::ClockFault;
+use crate::ca::fleet::{Phase, Report};
 use crate::index::Key;
 use crate::pods::SecretUser;
 use crate::policy::text;
@@ -144,6 +145,50 @@ pub fn about_unreadable(key: &Key, invalid: &InvalidObject) -> Notice {
 
 /// What to say of a CA that cannot sign, or whose successor cannot be used.
 pub fn about_ca(secret: &Key, alarm: &Alarm) -> Notice {
+    let note = text::cut(&text::line(&alarm.to_string()), NOTE_BYTES);
+    on_ca(secret, Aspect::State, "CaUnavailable", note)
+}
+
+/// Event on the CA about the objects that a rotation cannot reach.
+pub fn about_rotation(secret: &Key, report: &Report) -> Notice {
+    let count = report.blocked;
+    let Report { since, .. } = report;
+    let in_spite = report.until.map_or_else(String::new, |until| {
+        format!(", and goes on in spite of them at {until}")
+    });
+    let beginning = match report.phase {
+        Phase::Publishing => format!(
+            "the next CA is being made known since {since}, which {count} keep waiting{in_spite}: "
+        ),
+        Phase::Replacing => format!(
+            "the certificates of the CA before are being replaced since {since}, which {count} keep waiting{in_spite}: "
+        ),
+        Phase::Retained => format!(
+            "the CA that was replaced at {since} stays trusted, as {count} certificates of it cannot be replaced: "
+        ),
+        Phase::Withdrawn => format!(
+            "{count} certificates are left of a CA that was withdrawn by force, and nobody trusts them: "
+        ),
+    };
+    let names: Vec<_> = report.blockers.iter().map(ToString::to_string).collect();
+    let more = count - names.len().min(count);
+    let advice = match more {
+        0 => "; `kubectl pki status` says what to do for each".to_owned(),
+        more => {
+            format!("; {more} are not named; `kubectl pki status` says what to do for each")
+        }
+    };
+    let note = text::list(&beginning, &names, NOTE_BYTES - advice.len()) + &advice;
+    on_ca(secret, Aspect::Rotation, "CaRotationBlocked", note)
+}
+
+/// Event on the CA about a request for another one that has to wait.
+pub fn about_request(secret: &Key, obstacle: &str) -> Notice {
+    let note = text::cut(&format!("another CA was asked for: {obstacle}"), NOTE_BYTES);
+    on_ca(secret, Aspect::Request, "CaRotationWaits", note)
+}
+
+fn on_ca(secret: &Key, aspect: Aspect, reason: &str, note: String) -> Notice {
     let regarding = ObjectReference {
         api_version: Some("v1".into()),
         kind: Some("Secret".into()),
@@ -154,10 +199,10 @@ pub fn about_ca(secret: &Key, alarm: &Alarm) -> Notice {
     Notice {
         regarding,
         related: None,
-        aspect: Aspect::State,
+        aspect,
         kind: Kind::Warning,
-        reason: "CaUnavailable".into(),
-        note: text::cut(&text::line(&alarm.to_string()), NOTE_BYTES),
+        reason: reason.into(),
+        note,
         topic: None,
         since: Timestamp::UNIX_EPOCH,
     }

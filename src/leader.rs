@@ -51,8 +51,9 @@ impl Election {
         }
     }
 
-    /// Leads term after term until `shutdown`, whenever its `standing` permits to take the lead. A term gets a token that is cancelled when it should come to its end;
-    /// when the lead is lost, it is dropped where it stands. `ended` is called after either, with whether the lead is still
+    /// Leads term after term until `shutdown`, whenever its `standing` permits to take the lead. A
+    /// term gets a token that is cancelled when it should come to its end; when the lead is lost, it
+    /// is dropped where it stands. `ended` is called after either, with whether the lead is still
     /// held.
     pub async fn run<Term: Future<Output = ()>>(
         &self,

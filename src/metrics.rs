@@ -1,7 +1,7 @@
 //! What is counted, in the text format of Prometheus (`OpenMetrics`).
 
 use crate::ca::Ledger;
-use crate::ca::rotation::Fleet;
+use crate::ca::fleet::{self, Fleet};
 use crate::cache::Cache;
 use crate::events::Ending;
 use certificates::Certificates;
@@ -32,6 +32,7 @@ pub struct Metrics {
     ca_alarms: Family<Cause, Gauge>,
     ca_times: Family<Role, Gauge>,
     ca_waiting: Family<Cause, Gauge>,
+    ca_blocked: Family<Cause, Gauge>,
     webhook_times: Family<Role, Gauge>,
     trust_bundles: Family<State, Gauge>,
     /// Looks at a Pki that ended in an error and are taken again.
@@ -93,6 +94,7 @@ impl Default for Metrics {
             ca_alarms: Family::default(),
             ca_times: Family::default(),
             ca_waiting: Family::default(),
+            ca_blocked: Family::default(),
             webhook_times: Family::default(),
             trust_bundles: Family::default(),
             reconcile_errors: Counter::default(),
@@ -208,6 +210,11 @@ impl Metrics {
             "What keeps a rotation of the CA from going on, by reason: unpublished, of_previous",
             self.ca_waiting.clone(),
         );
+        registry.register(
+            "ca_rotation_blocked_by",
+            "Those whom a rotation of the CA cannot reach, by reason: refused, foreign, conflict, contested, failed, unsigned, behind, namespace, bundle",
+            self.ca_blocked.clone(),
+        );
     }
 
     /// What has not failed yet is zero, not absent: only then an alert sees the first failure.
@@ -274,7 +281,7 @@ impl Metrics {
             ("next", ledger.next.as_ref().map(|next| &next.ca)),
             (
                 "previous",
-                ledger.previous.as_ref().map(|previous| &previous.ca),
+                ledger.trusted().next().map(|previous| &previous.ca),
             ),
         ] {
             if let Some(ca) = ca {
@@ -302,13 +309,20 @@ impl Metrics {
     }
 
     /// Tells what a rotation waits for.
-    pub fn ca_waits(&self, fleet: Fleet) {
+    pub fn ca_waits(&self, fleet: &Fleet) {
+        let set = |family: &Family<Cause, Gauge>, reason, count| {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            family.get_or_create(&Cause { reason }).set(count);
+        };
         for (reason, count) in [
             ("unpublished", fleet.unpublished),
-            ("of_previous", fleet.of_previous),
+            ("of_previous", fleet.of_retired),
         ] {
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.ca_waiting.get_or_create(&Cause { reason }).set(count);
+            set(&self.ca_waiting, reason, count);
+        }
+        for reason in fleet::REASONS {
+            let count = fleet.blockers.counts.get(reason).copied();
+            set(&self.ca_blocked, reason, count.unwrap_or_default());
         }
     }
 
@@ -317,6 +331,7 @@ impl Metrics {
         self.ca_alarms.clear();
         self.ca_times.clear();
         self.ca_waiting.clear();
+        self.ca_blocked.clear();
     }
 
     /// Counts what became of a notice with this reason.

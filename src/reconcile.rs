@@ -412,6 +412,13 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
     if wishes::release(pki, context).await? {
         return Ok(());
     }
+    let republished = match planned {
+        Plan::Refuse { .. } | Plan::Conflict { .. } | Plan::Foreign => {
+            act::publish_former(pki, &ca, context).await?
+        }
+        _ => None,
+    };
+    let pki = republished.as_ref().unwrap_or(pki);
     let outcome = match planned {
         Plan::Read => unreachable!("what was read is not read again"),
         Plan::Gone => return Ok(()),
@@ -435,13 +442,19 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
             violations,
             is_unpublished,
         } => {
-            if is_unpublished {
-                act::publish(&observed, context).await?;
-            }
-            Outcome::Refused {
-                violations,
-                trust: ca.trust.fingerprint().to_owned(),
-            }
+            let secret = observed.stored().filter(|_| is_unpublished);
+            let is_published = match secret {
+                Some(secret) => act::publish(pki, secret, &ca, context).await?,
+                None => plan::unpublished_former(pki, &ca).is_none(),
+            };
+            let known = pki.status.as_ref();
+            let known = known.and_then(|status| status.trust_fingerprint.clone());
+            let trust = if is_published {
+                ca.trust.fingerprint().to_owned()
+            } else {
+                known.unwrap_or_default()
+            };
+            Outcome::Refused { violations, trust }
         }
         Plan::Conflict { winner } => Outcome::Conflict { winner },
         Plan::Foreign => Outcome::Foreign,

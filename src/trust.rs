@@ -91,6 +91,7 @@ impl Distributor {
 pub struct Published {
     config_maps: watch::Sender<Option<String>>,
     bundle: watch::Sender<Option<String>>,
+    pending: watch::Sender<Vec<(String, String)>>,
 }
 
 impl Published {
@@ -99,6 +100,12 @@ impl Published {
         [&self.config_maps, &self.bundle]
             .iter()
             .all(|part| part.borrow().as_deref() == Some(fingerprint))
+    }
+
+    /// The copies that have yet to be written, each by its namespace and its name; those that keep
+    /// being refused too.
+    pub fn pending(&self) -> Vec<(String, String)> {
+        self.pending.borrow().clone()
     }
 }
 

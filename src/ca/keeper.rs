@@ -3,30 +3,36 @@
 //! It runs on the leader. What it finds goes to the reconciler as a [`Ca`]; what is wrong, to people as an Event on the
 //! Secret and to the metrics.
 
+use super::fleet::{self, Census, Fleet};
 use super::ledger::Ledger;
-use super::rotation::{self, Fleet, Stored};
-use super::{ACCEPT, Alarm, Ca, ROTATE_NOW};
+use super::rotation::{self, Pace};
+use super::{Alarm, Ca, placement};
 use crate::authority;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::events::{self, Publisher};
 use crate::index::Key;
+use crate::locks::lock;
 use crate::metrics::Metrics;
+use crate::reconcile::write;
 use crate::reconcile::write::api_message;
-use crate::reconcile::{secret, write};
 use crate::trust::Published;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::Patch;
 use kube::{Api, Client, ResourceExt};
 use pki_certs::Authority;
-use serde_json::{Value, json};
-use std::sync::Arc;
-use std::time::Duration;
+use serde_json::json;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+mod turn;
 
 /// How often it looks when nothing tells it to.
 const POLL: Duration = Duration::from_secs(10);
+/// How often it looks while steps are short.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 /// So many failed looks in a row are said to people.
 const PATIENCE: u32 = 3;
 /// The common name of a CA that is made here.
@@ -41,8 +47,10 @@ pub struct Settings {
     pub is_brought: bool,
     /// How long a CA that is made here is valid.
     pub lifetime: SignedDuration,
-    /// How long each step of a rotation takes at least: the time in which everybody reloads what is mounted.
-    pub step: SignedDuration,
+    /// How long a rotation takes and waits.
+    pub pace: Pace,
+    /// How long the key of a CA is kept that signs no more.
+    pub retention: SignedDuration,
 }
 
 /// Keeps the CA for one term as leader.
@@ -55,6 +63,8 @@ pub struct Keeper {
     metrics: Arc<Metrics>,
     clock: Arc<Clock>,
     state: watch::Sender<Option<Arc<Ca>>>,
+    /// Since when the age of the retired CAs has not been counted.
+    aged: Mutex<Instant>,
 }
 
 impl Keeper {
@@ -78,6 +88,7 @@ impl Keeper {
             metrics,
             clock,
             state,
+            aged: Mutex::new(Instant::now()),
         };
         (keeper, receiver)
     }
@@ -106,7 +117,7 @@ impl Keeper {
                 }
             }
             let changed = self.cache.ca_touched();
-            let _ = tokio::time::timeout(POLL, changed).await;
+            let _ = tokio::time::timeout(self.pause(), changed).await;
         }
     }
 
@@ -129,7 +140,10 @@ impl Keeper {
             self.create(&secrets, now).await?;
             return Ok(true);
         }
-        let stored = secret.as_ref().map(|secret| read(secret, now));
+        let is_brought = self.settings.is_brought;
+        let stored = secret
+            .as_ref()
+            .map(|secret| placement::read(secret, is_brought, now));
         let display = self.settings.secret.to_string();
         let (ledger, signer, concern) = rotation::assess(known, stored, &display, now);
         let Some(ledger) = ledger else {
@@ -139,12 +153,9 @@ impl Keeper {
             return Ok(false);
         };
         // Nothing goes on while the key is away: it may come back from a backup of this moment.
-        let ledger = if signer.is_ok() {
-            let fleet = self.fleet(&ledger, now).await;
-            self.metrics.ca_waits(fleet);
-            rotation::advance(ledger, fleet, self.settings.step, now)
-        } else {
-            ledger
+        let ledger = match &secret {
+            Some(secret) if signer.is_ok() => self.advance(ledger, secret, now).await,
+            _ => ledger,
         };
         // Once it says that another signs, the key for that has to be read first.
         let is_moved = signer
@@ -165,7 +176,11 @@ impl Keeper {
             Some(secret) if !self.settings.is_brought && (can_sign || is_over) => {
                 self.turn(&secrets, secret, &ledger, now).await
             }
-            _ => Ok(false),
+            Some(secret) => {
+                self.answer(secret, &ledger, now);
+                Ok(false)
+            }
+            None => Ok(false),
         }
     }
 
@@ -184,59 +199,51 @@ impl Keeper {
         }
     }
 
-    /// Makes a successor when it is time, and tidies up after a rotation.
-    async fn turn(
-        &self,
-        secrets: &Api<Secret>,
-        secret: &Secret,
-        ledger: &Ledger,
-        now: Timestamp,
-    ) -> Result<bool, kube::Error> {
-        let is_on_demand = secret.annotations().contains_key(ROTATE_NOW);
-        let file = |name: &str| {
-            let file = secret.data.as_ref().and_then(|data| data.get(name));
-            file.filter(|content| !content.0.is_empty())
-        };
-        let change = if rotation::is_due(ledger, is_on_demand, now) && file("next.crt").is_none() {
-            let successor = self.generate(now);
-            tracing::info!(
-                fingerprint = successor.ca().fingerprint(),
-                "made the next CA"
-            );
-            json!({
-                "metadata": { "annotations": { ROTATE_NOW: null } },
-                "stringData": {
-                    "next.crt": successor.ca().certificate_pem(),
-                    "next.key": successor.private_key_pem().as_str(),
-                },
-            })
-        } else if ledger.previous.is_none()
-            && is_signed_by_next(secret, ledger, now)
-            && let (Some(crt), Some(key)) = (file("next.crt"), file("next.key"))
-        {
-            // The one that did is no longer trusted: its key goes.
-            json!({ "data": {
-                "tls.crt": crt, "tls.key": key, "ca.crt": file("next-ca.crt"),
-                "next.crt": null, "next.key": null, "next-ca.crt": null,
-            } })
-        } else {
-            return Ok(false);
-        };
-        self.patch(secrets, secret, change).await.map(|()| true)
+    /// Goes on with a rotation, and forgets the CAs whose time to be kept is over and whose keys
+    /// have gone.
+    async fn advance(&self, mut ledger: Ledger, secret: &Secret, now: Timestamp) -> Ledger {
+        rotation::age(&mut ledger, self.seen_for());
+        let fleet = self.fleet(&ledger, now).await;
+        self.metrics.ca_waits(&fleet);
+        let Settings {
+            pace, retention, ..
+        } = &self.settings;
+        let mut ledger = rotation::advance(ledger, &fleet, pace, now);
+        let is_gone = |known: &&_| !placement::has_key(secret, known);
+        let gone = rotation::outdated(&ledger, *retention).filter(is_gone);
+        // A CA that was withdrawn by force is remembered while it is in use, so that its users are
+        // named.
+        let gone = gone.filter(|known| {
+            known.kept >= *retention || !fleet.in_use.contains(known.ca.fingerprint())
+        });
+        let gone: Vec<_> = gone.map(|known| known.ca.clone()).collect();
+        ledger.retired.retain(|known| !gone.contains(&known.ca));
+        ledger.report = fleet::report(&ledger, &fleet, pace, now);
+        if let Some(report) = ledger.report.as_ref().filter(|report| report.blocked > 0) {
+            let notice = events::about_rotation(&self.settings.secret, report);
+            self.publisher.offer(notice);
+        }
+        ledger
     }
 
-    async fn patch(
-        &self,
-        secrets: &Api<Secret>,
-        secret: &Secret,
-        mut change: Value,
-    ) -> Result<(), kube::Error> {
-        write::bind(&mut change, secret);
-        let patch = Patch::Merge(&change);
-        secrets
-            .patch(&secret.name_any(), &write::patch(), &patch)
-            .await
-            .map(drop)
+    /// For how long this leader has seen the retired CAs since it last counted that. An hour is
+    /// counted at a time, so that the ledger is not written more often.
+    fn seen_for(&self) -> SignedDuration {
+        let hour = SignedDuration::from_hours(1);
+        let unit = (self.settings.retention / 24).clamp(SignedDuration::from_secs(1), hour);
+        let mut aged = lock(&self.aged);
+        let elapsed = SignedDuration::try_from(aged.elapsed()).unwrap_or_default();
+        if elapsed < unit {
+            return SignedDuration::ZERO;
+        }
+        *aged = Instant::now();
+        SignedDuration::from_secs(elapsed.as_secs())
+    }
+
+    /// How long to wait for something to happen: a part of the steps that are counted.
+    fn pause(&self) -> Duration {
+        let part = Duration::try_from(self.settings.pace.step / 16).unwrap_or(POLL);
+        part.clamp(SHORTEST_PAUSE, POLL)
     }
 
     /// Writes the ledger if it changed; whether it did.
@@ -278,8 +285,8 @@ impl Keeper {
             current = ledger.current.fingerprint(),
             next = ledger.next.as_ref().map(|next| next.ca.fingerprint()),
             previous = ledger
-                .previous
-                .as_ref()
+                .trusted()
+                .next()
                 .map(|previous| previous.ca.fingerprint()),
             "recorded the CAs"
         );
@@ -288,31 +295,24 @@ impl Keeper {
 
     /// How far the certificates in use have come, by what their Pkis say.
     async fn fleet(&self, ledger: &Ledger, now: Timestamp) -> Fleet {
-        let previous = ledger.previous.as_ref().map(|p| p.ca.fingerprint());
-        let mut fleet = Fleet::default();
-        if ledger.next.is_none() && previous.is_none() {
-            return fleet;
+        if !rotation::is_counted(ledger) {
+            return Fleet::default();
         }
-        let trust = ledger.trust();
+        let mut census = Census::new(ledger, &self.settings.pace, now);
         // What is recorded as published was in every copy, also if this term has not looked at them yet.
         let is_recorded = ledger
             .next
             .as_ref()
             .is_some_and(|next| next.published.is_some());
-        fleet.unpublished += usize::from(!is_recorded && !self.copies.holds(trust.fingerprint()));
-        fleet.unpublished += self.cache.unread();
-        for status in self.cache.readable_pkis().filter_map(|pki| pki.status) {
+        let is_held = self.copies.holds(ledger.trust().fingerprint());
+        census.count_copies(self.copies.pending(), !is_recorded && !is_held);
+        census.count_unread(self.cache.unread());
+        for pki in self.cache.readable_pkis() {
             // The lead is renewed by the same task.
             tokio::task::coop::consume_budget().await;
-            if status.not_after.as_ref().is_none_or(|end| end.0 < now) {
-                continue;
-            }
-            fleet.unpublished +=
-                usize::from(status.trust_fingerprint.as_deref() != Some(trust.fingerprint()));
-            fleet.of_previous +=
-                usize::from(previous.is_some() && status.issuer_fingerprint.as_deref() == previous);
+            census.count(&pki);
         }
-        fleet
+        census.end()
     }
 
     /// Tells the reconciler what there is, and people what is wrong.
@@ -322,7 +322,7 @@ impl Keeper {
             None => self.metrics.ca_alarm(None),
         }
         self.metrics.ca(ledger);
-        let ca = Ca::told_by(ledger, signer, self.settings.step);
+        let ca = Ca::told_by(ledger, signer, &self.settings.pace);
         self.state.send_if_modified(|known| {
             let is_news = known.as_ref().is_none_or(|known| ca.differs_from(known));
             if is_news {
@@ -378,23 +378,5 @@ impl Drop for Keeper {
     /// Another replica looks after it now.
     fn drop(&mut self) {
         self.metrics.forget_ca();
-    }
-}
-
-/// Whether the CA that signs lies where its successor should: only then may it take the other's place.
-fn is_signed_by_next(secret: &Secret, ledger: &Ledger, now: Timestamp) -> bool {
-    let next = read(secret, now).next.and_then(Result::ok);
-    next.is_some_and(|next| next.ca().fingerprint() == ledger.current.fingerprint())
-}
-
-fn read(stored: &Secret, now: Timestamp) -> Stored {
-    let file = |name: &str| secret::file(stored, name);
-    let authority = |crt, root, key| authority::from_files(file(crt), file(root), file(key), now);
-    let is_there = |name: &str| !file(name).is_empty();
-    Stored {
-        current: authority("tls.crt", "ca.crt", "tls.key"),
-        next: (is_there("next.crt") || is_there("next.key"))
-            .then(|| authority("next.crt", "next-ca.crt", "next.key")),
-        accepted: stored.annotations().get(ACCEPT).cloned(),
     }
 }

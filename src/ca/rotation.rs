@@ -1,7 +1,9 @@
 //! How a CA is replaced, decided step by step on plain data.
 
-use super::Alarm;
-use super::ledger::{Ledger, Next, Previous};
+use super::fleet::Fleet;
+use super::ledger::{Ledger, Next, Retired};
+use super::{Alarm, ROTATE_NOW};
+use crate::clock::MAX_FUTURE;
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, AuthorityError, CaCertificate, renewal};
 
@@ -14,15 +16,41 @@ pub struct Stored {
     pub next: Option<Result<Authority, AuthorityError>>,
     /// The value of the annotation [`ACCEPT`](super::ACCEPT).
     pub accepted: Option<String>,
+    /// Those of the CAs that signed before which are there with their keys and in force.
+    pub retired: Vec<Authority>,
+    /// The fingerprint of the successor that is to take over by force.
+    pub forced: Option<String>,
 }
 
-/// How far the certificates in use have come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fleet {
-    /// Those whose Secret does not hold the present `ca.crt` yet.
-    pub unpublished: usize,
-    /// Those that the predecessor signed.
-    pub of_previous: usize,
+/// How long a rotation takes, and how long it waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The time in which everybody reloads what was changed.
+    pub step: SignedDuration,
+    /// How long each phase waits for those who cannot be reached.
+    pub wait: SignedDuration,
+}
+
+impl Pace {
+    /// How long a phase waits at most. By force it is a quarter of a step: with the two steps in
+    /// which everybody reloads, all is over within three.
+    pub fn wait_for(&self, is_forced: bool) -> SignedDuration {
+        if is_forced { self.step / 4 } else { self.wait }
+    }
+
+    /// How long the replacement of the old CA's certificates is spread over.
+    pub fn window(&self, is_forced: bool) -> SignedDuration {
+        if is_forced { self.step / 8 } else { self.step }
+    }
+}
+
+/// A request for another CA, by the annotation [`ROTATE_NOW`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Another CA, in the steps of a rotation.
+    Rotate,
+    /// Another CA, whoever is left behind: a key was stolen.
+    Force,
 }
 
 /// Reads ledger and Secret together: what the ledger is to say now, who signs, and what is wrong with the successor.
@@ -55,59 +83,184 @@ pub fn assess(
         },
         (Some(ledger), Some(stored)) => (ledger, stored),
     };
-    let mut ledger = ledger;
+    let (mut ledger, mut stored) = (ledger, stored);
     if let Some(successor) = replaced_on_purpose(&ledger, &stored, now) {
         replace(&mut ledger, successor, now);
+    } else if let Some(recalled) = recalled(&ledger, &stored, now) {
+        replace(&mut ledger, recalled, now);
     }
-    let (signer, other, concern) = match (stored.current, stored.next) {
-        (Ok(tls), next) if is(&ledger.current, &tls) => {
-            let (next, concern) = split(next);
-            (tls, next, concern)
-        }
-        // What lies beside it signed before, and may have expired: no successor.
-        (_, Some(Ok(next))) if is(&ledger.current, &next) => (next, None, None),
-        (Ok(tls), _) => {
-            let alarm = Alarm::Replaced {
-                secret,
-                expected: ledger.current.fingerprint().to_owned(),
-                found: tls.ca().fingerprint().to_owned(),
-            };
-            return (Some(ledger), Err(alarm), None);
-        }
-        (Err(error), _) => return (Some(ledger), Err(unusable(secret, TLS, error)), None),
+    let forced = stored.forced.take();
+    let (signer, other, concern) = match find_signer(&ledger.current, stored, &secret) {
+        Ok(found) => found,
+        Err(alarm) => return (Some(ledger), Err(alarm), None),
     };
     let concern = concern.map(|error| unusable(secret, NEXT, error));
     // It may have got another root of the same key, which is to be made known.
     ledger.current = signer.ca().clone();
-    (Some(ledger_with(ledger, other)), Ok(signer), concern)
+    let ledger = ledger_with(ledger, other, forced.as_deref());
+    (Some(ledger), Ok(signer), concern)
 }
 
-/// What a successor is made of, when it is time to make one.
-pub fn is_due(ledger: &Ledger, on_demand: bool, now: Timestamp) -> bool {
+/// The authority that signs, the one beside it that may be its successor, and what is wrong with
+/// that.
+type Found = (Authority, Option<Authority>, Option<AuthorityError>);
+
+fn find_signer(current: &CaCertificate, stored: Stored, secret: &str) -> Result<Found, Alarm> {
+    let mut retired = stored.retired;
+    match (stored.current, stored.next) {
+        (Ok(tls), next) if is(current, &tls) => {
+            let (next, concern) = split(next);
+            Ok((tls, next, concern))
+        }
+        // What lies beside it signed before, and may have expired: no successor.
+        (_, Some(Ok(next))) if is(current, &next) => Ok((next, None, None)),
+        (tls, next) => {
+            // A recalled CA lies there until it is moved.
+            if let Some(signer) = take(&mut retired, current) {
+                let (next, concern) = split(next);
+                return Ok((signer, next, concern));
+            }
+            let secret = secret.to_owned();
+            Err(match tls {
+                Ok(tls) => Alarm::Replaced {
+                    secret,
+                    expected: current.fingerprint().to_owned(),
+                    found: tls.ca().fingerprint().to_owned(),
+                },
+                Err(source) => Alarm::Unusable {
+                    secret,
+                    file: TLS,
+                    source,
+                },
+            })
+        }
+    }
+}
+
+/// The most CAs before the present one that are trusted when another rotation begins.
+const MOST_TRUSTED: usize = 8;
+/// The most CAs before the present one that are remembered.
+const MOST_RETIRED: usize = 32;
+
+/// Whether it is time to make a successor.
+pub fn is_due(ledger: &Ledger, request: Option<Request>, pace: &Pace, now: Timestamp) -> bool {
     let ca = &ledger.current;
     let renewal = renewal::at(ca.not_before(), ca.not_after(), None);
-    ledger.next.is_none() && ledger.previous.is_none() && (on_demand || renewal <= now)
+    let is_wanted = request.is_some() || renewal <= now;
+    is_wanted && obstacle(ledger, request, pace, now).is_none()
 }
 
-/// Goes as far as certificates and time permit; `step` is how long everybody has to reload what was changed.
-pub fn advance(mut ledger: Ledger, fleet: Fleet, step: SignedDuration, now: Timestamp) -> Ledger {
-    if let Some(previous) = &mut ledger.previous {
-        previous.unused = (fleet.of_previous == 0).then(|| previous.unused.unwrap_or(now));
-        if previous.ca.not_after() < now || has_lasted(previous.unused, step, now) {
-            ledger.previous = None;
+/// Why no successor is made now, and when one will be.
+pub fn obstacle(
+    ledger: &Ledger,
+    request: Option<Request>,
+    pace: &Pace,
+    now: Timestamp,
+) -> Option<String> {
+    let end = |since: Timestamp| since.saturating_add(pace.wait).unwrap_or(since);
+    if request == Some(Request::Force) {
+        let mut forced = ledger.trusted().filter_map(|retired| retired.forced);
+        let since = match &ledger.next {
+            Some(next) if next.is_forced => next.since.unwrap_or(now),
+            _ => forced.next()?,
+        };
+        return Some(format!(
+            "a rotation by force is under way since {since}; the next one begins when it is over, at most three steps later"
+        ));
+    }
+    let advice = format!("{ROTATE_NOW}=force begins one at once");
+    if let Some(next) = &ledger.next {
+        let since = next.since.unwrap_or(now);
+        return Some(format!(
+            "a rotation is under way since {since}; the next one begins when the certificates of the present CA are replaced \
+             and its root is withdrawn; {advice}"
+        ));
+    }
+    let newest = ledger.trusted().next()?;
+    if is_replacing(ledger, pace, now) {
+        return Some(format!(
+            "a rotation is under way, and the certificates of the CA before are being replaced since {}; the next one begins \
+             when its root is withdrawn, at the latest at {}; {advice}",
+            newest.since,
+            end(newest.since)
+        ));
+    }
+    (ledger.trusted().count() >= MOST_TRUSTED).then(|| {
+        format!(
+            "{MOST_TRUSTED} CAs of before are trusted still, as certificates of them are in use; the next rotation begins \
+             when one of them is not used any more; {advice}, and withdraws them all"
+        )
+    })
+}
+
+/// Whether the certificates of the CA before are being replaced, and are still waited for.
+fn is_replacing(ledger: &Ledger, pace: &Pace, now: Timestamp) -> bool {
+    let newest = ledger.trusted().next();
+    newest.is_some_and(|newest| !has_lasted(Some(newest.since), pace.wait, now))
+}
+
+/// Goes as far as certificates and time permit.
+pub fn advance(mut ledger: Ledger, fleet: &Fleet, pace: &Pace, now: Timestamp) -> Ledger {
+    for retired in &mut ledger.retired {
+        if !retired.is_withdrawn {
+            withdraw(retired, fleet, pace, now);
         }
     }
-    if let Some(next) = &mut ledger.next {
-        next.published = (fleet.unpublished == 0).then(|| next.published.unwrap_or(now));
-        // A Secret that cannot be written must not keep the CA until it has expired.
-        let is_late = ledger.current.not_after() <= now.saturating_add(step).unwrap_or(now);
-        if has_lasted(next.published, step, now) && ledger.previous.is_none() || is_late {
-            let successor = next.ca.clone();
-            ledger.next = None;
-            replace(&mut ledger, successor, now);
-        }
+    let has_room = !is_replacing(&ledger, pace, now) && ledger.trusted().count() < MOST_TRUSTED;
+    let Some(next) = &mut ledger.next else {
+        return ledger;
+    };
+    let since = past(next.since, now).unwrap_or(now);
+    next.since = Some(since);
+    let gives_up = has_lasted(Some(since), pace.wait_for(next.is_forced), now);
+    next.published =
+        (fleet.unpublished == 0 || gives_up).then(|| past(next.published, now).unwrap_or(now));
+    let is_known = has_lasted(next.published, pace.step, now);
+    // A Secret that cannot be written must not keep the CA until it has expired.
+    let is_late = ledger.current.not_after() <= now.saturating_add(pace.step).unwrap_or(now);
+    if is_known && (has_room || next.is_forced) || is_late {
+        let successor = next.ca.clone();
+        replace(&mut ledger, successor, now);
     }
     ledger
+}
+
+/// Withdraws a root a step after its last certificate was replaced or has ended; by force, a step
+/// after the wait for that.
+fn withdraw(retired: &mut Retired, fleet: &Fleet, pace: &Pace, now: Timestamp) {
+    let wait = pace.wait_for(true);
+    retired.forced = retired.forced.map(|since| since.min(now));
+    let gives_up = retired.forced.is_some() && has_lasted(retired.forced, wait, now);
+    let is_in_use = fleet.in_use.contains(retired.ca.fingerprint());
+    let is_unused = !is_in_use || gives_up || retired.ca.not_after() < now;
+    retired.unused = is_unused.then(|| past(retired.unused, now).unwrap_or(now));
+    retired.is_withdrawn = has_lasted(retired.unused, pace.step, now);
+}
+
+/// Adds to the time that retired CAs have been seen as such, by a monotonic clock.
+pub fn age(ledger: &mut Ledger, seen_for: SignedDuration) {
+    for retired in &mut ledger.retired {
+        retired.kept = retired.kept.saturating_add(seen_for);
+    }
+}
+
+/// The CAs whose keys may go: nobody trusts them, and they have been kept for `retention`, or their
+/// keys were stolen. No time of day counts here, so that a wrong one destroys nothing.
+pub fn outdated(ledger: &Ledger, retention: SignedDuration) -> impl Iterator<Item = &Retired> {
+    let kept = ledger.retired.iter().enumerate();
+    kept.filter(move |(place, retired)| {
+        let is_over =
+            retired.forced.is_some() || retired.kept >= retention || *place >= MOST_RETIRED;
+        retired.is_withdrawn && is_over
+    })
+    .map(|(_, retired)| retired)
+}
+
+/// Whether certificates are to be counted: a rotation is under way, or is over and has left some
+/// behind.
+pub fn is_counted(ledger: &Ledger) -> bool {
+    let is_left = |retired: &Retired| !retired.is_withdrawn || retired.forced.is_some();
+    ledger.next.is_some() || ledger.retired.iter().any(is_left)
 }
 
 const TLS: &str = "tls.crt";
@@ -141,34 +294,69 @@ fn replaced_on_purpose(ledger: &Ledger, stored: &Stored, now: Timestamp) -> Opti
     found.or(next).cloned()
 }
 
-fn replace(ledger: &mut Ledger, successor: CaCertificate, now: Timestamp) {
-    let current = std::mem::replace(&mut ledger.current, successor);
-    ledger.next = ledger
-        .next
-        .take()
-        .filter(|next| next.ca.fingerprint() != ledger.current.fingerprint());
-    ledger.previous = Some(Previous {
-        ca: current,
-        since: now,
-        unused: None,
-    });
+/// The CA that signed before and is to sign again, as the one that took its place is not in force:
+/// a wrong clock made that. One that was replaced by force never comes back.
+fn recalled(ledger: &Ledger, stored: &Stored, now: Timestamp) -> Option<CaCertificate> {
+    let ca = &ledger.current;
+    let has_begun = ca.not_before().duration_since(now) <= MAX_FUTURE;
+    let is_in_force = has_begun && now <= ca.not_after();
+    let has_successor = stored.next.as_ref().is_some_and(Result::is_ok);
+    if is_in_force || has_successor {
+        return None;
+    }
+    let is_there = |known: &&Retired| stored.retired.iter().any(|found| is(&known.ca, found));
+    let mut known = ledger.retired.iter().filter(|it| it.forced.is_none());
+    known.find(is_there).map(|known| known.ca.clone())
 }
 
-/// The ledger with this authority, which lies in the Secret beside the one that signs, as the successor; unless it is the
-/// predecessor.
-fn ledger_with(mut ledger: Ledger, other: Option<Authority>) -> Ledger {
-    let is_previous = |other: &Authority| {
-        let previous = ledger.previous.as_ref();
-        previous.is_some_and(|previous| is(&previous.ca, other))
-    };
-    let other = other.filter(|other| !is(&ledger.current, other) && !is_previous(other));
+fn take(authorities: &mut Vec<Authority>, wanted: &CaCertificate) -> Option<Authority> {
+    let place = authorities.iter().position(|found| is(wanted, found))?;
+    Some(authorities.swap_remove(place))
+}
+
+fn replace(ledger: &mut Ledger, successor: CaCertificate, now: Timestamp) {
+    let is_successor = |next: &Next| next.ca.fingerprint() == successor.fingerprint();
+    let is_forced = ledger
+        .next
+        .as_ref()
+        .is_some_and(|next| next.is_forced && is_successor(next));
+    ledger.next = ledger.next.take().filter(|next| !is_successor(next));
+    let retired = &mut ledger.retired;
+    retired.retain(|retired| retired.ca.fingerprint() != successor.fingerprint());
+    let current = std::mem::replace(&mut ledger.current, successor);
+    retired.insert(0, Retired::since(current, now));
+    if is_forced {
+        // Their keys lay beside the one that was stolen.
+        for retired in retired {
+            retired.forced = Some(now);
+        }
+    }
+}
+
+/// The ledger with this authority, which lies in the Secret beside the one that signs, as the
+/// successor; unless it signed before.
+fn ledger_with(mut ledger: Ledger, other: Option<Authority>, forced: Option<&str>) -> Ledger {
+    let is_retired = |other: &Authority| ledger.retired.iter().any(|it| is(&it.ca, other));
+    let other = other.filter(|other| !is(&ledger.current, other) && !is_retired(other));
     let known = ledger.next.take();
     ledger.next = other.map(|other| {
+        let is_forced = forced == Some(other.ca().fingerprint());
         let known = known.filter(|next| next.ca == *other.ca());
-        known.unwrap_or_else(|| Next {
+        let next = known.unwrap_or_else(|| Next {
             ca: other.ca().clone(),
+            since: None,
             published: None,
-        })
+            is_forced,
+        });
+        if next.is_forced == is_forced {
+            return next;
+        }
+        // The shorter wait begins when it is asked for.
+        Next {
+            since: None,
+            is_forced,
+            ..next
+        }
     });
     ledger
 }
@@ -183,6 +371,11 @@ fn split<T, E>(result: Option<Result<T, E>>) -> (Option<T>, Option<E>) {
         Some(Ok(value)) => (Some(value), None),
         Some(Err(error)) => (None, Some(error)),
     }
+}
+
+/// A time that a clock which was ahead has put down has not come yet; it is counted anew.
+fn past(time: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    time.filter(|time| *time <= now)
 }
 
 fn has_lasted(since: Option<Timestamp>, step: SignedDuration, now: Timestamp) -> bool {

@@ -55,7 +55,7 @@ impl Config {
 
     fn ca_steps(&self) -> Option<Conflict> {
         let ca = self.ca();
-        let (lifetime, step) = (ca.lifetime, ca.step);
+        let (lifetime, step) = (ca.lifetime, ca.pace.step);
         (lifetime < step * STEPS).then_some(Conflict::CaSteps { lifetime, step })
     }
 }

@@ -49,6 +49,10 @@ pub enum Aspect {
     Name,
     /// What becomes of a restart after a renewal.
     Restart,
+    /// Objects that a rotation of the CA cannot reach.
+    Rotation,
+    /// State of a request for another CA.
+    Request,
 }
 
 impl Aspect {
@@ -57,6 +61,7 @@ impl Aspect {
         match self {
             Self::Refusal => "Admit",
             Self::Restart => "Restart",
+            Self::Rotation | Self::Request => "Rotate",
             _ => "Issue",
         }
     }

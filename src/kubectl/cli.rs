@@ -232,6 +232,11 @@ pub struct Status {
     /// How to print them.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: ListFormat,
+
+    /// The namespace of the operator. Its ConfigMap pki-operator-ca names what a rotation of the CA
+    /// cannot reach; without permission to read it, that part is left out.
+    #[arg(long, value_name = "NS", default_value = "pki-operator")]
+    pub operator_namespace: String,
 }
 
 /// A form of a list.

@@ -5,17 +5,23 @@ use super::cluster::{self, Access, Cluster};
 use super::sources::{self, SourceError};
 use super::{completion, explain, inspect, renew, status};
 use crate::api::Pki;
+use crate::ca::REPORT;
+use crate::ca::fleet::Report;
 use crate::index::Key;
 use crate::lenient::Lenient;
 use crate::policy::text::printable;
 use clap::CommandFactory;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Api;
 use kube::core::DeserializeGuard;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 mod check;
+
+/// The `ConfigMap` that tells of the CA, by its default name.
+const LEDGER: &str = "pki-operator-ca";
 
 /// How a command ended, if it could be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +105,27 @@ async fn status(cluster: &Cluster, arguments: &Status) -> Result<Verdict, Error>
     let rows = status::rows(&pkis);
     match arguments.output {
         ListFormat::Json => print(&status::json(&rows)),
-        ListFormat::Text if rows.is_empty() => {
-            tell("There are no Pkis here.");
-            Ok(Verdict::Good)
+        ListFormat::Text => {
+            let now = Timestamp::now();
+            if rows.is_empty() {
+                tell("There are no Pkis here.");
+            } else {
+                print(&status::table(&rows, now))?;
+            }
+            let report = rotation(cluster, &arguments.operator_namespace).await;
+            report.map_or(Ok(Verdict::Good), |report| {
+                print(&status::rotation(&report, now))
+            })
         }
-        ListFormat::Text => print(&status::table(&rows, Timestamp::now())),
     }
+}
+
+/// Reads the summary of a rotation of the CA, if one is under way and the caller may read it.
+async fn rotation(cluster: &Cluster, namespace: &str) -> Option<Report> {
+    let maps = Api::<ConfigMap>::namespaced(cluster.client.clone(), namespace);
+    let map = maps.get_opt(LEDGER).await.ok()??;
+    let report = map.data?.remove(REPORT)?;
+    serde_json::from_str(&report).ok()
 }
 
 /// The Pkis of a namespace, or of all. Those that cannot be read are told of.

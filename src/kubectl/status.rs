@@ -3,6 +3,9 @@
 use super::output::pretty;
 use super::words;
 use crate::api::{Pki, READY};
+use crate::ca::fleet::{Phase, Report};
+use crate::guide;
+use crate::policy::text;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -87,6 +90,43 @@ pub fn table(rows: &[Row], now: Timestamp) -> String {
     words::table(header, &cells.collect::<Vec<_>>())
 }
 
+/// Prints the objects that a rotation of the CA waits for, and what to do for each.
+pub fn rotation(report: &Report, now: Timestamp) -> String {
+    let Report { since, blocked, .. } = report;
+    let beginning = match report.phase {
+        Phase::Publishing => format!("The next CA is being made known since {since}."),
+        Phase::Replacing => {
+            format!("The certificates of the CA before are being replaced since {since}.")
+        }
+        Phase::Retained => format!(
+            "The CA that was replaced at {since} stays trusted until its last certificate is replaced or ends."
+        ),
+        Phase::Withdrawn => format!(
+            "The CA that was withdrawn by force at {since} is trusted no more, and certificates of it are left."
+        ),
+    };
+    let until = report.until.filter(|_| *blocked > 0);
+    let until = until.map_or_else(String::new, |until| {
+        let left = words::until(until, now);
+        format!(" It goes on without those below at {until} (in {left}).")
+    });
+    let blockers = report.blockers.iter().map(|blocker| {
+        let advice = guide::advice(&blocker.reason).map(|advice| advice.remedy);
+        let advice =
+            advice.map_or_else(String::new, |advice| format!("    what to do: {advice}\n"));
+        format!(
+            "  {blocker}\n    {}\n{advice}",
+            text::line(&blocker.message)
+        )
+    });
+    let blockers: String = blockers.collect();
+    let more = match blocked.saturating_sub(report.blockers.len()) {
+        0 => String::new(),
+        more => format!("  and {more} more\n"),
+    };
+    format!("\n{beginning}{until}\n{blockers}{more}")
+}
+
 /// A list for programs.
 pub fn json(rows: &[Row]) -> String {
     pretty(&rows)
@@ -138,6 +178,32 @@ ns          over      app       False     PkiUriError           24h ago      -  
 ns          later     app       True      PkiReady              59d          31d       later
 ";
         assert_eq!(table(&rows(&pkis()), now), expected);
+    }
+
+    #[test]
+    fn whom_a_rotation_cannot_reach_is_named_with_what_to_do() {
+        let report: Report = serde_json::from_value(json!({
+            "phase": "publishing", "since": "2030-01-01T00:00:00Z", "until": "2030-01-08T00:00:00Z", "blocked": 9,
+            "blockers": [
+                {"namespace": "ns", "name": "frozen", "reason": "PkiIssuanceFailed", "message": "it is\u{1b} immutable"},
+                {"namespace": "gone", "name": "", "reason": "NamespaceUnread", "message": "its Pkis cannot be read"},
+            ],
+        }))
+        .unwrap();
+        let remedy = guide::advice("PkiIssuanceFailed").unwrap().remedy;
+        let expected = format!(
+            "
+The next CA is being made known since 2030-01-01T00:00:00Z. It goes on without those below at 2030-01-08T00:00:00Z (in 6d).
+  ns/frozen: PkiIssuanceFailed
+    it is\\u{{1b}} immutable
+    what to do: {remedy}
+  namespace gone: NamespaceUnread
+    its Pkis cannot be read
+  and 7 more
+"
+        );
+        let now = "2030-01-02T00:00:00Z".parse().unwrap();
+        assert_eq!(rotation(&report, now), expected);
     }
 
     #[test]

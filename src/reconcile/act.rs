@@ -1,13 +1,15 @@
 //! The writes of Secrets that a [`Plan`](super::plan::Plan) comes to, each bound to the version that it was decided on.
 
-use super::plan::{Current, Need, Observed, due};
+use super::conclude::write_status;
+use super::plan::{self, Current, Need, Observed, due};
 use super::remedy::remedy;
 use super::retry::Failure;
 use super::secret::formats::FormatError;
 use super::secret::{self, Content};
 use super::status::{Certificate, Outcome};
 use super::{Context, Error, write};
-use crate::api::Pki;
+use crate::api::{Pki, PkiStatus};
+use crate::ca::Ca;
 use crate::index::Key;
 use crate::lenient::Lenient;
 use crate::policy::Approved;
@@ -99,20 +101,55 @@ pub(super) async fn mend(
     }
 }
 
-/// Makes the CA known in the Secret of a Pki that gets no new certificate.
-pub(super) async fn publish(observed: &Observed<'_>, context: &Context) -> Result<(), Error> {
-    let secret = observed.stored().expect("what lacks the CA was read");
-    let trust = k8s_openapi::ByteString(observed.ca.trust.pem().into());
+/// Makes the CA known in the Secret of a Pki that gets no new certificate; whether that could be
+/// written.
+pub(super) async fn publish(
+    pki: &Pki,
+    secret: &Secret,
+    ca: &Ca,
+    context: &Context,
+) -> Result<bool, Error> {
+    let trust = k8s_openapi::ByteString(ca.trust.pem().into());
     let mut change = json!({ "data": { "ca.crt": trust } });
     write::bind(&mut change, secret);
-    match change_secret(observed.pki, secret, &change, context).await {
-        Ok(_) => Ok(()),
-        Err(error) if write::is_conflict(&error) => Err(outdated(observed.pki)),
+    match change_secret(pki, secret, &change, context).await {
+        Ok(_) => Ok(true),
+        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
+        // An immutable Secret, for example, is left behind; the look goes on.
+        Err(error) if write::is_refusal(&error) => {
+            tracing::warn!(pki = %Key::of(pki), %error, "cannot make the CA known in its Secret");
+            Ok(false)
+        }
         Err(source) => Err(Error::ChangeSecret {
             secret: Key::of(secret),
             source,
         }),
     }
+}
+
+/// Makes the CA known in the Secret that a Pki used before it named another, which is in use as
+/// long as that one is not written; the Pki with a status that says so, if that came about.
+pub(super) async fn publish_former(
+    pki: &Pki,
+    ca: &Ca,
+    context: &Context,
+) -> Result<Option<Pki>, Error> {
+    let Some(former) = plan::unpublished_former(pki, ca) else {
+        return Ok(None);
+    };
+    let secret = context.read_secret(&former).await?;
+    let Some(secret) = secret.filter(|secret| secret::is_owned_by(secret, pki)) else {
+        return Ok(None);
+    };
+    let is_known = ca.trust.is_published_in(secret::file(&secret, "ca.crt"));
+    if !is_known && !publish(pki, &secret, ca, context).await? {
+        return Ok(None);
+    }
+    let status = PkiStatus {
+        trust_fingerprint: Some(ca.trust.fingerprint().to_owned()),
+        ..pki.status.clone().unwrap_or_default()
+    };
+    write_status(pki, &status, context).await
 }
 
 fn failure(

@@ -279,6 +279,17 @@ fn matters(pki: &Pki, ca: &Ca) -> bool {
     })
 }
 
+/// The Secret that is in use although the Pki names another by now, if its `ca.crt` is outdated.
+pub fn unpublished_former(pki: &Pki, ca: &Ca) -> Option<Key> {
+    let status = pki.status.as_ref()?;
+    let former = status.secret_name.as_deref()?;
+    let is_unpublished = status.serial_number.is_some()
+        && former != pki.secret_name()
+        && !ca.trust.pem().is_empty()
+        && status.trust_fingerprint.as_deref() != Some(ca.trust.fingerprint());
+    is_unpublished.then(|| Key::new(pki.namespace().unwrap_or_default(), former))
+}
+
 /// Whether clients of the certificate in use would not trust the CA of others: its own Pki may be refused by now.
 fn is_unpublished(observed: &Observed<'_>) -> bool {
     let Sight::Stored(secret, Owner::Ours) = &observed.secret else {

@@ -250,6 +250,12 @@ impl Board {
         self.fingerprint.as_deref().filter(|_| is_published)
     }
 
+    /// The namespaces whose copies have yet to be written, or cannot be.
+    pub(super) fn unwritten(&self) -> BTreeSet<&str> {
+        let names = self.pending.iter().chain(self.failures.keys());
+        names.map(String::as_str).collect()
+    }
+
     /// How many copies there are, by state.
     pub(super) fn counts(&self) -> [(&'static str, usize); 3] {
         [

@@ -134,6 +134,15 @@ impl ConfigMaps {
 
     fn tell(&self, board: &Board) {
         self.metrics.trust_bundles(&board.counts());
+        let unwritten = board.unwritten().into_iter();
+        let unwritten =
+            unwritten.map(|namespace| (namespace.to_owned(), self.settings.name.clone()));
+        let unwritten: Vec<_> = unwritten.collect();
+        self.published.pending.send_if_modified(|known| {
+            let is_news = *known != unwritten;
+            *known = unwritten;
+            is_news
+        });
         let Some(fingerprint) = board.published() else {
             return;
         };

@@ -112,7 +112,8 @@ fn prometheus_reads_our_page_and_answers_what_alerts_and_dashboard_ask() {
             assert_eq!(answer["status"], "success", "{query}: {answer}");
             let has_values = answer["data"]["result"] != json!([]);
             // Nothing is the matter with the CA, so these have nothing to show.
-            let is_about_trouble = query.contains("_ca_alarm") || query.contains("_waiting_for");
+            let of_trouble = ["_ca_alarm", "_waiting_for", "_blocked_by"];
+            let is_about_trouble = of_trouble.iter().any(|it| query.contains(it));
             (has_values || is_about_trouble).then_some(answer)
         });
         println!("{query}: {}", answer["data"]["result"]);

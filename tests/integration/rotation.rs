@@ -13,6 +13,8 @@ use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::Duration;
 
+mod blocked;
+
 const CA: &str = "pki-operator-ca";
 const OWN: &str = "--namespace=pki-operator";
 /// How long each step of a rotation takes at least. Whoever reloads within that is never stranded.
@@ -29,7 +31,16 @@ fn during_a_rotation_of_the_ca_no_handshake_fails() {
         ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
     }
     let before = [ns.wait_until_ready("server"), ns.wait_until_ready("client")];
-    let (server, client) = (Peer::new(&ns, "server"), Peer::new(&ns, "client"));
+    shaking_hands(&ns, || rotate(&arena, &ns));
+    for (name, before) in ["server", "client"].into_iter().zip(before) {
+        expect_replaced(&ns, name, &before);
+    }
+}
+
+/// Does this while `server` and `client`, who reload what they mount, shake hands all the time; no
+/// handshake may fail.
+fn shaking_hands(ns: &Namespace<'_>, work: impl FnOnce()) {
+    let (server, client) = (Peer::new(ns, "server"), Peer::new(ns, "client"));
     let (stop, handshakes) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         for peer in [&server, &client] {
@@ -47,12 +58,13 @@ fn during_a_rotation_of_the_ca_no_handshake_fails() {
             failures
         });
         // Whatever fails in here, the threads must end.
-        let rotated =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rotate(&arena, &ns)));
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         thread::sleep(2 * RELOAD);
         stop.store(true, Ordering::Relaxed);
         let failures = shakes.join().expect("handshakes end");
-        rotated.expect("the CA is replaced");
+        if let Err(panic) = done {
+            std::panic::resume_unwind(panic);
+        }
         println!(
             "{} handshakes during the rotation, {} failed",
             handshakes.load(Ordering::Relaxed),
@@ -61,14 +73,16 @@ fn during_a_rotation_of_the_ca_no_handshake_fails() {
         assert_eq!(failures, Vec::<String>::new());
     });
     assert!(handshakes.load(Ordering::Relaxed) > 500);
-    for (name, before) in ["server", "client"].into_iter().zip(before) {
-        let now = ns.wait_until_ready(name);
-        for field in ["serialNumber", "issuerFingerprint", "trustFingerprint"] {
-            assert_ne!(
-                now["status"][field], before["status"][field],
-                "{name}: {field}"
-            );
-        }
+}
+
+/// The certificate is another one, of another CA, beside other roots.
+fn expect_replaced(ns: &Namespace<'_>, name: &str, before: &Value) {
+    let now = ns.wait_until_ready(name);
+    for field in ["serialNumber", "issuerFingerprint", "trustFingerprint"] {
+        assert_ne!(
+            now["status"][field], before["status"][field],
+            "{name}: {field}"
+        );
     }
 }
 
@@ -97,10 +111,12 @@ fn rotate(arena: &Installed, ns: &Namespace<'_>) {
     });
     assert_ne!(old, next.as_str());
     let secret = secret(arena);
-    eventually("its key is gone", || {
+    eventually("it lies in its place", || {
         let data = &self::secret(arena)["data"];
         (data["next.crt"].is_null() && data["next.key"].is_null()).then_some(())
     });
+    let kept = retired_keys(&secret);
+    assert_eq!(kept.len(), 1, "the key of the one before is kept: {kept:?}");
     assert_eq!(
         secret["metadata"]["annotations"]["box.com/rotate-now"],
         Value::Null
@@ -406,6 +422,13 @@ fn secret(arena: &Installed) -> Value {
         .kubectl(&["get", "secret", CA, OWN, "--output=json"])
         .unwrap();
     serde_json::from_str(&printed).unwrap()
+}
+
+/// The names of the keys of the CAs that signed before.
+fn retired_keys(secret: &Value) -> Vec<String> {
+    let names = secret["data"].as_object().unwrap().keys();
+    let is_key = |name: &&String| name.starts_with("retired-") && name.ends_with("key");
+    names.filter(is_key).cloned().collect()
 }
 
 fn ledger(arena: &Installed) -> Value {

@@ -26,13 +26,24 @@ fn full() -> Ledger {
         current: ca(1000),
         next: Some(Next {
             ca: ca(2000),
+            since: Some(moment - HOUR),
             published: Some(moment),
+            is_forced: true,
         }),
-        previous: Some(Previous {
-            ca: ca(500),
-            since: moment + HOUR,
-            unused: Some(moment + 2 * HOUR),
-        }),
+        retired: vec![
+            Retired {
+                unused: Some(moment + 2 * HOUR),
+                ..Retired::since(ca(500), moment + HOUR)
+            },
+            Retired {
+                forced: Some(moment + HOUR),
+                is_withdrawn: true,
+                kept: 3 * HOUR,
+                ..Retired::since(ca(400), moment)
+            },
+            Retired::since(ca(300), moment - HOUR),
+        ],
+        report: None,
     }
 }
 
@@ -42,15 +53,12 @@ fn what_is_written_is_what_is_read() {
     let mut ledgers = vec![Ledger::of(ca(1000)), full.clone()];
     for (is_published, is_unused) in [(true, false), (false, true), (false, false)] {
         let mut ledger = full.clone();
-        let (next, previous) = (
-            ledger.next.as_mut().unwrap(),
-            ledger.previous.as_mut().unwrap(),
-        );
+        let (next, previous) = (ledger.next.as_mut().unwrap(), &mut ledger.retired[0]);
         next.published = next.published.filter(|_| is_published);
         previous.unused = previous.unused.filter(|_| is_unused);
         ledgers.push(ledger.clone());
         ledgers.push(Ledger {
-            previous: None,
+            retired: Vec::new(),
             ..ledger.clone()
         });
         ledgers.push(Ledger {
@@ -61,13 +69,19 @@ fn what_is_written_is_what_is_read() {
     for ledger in ledgers {
         let read = Ledger::read(&stored(&ledger), now()).unwrap();
         assert_eq!(read.current, ledger.current);
-        let next = |ledger: &Ledger| ledger.next.clone().map(|next| (next.ca, next.published));
-        assert_eq!(next(&read), next(&ledger));
-        let previous = |ledger: &Ledger| {
-            let previous = ledger.previous.clone();
-            previous.map(|previous| (previous.ca, previous.since, previous.unused))
+        let next = |ledger: &Ledger| {
+            let next = ledger.next.clone();
+            next.map(|next| (next.ca, next.since, next.published, next.is_forced))
         };
-        assert_eq!(previous(&read), previous(&ledger));
+        assert_eq!(next(&read), next(&ledger));
+        let fields = |it: &Retired| {
+            let Retired {
+                ca, since, unused, ..
+            } = it.clone();
+            (ca, since, unused, it.forced, it.is_withdrawn, it.kept)
+        };
+        let retired = |ledger: &Ledger| ledger.retired.iter().map(fields).collect::<Vec<_>>();
+        assert_eq!(retired(&read), retired(&ledger));
         assert_eq!(read.data(), ledger.data());
     }
 }
@@ -101,19 +115,17 @@ fn what_clients_trust_stays_as_it_is_when_one_takes_the_place_of_another() {
     let (a, b) = (ca(1000), ca(2000));
     let next = Next {
         ca: b.clone(),
+        since: None,
         published: None,
+        is_forced: false,
     };
-    let previous = Previous {
-        ca: a.clone(),
-        since: now(),
-        unused: None,
-    };
+    let previous = Retired::since(a.clone(), now());
     let before = Ledger {
         next: Some(next),
         ..Ledger::of(a.clone())
     };
     let after = Ledger {
-        previous: Some(previous),
+        retired: vec![previous],
         ..Ledger::of(b.clone())
     };
     assert_eq!(before.trust(), after.trust());
@@ -123,7 +135,9 @@ fn what_clients_trust_stays_as_it_is_when_one_takes_the_place_of_another() {
     }
     let same = Next {
         ca: a.clone(),
+        since: None,
         published: None,
+        is_forced: false,
     };
     let twice = Ledger {
         next: Some(same),
@@ -132,26 +146,58 @@ fn what_clients_trust_stays_as_it_is_when_one_takes_the_place_of_another() {
     assert_eq!(twice.trust(), Trust::of([&a]), "each root once");
 }
 
+/// The clock may be wrong, and then its certificates are in use.
 #[test]
-fn a_predecessor_that_has_expired_is_forgotten() {
+fn a_predecessor_is_known_and_trusted_whatever_the_time() {
     let ledger = full();
-    let read = |hours: i32| Ledger::read(&stored(&ledger), now() + hours * HOUR).unwrap();
-    assert!(read(500).previous.is_some());
-    let later = read(501);
-    assert!(later.previous.is_none() && later.next.is_some());
-    assert!(
-        !later
+    for hours in [-1, 500, 501, 1_000_000] {
+        let read = Ledger::read(&stored(&ledger), now() + hours * HOUR).unwrap();
+        assert_eq!(read.retired.len(), 3, "{hours}");
+        let root = ledger.retired[0].ca.root_pem();
+        assert!(read.trust().pem().contains(root), "{hours}");
+    }
+}
+
+/// Version 0.2 knows one predecessor, and neither what it was found in nor how many there are.
+#[test]
+fn the_version_before_and_this_one_read_what_the_other_writes() {
+    let ledger = full();
+    let mut map = stored(&ledger);
+    let data = map.data.as_mut().unwrap();
+    assert_eq!(data["previous.crt"], *ledger.retired[0].ca.root_pem());
+    let time = |time: Option<Timestamp>| time.unwrap().to_string();
+    assert_eq!(data["previous-since"], time(Some(ledger.retired[0].since)));
+    assert_eq!(data["previous-unused"], time(ledger.retired[0].unused));
+    let is_trusted = |at: usize| {
+        ledger
             .trust()
             .pem()
-            .contains(ledger.previous.unwrap().ca.root_pem())
-    );
+            .contains(ledger.retired[at].ca.root_pem())
+    };
+    assert_eq!([0, 1, 2].map(is_trusted), [true, false, true]);
+
+    data.remove("retired.json");
+    data.remove("next-since");
+    let read = Ledger::read(&map, now()).unwrap();
+    assert_eq!(read.retired.len(), 1);
+    assert_eq!(read.retired[0].unused, ledger.retired[0].unused);
+    assert_eq!(read.next.unwrap().since, None);
+    // It has begun another rotation while this one was away.
+    let other = ca(700);
+    let mut map = stored(&ledger);
+    let data = map.data.as_mut().unwrap();
+    data.insert("previous.crt".into(), other.root_pem().to_owned());
+    let read = Ledger::read(&map, now()).unwrap();
+    let known: Vec<_> = read.retired.iter().map(|it| it.ca.clone()).collect();
+    let before = ledger.retired.iter().map(|it| it.ca.clone());
+    assert_eq!(known, [other].into_iter().chain(before).collect::<Vec<_>>());
 }
 
 /// Whether it may sign then is for the Secret to say, which may hold another by now.
 #[test]
 fn the_one_that_signs_is_known_whatever_the_time_and_a_successor_only_when_it_is_in_force() {
     let ledger = Ledger {
-        previous: None,
+        retired: Vec::new(),
         ..full()
     };
     for (hours, has_next) in [(-1, false), (0, true), (1001, true), (2001, false)] {
@@ -178,7 +224,7 @@ fn a_ledger_that_cannot_be_read_says_where() {
     let unreadable =
         "the CA certificate is not readable; give X.509 certificates in PEM, that of the CA first";
     let read = |change: Value| {
-        let mut map = json!({ "data": full().data() });
+        let mut map = json!(stored(&full()));
         json_patch::merge(&mut map, &change);
         let map = serde_json::from_value(map).unwrap();
         Ledger::read(&map, now()).map(|ledger| ledger.data())
@@ -204,6 +250,14 @@ fn a_ledger_that_cannot_be_read_says_where() {
         (
             json!({ "data": { "previous.crt": "garbage" } }),
             format!("previous.crt: {unreadable}"),
+        ),
+        (
+            json!({ "data": { "retired.json": r#"[{"certificate": "", "since": "2030-01-01T00:00:00Z"}]"# } }),
+            format!("retired.json: {unreadable}"),
+        ),
+        (
+            json!({ "data": { "retired.json": "[{}]" } }),
+            "retired.json: missing field `certificate` at line 1 column 3".to_owned(),
         ),
     ] {
         assert_eq!(read(change.clone()), Err(problem), "{change}");
@@ -234,16 +288,18 @@ fn a_ca_that_is_not_in_force_is_known_all_the_same_and_a_successor_is_not() {
 fn a_time_that_cannot_be_read_is_none() {
     let ledger = full();
     let mut map = stored(&ledger);
-    for key in [PUBLISHED, SINCE, UNUSED] {
-        let data = map.data.as_mut().unwrap();
+    let data = map.data.as_mut().unwrap();
+    data.remove(RETIRED);
+    for key in [NEXT_SINCE, PUBLISHED, SINCE, UNUSED] {
         assert!(
             data.insert(key.into(), "yesterday".into()).is_some(),
             "{key}"
         );
     }
     let read = Ledger::read(&map, now()).unwrap();
-    assert_eq!(read.next.unwrap().published, None);
-    let previous = read.previous.unwrap();
+    let next = read.next.as_ref().unwrap();
+    assert_eq!((next.since, next.published), (None, None));
+    let previous = &read.retired[0];
     assert_eq!(
         (previous.since, previous.unused),
         (Timestamp::UNIX_EPOCH, None)

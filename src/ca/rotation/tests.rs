@@ -1,5 +1,7 @@
 //! A rotation step by step, and all that may befall the Secret meanwhile.
 
+mod bounds;
+mod clock;
 mod story;
 
 use super::super::{Ca, ledger};
@@ -9,6 +11,11 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// That of all steps here.
 const STEP: SignedDuration = DAY;
+/// How long those who cannot be reached are waited for, where that is not the point.
+const PACE: Pace = Pace {
+    step: STEP,
+    wait: SignedDuration::from_hours(24 * 200),
+};
 const TEN_YEARS: SignedDuration = SignedDuration::from_hours(87_600);
 const SECRET: &str = "pki-operator/ca";
 
@@ -40,6 +47,28 @@ const ROOT: &[u8] = include_bytes!("tests/root.crt");
 
 type Read = Result<Authority, AuthorityError>;
 
+/// How many there are that keep a rotation waiting.
+#[derive(Clone, Copy, Default)]
+struct Waiting {
+    unpublished: usize,
+    of_previous: usize,
+}
+
+/// Goes on, where all CAs of before are in use or none is.
+fn advance(ledger: Ledger, waiting: Waiting, pace: Pace, now: Timestamp) -> Ledger {
+    let signed = ledger
+        .retired
+        .iter()
+        .map(|it| it.ca.fingerprint().to_owned());
+    let fleet = Fleet {
+        unpublished: waiting.unpublished,
+        of_retired: waiting.of_previous,
+        in_use: signed.filter(|_| waiting.of_previous > 0).collect(),
+        ..Fleet::default()
+    };
+    super::advance(ledger, &fleet, &pace, now)
+}
+
 /// The CA as it is read from its Secret at some time.
 fn read_at(authority: &Authority, time: Timestamp) -> Read {
     let ca = authority.ca();
@@ -57,6 +86,8 @@ fn stored(current: Read, next: Option<Read>) -> Stored {
         current,
         next,
         accepted: None,
+        retired: Vec::new(),
+        forced: None,
     }
 }
 
@@ -67,21 +98,25 @@ fn ledger_of(authority: &Authority) -> Ledger {
 fn with_next(ledger: Ledger, next: &Authority, published: Option<Timestamp>) -> Ledger {
     let ca = next.ca().clone();
     Ledger {
-        next: Some(Next { ca, published }),
+        next: Some(Next {
+            ca,
+            since: Some(now()),
+            published,
+            is_forced: false,
+        }),
         ..ledger
     }
 }
 
-fn with_previous(ledger: Ledger, previous: &Authority, unused: Option<Timestamp>) -> Ledger {
-    let previous = Previous {
-        ca: previous.ca().clone(),
-        since: now(),
-        unused,
-    };
-    Ledger {
-        previous: Some(previous),
-        ..ledger
-    }
+fn with_previous(mut ledger: Ledger, previous: &Authority, unused: Option<Timestamp>) -> Ledger {
+    let previous = Retired::since(previous.ca().clone(), now());
+    ledger.retired.insert(0, Retired { unused, ..previous });
+    ledger
+}
+
+/// The newest CA that signs no more and is trusted still.
+fn previous(ledger: &Ledger) -> Option<&Retired> {
+    ledger.trusted().next()
 }
 
 /// Who signs, or the sentence that says why nobody does; and what is wrong besides.
@@ -110,7 +145,7 @@ fn roles(ledger: &Ledger) -> (String, Option<String>, Option<String>) {
     (
         name(&ledger.current),
         ledger.next.as_ref().map(|next| name(&next.ca)),
-        ledger.previous.as_ref().map(|previous| name(&previous.ca)),
+        previous(ledger).map(|previous| name(&previous.ca)),
     )
 }
 
@@ -144,16 +179,21 @@ fn a_successor_is_made_when_the_last_third_begins_or_on_demand() {
         (due, true),
         (now() + TEN_YEARS, true),
     ] {
-        assert_eq!(is_due(&ledger, false, time), is, "{time}");
-        assert!(is_due(&ledger, true, time), "{time}");
+        assert_eq!(is_due(&ledger, None, &PACE, time), is, "{time}");
+        for request in [Request::Rotate, Request::Force] {
+            assert!(is_due(&ledger, Some(request), &PACE, time), "{time}");
+        }
     }
-    // One at a time.
+    // One at a time, while certificates of the one before may be replaced.
     let other = authority();
     for busy in [
         with_next(ledger.clone(), &other, None),
         with_previous(ledger.clone(), &other, None),
     ] {
-        assert!(!is_due(&busy, true, due) && !is_due(&busy, false, due));
+        for request in [None, Some(Request::Rotate)] {
+            assert!(!is_due(&busy, request, &PACE, now() + DAY));
+        }
+        assert!(is_due(&busy, Some(Request::Force), &PACE, now() + DAY));
     }
 }
 
@@ -161,11 +201,11 @@ fn a_successor_is_made_when_the_last_third_begins_or_on_demand() {
 fn a_successor_signs_when_a_step_has_passed_since_everybody_knows_it() {
     let (old, new) = (authority(), authority());
     let names = [&old, &new].map(fingerprint);
-    let behind = Fleet {
+    let behind = Waiting {
         unpublished: 1,
         of_previous: 0,
     };
-    let nobody_behind = Fleet::default();
+    let nobody_behind = Waiting::default();
     let found = stored(copy(&old), Some(copy(&new)));
     let (ledger, signer, concern) = assess_now(ledger_of(&old), Some(found));
     assert_eq!((&signer, &concern), (&Ok(names[0].clone()), &None));
@@ -175,36 +215,36 @@ fn a_successor_signs_when_a_step_has_passed_since_everybody_knows_it() {
     );
     assert_eq!(ledger.next.as_ref().unwrap().published, None);
     // However long it takes.
-    let ledger = advance(ledger, behind, STEP, now());
-    let ledger = advance(ledger, behind, STEP, now() + 100 * DAY);
+    let ledger = advance(ledger, behind, PACE, now());
+    let ledger = advance(ledger, behind, PACE, now() + 100 * DAY);
     assert_eq!(ledger.next.as_ref().unwrap().published, None);
 
     let begin = now() + 101 * DAY;
-    let ledger = advance(ledger, nobody_behind, STEP, begin);
+    let ledger = advance(ledger, nobody_behind, PACE, begin);
     assert_eq!(ledger.next.as_ref().unwrap().published, Some(begin));
-    let ledger = advance(ledger, nobody_behind, STEP, begin + HOUR);
+    let ledger = advance(ledger, nobody_behind, PACE, begin + HOUR);
     assert_eq!(
         ledger.next.as_ref().unwrap().published,
         Some(begin),
         "it counts from the first"
     );
     // One that comes later, or was not seen, is waited for, and then the step begins anew.
-    let ledger = advance(ledger, behind, STEP, begin + 25 * HOUR);
+    let ledger = advance(ledger, behind, PACE, begin + 25 * HOUR);
     assert_eq!(ledger.next.as_ref().unwrap().published, None);
     let begin = begin + 26 * HOUR;
-    let ledger = advance(ledger, nobody_behind, STEP, begin);
+    let ledger = advance(ledger, nobody_behind, PACE, begin);
     let a_moment = SignedDuration::from_nanos(1);
-    let ledger = advance(ledger, nobody_behind, STEP, begin + STEP - a_moment);
+    let ledger = advance(ledger, nobody_behind, PACE, begin + STEP - a_moment);
     assert_eq!(
         roles(&ledger),
         (names[0].clone(), Some(names[1].clone()), None)
     );
-    let ledger = advance(ledger, nobody_behind, STEP, begin + STEP);
+    let ledger = advance(ledger, nobody_behind, PACE, begin + STEP);
     assert_eq!(
         roles(&ledger),
         (names[1].clone(), None, Some(names[0].clone()))
     );
-    let previous = ledger.previous.as_ref().unwrap();
+    let previous = previous(&ledger).unwrap();
     assert_eq!((previous.since, previous.unused), (begin + STEP, None));
 
     // Its key lies where it was put.
@@ -220,29 +260,29 @@ fn a_successor_signs_when_a_step_has_passed_since_everybody_knows_it() {
 #[test]
 fn a_predecessor_is_withdrawn_when_a_step_has_passed_since_nobody_uses_it() {
     let (old, new) = (authority(), authority());
-    let in_use = Fleet {
+    let in_use = Waiting {
         unpublished: 0,
         of_previous: 1,
     };
     let ledger = with_previous(ledger_of(&new), &old, None);
-    let ledger = advance(ledger, in_use, STEP, now() + 100 * DAY);
-    assert_eq!(ledger.previous.as_ref().unwrap().unused, None);
+    let ledger = advance(ledger, in_use, PACE, now() + 100 * DAY);
+    assert_eq!(previous(&ledger).unwrap().unused, None);
     let begin = now() + 101 * DAY;
-    let ledger = advance(ledger, Fleet::default(), STEP, begin);
-    let ledger = advance(ledger, Fleet::default(), STEP, begin + HOUR);
-    assert_eq!(ledger.previous.as_ref().unwrap().unused, Some(begin));
-    let ledger = advance(ledger, in_use, STEP, begin + 2 * HOUR);
+    let ledger = advance(ledger, Waiting::default(), PACE, begin);
+    let ledger = advance(ledger, Waiting::default(), PACE, begin + HOUR);
+    assert_eq!(previous(&ledger).unwrap().unused, Some(begin));
+    let ledger = advance(ledger, in_use, PACE, begin + 2 * HOUR);
     assert_eq!(
-        ledger.previous.as_ref().unwrap().unused,
+        previous(&ledger).unwrap().unused,
         None,
         "one was issued late"
     );
     let begin = begin + 3 * HOUR;
-    let ledger = advance(ledger, Fleet::default(), STEP, begin);
+    let ledger = advance(ledger, Waiting::default(), PACE, begin);
     let a_moment = SignedDuration::from_nanos(1);
-    let ledger = advance(ledger, Fleet::default(), STEP, begin + STEP - a_moment);
-    assert!(ledger.previous.is_some());
-    let ledger = advance(ledger, Fleet::default(), STEP, begin + STEP);
+    let ledger = advance(ledger, Waiting::default(), PACE, begin + STEP - a_moment);
+    assert!(previous(&ledger).is_some());
+    let ledger = advance(ledger, Waiting::default(), PACE, begin + STEP);
     assert_eq!(roles(&ledger), (fingerprint(&new), None, None));
     assert_eq!(ledger.trust().pem(), new.ca().root_pem());
 }
@@ -251,18 +291,17 @@ fn a_predecessor_is_withdrawn_when_a_step_has_passed_since_nobody_uses_it() {
 fn a_predecessor_that_has_expired_is_withdrawn_whoever_has_its_leaves() {
     let short = Authority::generate("ca", 10 * DAY, now()).unwrap();
     let ledger = with_previous(ledger_of(&authority()), &short, None);
-    let in_use = Fleet {
+    let in_use = Waiting {
         unpublished: 1,
         of_previous: 1,
     };
     let end = now() + 10 * DAY;
-    assert!(
-        advance(ledger.clone(), in_use, STEP, end)
-            .previous
-            .is_some()
-    );
+    assert!(previous(&advance(ledger.clone(), in_use, PACE, end)).is_some());
     let over = end + SignedDuration::from_secs(1);
-    assert!(advance(ledger, in_use, STEP, over).previous.is_none());
+    let ledger = advance(ledger, in_use, PACE, over);
+    assert_eq!(previous(&ledger).unwrap().unused, Some(over));
+    let ledger = advance(ledger, in_use, PACE, over + STEP);
+    assert!(previous(&ledger).is_none());
 }
 
 #[test]
@@ -273,11 +312,11 @@ fn a_successor_waits_until_the_predecessor_is_withdrawn() {
         &new,
         Some(now()),
     );
-    let in_use = Fleet {
+    let in_use = Waiting {
         unpublished: 0,
         of_previous: 1,
     };
-    let ledger = advance(ledger, in_use, STEP, now() + 10 * DAY);
+    let ledger = advance(ledger, in_use, PACE, now() + 10 * DAY);
     assert_eq!(
         roles(&ledger),
         (
@@ -286,8 +325,8 @@ fn a_successor_waits_until_the_predecessor_is_withdrawn() {
             Some(fingerprint(&oldest))
         )
     );
-    let ledger = advance(ledger, Fleet::default(), STEP, now() + 11 * DAY);
-    let ledger = advance(ledger, Fleet::default(), STEP, now() + 12 * DAY);
+    let ledger = advance(ledger, Waiting::default(), PACE, now() + 11 * DAY);
+    let ledger = advance(ledger, Waiting::default(), PACE, now() + 12 * DAY);
     assert_eq!(
         roles(&ledger),
         (fingerprint(&new), None, Some(fingerprint(&old)))
@@ -297,7 +336,7 @@ fn a_successor_waits_until_the_predecessor_is_withdrawn() {
 #[test]
 fn a_secret_that_cannot_be_written_does_not_keep_a_ca_until_its_end() {
     let (old, new) = (authority(), authority());
-    let behind = Fleet {
+    let behind = Waiting {
         unpublished: 1,
         of_previous: 0,
     };
@@ -306,11 +345,11 @@ fn a_secret_that_cannot_be_written_does_not_keep_a_ca_until_its_end() {
     let ledger = advance(
         ledger,
         behind,
-        STEP,
+        PACE,
         end - STEP - SignedDuration::from_secs(1),
     );
     assert_eq!(ledger.current.fingerprint(), fingerprint(&old));
-    let ledger = advance(ledger, behind, STEP, end - STEP);
+    let ledger = advance(ledger, behind, PACE, end - STEP);
     assert_eq!(
         roles(&ledger),
         (fingerprint(&new), None, Some(fingerprint(&old)))
@@ -504,8 +543,11 @@ fn a_ca_that_has_run_out_is_replaced_as_any_other() {
         let (ledger, signer, concern) = assess(Some(ledger), Some(found), SECRET, later);
         assert_eq!(fingerprint(&signer.unwrap()), fingerprint(&new));
         assert_eq!(concern, None);
-        // Its leaves have run out with it.
-        let ledger = advance(ledger.unwrap(), Fleet::default(), STEP, later);
+        // Its leaves have run out with it, if the clock is right.
+        let ledger = advance(ledger.unwrap(), Waiting::default(), PACE, later);
+        let old = Some(fingerprint(&old));
+        assert_eq!(roles(&ledger), (fingerprint(&new), None, old));
+        let ledger = advance(ledger, Waiting::default(), PACE, later + STEP);
         assert_eq!(roles(&ledger), (fingerprint(&new), None, None));
     }
     let found = stored(read(&stranger), None);
@@ -576,7 +618,7 @@ fn a_successor_that_the_platform_team_moves_to_tls_signs() {
             roles(&ledger),
             (fingerprint(&new), None, Some(fingerprint(&old)))
         );
-        assert_eq!(ledger.previous.unwrap().since, now());
+        assert_eq!(previous(&ledger).unwrap().since, now());
     }
     // With the next one beside it already.
     let newest = authority();
@@ -640,7 +682,7 @@ fn damage_beside_a_successor_is_damage_all_the_same() {
 }
 
 fn told(ledger: &Ledger, signer: &Authority) -> Ca {
-    Ca::told_by(ledger, Ok(copy(signer).unwrap()), STEP)
+    Ca::told_by(ledger, Ok(copy(signer).unwrap()), &PACE)
 }
 
 #[test]

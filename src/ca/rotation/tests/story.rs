@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::api::{self, Pki};
+use crate::ca::fleet::Census;
 use crate::reconcile::plan::{Current, Observed, Plan, Sight, plan};
 use crate::reconcile::secret::formats::Passwords;
 use crate::reconcile::secret::{self, Content, Owner};
@@ -30,6 +31,9 @@ struct World {
     /// What has been verified before.
     verified: HashSet<(Vec<u8>, Vec<u8>)>,
     stages: Vec<(Timestamp, String)>,
+    /// The successor that is to take over by force.
+    forced: Option<String>,
+    pace: Pace,
 }
 
 /// A workload with its certificate.
@@ -73,7 +77,22 @@ impl World {
                 .collect(),
             verified: HashSet::new(),
             stages: Vec::new(),
+            forced: None,
+            pace: PACE,
         }
+    }
+
+    /// With peers whose Secrets are written at once, and one whose Secret cannot be written any
+    /// more.
+    fn with_one_in_the_way() -> Self {
+        let mut world = Self::new();
+        world
+            .peers
+            .retain(|peer| peer.written_after == SignedDuration::ZERO);
+        let mut frozen = Self::new().peers.pop().unwrap();
+        frozen.written_after = SignedDuration::MAX;
+        world.peers.push(frozen);
+        world
     }
 
     fn file(&self, name: &str) -> &[u8] {
@@ -94,24 +113,27 @@ impl World {
     }
 
     /// What the keeper does, until there is nothing to do; on the ledger as it is stored.
-    fn keep(&mut self, on_demand: bool) {
-        let mut on_demand = on_demand;
+    fn keep(&mut self, mut request: Option<Request>) {
         for _ in 0..10 {
-            if !self.keep_once(&mut on_demand) {
+            if !self.keep_once(&mut request) {
                 return;
             }
         }
         panic!("it does not come to rest");
     }
 
-    fn keep_once(&mut self, on_demand: &mut bool) -> bool {
+    fn keep_once(&mut self, request: &mut Option<Request>) -> bool {
         let read = |crt, key| Authority::from_pem(self.file(crt), b"", self.file(key), self.now);
         let next = (!self.file("next.crt").is_empty()).then(|| read("next.crt", "next.key"));
-        let stored = stored(read("tls.crt", "tls.key"), next);
+        let stored = Stored {
+            forced: self.forced.clone(),
+            ..stored(read("tls.crt", "tls.key"), next)
+        };
         let (ledger, signer, concern) = assess(self.ledger(), Some(stored), SECRET, self.now);
         assert_eq!(concern, None);
         let (ledger, signer) = (ledger.unwrap(), signer.unwrap());
-        let ledger = advance(ledger.clone(), self.fleet(&ledger), STEP, self.now);
+        let fleet = self.fleet(&ledger);
+        let ledger = super::super::advance(ledger, &fleet, &self.pace, self.now);
         let is_moved = fingerprint(&signer) != ledger.current.fingerprint();
         let map = json!({ "data": ledger.data() });
         let mut clean = json!({});
@@ -122,21 +144,23 @@ impl World {
         if is_moved {
             return true;
         }
-        let ca = Ca::told_by(&ledger, Ok(signer), STEP);
+        let ca = Ca::told_by(&ledger, Ok(signer), &self.pace);
         if self.ca.as_ref().is_none_or(|known| ca.differs_from(known)) {
             (self.ca, self.ca_since) = (Some(ca.into()), self.now);
         }
         if is_recorded {
             return true;
         }
-        if is_due(&ledger, *on_demand, self.now) && self.file("next.crt").is_empty() {
+        if is_due(&ledger, *request, &self.pace, self.now) && self.file("next.crt").is_empty() {
             let successor = Authority::generate("ca", TEN_YEARS, self.now).unwrap();
             self.put("next.crt", "next.key", &successor);
-            *on_demand = false;
+            let is_forced = request.take() == Some(Request::Force);
+            self.forced = is_forced.then(|| fingerprint(&successor));
             return true;
         }
-        let is_over = ledger.next.is_none() && ledger.previous.is_none();
-        if is_over && let Some(crt) = self.secret.remove("next.crt") {
+        let is_signed_by_next =
+            ledger.current.certificate_pem().as_bytes() == self.file("next.crt");
+        if is_signed_by_next && let Some(crt) = self.secret.remove("next.crt") {
             let key = self.secret.remove("next.key").unwrap();
             self.secret.extend([("tls.crt", crt), ("tls.key", key)]);
             return true;
@@ -145,26 +169,11 @@ impl World {
     }
 
     fn fleet(&self, ledger: &Ledger) -> Fleet {
-        let trust = ledger.trust();
-        let previous = ledger
-            .previous
-            .as_ref()
-            .map(|previous| previous.ca.fingerprint());
-        let of = |peer: &&Peer| peer.pki.status.is_some();
-        let statuses = self
-            .peers
-            .iter()
-            .filter(of)
-            .map(|peer| peer.pki.status.as_ref().unwrap());
-        let mut fleet = Fleet::default();
-        for status in statuses {
-            let is_published = status.trust_fingerprint.as_deref() == Some(trust.fingerprint());
-            fleet.unpublished += usize::from(!is_published);
-            let is_of_previous =
-                previous.is_some() && status.issuer_fingerprint.as_deref() == previous;
-            fleet.of_previous += usize::from(is_of_previous);
+        let mut census = Census::new(ledger, &self.pace, self.now);
+        for peer in &self.peers {
+            census.count(&peer.pki);
         }
-        fleet
+        census.end()
     }
 
     /// What the reconciler does, for those whose Secrets can be written by now.
@@ -183,7 +192,9 @@ impl World {
         for peer in &mut self.peers {
             peer.mounted.push(peer.secret.clone());
         }
-        let loaded: Vec<_> = self.peers.iter().map(Peer::loaded).collect();
+        let reached = self.peers.iter();
+        let reached = reached.filter(|peer| peer.written_after < SignedDuration::MAX);
+        let loaded: Vec<_> = reached.map(Peer::loaded).collect();
         for one in &loaded {
             for other in &loaded {
                 let leaf = secret::file(one, "tls.crt").to_vec();
@@ -207,7 +218,7 @@ impl World {
             let how = next.published.map_or("made", |_| "published");
             format!("{} {how}", name(&next.ca))
         });
-        let previous = ledger.previous.as_ref().map(|previous| {
+        let previous = previous(&ledger).map(|previous| {
             let how = previous.unused.map_or("in use", |_| "unused");
             format!("{} {how}", name(&previous.ca))
         });
@@ -219,7 +230,11 @@ impl World {
     }
 
     fn hour(&mut self, on_demand: bool) {
-        self.keep(on_demand);
+        self.hour_with(on_demand.then_some(Request::Rotate));
+    }
+
+    fn hour_with(&mut self, request: Option<Request>) {
+        self.keep(request);
         self.note_stage();
         self.reconcile();
         self.meet();
@@ -230,7 +245,7 @@ impl World {
         self.now = to;
         self.verified.clear();
         // Everybody has renewed and reloaded many times meanwhile.
-        self.keep(false);
+        self.keep(None);
         self.note_stage();
         let ca = self.ca.clone().unwrap();
         for peer in &mut self.peers {
@@ -441,5 +456,31 @@ fn expect_rotation(world: &World, old: &Authority, begin: Timestamp) {
             secret::file(&loaded, "ca.crt"),
             new.ca().root_pem().as_bytes()
         );
+    }
+}
+
+/// Those who are reached verify each other at every moment, though one of them is not.
+#[test]
+fn one_in_the_way_stops_no_rotation_and_breaks_nobody_else() {
+    let wait = 3 * DAY;
+    for (request, withdrawn) in [(Request::Force, true), (Request::Rotate, false)] {
+        let mut world = World::with_one_in_the_way();
+        world.pace.wait = wait;
+        let old = authority();
+        world.put("tls.crt", "tls.key", &old);
+        for _ in 0..24 {
+            world.hour(false);
+        }
+        let begin = world.now;
+        for hour in 0..HOURS {
+            world.hour_with((hour == 0).then_some(request));
+        }
+        let trust = world.ledger().unwrap().trust();
+        let is_trusted = trust.pem().contains(old.ca().root_pem());
+        assert_eq!(!is_trusted, withdrawn, "{:?}", world.stages);
+        assert_ne!(fingerprint(&copy_from(&world)), fingerprint(&old));
+        let longest = if withdrawn { 3 * STEP } else { wait + STEP };
+        let (end, _) = world.stages.last().unwrap();
+        assert!(end.duration_since(begin) <= longest, "{:?}", world.stages);
     }
 }

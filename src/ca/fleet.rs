@@ -1,0 +1,328 @@
+//! How far the certificates in use have come in a rotation of the CA, and who keeps it waiting: on
+//! plain data.
+
+use super::ledger::Ledger;
+use super::rotation::Pace;
+use crate::api::{Pki, PkiStatus, READY};
+use crate::policy::text;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Maximum number of blockers that are named; the others are counted.
+const MOST_NAMED: usize = 20;
+/// The length of the message of one blocker, in bytes.
+const MESSAGE_BYTES: usize = 400;
+
+/// The reasons of blockers, as metrics have them.
+pub const REASONS: [&str; 9] = [
+    REFUSED, FOREIGN, CONFLICT, CONTESTED, FAILED, UNSIGNED, BEHIND, NAMESPACE, BUNDLE,
+];
+const REFUSED: &str = "refused";
+const FOREIGN: &str = "foreign";
+const CONFLICT: &str = "conflict";
+const CONTESTED: &str = "contested";
+const FAILED: &str = "failed";
+const UNSIGNED: &str = "unsigned";
+const BEHIND: &str = "behind";
+const NAMESPACE: &str = "namespace";
+const BUNDLE: &str = "bundle";
+
+/// How far the certificates in use have come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// Those whose Secret does not hold the present `ca.crt` yet.
+    pub unpublished: usize,
+    /// Those of a CA that is trusted and signs no more.
+    pub of_retired: usize,
+    /// The CAs that signed a certificate in use, by their fingerprints.
+    pub in_use: BTreeSet<String>,
+    /// Those that keep a rotation waiting longer than it takes to write a Secret.
+    pub blockers: Blockers,
+}
+
+/// Objects that keep a rotation waiting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Blockers {
+    /// How many there are, by reason.
+    pub counts: BTreeMap<&'static str, usize>,
+    /// Some of them, in the order of their names.
+    pub named: Vec<Blocker>,
+}
+
+/// An object that keeps a rotation waiting.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Blocker {
+    /// The namespace.
+    pub namespace: String,
+    /// The Pki; or the `ConfigMap` with the CA bundle; empty where it is the whole namespace.
+    pub name: String,
+    /// The reason of the Pki's condition `Ready`; or a word of the same form.
+    pub reason: String,
+    /// The problem, and the remedy.
+    pub message: String,
+}
+
+/// How far a rotation has come, for people.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The stage of the rotation.
+    pub phase: Phase,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it goes on in spite of the blockers; `None` where nothing waits for them any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Whether the old CAs are withdrawn whoever still uses them.
+    #[serde(default)]
+    pub forced: bool,
+    /// How many keep it waiting.
+    pub blocked: usize,
+    /// The first of them.
+    pub blockers: Vec<Blocker>,
+}
+
+/// A stage of a rotation.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// The next CA is being made known.
+    Publishing,
+    /// The certificates of the CA before are being replaced.
+    Replacing,
+    /// A CA before is trusted only because of certificates that cannot be replaced.
+    Retained,
+    /// Certificates are left of a CA that is not trusted any more.
+    Withdrawn,
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (namespace, name) = (
+            text::printable(&self.namespace),
+            text::printable(&self.name),
+        );
+        match name.as_str() {
+            "" => write!(f, "namespace {namespace}: {}", self.reason),
+            name => write!(f, "{namespace}/{name}: {}", self.reason),
+        }
+    }
+}
+
+impl Blockers {
+    /// How many there are.
+    pub fn total(&self) -> usize {
+        self.counts.values().sum()
+    }
+
+    fn add(&mut self, reason: &'static str, blocker: Blocker) {
+        *self.counts.entry(reason).or_default() += 1;
+        let place = self.named.partition_point(|known| *known < blocker);
+        if place < MOST_NAMED {
+            self.named.insert(place, blocker);
+            self.named.truncate(MOST_NAMED);
+        }
+    }
+}
+
+/// Counts the certificates in use, one by one.
+#[derive(Debug)]
+pub struct Census<'a> {
+    fleet: Fleet,
+    ledger: &'a Ledger,
+    trust: String,
+    /// Whether even those count as blockers that seem to be well.
+    is_overdue: Overdue,
+    now: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Overdue {
+    publishing: bool,
+    replacing: bool,
+}
+
+impl<'a> Census<'a> {
+    /// A census that has counted nobody.
+    pub fn new(ledger: &'a Ledger, pace: &Pace, now: Timestamp) -> Self {
+        let grace = |is_forced| pace.wait_for(is_forced).min(pace.step);
+        let next = ledger.next.as_ref();
+        let publishing = next.and_then(|next| Some((next.since?, grace(next.is_forced))));
+        let replacing = ledger.trusted().next().map(|retired| {
+            let is_forced = retired.forced.is_some();
+            let window = pace.window(is_forced);
+            (retired.forced.unwrap_or(retired.since), window + window / 4)
+        });
+        let is_over = |phase: Option<(Timestamp, SignedDuration)>| {
+            phase.is_some_and(|(since, longest)| now.duration_since(since) >= longest)
+        };
+        Self {
+            fleet: Fleet::default(),
+            ledger,
+            trust: ledger.trust().fingerprint().to_owned(),
+            is_overdue: Overdue {
+                publishing: is_over(publishing),
+                replacing: is_over(replacing),
+            },
+            now,
+        }
+    }
+
+    /// Counts the certificate of this Pki, if one is in use. A Pki that is being deleted keeps
+    /// nothing waiting.
+    pub fn count(&mut self, pki: &Pki) {
+        let Some(status) = pki.status.as_ref() else {
+            return;
+        };
+        let has_ended = status.not_after.as_ref().is_none_or(|end| end.0 < self.now);
+        if has_ended || pki.metadata.deletion_timestamp.is_some() {
+            return;
+        }
+        let is_unpublished = status.trust_fingerprint.as_deref() != Some(self.trust.as_str());
+        self.fleet.unpublished += usize::from(is_unpublished);
+        let is_of_other = self.count_issuer(status);
+        let is_waited_for = is_unpublished && self.ledger.next.is_some();
+        if !is_waited_for && !is_of_other {
+            return;
+        }
+        let Overdue {
+            publishing,
+            replacing,
+        } = self.is_overdue;
+        let is_overdue = is_waited_for && publishing || is_of_other && replacing;
+        if let Some((reason, blocker)) = blocker(pki, is_overdue) {
+            self.fleet.blockers.add(reason, blocker);
+        }
+    }
+
+    /// Whether another CA signed it than the one that does now and the next one.
+    fn count_issuer(&mut self, status: &PkiStatus) -> bool {
+        let Some(issuer) = status.issuer_fingerprint.as_deref() else {
+            return false;
+        };
+        let of = |retired: &super::ledger::Retired| retired.ca.fingerprint() == issuer;
+        if !self.fleet.in_use.contains(issuer) {
+            self.fleet.in_use.insert(issuer.to_owned());
+        }
+        self.fleet.of_retired += usize::from(self.ledger.trusted().any(of));
+        self.ledger.retired.iter().any(of)
+    }
+
+    /// Counts namespaces that cannot be read.
+    pub fn count_unread(&mut self, namespaces: impl IntoIterator<Item = String>) {
+        for namespace in namespaces {
+            self.fleet.unpublished += 1;
+            let message = "its Pkis cannot be read: give the operator its RoleBinding there again, or take the namespace off \
+                           the chart's value namespaces";
+            let blocker = Blocker {
+                namespace,
+                name: String::new(),
+                reason: "NamespaceUnread".into(),
+                message: message.into(),
+            };
+            self.fleet.blockers.add(NAMESPACE, blocker);
+        }
+    }
+
+    /// Counts the copies of the CA bundle that have not been written, each by its namespace and
+    /// name; `is_waited_for` if a rotation waits for them.
+    pub fn count_copies(
+        &mut self,
+        copies: impl IntoIterator<Item = (String, String)>,
+        is_waited_for: bool,
+    ) {
+        self.fleet.unpublished += usize::from(is_waited_for);
+        if self.ledger.next.is_none() || !self.is_overdue.publishing {
+            return;
+        }
+        for (namespace, name) in copies {
+            let message = "the CA bundle there cannot be written: delete this ConfigMap or take what keeps it (immutable, a \
+                           finalizer, a quota) away, or take the label box.com/trust-bundle off the namespace";
+            let blocker = Blocker {
+                namespace,
+                name,
+                reason: "BundleNotWritten".into(),
+                message: message.into(),
+            };
+            self.fleet.blockers.add(BUNDLE, blocker);
+        }
+    }
+
+    /// Returns the counts.
+    pub fn end(self) -> Fleet {
+        self.fleet
+    }
+}
+
+/// Why this Pki keeps a rotation waiting; `None` if it is only not its turn yet.
+fn blocker(pki: &Pki, is_overdue: bool) -> Option<(&'static str, Blocker)> {
+    let ready = pki.condition(READY)?;
+    let is_moving = pki.status.as_ref()?.secret_name.as_deref() != Some(pki.secret_name());
+    let (label, reason, message) = match (ready.status.as_str(), ready.reason.as_str()) {
+        ("True", _) if !is_overdue => return None,
+        ("True", _) => (
+            BEHIND,
+            "Behind",
+            "its Secret has not been written yet: see the log of the operator",
+        ),
+        (_, reason @ "PkiSecretForeign") => (FOREIGN, reason, ready.message.as_str()),
+        (_, reason @ "PkiSecretConflict") => (CONFLICT, reason, ready.message.as_str()),
+        (_, reason @ "PkiSecretContested") => (CONTESTED, reason, ready.message.as_str()),
+        (_, reason @ "PkiIssuanceFailed") => (FAILED, reason, ready.message.as_str()),
+        (_, reason @ "PkiCaUnavailable") => (UNSIGNED, reason, ready.message.as_str()),
+        (_, reason) => (REFUSED, reason, ready.message.as_str()),
+    };
+    let former = match pki.status.as_ref()?.secret_name.as_deref() {
+        Some(former) if is_moving => format!(" (Secret {} is in use)", text::printable(former)),
+        _ => String::new(),
+    };
+    let blocker = Blocker {
+        namespace: pki.namespace().unwrap_or_default(),
+        name: pki.name_any(),
+        reason: reason.to_owned(),
+        message: text::fit("", &text::line(message), &former, MESSAGE_BYTES),
+    };
+    Some((label, blocker))
+}
+
+/// Summarizes a rotation for people. `None` while none is under way and every certificate is of the
+/// CA that signs.
+pub fn report(ledger: &Ledger, fleet: &Fleet, pace: &Pace, now: Timestamp) -> Option<Report> {
+    let report = |phase, since, until, forced| {
+        Some(Report {
+            phase,
+            since,
+            until,
+            forced,
+            blocked: fleet.blockers.total(),
+            blockers: fleet.blockers.named.clone(),
+        })
+    };
+    let later = |since: Timestamp, wait| since.saturating_add(wait).unwrap_or(since);
+    if let Some(next) = &ledger.next {
+        let since = next.since.unwrap_or(now);
+        let until = later(since, pace.wait_for(next.is_forced));
+        return report(Phase::Publishing, since, Some(until), next.is_forced);
+    }
+    let Some(newest) = ledger.trusted().next() else {
+        let withdrawn = ledger.retired.iter().find(|it| it.forced.is_some())?;
+        let since = withdrawn.unused.unwrap_or(withdrawn.since);
+        return (fleet.blockers.total() > 0)
+            .then(|| report(Phase::Withdrawn, since, None, true))
+            .flatten();
+    };
+    let since = newest.forced.unwrap_or(newest.since);
+    let until = later(since, pace.wait_for(newest.forced.is_some()));
+    if until <= now && newest.forced.is_none() {
+        return report(Phase::Retained, since, None, false);
+    }
+    report(
+        Phase::Replacing,
+        since,
+        Some(until),
+        newest.forced.is_some(),
+    )
+}
