@@ -29,6 +29,7 @@ mod memory;
 mod notice;
 mod publisher;
 mod queue;
+mod refusal_budget;
 mod words;
 
 /// Annotation on a Pki: `"false"` keeps its pods from being told of each renewal.

@@ -1,6 +1,7 @@
 //! What has been said, to whom, and how much more may be.
 
 use super::notice::{Hash, Kind, Notice};
+use super::refusal_budget::RefusalBudget;
 use crate::budget::{Bucket, Limit};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::events::v1::Event;
@@ -28,6 +29,7 @@ pub(super) struct Memory {
     /// The sentence that was last said on a matter, and when.
     last: HashMap<Hash, (Hash, Timestamp)>,
     budgets: HashMap<Hash, Bucket>,
+    refusals: RefusalBudget,
 }
 
 /// Whether something that was said before is to be said again.
@@ -72,6 +74,7 @@ impl Memory {
             told: HashMap::new(),
             last: HashMap::new(),
             budgets: HashMap::new(),
+            refusals: RefusalBudget::default(),
         }
     }
 
@@ -101,19 +104,29 @@ impl Memory {
 
     /// As [`take`](Self::take), for a reminder: it leaves enough for news, which is to be told at once.
     pub(super) fn take_for_reminder(&mut self, notice: &Notice, now: Instant) -> bool {
-        let bucket = self.budgets.entry(notice.object()).or_default();
-        bucket.left(PER_OBJECT, now) > RESERVE && bucket.take(PER_OBJECT, now).is_ok()
+        let bucket = self.budgets.entry(notice.budget()).or_default();
+        bucket.left(PER_OBJECT, now) > RESERVE && self.take(notice, now).is_ok()
     }
 
-    /// Takes one from what the object may be told; or says when there will be one.
+    /// Takes one from what the object may be told; or says when there will be one. Refusals have budgets of their own.
     pub(super) fn take(&mut self, notice: &Notice, now: Instant) -> Result<(), Instant> {
-        let bucket = self.budgets.entry(notice.object()).or_default();
-        bucket.take(PER_OBJECT, now)
+        if notice.is_refusal() {
+            self.refusals.take(notice.namespace(), now)?;
+        }
+        let bucket = self.budgets.entry(notice.budget()).or_default();
+        let taken = bucket.take(PER_OBJECT, now);
+        if taken.is_err() && notice.is_refusal() {
+            self.refusals.give_back(notice.namespace());
+        }
+        taken
     }
 
     /// What was taken was not used.
     pub(super) fn give_back(&mut self, notice: &Notice) {
-        if let Some(bucket) = self.budgets.get_mut(&notice.object()) {
+        if notice.is_refusal() {
+            self.refusals.give_back(notice.namespace());
+        }
+        if let Some(bucket) = self.budgets.get_mut(&notice.budget()) {
             bucket.give_back(PER_OBJECT);
         }
     }
@@ -162,7 +175,8 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use super::super::notice::tests::notice;
+    use super::super::notice::Aspect;
+    use super::super::notice::tests::{notice, notice_to};
     use super::*;
     use k8s_openapi::api::events::v1::EventSeries;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -258,6 +272,40 @@ mod tests {
         let mut other = one_more.clone();
         other.regarding.uid = Some("other".into());
         assert_eq!(memory.take(&other, now), Ok(()));
+    }
+
+    #[test]
+    fn refusals_take_nothing_from_what_an_object_is_told_of_faults() {
+        let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
+        let refusal = Notice {
+            aspect: Aspect::Refusal,
+            ..notice(Kind::Warning, "refused")
+        };
+        for _ in 0..PER_OBJECT.burst {
+            assert_eq!(memory.take(&refusal, now), Ok(()));
+        }
+        assert!(memory.take(&refusal, now).is_err());
+        assert!(!memory.take_for_reminder(&refusal, now));
+        let fault = notice(Kind::Warning, "fault");
+        for _ in 0..PER_OBJECT.burst {
+            assert_eq!(memory.take(&fault, now), Ok(()));
+        }
+        assert!(memory.take(&fault, now).is_err());
+        memory.give_back(&refusal);
+        assert_eq!(memory.take(&refusal, now), Ok(()));
+    }
+
+    #[test]
+    fn refusals_are_bounded_in_a_namespace_whichever_objects_hear_of_them() {
+        let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
+        let refusal = |pod: usize| Notice {
+            aspect: Aspect::Refusal,
+            ..notice_to("ns", &pod.to_string(), Kind::Warning, "refused")
+        };
+        let told = (0..10_000).filter(|pod| memory.take(&refusal(*pod), now).is_ok());
+        assert_eq!(told.count(), 500);
+        let fault = notice_to("ns", "0", Kind::Warning, "fault");
+        assert_eq!(memory.take(&fault, now), Ok(()));
     }
 
     #[test]

@@ -127,11 +127,24 @@ impl Notice {
         ])
     }
 
-    /// The object that hears.
-    pub(super) fn object(&self) -> Hash {
+    /// The budget that pays for the notice. An object has one for refusals apart from the one for all else: anybody can have
+    /// a Pki refused, any number of times, and that must not silence a fault.
+    pub(super) fn budget(&self) -> Hash {
         let (namespace, name) = (self.namespace(), self.regarding.name.as_deref());
         let kind = self.regarding.kind.as_deref().unwrap_or_default();
-        Hash::of(&[kind, namespace, name.unwrap_or_default(), self.uid()])
+        let purpose = if self.is_refusal() { "refusals" } else { "" };
+        Hash::of(&[
+            kind,
+            namespace,
+            name.unwrap_or_default(),
+            self.uid(),
+            purpose,
+        ])
+    }
+
+    /// Whether it is about a Pki that was never stored.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.aspect == Aspect::Refusal
     }
 
     pub(super) fn namespace(&self) -> &str {

@@ -35,8 +35,9 @@ pub(super) struct Waiting {
     place: Place,
 }
 
-/// A place in the order of a namespace: when its readers last heard of the matter, then when it was put in.
-type Place = (Option<Instant>, u64);
+/// A place in the order of a namespace: whether it is about a refusal, of which anybody can make any number, so that these come
+/// last; when its readers last heard of the matter; then when it was put in.
+type Place = (bool, Option<Instant>, u64);
 
 /// What became of what was put in.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,7 +173,7 @@ impl State {
         }
         let crowded_out = if self.waiting.len() < MOST {
             None
-        } else if let Some(last) = self.make_room(notice.namespace()) {
+        } else if let Some(last) = self.make_room(&notice) {
             Some(last)
         } else {
             return Offered::Full(Box::new(notice));
@@ -181,9 +182,9 @@ impl State {
         self.offered += 1;
         let heard = self.heard.get(&matter).map(|(_, at)| *at);
         let waiting = Waiting {
+            place: (notice.is_refusal(), heard, self.offered),
             notice,
             since: now,
-            place: (heard, self.offered),
         };
         self.waiting.insert(matter, waiting);
         self.enter(matter, &namespace);
@@ -204,16 +205,16 @@ impl State {
         overtaken
     }
 
-    /// Gives up what came last to the longest lane, if that is longer than the one of `namespace`.
-    fn make_room(&mut self, namespace: &str) -> Option<Notice> {
-        let own = self
-            .lanes
-            .get(namespace)
-            .map_or(0, |lane| lane.waiting.len());
+    /// Gives up the last of the longest lane, if that is longer than the one of the notice; else a refusal of the same lane,
+    /// unless the notice is one.
+    fn make_room(&mut self, notice: &Notice) -> Option<Notice> {
+        let own = self.lanes.get(notice.namespace());
+        let length = own.map_or(0, |lane| lane.waiting.len());
         let longest = self.lanes.values().max_by_key(|lane| lane.waiting.len());
-        let longest = longest.filter(|lane| lane.waiting.len() > own)?;
-        let (_, last) = longest.waiting.last_key_value()?;
-        let last = *last;
+        let longest = longest.filter(|lane| lane.waiting.len() > length);
+        let ((is_refusal, ..), last) = longest.or(own)?.waiting.last_key_value()?;
+        let gives_way = longest.is_some() || (*is_refusal && !notice.is_refusal());
+        let last = gives_way.then_some(*last)?;
         self.remove(last).map(|waiting| waiting.notice)
     }
 

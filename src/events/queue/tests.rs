@@ -286,3 +286,21 @@ async fn who_waits_for_the_next_is_woken_when_it_comes_and_when_its_time_comes()
     queue.defer(waiting.clone(), Instant::now() + Duration::from_millis(20));
     assert_eq!(queue.next().await.unwrap(), waiting);
 }
+
+#[test]
+fn a_fault_comes_before_refusals_and_takes_the_place_of_one() {
+    let (mut state, now) = (State::default(), start());
+    let refusal = |pod: usize| Notice {
+        aspect: crate::events::Aspect::Refusal,
+        ..to("ns", &format!("pod-{pod:05}"))
+    };
+    for pod in 0..MOST {
+        assert_eq!(state.offer(refusal(pod), now), Offered::Queued);
+    }
+    let one_more = refusal(MOST);
+    let full = Offered::Full(Box::new(one_more.clone()));
+    assert_eq!(state.offer(one_more, now), full);
+    let last = Offered::Full(Box::new(refusal(MOST - 1)));
+    assert_eq!(state.offer(to("ns", "fault"), now), last);
+    assert_eq!(drain(&mut state, now)[..2], ["fault", "pod-00000"]);
+}
