@@ -109,6 +109,16 @@ pub struct Config {
     #[arg(long, env = "PKI_OPERATOR_WEBHOOK_HOST", value_delimiter = ',', value_parser = values::host)]
     pub webhook_host: Vec<String>,
 
+    /// A file with the CAs, in PEM, of which whoever asks the webhook has to have a client certificate. Default: nobody needs
+    /// one. The API server has one only if it is told so, by a file of the kind `AdmissionConfiguration`.
+    #[arg(long, env = "PKI_OPERATOR_WEBHOOK_CLIENT_CA", value_name = "FILE")]
+    pub webhook_client_ca: Option<PathBuf>,
+
+    /// A label selector that the operator's pods match, and no others in its namespace. The webhook's path gets its secret
+    /// segment when all of them know such paths. Default: the operator runs in no pod, and the webhook configurations decide.
+    #[arg(long, env = "PKI_OPERATOR_REPLICA_SELECTOR", value_name = "SELECTOR")]
+    pub replica_selector: Option<String>,
+
     /// The name that both webhook configurations have, the validating and the mutating one.
     #[arg(
         long,
@@ -356,7 +366,18 @@ impl Config {
             configuration: self.webhook_configuration.clone(),
             hosts: self.webhook_hosts(),
             overlap: SignedDuration::from_secs(self.webhook_ca_overlap_seconds.into()),
+            replicas: self.replicas(),
         }
+    }
+
+    /// The pods of the operator, if it runs in some.
+    fn replicas(&self) -> Option<identity::Replicas> {
+        let selector = self.replica_selector.clone()?;
+        let namespace = self.namespace.clone();
+        Some(identity::Replicas {
+            namespace,
+            selector,
+        })
     }
 
     /// The hosts that the serving certificate is for.

@@ -34,6 +34,7 @@ pub struct Metrics {
     ca_waiting: Family<Cause, Gauge>,
     ca_blocked: Family<Cause, Gauge>,
     webhook_times: Family<Role, Gauge>,
+    webhook_plain_path: Gauge,
     trust_bundles: Family<State, Gauge>,
     /// Looks at a Pki that ended in an error and are taken again.
     pub reconcile_errors: Counter,
@@ -96,6 +97,7 @@ impl Default for Metrics {
             ca_waiting: Family::default(),
             ca_blocked: Family::default(),
             webhook_times: Family::default(),
+            webhook_plain_path: Gauge::default(),
             trust_bundles: Family::default(),
             reconcile_errors: Counter::default(),
             clock_skew: Gauge::default(),
@@ -201,6 +203,11 @@ impl Metrics {
             self.webhook_times.clone(),
         );
         registry.register(
+            "webhook_plain_path",
+            "1 while this replica answers admission at the plain path, where whoever reaches the port may ask",
+            self.webhook_plain_path.clone(),
+        );
+        registry.register(
             "trust_bundles",
             "ConfigMaps with the CA bundle, by state: current, foreign, failing",
             self.trust_bundles.clone(),
@@ -297,6 +304,11 @@ impl Metrics {
             let gauge = self.webhook_times.get_or_create(&Role { role });
             gauge.set(end.as_second());
         }
+    }
+
+    /// Tells whether the webhook is answered at its plain path.
+    pub fn webhook_plain_path(&self, is_answered: bool) {
+        self.webhook_plain_path.set(is_answered.into());
     }
 
     /// Tells how many copies of the CA bundle there are, by state.

@@ -54,6 +54,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The webhook's clients cannot be told apart.
+    #[error(transparent)]
+    ClientCa(#[from] identity::client_ca::Error),
     /// A part that runs for ever ended.
     #[error("{0} stopped unexpectedly")]
     Stopped(&'static str),
@@ -61,6 +64,8 @@ pub enum Error {
 
 /// Runs until `shutdown` is cancelled.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let clients = config.webhook_client_ca.as_deref();
+    let clients = clients.map(identity::client_ca::verifier).transpose()?;
     let clock = Clock::new();
     let client = ClientBuilder::try_from(kube::Config::infer().await?)?
         .with_layer(&ClockLayer(clock.clone()))
@@ -116,7 +121,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             let identity = keeper.identity();
             app.serves_as(identity.clone());
             tokio::select! {
-                _ = serve::admission(app, &identity, admission_listener, handle) => {}
+                _ = serve::admission(app, &identity, clients, admission_listener, handle) => {}
                 () = keeper.run() => {}
             }
         }

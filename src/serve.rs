@@ -23,6 +23,7 @@ use kube::core::admission::AdmissionResponse;
 use limits::{HEALTH_ALLOWANCE, HEALTH_CONNECTIONS, LARGEST_BODY, Limits, WEBHOOK_ALLOWANCE};
 use refusal_log::RefusalLog;
 use requests::Requests;
+use rustls::server::danger::ClientCertVerifier;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -138,14 +139,16 @@ impl App {
     }
 }
 
-/// Serves `/validate` and `/mutate` over TLS until `handle` says stop.
+/// Serves `/validate` and `/mutate` over TLS until `handle` says stop: at the paths of `identity`, for `clients` alone if
+/// these are known.
 pub async fn admission(
     app: Arc<App>,
     identity: &Arc<Identity>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
     listener: TcpListener,
     handle: Handle<SocketAddr>,
 ) -> io::Result<()> {
-    let tls = RustlsConfig::from_config(Arc::new(identity.server_config()));
+    let tls = RustlsConfig::from_config(Arc::new(identity.server_config(clients)));
     let most = app.limits.connections;
     let connections = Connections::new("webhook", most, WEBHOOK_ALLOWANCE, app.metrics.clone());
     let server = axum_server::from_tcp_rustls(listener, tls)?;
@@ -185,8 +188,11 @@ fn admission_router(app: Arc<App>) -> Router {
     Router::new()
         .route("/validate", post(validate))
         .route("/mutate", post(mutate))
+        .route("/{segment}/validate", post(validate))
+        .route("/{segment}/mutate", post(mutate))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn_with_state(app.clone(), admit))
+        .layer(middleware::from_fn_with_state(app.clone(), at_known_path))
         .layer(middleware::from_fn_with_state(app.clone(), in_parting))
         .with_state(app)
 }
@@ -197,6 +203,25 @@ fn health_router(app: Arc<App>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(app)
+}
+
+/// Answers 404 to whoever does not know the path, before anything else of the request is looked at.
+async fn at_known_path(
+    State(app): State<Arc<App>>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let client = Client::of(&request);
+    let is_known = match app.identity.get() {
+        Some(identity) => identity.paths().admit(request.uri().path(), client).await,
+        None => false,
+    };
+    if is_known {
+        next.run(request).await
+    } else {
+        app.metrics.listeners.refused("path");
+        StatusCode::NOT_FOUND.into_response()
+    }
 }
 
 async fn admit(

@@ -44,7 +44,7 @@ impl Listeners {
         );
         registry.register(
             "requests_refused",
-            "Requests to the webhook that were not judged, by reason: large, intricate, slow, broken, displaced",
+            "Requests to the webhook that were not judged, by reason: path, large, intricate, slow, broken, displaced",
             self.refused.clone(),
         );
         for listener in ["webhook", "health"] {
@@ -53,7 +53,7 @@ impl Listeners {
                 drop(self.closed.get_or_create(&Closed { listener, reason }));
             }
         }
-        for reason in ["large", "intricate", "slow", "broken", "displaced"] {
+        for reason in ["path", "large", "intricate", "slow", "broken", "displaced"] {
             drop(self.refused.get_or_create(&Refused { reason }));
         }
     }

@@ -10,15 +10,22 @@
 //! 3. When both have been there for a while, so that every API server knows, each replica makes itself a leaf of the new one.
 //! 4. After a day no leaf of the one before is valid any more. It is withdrawn.
 //!
+//! The same Secret holds a secret segment for the path by which the API server asks. The operator writes the segment into both
+//! configurations together with the `caBundle`, and replaces it together with the CA. Callers who may not read the
+//! configurations do not know where to ask ([`AcceptedPaths`]). The segment waits for replicas of older versions to end
+//! ([`Replicas`]).
+//!
 //! A Secret that is deleted or damaged is written again by a replica that knows what was in it. [`decision`] decides all
 //! that; the [`Keeper`] looks, and does it.
 
 use crate::locks::{read, write};
+use accepted::AcceptedPaths;
 use decision::Served;
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, Usage, renewal};
 use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,12 +34,19 @@ use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
 
 pub use keeper::{Keeper, Settings};
+pub use replicas::Replicas;
 
+mod accepted;
+pub mod client_ca;
 mod configurations;
 pub mod decision;
 mod distrust;
 mod keeper;
+mod path;
+mod replicas;
 mod store;
+mod watch;
+mod withheld;
 
 /// How long a serving certificate is valid; it is renewed when a third of that is left.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(24);
@@ -42,6 +56,7 @@ pub struct Identity {
     request: LeafRequest,
     leaf: RwLock<Arc<Leaf>>,
     distrust: RwLock<Vec<String>>,
+    paths: AcceptedPaths,
 }
 
 /// A leaf in use.
@@ -78,16 +93,26 @@ impl Identity {
             request,
             leaf: RwLock::new(Arc::new(leaf)),
             distrust: RwLock::new(vec![unknown]),
+            paths: AcceptedPaths::default(),
         }))
     }
 
-    /// TLS 1.2 and above, with whatever leaf is current at the handshake.
-    pub fn server_config(self: &Arc<Self>) -> ServerConfig {
+    /// TLS 1.2 and above, with whatever leaf is current at the handshake, for `clients` alone if these are known.
+    pub fn server_config(
+        self: &Arc<Self>,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
+    ) -> ServerConfig {
+        let clients = clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth);
         let mut config = ServerConfig::builder()
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_cert_resolver(self.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config
+    }
+
+    /// Where requests are answered.
+    pub fn paths(&self) -> &AcceptedPaths {
+        &self.paths
     }
 
     /// Why the API server would refuse the serving certificate, in words; nothing if it takes it.

@@ -101,7 +101,7 @@ pub(crate) struct Installed {
 
 impl Installed {
     /// Starts a cluster and installs the chart with these allowed names.
-    fn start(allowed_names: &[&str], options: Options) -> anyhow::Result<Self> {
+    pub(crate) fn start(allowed_names: &[&str], options: Options) -> anyhow::Result<Self> {
         let cluster = Cluster::start(options)?;
         let kubeconfig = cluster.dir().join("operator.kubeconfig");
         let installed = Self {

@@ -15,14 +15,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-const SECRET: [&str; 3] = [
+pub(crate) const SECRET: [&str; 3] = [
     "secret",
     "pki-operator-webhook-ca",
     "--namespace=pki-operator",
 ];
-const CONFIGURATIONS: &str = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+pub(crate) const CONFIGURATIONS: &str =
+    "validatingwebhookconfiguration,mutatingwebhookconfiguration";
 /// So long that a test on a slow machine sees both CAs trusted, and so short that it sees the old one withdrawn.
-const OVERLAP: &str = "--webhook-ca-overlap-seconds=40";
+pub(crate) const OVERLAP: &str = "--webhook-ca-overlap-seconds=40";
 
 #[test]
 fn while_the_webhooks_ca_is_replaced_no_request_fails() {
@@ -276,16 +277,20 @@ fn a_replica_is_not_ready_while_the_api_server_would_not_trust_it() {
 }
 
 /// Two replicas behind the address that the API server asks.
-struct Pair<'a> {
+pub(crate) struct Pair<'a> {
     arena: &'a Installed,
-    replicas: [Operator; 2],
+    pub(crate) replicas: [Operator; 2],
     relay: Relay,
 }
 
 impl<'a> Pair<'a> {
     fn start(arena: &'a Installed) -> Self {
-        let replicas =
-            ["operator-1", "operator-2"].map(|name| arena.replica(name, &[OVERLAP]).unwrap());
+        Self::start_with(arena, &[OVERLAP])
+    }
+
+    /// Starts both with these flags.
+    pub(crate) fn start_with(arena: &'a Installed, flags: &[&str]) -> Self {
+        let replicas = ["operator-1", "operator-2"].map(|name| arena.replica(name, flags).unwrap());
         let relay = Relay::start(arena.webhook, replicas.each_ref().map(|it| it.webhook));
         let pair = Self {
             arena,
@@ -297,7 +302,7 @@ impl<'a> Pair<'a> {
         pair
     }
 
-    fn secret(&self) -> Value {
+    pub(crate) fn secret(&self) -> Value {
         stored(self.arena)
     }
 
@@ -308,7 +313,7 @@ impl<'a> Pair<'a> {
     }
 
     /// The certificate of the CA that the Secret holds.
-    fn ca(&self) -> String {
+    pub(crate) fn ca(&self) -> String {
         file(&self.secret(), "tls.crt")
     }
 
@@ -327,7 +332,7 @@ impl<'a> Pair<'a> {
         bundles.try_into().expect("the chart has three webhooks")
     }
 
-    fn are_ready(&self) -> bool {
+    pub(crate) fn are_ready(&self) -> bool {
         let is_ready = |replica: &Operator| matches!(replica.get("/readyz"), Ok((200, _)));
         self.replicas.iter().all(is_ready)
     }
@@ -339,7 +344,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Waits until everybody has left this CA, step by step; returns the one that took its place.
-    fn expect_replacement_of(&self, old: &str) -> String {
+    pub(crate) fn expect_replacement_of(&self, old: &str) -> String {
         let new = eventually("there is another CA", || {
             Some(self.ca()).filter(|new| !new.is_empty() && new != old)
         });
@@ -392,7 +397,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Asks all the time while `disturb` does what it does; nothing may fail.
-    fn under_load(&self, disturb: impl FnOnce()) {
+    pub(crate) fn under_load(&self, disturb: impl FnOnce()) {
         let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
         let ask = |question: &dyn Fn() -> Result<usize, String>| {
             let mut failures = Vec::new();

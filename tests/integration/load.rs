@@ -3,6 +3,7 @@
 //! Run optimized: `cargo test --release --test integration -- --ignored load --nocapture`. No time is asserted.
 
 use crate::harness::{Installed, arena};
+use crate::webhook::client::Dialer;
 use crate::webhook::review;
 use futures::StreamExt as _;
 use kube::api::PostParams;
@@ -54,7 +55,8 @@ fn by_itself(arena: &Installed, operator: &Operator, service: &str) -> (String, 
     wrk.arg(format!("--connections={CLIENTS}"))
         .arg("--script")
         .arg(script);
-    wrk.arg(format!("https://{}/validate", operator.webhook));
+    let path = Dialer::of(arena).at("/validate");
+    wrk.arg(format!("https://{}{path}", operator.webhook));
     let output = wrk
         .output()
         .expect("wrk runs; if it is missing: apt-get install wrk");

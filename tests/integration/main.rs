@@ -44,6 +44,7 @@ mod self_test;
 mod shutdown;
 mod spoofing;
 mod storm;
+mod strangers;
 mod table;
 mod traces;
 mod trouble;

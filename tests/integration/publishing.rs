@@ -316,7 +316,7 @@ impl Busy {
             let runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = { runtime }.enable_all().build().unwrap();
             runtime.block_on(async {
-                let tls = RustlsConfig::from_config(Arc::new(identity.server_config()));
+                let tls = RustlsConfig::from_config(Arc::new(identity.server_config(None)));
                 let server = axum_server::from_tcp_rustls(listener, tls).unwrap();
                 server.serve(router.into_make_service()).await.unwrap();
             });

@@ -1,6 +1,7 @@
 //! Several replicas: one issues, all answer, and losing any of them loses nothing.
 
 use crate::harness::{Installed, Namespace, arena, eventually, file, openssl, quiet, serial_of};
+use crate::webhook::client::Dialer;
 use pki_cluster::Signal;
 use pki_cluster::install::Operator;
 use serde_json::{Value, json};
@@ -289,8 +290,9 @@ fn is_allowed(arena: &Installed, replica: SocketAddr, service: &str) -> bool {
             "spec": {"serviceName": service}}
     }});
     let review = review.to_string();
+    let path = Dialer::of(arena).at("/validate");
     let request = format!(
-        "POST /validate HTTP/1.1\r\nHost: operator\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{review}",
+        "POST {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{review}",
         review.len()
     );
     let address = replica.to_string();

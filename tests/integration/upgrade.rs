@@ -3,6 +3,7 @@
 use crate::harness::{
     Installed, Namespace, arena, chart, chart_before, eventually, operator_binary,
 };
+use crate::strangers::{PLAIN, paths, segment_of};
 use pki_cluster::install::{self, RELEASE};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -49,6 +50,8 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
     let before = issued(&ns);
     let bundles = ca_bundles(&arena);
     assert_eq!(bundles.len(), 3, "{bundles:?}");
+    // A chart that does not ask for it gets no secret path: replicas of its version may be asked.
+    assert_eq!(paths(&arena), PLAIN);
     // Nobody is there to mend what the upgrade would break.
     operator.process.kill().unwrap();
 
@@ -67,7 +70,12 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
         r#"pki-operator-allowed-names ["app1","app2","app3"]"#
     );
 
+    assert_eq!(paths(&arena), PLAIN);
     let _operator = arena.first_replica("after", &[]).unwrap();
+    let segment = segment_of(&arena);
+    // An upgrade leaves it alone, and does not conflict with the operator over it.
+    bare.helm("upgrade", &chart(), &["--reuse-values"]);
+    assert_eq!(segment_of(&arena), segment);
     ns.apply_pki("app3-pki", r#"{"serviceName": "app3"}"#)
         .unwrap();
     ns.wait_until_ready("app3-pki");
@@ -82,6 +90,17 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
         ns.wait_until_ready(name);
     }
     assert_eq!(issued(&ns), before);
+
+    // A revision has the path of its time, which is the plain one; the operator puts the segment back.
+    let rollback = |more: &[&str]| {
+        let mut helm = arena.cluster.helm().expect("there is Helm");
+        helm.args(["rollback", RELEASE, "3", "--namespace", RELEASE]);
+        install::run(helm.args(more))
+    };
+    let refusal = rollback(&[]).unwrap_err().to_string();
+    assert!(refusal.contains("conflict"), "{refusal}");
+    rollback(&["--force-conflicts"]).unwrap();
+    assert_eq!(segment_of(&arena), segment);
 }
 
 #[test]

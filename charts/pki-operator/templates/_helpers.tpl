@@ -58,11 +58,35 @@ namespaceSelector:
 {{- end }}
 
 {{- /*
-Where the API server reaches the operator: (list $ "/validate"). There is no caBundle: the operator
-writes that field and owns it, and an upgrade must leave it alone.
+The path of a webhook: (list $ "ValidatingWebhookConfiguration" "/validate"). The operator puts a secret segment before it. An
+upgrade renders the path that is there, so that it neither takes the segment out nor conflicts with the operator, who owns it.
+*/}}
+{{- define "pki-operator.webhookPath" -}}
+{{- $root := index . 0 }}
+{{- $leaf := index . 2 }}
+{{- $stored := lookup "admissionregistration.k8s.io/v1" (index . 1) "" (include "pki-operator.fullname" $root) }}
+{{- $path := $leaf }}
+{{- range dig "webhooks" list ($stored | default dict) }}
+{{- $address := dig "url" (dig "service" "path" "" .clientConfig) .clientConfig }}
+{{- $path = regexFind (printf "/[0-9a-f]{64}%s$" $leaf) $address | default $path }}
+{{- end }}
+{{- $path }}
+{{- end }}
+
+{{- /* Asks the operator for the secret segment in the paths of both webhook configurations. */}}
+{{- define "pki-operator.webhookAnnotations" -}}
+{{- if dig "secretPath" true .Values.webhook }}
+annotations:
+  box.com/secret-path: "true"
+{{- end }}
+{{- end }}
+
+{{- /*
+Where the API server reaches the operator: (list $ "ValidatingWebhookConfiguration" "/validate"). There is no caBundle: the
+operator writes that field and owns it, and an upgrade must leave it alone.
 */}}
 {{- define "pki-operator.clientConfig" -}}
-{{- $path := last . }}
+{{- $path := include "pki-operator.webhookPath" . }}
 {{- with first . }}
 {{- $url := .Values.webhook.url }}
 {{- if not (or $url .Values.deployment.enabled) }}

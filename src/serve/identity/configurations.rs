@@ -1,7 +1,8 @@
-//! The two webhook configurations, which tell the API server whom to ask and whom to trust.
+//! The two webhook configurations, which tell the API server whom to ask, where, and whom to trust.
 
 use super::decision::Cas;
 use super::distrust::{Distrust, verify};
+use super::path::{self, Carried, SECRET_PATH, Segment};
 use crate::reconcile::write;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -13,8 +14,26 @@ use kube::{Api, Client, Resource, ResourceExt};
 use pki_certs::Authority;
 use rustls_pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt;
+
+/// The fields that every webhook is to have.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) bundle: Bundle<'a>,
+    pub(super) path: Path<'a>,
+}
+
+/// The path that every webhook is to have.
+#[derive(Clone, Copy)]
+pub(super) enum Path<'a> {
+    /// As it is.
+    Same,
+    /// Without a secret segment.
+    Plain,
+    /// With this segment.
+    Secret(&'a Segment),
+}
 
 /// What every `caBundle` is to hold.
 #[derive(Clone, Copy)]
@@ -67,23 +86,43 @@ impl Configurations {
             .collect()
     }
 
-    /// Whether every webhook has this bundle.
-    pub(super) fn hold(&self, bundle: Bundle<'_>) -> bool {
-        self.clients().all(|client| bundle.is_held_by(client))
+    /// Whether every webhook has this already.
+    pub(super) fn hold(&self, wanted: Wanted<'_>) -> bool {
+        operations(self.validating.as_ref(), wanted).is_empty()
+            && operations(self.mutating.as_ref(), wanted).is_empty()
     }
 
-    /// Writes the bundle where another one stands, unless somebody has changed the configuration since it was read: that is
+    /// Writes bundle and path where others stand, unless somebody has changed the configuration since it was read: that is
     /// a conflict.
     pub(super) async fn publish(
         &mut self,
         client: &Client,
-        bundle: Bundle<'_>,
+        wanted: Wanted<'_>,
     ) -> Result<(), kube::Error> {
         let (validating, mutating) = tokio::join!(
-            publish(client, self.validating.as_mut(), bundle),
-            publish(client, self.mutating.as_mut(), bundle),
+            publish(client, self.validating.as_mut(), wanted),
+            publish(client, self.mutating.as_mut(), wanted),
         );
         validating.and(mutating)
+    }
+
+    /// Whether the chart that installed both knows of secret paths, and has them wanted.
+    pub(super) fn ask_for_secret_path(&self) -> bool {
+        let metadata = [
+            self.validating.as_ref().map(|it| &it.metadata),
+            self.mutating.as_ref().map(|it| &it.metadata),
+        ];
+        metadata.iter().flatten().all(|metadata| {
+            let annotations = metadata.annotations.as_ref();
+            annotations.is_some_and(|them| them.get(SECRET_PATH).is_some_and(|it| it == "true"))
+        })
+    }
+
+    /// The paths at which API servers ask.
+    pub(super) fn paths(&self) -> Vec<Carried> {
+        let validating = self.validating.as_ref().map(paths).unwrap_or_default();
+        let mutating = self.mutating.as_ref().map(paths).unwrap_or_default();
+        [validating, mutating].concat()
     }
 
     fn clients(&self) -> impl Iterator<Item = &WebhookClientConfig> {
@@ -115,32 +154,79 @@ fn distrust<K: Webhooks>(
 async fn publish<K: Webhooks>(
     client: &Client,
     configuration: Option<&mut K>,
-    bundle: Bundle<'_>,
+    wanted: Wanted<'_>,
 ) -> Result<(), kube::Error> {
-    let Some(seen) = configuration else {
+    let stale = operations(configuration.as_deref(), wanted);
+    let Some(seen) = configuration.filter(|_| !stale.is_empty()) else {
         return Ok(());
     };
-    let stale: Vec<_> = seen
-        .clients()
-        .enumerate()
-        .filter(|(_, (_, client))| !bundle.is_held_by(client))
-        .map(|(index, (_, client))| {
-            let path = format!("/webhooks/{index}/clientConfig/caBundle");
-            let value = ByteString(bundle.in_place_of(client).into_bytes());
-            json!({"op": "add", "path": path, "value": value})
-        })
-        .collect();
-    if stale.is_empty() {
-        return Ok(());
-    }
     let version = json!({"op": "replace", "path": "/metadata/resourceVersion", "value": seen.resource_version()});
     let patch: Vec<_> = std::iter::once(version).chain(stale).collect();
     let patch = serde_json::from_value(json!(patch)).expect("these are a JSON patch");
     let (api, name) = (Api::<K>::all(client.clone()), seen.name_any());
     let patch = Patch::<()>::Json(patch);
-    *seen = api.patch(&name, &write::patch(), &patch).await?;
-    tracing::info!(kind = %K::kind(&()), name, "set the caBundle");
+    let patched = api.patch(&name, &write::patch(), &patch).await;
+    *seen = patched.map_err(|error| without_segment(error, wanted.path))?;
+    tracing::info!(kind = %K::kind(&()), name, "set the caBundle and the path");
     Ok(())
+}
+
+/// The JSON patch after which every webhook has these fields.
+fn operations<K: Webhooks>(configuration: Option<&K>, wanted: Wanted<'_>) -> Vec<Value> {
+    let Wanted { bundle, path } = wanted;
+    let webhooks = configuration.into_iter().flat_map(Webhooks::clients);
+    let of_webhook = webhooks.enumerate().flat_map(|(index, (_, client))| {
+        let add = |field: &str, value: Value| {
+            let path = format!("/webhooks/{index}/clientConfig/{field}");
+            json!({"op": "add", "path": path, "value": value})
+        };
+        let bundle = (!bundle.is_held_by(client)).then(|| {
+            let value = ByteString(bundle.in_place_of(client).into_bytes());
+            add("caBundle", json!(value))
+        });
+        let (field, address) = address(client);
+        let path = path.in_place_of(address, K::LEAF);
+        let path = path.filter(|wanted| wanted != address);
+        let path = path.map(|wanted| add(field, json!(wanted)));
+        bundle.into_iter().chain(path)
+    });
+    of_webhook.collect()
+}
+
+/// The field with the path of a webhook, and what stands there: a path or a whole URL.
+fn address(client: &WebhookClientConfig) -> (&'static str, &str) {
+    match &client.service {
+        Some(service) => ("service/path", service.path.as_deref().unwrap_or_default()),
+        None => ("url", client.url.as_deref().unwrap_or_default()),
+    }
+}
+
+fn paths<K: Webhooks>(configuration: &K) -> Vec<Carried> {
+    let webhooks = configuration.clients();
+    webhooks
+        .map(|(_, client)| path::carried(address(client).1, K::LEAF))
+        .collect()
+}
+
+/// The error is logged, and the API server may quote what was written.
+fn without_segment(error: kube::Error, path: Path<'_>) -> kube::Error {
+    match (error, path) {
+        (kube::Error::Api(mut status), Path::Secret(segment)) => {
+            status.message = status.message.replace(segment.as_str(), "…");
+            kube::Error::Api(status)
+        }
+        (error, _) => error,
+    }
+}
+
+impl Path<'_> {
+    fn in_place_of(self, address: &str, leaf: &str) -> Option<String> {
+        match self {
+            Self::Same => None,
+            Self::Plain => path::with(address, leaf, None),
+            Self::Secret(segment) => path::with(address, leaf, Some(segment)),
+        }
+    }
 }
 
 impl Bundle<'_> {
@@ -185,11 +271,16 @@ fn anchors(client: &WebhookClientConfig) -> Vec<String> {
 trait Webhooks:
     Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static
 {
+    /// The last part of the path of each webhook.
+    const LEAF: &'static str;
+
     /// Name and client configuration of each webhook.
     fn clients(&self) -> impl Iterator<Item = (&str, &WebhookClientConfig)>;
 }
 
 impl Webhooks for ValidatingWebhookConfiguration {
+    const LEAF: &'static str = "/validate";
+
     fn clients(&self) -> impl Iterator<Item = (&str, &WebhookClientConfig)> {
         let webhooks = self.webhooks.iter().flatten();
         webhooks.map(|webhook| (webhook.name.as_str(), &webhook.client_config))
@@ -197,6 +288,8 @@ impl Webhooks for ValidatingWebhookConfiguration {
 }
 
 impl Webhooks for MutatingWebhookConfiguration {
+    const LEAF: &'static str = "/mutate";
+
     fn clients(&self) -> impl Iterator<Item = (&str, &WebhookClientConfig)> {
         let webhooks = self.webhooks.iter().flatten();
         webhooks.map(|webhook| (webhook.name.as_str(), &webhook.client_config))

@@ -1,5 +1,6 @@
 //! What becomes of the webhook's CA and of the serving certificate, decided on plain data.
 
+use super::path::Segment;
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, AuthorityError, renewal};
 use std::sync::Arc;
@@ -13,14 +14,18 @@ pub const SETTLING: Duration = Duration::from_secs(5);
 /// holds [`ROTATE_NOW`](crate::ca::ROTATE_NOW), gets the next one when those before are withdrawn.
 const MOST_PREVIOUS: usize = 3;
 
-/// The CAs of the webhook.
+/// The CAs of the webhook, and the secret segments of its path.
 #[derive(Clone, Debug)]
 pub struct Cas {
     /// The one that new leaves come from.
     pub current: Arc<Authority>,
     /// The certificates of those that were, and are to be trusted still, in PEM.
     pub previous: Vec<String>,
-    /// Since when they have been the previous ones.
+    /// The segment that belongs into the path, once there is one.
+    pub segment: Option<Segment>,
+    /// Those before it, by which the API server may ask still.
+    pub previous_segments: Vec<Segment>,
+    /// Since when CAs and segments have been the previous ones.
     pub since: Option<Timestamp>,
 }
 
@@ -51,20 +56,24 @@ pub struct Change {
     /// Why, to be logged.
     pub reason: Reason,
     /// The CA in it.
-    pub current: Current,
+    pub current: Current<Arc<Authority>>,
     /// Those to be trusted beside it.
     pub previous: Vec<String>,
+    /// The segment in it.
+    pub segment: Current<Segment>,
+    /// Those to be answered beside it.
+    pub previous_segments: Vec<Segment>,
     /// Since when.
     pub since: Option<Timestamp>,
 }
 
-/// The CA that a Secret is to hold.
+/// The CA, or the segment, that a Secret is to hold.
 #[derive(Debug)]
-pub enum Current {
+pub enum Current<T> {
     /// The one that it holds.
     Same,
     /// This one.
-    Known(Arc<Authority>),
+    Known(T),
     /// One that is to be made.
     New,
 }
@@ -80,6 +89,8 @@ pub enum Reason {
     Rotate,
     /// It does not hold the CA that is served from, most likely as somebody put another one there.
     Overlap,
+    /// The Secret has no segment for the path.
+    Path,
     /// It does not say since when those before have been that.
     Date,
     /// No leaf of those before is valid any more.
@@ -98,6 +109,7 @@ impl Reason {
             Self::Overlap => {
                 "added the CA that is served from to those of the webhook; it stays trusted for a while"
             }
+            Self::Path => "added the secret path of the webhook to its CA",
             Self::Date => "noted since when the webhook has another CA",
             Self::Withdraw => "withdrew the webhook's CA before this one",
         }
@@ -133,6 +145,11 @@ impl Cas {
         std::iter::once(self.current.ca().certificate_pem()).chain(previous)
     }
 
+    /// The segments by which the API server may ask.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segment.iter().chain(&self.previous_segments)
+    }
+
     /// Whether there is no room for another CA until those before are withdrawn.
     pub fn is_full(&self) -> bool {
         self.previous.len() >= MOST_PREVIOUS
@@ -147,6 +164,27 @@ impl Cas {
     fn is_due(&self, now: Timestamp) -> bool {
         let ca = self.current.ca();
         renewal::at(ca.not_before(), ca.not_after(), None) <= now
+    }
+
+    fn has_previous(&self) -> bool {
+        !self.previous.is_empty() || !self.previous_segments.is_empty()
+    }
+
+    /// The segment that the Secret should hold, if it holds another or none.
+    fn missing_segment(&self, known: Option<&Self>) -> Current<Segment> {
+        if self.segment.is_some() {
+            return Current::Same;
+        }
+        let known = known.and_then(|known| known.segment.clone());
+        known.map_or(Current::New, Current::Known)
+    }
+
+    /// Those before, and the present one.
+    fn previous_segments_with(&self, present: Option<&Segment>) -> Vec<Segment> {
+        let older = self.previous_segments.iter();
+        let older = older.filter(|older| Some(*older) != present);
+        let all = present.into_iter().chain(older);
+        all.take(MOST_PREVIOUS).cloned().collect()
     }
 
     /// Those before, and one more; the oldest makes way. Should any replica serve from that still, it puts it back.
@@ -183,6 +221,8 @@ pub fn change(
         reason,
         current,
         previous,
+        segment: cas.missing_segment(known),
+        previous_segments: cas.previous_segments.clone(),
         since,
     };
     let lasted = cas.since.map(|since| now.duration_since(since));
@@ -193,14 +233,26 @@ pub fn change(
         Some(change(Reason::Overlap, Current::Same, previous, Some(now)))
     } else if !cas.is_full() && (rotate_now || cas.is_due(now)) {
         let previous = cas.previous_with(&cas.current);
-        Some(change(Reason::Rotate, Current::New, previous, Some(now)))
-    } else if cas.previous.is_empty() {
+        let known = known.and_then(|known| known.segment.as_ref());
+        let segment = cas.segment.as_ref().or(known);
+        Some(Change {
+            segment: Current::New,
+            previous_segments: cas.previous_segments_with(segment),
+            ..change(Reason::Rotate, Current::New, previous, Some(now))
+        })
+    } else if cas.segment.is_none() {
+        let previous = cas.previous.clone();
+        Some(change(Reason::Path, Current::Same, previous, cas.since))
+    } else if !cas.has_previous() {
         None
     } else if lasted.is_none() {
         let previous = cas.previous.clone();
         Some(change(Reason::Date, Current::Same, previous, Some(now)))
     } else if is_served && lasted >= Some(overlap) {
-        Some(change(Reason::Withdraw, Current::Same, vec![], None))
+        Some(Change {
+            previous_segments: vec![],
+            ..change(Reason::Withdraw, Current::Same, vec![], None)
+        })
     } else {
         None
     }
@@ -213,12 +265,16 @@ fn remake(known: Option<&Cas>, now: Timestamp) -> Change {
             reason: Reason::Restore,
             current: Current::Known(known.current.clone()),
             previous: known.previous.clone(),
+            segment: known.segment.clone().map_or(Current::New, Current::Known),
+            previous_segments: known.previous_segments.clone(),
             since: known.since,
         },
         None => Change {
             reason: Reason::Begin,
             current: Current::New,
             previous: vec![],
+            segment: Current::New,
+            previous_segments: vec![],
             since: None,
         },
     }

@@ -1,26 +1,22 @@
 //! Keeps the webhook's CA, the leaf and both `caBundle`s: looks, asks what to do, and does it. Every replica runs one.
 
-use super::configurations::{Bundle, Configurations};
+use super::accepted::Lately;
+use super::configurations::{Bundle, Configurations, Path, Wanted};
 use super::decision::{self, Cas, SETTLING, Stored};
 use super::store::{self, Trouble};
-use super::{Identity, Leaf};
+use super::watch::touched;
+use super::withheld::Withheld;
+use super::{Identity, Leaf, Replicas};
 use crate::clock::Clock;
 use crate::index::Key;
 use crate::metrics::Metrics;
 use crate::reconcile::write;
-use futures::stream::{self, BoxStream, Stream, StreamExt};
+use futures::stream::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
-};
 use k8s_openapi::api::core::v1::Secret;
-use kube::core::PartialObjectMeta;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use pki_certs::Authority;
 use std::fmt;
-use std::future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +40,8 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// How long a CA is trusted after another took its place.
     pub overlap: SignedDuration,
+    /// The pods of the operator, if it runs in some.
+    pub replicas: Option<Replicas>,
 }
 
 /// Keeps the identity of one replica.
@@ -60,6 +58,10 @@ pub struct Keeper {
     published: Option<Instant>,
     /// When everything could last be read.
     looked: Option<Instant>,
+    /// The paths that the configurations carry, or did a moment ago.
+    lately: Lately,
+    /// Why the path has no secret segment, as it was last logged.
+    withheld: Option<String>,
 }
 
 /// What a look came to.
@@ -91,6 +93,7 @@ impl Keeper {
                 }
             }
         };
+        identity.paths.begin(&known);
         Self {
             client,
             settings,
@@ -101,6 +104,8 @@ impl Keeper {
             carried: None,
             published: None,
             looked: None,
+            lately: Lately::default(),
+            withheld: None,
         }
     }
 
@@ -114,6 +119,7 @@ impl Keeper {
         // What changes at once is looked at once.
         let mut touched = touched(&self.client, &self.settings).ready_chunks(16);
         loop {
+            let begun = Instant::now();
             // Needs no API server, so it does not wait for one.
             let now = time(&self.clock).await;
             self.renew(None, None, true, now);
@@ -138,11 +144,18 @@ impl Keeper {
                     HASTE
                 }
             };
-            let _ = tokio::time::timeout(pause, touched.next()).await;
+            let called = async {
+                tokio::select! {
+                    _ = touched.next() => {}
+                    () = self.identity.paths.asked(begun) => {}
+                }
+            };
+            let _ = tokio::time::timeout(pause, called).await;
         }
     }
 
     async fn look(&mut self, now: Timestamp) -> Result<Look, kube::Error> {
+        let begun = Instant::now();
         let name = &self.settings.configuration;
         let mut configurations = Configurations::read(&self.client, name).await?;
         // The Secret last: a bundle is only written over one that was there before this Secret was read, so that it never
@@ -153,7 +166,11 @@ impl Keeper {
         self.looked = Some(Instant::now());
         let stored = store::read(secret.as_ref(), Some(&self.known), now);
         let is_known = self.learn(&stored, now);
-
+        // Before anything is published, so that nobody is asked by a path that it does not know.
+        self.lately.see(&configurations.paths(), Instant::now());
+        self.identity
+            .paths
+            .set(Some(begun), &self.known, &self.lately);
         let carried_for = self.carried_for(&configurations);
         let is_trusted = configurations.trust(&self.identity.leaf().key.cert, now);
         self.renew(Some(&self.known.current), carried_for, is_trusted, now);
@@ -164,7 +181,10 @@ impl Keeper {
         }
         // What cannot be written must not keep the bundle from being mended.
         let leaf = self.identity.leaf();
-        let published = self.publish(&mut configurations, &leaf, is_known).await;
+        let withheld = self.withheld(&configurations, is_known).await;
+        let published = self
+            .publish(&mut configurations, &leaf, is_known, &withheld)
+            .await;
         let mut distrust = configurations.distrust(&leaf.key.cert, now);
         if distrust.is_empty() && decision::is_early(&leaf.issuer, &self.known, carried_for) {
             distrust.push("the API servers are still learning of the webhook's CA".to_owned());
@@ -172,7 +192,8 @@ impl Keeper {
         self.identity.judged(distrust);
         changed?;
         let is_put_off = !published?;
-        let is_settling = carried_for.is_some_and(|carried_for| carried_for < SETTLING);
+        let is_settling = carried_for.is_some_and(|carried_for| carried_for < SETTLING)
+            || self.lately.is_settling();
         Ok(Look::Pause(if is_put_off || is_settling {
             HASTE
         } else {
@@ -194,8 +215,22 @@ impl Keeper {
             tracing::error!(%error, "the webhook goes on with the CA that was there before");
             return false;
         }
-        self.known = cas.clone();
+        // A segment that was taken out of the Secret is put back.
+        let segment = cas.segment.clone().or(self.known.segment.take());
+        self.known = Cas {
+            segment,
+            ..cas.clone()
+        };
         true
+    }
+
+    /// Why the path is to have no secret segment, if so.
+    async fn withheld(&mut self, configurations: &Configurations, is_known: bool) -> Withheld {
+        let has_segment = is_known && self.known.segment.is_some();
+        let replicas = self.settings.replicas.as_ref();
+        let withheld = Withheld::find(&self.client, configurations, has_segment, replicas).await;
+        withheld.log_news(&mut self.withheld);
+        withheld
     }
 
     /// Nothing could be read. What was seen last holds for as long as no CA that was current then can have been withdrawn
@@ -268,20 +303,27 @@ impl Keeper {
         }
     }
 
-    /// Sets both bundles; whether they are as they should be. Where the Secret does not hold what is known, nothing is taken
+    /// Sets bundles and paths; whether they are as they should be. Where the Secret does not hold what is known, nothing is taken
     /// out of them: another replica may be able to read it.
     async fn publish(
         &mut self,
         configurations: &mut Configurations,
         leaf: &Leaf,
         is_known: bool,
+        withheld: &Withheld,
     ) -> Result<bool, kube::Error> {
         let bundle = if is_known {
             Bundle::Exactly(&self.known)
         } else {
             Bundle::AtLeast(&self.known)
         };
-        if configurations.hold(bundle) {
+        let path = match (withheld, &self.known.segment) {
+            (Withheld::Not, Some(segment)) => Path::Secret(segment),
+            (Withheld::Unwanted(_), _) => Path::Plain,
+            _ => Path::Same,
+        };
+        let wanted = Wanted { bundle, path };
+        if configurations.hold(wanted) {
             return Ok(true);
         }
         let is_too_soon = self.published.is_some_and(|at| at.elapsed() < PACE);
@@ -290,7 +332,7 @@ impl Keeper {
             return Ok(false);
         }
         self.published = Some(Instant::now());
-        configurations.publish(&self.client, bundle).await?;
+        configurations.publish(&self.client, wanted).await?;
         Ok(true)
     }
 
@@ -298,6 +340,8 @@ impl Keeper {
         let leaf = self.identity.leaf();
         let ca = leaf.issuer.ca().not_after();
         self.metrics.webhook(ca, leaf.not_after);
+        let is_plain = self.identity.paths.has_plain();
+        self.metrics.webhook_plain_path(is_plain);
     }
 }
 
@@ -351,38 +395,4 @@ async fn first(
         };
     }
     trouble.map_or(Ok(None), Err)
-}
-
-/// Something for every change of the Secret or of a webhook configuration.
-fn touched(client: &Client, settings: &Settings) -> impl Stream<Item = ()> + Unpin + use<> {
-    let Settings {
-        secret,
-        configuration,
-        ..
-    } = settings;
-    let secrets = Api::namespaced(client.clone(), &secret.namespace);
-    stream::select_all([
-        changes::<Secret>(secrets, &secret.name),
-        changes::<ValidatingWebhookConfiguration>(Api::all(client.clone()), configuration),
-        changes::<MutatingWebhookConfiguration>(Api::all(client.clone()), configuration),
-    ])
-}
-
-fn changes<K>(api: Api<PartialObjectMeta<K>>, name: &str) -> BoxStream<'static, ()>
-where
-    K: Resource<DynamicType = ()> + Clone + fmt::Debug + Send + Sync + 'static,
-{
-    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let events = watcher(api, only).default_backoff();
-    let change = |event| {
-        future::ready(match event {
-            Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone) => Some(()),
-            Ok(Event::Init | Event::InitApply(_)) => None,
-            Err(error) => {
-                tracing::warn!(%error, kind = %K::kind(&()), "the watch broke; taking it up again");
-                None
-            }
-        })
-    };
-    events.filter_map(change).boxed()
 }

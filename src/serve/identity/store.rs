@@ -1,6 +1,7 @@
 //! The Secret with the CAs of the webhook: read, and written in the version that was read.
 
 use super::decision::{Cas, Change, Current, Stored};
+use super::path::Segment;
 use crate::authority;
 use crate::ca::ROTATE_NOW;
 use crate::index::Key;
@@ -20,6 +21,9 @@ const LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
 const COMMON_NAME: &str = "pki-operator webhook CA";
 /// The file with the certificates of the CAs before.
 const PREVIOUS: &str = "previous.crt";
+/// The file with the secret segment of the path, and the one with those before, one a line.
+const PATH: &str = "path";
+const PREVIOUS_PATH: &str = "previous-path";
 /// Annotation: since when they have been that.
 const SINCE: &str = "box.com/previous-since";
 
@@ -73,10 +77,20 @@ pub(super) fn read(secret: Option<&Secret>, known: Option<&Cas>, now: Timestamp)
     let previous = pki_certs::anchors(secret::file(secret, PREVIOUS)).or_else(lost);
     let mut previous = previous.unwrap_or_default();
     previous.retain(|certificate| certificate != current.ca().certificate_pem());
+    let segments = |name| {
+        let text = str::from_utf8(secret::file(secret, name)).unwrap_or_default();
+        text.lines().filter_map(Segment::read)
+    };
+    let segment = segments(PATH).next();
+    let previous_segments = segments(PREVIOUS_PATH);
     Stored::Usable {
         cas: Cas {
             current,
             previous,
+            previous_segments: previous_segments
+                .filter(|previous| Some(previous) != segment.as_ref())
+                .collect(),
+            segment,
             since: annotation(SINCE).and_then(|since| since.parse().ok()),
         },
         rotate_now: annotation(ROTATE_NOW).is_some(),
@@ -96,12 +110,10 @@ pub(super) async fn write(
         Current::Known(authority) => Some(authority.clone()),
         Current::New => Some(Arc::new(generate(now))),
     };
-    let previous = ByteString(change.previous.concat().into_bytes());
-    let previous = Some(previous).filter(|previous| !previous.0.is_empty());
+    let mut files = path_files(change);
+    files.insert(PREVIOUS.to_owned(), file(change.previous.concat()));
     let since = change.since.map(|since| since.to_string());
     if let Some(seen) = seen {
-        let mut files: BTreeMap<String, Option<ByteString>> =
-            BTreeMap::from([(PREVIOUS.to_owned(), previous)]);
         if let Some(authority) = &authority {
             files.insert("ca.crt".to_owned(), None);
             let present = authority::files(authority).into_iter();
@@ -118,8 +130,12 @@ pub(super) async fn write(
         let authority = authority.as_ref();
         let authority = authority.expect("of a Secret that is not there nothing is kept");
         let mut manifest = authority::manifest(key, authority);
-        let files = manifest.data.get_or_insert_default();
-        files.extend(previous.map(|previous| (PREVIOUS.to_owned(), previous)));
+        let all = manifest.data.get_or_insert_default();
+        all.extend(
+            files
+                .into_iter()
+                .filter_map(|(name, file)| Some((name, file?))),
+        );
         manifest.metadata.annotations =
             since.map(|since| BTreeMap::from([(SINCE.to_owned(), since)]));
         secrets.create(&write::post(), &manifest).await?;
@@ -129,6 +145,24 @@ pub(super) async fn write(
         .map(|authority| authority.ca().fingerprint());
     tracing::info!(secret = %key, ca, "{}", change.reason.what());
     Ok(())
+}
+
+/// The files with the segments; `None` for one that is to go.
+fn path_files(change: &Change) -> BTreeMap<String, Option<ByteString>> {
+    let previous = change.previous_segments.iter().map(Segment::as_str);
+    let previous = previous.collect::<Vec<_>>().join("\n");
+    let mut files = BTreeMap::from([(PREVIOUS_PATH.to_owned(), file(previous))]);
+    let segment = match &change.segment {
+        Current::Same => return files,
+        Current::Known(segment) => segment.clone(),
+        Current::New => Segment::generate(),
+    };
+    files.insert(PATH.to_owned(), file(segment.as_str().to_owned()));
+    files
+}
+
+fn file(content: String) -> Option<ByteString> {
+    (!content.is_empty()).then(|| ByteString(content.into_bytes()))
 }
 
 fn generate(now: Timestamp) -> Authority {
@@ -201,6 +235,8 @@ mod tests {
             let known = Cas {
                 current: Arc::new(generate(now())),
                 previous: vec![before.to_owned()],
+                segment: None,
+                previous_segments: vec![],
                 since: None,
             };
             let files = [("tls.crt", crt), ("tls.key", key), (PREVIOUS, file)];
@@ -212,6 +248,46 @@ mod tests {
         assert_eq!(previous(&before[..100]), [before]);
         // Somebody took them out.
         assert_eq!(previous(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn segments_are_read_as_they_are_written() {
+        let authority = generate(now());
+        let (crt, key) = (
+            authority.ca().certificate_pem(),
+            authority.private_key_pem(),
+        );
+        let segments = [(); 3].map(|()| Segment::generate());
+        let [one, two, three] = segments.each_ref();
+        let read = |path: &str, previous: &str| {
+            let files = [("tls.crt", crt), ("tls.key", key.as_str()), (PATH, path)];
+            let files = [&files[..], &[(PREVIOUS_PATH, previous)]].concat();
+            match read(Some(&secret(&files, &[])), None, now()) {
+                Stored::Usable { cas, .. } => (cas.segment, cas.previous_segments),
+                other => panic!("{other:?}"),
+            }
+        };
+        let change = Change {
+            reason: super::super::decision::Reason::Path,
+            current: Current::Same,
+            previous: vec![],
+            segment: Current::Known(one.clone()),
+            previous_segments: vec![two.clone(), three.clone()],
+            since: None,
+        };
+        let written = path_files(&change);
+        let text = |name: &str| match &written[name] {
+            Some(content) => String::from_utf8(content.0.clone()).unwrap(),
+            None => String::new(),
+        };
+        let before = vec![two.clone(), three.clone()];
+        let found = read(&text(PATH), &text(PREVIOUS_PATH));
+        assert_eq!(found, (Some(one.clone()), before));
+        // The present one is no former one, and what has another form is nothing.
+        let previous = format!("{}\nnone\n{}\n", one.as_str(), two.as_str());
+        let found = read(&format!("{}\n", one.as_str()), &previous);
+        assert_eq!(found, (Some(one.clone()), vec![two.clone()]));
+        assert_eq!(read("none", ""), (None, vec![]));
     }
 
     #[test]

@@ -98,9 +98,10 @@ impl Stage {
         self.operator.as_ref().expect("the operator was started")
     }
 
-    /// Where the webhook answers.
-    pub(crate) fn webhook_url(&self) -> String {
-        format!("https://{}/validate", self.webhook)
+    /// Where the webhook answers, as the API server reads it.
+    pub(crate) fn webhook_url(&self) -> anyhow::Result<String> {
+        let url = "--output=jsonpath={.webhooks[0].clientConfig.url}";
+        self.kubectl(&["get", "validatingwebhookconfiguration", "pki-operator", url])
     }
 
     /// The operator's page of metrics, which it takes some of its processor to make.

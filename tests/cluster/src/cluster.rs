@@ -31,6 +31,8 @@ pub struct Options {
     pub node: bool,
     /// With the type `ClusterTrustBundle`, which Kubernetes 1.36 has switched off by default.
     pub trust_bundles: bool,
+    /// With an API server that shows every webhook a client certificate, of the CA in `credentials/ca.crt`.
+    pub webhook_client: bool,
 }
 
 /// Finds or builds what [`Cluster::start`] needs, so that it is quick and silent later.

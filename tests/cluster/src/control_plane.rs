@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
+use serde_json::json;
 
 use crate::cluster::Options;
 use crate::credentials::Credentials;
@@ -113,8 +114,46 @@ impl<'a> ControlPlane<'a> {
         for name in ["kube-controller-manager", "kube-scheduler"] {
             self.write_client(name, &format!("system:{name}"), None)?;
         }
+        if self.options.webhook_client {
+            self.write_webhook_client()?;
+        }
         let policy = self.dir.join("audit-policy.yaml");
         fs::write(&policy, AUDIT_POLICY).with_context(|| format!("writing {}", policy.display()))
+    }
+
+    /// Writes how the API server shows a client certificate to webhooks, whichever host they have.
+    fn write_webhook_client(&self) -> anyhow::Result<()> {
+        self.credentials
+            .client("webhook-client", "kube-apiserver", None)?;
+        let file = |name| self.credentials.file(name);
+        let user = json!({
+            "client-certificate": file("webhook-client.crt"),
+            "client-key": file("webhook-client.key"),
+        });
+        let kubeconfig = self.kubeconfig_of("webhook-client");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "users": [{"name": "*", "user": user}],
+        });
+        let plugin = |name| {
+            json!({"name": name, "configuration": {
+                "apiVersion": "apiserver.config.k8s.io/v1", "kind": "WebhookAdmissionConfiguration",
+                "kubeConfigFile": &kubeconfig,
+            }})
+        };
+        let plugins = ["ValidatingAdmissionWebhook", "MutatingAdmissionWebhook"].map(plugin);
+        let admission = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration",
+            "plugins": plugins,
+        });
+        for (path, content) in [(&kubeconfig, config), (&self.admission(), admission)] {
+            fs::write(path, content.to_string())
+                .with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn admission(&self) -> PathBuf {
+        self.dir.join("admission.yaml")
     }
 
     /// Writes certificate and kubeconfig of one of the cluster's programs.
@@ -188,6 +227,9 @@ impl<'a> ControlPlane<'a> {
             command
                 .arg("--feature-gates=ClusterTrustBundle=true")
                 .arg("--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true");
+        }
+        if self.options.webhook_client {
+            command.arg(flag("--admission-control-config-file", self.admission()));
         }
         if self.options.node {
             command

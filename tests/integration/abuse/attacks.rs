@@ -29,11 +29,11 @@ pub(super) const ATTACKS: [(&str, Attack); 11] = [
     ("resets", |dialer, _| resets(dialer)),
     ("heads without an end", |dialer, _| endless_head(dialer)),
     ("requests without their bodies", |dialer, stop| {
-        streams(dialer, stop, &fields(Some("100")))
+        streams(dialer, stop, &fields(dialer, Some("100")))
     }),
     (
         "requests without their bodies, of no size",
-        |dialer, stop| streams(dialer, stop, &fields(None)),
+        |dialer, stop| streams(dialer, stop, &fields(dialer, None)),
     ),
 ];
 
@@ -53,20 +53,25 @@ fn slowly(stream: &mut Stream, bytes: &[u8], stop: &AtomicBool) -> io::Result<()
 }
 
 fn slow_head(dialer: &Dialer, stop: &AtomicBool) -> io::Result<()> {
-    let head = head("POST", "/validate", JSON, "Content-Length: 2");
+    let head = head("POST", &dialer.at("/validate"), JSON, "Content-Length: 2");
     slowly(&mut dialer.dial("http/1.1")?, head.as_bytes(), stop)
 }
 
 fn slow_body(dialer: &Dialer, stop: &AtomicBool, size: usize) -> io::Result<()> {
     let mut stream = dialer.dial("http/1.1")?;
     let length = format!("Content-Length: {size}");
-    stream.write_all(head("POST", "/validate", JSON, &length).as_bytes())?;
+    stream.write_all(head("POST", &dialer.at("/validate"), JSON, &length).as_bytes())?;
     slowly(&mut stream, &[b' '; 1000], stop)
 }
 
 fn large_body(dialer: &Dialer) -> io::Result<()> {
     let mut stream = dialer.dial("http/1.1")?;
-    let head = head("POST", "/validate", JSON, "Content-Length: 10000000");
+    let head = head(
+        "POST",
+        &dialer.at("/validate"),
+        JSON,
+        "Content-Length: 10000000",
+    );
     stream.write_all(head.as_bytes())?;
     stream.write_all(&vec![b' '; 10_000_000])?;
     end(&mut stream)
@@ -74,7 +79,12 @@ fn large_body(dialer: &Dialer) -> io::Result<()> {
 
 fn chunks(dialer: &Dialer, size: usize, total: usize) -> io::Result<()> {
     let mut stream = dialer.dial("http/1.1")?;
-    let head = head("POST", "/validate", JSON, "Transfer-Encoding: chunked");
+    let head = head(
+        "POST",
+        &dialer.at("/validate"),
+        JSON,
+        "Transfer-Encoding: chunked",
+    );
     stream.write_all(head.as_bytes())?;
     let chunk = [
         format!("{size:x}\r\n").as_bytes(),
@@ -114,7 +124,7 @@ fn many(dialer: &Dialer, value: &str, count: usize) -> io::Result<()> {
     let body = review.to_string().replace(r#""MANY""#, &many);
     let mut stream = dialer.dial("http/1.1")?;
     let length = format!("Content-Length: {}", body.len());
-    stream.write_all(head("POST", "/validate", JSON, &length).as_bytes())?;
+    stream.write_all(head("POST", &dialer.at("/validate"), JSON, &length).as_bytes())?;
     stream.write_all(body.as_bytes())?;
     end(&mut stream)
 }
@@ -139,8 +149,8 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A POST to /validate by https; a body is to follow, of this length if it is told.
-fn fields(length: Option<&str>) -> Vec<u8> {
+/// A POST to the webhook by https; a body is to follow, of this length if it is told.
+fn fields(dialer: &Dialer, length: Option<&str>) -> Vec<u8> {
     // From HPACK's static table: `:method: POST`, `:scheme: https`; `:path`, `:authority` and `content-length` with values.
     let mut fields = vec![0x83, 0x87];
     let mut field = |name: &[u8], value: &str| {
@@ -148,7 +158,7 @@ fn fields(length: Option<&str>) -> Vec<u8> {
         fields.push(u8::try_from(value.len()).expect("short"));
         fields.extend(value.as_bytes());
     };
-    field(&[0x04], "/validate");
+    field(&[0x04], &dialer.at("/validate"));
     field(&[0x01], "webhook");
     if let Some(length) = length {
         field(&[0x0f, 0x0d], length);
@@ -168,7 +178,7 @@ fn http2(dialer: &Dialer) -> io::Result<Stream> {
 fn resets(dialer: &Dialer) -> io::Result<()> {
     let mut stream = http2(dialer)?;
     for number in (1..200_001).step_by(2) {
-        let request = frame(HEADERS, END_HEADERS, number, &fields(None));
+        let request = frame(HEADERS, END_HEADERS, number, &fields(dialer, None));
         let reset = frame(RST_STREAM, 0, number, &[0, 0, 0, 8]);
         stream.write_all(&[request, reset].concat())?;
     }
@@ -177,7 +187,7 @@ fn resets(dialer: &Dialer) -> io::Result<()> {
 
 fn endless_head(dialer: &Dialer) -> io::Result<()> {
     let mut stream = http2(dialer)?;
-    stream.write_all(&frame(HEADERS, 0, 1, &fields(None)))?;
+    stream.write_all(&frame(HEADERS, 0, 1, &fields(dialer, None)))?;
     // A literal field that is not kept, over and over.
     let field = [&[0x00, 1, b'a', 100][..], &[b'b'; 100]]
         .concat()

@@ -2,28 +2,40 @@
 
 use crate::harness::Installed;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// TLS over TCP.
 pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// Where the webhook is, and whom to trust.
+/// Where the webhook is, by which path, and whom to trust.
 pub(crate) struct Dialer {
     pub(crate) address: SocketAddr,
+    /// The path in the webhook configuration without `/validate`, as in `/4f0c…`.
+    base: String,
     config: Arc<ClientConfig>,
 }
 
 impl Dialer {
-    /// Dials as the API server does: the address in the webhook configuration, trusting its `caBundle` alone.
+    /// Dials as the API server does: the address and path in the webhook configuration, trusting its `caBundle` alone.
     pub(crate) fn of(installed: &Installed) -> Self {
         Self::speaking(installed, rustls::ALL_VERSIONS)
+    }
+
+    /// The same, with a client certificate: the files with it and its key, in PEM.
+    pub(crate) fn showing(installed: &Installed, certificate: &Path, key: &Path) -> Self {
+        let certificates = CertificateDer::pem_file_iter(certificate).expect("a file");
+        let certificates = certificates.collect::<Result<Vec<_>, _>>();
+        let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+        let client = (certificates.expect("PEM"), key);
+        Self::with(installed, rustls::ALL_VERSIONS, Some(client))
     }
 
     /// The same, with these versions of TLS.
@@ -31,15 +43,24 @@ impl Dialer {
         installed: &Installed,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Self {
-        let bundle = installed
-            .kubectl(&[
-                "get",
-                "validatingwebhookconfiguration",
-                "pki-operator",
-                "--output",
-                "go-template={{with index .webhooks 0}}{{.clientConfig.caBundle | base64decode}}{{end}}",
-            ])
-            .expect("the webhook configuration is there");
+        Self::with(installed, versions, None)
+    }
+
+    fn with(
+        installed: &Installed,
+        versions: &[&'static SupportedProtocolVersion],
+        client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    ) -> Self {
+        let get = ["get", "validatingwebhookconfiguration", "pki-operator"];
+        let told = "{{with index .webhooks 0}}{{.clientConfig.url}} {{.clientConfig.caBundle | base64decode}}{{end}}";
+        let output = format!("--output=go-template={told}");
+        let told = installed.kubectl(&[&get[..], &[&output]].concat());
+        let told = told.expect("the webhook configuration is there");
+        let (url, bundle) = told.split_once(' ').expect("a URL and a bundle");
+        let base = url
+            .strip_prefix(&format!("https://{}", installed.webhook))
+            .and_then(|path| path.strip_suffix("/validate"))
+            .expect("the URL of the webhook");
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
             roots.add(certificate.expect("PEM")).expect("a certificate");
@@ -48,12 +69,33 @@ impl Dialer {
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .expect("the provider has them")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let config = match client {
+            Some((certificates, key)) => config.with_client_auth_cert(certificates, key),
+            None => Ok(config.with_no_client_auth()),
+        };
+        let config = config.expect("the key is that of the certificate");
         Self {
             address: installed.webhook,
+            base: base.to_owned(),
             config: Arc::new(config),
         }
+    }
+
+    /// The path of the webhook, as in `/4f0c…/validate`.
+    pub(crate) fn at(&self, leaf: &str) -> String {
+        format!("{}{leaf}", self.base)
+    }
+
+    /// The same for another replica.
+    pub(crate) fn to(self, address: SocketAddr) -> Self {
+        Self { address, ..self }
+    }
+
+    /// The same by somebody who does not know the path.
+    pub(crate) fn of_stranger(self) -> Self {
+        let base = String::new();
+        Self { base, ..self }
     }
 
     /// A connection for this protocol, such as `h2`, after the handshake.
@@ -72,8 +114,9 @@ impl Dialer {
     }
 }
 
-/// A connection to the webhook; it stays open from request to request.
+/// A connection to the webhook; it stays open from request to request. What is asked is asked below the path of the dialer.
 pub(crate) struct Webhook {
+    base: String,
     stream: BufReader<Stream>,
 }
 
@@ -87,6 +130,7 @@ impl Webhook {
     pub(crate) fn new(dialer: &Dialer) -> Self {
         let stream = dialer.dial("http/1.1").expect("the webhook answers");
         Self {
+            base: dialer.base.clone(),
             stream: BufReader::new(stream),
         }
     }
@@ -105,16 +149,18 @@ impl Webhook {
         body: &[u8],
     ) -> (u16, String) {
         let length = format!("Content-Length: {}", body.len());
-        self.write(&[head(method, path, content_type, &length).as_bytes(), body].concat());
+        let path = self.at(path);
+        self.write(&[head(method, &path, content_type, &length).as_bytes(), body].concat());
         self.answer()
     }
 
     /// Status and body of the answer to a POST of JSON with one header more, as in `name: value`.
     pub(crate) fn post_with(&mut self, path: &str, header: &str, body: &[u8]) -> (u16, String) {
         let more = format!("{header}\r\nContent-Length: {}", body.len());
+        let path = self.at(path);
         self.write(
             &[
-                head("POST", path, "application/json", &more).as_bytes(),
+                head("POST", &path, "application/json", &more).as_bytes(),
                 body,
             ]
             .concat(),
@@ -129,7 +175,8 @@ impl Webhook {
         content_type: &str,
         body: &[u8],
     ) -> (u16, String) {
-        self.write(head("POST", path, content_type, "Transfer-Encoding: chunked").as_bytes());
+        let path = self.at(path);
+        self.write(head("POST", &path, content_type, "Transfer-Encoding: chunked").as_bytes());
         for chunk in body.chunks(65_536) {
             let framed = [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
             // The server need not take the rest once it has answered.
@@ -154,7 +201,12 @@ impl Webhook {
     /// Sends the head of a POST, and waits for nothing.
     pub(crate) fn begin(&mut self, path: &str, content_type: &str, size: usize) {
         let length = format!("Content-Length: {size}");
-        self.write(head("POST", path, content_type, &length).as_bytes());
+        let path = self.at(path);
+        self.write(head("POST", &path, content_type, &length).as_bytes());
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
     }
 
     fn write(&mut self, bytes: &[u8]) {

@@ -7,6 +7,9 @@ const OVERLAP: SignedDuration = DAY;
 
 static BEGIN: LazyLock<Timestamp> = LazyLock::new(|| "2030-01-01T00:00:00Z".parse().unwrap());
 
+/// One segment for all tests.
+static SEGMENT: LazyLock<Segment> = LazyLock::new(Segment::generate);
+
 fn ca() -> Arc<Authority> {
     Arc::new(Authority::generate("CA", YEAR, *BEGIN).unwrap())
 }
@@ -19,6 +22,8 @@ fn cas(current: &Arc<Authority>, previous: &[&Arc<Authority>], since: Option<Tim
     Cas {
         current: current.clone(),
         previous: previous.iter().map(|authority| pem(authority)).collect(),
+        segment: Some(SEGMENT.clone()),
+        previous_segments: vec![],
         since,
     }
 }
@@ -361,4 +366,103 @@ fn the_bundle_holds_the_present_ca_and_those_before() {
         [&one, &other, &third].map(|ca| cas.hold(ca)),
         [true, true, false]
     );
+}
+
+#[test]
+fn the_segment_is_made_restored_replaced_and_withdrawn_with_the_ca() {
+    let (one, two) = (ca(), ca());
+    let now = *BEGIN + DAY;
+    let segments = [(); 2].map(|()| Segment::generate());
+    let [own, older] = segments.each_ref();
+    let with = |cas: Cas, segment: Option<&Segment>, previous: &[&Segment]| Cas {
+        segment: segment.cloned(),
+        previous_segments: previous.iter().copied().cloned().collect(),
+        ..cas
+    };
+    let alone = || cas(&one, &[], None);
+    let overlapping = |since| cas(&one, &[&two], Some(since));
+    let asked = |cas: Cas| Stored::Usable {
+        cas,
+        rotate_now: true,
+    };
+    let known = with(alone(), Some(own), &[older]);
+    for (name, stored, known, expected) in [
+        (
+            "there is nothing",
+            Stored::Absent,
+            None,
+            Some((Reason::Begin, "new", vec![])),
+        ),
+        (
+            "deleted",
+            Stored::Absent,
+            Some(&known),
+            Some((Reason::Restore, "known", vec![older])),
+        ),
+        (
+            "of a version before",
+            usable(with(alone(), None, &[])),
+            None,
+            Some((Reason::Path, "new", vec![])),
+        ),
+        (
+            "taken out",
+            usable(with(alone(), None, &[older])),
+            Some(&known),
+            Some((Reason::Path, "known", vec![older])),
+        ),
+        (
+            "of a version before, with a CA before",
+            usable(with(overlapping(*BEGIN), None, &[])),
+            None,
+            Some((Reason::Path, "new", vec![])),
+        ),
+        (
+            "on demand",
+            asked(with(alone(), Some(own), &[older, own])),
+            Some(&known),
+            Some((Reason::Rotate, "new", vec![own, older])),
+        ),
+        (
+            "on demand, without one",
+            asked(with(alone(), None, &[])),
+            Some(&known),
+            Some((Reason::Rotate, "new", vec![own])),
+        ),
+        (
+            "within the overlap",
+            usable(with(overlapping(now), Some(own), &[older])),
+            Some(&known),
+            None,
+        ),
+        (
+            "after the overlap",
+            usable(with(overlapping(now - OVERLAP), Some(own), &[older])),
+            Some(&known),
+            Some((Reason::Withdraw, "same", vec![])),
+        ),
+        // A replica of a version before has withdrawn the CA alone.
+        (
+            "without a date",
+            usable(with(alone(), Some(own), &[older])),
+            Some(&known),
+            Some((Reason::Date, "same", vec![older])),
+        ),
+    ] {
+        let change = change(&stored, known, Some(&one), OVERLAP, now);
+        let written = change.map(|change| {
+            let segment = match change.segment {
+                Current::Same => "same",
+                Current::New => "new",
+                Current::Known(segment) if segment == *own => "known",
+                Current::Known(_) => "another",
+            };
+            (change.reason, segment, change.previous_segments)
+        });
+        let expected = expected.map(|(reason, segment, previous)| {
+            let previous: Vec<_> = previous.into_iter().cloned().collect();
+            (reason, segment, previous)
+        });
+        assert_eq!(written, expected, "{name}");
+    }
 }

@@ -14,9 +14,10 @@ pub(crate) fn rows(stage: &Stage) -> anyhow::Result<[Row; 2]> {
     let body = stage.cluster.dir().join("review.json");
     fs::write(&body, review().to_string())?;
     let body = body.display().to_string();
+    let url = stage.webhook_url()?;
     let ask = |name: &str, options: &[&str]| -> anyhow::Result<Row> {
         let before = stage.usage()?;
-        let told = oha(&[options, &["-D", &body, &stage.webhook_url()]].concat())?;
+        let told = oha(&[options, &["-D", &body, &url]].concat())?;
         let after = stage.usage()?;
         let seconds = |pointer: &str| told.pointer(pointer).and_then(Value::as_f64);
         let rate = seconds("/summary/requestsPerSec").context("oha tells no rate")?;
