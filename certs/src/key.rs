@@ -39,6 +39,11 @@ pub enum KeyAlgorithm {
 }
 
 impl KeyAlgorithm {
+    /// Whether making one key may take longer than other work should wait.
+    pub fn is_slow(self) -> bool {
+        matches!(self, Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096)
+    }
+
     pub(crate) fn generate(self) -> Result<Zeroizing<KeyPair>, rcgen::Error> {
         let rsa = |size| KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size);
         match self {

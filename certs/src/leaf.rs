@@ -55,6 +55,15 @@ pub struct Leaf {
     pub cut_short: bool,
 }
 
+impl KeyAlgorithm {
+    /// Makes a new private key of this kind, in PKCS#8, for [`Authority::issue_for`].
+    pub fn private_key(self) -> Result<PrivateKeyPem, IssueError> {
+        let key = self.generate()?;
+        key::write(&key, KeyEncoding::Pkcs8)
+            .map_err(|_| IssueError::Signing(rcgen::Error::RingUnspecified))
+    }
+}
+
 impl Authority {
     /// Makes a key and signs the certificate for it.
     ///
