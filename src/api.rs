@@ -228,6 +228,27 @@ pub struct PkiStatus {
     /// When the next attempt is made, after a failed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
+    /// The last renewal that was asked for with the annotation `box.com/renew-now`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_request: Option<RenewalRequest>,
+}
+
+/// A renewal on request. Each value of the annotation is served once, and a Pki is renewed on
+/// request once in five minutes.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewalRequest {
+    /// The value of the annotation `box.com/renew-now` that was served last; of a long one its
+    /// SHA-256.
+    #[serde(default)]
+    pub value: String,
+    /// When it was served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_time: Option<Time>,
+    /// The reason why the annotation that the Pki has now is not served, and the time when it will
+    /// be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 impl Pki {

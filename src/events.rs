@@ -11,6 +11,7 @@ use crate::ca::fleet::{Phase, Report};
 use crate::index::Key;
 use crate::pods::SecretUser;
 use crate::policy::text;
+use crate::reconcile::request;
 use crate::reconcile::status::{self, Outcome};
 use expiry::Stage;
 use jiff::Timestamp;
@@ -120,6 +121,19 @@ impl Look<'_> {
 
 fn is_ready(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Ready(_))
+}
+
+/// The Event on a Pki that asks for a renewal which is not served now: why not, and when.
+pub fn about_request(pki: &Pki, now: Timestamp) -> Option<Notice> {
+    let words = Words {
+        aspect: Aspect::Request,
+        kind: Kind::Normal,
+        reason: "PkiRenewalNotDue".to_owned(),
+        message: request::message(pki, now)?,
+        topic: None,
+        since: Timestamp::UNIX_EPOCH,
+    };
+    Some(words.to(reference(pki), None))
 }
 
 /// What to say of a stored object that is no Pki any more.

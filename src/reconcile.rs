@@ -27,6 +27,7 @@ use findings::Findings;
 use futures::{Stream, StreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use keys::Keys;
 use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Client, Resource as _};
 use lanes::{Lane, Queue};
@@ -46,12 +47,15 @@ use tracing::Instrument as _;
 mod act;
 mod conclude;
 mod contest;
+mod fair;
 mod findings;
+mod keys;
 mod lanes;
 mod observe;
 mod pauses;
 pub mod plan;
 mod remedy;
+pub mod request;
 mod retry;
 pub mod secret;
 pub mod status;
@@ -60,6 +64,8 @@ pub mod write;
 
 /// How many Pkis are looked at at the same time. The work is waiting for the API server.
 const CONCURRENCY: usize = 32;
+/// How long a look may take. A request that hangs must not hold a slot for ever.
+const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
 /// How people are told.
 #[derive(Clone, Debug)]
@@ -92,6 +98,7 @@ pub struct Context {
     contests: Contests,
     findings: Findings,
     pauses: Pauses,
+    keys: Keys,
 }
 
 /// Why a look at a Pki ended early. It is taken again soon.
@@ -138,6 +145,9 @@ pub enum Error {
         /// What is wrong with the clock.
         source: ClockFault,
     },
+    /// The API server did not answer in time.
+    #[error("the API server took longer than {}s", LONGEST_LOOK.as_secs())]
+    TimedOut,
     /// Somebody else wrote in between.
     #[error("Pki {pki} or its Secret has changed meanwhile")]
     Outdated {
@@ -157,7 +167,7 @@ impl Context {
         clock: Arc<Clock>,
         settings: Settings,
     ) -> Self {
-        let (schedule, retries, contests, findings, pauses) = Default::default();
+        let (schedule, retries, contests, findings, pauses, keys) = Default::default();
         Self {
             client,
             cache,
@@ -172,6 +182,7 @@ impl Context {
             contests,
             findings,
             pauses,
+            keys,
         }
     }
 
@@ -220,6 +231,7 @@ impl Context {
         self.schedule.forget(key);
         self.retries.forget(key);
         self.pauses.forget(key);
+        self.keys.forget(key);
     }
 }
 
@@ -256,6 +268,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     tokio::select! {
         () = looks => {}
         () = fill(&queue, &context, triggers, ca) => {}
+        () = context.keys.run(|pki| cache.trigger([pki])) => {}
     }
 }
 
@@ -343,7 +356,9 @@ async fn reconcile(stored: &StoredPki, context: &Context) -> Result<(), Error> {
     work.note("object.namespace", || namespace.to_owned());
     work.note("object.name", || object.to_owned());
     let looked = async {
-        let result = look_at(stored, context, &mut work).await;
+        let look = look_at(stored, context, &mut work);
+        let look = tokio::time::timeout(LONGEST_LOOK, look).await;
+        let result = look.unwrap_or(Err(Error::TimedOut));
         match &result {
             Err(Error::Outdated { pki }) => {
                 tracing::debug!(%pki, "changed meanwhile; will look again");
@@ -384,6 +399,7 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
         source,
     })?;
     if pki.metadata.deletion_timestamp.is_some() {
+        context.keys.forget(&Key::of(pki));
         wishes::part(pki, context).await?;
         return Ok(());
     }
@@ -419,12 +435,19 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
         _ => None,
     };
     let pki = republished.as_ref().unwrap_or(pki);
+    if !matches!(planned, Plan::Issue(..)) {
+        context.keys.forget(&Key::of(pki));
+    }
     let outcome = match planned {
         Plan::Read => unreachable!("what was read is not read again"),
         Plan::Gone => return Ok(()),
         Plan::Issue(approved, need) => {
             work.note("pki.issuance", || need.label());
-            act::issue(&observed, &approved, &need, context, now).await?
+            match act::issue(&observed, &approved, &need, context, now).await? {
+                Some(outcome) => outcome,
+                // The next look is when there is a key.
+                None => return Ok(()),
+            }
         }
         Plan::Mend(approved, current) => {
             act::mend(&observed, &approved, current, context, now).await?

@@ -43,6 +43,8 @@ pub enum Aspect {
     State,
     /// That a certificate was renewed.
     Renewal,
+    /// A renewal on request has to wait, or was served before.
+    Request,
     /// That admission refused a Pki.
     Refusal,
     /// That a Secret's name looks mistyped.

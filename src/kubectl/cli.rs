@@ -62,8 +62,9 @@ pub enum Command {
 
     /// Have certificates renewed now, and wait until they are.
     ///
-    /// Sets the annotation box.com/renew-now, which the operator takes away. Exit status: 0 if all are renewed, 1 if one is
-    /// not, 2 if that could not be asked for.
+    /// Sets the annotation box.com/renew-now, which the operator takes away. A Pki is renewed on
+    /// request once in five minutes: an earlier request is served when they are over. Exit status:
+    /// 0 if all are renewed, 1 if one is not, 2 if that could not be asked for.
     #[command(after_help = RENEW_EXAMPLES)]
     Renew(Renew),
 

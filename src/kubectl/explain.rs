@@ -209,6 +209,10 @@ fn secret(page: &mut Page, facts: &Facts, now: Timestamp) {
             words::until(time.0, now)
         ));
     }
+    let request = next.and_then(|status| status.renewal_request.as_ref());
+    if let Some(message) = request.and_then(|request| request.message.as_deref()) {
+        page.line(&format!("renewal on request: {}", line(message)));
+    }
     if let Some(time) = next.and_then(|status| status.next_attempt_time.as_ref()) {
         page.line(&format!(
             "next attempt: {} ({})",

@@ -4,7 +4,8 @@ use super::cluster::{Cluster, Error};
 use crate::api::{Pki, READY};
 use crate::lenient::Lenient;
 use crate::policy::text::{line, printable};
-use crate::reconcile::plan::RENEW_NOW;
+use crate::reconcile::request::{self, RENEW_NOW};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -64,6 +65,9 @@ pub async fn renew(
             are_all = false;
             continue;
         }
+        if let Some(wait) = request::wait(&pki, Timestamp::now()) {
+            say(&format!("pki {name} was {wait}"));
+        }
         ask(cluster, &pki.name_any()).await?;
         asked.push(pki);
     }
@@ -85,9 +89,10 @@ pub async fn renew(
     Ok(are_all)
 }
 
-/// The operator takes the annotation away when it has seen to it.
+/// The operator takes the annotation away when it has seen to it. It serves each value once, so
+/// this one is new each time.
 async fn ask(cluster: &Cluster, name: &str) -> Result<(), Error> {
-    let change = json!({"metadata": {"annotations": {RENEW_NOW: ""}}});
+    let change = json!({"metadata": {"annotations": {RENEW_NOW: Timestamp::now().to_string()}}});
     let pkis = cluster.namespaced::<Lenient<Pki>>();
     let patched = pkis
         .patch(name, &PatchParams::default(), &Patch::Merge(&change))

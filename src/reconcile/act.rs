@@ -1,6 +1,7 @@
 //! The writes of Secrets that a [`Plan`](super::plan::Plan) comes to, each bound to the version that it was decided on.
 
 use super::conclude::write_status;
+use super::lanes::Lane;
 use super::plan::{self, Current, Need, Observed, due};
 use super::remedy::remedy;
 use super::retry::Failure;
@@ -14,14 +15,16 @@ use crate::index::Key;
 use crate::lenient::Lenient;
 use crate::policy::Approved;
 use crate::secrets::Version;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::Patch;
-use pki_certs::{Authority, Bundle, KeyAlgorithm, Leaf, LeafRequest, Verified};
+use pki_certs::{Authority, Bundle, PrivateKeyPem, Verified};
 use serde_json::{Value, json};
-use std::sync::{Arc, LazyLock};
-use tokio::sync::Semaphore;
+use std::sync::Arc;
+
+/// How long a Pki waits for its key before its status says so.
+const SILENT_WAIT: SignedDuration = SignedDuration::from_secs(5);
 
 /// Why no certificate was written, which the Pki's author hears.
 #[derive(Debug, thiserror::Error)]
@@ -35,41 +38,120 @@ enum IssueError {
 }
 
 /// Makes a certificate and writes the Secret. Failure is an outcome, told to the author and tried again; that somebody
-/// was faster is none.
+/// was faster is none. There is no outcome either while the key is being made.
 pub(super) async fn issue(
     observed: &Observed<'_>,
     approved: &Approved,
     need: &Need,
     context: &Context,
     now: Timestamp,
-) -> Result<Outcome, Error> {
+) -> Result<Option<Outcome>, Error> {
     let signer = match &observed.ca.signer {
         Ok(signer) => signer.clone(),
         Err(alarm) => {
             context.metrics.issuance_failed("ca");
-            return Ok(Outcome::Unsigned(alarm.to_string()));
+            return Ok(Some(Outcome::Unsigned(alarm.to_string())));
         }
     };
     let pki = observed.pki;
     if let Some(held) = context.retries.held(pki, now) {
-        return Ok(held);
+        return Ok(Some(held));
     }
     // Also where the status tells nothing, because somebody else writes that as well.
     let is_damage = need.is_damage() && (was_settled(observed) || has_written(observed, context));
     if is_damage && let Some(contested) = contested(observed, context, now) {
-        return Ok(contested);
+        return Ok(Some(contested));
     }
-    match write_certificate(observed, approved, signer, context, now).await {
+    let kept = kept_key(observed, approved, &signer, now);
+    let key = match kept.map_or_else(|| new_key(observed, approved, need, context, now), Ok) {
+        Ok(key) => key,
+        Err(NoKey::Failed(error)) => return failure(pki, &error, context, now).map(Some),
+        Err(NoKey::Awaited(since)) => return Ok(await_key(pki, approved, since, context, now)),
+    };
+    match write_certificate(observed, approved, signer, &key, context, now).await {
         Ok(certificate) => {
             context.metrics.issued(need.label());
             tracing::info!(pki = %Key::of(pki), secret = approved.secret_name, serial = certificate.serial,
                 not_after = %certificate.not_after, why = %need, "issued");
             note_write(observed, is_damage, context, now);
             context.retries.forget(&Key::of(pki));
-            Ok(Outcome::Ready(certificate))
+            // Each certificate gets a key of its own.
+            context.keys.forget(&Key::of(pki));
+            Ok(Some(Outcome::Ready(certificate)))
         }
-        Err(error) => failure(pki, &error, context, now),
+        Err(error) => failure(pki, &error, context, now).map(Some),
     }
+}
+
+/// Why there is no key for a certificate.
+enum NoKey {
+    /// The key is ordered since this time, and not made yet.
+    Awaited(Timestamp),
+    /// The key cannot be made, or nothing can be done with it.
+    Failed(IssueError),
+}
+
+/// The key in the Secret, if it is to be kept and will do.
+fn kept_key(
+    observed: &Observed<'_>,
+    approved: &Approved,
+    signer: &Authority,
+    now: Timestamp,
+) -> Option<PrivateKeyPem> {
+    let secret = observed.stored()?;
+    if !approved.keeps_key || !secret::is_owned_by(secret, observed.pki) {
+        return None;
+    }
+    let key = secret::file(secret, "tls.key");
+    let leaf = signer.issue_for(&approved.certificate, key, at_earliest(signer, now));
+    leaf.ok().map(|leaf| leaf.private_key_pem)
+}
+
+/// A new key. One that takes long to make is ordered.
+fn new_key(
+    observed: &Observed<'_>,
+    approved: &Approved,
+    need: &Need,
+    context: &Context,
+    now: Timestamp,
+) -> Result<PrivateKeyPem, NoKey> {
+    // Before a key is made, which may take seconds.
+    let check = observed.passwords.check();
+    check.map_err(|error| NoKey::Failed(error.into()))?;
+    let algorithm = approved.certificate.key;
+    let made = if algorithm.is_slow() {
+        let lane = if need.is_damage() {
+            Lane::New
+        } else {
+            Lane::Renewal
+        };
+        let made = context.keys.get(observed.pki, algorithm, lane, now);
+        made.map_err(NoKey::Awaited)?
+    } else {
+        algorithm.private_key()
+    };
+    made.map_err(|error| NoKey::Failed(error.into()))
+}
+
+/// A Pki without a certificate whose key takes long says so. Of another one there is nothing to
+/// say: its certificate is in use meanwhile.
+fn await_key(
+    pki: &Pki,
+    approved: &Approved,
+    since: Timestamp,
+    context: &Context,
+    now: Timestamp,
+) -> Option<Outcome> {
+    let status = pki.status.as_ref();
+    if status.is_some_and(|status| status.serial_number.is_some()) {
+        return None;
+    }
+    let silent_until = since + SILENT_WAIT;
+    if now < silent_until {
+        context.schedule.hasten(context.key(pki), silent_until);
+        return None;
+    }
+    Some(Outcome::AwaitKey(approved.certificate.key))
 }
 
 /// Writes what is missing or outdated around a sound certificate.
@@ -249,18 +331,13 @@ async fn write_certificate(
     observed: &Observed<'_>,
     approved: &Approved,
     signer: Arc<Authority>,
+    key: &PrivateKeyPem,
     context: &Context,
     now: Timestamp,
 ) -> Result<Certificate, IssueError> {
-    // Before a key is made, which may take seconds.
     observed.passwords.check()?;
-    let secret = observed.stored();
-    let kept =
-        secret.filter(|secret| approved.keeps_key && secret::is_owned_by(secret, observed.pki));
-    let kept = kept.map(|secret| secret::file(secret, "tls.key"));
-    // The clock may have gone back since the CA was made.
-    let now = now.max(signer.ca().not_before());
-    let leaf = make(signer.clone(), &approved.certificate, kept, now).await?;
+    let now = at_earliest(&signer, now);
+    let leaf = signer.issue_for(&approved.certificate, key.as_bytes(), now)?;
     let bundle = Bundle {
         certificate: leaf.chain_pem.as_bytes(),
         private_key: leaf.private_key_pem.as_bytes(),
@@ -278,36 +355,9 @@ async fn write_certificate(
     Ok(Certificate::of(&current, observed.ca))
 }
 
-/// An RSA key takes up to seconds of computing, which nothing else should wait for; but not every core of the machine.
-static RSA: LazyLock<Semaphore> = LazyLock::new(|| {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Semaphore::new((cores / 2).max(1))
-});
-
-/// Signs for the key that is to be kept, if there is one that will do; else for a new one.
-async fn make(
-    signer: Arc<Authority>,
-    request: &LeafRequest,
-    kept: Option<&[u8]>,
-    now: Timestamp,
-) -> Result<Leaf, pki_certs::IssueError> {
-    if let Some(key) = kept
-        && let Ok(leaf) = signer.issue_for(request, key, now)
-    {
-        return Ok(leaf);
-    }
-    if !matches!(
-        request.key,
-        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096
-    ) {
-        return signer.issue(request, now);
-    }
-    let _permit = RSA.acquire().await.expect("the semaphore is never closed");
-    // After the wait: whoever has read the Secret meanwhile has read the one before.
-    let now = now.max(Timestamp::now());
-    let request = request.clone();
-    let made = tokio::task::spawn_blocking(move || signer.issue(&request, now)).await;
-    made.expect("issuing does not panic")
+/// The time to issue at: the clock may have gone back since the CA was made.
+fn at_earliest(signer: &Authority, now: Timestamp) -> Timestamp {
+    now.max(signer.ca().not_before())
 }
 
 /// Writes the Secret with this certificate and key, and notes what was written, so that it is not read again.

@@ -1,14 +1,19 @@
-//! Whose turn it is to be looked at: whoever waits for a certificate before renewals, renewals before re-checks, each in the
-//! order in which it came; and each lane has some share of the turns, so that no burst in one holds up the others for long.
+//! Whose turn it is to be looked at: whoever waits for a certificate before renewals, renewals
+//! before re-checks; and each lane has some share of the turns, so that no burst in one holds up
+//! the others for long.
+//!
+//! Within a lane, [namespaces take turns](Fair). No namespace takes all the slots either: it holds
+//! at most [`SHARE`] times as many as are free, so that a slot is left for a namespace that comes
+//! later.
 
 use crate::api::{Pki, StoredPki};
 use crate::index::Key;
 use crate::locks::lock;
-use crate::reconcile::plan::RENEW_NOW;
+use crate::reconcile::fair::Fair;
+use crate::reconcile::request::{self, Request};
 use futures::{Stream, stream};
 use jiff::Timestamp;
-use kube::ResourceExt;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
@@ -28,6 +33,10 @@ const TURNS: [Lane; 8] = {
     use Lane::{Check, New, Renewal};
     [New, New, Renewal, New, New, Renewal, New, Check]
 };
+
+/// How many slots a namespace may hold for each one that is free: alone it holds three quarters of
+/// them.
+const SHARE: usize = 3;
 
 impl Lane {
     /// By what is known of the Pki, and whether there is a Secret of the name that it has.
@@ -51,17 +60,19 @@ fn is_served(pki: &Pki, now: Timestamp) -> bool {
 
 fn is_due(pki: &Pki, now: Timestamp) -> bool {
     let renewal = pki.status.as_ref().and_then(|it| it.renewal_time.as_ref());
-    renewal.is_some_and(|time| time.0 <= now) || pki.annotations().contains_key(RENEW_NOW)
+    renewal.is_some_and(|time| time.0 <= now) || request::of(pki, now) == Some(Request::New)
 }
 
 /// The Pkis that wait for a look, each once.
 #[derive(Debug, Default)]
 struct Lanes {
-    waiting: [VecDeque<Key>; 3],
+    waiting: [Fair; 3],
     /// The lane in which each waits. Where another lane has it still, it has moved.
     lane_of: HashMap<Key, Lane>,
     /// Those that are being looked at, and the lane for another look if one was asked for meanwhile.
     busy: HashMap<Key, Option<Lane>>,
+    /// How many of those each namespace has.
+    held: HashMap<Arc<str>, usize>,
     turn: usize,
 }
 
@@ -74,15 +85,18 @@ impl Lanes {
         let known = self.lane_of.get(&key);
         if known.is_none_or(|known| *known > lane) {
             self.lane_of.insert(key.clone(), lane);
-            self.waiting[lane as usize].push_back(key);
+            self.waiting[lane as usize].push(key);
         }
     }
 
-    /// The next one, which is busy from then on.
-    fn next(&mut self) -> Option<Key> {
+    /// The next one, if there is a slot for it among `slots`. It is busy from then on.
+    fn next(&mut self, slots: usize) -> Option<Key> {
+        let free = slots
+            .checked_sub(self.busy.len())
+            .filter(|free| *free > 0)?;
         let first = TURNS[self.turn % TURNS.len()];
         let lanes = [first, Lane::New, Lane::Renewal, Lane::Check];
-        let key = lanes.into_iter().find_map(|lane| self.pop(lane))?;
+        let key = lanes.into_iter().find_map(|lane| self.pop(lane, free))?;
         self.turn += 1;
         self.lane_of.remove(&key);
         if self.lane_of.is_empty() {
@@ -90,18 +104,32 @@ impl Lanes {
             self.lane_of.shrink_to_fit();
             self.waiting = Default::default();
         }
+        *self.held.entry(key.namespace.clone()).or_default() += 1;
         self.busy.insert(key.clone(), None);
         Some(key)
     }
 
-    fn pop(&mut self, lane: Lane) -> Option<Key> {
-        let waiting = &mut self.waiting[lane as usize];
-        let lane_of = &self.lane_of;
-        std::iter::from_fn(|| waiting.pop_front()).find(|key| lane_of.get(key) == Some(&lane))
+    fn pop(&mut self, lane: Lane, free: usize) -> Option<Key> {
+        let (held, lane_of) = (&self.held, &self.lane_of);
+        let has_share = |namespace: &str| {
+            let held = held.get(namespace);
+            held.is_none_or(|held| *held < free.saturating_mul(SHARE))
+        };
+        let waits_here = |key: &Key| lane_of.get(key) == Some(&lane);
+        self.waiting[lane as usize].pop(has_share, waits_here)
     }
 
     fn done(&mut self, key: &Key) {
-        if let Some(Some(lane)) = self.busy.remove(key) {
+        let Some(again) = self.busy.remove(key) else {
+            return;
+        };
+        if let Some(held) = self.held.get_mut(&key.namespace) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&key.namespace);
+            }
+        }
+        if let Some(lane) = again {
             self.push(key.clone(), lane);
         }
     }
@@ -151,8 +179,7 @@ impl Queue {
     }
 
     fn next(&self) -> Option<Key> {
-        let mut lanes = lock(&self.lanes);
-        (lanes.busy.len() < self.most).then(|| lanes.next())?
+        lock(&self.lanes).next(self.most)
     }
 }
 
@@ -163,6 +190,8 @@ mod tests {
     use kube::core::DeserializeGuard;
     use serde_json::json;
 
+    const SLOTS: usize = 32;
+
     fn key(name: &str) -> Key {
         Key::new("ns", name)
     }
@@ -170,7 +199,7 @@ mod tests {
     /// Takes all there are, and is done with each at once.
     fn take(lanes: &mut Lanes) -> String {
         let mut names = Vec::new();
-        while let Some(key) = lanes.next() {
+        while let Some(key) = lanes.next(SLOTS) {
             lanes.done(&key);
             names.push(key.name);
         }
@@ -213,11 +242,11 @@ mod tests {
     fn who_is_being_looked_at_gets_another_look_afterwards() {
         let mut lanes = Lanes::default();
         lanes.push(key("a"), Lane::New);
-        let a = lanes.next().unwrap();
+        let a = lanes.next(SLOTS).unwrap();
         lanes.push(key("a"), Lane::Check);
         lanes.push(key("a"), Lane::New);
         lanes.push(key("a"), Lane::Renewal);
-        assert_eq!(lanes.next(), None, "not by two at once");
+        assert_eq!(lanes.next(SLOTS), None, "not by two at once");
         lanes.done(&a);
         assert_eq!(take(&mut lanes), "a");
     }
@@ -237,6 +266,40 @@ mod tests {
         );
         queue.done(&key("a"));
         assert_eq!([next(), next()], [Some("c".into()), None]);
+    }
+
+    #[test]
+    fn namespaces_take_turns_within_a_lane_and_lanes_keep_their_order() {
+        let mut lanes = Lanes::default();
+        for number in 0..4 {
+            lanes.push(Key::new("flood", format!("n{number}")), Lane::New);
+            lanes.push(Key::new("flood", format!("c{number}")), Lane::Check);
+        }
+        lanes.push(Key::new("other", "n"), Lane::New);
+        lanes.push(Key::new("other", "r"), Lane::Renewal);
+        lanes.push(Key::new("other", "c"), Lane::Check);
+        assert_eq!(take(&mut lanes), "n0 n r n1 n2 n3 c0 c c1 c2 c3");
+        assert!(lanes.held.is_empty());
+    }
+
+    #[test]
+    fn no_namespace_holds_all_slots() {
+        let mut lanes = Lanes::default();
+        let flood = |lanes: &mut Lanes, namespace: &str| {
+            for number in 0..100 {
+                lanes.push(Key::new(namespace, number.to_string()), Lane::New);
+            }
+            std::iter::from_fn(|| lanes.next(SLOTS)).count()
+        };
+        assert_eq!(flood(&mut lanes, "a"), 24, "three quarters, alone");
+        assert_eq!(flood(&mut lanes, "b"), 6, "three quarters of the rest");
+        lanes.push(Key::new("c", "1"), Lane::Check);
+        assert_eq!(lanes.next(SLOTS).unwrap().to_string(), "c/1");
+        assert_eq!(lanes.next(1), None, "no slot is free");
+        assert_eq!(flood(&mut Lanes::default(), "a"), 24);
+        let mut alone = Lanes::default();
+        alone.push(key("a"), Lane::New);
+        assert!(alone.next(1).is_some(), "one slot is anybody's");
     }
 
     #[test]
@@ -266,7 +329,8 @@ mod tests {
             let mut pki = api::tests::pki(json!({}));
             pki.status = serde_json::from_value(status.clone()).unwrap();
             if is_requested {
-                pki.metadata.annotations = Some([(RENEW_NOW.into(), String::new())].into());
+                let annotation = (request::RENEW_NOW.into(), String::new());
+                pki.metadata.annotations = Some([annotation].into());
             }
             let pki = DeserializeGuard(Ok(pki));
             let found = Lane::of(&pki, true, now);

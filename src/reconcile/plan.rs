@@ -1,5 +1,6 @@
 //! The decision: from what was observed to what is to be done. Pure, and the only place that decides it.
 
+use super::request::{self, RENEW_NOW};
 use super::secret::formats::Passwords;
 use super::secret::{self, Content, Owner};
 use super::status::whole_second;
@@ -14,8 +15,6 @@ use kube::ResourceExt;
 use pki_certs::{Fault, Verified, renewal};
 use std::fmt;
 
-/// Annotation on a Pki, of any value: renew the certificate now. The operator removes it.
-pub const RENEW_NOW: &str = "box.com/renew-now";
 
 /// The facts about one Pki, gathered before anything is decided.
 pub struct Observed<'a> {
@@ -254,7 +253,7 @@ pub fn due(
             due = std::cmp::min_by_key(due, (turn, Need::OtherCa), |(at, _)| *at);
         }
     }
-    if let Some(at) = requested(pki, serial, now) {
+    if let Some(at) = requested(pki, serial, now).or_else(|| request::next(pki, now)) {
         due = std::cmp::min_by_key(due, (at, Need::Request), |(at, _)| *at);
     }
     due

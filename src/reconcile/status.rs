@@ -1,6 +1,7 @@
 //! What the Pki's status says after a look at it.
 
 use super::plan::Current;
+use super::request;
 use super::secret::ADOPT;
 use crate::api::{Pki, PkiStatus, READY};
 use crate::ca::Ca;
@@ -9,6 +10,7 @@ use crate::policy::{Violation, text, violation_summary};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
+use pki_certs::KeyAlgorithm;
 
 /// How a look at a Pki ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,8 @@ pub enum Outcome {
     Foreign,
     /// The Secret is that of a deleted Pki, and about to be collected.
     Await,
+    /// Its private key is yet to be made, and others are made before.
+    AwaitKey(KeyAlgorithm),
     /// The CA cannot sign.
     Unsigned(String),
     /// Somebody else keeps changing the Secret, so that it is repaired more slowly.
@@ -96,7 +100,7 @@ impl Outcome {
 
     /// Whether somebody has to do something about it, so that the pods that wait are told.
     pub fn is_fault(&self) -> bool {
-        !matches!(self, Self::Ready(_) | Self::Await)
+        !matches!(self, Self::Ready(_) | Self::Await | Self::AwaitKey(_))
     }
 
     /// The reason of condition and Event.
@@ -109,6 +113,7 @@ impl Outcome {
             Self::Conflict { .. } => "PkiSecretConflict",
             Self::Foreign => "PkiSecretForeign",
             Self::Await => AWAITING,
+            Self::AwaitKey(_) => AWAITING_KEY,
             Self::Unsigned(_) => "PkiCaUnavailable",
             Self::Contested { .. } => "PkiSecretContested",
             Self::Failed { .. } => "PkiIssuanceFailed",
@@ -161,6 +166,9 @@ impl Outcome {
             Self::Await => {
                 format!("Secret {secret} belongs to a deleted Pki and is about to be removed")
             }
+            Self::AwaitKey(algorithm) => format!(
+                "Secret {secret} is written as soon as there is a new {algorithm} key: keys of this kind take long to make, and are made for one namespace after the other"
+            ),
             Self::Failed { error, remedy, .. } => {
                 let before = format!("{subject} cannot be written: ");
                 let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
@@ -175,10 +183,11 @@ impl Outcome {
 /// The schema of conditions takes 32768 characters; people take fewer.
 pub const MESSAGE_BYTES: usize = 4096;
 const AWAITING: &str = "PkiSecretOfFormerPki";
+const AWAITING_KEY: &str = "PkiKeyPending";
 
 /// Whether this condition is one that pods were told of, so that they are owed a word when it is mended.
 pub fn was_told(ready: &Condition) -> bool {
-    ready.status == "False" && ready.reason != AWAITING
+    ready.status == "False" && ready.reason != AWAITING && ready.reason != AWAITING_KEY
 }
 
 /// The status after this outcome. A field that the outcome says nothing about keeps its value: a refused edit does
@@ -221,6 +230,9 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
         }
         _ => {}
     }
+    if let Some(request) = &mut status.renewal_request {
+        request.message = request::message(pki, now);
+    }
     let ready = condition(pki, outcome, now);
     status.conditions.retain(|known| known.type_ != READY);
     status.conditions.push(ready);
@@ -230,7 +242,8 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
 fn condition(pki: &Pki, outcome: &Outcome, now: Timestamp) -> Condition {
     let status = if outcome.is_ready() { "True" } else { "False" };
     let known = pki.condition(READY);
-    if let (Outcome::Await, Some(told)) = (outcome, known.filter(|known| was_told(known))) {
+    let is_waiting = matches!(outcome, Outcome::Await | Outcome::AwaitKey(_));
+    if let (true, Some(told)) = (is_waiting, known.filter(|known| was_told(known))) {
         // What was told stands until it is mended, so that it is known who is owed that word.
         return Condition {
             observed_generation: pki.metadata.generation,

@@ -2,15 +2,15 @@
 
 use super::act::{change_secret, outdated};
 use super::conclude::write_status;
-use super::plan::RENEW_NOW;
+use super::request::{self, RENEW_NOW, Request};
 use super::secret::{self, ADOPT};
-use super::{Context, Error, status, write};
-use crate::api::{Pki, PkiStatus};
+use super::{Context, Error, write};
+use crate::api::Pki;
+use crate::events;
 use crate::index::Key;
 use crate::lenient::Lenient;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::Patch;
 use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Api, ResourceExt};
@@ -19,33 +19,31 @@ use serde_json::{Value, json};
 /// By it version 0.1 held the deletion of a Pki whose Secret is to be kept, until that had been let go.
 const FINALIZER: &str = "box.com/keep-secret";
 
-/// Takes note of what annotations ask for, before anything else is done: a renewal now becomes the renewal time in the
-/// status, and its annotation goes. The Pki as it is then, if it changed.
+/// Takes note of what annotations ask for, before anything else is done: a renewal now becomes the
+/// renewal time in the status, beside the value that asked for it, and its annotation goes. The Pki
+/// as it is then, if it changed.
+///
+/// A request that has to wait, or that was served before, keeps its annotation; people are told
+/// what becomes of it.
 pub(super) async fn note(
     pki: &Pki,
     context: &Context,
     now: Timestamp,
 ) -> Result<Option<Pki>, Error> {
-    if !pki.annotations().contains_key(RENEW_NOW) {
-        return Ok(None);
-    }
-    let mut pki = pki.clone();
-    if let Some(status) = pki.status.clone()
-        && status
-            .renewal_time
-            .as_ref()
-            .is_some_and(|time| time.0 > now)
-    {
-        let renewal_time = Some(Time(status::whole_second(now)));
-        let status = PkiStatus {
-            renewal_time,
-            ..status
-        };
-        match write_status(&pki, &status, context).await? {
-            Some(written) => pki = written,
-            None => return Ok(None),
+    match request::of(pki, now) {
+        None => return Ok(None),
+        Some(Request::New) => {}
+        Some(Request::Early { .. } | Request::Served { .. }) => {
+            if let Some(notice) = events::about_request(pki, now) {
+                context.publisher.offer(notice);
+            }
+            return Ok(None);
         }
     }
+    let status = request::served(pki, now);
+    let Some(pki) = write_status(pki, &status, context).await? else {
+        return Ok(None);
+    };
     let change = json!({ "metadata": { "annotations": { RENEW_NOW: null } } });
     change_pki(&pki, change, context).await
 }

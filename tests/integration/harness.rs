@@ -493,6 +493,21 @@ impl Namespace<'_> {
         })
     }
 
+    /// Lets the next renewal on request come at once, as if the last one had been long ago.
+    pub(crate) fn forget_renewal(&self, pki: &str) {
+        let change = json!({"status": {"renewalRequest": null}}).to_string();
+        let patch = [
+            "patch",
+            "pki",
+            pki,
+            "--subresource=status",
+            "--type=merge",
+            "--patch",
+            &change,
+        ];
+        self.kubectl(&patch).expect("the status is patched");
+    }
+
     /// Waits until there are so many [`events`](Self::events).
     pub(crate) fn wait_for_events(&self, kind: &str, name: &str, count: usize) -> Vec<Value> {
         eventually(&format!("{kind} {name} has {count} Events"), || {

@@ -18,6 +18,7 @@ mod costs;
 mod crash;
 mod crds;
 mod events;
+mod fairness;
 mod fence;
 mod harness;
 mod hostile;

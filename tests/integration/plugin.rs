@@ -263,6 +263,13 @@ fn renew_waits_for_another_certificate_and_says_why_there_is_none() {
         .unwrap();
     ns.apply_pki("taken", r#"{"serviceName": "app1"}"#).unwrap();
     ns.wait_until_refused("taken", "PkiSecretForeign");
+    let early = page(&ns, &["renew", "app1-pki", "--wait=false"]);
+    assert!(
+        early.starts_with("pki app1-pki was renewed on request at 20")
+            && early.contains("; the next request is served at 20"),
+        "{early}"
+    );
+    ns.forget_renewal("app1-pki");
     let before = serial();
     let all = run(&ns, &["renew", "--all"]);
     assert_eq!(all.status, 1, "{all:?}");

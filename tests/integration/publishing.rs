@@ -28,6 +28,7 @@ fn a_renewal_is_told_once_unless_nobody_wants_to_hear_of_it() {
     ns.apply_pki("app1-pki", SPEC).unwrap();
     let first = ns.wait_until_ready("app1-pki");
     let renew = || {
+        ns.forget_renewal("app1-pki");
         let before = ns.get("pki", "app1-pki").unwrap()["status"]["serialNumber"].clone();
         ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/renew-now="])
             .unwrap();

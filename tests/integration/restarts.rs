@@ -69,6 +69,7 @@ fn pods(ns: &Namespace<'_>, name: &str) -> Vec<Value> {
 fn renew(ns: &Namespace<'_>) {
     let serial = || ns.get("pki", "app1-pki").unwrap()["status"]["serialNumber"].clone();
     quiet();
+    ns.forget_renewal("app1-pki");
     let before = serial();
     ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/renew-now="])
         .unwrap();

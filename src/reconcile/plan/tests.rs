@@ -528,6 +528,32 @@ fn scheduled(serial: Option<&str>, renewal: Option<Timestamp>) -> Pki {
 }
 
 #[test]
+fn a_request_that_comes_too_early_is_when_the_certificate_is_renewed() {
+    let ca = ca();
+    let secret = sound(&ca);
+    let mut pki = pki();
+    let usual = current(plan_for(&pki, secret.clone(), &ca, now())).renew_at;
+    insert(&mut pki.metadata.annotations, RENEW_NOW, "a");
+    pki.status = Some(request::served(&pki, now()));
+    let renew_at = |pki: &Pki, seconds| {
+        let at = now() + SignedDuration::from_secs(seconds);
+        current(plan_for(pki, secret.clone(), &ca, at)).renew_at
+    };
+    assert_eq!(
+        renew_at(&pki, 60),
+        usual,
+        "the same value is not served again"
+    );
+    insert(&mut pki.metadata.annotations, RENEW_NOW, "b");
+    assert_eq!(renew_at(&pki, 60), now() + request::MIN_INTERVAL);
+    assert_eq!(
+        renew_at(&pki, 300),
+        usual,
+        "it is noted in the status first"
+    );
+}
+
+#[test]
 fn a_renewal_is_asked_for_by_the_time_in_the_status_of_this_very_certificate() {
     let ca = ca();
     let secret = sound(&ca);

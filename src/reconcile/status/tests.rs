@@ -252,6 +252,11 @@ fn every_outcome_has_a_reason_and_a_sentence_that_says_what_to_do() {
             "Secret tls belongs to a deleted Pki and is about to be removed",
         ),
         (
+            Outcome::AwaitKey(KeyAlgorithm::Rsa4096),
+            "PkiKeyPending",
+            "Secret tls is written as soon as there is a new RSA 4096 key: keys of this kind take long to make, and are made for one namespace after the other",
+        ),
+        (
             failed(1),
             "PkiIssuanceFailed",
             "Secret tls of Pki ns/app1-pki cannot be written: quota exceeded; it is tried again by itself",
@@ -342,4 +347,39 @@ fn those_who_heard_of_a_fault_are_owed_a_word_when_it_is_mended() {
         after_all(&[conflict()]).status,
         "it stands until it is mended"
     );
+}
+
+#[test]
+fn who_waits_for_a_key_is_not_told_of_a_fault_and_what_was_told_stands() {
+    let waits = Outcome::AwaitKey(KeyAlgorithm::Rsa4096);
+    assert!(!waits.is_fault() && !waits.is_ready());
+    let mut pki = pki();
+    let status = after(&pki, &waits, at(0));
+    assert!(!was_told(&status.conditions[0]), "{status:?}");
+    pki.status = Some(after(&pki, &refused(), at(0)));
+    let told = pki.condition(READY).cloned().unwrap();
+    assert_eq!(after(&pki, &waits, at(5)).conditions, [told]);
+}
+
+#[test]
+fn what_becomes_of_a_request_is_in_the_status_as_long_as_it_waits() {
+    let mut pki = pki();
+    let request = |value: &str| [(request::RENEW_NOW.to_owned(), value.to_owned())];
+    pki.metadata.annotations = Some(request("a").into());
+    pki.status = Some(request::served(&pki, at(0)));
+    let message = |pki: &Pki, second| {
+        let status = after(pki, &ready(), at(second));
+        status.renewal_request.unwrap().message
+    };
+    let said = message(&pki, 1).unwrap();
+    assert!(
+        said.ends_with("or write another value, such as the time"),
+        "{said}"
+    );
+    pki.metadata.annotations = Some(request("b").into());
+    let said = message(&pki, 1).unwrap();
+    assert!(said.starts_with("renewed on request at "), "{said}");
+    assert_eq!(message(&pki, 300), None, "it is served");
+    pki.metadata.annotations = None;
+    assert_eq!(message(&pki, 1), None);
 }

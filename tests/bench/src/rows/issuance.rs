@@ -106,9 +106,15 @@ impl Early {
     /// Asks for renewals, one after another; how long each took is added to `times`.
     async fn renew_again_and_again(&self, times: &mut Vec<Duration>) -> anyhow::Result<()> {
         let annotation = json!({ "metadata": { "annotations": { "box.com/renew-now": "" } } });
+        // Else the next request would have to wait for five minutes.
+        let forgotten = json!({ "status": { "renewalRequest": null } });
         let mut serial = self.serial_besides(None).await?;
         loop {
             tokio::time::sleep(Self::PAUSE).await;
+            let patch = Patch::Merge(&forgotten);
+            self.0
+                .patch_status(Self::NAME, &PatchParams::default(), &patch)
+                .await?;
             let begin = Instant::now();
             let patch = Patch::Merge(&annotation);
             self.0
