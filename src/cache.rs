@@ -14,16 +14,20 @@ use crate::policy::{RuleBook, Settings};
 use crate::refusals::Refusals;
 use crate::scope::Scope;
 use crate::secrets::{KnownSecret, Version};
+use ages::Ages;
 use futures::Stream;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::Client;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, Store};
+use namespaces::NamespaceUids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
+mod ages;
+mod namespaces;
 mod watches;
 
 /// The caches.
@@ -46,6 +50,8 @@ pub struct Cache {
     /// What becomes of the CA, as far as is known.
     outlook: Mutex<Option<Outlook>>,
     rules: watch::Sender<Arc<RuleBook>>,
+    namespace_uids: RwLock<NamespaceUids>,
+    ages: Ages,
     /// Some verdict may be another one now.
     verdicts_changed: Notify,
     triggers: Mutex<Option<UnboundedSender<Key>>>,
@@ -85,6 +91,29 @@ pub fn judging<T>(rules: &RuleBook, namespace: &str, judge: impl FnOnce() -> T) 
     })
 }
 
+impl Watched {
+    const ALL: [Self; 5] = [
+        Self::Namespaces,
+        Self::Pkis,
+        Self::Policies,
+        Self::Pods,
+        Self::Secrets,
+    ];
+    /// Without these nothing can be judged.
+    const NEEDED: [Self; 3] = [Self::Policies, Self::Namespaces, Self::Pkis];
+
+    /// As the API server calls it.
+    fn resource(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespaces",
+            Self::Pkis => "pkis",
+            Self::Policies => "pkipolicies",
+            Self::Pods => "pods",
+            Self::Secrets => "secrets",
+        }
+    }
+}
+
 impl Cache {
     /// Empty caches, and the work that fills them and keeps them current for as long as it is polled.
     pub fn new(
@@ -114,6 +143,8 @@ impl Cache {
             ca_touched: Notify::new(),
             outlook: Mutex::default(),
             rules: watch::Sender::new(Arc::new(RuleBook::new(settings, []))),
+            namespace_uids: RwLock::default(),
+            ages: Ages::default(),
             verdicts_changed: Notify::new(),
             triggers: Mutex::default(),
             synced: watch::Sender::default(),
@@ -155,6 +186,26 @@ impl Cache {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.rules()
+    }
+
+    /// The UID of the namespace that has this name now.
+    pub fn namespace_uid(&self, name: &str) -> Option<Arc<str>> {
+        read(&self.namespace_uids).get(name)
+    }
+
+    /// How long ago the API server last confirmed the watch of each resource.
+    pub fn watch_ages(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        let now = Instant::now();
+        let ages = Watched::ALL.into_iter();
+        ages.map(move |watched| (watched.resource(), self.ages.of(watched, now)))
+    }
+
+    /// The resources by which objects are judged, and whose watch is older than this.
+    pub fn stale(&self, max_age: Duration) -> Vec<&'static str> {
+        let now = Instant::now();
+        let needed = Watched::NEEDED.into_iter();
+        let stale = needed.filter(|watched| self.ages.of(*watched, now) > max_age);
+        stale.map(Watched::resource).collect()
     }
 
     /// Yields whenever the rule book changes, but for a namespace.
@@ -261,20 +312,14 @@ impl Cache {
 
     /// Whether admission can be answered: the policies, the namespaces and the Pkis are known.
     pub fn can_judge(&self) -> bool {
-        let needed = [Watched::Policies, Watched::Namespaces, Watched::Pkis];
         let synced = self.synced.borrow();
-        needed.iter().all(|watched| synced.contains(watched))
+        let mut needed = Watched::NEEDED.iter();
+        needed.all(|watched| synced.contains(watched))
     }
 
     /// Waits until every cache has seen a whole list, so that nothing is decided on half of the facts.
     pub async fn synced(&self) {
-        let all = BTreeSet::from([
-            Watched::Namespaces,
-            Watched::Pkis,
-            Watched::Policies,
-            Watched::Pods,
-            Watched::Secrets,
-        ]);
+        let all = BTreeSet::from(Watched::ALL);
         let mut synced = self.synced.subscribe();
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = synced.wait_for(|synced| *synced == all).await;

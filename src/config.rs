@@ -104,6 +104,12 @@ pub struct Config {
         value_parser = values::whole("requests", 16..=65_536))]
     pub max_requests: u32,
 
+    /// For how long the API server may not have confirmed the policies, namespaces and Pkis that
+    /// this replica knows, in seconds; beyond that it is not ready. A watch is silent for a minute
+    /// and begun anew after five, so more than 300 is wise.
+    #[arg(long, env = "PKI_OPERATOR_MAX_WATCH_AGE_SECONDS", default_value = "600", value_parser = values::seconds(1))]
+    pub max_watch_age_seconds: Duration,
+
     /// A name or address by which the API server reaches the webhook; may be given several times. Default:
     /// `pki-operator.<namespace>.svc`.
     #[arg(long, env = "PKI_OPERATOR_WEBHOOK_HOST", value_delimiter = ',', value_parser = values::host)]
@@ -288,6 +294,7 @@ impl Config {
         Limits {
             connections: self.max_connections as usize,
             requests: self.max_requests as usize,
+            watch_age: self.max_watch_age_seconds,
         }
     }
 

@@ -135,7 +135,21 @@ impl App {
         .filter(|(holds, _)| !holds)
         .map(|(_, otherwise)| otherwise.to_owned())
         .chain(clock)
+        .chain(self.stale())
         .collect()
+    }
+
+    /// Says so if the caches by which objects are judged may be out of date.
+    fn stale(&self) -> Option<String> {
+        let limit = self.limits.watch_age;
+        let stale = self.cache.stale(limit);
+        (!stale.is_empty()).then(|| {
+            format!(
+                "the API server has not confirmed the watch of {} for more than {}s: the log tells why; a permission that is missing, most likely",
+                stale.join(", "),
+                limit.as_secs()
+            )
+        })
     }
 }
 

@@ -41,7 +41,7 @@ impl Cache {
 
     async fn follow_pkis(&self, client: &Client) {
         let mut affected = Vec::new();
-        follow(self.watch("pkis", client), |event| {
+        follow(self.watch(Watched::Pkis, client), |event| {
             self.take_pki(event, &mut affected);
         })
         .await;
@@ -103,8 +103,9 @@ impl Cache {
         mut writer: Writer<StoredPolicy>,
         settings: Arc<Settings>,
     ) {
-        let api = Api::all(client.clone());
-        let policies = lenient::watch("pkipolicies", api, watcher::Config::default());
+        let what = Watched::Policies;
+        let api = Api::all(self.ages.client(what, client));
+        let policies = lenient::watch(what.resource(), api, watcher::Config::default());
         follow(policies, |event| {
             self.take_policy(&event, &mut writer, &settings);
         })
@@ -153,8 +154,11 @@ impl Cache {
 
     async fn follow_namespaces(&self, client: &Client) {
         let mut listed = Namespaces::new();
-        let config = watcher::Config::default();
-        follow(self.scope.watch_namespaces(client, config), |event| {
+        let (client, config) = (
+            self.ages.client(Watched::Namespaces, client),
+            watcher::Config::default(),
+        );
+        follow(self.scope.watch_namespaces(&client, config), |event| {
             self.take_namespace(event, &mut listed);
         })
         .await;
@@ -162,6 +166,7 @@ impl Cache {
 
     /// Of a namespace its labels matter, to policies that select by them. `listed` collects a list until it is whole.
     fn take_namespace(&self, event: Event<PartialObjectMeta<Namespace>>, listed: &mut Namespaces) {
+        write(&self.namespace_uids).apply(&event);
         let of = |namespace: &PartialObjectMeta<Namespace>| {
             (namespace.name_any(), namespace.labels().clone())
         };
@@ -202,7 +207,7 @@ impl Cache {
     }
 
     async fn follow_pods(&self, client: &Client) {
-        follow(self.watch::<SecretUser>("pods", client), |event| {
+        follow(self.watch::<SecretUser>(Watched::Pods, client), |event| {
             let done = matches!(event, Event::InitDone);
             let changes = write(&self.pods).apply(event);
             for change in changes.iter().filter(|change| pods::is_news(change)) {
@@ -219,16 +224,19 @@ impl Cache {
 
     /// Secrets are watched by their metadata alone; their content is read one by one when it matters.
     async fn follow_secrets(&self, client: &Client) {
-        follow(self.watch::<KnownSecret>("secrets", client), |event| {
-            let done = matches!(event, Event::InitDone);
-            let changes = lock(&self.secrets).apply(event);
-            for change in changes {
-                self.take_secret(&change);
-            }
-            if done {
-                self.mark(Watched::Secrets);
-            }
-        })
+        follow(
+            self.watch::<KnownSecret>(Watched::Secrets, client),
+            |event| {
+                let done = matches!(event, Event::InitDone);
+                let changes = lock(&self.secrets).apply(event);
+                for change in changes {
+                    self.take_secret(&change);
+                }
+                if done {
+                    self.mark(Watched::Secrets);
+                }
+            },
+        )
         .await;
     }
 
@@ -272,14 +280,16 @@ impl Cache {
     /// A watch of the namespaces that are served.
     fn watch<T>(
         &self,
-        what: &'static str,
+        watched: Watched,
         client: &Client,
     ) -> impl Stream<Item = Event<T>> + Send + use<T>
     where
         T: Kept<Whole: Resource<Scope: NamespaceScope>>,
     {
-        let api = Api::<Lenient<Part<T>>>::all(client.clone());
-        let events = self.scope.watch(what, api, watcher::Config::default());
+        let api = Api::<Lenient<Part<T>>>::all(self.ages.client(watched, client));
+        let events = self
+            .scope
+            .watch(watched.resource(), api, watcher::Config::default());
         events.map(|event| map(event, |part: Part<T>| part.kept))
     }
 }

@@ -36,6 +36,7 @@ impl Collector for Certificates {
             return Ok(());
         };
         encode_refused(&mut encoder, cache.scope.refused())?;
+        encode_ages(&mut encoder, cache)?;
         if self.leader.get() != 1 {
             return Ok(());
         }
@@ -88,6 +89,18 @@ fn encode_refused(encoder: &mut DescriptorEncoder<'_>, refused: Refused) -> fmt:
         for resource in resources {
             encode(namespace.clone(), resource.to_owned(), 1)?;
         }
+    }
+    Ok(())
+}
+
+/// How long ago each watch was confirmed.
+fn encode_ages(encoder: &mut DescriptorEncoder<'_>, cache: &Cache) -> fmt::Result {
+    let help = "Time since the API server last confirmed the watch of a resource";
+    let mut metric =
+        encoder.encode_descriptor("watch_age_seconds", help, None, MetricType::Gauge)?;
+    for (resource, age) in cache.watch_ages() {
+        let labels = [("resource", resource)];
+        ConstGauge::new(age.as_secs_f64()).encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ pub struct Limits {
     pub connections: usize,
     /// Requests to the webhook at a time.
     pub requests: usize,
+    /// How long ago the API server may have confirmed what is judged by.
+    pub watch_age: Duration,
 }
 
 /// Connections for health and metrics: kubelet and a few scrapers.
@@ -126,6 +128,7 @@ mod tests {
         let wanted = Limits {
             connections: 512,
             requests: 1000,
+            watch_age: Duration::from_secs(600),
         };
         for (descriptors, connections) in [
             (None, 512),

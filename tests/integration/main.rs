@@ -52,5 +52,6 @@ mod trouble;
 mod trust;
 mod upgrade;
 mod verifiers;
+mod watches;
 mod ways_in;
 mod webhook;
