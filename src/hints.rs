@@ -13,7 +13,7 @@ use crate::pods::SecretUser;
 use crate::policy::text::printable;
 use jiff::Timestamp;
 use rapidfuzz::distance::osa;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,13 +28,11 @@ const LONGEST: usize = 100;
 /// Gives hints for as long as it is polled. For the leader.
 pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
     cache.synced().await;
-    let mut before = HashSet::new();
+    let mut before = Seen::new();
     loop {
         tokio::time::sleep(SWEEP).await;
         let mut missing = missing(&cache);
-        let seen = missing.keys().cloned().collect();
-        missing.retain(|secret, _| before.contains(secret));
-        before = seen;
+        before = keep_lasting(&mut missing, &before, |name| cache.namespace_uid(name));
         let (cache, publisher) = (cache.clone(), publisher.clone());
         // It computes, and the leader has its Lease to renew.
         let said = tokio::task::spawn_blocking(move || {
@@ -45,6 +43,25 @@ pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
         });
         let _ = said.await;
     }
+}
+
+/// The Secrets that were missing at a look, each with the UID of its namespace.
+type Seen = HashMap<Key, Option<Arc<str>>>;
+
+/// Keeps those that were missing before, in the same namespace: one that was made anew has the
+/// name, and is another one. Returns all that are missing now.
+fn keep_lasting(
+    missing: &mut Missing,
+    before: &Seen,
+    uid: impl Fn(&str) -> Option<Arc<str>>,
+) -> Seen {
+    let seen = missing.keys();
+    let seen: Seen = seen.map(|key| (key.clone(), uid(&key.namespace))).collect();
+    missing.retain(|secret, _| {
+        let known = before.get(secret);
+        known.is_some() && known == seen.get(secret)
+    });
+    seen
 }
 
 /// The pods that cannot start without a Secret, by that Secret.
@@ -175,6 +192,23 @@ fn is_slip_of_word(word: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_missing_for_a_while_in_one_namespace_and_not_in_two_of_a_name() {
+        let secret = Key::new("ns", "tls");
+        let missing = || Missing::from([(secret.clone(), Vec::new())]);
+        let look = |before: &Seen, uid: &'static str| {
+            let mut lasting = missing();
+            let seen = keep_lasting(&mut lasting, before, |_| Some(uid.into()));
+            (lasting.len(), seen)
+        };
+        let (count, first) = look(&Seen::new(), "1");
+        assert_eq!(count, 0, "it may be about to be applied");
+        assert_eq!(look(&first, "1").0, 1);
+        let (count, anew) = look(&first, "2");
+        assert_eq!(count, 0, "the namespace was made anew");
+        assert_eq!(look(&anew, "2").0, 1);
+    }
 
     #[test]
     fn a_slip_of_the_finger_is_recognized() {

@@ -26,6 +26,9 @@ mod memory;
 const MEMORY: SignedDuration = SignedDuration::from_mins(10);
 /// How long those who were told of it are owed a word when it is mended.
 const OWED: SignedDuration = SignedDuration::from_hours(1);
+/// How much later than a refusal its namespace may become known. A refusal of a namespace that was
+/// never heard of is dropped.
+const NAMESPACE_LAG: SignedDuration = SignedDuration::from_mins(1);
 /// So many are kept, and so many of one namespace.
 const MOST: usize = 1000;
 const MOST_OF_NAMESPACE: usize = 50;
@@ -101,6 +104,7 @@ pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
         } else {
             let _ = tokio::time::timeout(POLL, refusals.changed.notified()).await;
         }
+        memory.leave(&*cache, Timestamp::now());
         for (refusal, at) in std::mem::take(&mut *lock(&refusals.new)) {
             memory.note(refusal, at);
         }
@@ -112,6 +116,10 @@ pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
 }
 
 impl Surroundings for Cache {
+    fn namespace_uid(&self, name: &str) -> Option<Arc<str>> {
+        Cache::namespace_uid(self, name)
+    }
+
     fn has_secret(&self, secret: &Key) -> bool {
         Cache::has_secret(self, secret)
     }

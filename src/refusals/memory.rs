@@ -1,6 +1,6 @@
 //! Which refusals are remembered, and what is to be said of them. Without I/O.
 
-use super::{MEMORY, MOST, MOST_OF_NAMESPACE, OWED, Provider, Refusal};
+use super::{MEMORY, MOST, MOST_OF_NAMESPACE, NAMESPACE_LAG, OWED, Provider, Refusal};
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Words, reference_by_name};
 use crate::index::Key;
 use crate::pods::SecretUser;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// What a word to the pods depends on.
 pub(super) trait Surroundings {
+    /// The UID of the namespace that has this name now, if it is known.
+    fn namespace_uid(&self, name: &str) -> Option<Arc<str>>;
     /// Whether it is there.
     fn has_secret(&self, secret: &Key) -> bool;
     /// The pods that use it.
@@ -31,6 +33,8 @@ pub(super) struct Memory {
 #[derive(Debug)]
 struct Remembered {
     refusal: Refusal,
+    /// The UID of its namespace, once that is known: who gets the name later is another tenant.
+    namespace_uid: Option<Arc<str>>,
     first: Timestamp,
     last: Timestamp,
     /// UIDs of the objects whose readers were told of the last time.
@@ -62,6 +66,7 @@ impl Memory {
         }
         of_namespace.push(Remembered {
             refusal,
+            namespace_uid: None,
             first,
             last: now,
             told: HashSet::new(),
@@ -69,6 +74,16 @@ impl Memory {
             is_settled: false,
         });
         self.make_room();
+    }
+
+    /// Drops what was refused in namespaces that are gone, also if there are others of that name by
+    /// now.
+    pub(super) fn leave(&mut self, surroundings: &impl Surroundings, now: Timestamp) {
+        self.by_namespace.retain(|name, all| {
+            let uid = surroundings.namespace_uid(name);
+            all.retain_mut(|known| known.is_of(uid.as_ref(), now));
+            !all.is_empty()
+        });
     }
 
     /// Takes from the namespace that has the most.
@@ -107,9 +122,12 @@ impl Memory {
     /// What is to be said now, to those who have not heard it.
     pub(super) fn look(&mut self, surroundings: &impl Surroundings, now: Timestamp) -> Vec<Notice> {
         self.forget_old(now);
+        self.leave(surroundings, now);
         let mut notices = Vec::new();
         self.by_namespace.retain(|_, all| {
-            all.retain_mut(|known| known.look(surroundings, &mut notices));
+            all.retain_mut(|known| {
+                known.namespace_uid.is_none() || known.look(surroundings, &mut notices)
+            });
             !all.is_empty()
         });
         notices
@@ -117,6 +135,15 @@ impl Memory {
 }
 
 impl Remembered {
+    /// Whether it was refused in the namespace of this UID, which its name has now.
+    fn is_of(&mut self, uid: Option<&Arc<str>>, now: Timestamp) -> bool {
+        if self.namespace_uid.is_some() {
+            return self.namespace_uid.as_ref() == uid;
+        }
+        self.namespace_uid = uid.cloned();
+        now.duration_since(self.last) < NAMESPACE_LAG
+    }
+
     /// Whether to keep it in mind.
     fn look(&mut self, surroundings: &impl Surroundings, notices: &mut Vec<Notice>) -> bool {
         let secret = self.refusal.secret();

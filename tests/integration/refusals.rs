@@ -160,3 +160,30 @@ fn a_pod_that_waits_for_a_mistyped_secret_gets_a_hint_and_no_other_pod_does() {
         assert_eq!(notes(&ns.events("Pod", pod)), Vec::<String>::new(), "{pod}");
     }
 }
+
+#[test]
+fn who_gets_the_name_of_a_namespace_hears_nothing_of_the_tenant_before() {
+    let before = SHARED.namespace("tenant");
+    before.pod_with("former", "app1-pki");
+    refuse(&before);
+    before.wait_for_events("Pod", "former", 1);
+    let delete = ["delete", "namespace", &before.name];
+    SHARED.kubectl(&delete).unwrap();
+    SHARED
+        .kubectl(&["create", "namespace", &before.name])
+        .unwrap();
+    let ns = Namespace {
+        installed: &SHARED,
+        name: before.name,
+    };
+    ns.pod_with("next", "app1-pki");
+    ns.pod_with("marker", "app2-pki");
+    ns.apply_pki("app2-pki", r#"{"serviceName": "appp2"}"#)
+        .unwrap_err();
+    ns.wait_for_events("Pod", "marker", 1);
+    quiet();
+    assert_eq!(notes(&ns.events("Pod", "next")), Vec::<String>::new());
+    refuse(&ns);
+    let own = ns.wait_for_events("Pod", "next", 1);
+    assert!(notes(&own)[0].ends_with(SENTENCE), "{own:?}");
+}

@@ -8,9 +8,17 @@ struct Cluster {
     secrets: Vec<Key>,
     pods: Vec<Arc<SecretUser>>,
     provider: Option<Provider>,
+    /// Its namespace was deleted, or made anew.
+    is_gone: bool,
+    is_another: bool,
 }
 
 impl Surroundings for Cluster {
+    fn namespace_uid(&self, name: &str) -> Option<Arc<str>> {
+        let uid = if self.is_another { "another" } else { name };
+        (!self.is_gone).then(|| uid.into())
+    }
+
     fn has_secret(&self, secret: &Key) -> bool {
         self.secrets.contains(secret)
     }
@@ -242,4 +250,45 @@ fn the_memory_is_bounded_and_one_namespace_does_not_push_the_others_out() {
     let count: usize = memory.by_namespace.values().map(Vec::len).sum();
     assert_eq!(count, MOST);
     assert!(memory.by_namespace["loud"].len() <= 1);
+}
+
+#[test]
+fn who_gets_the_name_of_a_namespace_does_not_hear_what_was_refused_to_the_tenant_before() {
+    let here = Cluster::with(&["a"]);
+    let another = Cluster {
+        is_another: true,
+        ..Cluster::with(&["b"])
+    };
+    let gone = Cluster {
+        is_gone: true,
+        ..Cluster::with(&["a"])
+    };
+    let mut memory = Memory::default();
+    memory.note(refusal("no"), at(0));
+    assert_eq!(said(&mut memory, &here, 1), ["a: Warning"]);
+    assert_eq!(said(&mut memory, &another, 2), [""; 0]);
+    assert!(memory.is_empty() && memory.missed().is_empty());
+
+    memory.note(refusal("no"), at(10));
+    assert_eq!(said(&mut memory, &gone, 11), [""; 0], "it may come yet");
+    assert_eq!(said(&mut memory, &here, 12), ["a: Warning"]);
+    assert_eq!(said(&mut memory, &gone, 13), [""; 0]);
+    assert!(memory.is_empty(), "it was there");
+
+    memory.note(refusal("no"), at(20));
+    assert_eq!(said(&mut memory, &gone, 79), [""; 0]);
+    assert_eq!(said(&mut memory, &gone, 80), [""; 0]);
+    assert!(memory.is_empty(), "nobody has heard of such a namespace");
+
+    memory.note(refusal("no"), at(100));
+    said(&mut memory, &here, 101);
+    memory.leave(&another, at(102));
+    memory.note(refusal("no"), at(103));
+    let notices = memory.look(&another, at(104));
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    let first = whole_second(at(103)).to_string();
+    assert!(
+        notices[0].note.contains(&first),
+        "not when it was refused to others: {notices:?}"
+    );
 }
