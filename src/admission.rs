@@ -186,6 +186,26 @@ pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
     }
 }
 
+/// The size of all that an answer says of an object. Its author chooses how much is wrong with it.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// As many causes as fit into an answer. The last one says how many more there are.
+fn bounded(mut causes: Vec<StatusCause>) -> Vec<StatusCause> {
+    let mut bytes = 0;
+    let is_too_much = |cause: &StatusCause| {
+        bytes += cause.field.len() + cause.message.len();
+        bytes > MAX_ANSWER_BYTES
+    };
+    let Some(first) = causes.iter().position(is_too_much) else {
+        return causes;
+    };
+    let more = causes.len() - first;
+    causes.truncate(first + 1);
+    causes[first].message =
+        format!("{more} faults from here on are not listed: correct those above first");
+    causes
+}
+
 /// Why a Pki is not permitted.
 struct Denial {
     causes: Vec<StatusCause>,
@@ -196,7 +216,7 @@ struct Denial {
 impl Denial {
     fn of(violations: &[Violation]) -> Self {
         Self {
-            causes: violations.iter().map(cause).collect(),
+            causes: bounded(violations.iter().map(cause).collect()),
             policy: violations
                 .iter()
                 .find_map(Violation::policy)
@@ -207,7 +227,7 @@ impl Denial {
 
 impl From<Vec<StatusCause>> for Denial {
     fn from(causes: Vec<StatusCause>) -> Self {
-        let policy = None;
+        let (causes, policy) = (bounded(causes), None);
         Self { causes, policy }
     }
 }

@@ -1,22 +1,34 @@
 //! The log: each record is one line, and nothing in it steers a terminal or reorders what is read.
 //!
 //! Records quote what others wrote: names, errors of the API server, files. So a record is escaped as a whole when it has
-//! been formatted, and no field can be forgotten.
+//! been formatted, and no field can be forgotten. For the same reason each value is cut, and then the record: anyone who
+//! may write a certificate into a Secret, say, chooses how long the names in it are.
 
 use crate::config::LogFormat;
 use crate::policy::text;
-use std::fmt::Write as _;
+use serde_json::{Value, json};
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
+use tracing::field::Field;
 use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{FilterExt as _, ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{FormatFields, Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
+/// The longest value of a field that is written in full, and the longest message.
+const MAX_FIELD_BYTES: usize = 1024;
+/// The longest record, with its line break.
+pub const MAX_RECORD_BYTES: usize = 8 * 1024;
+
 /// Writes the records of this process to standard error from now on: those that `level`, a level or a filter, lets pass.
+/// A panic is a record, too.
 pub fn init(format: LogFormat, level: &str) -> Result<(), ParseError> {
     subscriber(format, level, io::stderr)?.init();
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(())
 }
 
@@ -34,7 +46,10 @@ where
     let log = tracing_subscriber::fmt::layer().with_writer(Escaping { format, writer });
     let registry = Registry::default();
     Ok(match format {
-        LogFormat::Text => Box::new(registry.with(log.with_ansi(false).with_filter(filter))),
+        LogFormat::Text => {
+            let log = log.with_ansi(false).fmt_fields(fields());
+            Box::new(registry.with(log.with_filter(filter)))
+        }
         LogFormat::Json => Box::new(registry.with(log.json().with_filter(filter))),
     })
 }
@@ -43,6 +58,61 @@ where
 /// in which a span would switch that on again whatever else it says.
 fn has_no_keys(metadata: &Metadata<'_>) -> bool {
     *metadata.level() == Level::ERROR || !metadata.target().starts_with("kube_client::client")
+}
+
+/// As `tracing_subscriber` writes fields by default, but no value in full that is too long.
+fn fields() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static {
+    let field = |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+        let mut head = Head::default();
+        write!(head, "{value:?}")?;
+        match field.name() {
+            "message" => write!(writer, "{head}"),
+            name => write!(writer, "{}={head}", name.trim_start_matches("r#")),
+        }
+    };
+    debug_fn(field).delimited(" ")
+}
+
+/// The beginning of a value, and how long all of it is. The rest is never in memory.
+#[derive(Default)]
+struct Head {
+    text: String,
+    bytes: usize,
+}
+
+impl fmt::Write for Head {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = MAX_FIELD_BYTES - self.text.len();
+        // After what was cut nothing follows.
+        if self.text.len() == self.bytes {
+            self.text.push_str(text::start(part, room));
+        }
+        self.bytes += part.len();
+        Ok(())
+    }
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        if self.text.len() < self.bytes {
+            f.write_str(&mark(self.bytes))?;
+        }
+        Ok(())
+    }
+}
+
+/// What stands where something was cut.
+fn mark(bytes: usize) -> String {
+    format!("… ({bytes} bytes in all)")
+}
+
+/// At most about so many bytes of a text, and how long it is if that is not all.
+fn shortened(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    text::start(text, bytes).to_owned() + &mark(text.len())
 }
 
 /// Makes writers that escape.
@@ -80,15 +150,50 @@ impl<W: Write> Write for EscapingWriter<W> {
     }
 }
 
-/// A record as it is written: all but the line break at its end is on one line.
+/// A record as it is written: all but the line break at its end is on one line, which is not too long.
 fn escaped(format: LogFormat, record: &str) -> String {
     let (record, end) = match record.strip_suffix('\n') {
         Some(record) => (record, "\n"),
         None => (record, ""),
     };
     match format {
-        LogFormat::Text => text::line(record) + end,
-        LogFormat::Json => json_line(record) + end,
+        LogFormat::Text => {
+            let line = text::line(record);
+            if line.len() < MAX_RECORD_BYTES {
+                return line + end;
+            }
+            // The mark is shorter than that.
+            shortened(&line, MAX_RECORD_BYTES - 64) + end
+        }
+        LogFormat::Json => bounded_json(record) + end,
+    }
+}
+
+/// A record with shorter values, where it is too long or one of them may be.
+fn bounded_json(record: &str) -> String {
+    if record.len() <= MAX_FIELD_BYTES {
+        return json_line(record);
+    }
+    let read = serde_json::from_str::<Value>(record).unwrap_or_default();
+    for bytes in [MAX_FIELD_BYTES, MAX_FIELD_BYTES / 4, MAX_FIELD_BYTES / 16] {
+        let mut shorter = read.clone();
+        shorten(&mut shorter, bytes);
+        let line = json_line(&shorter.to_string());
+        if !read.is_null() && line.len() < MAX_RECORD_BYTES {
+            return line;
+        }
+    }
+    let message = format!("a record of {} bytes is left out", record.len());
+    json!({"timestamp": read["timestamp"], "level": read["level"], "fields": {"message": message}})
+        .to_string()
+}
+
+fn shorten(value: &mut Value, bytes: usize) {
+    match value {
+        Value::String(text) => *text = shortened(text, bytes),
+        Value::Array(values) => values.iter_mut().for_each(|value| shorten(value, bytes)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| shorten(value, bytes)),
+        _ => {}
     }
 }
 
@@ -110,7 +215,6 @@ fn json_line(record: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
@@ -190,6 +294,100 @@ mod tests {
             assert_eq!(escaped(LogFormat::Json, record), record);
         }
         assert_eq!(escaped(LogFormat::Text, "a\n\n"), "a\\n\n");
+    }
+
+    /// Plain text, what is escaped to several times its length, and characters of several bytes.
+    const PARTS: [&str; 4] = ["name.example.com, ", "\u{1b}", "ä", "\u{e0041}"];
+
+    #[test]
+    fn no_record_is_longer_than_the_bound_and_says_how_long_the_value_was() {
+        let mut lengths = Vec::new();
+        for part in PARTS {
+            let value = part.repeat(600_000 / part.len());
+            let list = vec![value.as_str(); 3];
+            let error = io::Error::other(value.clone());
+            let log = || {
+                let span = tracing::info_span!("span", named = value);
+                let _entered = span.enter();
+                tracing::info!("the message is {value}");
+                tracing::info!(shown = %value, debugged = ?list, plain = value, number = 7, "fields");
+                tracing::warn!(%error, "an error");
+            };
+            for format in [LogFormat::Text, LogFormat::Json] {
+                let records = written(format, "info", log);
+                assert_eq!(records.len(), 3, "{records:?}");
+                for record in &records {
+                    assert!(
+                        record.len() <= MAX_RECORD_BYTES,
+                        "{}: {record}",
+                        record.len()
+                    );
+                    assert!(record.contains("bytes in all)"), "{record}");
+                    assert!(record.trim_end().chars().all(text::is_plain), "{record}");
+                    lengths.push(record.len());
+                }
+                if format == LogFormat::Json {
+                    let read = |record: &String| serde_json::from_str::<Value>(record).unwrap();
+                    let fields = &read(&records[1])["fields"];
+                    assert_eq!(
+                        (&fields["message"], &fields["number"]),
+                        (&json!("fields"), &json!(7))
+                    );
+                    let mark = format!("… ({} bytes in all)", value.len());
+                    assert!(
+                        fields["plain"].as_str().unwrap().ends_with(&mark),
+                        "{fields}"
+                    );
+                }
+            }
+        }
+        assert!(
+            lengths.iter().any(|length| *length > MAX_FIELD_BYTES),
+            "{lengths:?}"
+        );
+    }
+
+    #[test]
+    fn a_value_is_written_in_full_as_long_as_it_is_not_too_long() {
+        let value = "a".repeat(MAX_FIELD_BYTES);
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let record = &written(format, "info", || tracing::info!(it = %value, "logged"))[0];
+            assert!(
+                record.contains(&value) && !record.contains("in all"),
+                "{record}"
+            );
+            let longer = value.clone() + "b";
+            let record = &written(format, "info", || tracing::info!(it = %longer, "logged"))[0];
+            let cut = format!("{value}… (1025 bytes in all)");
+            assert!(record.contains(&cut), "{record}");
+        }
+        let record = &written(LogFormat::Text, "info", || {
+            tracing::info_span!("span", a = "b", r#type = 1).in_scope(|| {
+                tracing::info!(c = "d", e = 2, f = ?Some(3), "said");
+            });
+        })[0];
+        let expected =
+            "INFO span{a=\"b\" type=1}: pki_operator::log::tests: said c=\"d\" e=2 f=Some(3)\n";
+        assert!(record.ends_with(expected), "{record}");
+    }
+
+    #[test]
+    fn what_cannot_be_cut_to_the_bound_is_left_out() {
+        let fields: serde_json::Map<_, _> =
+            (0..2000).map(|n| (n.to_string(), "a".into())).collect();
+        let record = json!({"level": "INFO", "fields": fields}).to_string();
+        for (record, level) in [
+            (record, json!("INFO")),
+            ("no JSON ".repeat(2000), json!(null)),
+        ] {
+            let line = escaped(LogFormat::Json, &(record.clone() + "\n"));
+            let read: Value = serde_json::from_str(&line).unwrap();
+            let message = format!("a record of {} bytes is left out", record.len());
+            assert_eq!(
+                (&read["fields"]["message"], &read["level"]),
+                (&json!(message), &level)
+            );
+        }
     }
 
     #[test]

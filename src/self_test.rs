@@ -5,7 +5,7 @@
 
 use crate::api::{DEFAULT_DURATION, Pki, PkiSpec};
 use crate::kubectl::cluster;
-use crate::policy::text::line;
+use crate::policy::text::sentence;
 use kube::api::PostParams;
 use kube::core::Status;
 use kube::{Api, Client};
@@ -60,12 +60,12 @@ pub fn judge_bad(answer: Result<(), &Status>) -> Result<String, Error> {
     let Err(status) = answer else {
         return Err(Error::Admitted);
     };
-    let said = line(&status.message);
+    let said = sentence(&status.message);
     let refusal = format!("admission webhook \"{WEBHOOK}\" denied the request: ");
     match status.message.strip_prefix(&refusal) {
         // Which rule it breaks first depends on the policies there are.
         Some(refusal) if refusal.contains(NAME) => {
-            Ok(refusal.lines().map(line).collect::<Vec<_>>().join("\n"))
+            Ok(refusal.lines().map(sentence).collect::<Vec<_>>().join("\n"))
         }
         _ if said.contains(&format!("failed calling webhook \"{WEBHOOK}\"")) => {
             Err(Error::Unreachable(said))
@@ -81,7 +81,7 @@ pub fn judge_good(service: &str, answer: Result<&Pki, &Status>) -> Result<(), Er
         Ok(_) => Err(Error::NotDefaulted),
         Err(status) => Err(Error::Refused {
             service: service.to_owned(),
-            said: line(&status.message),
+            said: sentence(&status.message),
         }),
     }
 }

@@ -4,6 +4,7 @@
 //! so that one id leads from a `kubectl apply` to what the operator logged of it. Where the platform team has a collector, it
 //! gets them as spans ([`otlp`]), with the attributes that are named here and no others: what is logged stays in the log.
 
+use crate::policy::text;
 use axum::http::HeaderMap;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{
@@ -57,6 +58,13 @@ impl Export {
     }
 }
 
+/// The longest text in a span. Objects and errors may be of any length, and name what others wrote.
+const MAX_TEXT_BYTES: usize = 1024;
+
+fn shown(text: &str) -> String {
+    text::cut(&text::line(text), MAX_TEXT_BYTES)
+}
+
 /// A piece of work with a trace id; in OpenTelemetry's words, a span. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Work(Span);
@@ -83,14 +91,18 @@ impl Work {
     /// Adds an attribute to the span, if that is exported.
     pub fn note<T: Into<Value>>(&mut self, name: &'static str, value: impl FnOnce() -> T) {
         if self.0.is_recording() {
-            self.0.set_attribute(KeyValue::new(name, value()));
+            let value = match value().into() {
+                Value::String(text) => shown(text.as_str()).into(),
+                other => other,
+            };
+            self.0.set_attribute(KeyValue::new(name, value));
         }
     }
 
     /// Marks the span as failed, if it is exported.
     pub fn fail(&mut self, error: &impl std::fmt::Display) {
         if self.0.is_recording() {
-            self.0.set_status(Status::error(error.to_string()));
+            self.0.set_status(Status::error(shown(&error.to_string())));
         }
     }
 
@@ -129,6 +141,17 @@ mod tests {
             assert_ne!(ours, theirs);
             assert_ne!(ours.trim_matches('0'), "", "{unreadable}");
         }
+    }
+
+    #[test]
+    fn a_text_in_a_span_is_one_line_and_not_too_long() {
+        assert_eq!(shown("app1/größe"), "app1/größe");
+        assert_eq!(shown("a\u{1b}[2J\nb"), r"a\u{1b}[2J\nb");
+        let long = shown(&"\u{202e}ä".repeat(100_000));
+        assert!(
+            long.len() <= MAX_TEXT_BYTES && long.ends_with('…'),
+            "{long}"
+        );
     }
 
     #[test]

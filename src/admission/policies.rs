@@ -1,6 +1,6 @@
 //! Admission of a [`PkiPolicy`]: whether each of its rules can match, and which Pkis a change would leave without one.
 
-use super::{Request, is_of_kind, keeps, line, name, refuse_causes};
+use super::{Request, bounded, is_of_kind, keeps, line, name, refuse_causes};
 use crate::api::{Pki, PkiPolicy, PkiPolicySpec};
 use crate::policy::text::printable;
 use crate::policy::{PolicyFault, RuleBook, faults};
@@ -53,7 +53,7 @@ pub fn validate_policy(
         (changed, faults.into_iter().map(cause).collect::<Vec<_>>())
     });
     let (changed, causes) = match judged {
-        Ok((changed, causes)) => (Some(changed), causes),
+        Ok((changed, causes)) => (Some(changed), bounded(causes)),
         Err(cause) => (None, vec![cause]),
     };
     // Labels can be edited, and a finalizer removed, of a policy that was stored when nobody checked it.

@@ -182,6 +182,27 @@ fn a_value_that_is_well_formed_and_not_on_offer_is_told_apart_from_a_malformed_o
 }
 
 #[test]
+fn an_answer_has_a_bounded_size_and_says_how_many_faults_are_not_listed() {
+    let keys = (0..5000).map(|n| (format!("box.com/{n:04}{}", "\u{1b}".repeat(50)), json!("a")));
+    let labels: serde_json::Map<_, _> = keys.collect();
+    let response =
+        create(&json!({ "serviceName": "app1", "secretTemplate": { "labels": labels } }));
+    assert!(
+        response.result.message.len() < 80 * 1024,
+        "{}",
+        response.result.message.len()
+    );
+    let causes = &response.result.details.as_ref().unwrap().causes;
+    let last = causes.last().unwrap();
+    assert_eq!(last.field, "spec.secretTemplate.labels");
+    let expected = format!(
+        "{} faults from here on are not listed: correct those above first",
+        5001 - causes.len()
+    );
+    assert_eq!(last.message, expected);
+}
+
+#[test]
 fn the_namespace_is_the_one_that_the_author_was_authorized_for() {
     let spec = json!({ "serviceNames": ["app1"], "namespaces": { "names": ["victim"] } });
     let policy = PkiPolicy::new("policy", serde_json::from_value(spec).unwrap());

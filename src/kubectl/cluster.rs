@@ -84,7 +84,7 @@ impl Error {
                 }
             }
             kube::Error::Api(answer) if answer.code == 404 => {
-                Self::NotFound(text::line(&answer.message))
+                Self::NotFound(text::sentence(&answer.message))
             }
             kube::Error::Api(answer) => Self::Failed {
                 what,

@@ -8,7 +8,7 @@ use crate::api::{Pki, READY};
 use crate::guide;
 use crate::pods::SecretUser;
 use crate::policy::Violation;
-use crate::policy::text::{line, printable};
+use crate::policy::text::{line, printable, sentence};
 use crate::reconcile::secret::is_owned_by;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -143,7 +143,7 @@ fn head(page: &mut Page, facts: &Facts, now: Timestamp) {
             let is_ready = ready.status == "True";
             let (state, since) = (if is_ready { "Ready" } else { "Not ready" }, words::age(ready.last_transition_time.0, now));
             page.line(&format!("{state} for {since}: {}", printable(&ready.reason)));
-            page.line(&line(&ready.message));
+            page.line(&sentence(&ready.message));
             if ready.observed_generation < pki.metadata.generation {
                 page.line("It was edited since: the operator has not looked at the edit yet.");
             }

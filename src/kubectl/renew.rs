@@ -3,7 +3,7 @@
 use super::cluster::{Cluster, Error};
 use crate::api::{Pki, READY};
 use crate::lenient::Lenient;
-use crate::policy::text::{line, printable};
+use crate::policy::text::{printable, sentence};
 use crate::reconcile::request::{self, RENEW_NOW};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -43,7 +43,7 @@ fn refusal(pki: &Pki) -> Option<String> {
     let ready = pki.condition(READY)?;
     let is_current = ready.observed_generation == pki.metadata.generation;
     (ready.status == "False" && is_current)
-        .then(|| format!("{}: {}", printable(&ready.reason), line(&ready.message)))
+        .then(|| format!("{}: {}", printable(&ready.reason), sentence(&ready.message)))
 }
 
 /// Renews these Pkis, one after the other. `say` hears how each ended, `wait` which one is waited for. Whether all were

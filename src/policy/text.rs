@@ -10,6 +10,26 @@ pub fn printable(text: &str) -> String {
     }
 }
 
+/// A sentence or more on one line, as [`line()`] has it, in at most 4 KiB: as much as the operator itself writes into a
+/// condition. Others may have written more there.
+pub fn sentence(text: &str) -> String {
+    const MAX_SENTENCE_BYTES: usize = 4096;
+    cut(&line(&cut(text, MAX_SENTENCE_BYTES)), MAX_SENTENCE_BYTES)
+}
+
+/// The first `most` of these items, printable, with commas between, and how many more there are.
+pub fn first_of(items: &[String], most: usize) -> String {
+    let shown: Vec<_> = items
+        .iter()
+        .take(most)
+        .map(|item| printable(item))
+        .collect();
+    match items.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// `text` on one line, without anything that steers a terminal or reorders what is read: control characters,
 /// line breaks, and the bidirectional and invisible marks of Unicode (UTR 36, "Trojan Source") appear as escapes.
 pub fn line(text: &str) -> String {
@@ -38,11 +58,16 @@ pub fn cut(text: &str, bytes: usize) -> String {
     if bytes < ELLIPSIS.len() {
         return String::new();
     }
-    let mut end = bytes.saturating_sub(ELLIPSIS.len());
+    start(text, bytes - ELLIPSIS.len()).to_owned() + ELLIPSIS
+}
+
+/// At most `bytes` bytes of the start of `text`, cut on a character boundary.
+pub fn start(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}{ELLIPSIS}", &text[..end])
+    &text[..end]
 }
 
 /// `before`, `inner` and `after` in at most `bytes` bytes: what is said around a long quotation is not what is cut.
@@ -112,6 +137,22 @@ mod tests {
                 "{limit}: {text}"
             );
         }
+    }
+
+    #[test]
+    fn what_others_wrote_is_shown_in_part() {
+        assert_eq!(sentence("It is\nso."), r"It is\nso.");
+        for part in ["a", "\u{1b}", "ä"] {
+            let shown = sentence(&part.repeat(100_000));
+            assert!(
+                (4090..=4096).contains(&shown.len()) && shown.ends_with('…'),
+                "{shown}"
+            );
+        }
+        let items: Vec<_> = (0..4).map(|n| format!("{n}\t")).collect();
+        assert_eq!(first_of(&items, 4), r"0\t, 1\t, 2\t, 3\t");
+        assert_eq!(first_of(&items, 2), r"0\t, 1\t and 2 more");
+        assert_eq!(first_of(&[], 2), "");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the operator told of a Pki, by Events.
 
 use crate::kubectl::words;
-use crate::policy::text::{line, printable};
+use crate::policy::text::{printable, sentence};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, ObjectReference};
 
@@ -48,7 +48,7 @@ impl Told {
             ago.unwrap_or_default(),
             count.unwrap_or_default(),
             printable(&self.reason),
-            line(&self.note)
+            sentence(&self.note)
         )
     }
 }
