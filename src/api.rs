@@ -111,14 +111,15 @@ pub struct PkiSpec {
     /// Name of the Kubernetes Service that the certificate is for, as in `metadata.name` of the
     /// Service: a DNS label of at most 63 characters. The certificate is valid for
     /// `<serviceName>.<namespace>.svc` and `<serviceName>.<namespace>.svc.<cluster domain>`. A
-    /// PkiPolicy must allow the name.
+    /// PkiPolicy must allow the name. No PkiPolicy can allow kubernetes in namespace default, the API server.
     #[schemars(length(max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("must be a DNS label: lower-case letters, digits and '-', starting and ending with a letter or digit, for example app1"))]
     pub service_name: String,
 
     /// Common name in the certificate's subject, at most 64 characters: the serviceName or one of the
-    /// certificate's DNS names. Default: the serviceName.
+    /// certificate's DNS names. Default: `<serviceName>.<namespace>.svc`, or none if that has more than 64
+    /// characters. A certificate with the default of version 0.2, the serviceName, keeps it until its renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub common_name: Option<String>,
@@ -144,8 +145,8 @@ pub struct PkiSpec {
         .message("must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m"))]
     pub duration: Option<String>,
 
-    /// IP addresses for the certificate, IPv4 or IPv6, for example 10.1.2.3. A PkiPolicy must allow each.
-    /// Default: none. At most 100.
+    /// IP addresses for the certificate, IPv4 or IPv6, for example 10.1.2.3. A PkiPolicy must allow each; none
+    /// can allow loopback, link-local, multicast and cloud metadata addresses. Default: none. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 2, max = 45)))]
     pub ip_addresses: Vec<String>,

@@ -209,7 +209,7 @@ pub struct Config {
     pub cluster_domain: String,
 
     /// The address by which pods reach the API server, which no certificate is for, whatever policies permit. Kubernetes sets
-    /// the variable in every pod. (Where it is a name, as in some managed clusters, policies alone decide about that.)
+    /// the variable in every pod. The address in the URL of the kubeconfig is reserved as well. (Where it is a name, as in some managed clusters, policies alone decide about that.)
     #[arg(
         long,
         env = "KUBERNETES_SERVICE_HOST",

@@ -21,6 +21,7 @@ pub use expression::{Clock, RULE_STEPS, Steps, measure};
 pub use faults::{PolicyFault, faults};
 pub use identifiers::range;
 pub(crate) use names::{is_certifiable, is_label, is_subdomain};
+pub use reserved::Reserved;
 pub use violation::{
     AllowedNames, Field, Hint, Violation, is_reason, reason_of, summary as violation_summary,
 };
@@ -32,6 +33,7 @@ mod name_list;
 mod names;
 mod permission;
 mod policies;
+mod reserved;
 mod template;
 pub mod text;
 mod violation;
@@ -81,11 +83,11 @@ impl Settings {
         namespace == self.namespace && self.reserved_secrets.iter().any(|name| name == secret)
     }
 
-    /// Whether no certificate is for this address.
-    pub fn is_reserved_address(&self, address: IpAddr) -> bool {
-        self.reserved_addresses
-            .iter()
-            .any(|range| range.contains(&address))
+    /// Reserves the address in the URL by which the API server is reached. A host name there reserves nothing.
+    pub fn reserve_api_server(&mut self, host: &str) {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let address = host.parse::<IpAddr>().ok();
+        self.reserved_addresses.extend(address.map(IpNet::from));
     }
 }
 

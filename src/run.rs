@@ -66,14 +66,17 @@ pub enum Error {
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let clients = config.webhook_client_ca.as_deref();
     let clients = clients.map(identity::client_ca::verifier).transpose()?;
+    let cluster = kube::Config::infer().await?;
+    let mut rules = config.rules();
+    rules.reserve_api_server(cluster.cluster_url.host().unwrap_or_default());
     let clock = Clock::new();
-    let client = ClientBuilder::try_from(kube::Config::infer().await?)?
+    let client = ClientBuilder::try_from(cluster)?
         .with_layer(&ClockLayer(clock.clone()))
         .build();
     let metrics = Arc::new(Metrics::default());
     let health_listener = listen(config.metrics_listen, "metrics-listen")?;
     let admission_listener = listen(config.listen, "listen")?;
-    let (cache, follow) = Cache::new(&client, config.scope(), config.rules());
+    let (cache, follow) = Cache::new(&client, config.scope(), rules);
     metrics.show(cache.clone());
     let limits = config.limits().within(limits::descriptors());
     let app = App::new(cache.clone(), metrics.clone(), clock.clone(), limits);

@@ -81,7 +81,7 @@ pub fn verify(
     // It is what was asked for.
     check_key_algorithm(&key, request.key)?;
     check_key_encoding(key_encoding, request)?;
-    check_common_name(&certificate, &request.common_name)?;
+    check_common_name(&certificate, request)?;
     alternative::check(&certificate, request)?;
     let usages = usage::distinct(&request.usages);
     usage::check(&certificate, &usages)?;
@@ -254,20 +254,29 @@ fn check_key_encoding(found: KeyEncoding, request: &LeafRequest) -> Result<(), F
         .ok_or(Fault::KeyEncoding { requested })
 }
 
-fn check_common_name(certificate: &X509Certificate<'_>, requested: &str) -> Result<(), Fault> {
+/// The subject is the common name that would be issued, or the former one, and nothing else.
+fn check_common_name(
+    certificate: &X509Certificate<'_>,
+    request: &LeafRequest,
+) -> Result<(), Fault> {
     let subject = certificate.subject();
     let mut attributes = subject.iter_attributes();
-    match (attributes.next(), attributes.next()) {
-        (Some(only), None)
-            if *only.attr_type() == OID_X509_COMMON_NAME && only.as_str() == Ok(requested) =>
-        {
-            Ok(())
+    let is_requested = match (attributes.next(), attributes.next()) {
+        (None, _) => request.common_name.is_none(),
+        (Some(only), None) if *only.attr_type() == OID_X509_COMMON_NAME => {
+            let accepted = [&request.common_name, &request.former_common_name];
+            let mut accepted = accepted.into_iter().flatten();
+            accepted.any(|name| only.as_str() == Ok(name))
         }
-        _ => Err(Fault::CommonName {
-            found: subject.to_string(),
-            requested: requested.to_owned(),
-        }),
+        _ => false,
+    };
+    if is_requested {
+        return Ok(());
     }
+    Err(Fault::CommonName {
+        found: subject.to_string(),
+        requested: request.common_name.clone(),
+    })
 }
 
 fn check_duration(

@@ -78,12 +78,12 @@ pub enum Fault {
         requested: KeyEncoding,
     },
     /// The subject is not just the requested common name.
-    #[error("the subject of tls.crt is {found:?} instead of \"CN={requested}\"")]
+    #[error("the subject of tls.crt is {} instead of {}", quoted(.found), subject(.requested.as_deref()))]
     CommonName {
         /// The subject found.
         found: String,
-        /// The common name requested.
-        requested: String,
+        /// The common name requested, if one was.
+        requested: Option<String>,
     },
     /// The names and addresses are not exactly the requested ones.
     #[error("the names in tls.crt are not the requested ones{}", difference(.missing, .extra))]
@@ -105,10 +105,80 @@ pub enum Fault {
     },
 }
 
+/// The number of names that are listed of each kind. Anyone who may write the Secret chooses what is
+/// in `tls.crt`.
+const MAX_NAMES: usize = 5;
+/// The number of characters that are shown of a name or a subject: that of the longest DNS name.
+const MAX_CHARACTERS: usize = 253;
+
 fn difference(missing: &[String], extra: &[String]) -> String {
-    let list = |what, names: &[String]| match names {
-        [] => String::new(),
-        names => format!("; {what}: {}", names.join(", ")),
-    };
     list("missing", missing) + &list("not requested", extra)
+}
+
+fn list(what: &str, names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<_> = names.iter().take(MAX_NAMES).map(|name| cut(name)).collect();
+    let more = match names.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("; {what}: {}{more}", shown.join(", "))
+}
+
+fn quoted(subject: &str) -> String {
+    match subject {
+        "" => "empty".to_owned(),
+        subject => format!("{:?}", cut(subject)),
+    }
+}
+
+fn subject(common_name: Option<&str>) -> String {
+    common_name.map_or_else(|| quoted(""), |name| quoted(&format!("CN={name}")))
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_stays_short_whatever_is_in_the_certificate() {
+        let names: Vec<_> = (0..2500)
+            .map(|n| format!("n{n}.{}", "a".repeat(300)))
+            .collect();
+        let fault = Fault::Names {
+            missing: vec!["app1.ns.svc".to_owned()],
+            extra: names.clone(),
+        };
+        let told = fault.to_string();
+        assert!(told.len() < 1500, "{}", told.len());
+        assert!(
+            told.contains("; missing: app1.ns.svc; not requested: n0.aaa"),
+            "{told}"
+        );
+        assert!(told.ends_with("… and 2495 more"), "{told}");
+        let fault = Fault::CommonName {
+            found: names.concat(),
+            requested: None,
+        };
+        let told = fault.to_string();
+        assert!(
+            told.len() < 400 && told.ends_with("…\" instead of empty"),
+            "{told}"
+        );
+        let fault = Fault::CommonName {
+            found: String::new(),
+            requested: Some("app1".to_owned()),
+        };
+        let told = "the subject of tls.crt is empty instead of \"CN=app1\"";
+        assert_eq!(fault.to_string(), told);
+    }
 }

@@ -18,8 +18,14 @@ use crate::validity::{Validity, asn1_time};
 /// What a leaf is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LeafRequest {
-    /// The subject: the common name and nothing else. At most 64 characters.
-    pub common_name: String,
+    /// The subject: the common name and nothing else. At most 64 characters. Without one the subject
+    /// is empty, and the names below are marked as critical ([RFC 5280, 4.1.2.6]).
+    ///
+    /// [RFC 5280, 4.1.2.6]: https://www.rfc-editor.org/rfc/rfc5280#section-4.1.2.6
+    pub common_name: Option<String>,
+    /// Another common name that [`verify`] accepts. It is never issued: a certificate that has it keeps
+    /// it until its next renewal.
+    pub former_common_name: Option<String>,
     /// Host names, lower-case. `*` may be the whole first label. A name given twice counts once.
     pub dns_names: Vec<String>,
     /// Addresses.
@@ -218,10 +224,12 @@ pub enum IssueError {
 }
 
 fn check_names(request: &LeafRequest) -> Result<(), IssueError> {
-    check_common_name(&request.common_name).map_err(|problem| IssueError::CommonName {
-        name: request.common_name.clone(),
-        problem,
-    })?;
+    if let Some(name) = &request.common_name {
+        check_common_name(name).map_err(|problem| IssueError::CommonName {
+            name: name.clone(),
+            problem,
+        })?;
+    }
     for name in &request.dns_names {
         check_dns_name(name).map_err(|problem| IssueError::DnsName {
             name: name.clone(),
@@ -248,7 +256,9 @@ fn leaf_profile(
     key: &KeyPair,
 ) -> Result<CertificateParams, rcgen::Error> {
     let mut subject = DistinguishedName::new();
-    subject.push(DnType::CommonName, request.common_name.as_str());
+    if let Some(name) = &request.common_name {
+        subject.push(DnType::CommonName, name.as_str());
+    }
 
     let mut profile = CertificateParams::default();
     profile.distinguished_name = subject;

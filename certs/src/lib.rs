@@ -30,7 +30,8 @@
 //! let now = Timestamp::now();
 //! let authority = Authority::generate("Example CA", SignedDuration::from_hours(87_600), now)?;
 //! let request = LeafRequest {
-//!     common_name: "app1".to_owned(),
+//!     common_name: Some("app1.team-a.svc".to_owned()),
+//!     former_common_name: None,
 //!     dns_names: vec!["app1.team-a.svc".to_owned()],
 //!     ip_addresses: vec![],
 //!     uris: vec![],

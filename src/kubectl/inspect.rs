@@ -1,7 +1,7 @@
 //! `kubectl pki inspect`: what is in a Secret or a PEM file. The private key is compared and never shown.
 
 use super::words;
-use crate::policy::text::{line, printable};
+use crate::policy::text::{first_of, printable, sentence};
 use crate::reconcile::secret::file;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -54,6 +54,11 @@ pub fn pem(name: &str, pem: &[u8], now: Timestamp) -> Inspection {
 
 const KEY: &[u8] = b"PRIVATE KEY-----";
 
+/// The number of names, and of certificates, that are shown of a file. Others may have written it.
+const MAX_SHOWN: usize = 20;
+/// The same where the file is one thing among others.
+const MAX_SHOWN_BRIEFLY: usize = 5;
+
 fn described(pem: &[u8]) -> Option<Vec<Description>> {
     describe::certificates(pem)
 }
@@ -78,7 +83,7 @@ fn chain(chain: &[u8], roots: &[u8], name: &str, now: Timestamp) -> String {
         Ok(()) => format!("clients that trust {name} accept the certificate"),
         Err(fault) => format!(
             "clients that trust {name} do NOT accept the certificate: {}",
-            line(&fault.to_string())
+            sentence(&fault.to_string())
         ),
     }
 }
@@ -104,7 +109,7 @@ fn file_lines(name: &str, certificates: Option<&[Description]>, now: Timestamp) 
         Some([]) => format!("{name}: no certificate\n"),
         Some(certificates) => {
             let mut lines = String::new();
-            for (index, certificate) in certificates.iter().enumerate() {
+            for (index, certificate) in certificates.iter().enumerate().take(MAX_SHOWN) {
                 writeln!(
                     lines,
                     "{name}, certificate {} of {}:",
@@ -114,19 +119,33 @@ fn file_lines(name: &str, certificates: Option<&[Description]>, now: Timestamp) 
                 .expect("writing to a string does not fail");
                 lines += &certificate_lines(certificate, now);
             }
-            lines
+            lines + &more_certificates(certificates, MAX_SHOWN)
         }
+    }
+}
+
+fn more_certificates(certificates: &[Description], shown: usize) -> String {
+    match certificates.len().saturating_sub(shown) {
+        0 => String::new(),
+        more => format!(
+            "and {}\n",
+            words::count(more, "more certificate", "more certificates")
+        ),
+    }
+}
+
+/// A subject. It is empty where the names are all that a certificate has, as where they are too long for a common name.
+fn subject(written: &str) -> String {
+    match written {
+        "" => "none; the names count".to_owned(),
+        written => printable(written),
     }
 }
 
 fn certificate_lines(certificate: &Description, now: Timestamp) -> String {
     let list = |items: &[String], none: &str| match items {
         [] => none.to_owned(),
-        some => some
-            .iter()
-            .map(|item| printable(item))
-            .collect::<Vec<_>>()
-            .join(", "),
+        some => first_of(some, MAX_SHOWN),
     };
     let usages = if certificate.is_ca {
         "signing certificates"
@@ -134,7 +153,7 @@ fn certificate_lines(certificate: &Description, now: Timestamp) -> String {
         "any"
     };
     let rows = [
-        ("subject", printable(&certificate.subject)),
+        ("subject", subject(&certificate.subject)),
         ("issuer", printable(&certificate.issuer)),
         ("names", list(&certificate.names, "none")),
         ("key", printable(&certificate.key)),
@@ -176,13 +195,12 @@ pub fn brief(secret: &Secret, now: Timestamp) -> Vec<String> {
         None => return vec!["tls.crt cannot be read".into()],
     };
     let mut lines = Vec::new();
-    for certificate in certificates {
-        let names: Vec<_> = certificate.names.iter().map(|it| printable(it)).collect();
-        lines.push(match names.as_slice() {
+    for certificate in certificates.iter().take(MAX_SHOWN_BRIEFLY) {
+        lines.push(match certificate.names.as_slice() {
             [] => "certificate of a CA between it and the root".to_owned(),
-            names => format!("certificate for {}", names.join(", ")),
+            names => format!("certificate for {}", first_of(names, MAX_SHOWN_BRIEFLY)),
         });
-        let subject = printable(&certificate.subject);
+        let subject = subject(&certificate.subject);
         let (issuer, serial) = (
             printable(&certificate.issuer),
             printable(&certificate.serial),
@@ -192,6 +210,8 @@ pub fn brief(secret: &Secret, now: Timestamp) -> Vec<String> {
         ));
         lines.push(format!("  valid {}", validity(certificate, now)));
     }
+    let more = more_certificates(certificates, MAX_SHOWN_BRIEFLY);
+    lines.extend(more.lines().map(str::to_owned));
     lines.extend([inspection.key, inspection.chain]);
     lines
 }
@@ -211,9 +231,10 @@ mod tests {
         Authority::generate("Example CA", SignedDuration::from_hours(87_600), now()).unwrap()
     }
 
-    fn issued(authority: &Authority) -> [(&'static str, String); 3] {
-        let request = LeafRequest {
-            common_name: "app1".into(),
+    fn request() -> LeafRequest {
+        LeafRequest {
+            common_name: Some("app1".into()),
+            former_common_name: None,
             dns_names: vec!["app1.ns.svc".into()],
             ip_addresses: vec![],
             uris: vec![],
@@ -221,8 +242,11 @@ mod tests {
             duration: SignedDuration::from_hours(2160),
             key: KeyAlgorithm::EcdsaP256,
             key_encoding: KeyEncoding::Pkcs8,
-        };
-        let leaf = authority.issue(&request, now()).unwrap();
+        }
+    }
+
+    fn issued(authority: &Authority) -> [(&'static str, String); 3] {
+        let leaf = authority.issue(&request(), now()).unwrap();
         [
             ("tls.crt", leaf.chain_pem.clone()),
             ("tls.key", leaf.private_key_pem.as_str().to_owned()),
@@ -305,6 +329,53 @@ mod tests {
             let page = render(&secret(&stored(&files), now), now);
             assert!(page.contains(expected), "{expected}\n{page}");
         }
+    }
+
+    #[test]
+    fn of_a_hostile_certificate_a_bounded_part_is_shown() {
+        let mut forged = rcgen::CertificateParams::new(
+            (0..2500)
+                .map(|n| format!("n{n}.{}.example.com", "a".repeat(60)))
+                .collect::<Vec<_>>(),
+        )
+        .unwrap();
+        let subject = "CN\u{1b}[2J\u{202e}".repeat(2000);
+        forged
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, subject);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = forged.self_signed(&key).unwrap().pem();
+        let secret = stored(&[("tls.crt", certificate.repeat(40))]);
+        let page = render(&self::secret(&secret, now()), now());
+        assert!(page.contains(" and 2480 more\n"), "{page}");
+        assert!(
+            page.contains("certificate 20 of 40") && page.contains("and 20 more certificates\n")
+        );
+        assert!(page.len() < 200_000, "{}", page.len());
+        assert!(
+            page.lines()
+                .all(|line| line.chars().all(crate::policy::text::is_plain))
+        );
+        let lines = brief(&secret, now());
+        assert!(lines[0].ends_with(" and 2495 more"), "{lines:?}");
+        assert!(
+            lines.contains(&"and 35 more certificates".to_owned()),
+            "{lines:?}"
+        );
+        assert!(lines.concat().len() < 20_000, "{}", lines.concat().len());
+    }
+
+    #[test]
+    fn a_certificate_without_a_common_name_is_shown_with_its_names() {
+        let authority = authority();
+        let request = LeafRequest {
+            common_name: None,
+            ..request()
+        };
+        let leaf = authority.issue(&request, now()).unwrap();
+        let page = render(&pem("f.pem", leaf.chain_pem.as_bytes(), now()), now());
+        let expected = "  subject  none; the names count\n  issuer   CN=Example CA";
+        assert!(page.contains(expected), "{page}");
     }
 
     #[test]

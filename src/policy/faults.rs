@@ -1,9 +1,10 @@
 //! What is wrong with a policy itself: rules that cannot be read, and rules that can never match.
 
 use super::permission::selector;
+use super::reserved::Reserved;
 use super::text::printable;
 use super::wanted::{Key, SHORTEST};
-use super::{Labels, Settings, expression, identifiers, names, template};
+use super::{Labels, Settings, expression, identifiers, names, reserved, template};
 use crate::api::{
     KeyAlgorithm, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicySpec,
     Validation,
@@ -35,8 +36,10 @@ pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     if let Some(scope) = &spec.namespaces {
         faults.of_scope(scope);
     }
+    let is_for_default_alone = is_for_default_alone(spec);
     faults.of_each("spec.serviceNames", &spec.service_names, |name| {
-        service_name(name)
+        let is_api_server = is_for_default_alone && reserved::is_api_server(name, "default");
+        service_name(name).or_else(|| is_api_server.then(|| API_SERVER.into()))
     });
     if spec.service_names.is_empty() {
         faults.add(
@@ -48,7 +51,7 @@ pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     faults.of_each("spec.dnsNames", &spec.dns_names, dns_name);
     let ip_range = |range: &str| ip_range(range, settings);
     faults.of_each("spec.ipAddresses", &spec.ip_addresses, ip_range);
-    faults.of_each("spec.uris", &spec.uris, uri);
+    faults.of_each("spec.uris", &spec.uris, |pattern| uri(pattern, settings));
     for (index, key) in spec.private_keys.iter().enumerate() {
         if let Some(message) = private_key(key) {
             faults.add(format!("spec.privateKeys[{index}].minSize"), message);
@@ -164,6 +167,16 @@ fn label_pattern(pattern: &str, what: &str) -> Option<String> {
     })
 }
 
+/// What is wrong with a name of the API server.
+const API_SERVER: &str =
+    "can never match: it stands for the API server, which no policy can give away; remove it";
+
+/// Whether a policy is for the namespace of the API server's Service and no other.
+fn is_for_default_alone(spec: &PkiPolicySpec) -> bool {
+    let names = spec.namespaces.as_ref().map(|scope| scope.names.as_slice());
+    names.is_some_and(|names| !names.is_empty() && names.iter().all(|name| name == "default"))
+}
+
 fn service_name(pattern: &str) -> Option<String> {
     let expanded = names::expand(pattern, "n");
     unknown_placeholder(pattern).or_else(|| label_pattern(&expanded, "a service name"))
@@ -197,6 +210,9 @@ fn dns_name(pattern: &str, cluster_domain: &str) -> Option<String> {
     if labels.next_back() == Some("*") {
         return Some("can never match: '*' does not stand for the last label; spell it out".into());
     }
+    if !folded.contains('*') && reserved::stands_for_api_server(&folded) {
+        return Some(API_SERVER.into());
+    }
     if names::is_cluster_internal(&folded, cluster_domain) {
         return Some("is a name inside the cluster, which no policy can give away: remove it; each Pki has the names of its own service by itself".into());
     }
@@ -216,10 +232,15 @@ fn ip_range(text: &str, settings: &Settings) -> Option<String> {
             range.trunc()
         ));
     }
-    let mut reserved = settings.reserved_addresses.iter();
-    if let Some(reserved) = reserved.find(|reserved| reserved.contains(&range)) {
+    if let Some((reserved, why)) = settings.reserved_range(&range) {
+        let addresses = match why {
+            Reserved::ClusterAddress => "addresses of the cluster's own",
+            _ => {
+                "loopback, unspecified, link-local, multicast, broadcast or cloud metadata addresses"
+            }
+        };
         return Some(format!(
-            "is within {reserved}, addresses of the cluster's own, which no policy can give away: remove it"
+            "is within {reserved}, {addresses}, which no policy can give away: remove it"
         ));
     }
     let IpNet::V6(v6) = range else { return None };
@@ -230,7 +251,7 @@ fn ip_range(text: &str, settings: &Settings) -> Option<String> {
     ))
 }
 
-fn uri(pattern: &str) -> Option<String> {
+fn uri(pattern: &str, settings: &Settings) -> Option<String> {
     if let Some(message) = unknown_placeholder(pattern) {
         return Some(message);
     }
@@ -248,8 +269,15 @@ fn uri(pattern: &str) -> Option<String> {
     if filled.contains('*') {
         return Some("can never match: '*' stands for one whole segment between two slashes, not for a part of one".into());
     }
-    let can_match =
-        identifiers::uri(&filled).is_some_and(|uri| identifiers::uri_matches(&expanded, &uri));
+    let uri = identifiers::uri(&filled);
+    let host = uri.as_deref().and_then(identifiers::host);
+    if host.is_some_and(|host| settings.is_reserved_host(host)) {
+        return Some(format!(
+            "{}, which no policy can give away: remove it",
+            Reserved::Host
+        ));
+    }
+    let can_match = uri.is_some_and(|uri| identifiers::uri_matches(&expanded, &uri));
     (!can_match).then(|| {
         "can never match a URI of a certificate: write scheme and host, and a path without query, escapes or empty segments, for example spiffe://example.com/ns/{namespace}/*".into()
     })

@@ -1,7 +1,8 @@
 //! IP addresses and URIs as certificates carry them, and the patterns that permit them.
 
+use super::names;
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A range of addresses: CIDR notation, or one address by itself.
 pub fn range(text: &str) -> Option<IpNet> {
@@ -45,12 +46,30 @@ pub(super) fn uri(text: &str) -> Option<String> {
     {
         return None;
     }
+    if !is_plain_host(host) {
+        return None;
+    }
     let host = host.to_ascii_lowercase();
     Some(match hierarchical.contains('/') {
         true if path.is_empty() => return None,
         true => format!("{scheme}://{host}/{path}"),
         false => format!("{scheme}://{host}"),
     })
+}
+
+/// Whether a host, with or without a port, is a name or a dotted IPv4 address. Readers disagree on other numbers: 127.1,
+/// 2130706433 and 0x7f.1 are addresses to browsers (WHATWG URL, "ends in a number").
+fn is_plain_host(host: &str) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, ""));
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_address = || name.parse::<Ipv4Addr>().is_ok();
+    !port.contains(':') && (!names::looks_like_ip(&name.to_ascii_lowercase()) || is_address())
+}
+
+/// The host of a URI as [`uri`] gives it, without the port.
+pub(super) fn host(uri: &str) -> Option<&str> {
+    let (_, hierarchical) = uri.split_once("://")?;
+    hierarchical.split(['/', ':']).next()
 }
 
 /// Whether a pattern permits a URI as [`uri`] gives it. `*` stands for one whole segment of the path, and as the last one
@@ -115,6 +134,8 @@ mod tests {
             ("SPIFFE://example.com/ns", "spiffe://example.com/ns"),
             ("https://example.com", "https://example.com"),
             ("urn:example:app1", "urn:example:app1"),
+            ("https://10.1.2.3:443/a", "https://10.1.2.3:443/a"),
+            ("https://a.1b.:1/a", "https://a.1b.:1/a"),
         ] {
             assert_eq!(uri(text).as_deref(), Some(read));
         }
@@ -141,6 +162,13 @@ mod tests {
             "spiffe://a/b\n",
             "spiffe://a/*",
             "urn:a/b",
+            "https://127.1/a",
+            "https://2130706433",
+            "https://0x7f.0.0.1:443/a",
+            "https://0177.0.0.1",
+            "https://127.0.0.0X1.",
+            "https://0::1/a",
+            "https://0:0:0:0:0:0:0:1",
         ] {
             assert_eq!(uri(text), None, "{text:?}");
         }

@@ -37,10 +37,10 @@ pub(crate) fn is_certifiable(name: &str) -> bool {
 
 /// The last label is a number, decimal or hexadecimal: a client would take the name for an address (WHATWG URL,
 /// "ends in a number").
-fn looks_like_ip(name: &str) -> bool {
+pub(super) fn looks_like_ip(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     let hexadecimal = last.strip_prefix("0x");
-    last.bytes().all(|c| c.is_ascii_digit())
+    !last.is_empty() && last.bytes().all(|c| c.is_ascii_digit())
         || hexadecimal.is_some_and(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()))
 }
 

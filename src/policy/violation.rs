@@ -1,6 +1,7 @@
 //! What people read when a [`Pki`](crate::api::Pki) is refused.
 
 use super::names::display_duration;
+use super::reserved::Reserved;
 use super::text::{self, printable};
 use crate::api::{KeyAlgorithm, KeyEncoding};
 use jiff::SignedDuration;
@@ -74,6 +75,18 @@ pub enum Violation {
     ServiceNameShape {
         /// `spec.serviceName`.
         name: String,
+    },
+
+    /// The service is that of the API server itself.
+    #[error(
+        "{:?} in namespace {namespace} is the service of the API server, which no policy can give away: write the name of the service in front of your pods",
+        Shown(name)
+    )]
+    ServiceReserved {
+        /// `spec.serviceName`.
+        name: String,
+        /// The namespace.
+        namespace: String,
     },
 
     /// The common name is none of the certificate's names, or too long.
@@ -150,17 +163,19 @@ pub enum Violation {
         v4: IpAddr,
     },
 
-    /// An address that the platform team keeps, whatever policies permit.
+    /// A name, an address or a URI that belongs to nobody, whatever policies permit.
     #[error(
-        "{:?} is an address of the cluster's own, which no policy can give away: remove it; the certificate is for {} by itself",
+        "{:?} {why}, which no policy can give away: remove it; the certificate is for {} by itself",
         Shown(value),
         printable(own)
     )]
-    IpAddressReserved {
-        /// Its place in `spec.ipAddresses`.
-        index: usize,
+    Reserved {
+        /// Where it stands.
+        field: Field,
         /// As written.
         value: String,
+        /// Why it belongs to nobody.
+        why: Reserved,
         /// The name inside the cluster that this Pki does have.
         own: String,
     },
@@ -358,16 +373,17 @@ impl Violation {
     /// Where to mend it.
     pub fn field(&self) -> Field {
         match self {
-            Self::ServiceName { .. } | Self::NoPolicy { .. } | Self::ServiceNameShape { .. } => {
-                Field::of("spec.serviceName")
-            }
+            Self::ServiceName { .. }
+            | Self::NoPolicy { .. }
+            | Self::ServiceNameShape { .. }
+            | Self::ServiceReserved { .. } => Field::of("spec.serviceName"),
             Self::CommonName { .. } => Field::of("spec.commonName"),
             Self::DnsNameShape { index, .. } | Self::DnsNameInternal { index, .. } => {
                 Field::at("spec.dnsNames", *index)
             }
-            Self::IpAddressShape { index, .. }
-            | Self::IpAddressMapped { index, .. }
-            | Self::IpAddressReserved { index, .. } => Field::at("spec.ipAddresses", *index),
+            Self::IpAddressShape { index, .. } | Self::IpAddressMapped { index, .. } => {
+                Field::at("spec.ipAddresses", *index)
+            }
             Self::UriShape { index, .. } => Field::at("spec.uris", *index),
             Self::Duration { .. } | Self::DurationTooLong { .. } => Field::of("spec.duration"),
             Self::RenewBefore { .. } => Field::of("spec.renewBefore"),
@@ -378,7 +394,8 @@ impl Violation {
             Self::KeyEncoding { .. } => Field::of("spec.privateKey.encoding"),
             Self::LabelValue { .. } => Field::of("spec.secretTemplate.labels"),
             Self::Validation { .. } => Field::of("spec"),
-            Self::Count { field, .. }
+            Self::Reserved { field, .. }
+            | Self::Count { field, .. }
             | Self::NotPermitted { field, .. }
             | Self::SecretNameShape { field, .. }
             | Self::SecretReserved { field, .. }

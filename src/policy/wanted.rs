@@ -1,5 +1,6 @@
 //! A spec as read: names folded, defaults in place, and what is wrong with it whatever any policy says.
 
+use super::reserved::{self, Reserved};
 use super::violation::{Field, Violation};
 use super::{Settings, identifiers, names, template};
 use crate::api::{
@@ -30,7 +31,10 @@ pub(super) struct Wanted<'a> {
     pub(super) namespace: &'a str,
     /// `None` if it is malformed, which no policy needs to say again.
     pub(super) service: Option<&'a str>,
-    pub(super) common_name: String,
+    /// `None` if the default would be too long.
+    pub(super) common_name: Option<String>,
+    /// The default of version 0.2, where the default is in force.
+    former_common_name: Option<String>,
     own_names: [String; 2],
     /// Further names, addresses and URIs with their place in the spec's lists.
     pub(super) dns_names: Vec<(usize, String)>,
@@ -57,18 +61,16 @@ impl<'a> Wanted<'a> {
         let spec = &pki.spec;
         let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
         let service = spec.service_name.as_str();
-        let well_named = names::is_label(service);
-        if !well_named {
-            violations.push(Violation::ServiceNameShape {
-                name: service.into(),
-            });
-        }
+        let fault = check_service_name(service, namespace);
+        let well_named = fault.is_none();
+        violations.extend(fault);
         let own = format!("{service}.{namespace}.svc");
         let own_names = [own.clone(), format!("{own}.{}", settings.cluster_domain)];
         let dns_names = read_dns_names(&spec.dns_names, &own_names, settings, violations);
-        let common_name = read_common_name(pki, &own_names, &dns_names, violations);
+        let (common_name, former_common_name) =
+            read_common_name(pki, &own_names, &dns_names, violations);
         let ip_addresses = read_ip_addresses(&spec.ip_addresses, &own, settings, violations);
-        let uris = read_uris(&spec.uris, violations);
+        let uris = read_uris(&spec.uris, &own, settings, violations);
         read_secret_name(pki, settings, violations);
         let (duration, renew_before) = read_lifetime(pki, violations);
         let key = read_key(spec.private_key.as_ref(), violations);
@@ -90,6 +92,7 @@ impl<'a> Wanted<'a> {
             namespace,
             service: well_named.then_some(service),
             common_name,
+            former_common_name,
             own_names,
             dns_names,
             ip_addresses,
@@ -107,6 +110,7 @@ impl<'a> Wanted<'a> {
         let further = self.dns_names.into_iter().map(|(_, name)| name);
         LeafRequest {
             common_name: self.common_name,
+            former_common_name: self.former_common_name,
             dns_names: self.own_names.into_iter().chain(further).collect(),
             ip_addresses: self.ip_addresses.into_iter().map(|(_, ip)| ip).collect(),
             uris: self.uris.into_iter().map(|(_, uri)| uri).collect(),
@@ -192,6 +196,19 @@ fn read_key(written: Option<&PrivateKey>, violations: &mut Vec<Violation>) -> Ke
     }
 }
 
+/// What is wrong with a service name whatever policies say.
+fn check_service_name(service: &str, namespace: &str) -> Option<Violation> {
+    let name = service.to_owned();
+    if !names::is_label(service) {
+        Some(Violation::ServiceNameShape { name })
+    } else if reserved::is_api_server(service, namespace) {
+        let namespace = namespace.to_owned();
+        Some(Violation::ServiceReserved { name, namespace })
+    } else {
+        None
+    }
+}
+
 /// The names that are well formed, folded, each once, with their place in the list; without those that every
 /// certificate has.
 fn read_dns_names(
@@ -208,6 +225,14 @@ fn read_dns_names(
             Ok(None)
         } else if !names::is_certifiable(&folded) {
             Err(Violation::DnsNameShape { index, name })
+        } else if reserved::stands_for_api_server(&folded) {
+            let field = Field::at("spec.dnsNames", index);
+            Err(is_reserved(
+                field,
+                &name,
+                Reserved::ApiServer,
+                &own_names[0],
+            ))
         } else if names::is_cluster_internal(&folded, &settings.cluster_domain) {
             let own = own_names[0].clone();
             Err(Violation::DnsNameInternal { index, name, own })
@@ -229,24 +254,47 @@ fn read_ip_addresses(
         let Ok(address) = text.parse::<IpAddr>() else {
             return Err(Violation::IpAddressShape { index, value });
         };
-        match identifiers::mapped(address) {
-            Some(v4) => Err(Violation::IpAddressMapped { index, value, v4 }),
-            None if settings.is_reserved_address(address) => {
-                let own = own.to_owned();
-                Err(Violation::IpAddressReserved { index, value, own })
-            }
+        if let Some(v4) = identifiers::mapped(address) {
+            return Err(Violation::IpAddressMapped { index, value, v4 });
+        }
+        match settings.reserved_address(address) {
+            Some(why) => Err(is_reserved(
+                Field::at("spec.ipAddresses", index),
+                text,
+                why,
+                own,
+            )),
             None => Ok(Some(address)),
         }
     })
 }
 
-fn read_uris(written: &[String], violations: &mut Vec<Violation>) -> Vec<(usize, String)> {
+fn read_uris(
+    written: &[String],
+    own: &str,
+    settings: &Settings,
+    violations: &mut Vec<Violation>,
+) -> Vec<(usize, String)> {
     let field = Field::of("spec.uris");
     read_list(field, written, violations, |index, text| {
         let value = text.to_owned();
-        let read = identifiers::uri(text).ok_or(Violation::UriShape { index, value });
-        read.map(Some)
+        let uri = identifiers::uri(text).ok_or(Violation::UriShape { index, value })?;
+        if identifiers::host(&uri).is_some_and(|host| settings.is_reserved_host(host)) {
+            let field = Field::at("spec.uris", index);
+            return Err(is_reserved(field, text, Reserved::Host, own));
+        }
+        Ok(Some(uri))
     })
+}
+
+fn is_reserved(field: Field, value: &str, why: Reserved, own: &str) -> Violation {
+    let (value, own) = (value.to_owned(), own.to_owned());
+    Violation::Reserved {
+        field,
+        value,
+        why,
+        own,
+    }
 }
 
 /// What is well formed, each once, with its place in the list.
@@ -275,15 +323,18 @@ fn read_list<T: PartialEq>(
     all
 }
 
+/// The common name, and the one that a certificate may have had before by default.
 fn read_common_name(
     pki: &Pki,
     own_names: &[String; 2],
     dns_names: &[(usize, String)],
     violations: &mut Vec<Violation>,
-) -> String {
+) -> (Option<String>, Option<String>) {
     let service = pki.spec.service_name.as_str();
     let Some(written) = &pki.spec.common_name else {
-        return names::fold(service);
+        let default = own_names[0].clone();
+        let default = Some(default).filter(|name| name.len() <= LONGEST_COMMON_NAME);
+        return (default, Some(names::fold(service)));
     };
     let folded = names::fold(written);
     let is_of_this_certificate = folded == service
@@ -294,8 +345,17 @@ fn read_common_name(
             name: written.clone(),
             service: service.into(),
         });
+    } else if reserved::stands_for_api_server(&folded) && folded == service {
+        // The service is called so, in another namespace.
+        let field = Field::of("spec.commonName");
+        violations.push(is_reserved(
+            field,
+            written,
+            Reserved::ApiServer,
+            &own_names[0],
+        ));
     }
-    folded
+    (Some(folded), None)
 }
 
 fn read_secret_name(pki: &Pki, settings: &Settings, violations: &mut Vec<Violation>) {

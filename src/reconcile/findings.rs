@@ -205,7 +205,7 @@ mod tests {
             recall(&changed, &approved, &ca, "1", &here)
         };
         let mut other = approved.clone();
-        other.certificate.common_name = "another".into();
+        other.certificate.common_name = Some("another".into());
         for (what, recalled) in [
             (
                 "version",

@@ -170,7 +170,8 @@ fn request(hosts: &[String]) -> LeafRequest {
         .map(|host| host.parse::<IpAddr>().map_err(|_| host.to_lowercase()))
         .partition(Result::is_ok);
     LeafRequest {
-        common_name: "pki-operator".into(),
+        common_name: Some("pki-operator".into()),
+        former_common_name: None,
         dns_names: dns_names.into_iter().filter_map(Result::err).collect(),
         ip_addresses: ip_addresses.into_iter().filter_map(Result::ok).collect(),
         uris: vec![],

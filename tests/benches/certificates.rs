@@ -116,7 +116,8 @@ fn authority() -> Authority {
 
 fn request(key: KeyAlgorithm) -> LeafRequest {
     LeafRequest {
-        common_name: "app1.app1.svc".into(),
+        common_name: Some("app1.app1.svc".into()),
+        former_common_name: None,
         dns_names: vec!["app1.app1.svc".into(), "app1.app1.svc.cluster.local".into()],
         ip_addresses: vec![],
         uris: vec![],

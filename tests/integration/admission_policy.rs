@@ -66,11 +66,18 @@ fn specs(namespace: &str) -> Vec<Value> {
             &format!("app2.{namespace}.svc"), &format!("*.{own}"), &format!("{own}.."),
             "db", "DB.", "*", "*.", ".", "..", "*.svc", "svc", "db.victim.svc", "db.victim.SVC.", "db.svc.cluster.local", "cluster.local",
             "localhost", "a.LocalHost", "1-2-3-4.ns.pod", "a..b", ".a.b", "-a.b", "a-.b", "a_b.c", "a b.c", "*.*.a.b", "a.*.b", "*a.b",
-            "10.0.0.1", "*.5", "ex.0x1.1", "10.0.0.0xA", "10.0.0.0x", "ünicode.com", "аpple.example.com", "a\u{212a}.com",
+            "kubernetes", "Kubernetes.Default.", "kubernetes.default.svc", "kubernetes.default.svc.corp.example", "*.default",
+            "*.default.svc", "*.default.svc.a.b", "kubernetes.defaults", "kubernetes.example.com", "a.kubernetes.default",
+            "app2.default", "*.kubernetes.default", "10.0.0.1", "*.5", "ex.0x1.1", "10.0.0.0xA", "10.0.0.0x", "ünicode.com", "аpple.example.com", "a\u{212a}.com",
             &format!("a{long}.com"), &"a.".repeat(126), "a\"b'c\\.d", "a,DNS:b.c", "$(id).a", "{namespace}.a.b",
         ]),
         one("ipAddresses", &[
             "10.1.2.3", "2001:db8::1", "2001:DB8::1", "::", "::1.2.3.4", "::ffff:0:1.2.3.4", "64:ff9b::1.2.3.4", "10.246.0.1", "10.246.0.2", "10.96.0.0", "10.111.255.255", "10.112.0.0", "FD00:0::1", "fd00::2", "::10.246.0.1", "::ffff:10.246.0.1",
+            "0.0.0.0", "1.0.0.0", "127.0.0.1", "126.255.255.255", "128.0.0.0", "169.254.169.254", "169.253.0.1", "100.100.100.200",
+            "100.100.100.201", "168.63.129.16", "192.0.0.192", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.254",
+            "255.255.255.255", "::1", "::2", "::1:0:0", "fe80::1", "FEBF::1", "fec0::1", "ff02::1", "fd00:ec2::254", "fd00:ec2::23",
+            "fd00:ec2::255", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b::127.0.0.1",
+            "64:ff9b::10.96.0.1", "64:ff9b::10.112.0.1", "64:ff9c::127.0.0.1", "2002:7f00:1::1", "2002:a60:1::1", "2002:a01:203::1",
             "::ffff:10.0.0.1", "::FFFF:10.0.0.1", "0:0:0:0:0:ffff:10.0.0.1",
             "10.0.0", "10.0.0.01", "10.0.0.256", "0x7f.0.0.1", "10.0.0.0/8", "fe80::1%eth0", "[::1]", "1:2", "localhost", " 10.0.0.1",
         ]),
@@ -79,6 +86,11 @@ fn specs(namespace: &str) -> Vec<Value> {
             "https://a:1/b", "https://./b", "spiffe", "spiffe:", "spiffe://", "://a/b", "1a://b", "spiffe:///a", "spiffe://:1", "spiffe://a/",
             "spiffe://a/b/", "spiffe://a//b", "spiffe://a/b://c", "spiffe://a/./b", "spiffe://a/../b", "spiffe://a/b/..", "spiffe://a/b/.",
             "spiffe://a/%2e%2e/b", "spiffe://a/b?c", "spiffe://a/b#c", "spiffe://u@a/b", "spiffe://a/b c", "spiffe://a/ä", "spiffe://a/*",
+            "https://127.0.0.1/a", "https://127.0.0.1.:1", "https://10.1.2.3/a", "https://10.96.0.1/a", "https://127.1/a",
+            "https://2130706433", "https://0X7f.1/a", "https://0177.0.0.1", "https://0::1/a", "https://a:1:2/b", "https://a.1b/c",
+            "https://localhost", "https://a.LocalHost.:443/a", "https://ip6-loopback/a", "https://localhosts/a",
+            "https://kubernetes/a", "https://kubernetes.default/a", "https://Kubernetes.default.svc.corp.example/a",
+            "https://kubernetes.defaults/a", "spiffe://cluster.local/a", "https://1./a", "https://.1/a", "urn:localhost", "a:127.0.0.1",
             "urn:a/b", "urn:/a", "urn:/", &format!("urn:{}", "a".repeat(2000)), &format!("urn:{}*", "a".repeat(2000)),
         ]),
         ["app1", "APP1", "app1.", "app2", "My App", "www.example.com", &own, &format!("{own}."), "app1.victim.svc", "app1.."]
@@ -86,6 +98,8 @@ fn specs(namespace: &str) -> Vec<Value> {
         vec![
             spec(json!({ "commonName": "www.example.com", "dnsNames": ["WWW.example.com."] })),
             spec(json!({ "commonName": "db", "dnsNames": ["a.example.com"] })),
+            json!({ "serviceName": "kubernetes" }), json!({ "serviceName": "kubernetes", "commonName": "Kubernetes." }),
+            json!({ "serviceName": "kubernetes", "commonName": format!("kubernetes.{namespace}.svc"), "dnsNames": ["localhost"] }),
         ],
         ["1h", "876000h", "876000h1s", "999999h", "1h30m"].map(|duration| spec(json!({ "duration": duration }))).to_vec(),
         [("2160h", "1944h"), ("2160h", "1944h1s"), ("2160h", "1h0m30s"), ("1h", "54m"), ("1h", "55m"), ("1h1m1s", "1h"), ("999999h", "999999h")]
@@ -129,7 +143,11 @@ fn the_api_server_alone_refuses_what_no_policy_can_permit_and_says_the_same() {
         installed: &arena,
         name: RELEASE.into(),
     };
-    for ns in [&arena.namespace("alone"), &reserved] {
+    let default = Namespace {
+        installed: &arena,
+        name: "default".into(),
+    };
+    for ns in [&arena.namespace("alone"), &reserved, &default] {
         let mut specs = specs(&ns.name);
         for spec in &mut specs {
             if spec.get("secretName").is_none() {

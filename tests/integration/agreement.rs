@@ -324,7 +324,9 @@ const COMMON_NAMES: [&str; 6] = [
     "WEB",
     "victim.svc",
 ];
-const DNS_NAMES: [&str; 14] = [
+const DNS_NAMES: [&str; 16] = [
+    "kubernetes.default.svc.corp.example",
+    "*.default",
     "api.example.com",
     "API.Example.COM.",
     "*.example.com",
@@ -340,7 +342,10 @@ const DNS_NAMES: [&str; 14] = [
     "ümlaut.example.com",
     "10.0.0.1",
 ];
-const ADDRESSES: [&str; 9] = [
+const ADDRESSES: [&str; 12] = [
+    "127.0.0.1",
+    "64:ff9b::169.254.169.254",
+    "2002:a60:1::1",
     "10.1.2.3",
     "10.1.2.4",
     "192.0.2.1",
@@ -351,7 +356,9 @@ const ADDRESSES: [&str; 9] = [
     "fe80::1%eth0",
     "::",
 ];
-const URIS: [&str; 7] = [
+const URIS: [&str; 9] = [
+    "https://localhost/a",
+    "https://0x7f.1/a",
     "spiffe://example.com/ns/{ns}/web",
     "SPIFFE://Example.com/ns/{ns}/web",
     "spiffe://example.com/ns/other/web",

@@ -1,6 +1,11 @@
 //! Whatever people write, what others read of it is one printable line within the limits of the API.
 
-use crate::harness::{Namespace, arena, eventually};
+use crate::harness::{Namespace, arena, eventually, file};
+use crate::webhook::client::Webhook;
+use crate::webhook::review;
+use pki_cluster::install::Operator;
+use pki_operator::log::MAX_RECORD_BYTES;
+use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 /// Control characters, a terminal's escape sequence, marks that reorder or hide text, and letters of several bytes.
@@ -77,9 +82,105 @@ fn events_and_conditions_are_printable_whatever_stands_in_the_fields() {
         let printed = ns.kubectl(&["describe", "pod", name]).unwrap();
         assert!(is_printable(&printed.replace('\n', "")), "{printed:?}");
     }
-    for line in operator.process.log().lines() {
+    expect_bounded_log(&operator);
+}
+
+/// No record is longer than the bound, and each is printable.
+fn expect_bounded_log(operator: &Operator) {
+    let log = operator.process.log();
+    for line in log.lines() {
         assert!(is_printable(line), "{line:?}");
+        assert!(line.len() <= MAX_RECORD_BYTES, "{}: {line}", line.len());
     }
+}
+
+/// A certificate that claims to be of this CA, for the names of the service and 2,500 others, and its key.
+fn forged(ca: &str, own: &str) -> [String; 2] {
+    let others = (0..2500).map(|n| format!("n{n}.{}.example.com", "a".repeat(60)));
+    let names = [own.to_owned(), format!("{own}.cluster.local")];
+    let names: Vec<_> = names.into_iter().chain(others).collect();
+    let mut leaf = CertificateParams::new(names).unwrap();
+    leaf.distinguished_name = DistinguishedName::new();
+    leaf.distinguished_name.push(DnType::CommonName, own);
+    leaf.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate().unwrap();
+    // The identifier of the CA's key, and another key.
+    let issuer = Issuer::from_ca_cert_pem(ca, KeyPair::generate().unwrap()).unwrap();
+    let certificate = leaf.signed_by(&key, &issuer).unwrap();
+    [certificate.pem(), key.serialize_pem()]
+}
+
+#[test]
+fn no_value_from_outside_makes_a_record_long() {
+    for format in ["text", "json"] {
+        let arena = arena();
+        let flags = ["--log-level", "debug", "--log-format", format];
+        let operator = arena.first_replica("operator-1", &flags).unwrap();
+        let ns = arena.namespace("bounded");
+        ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+            .unwrap();
+        ns.wait_until_ready("app1-pki");
+        let secret = ns.get("secret", "app1-pki").unwrap();
+        let [certificate, key] = forged(&file(&secret, "ca.crt"), &format!("app1.{}.svc", ns.name));
+        let files = json!({"stringData": {"tls.crt": certificate, "tls.key": key}}).to_string();
+        patch(&ns, "secret", &files);
+        eventually("the forged certificate is replaced", || {
+            let now = ns.get("secret", "app1-pki")?;
+            (file(&now, "tls.crt") != certificate).then_some(())
+        });
+        let told = "the names in tls.crt are not the requested ones";
+        assert!(operator.process.log().contains(told), "{format}");
+        assert!(
+            operator.process.log().contains(" and 2495 more"),
+            "{format}"
+        );
+
+        let long = HOSTILE.repeat(64 * 1024 / HOSTILE.len());
+        let annotations = json!({"example.com/note": long, "box.com/keep-secret": long, "box.com/renew-now": long});
+        let annotated = json!({"metadata": {"annotations": annotations}}).to_string();
+        patch(&ns, "pki", &annotated);
+        let mut webhook = Webhook::of(&arena);
+        for field in [
+            "name",
+            "namespace",
+            "uid",
+            "operation",
+            "/object/spec/serviceName",
+            "/object/spec/secretName",
+        ] {
+            let mut review = review("0c9a8d74", "appp1");
+            match field.strip_prefix('/') {
+                None => review["request"][field] = json!(long),
+                Some(_) => *review["request"].pointer_mut(field).unwrap() = json!(long),
+            }
+            let body = review.to_string();
+            let (status, answer) = webhook.post("/validate", "application/json", body.as_bytes());
+            assert!([200, 400].contains(&status), "{field}: {answer}");
+            let said = answer
+                .replace(&long, "")
+                .replace(&json!(long).to_string(), "");
+            assert!(
+                said.len() < 16 * 1024,
+                "{field} in {format}: {}",
+                said.len()
+            );
+        }
+        ns.wait_until_ready("app1-pki");
+        expect_bounded_log(&operator);
+    }
+}
+
+/// By a file: it is too long for a command line.
+fn patch(ns: &Namespace<'_>, kind: &str, patch: &str) {
+    let file = ns
+        .installed
+        .cluster
+        .dir()
+        .join(format!("{kind}-patch.json"));
+    std::fs::write(&file, patch).unwrap();
+    let file = format!("--patch-file={}", file.display());
+    ns.kubectl(&["patch", kind, "app1-pki", "--type=merge", &file])
+        .unwrap();
 }
 
 #[test]

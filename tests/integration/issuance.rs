@@ -323,7 +323,9 @@ fn a_certificate_is_renewed_when_its_time_has_come_by_the_ca_that_was_given() {
         .unwrap();
     ns.wait_until_ready("app1-pki");
     let request = LeafRequest {
-        common_name: "app1".into(),
+        // By default, before version 0.3.
+        common_name: Some("app1".into()),
+        former_common_name: None,
         dns_names: vec![
             format!("app1.{}.svc", ns.name),
             format!("app1.{}.svc.cluster.local", ns.name),
@@ -343,6 +345,84 @@ fn a_certificate_is_renewed_when_its_time_has_come_by_the_ca_that_was_given() {
     wait_for_another(&ns, "app1-pki", &issued_before);
     let secret = ns.get("secret", "app1-pki").unwrap();
     assert_eq!(file(&secret, "ca.crt"), authority.ca().root_pem());
+}
+
+/// The Secret is replaced by one that version 0.2 would have issued.
+#[test]
+fn a_common_name_of_before_stays_until_the_renewal_which_gives_it_the_namespace() {
+    let now = Timestamp::now();
+    let authority = Authority::generate("Given CA", 100_000 * HOUR, now - 24 * HOUR).unwrap();
+    let arena = arena();
+    arena.bring_ca(&authority);
+    let _operator = arena.first_replica("operator-1", &[]).unwrap();
+    let ns = arena.namespace("renamed");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    ns.wait_until_ready("app1-pki");
+    let own = format!("app1.{}.svc", ns.name);
+    let subject = || {
+        let certificate = file(&ns.get("secret", "app1-pki").unwrap(), "tls.crt");
+        let print = ["x509", "-noout", "-subject", "-nameopt", "RFC2253"];
+        openssl(&print, &certificate).trim().to_owned()
+    };
+    assert_eq!(subject(), format!("subject=CN={own}"));
+
+    let request = LeafRequest {
+        common_name: Some("app1".into()),
+        former_common_name: None,
+        dns_names: vec![own.clone(), format!("{own}.cluster.local")],
+        ip_addresses: vec![],
+        uris: vec![],
+        usages: vec![Usage::ServerAuth, Usage::ClientAuth],
+        duration: 2160 * HOUR,
+        key: KeyAlgorithm::EcdsaP256,
+        key_encoding: KeyEncoding::Pkcs8,
+    };
+    let leaf = authority.issue(&request, Timestamp::now()).unwrap();
+    let files = json!({"stringData": {"tls.crt": leaf.chain_pem, "tls.key": leaf.private_key_pem.as_str()}});
+    patch(&ns, "secret", "app1-pki", &files);
+    eventually("the certificate of before is found valid", || {
+        let pki = ns.get("pki", "app1-pki")?;
+        (pki["status"]["serialNumber"] == leaf.serial.as_str()).then_some(())
+    });
+    quiet();
+    let pki = ns.wait_until_ready("app1-pki");
+    assert_eq!(serial(&pki), leaf.serial, "an upgrade issues nothing");
+    assert_eq!(subject(), "subject=CN=app1");
+
+    let renew = json!({"metadata": {"annotations": {"box.com/renew-now": "true"}}});
+    patch(&ns, "pki", "app1-pki", &renew);
+    wait_for_another(&ns, "app1-pki", &leaf.serial);
+    assert_eq!(subject(), format!("subject=CN={own}"));
+    let keep = json!({"spec": {"commonName": "app1"}});
+    patch(&ns, "pki", "app1-pki", &keep);
+    eventually("the old name is back", || {
+        (subject() == "subject=CN=app1").then_some(())
+    });
+}
+
+#[test]
+fn a_name_that_is_too_long_for_a_common_name_is_left_to_the_other_names() {
+    let ns = SHARED.namespace("long");
+    let service = "a".repeat(63);
+    ns.permit(&[&service], "");
+    let spec = json!({ "serviceName": service });
+    ns.apply_pki("app1-pki", &spec.to_string()).unwrap();
+    ns.wait_until_ready("app1-pki");
+    let certificate = file(&ns.get("secret", "app1-pki").unwrap(), "tls.crt");
+    let print = ["x509", "-noout", "-subject", "-ext", "subjectAltName"];
+    let printed = openssl(&print, &certificate);
+    let lines: Vec<_> = printed.lines().map(str::trim).collect();
+    let names = format!(
+        "DNS:{service}.{0}.svc, DNS:{service}.{0}.svc.cluster.local",
+        ns.name
+    );
+    assert_eq!(lines[0].trim_end(), "subject=");
+    assert!(
+        lines[1].ends_with("Subject Alternative Name: critical"),
+        "{printed}"
+    );
+    assert_eq!(lines[2], names);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Whatever a team writes, however generous a policy is, and whoever is there to judge it, no certificate is for the
 //! service of another namespace.
 
-use crate::harness::{Namespace, RESERVED, SHARED, arena, eventually, file, openssl};
+use crate::harness::{Installed, Namespace, RESERVED, SHARED, arena, eventually, file, openssl};
 use pki_cluster::install::Operator;
 use pki_operator::policy::reason_of;
 use serde::Deserialize;
@@ -11,9 +11,16 @@ use serde_json::{Value, json};
 const GENEROUS: &str = r#", "dnsNames": ["*.default", "*.local", "*.example.com", "*.*.com"],
     "ipAddresses": ["0.0.0.0/0", "::/0"], "uris": ["spiffe://example.com/*"]"#;
 
+/// The Service of the API server itself.
+const API_SERVER: &str = r#"{"serviceName": "kubernetes"}"#;
+const API_SERVER_IS_NOBODYS: &str =
+    r#"spec.serviceName: "kubernetes" in namespace default is the service of the API server"#;
+
 /// Patterns that a platform team might write without thinking of names inside the cluster. They are refused at apply, but
 /// may be there since before the operator was. (Others, such as `*.*`, not even the schema takes.)
-const INSIDE: [&str; 8] = [
+const INSIDE: [&str; 10] = [
+    "kubernetes.default",
+    "kubernetes.default.svc.corp.example",
     "*.svc",
     "*.*.svc",
     "*.*.*.*.svc",
@@ -103,8 +110,10 @@ fn start(ns: &Namespace<'_>) -> Operator {
     ];
     let address = arena.kubectl(&address).unwrap();
     assert_eq!(address, RESERVED[0]);
-    let spec =
-        json!({ "namespaces": { "names": [ns.name] }, "serviceNames": ["*"], "dnsNames": INSIDE });
+    let spec = json!({
+        "namespaces": { "names": [ns.name, "default"] }, "serviceNames": ["*"], "dnsNames": INSIDE,
+        "ipAddresses": ["127.0.0.1", "169.254.169.254", "::1"], "uris": ["https://localhost/*", "https://127.0.0.1/*"],
+    });
     let metadata = json!({ "name": format!("{}-inside", ns.name) });
     let policy = json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": metadata, "spec": spec });
     ns.apply(&policy.to_string()).expect("nobody refuses it");
@@ -149,7 +158,17 @@ fn nobody_gets_the_name_of_another_past_the_webhook() {
         let said = refusals.get(&index).map_or("nothing", String::as_str);
         assert!(row.is_told_in(said), "{:?} is answered: {said}", row.spec());
     }
+    let refusal = in_default(&arena).apply_pki("kubernetes", API_SERVER);
+    let refusal = refusal.unwrap_err().to_string();
+    assert!(refusal.contains(API_SERVER_IS_NOBODYS), "{refusal}");
     expect_that_the_good_alone_gets_a_secret(&ns);
+}
+
+fn in_default(arena: &Installed) -> Namespace<'_> {
+    Namespace {
+        installed: arena,
+        name: "default".into(),
+    }
 }
 
 #[test]
@@ -166,6 +185,12 @@ fn nobody_gets_the_name_of_another_while_there_is_no_webhook() {
         (dry_run.len() + rows.iter().filter(stored).count() == rows.len()).then_some(())
     });
     let refusals = ns.create_all(&specs(&rows), &[]);
+    let default = in_default(&arena);
+    default.apply_pki("kubernetes", API_SERVER).unwrap();
+    let message = default.wait_until_refused("kubernetes", "PkiServiceNameError");
+    assert!(message.contains(API_SERVER_IS_NOBODYS), "{message}");
+    assert_eq!(default.get("secret", "kubernetes"), None);
+    default.kubectl(&["delete", "pki", "kubernetes"]).unwrap();
     let list = || -> Vec<Value> {
         let printed = ns.kubectl(&["get", "pkis", "--output=json"]).unwrap();
         let list: Value = serde_json::from_str(&printed).unwrap();
@@ -215,6 +240,9 @@ fn nobody_gets_the_name_of_another_past_the_api_server_alone_but_what_is_for_a_p
             Some(said) => assert!(row.is_told_in(said), "{:?} is answered: {said}", row.spec()),
         }
     }
+    let refusal = in_default(&arena).apply_pki("kubernetes", API_SERVER);
+    let refusal = refusal.unwrap_err().to_string();
+    assert!(refusal.contains(API_SERVER_IS_NOBODYS), "{refusal}");
 }
 
 #[test]
@@ -267,7 +295,8 @@ fn a_certificate_is_for_the_names_of_its_own_service_and_nothing_else() {
     ns.apply_pki("db", &spec.to_string()).unwrap();
     ns.wait_until_ready("db");
     let names = format!("DNS:db.{name}.svc, DNS:db.{name}.svc.cluster.local, DNS:www.example.com");
-    assert_eq!(certified(&ns, "db"), ["subject=CN=db".to_owned(), names]);
+    let subject = format!("subject=CN=db.{name}.svc");
+    assert_eq!(certified(&ns, "db"), [subject, names]);
 }
 
 #[test]
@@ -291,5 +320,8 @@ fn a_namespace_called_like_a_top_level_domain_has_no_names_on_the_internet() {
         .unwrap();
     ns.wait_until_ready("google");
     let names = "DNS:google.com.svc, DNS:google.com.svc.cluster.local";
-    assert_eq!(certified(&ns, "google"), ["subject=CN=google", names]);
+    assert_eq!(
+        certified(&ns, "google"),
+        ["subject=CN=google.com.svc", names]
+    );
 }

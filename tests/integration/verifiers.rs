@@ -38,7 +38,9 @@ fn every_certificate_and_every_keystore_is_taken_by_tools_that_nobody_here_wrote
     let ns = SHARED.namespace("verifiers");
     let names = r#", "dnsNames": ["*.example.com"], "ipAddresses": ["10.0.0.0/8", "2001:db8::/32"],
         "uris": ["https://example.com/{namespace}/*"]"#;
-    ns.permit(&["app1"], names);
+    // With the namespace it is too long for a common name.
+    let long = "a".repeat(63);
+    ns.permit(&["app1", &long], names);
     let password = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"},
         "stringData": {"password": PASSWORD}});
     ns.apply(&password.to_string()).unwrap();
@@ -48,20 +50,22 @@ fn every_certificate_and_every_keystore_is_taken_by_tools_that_nobody_here_wrote
     let wanted: Vec<_> = KEYS
         .iter()
         .flat_map(|key| {
-            [&BOTH[..1], &BOTH[1..], &BOTH[..]].map(|usages| (case_name(key, usages), key, usages))
+            [&BOTH[..1], &BOTH[1..], &BOTH[..]]
+                .map(|usages| (case_name(key, usages), "app1", key, usages))
         })
+        .chain([("nameless".to_owned(), &*long, &KEYS[0], &BOTH[..])])
         .collect();
     let manifests: Vec<_> = wanted
         .iter()
-        .map(|(name, key, usages)| manifest(&ns, name, key, usages))
+        .map(|(name, service, key, usages)| manifest(&ns, [name, service], key, usages))
         .collect();
     ns.apply(&manifests.join("\n---\n")).unwrap();
-    for (name, key, usages) in &wanted {
+    for (name, service, key, usages) in &wanted {
         ns.wait_until_ready(name);
         let secret = ns.get("secret", name).unwrap();
-        store(&cases.join(name), &ns, &secret, usages);
+        store(&cases.join(name), &ns, service, &secret, usages);
         expect_encoding(&secret, key);
-        expect_webpki(&ns, &secret, usages);
+        expect_webpki(&ns, service, &secret, usages);
     }
 
     let tool = |path: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -99,7 +103,7 @@ fn every_certificate_and_every_keystore_is_taken_by_tools_that_nobody_here_wrote
     }
     let expected: BTreeSet<_> = wanted
         .iter()
-        .flat_map(|(name, _, usages)| expected(name, usages))
+        .flat_map(|(name, _, _, usages)| expected(name, usages))
         .collect();
     assert_eq!(outcomes, expected);
     println!(
@@ -117,7 +121,7 @@ fn case_name((algorithm, size, encoding): &(&str, Option<u32>, &str), usages: &[
 
 fn manifest(
     ns: &Namespace<'_>,
-    name: &str,
+    [name, service]: [&str; 2],
     (algorithm, size, encoding): &(&str, Option<u32>, &str),
     usages: &[&str],
 ) -> String {
@@ -127,7 +131,7 @@ fn manifest(
     }
     let keystore = json!({"passwordSecretRef": {"name": "password", "key": "password"}});
     json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": name}, "spec": {
-        "serviceName": "app1", "usages": usages, "privateKey": key,
+        "serviceName": service, "usages": usages, "privateKey": key,
         "dnsNames": ["www.example.com"], "ipAddresses": ["10.1.2.3", "2001:db8::1"],
         "uris": [format!("https://example.com/{}/app1", ns.name)],
         "outputs": {"combinedPem": true, "derKey": true, "pkcs12": keystore, "jks": keystore},
@@ -136,14 +140,14 @@ fn manifest(
 }
 
 /// Writes the Secret as a case for the tools.
-fn store(case: &Path, ns: &Namespace<'_>, secret: &Value, usages: &[&str]) {
+fn store(case: &Path, ns: &Namespace<'_>, service: &str, secret: &Value, usages: &[&str]) {
     fs::create_dir_all(case).unwrap();
     for name in secret["data"].as_object().unwrap().keys() {
         fs::write(case.join(name), bytes(secret, name)).unwrap();
     }
     fs::write(case.join("password"), PASSWORD).unwrap();
     let host = |service: &str| format!("{service}.{}.svc", ns.name);
-    let case_json = json!({"host": host("app1"), "wrongHost": host("app2"), "usages": usages, "intermediates": false});
+    let case_json = json!({"host": host(service), "wrongHost": host("app2"), "usages": usages, "intermediates": false});
     fs::write(case.join("case.json"), case_json.to_string()).unwrap();
 }
 
@@ -163,7 +167,7 @@ fn expect_encoding(secret: &Value, (_, _, encoding): &(&str, Option<u32>, &str))
 }
 
 /// As rustls judges, which many servers and clients in the cluster are built on.
-fn expect_webpki(ns: &Namespace<'_>, secret: &Value, usages: &[&str]) {
+fn expect_webpki(ns: &Namespace<'_>, service: &str, secret: &Value, usages: &[&str]) {
     let leaf = CertificateDer::from_pem_slice(file(secret, "tls.crt").as_bytes()).unwrap();
     let root = CertificateDer::from_pem_slice(file(secret, "ca.crt").as_bytes()).unwrap();
     let leaf = EndEntityCert::try_from(&leaf).unwrap();
@@ -178,7 +182,7 @@ fn expect_webpki(ns: &Namespace<'_>, secret: &Value, usages: &[&str]) {
         assert_eq!(verdict.is_ok(), usages.contains(usage), "{usage}");
     }
     for (name, is_right) in [
-        (format!("app1.{}.svc", ns.name), true),
+        (format!("{service}.{}.svc", ns.name), true),
         ("www.example.com".into(), true),
         ("10.1.2.3".into(), true),
         ("2001:db8::1".into(), true),

@@ -27,7 +27,8 @@ pub(crate) fn authority() -> Authority {
 
 pub(crate) fn request() -> LeafRequest {
     LeafRequest {
-        common_name: "app1".to_owned(),
+        common_name: Some("app1".to_owned()),
+        former_common_name: None,
         dns_names: vec![
             "app1.team-a.svc".to_owned(),
             "app1.team-a.svc.cluster.local".to_owned(),
@@ -126,7 +127,7 @@ fn leaf_params() -> CertificateParams {
     params.distinguished_name = rcgen::DistinguishedName::new();
     params
         .distinguished_name
-        .push(DnType::CommonName, request.common_name);
+        .push(DnType::CommonName, request.common_name.unwrap());
     params.not_before = date(now() - BACKDATED);
     params.not_after = date(now() + request.duration);
     params.is_ca = IsCa::ExplicitNoCa;

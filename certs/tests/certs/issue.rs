@@ -261,7 +261,7 @@ fn a_leaf_may_be_for_one_usage_only() {
 #[test]
 fn a_leaf_may_have_a_wildcard_and_a_common_name_beyond_ascii() {
     let request = LeafRequest {
-        common_name: "Zahlungen für alle".to_owned(),
+        common_name: Some("Zahlungen für alle".to_owned()),
         dns_names: vec!["*.team-a.svc".to_owned()],
         ..request()
     };
@@ -299,7 +299,7 @@ fn a_bad_dns_name_is_refused_by_name() {
 fn a_bad_common_name_is_refused_by_name() {
     let name = "a".repeat(65);
     let request = LeafRequest {
-        common_name: name.clone(),
+        common_name: Some(name.clone()),
         ..request()
     };
     expect(

@@ -103,7 +103,7 @@ fn another_common_name_is_found() {
     let authority = authority();
     let stored = Stored::issued(&authority, &request());
     let renamed = LeafRequest {
-        common_name: "app2".to_owned(),
+        common_name: Some("app2".to_owned()),
         ..request()
     };
     expect_fault(
@@ -112,7 +112,7 @@ fn another_common_name_is_found() {
         &authority,
         Fault::CommonName {
             found: "CN=app1".to_owned(),
-            requested: "app2".to_owned(),
+            requested: Some("app2".to_owned()),
         },
         r#"the subject of tls.crt is "CN=app1" instead of "CN=app2""#,
     );
@@ -131,7 +131,7 @@ fn a_subject_of_more_or_less_than_the_common_name_is_found() {
     });
     for (stored, found) in [(more, "CN=app1, O=Example"), (less, "")] {
         let fault = stored.verify(&request(), &authority, now()).unwrap_err();
-        let requested = "app1".to_owned();
+        let requested = Some("app1".to_owned());
         assert_eq!(
             fault,
             Fault::CommonName {
@@ -139,6 +139,37 @@ fn a_subject_of_more_or_less_than_the_common_name_is_found() {
                 requested
             }
         );
+    }
+}
+
+#[test]
+fn a_former_common_name_is_accepted_and_never_issued() {
+    let authority = authority();
+    let stored = Stored::issued(&authority, &request());
+    for common_name in [Some("app1.team-a.svc".to_owned()), None] {
+        let renamed = LeafRequest {
+            common_name: common_name.clone(),
+            former_common_name: Some("app1".to_owned()),
+            ..request()
+        };
+        assert!(stored.verify(&renamed, &authority, now()).is_ok());
+        let renewed = Stored::issued(&authority, &renamed);
+        let without = LeafRequest {
+            former_common_name: None,
+            ..renamed.clone()
+        };
+        assert!(renewed.verify(&without, &authority, now()).is_ok());
+        let fault = stored.verify(&without, &authority, now()).unwrap_err();
+        let found = "CN=app1".to_owned();
+        let requested = common_name;
+        assert_eq!(fault, Fault::CommonName { found, requested });
+        // Nothing else may differ.
+        let longer = LeafRequest {
+            dns_names: vec!["app1.team-b.svc".to_owned()],
+            ..renamed
+        };
+        let fault = stored.verify(&longer, &authority, now()).unwrap_err();
+        assert!(matches!(fault, Fault::Names { .. }), "{fault}");
     }
 }
 

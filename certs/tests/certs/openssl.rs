@@ -120,6 +120,38 @@ fn openssl_prints_the_serial_subject_and_extensions_that_were_promised() {
     }
 }
 
+/// As it is where the name of the service is too long for a common name (RFC 5280, 4.1.2.6).
+#[test]
+fn openssl_accepts_a_leaf_without_a_common_name_by_its_other_names() {
+    let authority = CaPath::of(1, |_, _| ()).read().unwrap();
+    let names = vec![format!("{}.{}.svc", "a".repeat(63), "b".repeat(63))];
+    for usages in USAGES {
+        let request = LeafRequest {
+            common_name: None,
+            dns_names: names.clone(),
+            usages: usages.to_vec(),
+            ..request()
+        };
+        let leaf = authority.issue(&request, now()).unwrap();
+        let files = Files::new(&format!("nameless-{usages:?}"), &authority, &leaf);
+        files.check_purposes(usages);
+        let options = ["-untrusted", "chain.crt", "-verify_hostname"];
+        files
+            .verify(&[&options[..], &[&names[0]]].concat(), now())
+            .unwrap();
+        let other = [&options[..], &["app2.team-a.svc"]].concat();
+        let refusal = files.verify(&other, now()).unwrap_err();
+        assert!(refusal.contains("hostname mismatch"), "{refusal}");
+        let printed = files.print("tls.crt", &["-subject", "-nameopt", "RFC2253"]);
+        assert_eq!(printed, "subject=\n");
+        let printed = files.print("tls.crt", &["-text"]);
+        assert!(
+            printed.contains("Alternative Name: critical\n"),
+            "{printed}"
+        );
+    }
+}
+
 #[test]
 fn openssl_prints_the_root_that_was_promised() {
     let authority = authority();

@@ -7,6 +7,7 @@ use pki_certs::{
     Authority, Fault, KeyAlgorithm, KeyEncoding, LeafRequest, RenewBefore, Usage, renewal,
 };
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 use crate::fixtures::{DAY, Stored, authority, certificate_pem, der, now, request};
@@ -152,7 +153,7 @@ fn certificate_der(stored: &Stored) -> Vec<u8> {
 
 prop_compose! {
     fn any_request()(
-        common_name in "[^\\p{Cc}]{1,64}",
+        common_name in option::of("[^\\p{Cc}]{1,64}"),
         dns_names in vec(any_dns_name(), 1..8),
         ip_addresses in vec(any::<IpAddr>(), 0..4),
         uris in vec(any_uri(), 0..3),
@@ -163,7 +164,7 @@ prop_compose! {
     ) -> LeafRequest {
         let duration = SignedDuration::from_secs(seconds);
         LeafRequest {
-            common_name, dns_names, ip_addresses, uris, usages, duration, key, key_encoding,
+            common_name, former_common_name: None, dns_names, ip_addresses, uris, usages, duration, key, key_encoding,
         }
     }
 }

@@ -132,6 +132,36 @@ service:
 {{- if and .Values.deployment.enabled (dig "upgrade" true (.Values.crds | default dict)) }}true{{ end }}
 {{- end }}
 
+{{- /* Ranges of addresses that belong to nobody, as the operator has them (src/policy/reserved.rs). */}}
+{{- define "pki-operator.specialAddresses" -}}
+["0.0.0.0/8", "127.0.0.0/8", "::/128", "::1/128", "169.254.0.0/16", "fe80::/10", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32", "fd00:ec2::254/128", "fd00:ec2::23/128", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128", "224.0.0.0/4", "255.255.255.255/32", "ff00::/8"]
+{{- end }}
+
+{{- /*
+CEL: a list of ranges, from one of addresses and ranges. After each of IPv4 come those of the IPv6 addresses by which the
+same hosts are reached.
+*/}}
+{{- define "pki-operator.ranges" -}}
+{{- $ranges := list }}
+{{- range . }}
+{{- $range := contains "/" . | ternary . (printf "%s/%s" . (contains ":" . | ternary "128" "32")) }}
+{{- $ranges = append $ranges $range }}
+{{- if not (contains ":" $range) }}
+{{- $address := splitList "/" $range | first }}
+{{- $length := splitList "/" $range | last | int }}
+{{- range $prefix := list "::" "::ffff:0:" "64:ff9b::" }}
+{{- $ranges = append $ranges (printf "%s%s/%d" $prefix $address (add 96 $length)) }}
+{{- end }}
+{{- $hexadecimal := "" }}
+{{- range $index, $octet := splitList "." $address }}
+{{- $hexadecimal = printf "%s%s%02x" $hexadecimal (eq $index 2 | ternary ":" "") ($octet | int) }}
+{{- end }}
+{{- $ranges = append $ranges (printf "2002:%s::/%d" $hexadecimal (add 16 $length)) }}
+{{- end }}
+{{- end }}
+{{- toJson $ranges }}.map(range, cidr(range))
+{{- end }}
+
 {{- /* What all pods of the chart have in common: the operator's, and those of hooks and tests. */}}
 {{- define "pki-operator.podSpec" -}}
 # A Service named pki-operator would set PKI_OPERATOR_* variables, which are the operator's flags.

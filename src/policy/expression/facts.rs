@@ -220,7 +220,7 @@ fn is_larger(wanted: &Wanted<'_>, labels: Option<&Labels>) -> bool {
         wanted.pki,
         wanted.namespace,
         &object.spec.service_name,
-        &wanted.common_name,
+        wanted.common_name.as_deref().unwrap_or_default(),
         object.secret_name(),
     ];
     let is_longer = |text: &str, most: u64| text.len() as u64 > most;
@@ -259,7 +259,8 @@ pub(super) fn facts(wanted: &Wanted<'_>, labels: Option<&Labels>) -> serde_json:
             },
             "spec": {
                 "serviceName": spec.service_name,
-                "commonName": wanted.common_name,
+                // Empty where the certificate has none.
+                "commonName": wanted.common_name.as_deref().unwrap_or_default(),
                 "dnsNames": values(&wanted.dns_names),
                 "ipAddresses": values(&wanted.ip_addresses),
                 "uris": values(&wanted.uris),

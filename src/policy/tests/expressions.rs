@@ -20,7 +20,7 @@ fn an_expression_sees_the_pki_as_its_certificate_will_be() {
     let spec = json!({ "serviceName": "app1", "dnsNames": ["ADMIN.Example.com."], "ipAddresses": ["10.1.2.3"] });
     for holds in [
         "pki.metadata.name == 'app1-pki' && pki.metadata.namespace == 'ns'",
-        "pki.spec.serviceName == 'app1' && pki.spec.commonName == 'app1'",
+        "pki.spec.serviceName == 'app1' && pki.spec.commonName == 'app1.ns.svc'",
         "pki.spec.dnsNames == ['admin.example.com']",
         "pki.spec.ipAddresses.all(ip, ip.startsWith('10.'))",
         "pki.spec.uris.size() == 0 && pki.spec.secretName == 'app1-pki'",

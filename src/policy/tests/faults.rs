@@ -25,7 +25,7 @@ fn a_policy_that_means_something_has_no_fault() {
                 { "key": "e", "operator": "DoesNotExist" }, { "key": "f", "operator": "In", "values": ["g", "h"] },
                 { "key": "f", "operator": "NotIn", "values": ["g"] }] } } }),
         json!({ "dnsNames": ["*.{namespace}.Example.com.", "a.b", "*.*.com", "xn--pple-43d.com", "{namespace}.example.com"] }),
-        json!({ "ipAddresses": ["10.0.0.0/8", "10.1.2.3", "2001:db8::/32", "::/0", "0.0.0.0/0", "::1"] }),
+        json!({ "ipAddresses": ["10.0.0.0/8", "10.1.2.3", "2001:db8::/32", "::/0", "0.0.0.0/0", "fd00::1"] }),
         json!({ "uris": ["spiffe://example.com/ns/{namespace}/*", "https://a", "urn:example:*", "spiffe://e.com/*/a", "spiffe://e.com/a-{namespace}/b"] }),
         json!({ "privateKeys": [{ "algorithm": "ECDSA", "minSize": 384 }, { "algorithm": "RSA", "minSize": 4096 }, { "algorithm": "Ed25519" }] }),
         json!({ "maxDuration": "1h", "validations": [{ "expression": "pki.spec.uris.size() < 3", "message": "at most 2" }] }),
@@ -215,6 +215,80 @@ fn addresses_of_the_cluster_are_no_policys_to_give_away() {
         told[0].message.contains("is within 10.96.0.0/12"),
         "{told:?}"
     );
+}
+
+#[test]
+fn a_policy_that_names_what_is_nobodys_is_told_so() {
+    let api_server =
+        "can never match: it stands for the API server, which no policy can give away; remove it";
+    let hosts = "leads to localhost, to a reserved address or to the API server, which no policy can give away: remove it";
+    for (mut spec, field, message) in [
+        (
+            json!({ "ipAddresses": ["127.0.0.0/8"] }),
+            "spec.ipAddresses[0]",
+            "\"127.0.0.0/8\" is within 127.0.0.0/8, loopback, unspecified, link-local, multicast, broadcast or cloud \
+             metadata addresses, which no policy can give away: remove it",
+        ),
+        (
+            json!({ "ipAddresses": ["fe80::/64"] }),
+            "spec.ipAddresses[0]",
+            "is within fe80::/10, ",
+        ),
+        (
+            json!({ "ipAddresses": ["64:ff9b::a9fe:0/112"] }),
+            "spec.ipAddresses[0]",
+            "is within 64:ff9b::a9fe:0/112, ",
+        ),
+        (
+            json!({ "dnsNames": ["kubernetes.default.svc.corp.example"] }),
+            "spec.dnsNames[0]",
+            api_server,
+        ),
+        (
+            json!({ "dnsNames": ["kubernetes.default"] }),
+            "spec.dnsNames[0]",
+            api_server,
+        ),
+        (
+            json!({ "uris": ["https://localhost:8443/*"] }),
+            "spec.uris[0]",
+            hosts,
+        ),
+        (
+            json!({ "uris": ["https://127.0.0.1/{namespace}/*"] }),
+            "spec.uris[0]",
+            hosts,
+        ),
+        (
+            json!({ "uris": ["https://0x7f.1/*"] }),
+            "spec.uris[0]",
+            "can never match",
+        ),
+        (
+            json!({ "serviceNames": ["kubernetes"], "namespaces": { "names": ["default"] } }),
+            "spec.serviceNames[0]",
+            api_server,
+        ),
+    ] {
+        if spec.get("serviceNames").is_none() {
+            spec["serviceNames"] = json!(["a"]);
+        }
+        let told = said(&spec);
+        assert_eq!(told.len(), 1, "{spec}: {told:?}");
+        assert!(
+            told[0].starts_with(field) && told[0].contains(message),
+            "{spec}: {told:?}"
+        );
+    }
+    for spec in [
+        json!({ "serviceNames": ["kubernetes"] }),
+        json!({ "serviceNames": ["kubernetes"], "namespaces": { "names": ["default", "a"] } }),
+        json!({ "serviceNames": ["*"], "namespaces": { "names": ["default"] } }),
+        json!({ "serviceNames": ["a"], "dnsNames": ["*.default"], "ipAddresses": ["0.0.0.0/0", "::/0"],
+            "uris": ["spiffe://kubernetes/*"] }),
+    ] {
+        assert_eq!(said(&spec), [""; 0], "{spec}");
+    }
 }
 
 #[test]

@@ -14,7 +14,8 @@ fn what_is_issued_follows_from_service_and_namespace() {
         certificate.dns_names,
         ["app1.ns.svc", "app1.ns.svc.cluster.local"]
     );
-    assert_eq!(certificate.common_name, "app1");
+    assert_eq!(certificate.common_name.as_deref(), Some("app1.ns.svc"));
+    assert_eq!(certificate.former_common_name.as_deref(), Some("app1"));
     assert_eq!(certificate.duration, SignedDuration::from_hours(2160));
     assert!(certificate.ip_addresses.is_empty() && certificate.uris.is_empty());
     assert_eq!(approved.secret_name, "app1-pki");

@@ -41,8 +41,10 @@ fn an_address_of_the_clusters_own_is_refused_under_any_policy() {
         ("FD00:96:0:0:0:0:0:ffff", true),
         ("10.96.0.2", false),
         ("fd00:96::1:0", false),
-        // Another host, which is reached by IPv6.
-        ("::10.96.0.1", false),
+        // The same host, by an address of IPv6.
+        ("::10.96.0.1", true),
+        ("64:ff9b::10.96.0.1", true),
+        ("64:ff9b::10.96.0.2", false),
     ] {
         let judged = judge(&book, "ns", &spec("ipAddresses", &["10.1.2.3", written]));
         let expected = is_reserved.then(|| {
@@ -65,14 +67,87 @@ fn an_address_of_the_clusters_own_is_refused_under_any_policy() {
 }
 
 #[test]
+fn an_address_that_leads_each_client_to_another_host_is_refused_under_any_policy() {
+    let ranges = ["0.0.0.0/0", "::/0", "127.0.0.1", "::1", "169.254.169.254"];
+    let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": ranges })]);
+    for written in [
+        "127.0.0.1",
+        "0.0.0.0",
+        "169.254.169.254",
+        "100.100.100.200",
+        "255.255.255.255",
+        "::1",
+        "0:0:0:0:0:0:0:0",
+        "FE80::1",
+        "::127.0.0.1",
+        "::ffff:0:127.0.0.1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+    ] {
+        assert_eq!(
+            refuse(&book, "ns", &spec("ipAddresses", &["10.1.2.3", written])),
+            [format!(
+                "spec.ipAddresses[1]: \"{written}\" is a loopback, unspecified, link-local, multicast, broadcast or cloud \
+                 metadata address, which no policy can give away: remove it; the certificate is for app1.ns.svc by itself"
+            )]
+        );
+    }
+}
+
+#[test]
+fn a_uri_with_a_reserved_host_is_refused_under_any_policy() {
+    let hosts = [
+        "127.0.0.1",
+        "169.254.169.254:80",
+        "10.96.0.1",
+        "localhost",
+        "a.localhost.",
+        "ip6-localhost",
+        "kubernetes.default",
+        "kubernetes.default.svc.corp.example:6443",
+    ];
+    for host in hosts {
+        let uri = format!("https://{}/a", host.to_uppercase());
+        let book =
+            rules(&[json!({ "serviceNames": ["app1"], "uris": [format!("https://{host}/*")] })]);
+        assert_eq!(
+            refuse(&book, "ns", &spec("uris", &[&uri])),
+            [format!(
+                "spec.uris[0]: \"{uri}\" leads to localhost, to a reserved address or to the API server, which no policy can \
+                 give away: remove it; the certificate is for app1.ns.svc by itself"
+            )]
+        );
+    }
+    for uri in [
+        "spiffe://cluster.local/a",
+        "spiffe://kubernetes/a",
+        "https://10.1.2.3/a",
+        "urn:localhost",
+    ] {
+        let book = rules(&[json!({ "serviceNames": ["app1"], "uris": [uri] })]);
+        approve(&book, "ns", &spec("uris", &[uri]));
+    }
+}
+
+#[test]
+fn the_address_in_the_url_of_the_api_server_is_reserved() {
+    let reserved = |host: &str| {
+        let mut settings = Settings::default();
+        settings.reserve_api_server(host);
+        settings.reserved_addresses
+    };
+    assert_eq!(reserved("192.0.2.7"), [range("192.0.2.7").unwrap()]);
+    assert_eq!(reserved("[2001:db8::7]"), [range("2001:db8::7").unwrap()]);
+    assert_eq!(reserved("api.example.com"), []);
+}
+
+#[test]
 fn an_address_outside_every_range_is_refused_with_the_ranges() {
     let ranges = ["192.168.7.9", "10.0.0.0/8", "not a range"];
     let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": ranges })]);
     for (written, folded) in [
         ("192.168.7.8", "192.168.7.8"),
         ("11.0.0.0", "11.0.0.0"),
-        ("127.0.0.1", "127.0.0.1"),
-        ("::1", "::1"),
         ("2001:0db8::1", "2001:db8::1"),
         // No IPv4 address to those who read it, whatever its last 32 bits are.
         ("::10.1.2.3", "::a01:203"),
@@ -303,14 +378,7 @@ fn what_is_approved_can_be_issued() {
         ),
         (
             "ipAddresses",
-            json!([
-                "0.0.0.0",
-                "255.255.255.255",
-                "::",
-                "::1",
-                "fe80::1",
-                "ff02::1"
-            ]),
+            json!(["1.0.0.0", "255.255.255.254", "2::", "fd00::1", "feff::1"]),
         ),
         ("uris", json!(["spiffe://example.com/a/-._~!$&'()+,;=:/z"])),
         (

@@ -172,7 +172,9 @@ fn the_common_name_is_one_of_the_certificates_names() {
         ("a.example.com", "a.example.com"),
     ] {
         let spec = json!({ "serviceName": "app1", "commonName": common_name, "dnsNames": ["a.example.com"] });
-        assert_eq!(approve(&book, "ns", &spec).certificate.common_name, issued);
+        let certificate = approve(&book, "ns", &spec).certificate;
+        assert_eq!(certificate.common_name.as_deref(), Some(issued));
+        assert_eq!(certificate.former_common_name, None, "it was written");
     }
     for common_name in [
         "",
@@ -194,6 +196,86 @@ fn the_common_name_is_one_of_the_certificates_names() {
     let long = format!("{}.example.com", "a".repeat(60));
     let spec = json!({ "serviceName": "app1", "commonName": long, "dnsNames": [long] });
     assert!(refuse(&book, "ns", &spec)[0].starts_with("spec.commonName: "));
+}
+
+#[test]
+fn the_common_name_is_by_default_that_of_the_service_in_its_namespace_where_there_is_room() {
+    let book = rules(&[json!({ "serviceNames": ["*"] })]);
+    for (service, namespace, name) in [
+        ("app1", "ns", Some("app1.ns.svc")),
+        ("app1", "other", Some("app1.other.svc")),
+        (
+            &"a".repeat(57),
+            "ns",
+            Some(&*format!("{}.ns.svc", "a".repeat(57))),
+        ),
+        (&"a".repeat(58), "ns", None),
+        (&"a".repeat(63), &"b".repeat(63), None),
+    ] {
+        let certificate = approve(&book, namespace, &json!({ "serviceName": service })).certificate;
+        assert_eq!(
+            certificate.common_name.as_deref(),
+            name,
+            "{service} {namespace}"
+        );
+        assert_eq!(certificate.former_common_name.as_deref(), Some(service));
+        assert!(name.is_none_or(|name| name.len() <= 64), "{name:?}");
+    }
+}
+
+#[test]
+fn the_names_of_the_api_server_are_nobodys_under_any_policy() {
+    let names = [
+        "*.default",
+        "*.default.svc.corp.example",
+        "kubernetes.default",
+        "kubernetes.default.svc.corp.example",
+    ];
+    let book = rules(&[json!({ "serviceNames": ["*"], "dnsNames": names })]);
+    for name in [
+        "kubernetes",
+        "Kubernetes.Default.",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "kubernetes.default.svc.corp.example",
+        "*.default",
+        "*.default.svc.corp.example",
+    ] {
+        let spec = json!({ "serviceName": "app1", "dnsNames": [name] });
+        assert_eq!(
+            refuse(&book, "evil", &spec),
+            [format!(
+                "spec.dnsNames[0]: \"{name}\" stands for the API server, which no policy can give away: remove it; \
+                 the certificate is for app1.evil.svc by itself"
+            )]
+        );
+    }
+    assert_eq!(
+        refuse(&book, "default", &json!({ "serviceName": "kubernetes" })),
+        [
+            "spec.serviceName: \"kubernetes\" in namespace default is the service of the API server, which no policy \
+             can give away: write the name of the service in front of your pods"
+        ]
+    );
+    let elsewhere = json!({ "serviceName": "kubernetes" });
+    let certificate = approve(&book, "evil", &elsewhere).certificate;
+    assert_eq!(
+        certificate.common_name.as_deref(),
+        Some("kubernetes.evil.svc")
+    );
+    let spec = json!({ "serviceName": "kubernetes", "commonName": "Kubernetes" });
+    assert_eq!(
+        refuse(&book, "evil", &spec),
+        [
+            "spec.commonName: \"Kubernetes\" stands for the API server, which no policy can give away: remove it; \
+             the certificate is for kubernetes.evil.svc by itself"
+        ]
+    );
+    approve(
+        &book,
+        "default",
+        &json!({ "serviceName": "app1", "dnsNames": ["app2.default"] }),
+    );
 }
 
 #[test]

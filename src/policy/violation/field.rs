@@ -19,7 +19,7 @@ impl Field {
         Self { path, index: None }
     }
 
-    pub(super) const fn at(path: &'static str, index: usize) -> Self {
+    pub(in crate::policy) const fn at(path: &'static str, index: usize) -> Self {
         Self {
             path,
             index: Some(index),

@@ -251,6 +251,31 @@ fn every_kind_of_damage_is_mended_by_a_new_certificate() {
 }
 
 #[test]
+fn a_certificate_with_the_common_name_of_version_0_2_stays_until_its_renewal() {
+    let ca = ca();
+    let mut former = approved().certificate;
+    assert_eq!(former.common_name.as_deref(), Some("app1.ns.svc"));
+    former.common_name = Some("app1".into());
+    let secret = secret_of(&former, &ca, now());
+    let kept = plan_for(&pki(), secret.clone(), &ca, now());
+    assert_eq!(said(&kept), "keep");
+    match plan_for(&pki(), secret.clone(), &ca, current(kept).renew_at) {
+        Plan::Issue(approved, Need::Renewal) => {
+            let renewed = approved.certificate.common_name.as_deref();
+            assert_eq!(renewed, Some("app1.ns.svc"));
+        }
+        other => panic!("{other:?}"),
+    }
+    // What is written is another matter.
+    let spec = json!({ "commonName": "app1.ns.svc", "duration": "90h", "renewBefore": "30h" });
+    let plan = plan_for(&api::tests::pki(spec), secret, &ca, now());
+    assert_eq!(
+        said(&plan),
+        "issue: the subject of tls.crt is \"CN=app1\" instead of \"CN=app1.ns.svc\""
+    );
+}
+
+#[test]
 fn a_certificate_that_is_not_what_is_wanted_gives_way_to_a_new_one() {
     let ca = ca();
     let requested = |change: fn(&mut LeafRequest)| {
@@ -275,7 +300,10 @@ fn a_certificate_that_is_not_what_is_wanted_gives_way_to_a_new_one() {
             requested(|r| r.uris.push("spiffe://example.com/a".into())),
             "Names",
         ),
-        (requested(|r| r.common_name = "app2".into()), "CommonName"),
+        (
+            requested(|r| r.common_name = Some("app2".into())),
+            "CommonName",
+        ),
         (requested(|r| r.duration = 80 * HOUR), "Duration"),
         (
             requested(|r| r.key = pki_certs::KeyAlgorithm::EcdsaP384),

@@ -3,7 +3,7 @@
 //! What is admitted has the names of its own service and what a policy permits; what is refused is refused in words that
 //! people can read; and defaults, once filled in, are filled in.
 
-use super::{RESERVED_RANGES, oracle, pki, policy, rule_book};
+use super::{oracle, pki, policy, rule_book};
 use kube::core::admission::{AdmissionResponse, Operation};
 use kube::runtime::watcher::Event;
 use pki_certs::{KeyAlgorithm, Usage};
@@ -228,6 +228,10 @@ fn check_certificate(pki: &Pki, approved: &Approved) {
     let own = [own.clone(), format!("{own}.{}", oracle::CLUSTER_DOMAIN)];
 
     assert!(
+        (service.as_str(), namespace) != ("kubernetes", "default"),
+        "the API server's own"
+    );
+    assert!(
         oracle::is_for(policy, namespace),
         "another namespace's policy"
     );
@@ -239,7 +243,9 @@ fn check_certificate(pki: &Pki, approved: &Approved) {
     assert_eq!(two, own, "not the names of its own service");
     for name in further {
         assert!(
-            !oracle::is_internal(name) && oracle::is_host_name(name),
+            !oracle::is_internal(name)
+                && !oracle::is_api_server(name)
+                && oracle::is_host_name(name),
             "{name:?} may be in no certificate"
         );
         let is_permitted = |pattern: &String| oracle::dns_pattern_permits(pattern, namespace, name);
@@ -263,11 +269,15 @@ fn check_certificate(pki: &Pki, approved: &Approved) {
         );
     }
     let common_name = &certificate.common_name;
-    let is_own = common_name == service || certificate.dns_names.contains(common_name);
-    assert!(
-        is_own && common_name.len() <= 64,
-        "{common_name:?} is another's name"
-    );
+    let is_own = |name: &String| name == service || certificate.dns_names.contains(name);
+    let is_short = |name: &String| name.len() <= 64;
+    match common_name {
+        Some(name) => assert!(
+            is_own(name) && is_short(name) && name != "kubernetes",
+            "{name:?} is another's name"
+        ),
+        None => assert!(!is_short(&own[0]), "there is room for {}", own[0]),
+    }
     check_further_rules(namespace, approved);
 }
 
@@ -275,7 +285,7 @@ fn is_address_permitted(policy: &PkiPolicySpec, address: IpAddr) -> bool {
     let contains = |range: &str| oracle::range_contains(range, address);
     let is_mapped = oracle::range_contains("::ffff:0:0/96", address);
     policy.ip_addresses.iter().any(|range| contains(range))
-        && !RESERVED_RANGES.into_iter().any(contains)
+        && !oracle::is_reserved(address)
         && !is_mapped
 }
 

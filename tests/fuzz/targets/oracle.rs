@@ -110,12 +110,76 @@ pub(super) fn uri(text: &str) -> Option<String> {
     let is_ambiguous = segments
         .iter()
         .any(|segment| ["", ".", ".."].contains(segment));
-    if host.is_empty() || host.starts_with(':') || is_ambiguous {
+    if host.is_empty() || host.starts_with(':') || is_ambiguous || !is_host_of_uri(&host) {
         return None;
     }
     let host = [host.as_str()];
     let parts: Vec<_> = host.iter().chain(segments).copied().collect();
     Some(format!("{scheme}://{}", parts.join("/")))
+}
+
+/// Whether a URI in a certificate may have this host.
+fn is_host_of_uri(host: &str) -> bool {
+    let parts: Vec<_> = host.split(':').collect();
+    let name = parts[0].strip_suffix('.').unwrap_or(parts[0]);
+    if let Ok(address) = name.parse::<std::net::Ipv4Addr>() {
+        return parts.len() < 3 && !is_reserved(address.into());
+    }
+    let labels: Vec<_> = name.split('.').collect();
+    let last = labels[labels.len() - 1];
+    let hexadecimal = last.strip_prefix("0x").unwrap_or("x");
+    let is_number = !last.is_empty() && last.chars().all(|c| c.is_ascii_digit())
+        || hexadecimal.chars().all(|c| c.is_ascii_hexdigit());
+    let is_local = last == "localhost" || name == "ip6-localhost" || name == "ip6-loopback";
+    let is_api_server = labels.len() > 1 && is_api_server(name);
+    parts.len() < 3 && !is_number && !is_local && !is_api_server
+}
+
+/// Whether a folded name is one of the API server, or a wildcard for one, in a cluster of any domain.
+pub(super) fn is_api_server(name: &str) -> bool {
+    let any = name.replacen('*', "kubernetes", usize::from(name.starts_with("*.")));
+    let whole = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    whole.contains(&any.as_str()) || any.starts_with("kubernetes.default.svc.")
+}
+
+/// The addresses that belong to nobody, besides those of the cluster.
+const NOBODYS: [&str; 15] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/4",
+    "255.255.255.255/32",
+    "100.100.100.200/32",
+    "168.63.129.16/32",
+    "192.0.0.192/32",
+    "::/127",
+    "fe80::/10",
+    "ff00::/8",
+    "fd00:ec2::254",
+    "fd00:ec2::23",
+    "fd20:ce::254",
+    "fd00:c1::a9fe:a9fe",
+];
+
+/// Whether an address belongs to nobody, also one by which IPv6 reaches such an IPv4 host.
+pub(super) fn is_reserved(address: IpAddr) -> bool {
+    let all = || NOBODYS.into_iter().chain(super::RESERVED_RANGES);
+    let is_listed = |address: IpAddr| all().any(|range| range_contains(range, address));
+    let IpAddr::V6(v6) = address else {
+        return is_listed(address);
+    };
+    let bits = v6.to_bits();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lowest 32 bits are meant"
+    )]
+    let inner = match (bits >> 32, bits >> 112) {
+        (0 | 0xffff_0000 | 0x0064_ff9b_0000_0000_0000_0000, _) => Some(bits as u32),
+        (_, 0x2002) => Some((bits >> 80) as u32),
+        _ => None,
+    };
+    let inner = inner.map(|bits| IpAddr::from(std::net::Ipv4Addr::from_bits(bits)));
+    is_listed(address) || inner.is_some_and(is_listed)
 }
 
 /// Whether a pattern of URIs permits a URI, in the spelling that certificates have, to a namespace.

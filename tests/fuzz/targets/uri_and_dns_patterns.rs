@@ -23,7 +23,8 @@ fn of_names(pattern: &str, namespace: &str, name: &str) {
     let folded = oracle::fold(name);
     let own = format!("a.{namespace}.svc");
     let is_own = folded == own || folded == format!("{own}.{}", oracle::CLUSTER_DOMAIN);
-    let may_be = oracle::is_host_name(&folded) && !oracle::is_internal(&folded);
+    let is_nobodys = oracle::is_internal(&folded) || oracle::is_api_server(&folded);
+    let may_be = oracle::is_host_name(&folded) && !is_nobodys;
     let is_match = may_be && oracle::dns_pattern_permits(pattern, namespace, &folded);
 
     let asked = pki(namespace, json!({"serviceName": "a", "dnsNames": [name]}));

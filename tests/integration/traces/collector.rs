@@ -81,7 +81,8 @@ impl Collector {
 
 fn server_config(authority: &Authority) -> ServerConfig {
     let request = LeafRequest {
-        common_name: "collector".into(),
+        common_name: Some("collector".into()),
+        former_common_name: None,
         dns_names: vec![],
         ip_addresses: vec![IpAddr::from([127, 0, 0, 1])],
         uris: vec![],
