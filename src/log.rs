@@ -102,7 +102,7 @@ impl fmt::Display for Head {
     }
 }
 
-/// What stands where something was cut.
+/// The mark at the end of a value that was cut.
 fn mark(bytes: usize) -> String {
     format!("… ({bytes} bytes in all)")
 }

@@ -19,7 +19,7 @@ use rcgen::PublicKeyData as _;
 /// One certificate. What it says of itself is as it says it: whoever shows it makes it fit to be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// Whom it is for; empty where only the names tell.
+    /// The holder. It may be empty: the names then say all.
     pub subject: String,
     /// Who signed it.
     pub issuer: String,

@@ -56,7 +56,7 @@ const KEY: &[u8] = b"PRIVATE KEY-----";
 
 /// The number of names, and of certificates, that are shown of a file. Others may have written it.
 const MAX_SHOWN: usize = 20;
-/// The same where the file is one thing among others.
+/// The number of both on a page that has other parts.
 const MAX_SHOWN_BRIEFLY: usize = 5;
 
 fn described(pem: &[u8]) -> Option<Vec<Description>> {

@@ -167,7 +167,7 @@ fn label_pattern(pattern: &str, what: &str) -> Option<String> {
     })
 }
 
-/// What is wrong with a name of the API server.
+/// The fault of a name of the API server.
 const API_SERVER: &str =
     "can never match: it stands for the API server, which no policy can give away; remove it";
 

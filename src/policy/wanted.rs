@@ -196,7 +196,7 @@ fn read_key(written: Option<&PrivateKey>, violations: &mut Vec<Violation>) -> Ke
     }
 }
 
-/// What is wrong with a service name whatever policies say.
+/// Checks a service name for faults that no policy can permit.
 fn check_service_name(service: &str, namespace: &str) -> Option<Violation> {
     let name = service.to_owned();
     if !names::is_label(service) {

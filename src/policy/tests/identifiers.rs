@@ -41,7 +41,7 @@ fn an_address_of_the_clusters_own_is_refused_under_any_policy() {
         ("FD00:96:0:0:0:0:0:ffff", true),
         ("10.96.0.2", false),
         ("fd00:96::1:0", false),
-        // The same host, by an address of IPv6.
+        // IPv6 addresses that lead to the same host.
         ("::10.96.0.1", true),
         ("64:ff9b::10.96.0.1", true),
         ("64:ff9b::10.96.0.2", false),

@@ -266,7 +266,7 @@ fn a_certificate_with_the_common_name_of_version_0_2_stays_until_its_renewal() {
         }
         other => panic!("{other:?}"),
     }
-    // What is written is another matter.
+    // A name in the spec is compared as it is.
     let spec = json!({ "commonName": "app1.ns.svc", "duration": "90h", "renewBefore": "30h" });
     let plan = plan_for(&api::tests::pki(spec), secret, &ca, now());
     assert_eq!(
