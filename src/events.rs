@@ -6,8 +6,8 @@
 
 use crate::api::{Pki, PkiStatus, READY};
 use crate::ca::Alarm;
-use crate::clock::ClockFault;
 use crate::ca::fleet::{Phase, Report};
+use crate::clock::ClockFault;
 use crate::index::Key;
 use crate::pods::SecretUser;
 use crate::policy::text;
@@ -198,9 +198,9 @@ pub fn about_rotation(secret: &Key, report: &Report) -> Notice {
 }
 
 /// Event on the CA about a request for another one that has to wait.
-pub fn about_request(secret: &Key, obstacle: &str) -> Notice {
+pub fn about_rotation_request(secret: &Key, obstacle: &str) -> Notice {
     let note = text::cut(&format!("another CA was asked for: {obstacle}"), NOTE_BYTES);
-    on_ca(secret, Aspect::Request, "CaRotationWaits", note)
+    on_ca(secret, Aspect::RotationRequest, "CaRotationWaits", note)
 }
 
 fn on_ca(secret: &Key, aspect: Aspect, reason: &str, note: String) -> Notice {

@@ -54,7 +54,7 @@ pub enum Aspect {
     /// Objects that a rotation of the CA cannot reach.
     Rotation,
     /// State of a request for another CA.
-    Request,
+    RotationRequest,
 }
 
 impl Aspect {
@@ -63,7 +63,7 @@ impl Aspect {
         match self {
             Self::Refusal => "Admit",
             Self::Restart => "Restart",
-            Self::Rotation | Self::Request => "Rotate",
+            Self::Rotation | Self::RotationRequest => "Rotate",
             _ => "Issue",
         }
     }

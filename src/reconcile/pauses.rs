@@ -47,7 +47,7 @@ fn is_refusal(error: &Error) -> bool {
         | Error::ChangeSecret { source, .. }
         | Error::WritePki { source, .. }
         | Error::WriteStatus { source, .. } => write::is_refusal(source),
-        Error::Outdated { .. } => false,
+        Error::Clock { .. } | Error::TimedOut | Error::Outdated { .. } => false,
     }
 }
 

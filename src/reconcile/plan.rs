@@ -15,7 +15,6 @@ use kube::ResourceExt;
 use pki_certs::{Fault, Verified, renewal};
 use std::fmt;
 
-
 /// The facts about one Pki, gathered before anything is decided.
 pub struct Observed<'a> {
     /// The Pki.

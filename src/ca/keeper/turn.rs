@@ -64,7 +64,7 @@ impl Keeper {
         };
         if let Some(obstacle) = obstacle {
             tracing::info!(obstacle, "another CA was asked for, which has to wait");
-            let notice = events::about_request(&self.settings.secret, &obstacle);
+            let notice = events::about_rotation_request(&self.settings.secret, &obstacle);
             self.publisher.offer(notice);
         }
     }

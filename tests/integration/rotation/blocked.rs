@@ -86,8 +86,8 @@ fn annotate(arena: &Installed, value: &str) {
 fn blockers(arena: &Installed) -> Vec<String> {
     let report = ledger(arena)["rotation.json"].take();
     let report: Value = serde_json::from_str(report.as_str().unwrap_or("{}")).unwrap();
-    let named = report["blockers"].as_array().cloned().unwrap_or_default();
-    let names = named
+    let found = report["blockers"].as_array().cloned().unwrap_or_default();
+    let names = found
         .iter()
         .map(|it| it["name"].as_str().unwrap().to_owned());
     names.collect()
