@@ -11,6 +11,9 @@ pub mod platform_teams {}
 #[doc = include_str!("guide/a-key-was-stolen.md")]
 pub mod a_key_was_stolen {}
 
+#[doc = include_str!("guide/security-teams.md")]
+pub mod security_teams {}
+
 #[doc = include_str!("guide/performance.md")]
 pub mod performance {}
 

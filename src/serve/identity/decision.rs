@@ -209,12 +209,9 @@ pub fn change(
 ) -> Option<Change> {
     let (cas, rotate_now) = match stored {
         Stored::Usable { cas, rotate_now } => (cas, *rotate_now),
-        // It may be somebody's own, and this its name by mistake; or a clock is wrong, perhaps that of this replica.
-        Stored::Unusable { is_ours: false, .. }
-        | Stored::Unusable {
-            error: AuthorityError::NotYetValid { .. },
-            ..
-        } => return None,
+        // It may be somebody's own, and this its name by mistake.
+        Stored::Unusable { is_ours: false, .. } => return None,
+        // `now` is a time that is trusted. So a CA that is not valid yet was made by a wrong clock.
         Stored::Absent | Stored::Unusable { .. } => return Some(remake(known, now)),
     };
     let change = |reason, current, previous, since| Change {
@@ -260,7 +257,10 @@ pub fn change(
 
 /// The CA that was in the Secret, as long as it is worth something; else a new one.
 fn remake(known: Option<&Cas>, now: Timestamp) -> Change {
-    match known.filter(|known| now < known.current.ca().not_after()) {
+    match known.filter(|known| {
+        let ca = known.current.ca();
+        ca.not_before() <= now && now < ca.not_after()
+    }) {
         Some(known) => Change {
             reason: Reason::Restore,
             current: Current::Known(known.current.clone()),

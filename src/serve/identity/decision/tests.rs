@@ -275,35 +275,24 @@ fn a_secret_that_the_operator_did_not_make_is_not_overwritten() {
 }
 
 #[test]
-fn a_clock_that_is_slow_overwrites_nothing() {
+fn a_ca_that_a_wrong_clock_made_is_replaced_if_it_is_the_operators() {
     let one = ca();
-    let which = AuthorityError::Unreadable;
-    assert_ne!(
-        written(change(
-            &Stored::Unusable {
-                error: which,
-                is_ours: true
-            },
-            None,
-            None,
-            OVERLAP,
-            *BEGIN
-        )),
-        None
-    );
-    let slow = *BEGIN - DAY;
+    let early = *BEGIN - DAY;
     let key = one.private_key_pem().as_bytes();
-    let error = Authority::from_pem(pem(&one).as_bytes(), b"", key, slow).unwrap_err();
-    let stored = Stored::Unusable {
-        error,
-        is_ours: true,
-    };
+    let error = Authority::from_pem(pem(&one).as_bytes(), b"", key, early).unwrap_err();
+    assert!(matches!(error, AuthorityError::NotYetValid { .. }), "{error}");
     let known = cas(&one, &[], None);
-    assert_eq!(
-        written(change(&stored, Some(&known), Some(&one), OVERLAP, slow)),
-        None
-    );
-    assert_eq!(written(change(&stored, None, None, OVERLAP, slow)), None);
+    for (is_ours, known, expected) in [
+        (true, None, Some(Reason::Begin)),
+        (true, Some(&known), Some(Reason::Begin)),
+        (false, None, None),
+        (false, Some(&known), None),
+    ] {
+        let error = error.clone();
+        let stored = Stored::Unusable { error, is_ours };
+        let change = change(&stored, known, Some(&one), OVERLAP, early);
+        assert_eq!(change.map(|change| change.reason), expected, "{is_ours}");
+    }
 }
 
 #[test]
