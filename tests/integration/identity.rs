@@ -269,6 +269,15 @@ fn a_replica_is_not_ready_while_the_api_server_would_not_trust_it() {
         patch_url(kind, index, "127.0.0.1", path);
         eventually("both are ready again", || pair.are_ready().then_some(()));
     }
+    // The paths without a secret, which were written above, are not left there.
+    eventually("the secret path is put back", || {
+        let urls = "--output=jsonpath={.items[*].webhooks[*].clientConfig.url}";
+        let kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
+        let urls = arena.kubectl(&["get", kinds, urls]).ok()?;
+        let mut urls = urls.split_whitespace();
+        urls.all(|url| url.split('/').any(|part| part.len() == 64))
+            .then_some(())
+    });
     let (_, page) = pair.replicas[0].get("/metrics").unwrap();
     for role in ["ca", "serving"] {
         let line = format!("pki_operator_webhook_expiry_timestamp_seconds{{role=\"{role}\"}} ");

@@ -280,7 +280,10 @@ fn a_ca_that_a_wrong_clock_made_is_replaced_if_it_is_the_operators() {
     let early = *BEGIN - DAY;
     let key = one.private_key_pem().as_bytes();
     let error = Authority::from_pem(pem(&one).as_bytes(), b"", key, early).unwrap_err();
-    assert!(matches!(error, AuthorityError::NotYetValid { .. }), "{error}");
+    assert!(
+        matches!(error, AuthorityError::NotYetValid { .. }),
+        "{error}"
+    );
     let known = cas(&one, &[], None);
     for (is_ours, known, expected) in [
         (true, None, Some(Reason::Begin)),
