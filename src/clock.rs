@@ -1,6 +1,6 @@
 //! The clock of this machine, believed only while it agrees with the API server's.
 //!
-//! Every response of an API server has a `Date` header ([RFC 9110, 6.6.1]). The [layer] in the client compares each with the
+//! Every response of an API server has a `Date` header ([RFC 9110, 6.6.1]). [`ClockLayer`] in the client compares each with the
 //! local clock. Between two responses the monotonic clock, which nobody can set, continues the API server's time. So a step of
 //! the local clock is noticed at the next reading, before anything is decided by it.
 //!

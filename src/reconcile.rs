@@ -187,6 +187,7 @@ impl Context {
     }
 
     /// The same, with workloads that are restarted after a renewal.
+    #[must_use]
     pub fn with_renewals(self, renewals: Option<Renewals>) -> Self {
         Self { renewals, ..self }
     }

@@ -70,9 +70,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let mut rules = config.rules();
     rules.reserve_api_server(cluster.cluster_url.host().unwrap_or_default());
     let clock = Clock::new();
-    let client = ClientBuilder::try_from(cluster)?
-        .with_layer(&ClockLayer(clock.clone()))
-        .build();
+    let client = connect(cluster, &clock)?;
     let metrics = Arc::new(Metrics::default());
     let health_listener = listen(config.metrics_listen, "metrics-listen")?;
     let admission_listener = listen(config.listen, "listen")?;
@@ -170,6 +168,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     health_handle.shutdown();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// A client whose responses are compared with the clock.
+fn connect(cluster: kube::Config, clock: &Arc<Clock>) -> Result<Client, kube::Error> {
+    let builder = ClientBuilder::try_from(cluster)?;
+    Ok(builder.with_layer(&ClockLayer(clock.clone())).build())
 }
 
 /// Handles that all parts share.

@@ -12,7 +12,7 @@
 //!
 //! The same Secret holds a secret segment for the path by which the API server asks. The operator writes the segment into both
 //! configurations together with the `caBundle`, and replaces it together with the CA. Callers who may not read the
-//! configurations do not know where to ask ([`AcceptedPaths`]). The segment waits for replicas of older versions to end
+//! configurations do not know where to ask (`accepted`). The segment waits for replicas of older versions to end
 //! ([`Replicas`]).
 //!
 //! A Secret that is deleted or damaged is written again by a replica that knows what was in it. [`decision`] decides all
