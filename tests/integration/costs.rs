@@ -47,6 +47,29 @@ fn expect_undisturbed(operator: &Operator, ns: &Namespace<'_>, before: Duration)
     assert!(refusal.contains("never; the rule fails: it "), "{refusal}");
 }
 
+/// Prints how long `/livez` takes, and how long the API server waits for the webhook that judges Pkis.
+fn print_times(arena: &Installed, operator: &Operator) {
+    let times = (0..100).map(|_| {
+        let begin = Instant::now();
+        operator.get("/livez").expect("it lives");
+        begin.elapsed()
+    });
+    println!("/livez: at most {:?} of 100", times.max().expect("a time"));
+    let page = arena.kubectl(&["get", "--raw=/metrics"]).expect("a page");
+    let buckets = page.lines().filter(|line| {
+        let metric = "apiserver_admission_webhook_admission_duration_seconds_bucket{";
+        line.starts_with(metric) && line.contains("name=\"validate.pkis.box.com\"")
+    });
+    for bucket in buckets.filter(|line| line.contains("operation=\"CREATE\"")) {
+        let bound = bucket
+            .split("le=\"")
+            .nth(1)
+            .and_then(|it| it.split('"').next());
+        let count = bucket.rsplit(' ').next();
+        println!("answers of the webhook within {bound:?} s: {count:?}");
+    }
+}
+
 fn problem(arena: &Installed, policy: &str) -> Option<String> {
     let message = r#"--output=jsonpath={.status.conditions[?(@.status=="False")].message}"#;
     let problem = arena.kubectl(&["get", "pkipolicy", policy, message]).ok()?;
@@ -93,6 +116,7 @@ fn rules_that_cost_too_much_are_refused_and_hold_up_nobody_when_they_are_stored(
     drop(operator);
     let operator = arena.first_replica("operator-costs-2", &[]).unwrap();
     expect_undisturbed(&operator, &ns, before);
+    print_times(&arena, &operator);
     ns.wait_until_ready("web");
     for number in 0..POLICIES {
         let delete = ["delete", "pkipolicy", &format!("a-costly-{number}")];
