@@ -77,8 +77,7 @@ pub(crate) fn arena() -> MutexGuard<'static, Installed> {
     // What the test before may have left behind.
     arena.release_pkis().expect("Pkis can be deleted");
     for kind in ["pkis", "pkipolicies", "leases"] {
-        let delete = ["delete", kind, "--all", "--all-namespaces"];
-        arena.kubectl(&delete).expect("it is deleted");
+        arena.delete_all(kind);
     }
     // What was changed in a role by hand is not Helm's to change.
     let roles = ["clusterrole", "pki-operator", "pki-operator-namespace"];

@@ -25,6 +25,18 @@ impl Installed {
         Ok(())
     }
 
+    /// Deletes all objects of a kind. kubectl itself would wait for ever if somebody else, such as the controller of namespaces,
+    /// deletes them at the same time.
+    pub(super) fn delete_all(&self, kind: &str) {
+        let delete = ["delete", kind, "--all", "--all-namespaces", "--wait=false"];
+        self.kubectl(&delete).expect("they are deleted");
+        eventually(&format!("all {kind} are gone"), || {
+            let get = ["get", kind, "--all-namespaces", "--output=name"];
+            let left = self.kubectl(&get).ok()?;
+            left.trim().is_empty().then_some(())
+        });
+    }
+
     /// Deletes both definitions, and every object with them.
     pub(crate) fn delete_definitions(&self) -> anyhow::Result<()> {
         let names = ["crd", "pkis.box.com", "pkipolicies.box.com"];
