@@ -57,7 +57,7 @@ pub enum ClockFault {
 /// Both clocks of this machine at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
-    /// What the operating system says the time is. Anybody with the permission can set it.
+    /// Time of the operating system. Anybody with the permission can set it.
     pub wall: Timestamp,
     /// A clock that only goes on.
     pub monotonic: Instant,
@@ -80,7 +80,7 @@ pub struct Clock {
     is_trusted: watch::Sender<bool>,
 }
 
-/// What is known of the API server's clock.
+/// Knowledge of the API server's clock.
 #[derive(Debug, Default)]
 struct State {
     /// The last response that told the time.
@@ -136,6 +136,16 @@ impl Clock {
     /// Returns once the clock is trusted.
     pub async fn trusted(&self) {
         self.wait_for(true).await;
+    }
+
+    /// Waits until the clock is trusted, and returns the time.
+    pub async fn trusted_now(&self) -> Timestamp {
+        loop {
+            match self.now() {
+                Ok(now) => return now,
+                Err(_) => self.trusted().await,
+            }
+        }
     }
 
     /// Returns once the clock is no longer trusted.

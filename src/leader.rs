@@ -28,9 +28,9 @@ const STAND_BACK: Duration = Duration::from_secs(6);
 pub enum Standing {
     /// Ready.
     Ready,
-    /// It could issue, but its webhook is not ready: others come first.
+    /// The replica could issue, but its webhook is not ready: others come first.
     Unready,
-    /// It may not: it knows too little, or its clock is not trusted.
+    /// The replica may not: it knows too little, or its clock is not trusted.
     Unfit,
 }
 

@@ -142,7 +142,7 @@ pub enum Error {
     Clock {
         /// The Pki.
         pki: Key,
-        /// What is wrong with the clock.
+        /// Fault of the clock.
         source: ClockFault,
     },
     /// The API server did not answer in time.

@@ -100,10 +100,7 @@ impl Keeper {
         let mut failures = 0;
         loop {
             // Nothing is made, replaced or deleted by a time that may be wrong.
-            let Ok(now) = self.clock.now() else {
-                self.clock.trusted().await;
-                continue;
-            };
+            let now = self.clock.trusted_now().await;
             match self.round(now).await {
                 // What was written is the next round's to read.
                 Ok(true) => continue,

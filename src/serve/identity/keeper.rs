@@ -82,7 +82,7 @@ impl Keeper {
     ) -> Self {
         let secrets = Api::namespaced(client.clone(), &settings.secret.namespace);
         let (known, identity) = loop {
-            let now = time(&clock).await;
+            let now = clock.trusted_now().await;
             match first(&secrets, &settings, now).await {
                 Ok(Some(begun)) => break begun,
                 // It was written a moment ago, here or by another replica.
@@ -121,7 +121,7 @@ impl Keeper {
         loop {
             let begun = Instant::now();
             // Needs no API server, so it does not wait for one.
-            let now = time(&self.clock).await;
+            let now = self.clock.trusted_now().await;
             self.renew(None, None, true, now);
             let look = tokio::time::timeout(LIMIT, self.look(now)).await;
             self.show();
@@ -342,16 +342,6 @@ impl Keeper {
         self.metrics.webhook(ca, leaf.not_after);
         let is_plain = self.identity.paths.has_plain();
         self.metrics.webhook_plain_path(is_plain);
-    }
-}
-
-/// The time, once it is known.
-async fn time(clock: &Clock) -> Timestamp {
-    loop {
-        match clock.now() {
-            Ok(now) => return now,
-            Err(_) => clock.trusted().await,
-        }
     }
 }
 
