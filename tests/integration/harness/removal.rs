@@ -25,15 +25,18 @@ impl Installed {
         Ok(())
     }
 
-    /// Deletes all objects of a kind. kubectl itself would wait for ever if somebody else, such as the controller of namespaces,
-    /// deletes them at the same time.
+    /// Deletes all objects of a kind and waits until these very ones are gone: the API server makes its own Lease again at
+    /// once. kubectl itself would wait for ever if somebody else, such as the controller of namespaces, deletes them too.
     pub(super) fn delete_all(&self, kind: &str) {
+        let uids = "--output=jsonpath={.items[*].metadata.uid}";
+        let get = ["get", kind, "--all-namespaces", uids];
+        let before = self.kubectl(&get).expect("they can be listed");
         let delete = ["delete", kind, "--all", "--all-namespaces", "--wait=false"];
         self.kubectl(&delete).expect("they are deleted");
-        eventually(&format!("all {kind} are gone"), || {
-            let get = ["get", kind, "--all-namespaces", "--output=name"];
+        eventually(&format!("the {kind} of before are gone"), || {
             let left = self.kubectl(&get).ok()?;
-            left.trim().is_empty().then_some(())
+            let gone = |uid: &str| !left.contains(uid);
+            before.split_whitespace().all(gone).then_some(())
         });
     }
 
