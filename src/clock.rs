@@ -83,9 +83,9 @@ pub struct Clock {
 /// Knowledge of the API server's clock.
 #[derive(Debug, Default)]
 struct State {
-    /// The last response that told the time.
+    /// The last response with a readable `Date` header.
     sample: Option<Sample>,
-    /// Whether a response told none.
+    /// Whether a response had no readable `Date` header.
     lacks_date: bool,
     /// When the clocks last differed by too much.
     differed: Option<Instant>,

@@ -115,8 +115,8 @@ pub struct Config {
     #[arg(long, env = "PKI_OPERATOR_WEBHOOK_HOST", value_delimiter = ',', value_parser = values::host)]
     pub webhook_host: Vec<String>,
 
-    /// A file with the CAs, in PEM, of which whoever asks the webhook has to have a client certificate. Default: nobody needs
-    /// one. The API server has one only if it is told so, by a file of the kind `AdmissionConfiguration`.
+    /// A file with CAs in PEM. A caller of the webhook needs a client certificate of one of them. Default: no caller needs one.
+    /// The API server presents a certificate only if a file of the kind `AdmissionConfiguration` configures one.
     #[arg(long, env = "PKI_OPERATOR_WEBHOOK_CLIENT_CA", value_name = "FILE")]
     pub webhook_client_ca: Option<PathBuf>,
 

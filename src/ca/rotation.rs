@@ -112,10 +112,10 @@ fn find_signer(current: &CaCertificate, stored: Stored, secret: &str) -> Result<
             let (next, concern) = split(next);
             Ok((tls, next, concern))
         }
-        // What lies beside it signed before, and may have expired: no successor.
+        // The CA beside it signed before and may have expired. So it is no successor.
         (_, Some(Ok(next))) if is(current, &next) => Ok((next, None, None)),
         (tls, next) => {
-            // A recalled CA lies there until it is moved.
+            // A recalled CA stays in this place until it is moved.
             if let Some(signer) = take(&mut retired, current) {
                 let (next, concern) = split(next);
                 return Ok((signer, next, concern));

@@ -1,4 +1,4 @@
-//! What the API server refuses the operator's own account, which RBAC would let it do.
+//! The API server refuses the operator's own account writes that RBAC would permit.
 
 use crate::harness::{Installed, Namespace, arena, eventually};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
@@ -50,7 +50,7 @@ impl Account {
         Self { runtime, client }
     }
 
-    /// What the API server says against it.
+    /// Sends the write; the error is the API server's refusal.
     fn try_to(&self, write: &Write, dry_run: bool) -> Result<(), String> {
         let done = self.runtime.block_on(self.write(write, dry_run));
         done.map_err(|error| match error {
@@ -219,7 +219,7 @@ fn secrets_are_those_of_pkis() {
     };
     let data = json!({"data": {"tls.key": "AAAA"}});
     for write in [
-        // Whoever can make these is anybody.
+        // A token of these kinds lets its holder act as anybody.
         token(&ns.name, "default"),
         token("kube-system", "clusterrole-aggregation-controller"),
         stage.new_secret("Opaque", &json!({})),

@@ -20,6 +20,7 @@ mod crds;
 mod events;
 mod fairness;
 mod fence;
+mod guide;
 mod harness;
 mod hostile;
 mod identity;

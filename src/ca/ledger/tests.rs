@@ -182,7 +182,7 @@ fn the_version_before_and_this_one_read_what_the_other_writes() {
     assert_eq!(read.retired.len(), 1);
     assert_eq!(read.retired[0].unused, ledger.retired[0].unused);
     assert_eq!(read.next.unwrap().since, None);
-    // It has begun another rotation while this one was away.
+    // Another replica has begun another rotation meanwhile.
     let other = ca(700);
     let mut map = stored(&ledger);
     let data = map.data.as_mut().unwrap();

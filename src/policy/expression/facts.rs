@@ -16,8 +16,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-/// Of labels and annotations an author may write any number, and a rule may look at each of them
-/// for each of the others.
+/// Number of labels and annotations that a rule may read. An author may write any number, and a
+/// rule may compare each of them with each other one.
 pub(super) const MOST_KEYS: usize = 100;
 /// The longest annotation of the largest Pki, in bytes. If one is longer, the steps are estimated
 /// for this very Pki.
@@ -65,7 +65,7 @@ impl Facts {
         clock: Option<Clock>,
     ) -> Self {
         let has_too_many_keys = maps(wanted, labels).any(|(map, _)| map.len() > MOST_KEYS);
-        // What is not looked at need not be copied.
+        // Facts that no rule reads need no copy.
         let facts = if has_too_many_keys {
             json!({})
         } else {

@@ -209,7 +209,7 @@ pub fn change(
 ) -> Option<Change> {
     let (cas, rotate_now) = match stored {
         Stored::Usable { cas, rotate_now } => (cas, *rotate_now),
-        // It may be somebody's own, and this its name by mistake.
+        // The Secret may belong to somebody else, who chose this name by mistake.
         Stored::Unusable { is_ours: false, .. } => return None,
         // `now` is a time that is trusted. So a CA that is not valid yet was made by a wrong clock.
         Stored::Absent | Stored::Unusable { .. } => return Some(remake(known, now)),

@@ -87,12 +87,12 @@ impl Dialer {
         format!("{}{leaf}", self.base)
     }
 
-    /// The same for another replica.
+    /// Sends the requests to another replica.
     pub(crate) fn to(self, address: SocketAddr) -> Self {
         Self { address, ..self }
     }
 
-    /// The same by somebody who does not know the path.
+    /// Sends the requests without the secret path.
     pub(crate) fn of_stranger(self) -> Self {
         let base = String::new();
         Self { base, ..self }
