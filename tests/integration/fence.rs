@@ -218,6 +218,14 @@ fn secrets_are_those_of_pkis() {
             "metadata": {"name": name, "namespace": namespace}, "stringData": {"tls.crt": "", "tls.key": ""}}))
     };
     let data = json!({"data": {"tls.key": "AAAA"}});
+    // What others read in a Secret of any type, as Helm does in those with its label.
+    let release = json!({"data": {"release": "AAAA"}});
+    let helm =
+        json!({"labels": {"owner": "helm", "name": RELEASE, "status": "deployed", "version": "9"}});
+    let mut stored_release = stage.new_secret(tls, &ours);
+    if let Write::Create(manifest) = &mut stored_release {
+        json_patch::merge(manifest, &release);
+    }
     for write in [
         // A token of these kinds lets its holder act as anybody.
         token(&ns.name, "default"),
@@ -225,6 +233,8 @@ fn secrets_are_those_of_pkis() {
         stage.new_secret("Opaque", &json!({})),
         stage.new_secret("Opaque", &ours),
         stage.new_secret(tls, &json!({})),
+        stored_release,
+        Write::Merge(stage.secret("app1-pki"), release),
         stage.new_secret(tls, &stage.owner("ConfigMap", "app1-pki", true)),
         stage.new_secret(tls, &stage.owner("Pki", "app1-pki", false)),
         stage.new_secret(
@@ -254,6 +264,8 @@ fn secrets_are_those_of_pkis() {
         Write::Delete(stage.secret("theirs")),
         Write::Delete(own("pki-operator-ca")),
         Write::Delete(own("pki-operator-webhook-ca")),
+        Write::Merge(own("pki-operator-ca"), metadata(helm.clone())),
+        Write::Merge(own("pki-operator-webhook-ca"), metadata(helm)),
     ] {
         account.is_refused(&write);
     }
@@ -407,6 +419,11 @@ fn what_is_known_by_its_name_is_written_under_that_name() {
     let stage = Stage { ns: &ns };
     let label = json!({"box.com/trust-bundle": "true"});
     let map = |name: &str, namespace: &str, labels: &Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace, "labels": labels}});
+    let more_labels = json!({"box.com/trust-bundle": "true", "grafana_dashboard": "1"});
+    let with_more = |mut map: Value, field: &str| {
+        map[field] = json!({"more": "AAAA"});
+        map
+    };
     let lease = |name: &str| json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": RELEASE}});
     let event = |name: &str, controller: &str| {
         json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name, "namespace": ns.name},
@@ -430,6 +447,9 @@ fn what_is_known_by_its_name_is_written_under_that_name() {
         Write::Create(map("coredns", "kube-system", &label)),
         Write::Create(map(trust, "default", &json!({}))),
         Write::Create(map("pki-operator-ca", &ns.name, &label)),
+        Write::Create(map(trust, "default", &more_labels)),
+        Write::Create(with_more(map(trust, "default", &label), "data")),
+        Write::Create(with_more(map(trust, "default", &label), "binaryData")),
         Write::Merge(copy.clone(), json!({"data": {"ca.crt": "other"}})),
         Write::Merge(copy.clone(), json!({"metadata": {"labels": label}})),
         Write::Delete(copy.clone()),
@@ -446,12 +466,19 @@ fn what_is_known_by_its_name_is_written_under_that_name() {
     for write in [
         Write::Create(map(trust, "default", &label)),
         Write::Merge(copy.clone(), json!({"data": {"ca.crt": "other"}})),
-        Write::Delete(copy),
+        Write::Delete(copy.clone()),
         Write::Create(lease("pki-operator")),
         Write::Create(event("new", "pki-operator")),
         Write::Merge(events("ours"), series),
     ] {
         account.is_permitted(&write);
+    }
+    for change in [
+        json!({"data": {"ca.crt": "other", "more": "AAAA"}}),
+        json!({"binaryData": {"more": "AAAA"}}),
+        json!({"metadata": {"labels": more_labels}}),
+    ] {
+        account.is_refused(&Write::Merge(copy.clone(), change));
     }
 }
 

@@ -64,6 +64,14 @@ the fence permits the operator's account
   expression: dyn(object)
 {{- end }}
 
+{{- /* The variables beforeNAME and afterNAME: a map of the object, empty where there is none: (list "NAME" "PATH"). */}}
+{{- define "pki-operator.fenceMaps" -}}
+- name: before{{ first . }}
+  expression: "oldObject == null ? {} : oldObject.{{ last . }}.orValue({})"
+- name: after{{ first . }}
+  expression: "object == null ? {} : object.{{ last . }}.orValue({})"
+{{- end }}
+
 {{- /* CEL: two maps are the same but for some keys: (list "BEFORE" "AFTER" (list "KEY")). */}}
 {{- define "pki-operator.fenceSameMaps" -}}
 {{- $before := index . 0 }}
