@@ -90,6 +90,10 @@ impl<K: Resource> Resource for Lenient<K> {
     }
 }
 
+/// The number of objects in a page of a list. Anybody who may store objects may make each as large as the API server takes,
+/// 1.5 MiB, and a page is in memory twice while it is read.
+const PAGE: u32 = 50;
+
 /// A watch, of metadata alone where `K` is that. One that breaks is taken up again, with a growing pause.
 pub(crate) fn try_watch<K>(
     api: Api<Lenient<K>>,
@@ -98,7 +102,7 @@ pub(crate) fn try_watch<K>(
 where
     K: Resource + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static,
 {
-    let events = watcher(api, config).default_backoff();
+    let events = watcher(api, config.page_size(PAGE)).default_backoff();
     events.map_ok(|event| map(event, |Lenient(object)| object))
 }
 
