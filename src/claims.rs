@@ -18,8 +18,11 @@ pub fn claimants<'a>(
 
 /// The Pki that may write the Secret as long as it is nobody's.
 pub fn winner<'a>(pkis: &'a BySecret<KnownPki>, secret: &'a Key) -> Option<&'a Key> {
-    let oldest = claimants(pkis, secret).min_by_key(|pki| (pki.created, pki.key()));
-    oldest.map(|pki| pki.key())
+    oldest(pkis, secret).map(|pki| pki.key())
+}
+
+fn oldest<'a>(pkis: &'a BySecret<KnownPki>, secret: &'a Key) -> Option<&'a Arc<KnownPki>> {
+    claimants(pkis, secret).min_by_key(|pki| (pki.created, pki.key()))
 }
 
 /// The other Pki that this one would lose the Secret to, if it is stored as it is: the Secret is the other's already, by all
@@ -29,11 +32,15 @@ pub fn foreseen_winner<'a>(
     pki: &Key,
     secret: &'a Key,
 ) -> Option<&'a Key> {
-    let holder = claimants(pkis, secret).find(|pki| pki.ready);
-    holder
-        .map(|pki| pki.key())
-        .or_else(|| winner(pkis, secret))
-        .filter(|winner| *winner != pki)
+    holder(pkis, secret)
+        .map(|holder| holder.key())
+        .filter(|holder| *holder != pki)
+}
+
+/// The Pki that has the Secret, by all that is known, or will have it.
+pub fn holder<'a>(pkis: &'a BySecret<KnownPki>, secret: &'a Key) -> Option<&'a Arc<KnownPki>> {
+    let ready = claimants(pkis, secret).find(|pki| pki.ready);
+    ready.or_else(|| oldest(pkis, secret))
 }
 
 /// The Pkis to look at after this change of one of them: itself when its author edited or deleted it, and all that

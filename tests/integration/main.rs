@@ -48,6 +48,7 @@ mod spoofing;
 mod storm;
 mod strangers;
 mod table;
+mod tenants;
 mod traces;
 mod trouble;
 mod trust;
