@@ -304,7 +304,10 @@ fn recalled(ledger: &Ledger, stored: &Stored, now: Timestamp) -> Option<CaCertif
     if is_in_force || has_successor {
         return None;
     }
-    let is_there = |known: &&Retired| stored.retired.iter().any(|found| is(&known.ca, found));
+    // It lies in its old place still, if the one that took it over was not moved there.
+    let unmoved = stored.current.as_ref().ok();
+    let kept = stored.retired.iter().chain(unmoved);
+    let is_there = |known: &&Retired| kept.clone().any(|found| is(&known.ca, found));
     let mut known = ledger.retired.iter().filter(|it| it.forced.is_none());
     known.find(is_there).map(|known| known.ca.clone())
 }

@@ -186,6 +186,26 @@ fn after_any_jump_of_the_clock_the_ca_that_signed_signs_again() {
 /// A CA that a clock which was ahead put into its place is one of before, trusted while one of its
 /// certificates is in use.
 #[test]
+fn a_clock_that_is_right_again_before_the_successor_is_moved_leaves_the_ca_that_signed() {
+    for ahead in [3 * YEAR, 11 * YEAR] {
+        let mut stage = Stage::new();
+        stage.look(now());
+        let first = stage.signer.clone();
+        let is_first = |stage: &Stage, time| {
+            let ledger = stage.ledger(time).unwrap();
+            Some(ledger.current.fingerprint()) == first.as_deref()
+        };
+        let mut time = now() + ahead;
+        while is_first(&stage, time) {
+            stage.look_once(time);
+            time += PACE.step;
+        }
+        stage.look(now() + DAY);
+        assert_eq!(stage.signer, first, "{ahead}");
+    }
+}
+
+#[test]
 fn what_was_signed_while_the_clock_was_wrong_is_trusted_until_it_is_replaced() {
     let mut stage = Stage::new();
     stage.look(now());
