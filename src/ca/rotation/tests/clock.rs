@@ -183,8 +183,6 @@ fn after_any_jump_of_the_clock_the_ca_that_signed_signs_again() {
     }
 }
 
-/// A CA that a clock which was ahead put into its place is one of before, trusted while one of its
-/// certificates is in use.
 #[test]
 fn a_clock_that_is_right_again_before_the_successor_is_moved_leaves_the_ca_that_signed() {
     for ahead in [3 * YEAR, 11 * YEAR] {
@@ -205,6 +203,8 @@ fn a_clock_that_is_right_again_before_the_successor_is_moved_leaves_the_ca_that_
     }
 }
 
+/// A CA that a clock which was ahead put into its place is one of before, trusted while one of its
+/// certificates is in use.
 #[test]
 fn what_was_signed_while_the_clock_was_wrong_is_trusted_until_it_is_replaced() {
     let mut stage = Stage::new();
