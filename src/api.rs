@@ -125,7 +125,8 @@ pub struct PkiSpec {
     pub common_name: Option<String>,
 
     /// Further DNS names for the certificate, besides the two that follow from serviceName. A PkiPolicy
-    /// must allow each. Default: none. At most 100.
+    /// must allow each. Names of pods below the Service are `<pod>.<serviceName>.<namespace>.svc`, or with `*` for all
+    /// of them. Default: none. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 253)))]
     pub dns_names: Vec<String>,

@@ -23,7 +23,8 @@ pub use identifiers::range;
 pub(crate) use names::{is_certifiable, is_label, is_subdomain};
 pub use reserved::Reserved;
 pub use violation::{
-    AllowedNames, Field, Hint, Violation, is_reason, reason_of, summary as violation_summary,
+    AllowedNames, Field, Hint, NameOwner, Violation, is_reason, reason_of,
+    summary as violation_summary,
 };
 
 mod expression;
@@ -33,6 +34,7 @@ mod name_list;
 mod names;
 mod permission;
 mod policies;
+mod punycode;
 mod reserved;
 mod template;
 pub mod text;

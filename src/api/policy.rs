@@ -84,12 +84,18 @@ pub struct PkiPolicySpec {
     /// Further DNS names that are allowed, compared label by label: `*` stands for one whole label,
     /// `{namespace}` for the namespace of the Pki. The last label, and internationalized ones (`xn--`),
     /// must be spelled out. Names inside the cluster (`*.svc`, single labels, localhost) are never
-    /// allowed this way. Example: `*.{namespace}.example.com`. Default: none.
+    /// allowed this way; podNames is about those of pods. Example: `*.{namespace}.example.com`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 253)))]
     #[x_kube(validation = Rule::new("self.all(name, name.matches('^(([-a-zA-Z0-9]|[{]namespace[}])+[.]|[*][.])*([-a-zA-Z0-9]|[{]namespace[}])+[.]?$'))")
         .message("each must be a DNS name, whose labels but the last may be *, for example *.{namespace}.example.com"))]
     pub dns_names: Vec<String>,
+
+    /// Whether a Pki may ask in dnsNames for the names of pods below its own Service, as the members of a StatefulSet
+    /// have them: `<pod>.<serviceName>.<namespace>.svc`, with the cluster's domain or without, and `*` for the pod.
+    /// Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_names: Option<bool>,
 
     /// The IP addresses that are allowed, as ranges in CIDR notation or single addresses, for example 10.0.0.0/8.
     /// Default: none.

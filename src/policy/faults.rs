@@ -4,7 +4,7 @@ use super::permission::selector;
 use super::reserved::Reserved;
 use super::text::printable;
 use super::wanted::{Key, SHORTEST};
-use super::{Labels, Settings, expression, identifiers, names, reserved, template};
+use super::{Labels, Settings, expression, identifiers, names, punycode, reserved, template};
 use crate::api::{
     KeyAlgorithm, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicySpec,
     Validation,
@@ -205,7 +205,7 @@ fn dns_name(pattern: &str, cluster_domain: &str) -> Option<String> {
         .clone()
         .all(|label| label == "*" || names::is_label(label))
     {
-        return Some("is not a pattern of DNS names: write labels of letters, digits and '-' with dots between, of which each but the last may be '*', for example *.{namespace}.example.com".into());
+        return Some("is not a pattern of DNS names: write labels of letters, digits and '-' with dots between, of which each but the last may be '*', for example *.{namespace}.example.com".to_owned() + &in_ascii(pattern));
     }
     if labels.next_back() == Some("*") {
         return Some("can never match: '*' does not stand for the last label; spell it out".into());
@@ -214,12 +214,18 @@ fn dns_name(pattern: &str, cluster_domain: &str) -> Option<String> {
         return Some(API_SERVER.into());
     }
     if names::is_cluster_internal(&folded, cluster_domain) {
-        return Some("is a name inside the cluster, which no policy can give away: remove it; each Pki has the names of its own service by itself".into());
+        return Some("is a name inside the cluster, which no policy can give away: remove it; each Pki has the names of its own service by itself, and podNames permits those of its pods".into());
     }
     let host = folded.replace('*', "a");
     (!names::is_certifiable(&host)).then(|| {
         "can never match a DNS name of a certificate: it is too long, or ends like an IP address".into()
     })
+}
+
+/// Returns the ASCII form of an internationalized name, to be appended to a message.
+fn in_ascii(pattern: &str) -> String {
+    let ascii = punycode::ascii_name(pattern);
+    ascii.map_or_else(String::new, |ascii| format!("; in ASCII this is {ascii}"))
 }
 
 fn ip_range(text: &str, settings: &Settings) -> Option<String> {

@@ -108,7 +108,7 @@ pub(super) fn uri_matches(pattern: &str, uri: &str) -> bool {
 }
 
 /// Scheme and host, and the path after them. A URI without a host is all root but for what follows its last colon.
-fn root(uri: &str) -> (&str, &str) {
+pub(super) fn root(uri: &str) -> (&str, &str) {
     let after_scheme = uri.find("://").map(|at| at + 3);
     let split = match after_scheme {
         Some(host) => uri[host..].find('/').map(|at| host + at + 1),

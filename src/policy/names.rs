@@ -57,6 +57,42 @@ pub(super) fn is_cluster_internal(name: &str, cluster_domain: &str) -> bool {
             .any(under)
 }
 
+/// A name inside the cluster: that of a Service, or one below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ServiceName<'a> {
+    /// The labels before the Service, which name its pods.
+    pub(super) below: Option<&'a str>,
+    /// `*` stands for all of the namespace.
+    pub(super) service: &'a str,
+    pub(super) namespace: &'a str,
+}
+
+/// Reads a folded name as `[<below>.]<service>.<namespace>.svc[.<cluster domain>]`.
+///
+/// The longer ending counts. In a cluster with the domain `svc`, `a.b.svc.svc` is Service a of
+/// namespace b.
+pub(super) fn service_name<'a>(name: &'a str, cluster_domain: &str) -> Option<ServiceName<'a>> {
+    let whole = name.strip_suffix(cluster_domain);
+    let rest = whole.and_then(|name| name.strip_suffix(".svc."));
+    let rest = rest.or_else(|| name.strip_suffix(".svc"))?;
+    let (rest, namespace) = rest.rsplit_once('.')?;
+    let (below, service) = match rest.rsplit_once('.') {
+        Some((below, service)) => (Some(below), service),
+        None => (None, rest),
+    };
+    Some(ServiceName {
+        below,
+        service,
+        namespace,
+    })
+}
+
+/// Whether these labels below a Service name one of its pods, or all of them. As in
+/// [patterns](labels_match), internationalized labels are excluded.
+pub(super) fn is_pod(below: &str) -> bool {
+    below == "*" || is_label(below) && !below.starts_with("xn--")
+}
+
 /// `pattern` with `{namespace}` replaced.
 pub(super) fn expand<'a>(pattern: &'a str, namespace: &str) -> Cow<'a, str> {
     if pattern.contains("{namespace}") {
@@ -220,6 +256,61 @@ mod tests {
             "xcluster.locale",
         ] {
             assert!(!is_cluster_internal(name, "cluster.local"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_inside_the_cluster_tells_service_and_namespace() {
+        let read = |name: &'static str, domain: &str| {
+            let read = service_name(name, domain)?;
+            Some((read.below, read.service, read.namespace))
+        };
+        for (name, domain, expected) in [
+            ("db.ns.svc", "cluster.local", Some((None, "db", "ns"))),
+            (
+                "db.ns.svc.cluster.local",
+                "cluster.local",
+                Some((None, "db", "ns")),
+            ),
+            (
+                "a.db.ns.svc",
+                "cluster.local",
+                Some((Some("a"), "db", "ns")),
+            ),
+            ("a.b.db.ns.svc.x", "x", Some((Some("a.b"), "db", "ns"))),
+            ("*.db.ns.svc", "x", Some((Some("*"), "db", "ns"))),
+            ("*.ns.svc", "x", Some((None, "*", "ns"))),
+            ("*.svc", "x", None),
+            ("svc", "x", None),
+            ("db.ns", "x", None),
+            ("db.ns.svc.cluster.local", "corp.example", None),
+            ("db.ns.svcx", "x", None),
+            // Domains that look like a part of the names.
+            ("db.victim.svc.svc", "svc", Some((None, "db", "victim"))),
+            ("x.db.svc.svc.svc", "svc", Some((Some("x"), "db", "svc"))),
+            ("db.ns.svc.b.svc", "b.svc", Some((None, "db", "ns"))),
+            ("x.db.b.svc", "b.svc", Some((Some("x"), "db", "b"))),
+        ] {
+            assert_eq!(read(name, domain), expected, "{name} {domain}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_one_label_below_its_service() {
+        for label in ["db-0", "*", "0", "10-1-2-3", &"a".repeat(63)] {
+            assert!(is_pod(label), "{label}");
+        }
+        for label in [
+            "",
+            "a.b",
+            "*.a",
+            "a*",
+            "-a",
+            "A",
+            "xn--a-0ca",
+            &"a".repeat(64),
+        ] {
+            assert!(!is_pod(label), "{label}");
         }
     }
 

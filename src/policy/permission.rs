@@ -28,6 +28,8 @@ pub(super) struct Policy {
     /// The others.
     patterns: Vec<String>,
     dns_names: Vec<String>,
+    /// Whether names of pods below the Service are permitted.
+    pod_names: bool,
     ip_addresses: Vec<IpNet>,
     uris: Vec<String>,
     /// Empty: all.
@@ -64,6 +66,7 @@ impl Policy {
                 .filter(|name| !names::has_unknown_placeholder(name))
                 .map(|name| names::fold(name))
                 .collect(),
+            pod_names: spec.pod_names.unwrap_or(true),
             ip_addresses: ranges
                 .filter_map(|range| identifiers::range(range))
                 .collect(),
@@ -139,28 +142,21 @@ impl Policy {
         facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
     ) -> impl Iterator<Item = Violation> {
         let (policy, namespace) = (self.name.as_str(), wanted.namespace);
-        let expanded = move |patterns: &[String]| {
-            let patterns = patterns.iter();
-            let names = patterns.map(|pattern| names::expand(pattern, namespace).into_owned());
-            names.collect::<Vec<_>>().into_iter()
-        };
         let dns_names = wanted.dns_names.iter();
         let dns_names = dns_names
-            .filter(move |(_, name)| !self.allows_dns_name(name, namespace))
-            .map(move |(index, name)| {
-                Violation::dns_name(*index, name, policy, expanded(&self.dns_names))
-            });
+            .filter_map(move |(index, name)| self.dns_name_objection(*index, name, wanted));
         let addresses = wanted.ip_addresses.iter();
         let addresses = addresses
             .filter(|(_, address)| !self.allows_address(*address))
             .map(move |(index, address)| {
-                let permitted = self.ip_addresses.iter().map(ToString::to_string);
-                Violation::ip_address(*index, *address, policy, permitted)
+                Violation::ip_address(*index, *address, policy, &self.ip_addresses)
             });
         let uris = wanted.uris.iter();
         let uris = uris
             .filter(move |(_, uri)| !self.allows_uri(uri, namespace))
-            .map(move |(index, uri)| Violation::uri(*index, uri, policy, expanded(&self.uris)));
+            .map(move |(index, uri)| {
+                Violation::uri(*index, uri, policy, &expanded(&self.uris, namespace))
+            });
         let usages = wanted.usages.iter();
         let usages = usages
             .filter(|usage| !self.allows_usage(**usage))
@@ -180,6 +176,27 @@ impl Policy {
         );
         let names = dns_names.chain(addresses).chain(uris);
         names.chain(usages).chain(key).chain(duration).chain(rules)
+    }
+
+    fn dns_name_objection(
+        &self,
+        index: usize,
+        name: &str,
+        wanted: &Wanted<'_>,
+    ) -> Option<Violation> {
+        let (policy, namespace) = (&self.name, wanted.namespace);
+        if wanted.is_pod_name(name) {
+            return (!self.pod_names).then(|| Violation::PodNames {
+                index,
+                name: name.into(),
+                policy: policy.clone(),
+            });
+        }
+        let own = wanted.own_name();
+        (!self.allows_dns_name(name, namespace)).then(|| {
+            let permitted = expanded(&self.dns_names, namespace);
+            Violation::dns_name(index, name, own, policy, &permitted)
+        })
     }
 
     fn key_objection(&self, key: Key) -> Option<Violation> {
@@ -256,6 +273,14 @@ impl Policy {
         let patterns = self.patterns.iter();
         patterns.map(move |pattern| names::expand(pattern, namespace))
     }
+}
+
+/// Patterns as people of `namespace` may read them.
+fn expanded(patterns: &[String], namespace: &str) -> Vec<String> {
+    let patterns = patterns.iter();
+    patterns
+        .map(|pattern| names::expand(pattern, namespace).into_owned())
+        .collect()
 }
 
 /// The labels that a namespace must have. What cannot be read selects none.

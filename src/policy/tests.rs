@@ -6,7 +6,9 @@ mod faults;
 mod fields;
 mod identifiers;
 mod keys;
+mod look_alikes;
 mod names;
+mod pods;
 mod secret;
 mod service;
 

@@ -6,18 +6,22 @@ use super::text::{self, printable};
 use crate::api::{KeyAlgorithm, KeyEncoding};
 use jiff::SignedDuration;
 use std::net::IpAddr;
-use words::{Shown, size_remedy, unpermitted_remedy};
+use words::{Shown, after, size_remedy, unpermitted_remedy};
 
 pub use allowed::AllowedNames;
 pub use field::Field;
 pub use hint::Hint;
+pub use owner::NameOwner;
 pub use reason::{is_reason, reason_of};
 pub use words::summary;
 
 mod allowed;
 mod field;
 mod hint;
+mod look_alike;
+mod owner;
 mod reason;
+mod shape;
 mod unpermitted;
 mod words;
 
@@ -91,9 +95,10 @@ pub enum Violation {
 
     /// The common name is none of the certificate's names, or too long.
     #[error(
-        "{:?} cannot be the common name: write {} or one of the certificate's DNS names, with at most 64 characters, or leave commonName out",
+        "{:?} cannot be the common name: write {} or one of the certificate's DNS names, with at most 64 characters, or leave commonName out{}",
         Shown(name),
-        printable(service)
+        printable(service),
+        after(shape::common_name(name))
     )]
     CommonName {
         /// `spec.commonName`.
@@ -104,8 +109,9 @@ pub enum Violation {
 
     /// A further DNS name is no host name.
     #[error(
-        "{:?} is not a DNS name: write labels of letters, digits and '-' with dots between, for example api.example.com",
-        Shown(name)
+        "{:?} is not a DNS name: write labels of letters, digits and '-' with dots between, for example api.example.com{}",
+        Shown(name),
+        after(shape::dns_name(name))
     )]
     DnsNameShape {
         /// Its place in `spec.dnsNames`.
@@ -116,7 +122,7 @@ pub enum Violation {
 
     /// A further DNS name is one that other services of the cluster are reached by.
     #[error(
-        "{:?} is a name inside the cluster, which belongs to the service it leads to: remove it; the certificate is for {} by itself",
+        "{:?} is a name inside the cluster, which belongs to {owner}; the certificate is for {} by itself",
         Shown(name),
         printable(own)
     )]
@@ -125,8 +131,41 @@ pub enum Violation {
         index: usize,
         /// As written.
         name: String,
+        /// The owner of the name.
+        owner: NameOwner,
         /// The name inside the cluster that this Pki does have.
         own: String,
+    },
+
+    /// A name below the Pki's own Service is not that of one pod.
+    #[error(
+        "{:?} names no pod of the Service: write one label, which does not begin with xn--, before {}, or '*' for all pods: *.{}",
+        Shown(name),
+        printable(own),
+        printable(own)
+    )]
+    PodNameShape {
+        /// Its place in `spec.dnsNames`.
+        index: usize,
+        /// As written.
+        name: String,
+        /// The name of the Service inside the cluster.
+        own: String,
+    },
+
+    /// The policy permits no names of pods.
+    #[error(
+        "{:?} is the name of a pod of the Service, and PkiPolicy {} has podNames: false; remove it, or ask the platform team to permit it",
+        Shown(name),
+        printable(policy)
+    )]
+    PodNames {
+        /// Its place in `spec.dnsNames`.
+        index: usize,
+        /// The name, folded.
+        name: String,
+        /// The policy that comes nearest.
+        policy: String,
     },
 
     /// A list is longer than what a certificate takes.
@@ -142,8 +181,9 @@ pub enum Violation {
 
     /// An IP address is none.
     #[error(
-        "{:?} is not an IP address: write one such as 10.1.2.3 or 2001:db8::1",
-        Shown(value)
+        "{:?} is not an IP address: write one such as 10.1.2.3 or 2001:db8::1{}",
+        Shown(value),
+        after(shape::ip_address(value))
     )]
     IpAddressShape {
         /// Its place in `spec.ipAddresses`.
@@ -182,8 +222,9 @@ pub enum Violation {
 
     /// A URI is none, or one that two readers could take for two.
     #[error(
-        "{:?} is not a URI for a certificate: write scheme, host and path without query, escapes or empty segments, for example spiffe://example.com/ns/team-a/app1",
-        Shown(value)
+        "{:?} is not a URI for a certificate: write scheme, host and path without query, escapes or empty segments, for example spiffe://example.com/ns/team-a/app1{}",
+        Shown(value),
+        after(shape::uri(value))
     )]
     UriShape {
         /// Its place in `spec.uris`.
@@ -194,9 +235,10 @@ pub enum Violation {
 
     /// What the certificate is to hold is not permitted by the policy.
     #[error(
-        "{:?} is not permitted: PkiPolicy {} permits {permitted}; {}",
+        "{:?} is not permitted: PkiPolicy {} permits {permitted}{}; {}",
         Shown(value),
         printable(policy),
+        after(why.as_ref()),
         unpermitted_remedy(*field)
     )]
     NotPermitted {
@@ -208,6 +250,8 @@ pub enum Violation {
         policy: String,
         /// What it permits.
         permitted: AllowedNames,
+        /// Why something permitted that looks alike is not the same.
+        why: Option<String>,
     },
 
     /// The Secret's name is no name.
@@ -312,7 +356,7 @@ pub enum Violation {
     RenewBeforeTwice,
 
     /// The key's size is not offered.
-    #[error("{size} is not a size of an {algorithm} key here: {}", size_remedy(*algorithm))]
+    #[error("{size} is not a size of an {algorithm} key here: {}", size_remedy(*algorithm, *size))]
     KeySize {
         /// `spec.privateKey.algorithm`.
         algorithm: KeyAlgorithm,
@@ -378,9 +422,10 @@ impl Violation {
             | Self::ServiceNameShape { .. }
             | Self::ServiceReserved { .. } => Field::of("spec.serviceName"),
             Self::CommonName { .. } => Field::of("spec.commonName"),
-            Self::DnsNameShape { index, .. } | Self::DnsNameInternal { index, .. } => {
-                Field::at("spec.dnsNames", *index)
-            }
+            Self::DnsNameShape { index, .. }
+            | Self::DnsNameInternal { index, .. }
+            | Self::PodNameShape { index, .. }
+            | Self::PodNames { index, .. } => Field::at("spec.dnsNames", *index),
             Self::IpAddressShape { index, .. } | Self::IpAddressMapped { index, .. } => {
                 Field::at("spec.ipAddresses", *index)
             }
@@ -410,6 +455,7 @@ impl Violation {
         match self {
             Self::ServiceName { hint, .. } => Some(hint.policy()),
             Self::NotPermitted { policy, .. }
+            | Self::PodNames { policy, .. }
             | Self::DurationTooLong { policy, .. }
             | Self::Validation { policy, .. } => Some(policy),
             _ => None,

@@ -1,7 +1,7 @@
 //! A spec as read: names folded, defaults in place, and what is wrong with it whatever any policy says.
 
 use super::reserved::{self, Reserved};
-use super::violation::{Field, Violation};
+use super::violation::{Field, NameOwner, Violation};
 use super::{Settings, identifiers, names, template};
 use crate::api::{
     DEFAULT_DURATION, KeyAlgorithm, KeyEncoding, Pki, PrivateKey, RotationPolicy, Usage,
@@ -66,7 +66,12 @@ impl<'a> Wanted<'a> {
         violations.extend(fault);
         let own = format!("{service}.{namespace}.svc");
         let own_names = [own.clone(), format!("{own}.{}", settings.cluster_domain)];
-        let dns_names = read_dns_names(&spec.dns_names, &own_names, settings, violations);
+        let own_service = OwnService {
+            service,
+            namespace,
+            names: &own_names,
+        };
+        let dns_names = read_dns_names(&spec.dns_names, own_service, settings, violations);
         let (common_name, former_common_name) =
             read_common_name(pki, &own_names, &dns_names, violations);
         let ip_addresses = read_ip_addresses(&spec.ip_addresses, &own, settings, violations);
@@ -103,6 +108,21 @@ impl<'a> Wanted<'a> {
             key,
             keeps_key: rotation == Some(RotationPolicy::Never),
         }
+    }
+
+    /// The name that pods of all namespaces reach the Service by.
+    pub(super) fn own_name(&self) -> &str {
+        &self.own_names[0]
+    }
+
+    /// Whether one of the further names is that of a pod of the Service. No further name is that of
+    /// another Service.
+    pub(super) fn is_pod_name(&self, name: &str) -> bool {
+        let is_below = |own: &String| {
+            let below = name.strip_suffix(own.as_str());
+            below.is_some_and(|below| below.ends_with('.'))
+        };
+        self.own_names.iter().any(is_below)
     }
 
     /// The certificate to ask for.
@@ -209,36 +229,78 @@ fn check_service_name(service: &str, namespace: &str) -> Option<Violation> {
     }
 }
 
+/// The Service of a Pki, and the names that every certificate of it has.
+#[derive(Clone, Copy)]
+struct OwnService<'a> {
+    service: &'a str,
+    namespace: &'a str,
+    names: &'a [String; 2],
+}
+
 /// The names that are well formed, folded, each once, with their place in the list; without those that every
 /// certificate has.
 fn read_dns_names(
     written: &[String],
-    own_names: &[String; 2],
+    own: OwnService<'_>,
     settings: &Settings,
     violations: &mut Vec<Violation>,
 ) -> Vec<(usize, String)> {
     let field = Field::of("spec.dnsNames");
     read_list(field, written, violations, |index, name| {
         let folded = names::fold(name);
-        let name = name.to_owned();
-        if own_names.contains(&folded) {
+        if own.names.contains(&folded) {
             Ok(None)
         } else if !names::is_certifiable(&folded) {
+            let name = name.to_owned();
             Err(Violation::DnsNameShape { index, name })
         } else if reserved::stands_for_api_server(&folded) {
             let field = Field::at("spec.dnsNames", index);
-            Err(is_reserved(
-                field,
-                &name,
-                Reserved::ApiServer,
-                &own_names[0],
-            ))
-        } else if names::is_cluster_internal(&folded, &settings.cluster_domain) {
-            let own = own_names[0].clone();
-            Err(Violation::DnsNameInternal { index, name, own })
-        } else {
+            let why = Reserved::ApiServer;
+            Err(is_reserved(field, name, why, &own.names[0]))
+        } else if !names::is_cluster_internal(&folded, &settings.cluster_domain) {
             Ok(Some(folded))
+        } else {
+            read_internal(index, name, folded, own, &settings.cluster_domain).map(Some)
         }
+    })
+}
+
+/// A name inside the cluster, if it is that of a pod of the Service.
+fn read_internal(
+    index: usize,
+    written: &str,
+    folded: String,
+    own: OwnService<'_>,
+    cluster_domain: &str,
+) -> Result<String, Violation> {
+    let name = || written.to_owned();
+    let service = own.names[0].clone();
+    let owner = match names::service_name(&folded, cluster_domain) {
+        None => NameOwner::Any,
+        Some(read)
+            if read.namespace != own.namespace
+                || reserved::is_api_server(read.service, read.namespace) =>
+        {
+            NameOwner::OfNamespace {
+                service: read.service.to_owned(),
+                namespace: read.namespace.to_owned(),
+            }
+        }
+        Some(read) if read.service != own.service => NameOwner::Neighbour(read.service.to_owned()),
+        Some(read) if read.below.is_some_and(names::is_pod) => return Ok(folded),
+        Some(_) => {
+            return Err(Violation::PodNameShape {
+                index,
+                name: name(),
+                own: service,
+            });
+        }
+    };
+    Err(Violation::DnsNameInternal {
+        index,
+        name: name(),
+        owner,
+        own: service,
     })
 }
 

@@ -67,30 +67,36 @@ fn the_key_is_the_one_that_was_asked_for_in_the_encoding_that_was_asked_for() {
 #[test]
 fn a_size_that_is_not_offered_is_refused_with_those_that_are() {
     let book = allowing(&["app1"]);
+    let rsa = "ECDSA key here: write 256 or 384, or algorithm: RSA, which has this size";
+    let ecdsa = "RSA key here: write 2048, 3072 or 4096, or algorithm: ECDSA, which has this size";
     for (algorithm, sizes, said) in [
         (
-            "ECDSA",
-            &[0, -1, 128, 255, 521, 2048][..],
+            json!("ECDSA"),
+            &[0, -1, 128, 255, 521, 8192][..],
             "ECDSA key here: write 256 or 384",
         ),
+        (json!("ECDSA"), &[2048, 3072, 4096], rsa),
+        // The algorithm is there by default.
+        (Value::Null, &[2048], rsa),
         (
-            "RSA",
-            &[0, 256, 1024, 2047, 8192],
+            json!("RSA"),
+            &[0, 255, 1024, 2047, 8192],
             "RSA key here: write 2048, 3072 or 4096",
         ),
+        (json!("RSA"), &[256, 384], ecdsa),
         (
-            "Ed25519",
+            json!("Ed25519"),
             &[0, 255, 256],
             "Ed25519 key here: leave size out, there is but one",
         ),
     ] {
         for size in sizes {
+            let mut key = json!({ "size": size });
+            if !algorithm.is_null() {
+                key["algorithm"] = algorithm.clone();
+            }
             assert_eq!(
-                refuse(
-                    &book,
-                    "ns",
-                    &with_key(&json!({ "algorithm": algorithm, "size": size }))
-                ),
+                refuse(&book, "ns", &with_key(&key)),
                 [format!(
                     "spec.privateKey.size: {size} is not a size of an {said}"
                 )]

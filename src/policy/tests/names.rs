@@ -20,12 +20,17 @@ fn further_names_are_permitted_label_by_label_and_taken_once() {
             "*.ns.example.com"
         ]
     );
-    for name in [
-        "a.other.example.com",
-        "a.b.ns.example.com",
-        "ns.example.com",
-        "example.com",
-        "x.www.example.com",
+    let stretched = |here| {
+        format!(
+            "; '*' is exactly one label: *.ns.example.com has 4 labels, and this name has {here}"
+        )
+    };
+    for (name, why) in [
+        ("a.other.example.com", String::new()),
+        ("a.b.ns.example.com", stretched(5)),
+        ("ns.example.com", stretched(3)),
+        ("example.com", String::new()),
+        ("x.www.example.com", String::new()),
     ] {
         let refusal = refuse(
             &book,
@@ -36,7 +41,7 @@ fn further_names_are_permitted_label_by_label_and_taken_once() {
             refusal,
             [format!(
                 "spec.dnsNames[1]: \"{name}\" is not permitted: PkiPolicy policy-0 permits \
-                 [*.ns.example.com www.example.com]; remove it, or ask the platform team to permit it"
+                 [*.ns.example.com www.example.com]{why}; remove it, or ask the platform team to permit it"
             )]
         );
     }
@@ -56,7 +61,12 @@ const SPOOFS: &[&str] = &[
     "db.victim.svc\n", " db.victim.svc", "db.victim.svc ", "db..svc", ".svc", ".", "",
     "db_.example.com", "db.victim.svc/.example.com", "a,DNS:db.victim.svc", "*b.example.com",
     "a.*.example.com", "app1.evil.svc.cluster.local.cluster.local", "app1.victim.svc",
-    "app1.evil", "app1.svc",
+    "app1.evil", "app1.svc", "db-0.db.victim.svc", "*.db.victim.svc", "app1-0.app1.victim.svc", "app1-0.app1",
+    "app1-0.app1.evil", "x.app2.evil.svc", "*.evil.svc", "app2.evil.svc", "a.b.app1.evil.svc", "*.*.app1.evil.svc",
+    "a.*.app1.evil.svc", "app1-*.app1.evil.svc", "*.*.evil.svc", "*.*.*.svc", "-a.app1.evil.svc",
+    "xn--db-foa.app1.evil.svc", "а.app1.evil.svc", "a.app1.evil.svc..", ".app1.evil.svc", "a.xapp1.evil.svc",
+    "a.app1.evil.svc.cluster.local.cluster.local", "a.app1.evil.svc.evil", "a.app1.evil.svc.svc",
+    "db.victim.svc.app1.evil.svc", "kubernetes.default.svc.app1.evil.svc", "_a.app1.evil.svc",
 ];
 
 #[test]
@@ -146,8 +156,7 @@ fn the_cluster_domain_is_as_internal_as_cluster_local() {
             &json!({ "serviceName": "app1", "dnsNames": [name] }),
         );
         assert!(
-            refusal[0]
-                .contains("is a name inside the cluster, which belongs to the service it leads to"),
+            refusal[0].contains("is a name inside the cluster, which belongs to "),
             "{refusal:?}"
         );
         assert!(

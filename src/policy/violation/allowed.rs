@@ -1,6 +1,7 @@
 //! A list of what would be permitted, short enough to be read.
 
 use crate::policy::name_list::NEAR;
+use crate::policy::names;
 use crate::policy::text::printable;
 use rapidfuzz::distance::osa;
 use std::borrow::Cow;
@@ -64,10 +65,36 @@ impl AllowedNames {
             .or_else(by_beginning)
             .map(String::as_str)
     }
+
+    /// Why a listed pattern that looks like `name` does not stand for it.
+    pub(super) fn look_alike(&self, name: &str) -> Option<String> {
+        let mut patterns = self.names.iter().filter(|known| known.contains(['*', '{']));
+        patterns.find_map(|pattern| look_alike(pattern, name))
+    }
 }
 
-/// How many edits lie between two names; beyond those that are near it makes no difference.
+/// Explains why a pattern that looks like `name` does not match it.
+fn look_alike(pattern: &str, name: &str) -> Option<String> {
+    let shown = || printable(pattern);
+    if names::has_unknown_placeholder(pattern) {
+        let shown = shown();
+        return Some(format!(
+            "{shown} has a placeholder that is not known, and so stands for no name"
+        ));
+    }
+    let examples = [format!("{name}-x"), format!("x-{name}")];
+    let mut examples = examples.iter();
+    let example = examples.find(|longer| names::glob_matches(pattern, longer))?;
+    Some(format!("{} is for names such as {example}", shown()))
+}
+
+/// Counts the edits between two names, up to one more than those that are near. Longer texts, such
+/// as URIs, are not compared: a hundred of them would take a second.
 fn edits(name: &str, other: &str) -> usize {
+    const LONGEST: usize = 253;
+    if name.len().max(other.len()) > LONGEST {
+        return if name == other { 0 } else { NEAR + 1 };
+    }
     let cutoff = osa::Args::default().score_cutoff(NEAR);
     osa::distance_with_args(name.chars(), other.chars(), &cutoff).unwrap_or(NEAR + 1)
 }
@@ -118,6 +145,29 @@ mod tests {
             (&["orders"], "payments", None),
         ] {
             assert_eq!(suggested(names, to).as_deref(), meant, "{names:?} {to}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_looks_alike_is_explained() {
+        for (pattern, name, said) in [
+            (
+                "team-a-*",
+                "team-a",
+                Some("team-a-* is for names such as team-a-x"),
+            ),
+            ("*-web", "web", Some("*-web is for names such as x-web")),
+            (
+                "{ns}-web",
+                "team-a-web",
+                Some("{ns}-web has a placeholder that is not known, and so stands for no name"),
+            ),
+            ("team-a-*", "team-b", None),
+            ("team-a", "team-a-x", None),
+            ("app*", "ap", None),
+        ] {
+            let listed = AllowedNames::nearest([Cow::Borrowed(pattern)].into_iter(), name, 1);
+            assert_eq!(listed.look_alike(name).as_deref(), said, "{pattern} {name}");
         }
     }
 

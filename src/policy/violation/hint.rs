@@ -8,6 +8,8 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
     suggestion: Option<String>,
+    /// Why a pattern that looks alike is not for the name.
+    look_alike: Option<String>,
     is_elsewhere: bool,
     policy: String,
 }
@@ -21,8 +23,11 @@ impl Hint {
         is_elsewhere: bool,
         policy: &str,
     ) -> Self {
+        let suggestion = allowed.suggestion(name).map(str::to_owned);
+        let look_alike = || allowed.look_alike(name);
         Self {
-            suggestion: allowed.suggestion(name).map(str::to_owned),
+            look_alike: suggestion.is_none().then(look_alike).flatten(),
+            suggestion,
             is_elsewhere,
             policy: policy.into(),
         }
@@ -36,6 +41,9 @@ impl Hint {
 
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(look_alike) = &self.look_alike {
+            write!(f, "; {look_alike}")?;
+        }
         let elsewhere = "a PkiPolicy allows that name in another namespace";
         match (&self.suggestion, self.is_elsewhere) {
             (Some(name), false) => write!(f, "; did you mean \"{}\"?", printable(name)),

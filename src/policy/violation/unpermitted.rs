@@ -1,20 +1,24 @@
 //! Violations of what a policy permits, each with what it would permit.
 
-use super::{AllowedNames, Field, Violation};
+use super::{AllowedNames, Field, Violation, look_alike};
 use crate::api::Usage;
 use crate::policy::wanted::Key;
+use ipnet::IpNet;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 impl Violation {
-    /// A further DNS name that is not among `permitted`.
+    /// A further DNS name that is not among `permitted`. Every certificate has the name `own`.
     pub(in crate::policy) fn dns_name(
         index: usize,
         name: &str,
+        own: &str,
         policy: &str,
-        permitted: impl Iterator<Item = String>,
+        permitted: &[String],
     ) -> Self {
-        Self::not_permitted(Field::at("spec.dnsNames", index), name, policy, permitted)
+        let field = Field::at("spec.dnsNames", index);
+        let why = look_alike::dns_name(name, own, permitted);
+        Self::not_permitted(field, name, policy, permitted.iter().cloned(), why)
     }
 
     /// An address that is in none of these ranges.
@@ -22,10 +26,12 @@ impl Violation {
         index: usize,
         address: IpAddr,
         policy: &str,
-        permitted: impl Iterator<Item = String>,
+        permitted: &[IpNet],
     ) -> Self {
         let field = Field::at("spec.ipAddresses", index);
-        Self::not_permitted(field, &address.to_string(), policy, permitted)
+        let why = look_alike::ip_address(address, permitted);
+        let permitted = permitted.iter().map(ToString::to_string);
+        Self::not_permitted(field, &address.to_string(), policy, permitted, why)
     }
 
     /// A URI that is not among `permitted`.
@@ -33,9 +39,11 @@ impl Violation {
         index: usize,
         uri: &str,
         policy: &str,
-        permitted: impl Iterator<Item = String>,
+        permitted: &[String],
     ) -> Self {
-        Self::not_permitted(Field::at("spec.uris", index), uri, policy, permitted)
+        let field = Field::at("spec.uris", index);
+        let why = look_alike::uri(uri, permitted);
+        Self::not_permitted(field, uri, policy, permitted.iter().cloned(), why)
     }
 
     /// A usage that is not among `permitted`.
@@ -49,6 +57,7 @@ impl Violation {
             &usage.to_string(),
             policy,
             permitted,
+            None,
         )
     }
 
@@ -63,6 +72,7 @@ impl Violation {
             &key.to_string(),
             policy,
             permitted,
+            None,
         )
     }
 
@@ -71,6 +81,7 @@ impl Violation {
         value: &str,
         policy: &str,
         permitted: impl Iterator<Item = String>,
+        why: Option<String>,
     ) -> Self {
         let permitted: Vec<_> = permitted.collect();
         let all = permitted.len();
@@ -79,6 +90,7 @@ impl Violation {
             value: value.into(),
             policy: policy.into(),
             permitted: AllowedNames::nearest(permitted.into_iter().map(Cow::Owned), value, all),
+            why,
         }
     }
 }

@@ -19,6 +19,11 @@ pub fn summary(pki: &str, violations: &[Violation], bytes: usize) -> String {
     text::list(&format!("Pki {}: ", printable(pki)), &lines, bytes)
 }
 
+/// A further sentence, if there is one.
+pub(super) fn after(sentence: Option<impl fmt::Display>) -> String {
+    sentence.map_or_else(String::new, |sentence| format!("; {sentence}"))
+}
+
 /// What to do about something that no policy permits: what is there by default cannot be removed.
 pub(super) fn unpermitted_remedy(field: Field) -> &'static str {
     match field.path() {
@@ -29,15 +34,19 @@ pub(super) fn unpermitted_remedy(field: Field) -> &'static str {
     }
 }
 
-pub(super) fn size_remedy(algorithm: KeyAlgorithm) -> String {
-    let sizes: Vec<_> = Key::sizes(algorithm)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    match sizes.as_slice() {
-        [] => "leave size out, there is but one".into(),
-        [others @ .., last] => format!("write {} or {last}", others.join(", ")),
-    }
+/// Tells what to write instead of a size that keys of this algorithm do not have. It may be the
+/// algorithm, which is often a default.
+pub(super) fn size_remedy(algorithm: KeyAlgorithm, size: i32) -> String {
+    let sizes = Key::sizes(algorithm).iter().map(ToString::to_string);
+    let sizes: Vec<_> = sizes.collect();
+    let [others @ .., last] = sizes.as_slice() else {
+        return "leave size out, there is but one".into();
+    };
+    let mut algorithms = [KeyAlgorithm::Ecdsa, KeyAlgorithm::Rsa].into_iter();
+    let other = algorithms.find(|other| Key::sizes(*other).contains(&size));
+    let or = other.map(|other| format!(", or algorithm: {other}, which has this size"));
+    let others = others.join(", ");
+    format!("write {others} or {last}{}", or.unwrap_or_default())
 }
 
 /// A value in quotation marks, printable.

@@ -1,0 +1,208 @@
+//! Why a value that looks like something permitted is not the same.
+//!
+//! Each pattern is compared a few times with a value, so that time is bounded by their lengths.
+
+use crate::policy::identifiers::{host, root};
+use crate::policy::names;
+use crate::policy::text::printable;
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// Explains why none of these patterns permits a folded DNS name. `own` is the name of the
+/// Service, which every certificate has.
+pub(super) fn dns_name(name: &str, own: &str, patterns: &[String]) -> Option<String> {
+    let inside = inside_the_cluster(name, own);
+    inside.or_else(|| {
+        patterns
+            .iter()
+            .find_map(|pattern| of_pattern(name, pattern))
+    })
+}
+
+/// Pods reach a Service by shorter names as well, which may be names on the internet too.
+fn inside_the_cluster(name: &str, own: &str) -> Option<String> {
+    let short = own.strip_suffix(".svc")?;
+    if name == short {
+        return Some(format!(
+            "inside the cluster it is {own}, which the certificate has by itself"
+        ));
+    }
+    let below = name.strip_suffix(short)?.strip_suffix('.')?;
+    names::is_pod(below).then(|| format!("write {below}.{own} for a name inside the cluster"))
+}
+
+/// A permitted pattern and a name, label by label.
+fn of_pattern(name: &str, pattern: &str) -> Option<String> {
+    let tail = pattern.rsplit('*').next().unwrap_or(pattern);
+    if pattern.contains('*') && !name.ends_with(tail) && tail.strip_prefix('.') != Some(name) {
+        return None;
+    }
+    let (labels, parts): (Vec<_>, Vec<_>) =
+        (name.split('.').collect(), pattern.split('.').collect());
+    let shown = printable(pattern);
+    if labels.len() != parts.len() {
+        return is_stretched(name, pattern).then(|| {
+            let (here, there) = (labels.len(), parts.len());
+            format!(
+                "'*' is exactly one label: {shown} has {there} labels, and this name has {here}"
+            )
+        });
+    }
+    let pairs = || parts.iter().zip(&labels);
+    if pairs().all(|(part, label)| *part == "*" || part == label) {
+        let mut under_star = pairs().filter(|(part, _)| **part == "*");
+        return match under_star.find(|(_, label)| label.starts_with("xn--")) {
+            Some((_, label)) => Some(format!(
+                "'*' is no internationalized label (xn--): the policy has to spell {label} out"
+            )),
+            None => Some(format!("'*' in {shown} is not the last label")),
+        };
+    }
+    let has_part = pairs().all(|(part, label)| part == label || names::glob_matches(part, label));
+    if has_part {
+        return Some(format!(
+            "'*' in {shown} is not a part of a label: the policy has to write a whole one"
+        ));
+    }
+    let is_rest = pairs()
+        .skip(1)
+        .all(|(part, label)| *part == "*" || part == label);
+    let is_wild = labels.len() > 1 && labels[0] == "*" && is_rest;
+    is_wild.then(|| format!("'*' in a name needs a '*' in the policy, which {shown} has not"))
+}
+
+/// Whether each `*` would have to stand for several labels, or for none.
+fn is_stretched(name: &str, pattern: &str) -> bool {
+    let Some((before, rest)) = pattern.split_once('*') else {
+        return false;
+    };
+    let after = rest.rsplit_once('*').map_or(rest, |(_, after)| after);
+    let is_whole = pattern
+        .split('.')
+        .all(|part| part == "*" || !part.contains('*'));
+    let inner = name
+        .strip_prefix(before)
+        .and_then(|rest| rest.strip_suffix(after));
+    let is_without = before.is_empty() && after.strip_prefix('.') == Some(name);
+    is_whole && (is_without || inner.is_some_and(|inner| !inner.is_empty()))
+}
+
+/// Why none of these ranges has an address.
+pub(super) fn ip_address(address: IpAddr, ranges: &[IpNet]) -> Option<String> {
+    let is_same = |range: &&IpNet| range.addr().is_ipv4() == address.is_ipv4();
+    if !ranges.is_empty() && !ranges.iter().any(|range| is_same(&range)) {
+        let (this, those) = if address.is_ipv4() { (4, 6) } else { (6, 4) };
+        return Some(format!(
+            "it is an IPv{this} address, and those are IPv{those}"
+        ));
+    }
+    let near = ranges
+        .iter()
+        .filter(is_same)
+        .filter(|range| range.prefix_len() != range.max_prefix_len());
+    let nearest = near.max_by_key(|range| common_bits(range.network(), address))?;
+    let is_near = common_bits(nearest.network(), address) >= nearest.max_prefix_len() / 4;
+    is_near.then(|| {
+        format!(
+            "{nearest} is {} to {}",
+            nearest.network(),
+            nearest.broadcast()
+        )
+    })
+}
+
+/// How many bits at the beginning two addresses of one family have in common.
+fn common_bits(one: IpAddr, other: IpAddr) -> u8 {
+    let bits = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        _ => 0,
+    };
+    u8::try_from(bits).unwrap_or_default()
+}
+
+/// Explains why none of these patterns permits a URI, as
+/// [`identifiers::uri`](crate::policy::identifiers::uri) returns it.
+pub(super) fn uri(uri: &str, patterns: &[String]) -> Option<String> {
+    patterns
+        .iter()
+        .find_map(|pattern| of_uri_pattern(uri, pattern))
+}
+
+fn of_uri_pattern(uri: &str, pattern: &str) -> Option<String> {
+    let ((here, path), (there, parts)) = (root(uri), root(pattern));
+    let shown = printable(pattern);
+    let (here, there) = (here.trim_end_matches('/'), there.trim_end_matches('/'));
+    let why = if !here.eq_ignore_ascii_case(there) {
+        of_hosts(here, there)?
+    } else if host(uri).is_none() && after_scheme(here) != after_scheme(there) {
+        "upper and lower case are not the same in it"
+    } else {
+        of_paths(path, parts)?
+    };
+    Some(format!("{shown} is another, since {why}"))
+}
+
+fn after_scheme(root: &str) -> Option<&str> {
+    root.split_once(':').map(|(_, rest)| rest)
+}
+
+/// The difference between two roots of URIs that have one scheme and look alike.
+fn of_hosts(here: &str, there: &str) -> Option<&'static str> {
+    let (scheme, here) = here.split_once("://")?;
+    let (other, there) = there.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case(other) {
+        return None;
+    }
+    let there = there.to_ascii_lowercase();
+    let name = |authority: &str| authority.split(':').next().unwrap_or_default().to_owned();
+    let (name_here, name_there) = (name(here), name(&there));
+    let without_dot = |name: &str| name.trim_end_matches('.').to_owned();
+    if there.contains('*') {
+        let is_match = there.len() <= 253 && here.len() <= 253 && names::glob_matches(&there, here);
+        is_match.then_some("'*' stands for segments of the path and not for the host")
+    } else if name_here == name_there {
+        Some("the port counts")
+    } else if without_dot(&name_here) == without_dot(&name_there) {
+        Some("the dot after the host counts")
+    } else {
+        None
+    }
+}
+
+/// The difference between two paths that look alike.
+fn of_paths(path: &str, pattern: &str) -> Option<&'static str> {
+    let (segments, parts): (Vec<_>, Vec<_>) =
+        (path.split('/').collect(), pattern.split('/').collect());
+    let has = |is_same: fn(&str, &str) -> bool| {
+        let mut pairs = parts.iter().zip(&segments);
+        parts.len() == segments.len() && pairs.all(|(part, segment)| is_same(part, segment))
+    };
+    let is_same = |part: &str, segment: &str| part == "*" || part == segment;
+    if path.is_empty() || pattern.is_empty() {
+        return Some("one of them has no path");
+    }
+    if has(|part, segment| part == "*" || part.eq_ignore_ascii_case(segment)) {
+        return Some("upper and lower case are not the same in a path");
+    }
+    if has(|part, segment| {
+        part == segment
+            || part.len() <= 253 && segment.len() <= 253 && names::glob_matches(part, segment)
+    }) {
+        return Some("'*' stands for a whole segment and not for a part of one");
+    }
+    let mut pairs = parts.iter().zip(&segments);
+    if parts.len() == segments.len() + 1 && parts.last() == Some(&"*") {
+        return pairs
+            .all(|(part, segment)| is_same(part, segment))
+            .then_some("'*' at the end stands for one segment at least");
+    }
+    let (before, rest) = pattern.split_once('*')?;
+    let after = rest.rsplit_once('*').map_or(rest, |(_, after)| after);
+    let inner = path
+        .strip_prefix(before)
+        .and_then(|rest| rest.strip_suffix(after));
+    inner
+        .is_some_and(|inner| inner.contains('/'))
+        .then_some("'*' stands for one segment, and for more at the end alone")
+}

@@ -1,0 +1,46 @@
+//! The owner of a name inside the cluster.
+
+use crate::policy::text::printable;
+use std::fmt;
+
+/// The owner of a name that a Pki cannot have. [`Display`](fmt::Display) adds the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NameOwner {
+    /// Another Service of the namespace; `*` stands for all of them.
+    Neighbour(String),
+    /// A Service of another namespace; `*` stands for all of them.
+    OfNamespace {
+        /// The Service.
+        service: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// Any Service or pod, or the machine of the client.
+    Any,
+}
+
+impl fmt::Display for NameOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Neighbour(service) if service == "*" => {
+                f.write_str("each Service of this namespace: remove it")
+            }
+            Self::Neighbour(service) => {
+                let service = printable(service);
+                write!(
+                    f,
+                    "Service {service} of this namespace: write it into a Pki with serviceName: {service}"
+                )
+            }
+            Self::OfNamespace { service, namespace } => {
+                let (service, namespace) = (printable(service), printable(namespace));
+                match service.as_str() {
+                    "*" => write!(f, "each Service of namespace {namespace}: remove it"),
+                    _ => write!(f, "Service {service} of namespace {namespace}: remove it"),
+                }
+            }
+            Self::Any => f.write_str("the service it leads to: remove it"),
+        }
+    }
+}
