@@ -55,8 +55,8 @@ fn one_fault_is_one_line_with_its_field_and_what_to_write_instead() {
             format!(
                 "\n* spec.dnsNames[0]: \"app1\" is a name inside the cluster, which belongs to the service it leads to: \
                  remove it; the certificate is for app1.{name}.svc by itself\n* spec.dnsNames[1]: \"db.victim.svc\" is a \
-                 name inside the cluster, which belongs to the service it leads to: remove it; the certificate is for \
-                 app1.{name}.svc by itself"
+                 name inside the cluster, which belongs to Service db of namespace victim: remove it; the certificate is \
+                 for app1.{name}.svc by itself"
             ),
         ),
         (

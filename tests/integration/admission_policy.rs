@@ -26,11 +26,32 @@ fn faults(namespace: &str, name: &str, spec: &Value) -> Vec<Violation> {
     violations.into_iter().filter(is_of_itself).collect()
 }
 
-fn in_words(faults: &[Violation]) -> String {
-    let lines = faults
-        .iter()
-        .map(|fault| format!("{}: {fault}", fault.field()));
-    lines.collect::<Vec<_>>().join("; ")
+/// Whether the API server says the same as the rule book, without its explanation of a malformed
+/// value.
+fn is_said_of(faults: &[Violation], words: &str) -> bool {
+    let mut rest = words;
+    for (index, fault) in faults.iter().enumerate() {
+        let field = format!("{}: ", fault.field());
+        let begin = if index == 0 { "" } else { "; " };
+        let Some(said) = rest
+            .strip_prefix(begin)
+            .and_then(|rest| rest.strip_prefix(&field))
+        else {
+            return false;
+        };
+        let next = faults
+            .get(index + 1)
+            .and_then(|next| said.find(&format!("; {}: ", next.field())));
+        let (said, after) = said.split_at(next.unwrap_or(said.len()));
+        let whole = fault.to_string();
+        let added = whole.strip_prefix(said);
+        let is_whole = added.is_some_and(|added| added.is_empty() || added.starts_with("; "));
+        if !is_whole {
+            return false;
+        }
+        rest = after;
+    }
+    rest.is_empty()
 }
 
 /// A spec for the service app1 with these further fields.
@@ -64,6 +85,11 @@ fn specs(namespace: &str) -> Vec<Value> {
             "a.xcluster.local", "cluster.locale.com", "1.example.com", "0x1.example.com", &format!("{long}.com"),
             &own, &own.to_uppercase(), &format!("{own}."), &format!("{own}.cluster.local."),
             &format!("app2.{namespace}.svc"), &format!("*.{own}"), &format!("{own}.."),
+            &format!("app1-0.{own}"), &format!("APP1-0.{own}."), &format!("*.{own}.cluster.local"), &format!("a.b.{own}"),
+            &format!("xn--a.{own}"), &format!("*.*.{own}"), &format!("a-.{own}"), &format!("{long}.{own}"), &format!("a{long}.{own}"),
+            &format!("app1-0.app2.{namespace}.svc"), &format!("*.{namespace}.svc"), &format!("*.app2.{namespace}.svc.cluster.local"),
+            &format!("app1-0.{own}.svc"), &format!("kubernetes.{namespace}.svc"), &format!("a.kubernetes.{namespace}.svc"),
+            &format!("{own}.{own}"), "a.app1.victim.svc", "*.victim.svc", "*.db.victim.svc", "a.b.c.victim.svc",
             "db", "DB.", "*", "*.", ".", "..", "*.svc", "svc", "db.victim.svc", "db.victim.SVC.", "db.svc.cluster.local", "cluster.local",
             "localhost", "a.LocalHost", "1-2-3-4.ns.pod", "a..b", ".a.b", "-a.b", "a-.b", "a_b.c", "a b.c", "*.*.a.b", "a.*.b", "*a.b",
             "kubernetes", "Kubernetes.Default.", "kubernetes.default.svc", "kubernetes.default.svc.corp.example", "*.default",
@@ -156,9 +182,12 @@ fn the_api_server_alone_refuses_what_no_policy_can_permit_and_says_the_same() {
         }
         let refusals = refusals(ns, &specs);
         for (index, spec) in specs.iter().enumerate() {
-            let expected = in_words(&faults(&ns.name, &format!("p-{index}"), spec));
+            let expected = faults(&ns.name, &format!("p-{index}"), spec);
             let said = refusals.get(&index).map_or("", String::as_str);
-            assert_eq!(said, expected, "{spec}");
+            assert!(
+                is_said_of(&expected, said),
+                "{spec}: {said:?}, not {expected:?}"
+            );
         }
         assert!(
             refusals.len() > 80 && specs.len() - refusals.len() > 40,

@@ -227,6 +227,7 @@ fn policies(namespace: &str) -> Value {
     let narrow = json!({
         "namespaces": { "names": ["agree*"] },
         "serviceNames": ["web", "cache"],
+        "podNames": false,
         "privateKeys": [{ "algorithm": "ECDSA", "minSize": 384 }, { "algorithm": "RSA", "minSize": 3072 }],
         "usages": ["server auth"],
         "validations": [{ "expression": "pki.spec.dnsNames.size() == 0 && namespaceObject.metadata.labels.stage == 'live'",
@@ -324,7 +325,14 @@ const COMMON_NAMES: [&str; 6] = [
     "WEB",
     "victim.svc",
 ];
-const DNS_NAMES: [&str; 16] = [
+const DNS_NAMES: [&str; 23] = [
+    "web-0.web.{ns}.svc",
+    "*.WEB.{ns}.svc.cluster.local.",
+    "cache-0.cache.{ns}.svc",
+    "a.b.web.{ns}.svc",
+    "*.{ns}.svc",
+    "a.b.example.com",
+    "bücher.example.com",
     "kubernetes.default.svc.corp.example",
     "*.default",
     "api.example.com",

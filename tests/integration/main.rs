@@ -28,6 +28,7 @@ mod issuance;
 mod lifecycle;
 mod load;
 mod monitoring;
+mod names;
 mod namespaces;
 mod ownership;
 mod path;

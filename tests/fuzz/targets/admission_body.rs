@@ -59,7 +59,7 @@ static POLICIES: LazyLock<Vec<PkiPolicy>> = LazyLock::new(|| {
         (
             "strict",
             json!({
-                "namespaces": {"names": ["strict-*"]}, "serviceNames": ["*"], "usages": ["server auth"],
+                "namespaces": {"names": ["strict-*"]}, "serviceNames": ["*"], "usages": ["server auth"], "podNames": false,
                 "privateKeys": [{"algorithm": "RSA", "minSize": 3072}, {"algorithm": "Ed25519"}], "maxDuration": "48h",
             }),
         ),
@@ -243,11 +243,16 @@ fn check_certificate(pki: &Pki, approved: &Approved) {
     assert_eq!(two, own, "not the names of its own service");
     for name in further {
         assert!(
-            !oracle::is_internal(name)
-                && !oracle::is_api_server(name)
-                && oracle::is_host_name(name),
+            !oracle::is_api_server(name) && oracle::is_host_name(name),
             "{name:?} may be in no certificate"
         );
+        if oracle::is_internal(name) {
+            assert!(
+                policy.pod_names != Some(false) && oracle::is_pod_of(service, namespace, name),
+                "{name:?} is inside the cluster, and not that of a pod of the service"
+            );
+            continue;
+        }
         let is_permitted = |pattern: &String| oracle::dns_pattern_permits(pattern, namespace, name);
         assert!(
             policy.dns_names.iter().any(is_permitted),
@@ -337,6 +342,9 @@ fn gives_away_nothing(policy: &PkiPolicy) {
         "db.victim.svc",
         "*.victim.svc.corp.example",
         "db.victim",
+        "a-0.db.victim.svc",
+        "*.db.victim.svc.corp.example",
+        "b.a.svc.svc.svc",
         "victim",
         "kubernetes.default.svc.cluster.local",
         "localhost.",

@@ -63,6 +63,17 @@ pub(super) fn is_internal(name: &str) -> bool {
     labels.len() == 1 || ends.iter().any(|end| labels.ends_with(end))
 }
 
+/// Whether a folded name is that of a pod of this Service, or of all its pods.
+pub(super) fn is_pod_of(service: &str, namespace: &str, name: &str) -> bool {
+    let labels: Vec<_> = name.split('.').collect();
+    let Some((first, rest)) = labels.split_first() else {
+        return false;
+    };
+    let own = format!("{service}.{namespace}.svc");
+    let is_own = [own.clone(), format!("{own}.{CLUSTER_DOMAIN}")].contains(&rest.join("."));
+    is_own && (*first == "*" || is_label(first) && !first.starts_with("xn--"))
+}
+
 /// Whether a folded name may stand in a certificate at all.
 pub(super) fn is_host_name(name: &str) -> bool {
     let mut labels: Vec<_> = name.split('.').collect();

@@ -25,7 +25,11 @@ fn of_names(pattern: &str, namespace: &str, name: &str) {
     let is_own = folded == own || folded == format!("{own}.{}", oracle::CLUSTER_DOMAIN);
     let is_nobodys = oracle::is_internal(&folded) || oracle::is_api_server(&folded);
     let may_be = oracle::is_host_name(&folded) && !is_nobodys;
-    let is_match = may_be && oracle::dns_pattern_permits(pattern, namespace, &folded);
+    let is_pod = oracle::is_host_name(&folded)
+        && !oracle::is_api_server(&folded)
+        && oracle::is_pod_of("a", namespace, &folded);
+    let is_permitted = may_be && oracle::dns_pattern_permits(pattern, namespace, &folded);
+    let is_match = is_permitted || is_pod;
 
     let asked = pki(namespace, json!({"serviceName": "a", "dnsNames": [name]}));
     let names = certified(&policy, &asked, |certificate| &certificate.dns_names);
@@ -35,7 +39,10 @@ fn of_names(pattern: &str, namespace: &str, name: &str) {
     assert_eq!(further, expected, "{pattern:?} {namespace} {name:?}");
 
     if !faults(&policy.spec, &settings()).is_empty() {
-        assert!(!is_match, "{pattern:?} has a fault, and permits {name:?}");
+        assert!(
+            !is_permitted,
+            "{pattern:?} has a fault, and permits {name:?}"
+        );
         return;
     }
     let witness = oracle::fold(&oracle::expand(pattern, "n")).replace('*', "a");
