@@ -233,10 +233,15 @@ pub fn about_clock(lease: &Key, replica: &str, fault: &ClockFault) -> Notice {
         ..ObjectReference::default()
     };
     let replica = text::printable(replica);
+    let related = ObjectReference {
+        name: Some(replica.clone()),
+        ..ObjectReference::default()
+    };
     let note = format!("Replica {replica} neither leads nor issues certificates: {fault}");
     Notice {
         regarding,
-        related: None,
+        // Each replica has a clock of its own, and a line.
+        related: Some(related),
         aspect: Aspect::State,
         kind: Kind::Warning,
         reason: "ClockSkewed".into(),

@@ -3,8 +3,9 @@
 use super::notice::{Hash, Kind, Notice};
 use super::refusal_budget::RefusalBudget;
 use crate::budget::{Bucket, Limit};
+use crate::reconcile::status::whole_second;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::core::v1::Event;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,12 @@ use std::time::{Duration, Instant};
 pub(super) const PER_OBJECT: Limit = Limit {
     burst: 25,
     period: Duration::from_secs(300),
+};
+/// Limit of Normal Events for one object. It is above that of faults and refusals together, so that
+/// each of these can be followed by an Event about its end.
+const GOOD_NEWS: Limit = Limit {
+    burst: 75,
+    period: Duration::from_secs(100),
 };
 /// So much of that is kept for news.
 const RESERVE: u32 = 10;
@@ -26,7 +33,7 @@ const MOST: usize = 50_000;
 pub(super) struct Memory {
     reminder: Duration,
     told: HashMap<Hash, Told>,
-    /// The sentence that was last said on a matter, and when.
+    /// The line that was last written on a matter, and when.
     last: HashMap<Hash, (Hash, Timestamp)>,
     budgets: HashMap<Hash, Bucket>,
     refusals: RefusalBudget,
@@ -43,25 +50,35 @@ pub(super) enum Due {
     Not,
 }
 
-/// When an Event was last sent, and how often.
+/// Content, time and count of an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) count: i32,
     last: Timestamp,
+    /// The [sentence](Notice::sentence), if it is known.
+    sentence: Option<Hash>,
     /// The version that says so: a replica that leads again must not count on from where it once stopped.
     pub(super) version: Option<String>,
 }
 
-impl From<&Event> for Told {
-    fn from(event: &Event) -> Self {
-        let first = event.event_time.as_ref().map(|time| time.0);
+impl Told {
+    /// Reads the Event that has the name of this notice. Anybody may have written it, with the
+    /// fields of either generation of the API.
+    pub(super) fn of(event: &Event, notice: &Notice) -> Self {
         let series = event.series.as_ref();
+        let counts = [series.and_then(|series| series.count), event.count];
+        let observed = series.and_then(|series| series.last_observed_time.as_ref());
+        let times = [
+            observed.map(|time| time.0),
+            event.last_timestamp.as_ref().map(|time| time.0),
+        ];
+        let first = event.event_time.as_ref().map(|time| time.0);
+        let last = times.into_iter().flatten().max().or(first);
+        let is_same = event.message.as_ref() == Some(&notice.message());
         Self {
-            count: series.map_or(1, |series| series.count),
-            last: series
-                .map(|series| series.last_observed_time.0)
-                .or(first)
-                .unwrap_or(Timestamp::UNIX_EPOCH),
+            count: counts.into_iter().flatten().max().unwrap_or(1),
+            last: whole_second(last.unwrap_or(Timestamp::UNIX_EPOCH)),
+            sentence: is_same.then(|| notice.sentence()),
             version: event.metadata.resource_version.clone(),
         }
     }
@@ -80,24 +97,39 @@ impl Memory {
 
     /// When this was last said, if that is known.
     pub(super) fn told(&self, notice: &Notice) -> Option<Told> {
-        self.told.get(&notice.sentence()).cloned()
+        self.told.get(&notice.line()).cloned()
     }
 
     /// Whether to say it again: at once when it is news, as a reminder when it lasts.
     pub(super) fn due(&self, notice: &Notice, told: &Told, now: Timestamp) -> Due {
-        // Since then something else was said.
+        // Since then another line was written, or this one says something else.
         let last = self.last.get(&notice.matter());
-        match last {
-            Some((sentence, at)) if *sentence != notice.sentence() && *at > told.last => Due::News,
-            _ => told.due(notice, self.reminder, now),
+        let is_overtaken = last.is_some_and(|(line, at)| *line != notice.line() && *at > told.last);
+        if is_overtaken || told.sentence != Some(notice.sentence()) {
+            return Due::News;
         }
+        told.due(notice, self.reminder, now)
+    }
+
+    /// Time until the end of the second in which another line about the matter was written, if that
+    /// is the current one.
+    pub(super) fn until_next_second(&self, notice: &Notice, now: Timestamp) -> Option<Duration> {
+        let (line, at) = self.last.get(&notice.matter())?;
+        let is_same = whole_second(now) == *at;
+        let passed = now.duration_since(*at);
+        let rest = SignedDuration::from_secs(1).checked_sub(passed)?;
+        let rest = Duration::try_from(rest).ok()?;
+        (*line != notice.line() && is_same).then_some(rest)
     }
 
     /// Takes note of what is said by now; `Event` is what the API server has.
     pub(super) fn note(&mut self, notice: &Notice, event: &Event) -> Told {
-        let told = Told::from(event);
-        self.told.insert(notice.sentence(), told.clone());
-        let last = (notice.sentence(), told.last);
+        let told = Told {
+            sentence: Some(notice.sentence()),
+            ..Told::of(event, notice)
+        };
+        self.told.insert(notice.line(), told.clone());
+        let last = (notice.line(), told.last);
         self.last.insert(notice.matter(), last);
         told
     }
@@ -114,7 +146,7 @@ impl Memory {
             self.refusals.take(notice.namespace(), now)?;
         }
         let bucket = self.budgets.entry(notice.budget()).or_default();
-        let taken = bucket.take(PER_OBJECT, now);
+        let taken = bucket.take(limit(notice), now);
         if taken.is_err() && notice.is_refusal() {
             self.refusals.give_back(notice.namespace());
         }
@@ -127,7 +159,7 @@ impl Memory {
             self.refusals.give_back(notice.namespace());
         }
         if let Some(bucket) = self.budgets.get_mut(&notice.budget()) {
-            bucket.give_back(PER_OBJECT);
+            bucket.give_back(limit(notice));
         }
     }
 
@@ -142,8 +174,7 @@ impl Memory {
         }
         if self.last.len() > MOST {
             let told = &self.told;
-            self.last
-                .retain(|_, (sentence, _)| told.contains_key(sentence));
+            self.last.retain(|_, (line, _)| told.contains_key(line));
         }
         if self.budgets.len() > MOST {
             self.budgets.retain(|_, bucket| !bucket.is_full(instant));
@@ -151,11 +182,20 @@ impl Memory {
     }
 }
 
+/// The limit that the notice counts towards.
+fn limit(notice: &Notice) -> Limit {
+    match notice.kind {
+        Kind::Warning => PER_OBJECT,
+        Kind::Normal => GOOD_NEWS,
+    }
+}
+
 impl Told {
     fn due(&self, notice: &Notice, reminder: Duration, now: Timestamp) -> Due {
         // Whoever may edit Events may have dated it: no sum with it, which could overflow, and the future is now.
         let last = self.last.min(now);
-        let (passed, since) = (now.duration_since(last), notice.since.duration_since(last));
+        let since = whole_second(notice.since).duration_since(last);
+        let passed = now.duration_since(last);
         // Looks do not come on the dot; one a little early must not put the reminder off to the next.
         let reminder = SignedDuration::try_from(reminder * 9 / 10).unwrap_or(SignedDuration::MAX);
         // That all is well is said with the status that says so, by whoever wrote that.
@@ -178,8 +218,8 @@ mod tests {
     use super::super::notice::Aspect;
     use super::super::notice::tests::{notice, notice_to};
     use super::*;
-    use k8s_openapi::api::events::v1::EventSeries;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+    use k8s_openapi::api::core::v1::EventSeries;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
     const REMINDER: Duration = Duration::from_secs(300);
 
@@ -198,6 +238,7 @@ mod tests {
         let told = Told {
             count: 1,
             last: at(1000),
+            sentence: None,
             version: None,
         };
         for (second, now, fault, mended) in [
@@ -225,8 +266,54 @@ mod tests {
         assert_eq!(memory.due(&good, &later, at(1001)), Due::Not);
         // Another replica has said meanwhile that it is mended.
         memory.note(&bad, &event(&bad, 1002));
-        let by_another = Told::from(&event(&good, 1003));
+        let by_another = Told::of(&event(&good, 1003), &good);
         assert_eq!(memory.due(&good, &by_another, at(1004)), Due::Not);
+    }
+
+    #[test]
+    fn another_message_in_the_same_line_is_news() {
+        let mut memory = Memory::new(REMINDER);
+        let fault = |note: &str| Notice {
+            note: String::from(note),
+            ..since(Kind::Warning, 1000)
+        };
+        let (first, second) = (fault("first"), fault("second"));
+        let event = first.event("instance", at(1000));
+        let told = memory.note(&first, &event);
+        assert_eq!(memory.due(&first, &told, at(1001)), Due::Not);
+        assert_eq!(memory.due(&second, &told, at(1001)), Due::News);
+        // So it is for a replica that finds the Event of another one.
+        let found = Told::of(&event, &second);
+        assert_eq!(memory.due(&second, &found, at(1001)), Due::News);
+        let found = Told::of(&event, &first);
+        assert_eq!(memory.due(&first, &found, at(1001)), Due::Not);
+        let topical = |note: &str| Notice {
+            topic: Some("topic".into()),
+            ..fault(note)
+        };
+        let told = memory.note(&topical("3 pods"), &event);
+        assert_eq!(memory.due(&topical("4 pods"), &told, at(1001)), Due::Not);
+    }
+
+    #[test]
+    fn two_lines_of_one_matter_are_written_in_different_seconds() {
+        let mut memory = Memory::new(REMINDER);
+        let (bad, good) = (since(Kind::Warning, 1000), since(Kind::Normal, 1000));
+        let later = |milliseconds| Timestamp::from_millisecond(milliseconds).unwrap();
+        assert_eq!(memory.until_next_second(&bad, later(1_000_200)), None);
+        memory.note(&bad, &bad.event("instance", later(1_000_200)));
+        for (now, wait) in [
+            (1_000_000, Some(1000)),
+            (1_000_300, Some(700)),
+            (1_000_999, Some(1)),
+            (1_001_000, None),
+            (999_999, None),
+            (9_000_000, None),
+        ] {
+            let wait = wait.map(Duration::from_millis);
+            assert_eq!(memory.until_next_second(&good, later(now)), wait, "{now}");
+            assert_eq!(memory.until_next_second(&bad, later(now)), None, "{now}");
+        }
     }
 
     #[test]
@@ -243,19 +330,34 @@ mod tests {
 
     #[test]
     fn a_series_is_taken_up_where_it_stood() {
-        let mut stored = notice(Kind::Warning, "note").event("instance", at(1000));
+        let fault = notice(Kind::Warning, "note");
+        let mut stored = fault.event("instance", at(1000));
         stored.metadata.resource_version = Some("5".into());
         let as_stored = |count, last| Told {
             count,
             last,
+            sentence: Some(fault.sentence()),
             version: Some("5".into()),
         };
-        assert_eq!(Told::from(&stored), as_stored(1, at(1000)));
+        assert_eq!(Told::of(&stored, &fault), as_stored(1, at(1000)));
         stored.series = Some(EventSeries {
-            count: 7,
-            last_observed_time: MicroTime(at(1300)),
+            count: Some(7),
+            last_observed_time: Some(MicroTime(at(1300))),
         });
-        assert_eq!(Told::from(&stored), as_stored(7, at(1300)));
+        assert_eq!(Told::of(&stored, &fault), as_stored(7, at(1300)));
+        // A writer that knows one generation of the API changes the fields of that alone.
+        (stored.count, stored.last_timestamp) = (Some(9), Some(Time(at(1400))));
+        assert_eq!(Told::of(&stored, &fault), as_stored(9, at(1400)));
+        let other = notice(Kind::Warning, "other");
+        assert_eq!(Told::of(&stored, &other).sentence, None);
+        let nothing = Event::default();
+        let unknown = Told {
+            count: 1,
+            last: at(0),
+            sentence: None,
+            version: None,
+        };
+        assert_eq!(Told::of(&nothing, &fault), unknown);
     }
 
     #[test]
@@ -265,13 +367,36 @@ mod tests {
             let notice = notice(Kind::Warning, &number.to_string());
             assert_eq!(memory.take(&notice, now), Ok(()));
         }
-        let one_more = notice(Kind::Normal, "more");
+        let one_more = notice(Kind::Warning, "more");
         assert_eq!(memory.take(&one_more, now), Err(now + PER_OBJECT.period));
         memory.give_back(&one_more);
         assert_eq!(memory.take(&one_more, now), Ok(()));
         let mut other = one_more.clone();
         other.regarding.uid = Some("other".into());
         assert_eq!(memory.take(&other, now), Ok(()));
+    }
+
+    #[test]
+    fn whatever_was_wrong_before_it_is_told_at_once_that_it_is_mended() {
+        let (mut memory, mut now) = (Memory::new(REMINDER), Instant::now());
+        let good = notice(Kind::Normal, "good");
+        let fault = notice(Kind::Warning, "fault");
+        let refusal = Notice {
+            aspect: Aspect::Refusal,
+            ..fault.clone()
+        };
+        let mut count = 0;
+        // A day of somebody who breaks and mends it every minute.
+        for _ in 0..24 * 60 {
+            now += Duration::from_secs(60);
+            for bad in [&fault, &refusal] {
+                if memory.take(bad, now).is_ok() {
+                    assert_eq!(memory.take(&good, now), Ok(()), "after {count}");
+                    count += 1;
+                }
+            }
+        }
+        assert!((600..700).contains(&count), "{count}");
     }
 
     #[test]
@@ -312,7 +437,7 @@ mod tests {
     fn what_is_long_past_is_forgotten() {
         let mut memory = Memory::new(REMINDER);
         for number in 0..=MOST {
-            let notice = notice(Kind::Warning, &number.to_string());
+            let notice = notice_to("ns", &number.to_string(), Kind::Warning, "note");
             let last = if number == 0 { at(10_000) } else { at(0) };
             memory.note(&notice, &notice.event("instance", last));
         }

@@ -1,15 +1,17 @@
 //! One thing to say to the readers of one object, and the Event that says it.
 
 use crate::policy::text;
+use crate::reconcile::status::whole_second;
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::api::core::v1::{Event, EventSeries, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
+use serde_json::{Value, json};
 
 /// Who says it: `From` in `kubectl describe`.
 pub(super) const COMPONENT: &str = "pki-operator";
-/// Limits of the API (k8s.io/api/events/v1: `reason`, `note`, `reportingInstance`), in bytes.
+/// Limits of the API for `reason`, `message` and `reportingInstance` of Events with an `eventTime`,
+/// in bytes.
 const REASON_BYTES: usize = 128;
 pub(crate) const NOTE_BYTES: usize = 1024;
 const INSTANCE_BYTES: usize = 128;
@@ -30,7 +32,7 @@ pub struct Notice {
     /// The sentence.
     pub note: String,
     /// What makes it the same as one that was said before, where that is not the whole sentence: a sentence may tell a
-    /// time or a number that the first one of a series tells for all.
+    /// time or a number, and another one is no news.
     pub topic: Option<String>,
     /// Since when it has been so: an Event that was last sent before is about an earlier occurrence.
     pub since: Timestamp,
@@ -101,10 +103,42 @@ impl Hash {
 }
 
 impl Notice {
-    /// What is the same whenever the same is said to the same object.
+    /// Hash of what is said; another one in the same [line](Self::line) is news.
     pub(super) fn sentence(&self) -> Hash {
-        let topic = self.topic.as_deref().unwrap_or(&self.note);
-        Hash::of(&[self.uid(), self.kind.as_str(), &self.reason, topic])
+        Hash::of(&[self.kind.as_str(), &self.reason, self.topic_or_note()])
+    }
+
+    /// Hash of the line that readers see: a matter and a reason, which is one Event. A changed
+    /// message replaces the one before. So a person who tries ten wrong names reads the last
+    /// answer, with a count.
+    pub(super) fn line(&self) -> Hash {
+        let related = self.related.as_ref();
+        let related = related.and_then(|related| related.name.as_deref());
+        // Reconciler and refusing replica both report that a Pki is ready.
+        let aspect = match (self.aspect, self.kind) {
+            (Aspect::Refusal, Kind::Normal) => Aspect::State,
+            (aspect, _) => aspect,
+        };
+        Hash::of(&[
+            self.uid(),
+            related.unwrap_or_default(),
+            &format!("{aspect:?}"),
+            self.hint(),
+            self.kind.as_str(),
+            &self.reason,
+        ])
+    }
+
+    /// Several names may be mistyped that are all like that of one Pki.
+    fn hint(&self) -> &str {
+        match self.aspect {
+            Aspect::Name => self.topic_or_note(),
+            _ => "",
+        }
+    }
+
+    fn topic_or_note(&self) -> &str {
+        self.topic.as_deref().unwrap_or(&self.note)
     }
 
     /// What is the same whenever the same is told of, well or badly.
@@ -113,11 +147,6 @@ impl Notice {
         let related = self.related.as_ref();
         let other_name = related.and_then(|other| other.name.as_deref());
         let other_uid = related.and_then(|other| other.uid.as_deref());
-        // Several names may be mistyped that are all like that of one Pki.
-        let hint = match self.aspect {
-            Aspect::Name => self.note.as_str(),
-            _ => "",
-        };
         Hash::of(&[
             namespace,
             name.unwrap_or_default(),
@@ -125,16 +154,22 @@ impl Notice {
             other_name.unwrap_or_default(),
             other_uid.unwrap_or_default(),
             &format!("{:?}", self.aspect),
-            hint,
+            self.hint(),
         ])
     }
 
-    /// The budget that pays for the notice. An object has one for refusals apart from the one for all else: anybody can have
-    /// a Pki refused, any number of times, and that must not silence a fault.
+    /// The budget that pays for the notice. An object has one for faults, and two more. Refusals
+    /// have their own, because anybody can have any number of Pkis refused, which must not silence
+    /// a fault. Normal Events have their own, because the end of a fault is reported at once,
+    /// however many faults there were before.
     pub(super) fn budget(&self) -> Hash {
         let (namespace, name) = (self.namespace(), self.regarding.name.as_deref());
         let kind = self.regarding.kind.as_deref().unwrap_or_default();
-        let purpose = if self.is_refusal() { "refusals" } else { "" };
+        let purpose = match self.kind {
+            Kind::Normal => "good news",
+            Kind::Warning if self.is_refusal() => "refusals",
+            Kind::Warning => "",
+        };
         Hash::of(&[
             kind,
             namespace,
@@ -144,9 +179,9 @@ impl Notice {
         ])
     }
 
-    /// Whether it is about a Pki that was never stored.
+    /// Whether it reports a refused Pki. The end of a refusal is no refusal.
     pub(super) fn is_refusal(&self) -> bool {
-        self.aspect == Aspect::Refusal
+        self.aspect == Aspect::Refusal && self.kind == Kind::Warning
     }
 
     pub(super) fn namespace(&self) -> &str {
@@ -157,16 +192,30 @@ impl Notice {
         self.regarding.uid.as_deref().unwrap_or_default()
     }
 
-    /// A valid object name that is the same whenever the same is said to the same object.
+    /// A valid object name that is the same for the same [line](Self::line) in every process.
+    ///
+    /// kubectl prints Events of the same second in the order of their names, and without
+    /// `--sort-by` all of them. The kubelet ends its names with the time in hexadecimal digits,
+    /// which begins with 1 until 2043. So its Events come first, then Warnings (`e`), then Normal
+    /// Events (`f`).
     pub(crate) fn event_name(&self) -> String {
         // A name has at most 253 characters; that of a pod may be as long by itself.
         let subject = self.regarding.name.as_deref().unwrap_or_default();
         let subject: String = subject.chars().take(200).collect();
         let subject = subject.trim_end_matches(['.', '-']);
-        format!("{subject}.{:016x}", self.sentence().0)
+        let order = match self.kind {
+            Kind::Warning => 'e',
+            Kind::Normal => 'f',
+        };
+        let Hash(line) = self.line();
+        format!("{subject}.{order}{:015x}", line >> 4)
     }
 
     /// The Event that says it for the first time.
+    ///
+    /// A `v1` Event can have the times of both generations of the API; `events.k8s.io/v1` refuses
+    /// `lastTimestamp`. `kubectl describe` sorts by `lastTimestamp` alone, and prints an Event
+    /// without it before all others.
     pub(super) fn event(&self, instance: &str, now: Timestamp) -> Event {
         Event {
             metadata: ObjectMeta {
@@ -175,16 +224,48 @@ impl Notice {
                 ..ObjectMeta::default()
             },
             action: Some(self.aspect.action().into()),
+            count: Some(1),
             event_time: Some(MicroTime(now)),
-            note: Some(text::cut(&self.note, NOTE_BYTES)),
+            first_timestamp: Some(Time(now)),
+            involved_object: self.regarding.clone(),
+            last_timestamp: Some(Time(now)),
+            message: Some(self.message()),
             reason: Some(text::cut(&self.reason, REASON_BYTES)),
-            regarding: Some(self.regarding.clone()),
             related: self.related.clone(),
-            reporting_controller: Some(COMPONENT.into()),
+            reporting_component: Some(COMPONENT.into()),
             reporting_instance: Some(text::cut(instance, INSTANCE_BYTES)),
+            series: None,
+            source: Some(EventSource {
+                component: Some(COMPONENT.into()),
+                host: None,
+            }),
             type_: Some(self.kind.as_str().into()),
-            ..Event::default()
         }
+    }
+
+    /// The patch that repeats its Event with a new count.
+    ///
+    /// `kubectl events` sorts by the time in `series`, and where there is none by `lastTimestamp`.
+    /// Both are whole seconds here. A fraction would move the Event behind later ones of the same
+    /// second.
+    pub(super) fn again(&self, count: i32, version: Option<&str>, now: Timestamp) -> Value {
+        let last = whole_second(now);
+        let series = EventSeries {
+            count: Some(count),
+            last_observed_time: Some(MicroTime(last)),
+        };
+        json!({
+            "metadata": { "resourceVersion": version },
+            "message": self.message(),
+            "count": count,
+            "lastTimestamp": Time(last),
+            "series": series,
+        })
+    }
+
+    /// The note within the limit of the API.
+    pub(super) fn message(&self) -> String {
+        text::cut(&self.note, NOTE_BYTES)
     }
 }
 
@@ -222,29 +303,73 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_name_depends_on_what_is_said_to_whom_and_on_nothing_else() {
+    fn a_name_depends_on_the_matter_and_the_reason_and_on_nothing_else() {
         let base = notice(Kind::Warning, "note");
-        let mut same = base.clone();
+        let mut same = notice(Kind::Warning, "another note");
         same.since = Timestamp::MAX;
-        same.related = Some(ObjectReference::default());
+        same.related = Some(ObjectReference {
+            uid: Some("of a Pki that was made anew".into()),
+            ..ObjectReference::default()
+        });
         assert_eq!(base.event_name(), same.event_name());
-        let mut others = vec![notice(Kind::Normal, "note"); 4];
-        others[1] = notice(Kind::Warning, "another note");
+        let mut others = vec![base.clone(); 5];
+        others[0].kind = Kind::Normal;
+        others[1].aspect = Aspect::Refusal;
         others[2].reason = "Another".into();
         others[3].regarding.uid = Some("v".into());
+        others[4].related = Some(ObjectReference {
+            name: Some("other-pki".into()),
+            ..ObjectReference::default()
+        });
         for other in others {
             assert_ne!(base.event_name(), other.event_name());
         }
     }
 
     #[test]
+    fn whoever_says_that_a_pki_is_ready_says_it_in_one_line() {
+        let ready = [Aspect::State, Aspect::Refusal].map(|aspect| Notice {
+            aspect,
+            ..notice(Kind::Normal, "ready")
+        });
+        assert_eq!(ready[0].event_name(), ready[1].event_name());
+        assert_ne!(ready[0].matter(), ready[1].matter());
+    }
+
+    #[test]
+    fn names_stand_in_the_order_of_what_usually_happens() {
+        // A name as the kubelet makes it, in the last second in which it begins with 1.
+        let kubelet = format!("pod.{:x}", 0x1fff_ffff_ffff_ffff_u64);
+        let names = [Kind::Warning, Kind::Normal].map(|kind| notice(kind, "note").event_name());
+        assert!(kubelet < names[0] && names[0] < names[1], "{names:?}");
+    }
+
+    #[test]
     fn a_topic_is_what_makes_two_sentences_one() {
         let mut notices = ["3 pods", "4 pods"].map(|note| notice(Kind::Warning, note));
-        assert_ne!(notices[0].event_name(), notices[1].event_name());
+        assert_ne!(notices[0].sentence(), notices[1].sentence());
         for notice in &mut notices {
             notice.topic = Some("pods".into());
         }
-        assert_eq!(notices[0].event_name(), notices[1].event_name());
+        assert_eq!(notices[0].sentence(), notices[1].sentence());
+    }
+
+    #[test]
+    fn good_news_refusals_and_faults_have_a_budget_each() {
+        let of = |kind, aspect| {
+            let notice = Notice {
+                aspect,
+                ..notice(kind, "note")
+            };
+            (notice.budget(), notice.is_refusal())
+        };
+        let fault = of(Kind::Warning, Aspect::State);
+        let refusal = of(Kind::Warning, Aspect::Refusal);
+        let mended = of(Kind::Normal, Aspect::State);
+        assert_eq!(of(Kind::Normal, Aspect::Refusal), mended);
+        assert_eq!(of(Kind::Warning, Aspect::Restart), fault);
+        assert!(refusal.1 && !fault.1 && !mended.1);
+        assert!(fault.0 != refusal.0 && refusal.0 != mended.0 && mended.0 != fault.0);
     }
 
     #[test]
@@ -285,7 +410,7 @@ pub(super) mod tests {
         let mut long = notice(Kind::Warning, &"ü€".repeat(1000));
         long.reason = "R".repeat(1000);
         let event = long.event(&"i".repeat(1000), Timestamp::UNIX_EPOCH);
-        let lengths = [event.note, event.reason, event.reporting_instance];
+        let lengths = [event.message, event.reason, event.reporting_instance];
         let lengths = lengths.map(|field| field.unwrap().len());
         assert!(
             lengths[0] <= 1024 && lengths[1] <= 128 && lengths[2] <= 128,

@@ -1,7 +1,8 @@
-//! Sends [`Notice`]s as `events.k8s.io/v1` Events.
+//! Sends [`Notice`]s as Events.
 //!
-//! The name of an Event is a hash of what it says and to whom, so whoever says it again, after a restart or from
-//! another replica, finds the Event that is there and continues its series: `(x3 over 15m)` instead of three lines.
+//! The name of an Event is a hash of its object, its matter and its reason. A process that repeats
+//! it, after a restart or in another replica, finds the Event and continues its series:
+//! `(x3 over 15m)` instead of three lines. A changed message replaces the one before.
 //!
 //! Nobody waits for the [queue](super::queue), so that a slow or failing Events API never delays an issuance or an
 //! answer of the webhook. What the API server is too busy for is sent later; what it refuses is counted and dropped, and
@@ -16,8 +17,7 @@ use crate::locks::lock;
 use crate::metrics::Metrics;
 use crate::reconcile::write;
 use jiff::Timestamp;
-use k8s_openapi::api::events::v1::{Event, EventSeries};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::api::core::v1::Event;
 use kube::api::{Patch, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
@@ -106,6 +106,8 @@ pub enum Ending {
 enum Failure {
     /// It has been told so much that the next is due then.
     Budget(Instant),
+    /// Another line about the matter was written within this second.
+    SameSecond(Instant),
     Api(kube::Error),
     TimedOut,
 }
@@ -148,6 +150,7 @@ impl Sender {
                 self.queue.finish(notice, true);
                 self.count(ending, notice);
             }
+            Err(Failure::SameSecond(at)) => self.count_overtaken(&self.queue.defer(waiting, at)),
             Err(Failure::Budget(_)) if self.queue.is_closed() => {
                 self.count(Ending::Dropped("closed"), notice);
                 self.queue.finish(notice, false);
@@ -192,6 +195,7 @@ impl Sender {
             Some(told) => self.memory().due(notice, told, now),
             None => Due::News,
         };
+        self.keep_order(notice, due, now)?;
         if let Some(ending) = self.afford(notice, due).await? {
             return Ok(ending);
         }
@@ -221,6 +225,18 @@ impl Sender {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Puts off a second line about one matter until the next second, because kubectl sorts by
+    /// whole seconds. A closed queue puts nothing off: no process would write it later.
+    fn keep_order(&self, notice: &Notice, due: Due, now: Timestamp) -> Result<(), Failure> {
+        if due == Due::Not || self.queue.is_closed() {
+            return Ok(());
+        }
+        let wait = self.memory().until_next_second(notice, now);
+        wait.map_or(Ok(()), |wait| {
+            Err(Failure::SameSecond(Instant::now() + wait))
+        })
     }
 
     /// Takes what it costs to say it from the budgets, or says why it is not said.
@@ -256,15 +272,12 @@ impl Sender {
         let known = events
             .patch(&notice.event_name(), &write::patch(), &nothing)
             .await?;
-        let due = {
-            let mut memory = self.memory();
-            let due = memory.due(notice, &Told::from(&known), now);
-            memory.note(notice, &known);
-            due
-        };
+        let told = Told::of(&known, notice);
+        let due = self.memory().due(notice, &told, now);
         if due != Due::Not {
-            return Ok(self.count_up(notice, &Told::from(&known), now).await?);
+            return Ok(self.count_up(notice, &told, now).await?);
         }
+        self.memory().note(notice, &known);
         self.memory().give_back(notice);
         Ok(Ending::Suppressed("told"))
     }
@@ -275,11 +288,8 @@ impl Sender {
         before: &Told,
         now: Timestamp,
     ) -> Result<Ending, kube::Error> {
-        let series = EventSeries {
-            count: before.count.saturating_add(1),
-            last_observed_time: MicroTime(now),
-        };
-        let patch = json!({ "metadata": { "resourceVersion": before.version }, "series": series });
+        let count = before.count.saturating_add(1);
+        let patch = notice.again(count, before.version.as_deref(), now);
         let (name, patch) = (notice.event_name(), Patch::Merge(patch));
         let events = self.events(notice);
         let written = events.patch(&name, &write::patch(), &patch).await?;
@@ -347,6 +357,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Budget(_) => f.write_str("it has been told so much already"),
+            Self::SameSecond(_) => f.write_str("another line was written within this second"),
             Self::Api(error) => f.write_str(&write::api_message(error)),
             Self::TimedOut => write!(f, "no answer within {LONGEST:?}"),
         }

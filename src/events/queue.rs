@@ -169,6 +169,11 @@ impl State {
         if let Some(waiting) = self.waiting.get_mut(&matter) {
             let before = std::mem::replace(&mut waiting.notice, notice);
             waiting.since = now;
+            // Another budget may have room.
+            if waiting.notice.budget() != before.budget() {
+                let namespace = before.namespace().to_owned();
+                self.ready(matter, &namespace);
+            }
             return Offered::Overtaken(self.settle(matter, before));
         }
         let crowded_out = if self.waiting.len() < MOST {

@@ -425,11 +425,15 @@ fn what_is_known_by_its_name_is_written_under_that_name() {
         map
     };
     let lease = |name: &str| json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": RELEASE}});
-    let event = |name: &str, controller: &str| {
-        json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name, "namespace": ns.name},
-            "eventTime": "2030-01-01T12:00:00.000000Z", "reportingController": controller, "reportingInstance": "i",
-            "action": "a", "reason": "r", "type": "Normal", "regarding": {"kind": "Pod", "namespace": ns.name, "name": "p"}})
+    let event = |name: &str, controller: &str, source: &Value| {
+        json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": ns.name},
+            "eventTime": "2030-01-01T12:00:00.000000Z", "reportingComponent": controller, "reportingInstance": "i", "source": source,
+            "action": "a", "reason": "r", "type": "Normal", "involvedObject": {"kind": "Pod", "namespace": ns.name, "name": "p"}})
     };
+    let (own, kubelet) = (
+        json!({"component": "pki-operator"}),
+        json!({"component": "kubelet"}),
+    );
     let files = json!({ "data": { "ca.crt": ca(&arena) } });
     let bundle = |name: &str| {
         json!({"apiVersion": "certificates.k8s.io/v1beta1", "kind": "ClusterTrustBundle", "metadata": {"name": name},
@@ -438,8 +442,10 @@ fn what_is_known_by_its_name_is_written_under_that_name() {
     let trust = "pki-trust-bundle";
     let copy = stage.object("v1", "ConfigMap", trust);
     stage.apply(&map(trust, &ns.name, &json!({})));
-    stage.apply(&event("theirs", "kubelet"));
-    let events = |name: &str| stage.object("events.k8s.io/v1", "Event", name);
+    stage.apply(&event("theirs", "kubelet", &json!({})));
+    // Its source alone tells it from ours.
+    stage.apply(&event("older", "pki-operator", &kubelet));
+    let events = |name: &str| stage.object("v1", "Event", name);
     let series = json!({"series": {"count": 2, "lastObservedTime": "2030-01-01T13:00:00.000000Z"}});
     let account = Account::of(&arena);
     for write in [
@@ -454,21 +460,24 @@ fn what_is_known_by_its_name_is_written_under_that_name() {
         Write::Merge(copy.clone(), json!({"metadata": {"labels": label}})),
         Write::Delete(copy.clone()),
         Write::Create(lease("kube-controller-manager")),
-        Write::Create(event("new", "kubelet")),
+        Write::Create(event("new", "kubelet", &own)),
+        Write::Create(event("new", "pki-operator", &kubelet)),
+        Write::Create(event("new", "pki-operator", &json!({"host": "node-1"}))),
         Write::Merge(events("theirs"), series.clone()),
+        Write::Merge(events("older"), series.clone()),
         Write::Create(bundle("other")),
     ] {
         account.is_refused(&write);
     }
     ns.kubectl(&["delete", "configmap", trust]).unwrap();
     stage.apply(&map(trust, &ns.name, &label));
-    stage.apply(&event("ours", "pki-operator"));
+    stage.apply(&event("ours", "pki-operator", &own));
     for write in [
         Write::Create(map(trust, "default", &label)),
         Write::Merge(copy.clone(), json!({"data": {"ca.crt": "other"}})),
         Write::Delete(copy.clone()),
         Write::Create(lease("pki-operator")),
-        Write::Create(event("new", "pki-operator")),
+        Write::Create(event("new", "pki-operator", &own)),
         Write::Merge(events("ours"), series),
     ] {
         account.is_permitted(&write);

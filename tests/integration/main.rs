@@ -26,6 +26,7 @@ mod hostile;
 mod identity;
 mod issuance;
 mod lifecycle;
+mod lines;
 mod load;
 mod monitoring;
 mod names;

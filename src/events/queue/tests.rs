@@ -187,6 +187,25 @@ fn what_may_not_be_sent_yet_waits_for_its_time_and_keeps_nobody_waiting() {
 }
 
 #[test]
+fn good_news_does_not_wait_for_the_budget_of_the_fault_that_it_overtakes() {
+    let (mut state, now) = (State::default(), start());
+    let at = now + Duration::from_secs(300);
+    state.offer(to("a", "a1"), now);
+    let waiting = take(&mut state, now).unwrap();
+    state.put_back(waiting, Some(at));
+    let worse = notice_to("a", "a1", Kind::Warning, "worse");
+    state.offer(worse, now);
+    assert!(take(&mut state, now).is_none());
+    let good = notice_to("a", "a1", Kind::Normal, "good");
+    state.offer(good.clone(), now);
+    let sent = take(&mut state, now).unwrap();
+    assert_eq!(sent.notice, good);
+    state.finish(&good, true, now);
+    assert!(take(&mut state, at).is_none());
+    assert!(state.lanes.is_empty());
+}
+
+#[test]
 fn a_word_that_could_not_be_sent_is_overtaken_by_a_later_one() {
     let (mut state, now) = (State::default(), start());
     state.offer(warning("one"), now);

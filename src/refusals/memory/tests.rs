@@ -144,22 +144,22 @@ fn those_who_were_told_are_owed_a_word_for_an_hour() {
 }
 
 #[test]
-fn the_same_refusal_is_one_event_and_another_rule_another() {
+fn the_same_refusal_is_one_sentence_and_another_rule_another_in_the_same_event() {
     let cluster = Cluster::with(&["a"]);
     let mut memory = Memory::default();
-    let mut name = |line, seconds| {
+    let mut refuse = |line, seconds| {
         memory.note(refusal(line), at(seconds));
-        let notices = memory.look(&cluster, at(seconds));
-        (
-            notices[0].event_name(),
-            notices[0].note.contains("00:00:00Z"),
-        )
+        memory.look(&cluster, at(seconds)).remove(0)
     };
-    let first = name("no", 0);
-    assert_eq!(name("no", 60), first, "it tells the first time");
-    let other = name("still no", 120);
-    assert!(other.0 != first.0 && !other.1);
-    assert_eq!(name("no", 180).0, first.0, "whenever that is");
+    let first = refuse("no", 0);
+    let again = refuse("no", 60);
+    assert_eq!(again.topic, first.topic);
+    assert_eq!(again.note, first.note, "it tells the first time");
+    let other = refuse("still no", 120);
+    assert_eq!(other.event_name(), first.event_name());
+    assert_ne!(other.topic, first.topic);
+    assert!(other.note.contains("00:02:00Z"), "{}", other.note);
+    assert_eq!(refuse("no", 180).topic, first.topic, "whenever that is");
 }
 
 #[test]
