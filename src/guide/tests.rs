@@ -4,6 +4,8 @@ use super::*;
 use crate::api::{Pki, PkiPolicy};
 use crate::policy::{Labels, RuleBook, Settings, faults};
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const PLATFORM_TEAMS: &str = include_str!("platform-teams.md");
@@ -110,5 +112,68 @@ fn each_example_of_a_policy_permits_what_its_table_says() {
             let judged = judge(&policies, namespace, spec);
             assert_eq!(judged.is_ok(), row.ends_with("| yes |"), "{row} {judged:?}");
         }
+    }
+}
+
+/// All texts below a folder that people may read, with their paths.
+fn texts(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    let entries = std::fs::read_dir(folder).unwrap();
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        let extension = path.extension().and_then(OsStr::to_str);
+        if path.is_dir() {
+            texts(&path, found);
+        } else if ["md", "rs", "sh", "tpl", "txt", "yaml"]
+            .map(Some)
+            .contains(&extension)
+        {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+}
+
+/// Since 1.36, kubectl shows the Events of several objects only with `--show-events`.
+#[test]
+fn every_command_that_describes_pods_by_a_label_asks_for_their_events() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    for folder in ["src", "charts", "tests"] {
+        texts(&root.join(folder), &mut all);
+    }
+    let readme = root.join("README.md");
+    let text = std::fs::read_to_string(&readme).unwrap();
+    all.push((readme, text));
+    let verb = ["describe", "pod"].join(" ");
+    let commands = all.iter().flat_map(|(path, text)| {
+        let lines = text.lines().filter(|line| line.contains(&verb));
+        lines.map(move |line| (path, line))
+    });
+    let by_label =
+        commands.filter(|(_, line)| line.contains(" -l ") || line.contains("--selector"));
+    let by_label: Vec<_> = by_label.collect();
+    assert!(by_label.len() >= 3, "{by_label:?}");
+    for (path, line) in by_label {
+        let is_complete = line.contains("--show-events");
+        assert!(is_complete, "{}: {line}", path.display());
+    }
+}
+
+#[test]
+fn the_port_of_the_guide_is_that_of_the_chart() {
+    let deployment = include_str!("../../charts/pki-operator/templates/deployment.yaml");
+    let (_, rest) = deployment.split_once("- name: webhook\n").unwrap();
+    let line = rest.lines().next().unwrap();
+    let port = line.trim().strip_prefix("containerPort: ").unwrap();
+    let (_, section) = PLATFORM_TEAMS
+        .split_once("\n## The port that the API server must reach\n")
+        .unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    for expected in [
+        format!("on TCP port {port} of the operator's pods"),
+        format!("Permit TCP {port} from"),
+        format!("--allow=tcp:{port} "),
+        format!("takes {port} from"),
+    ] {
+        assert!(section.contains(&expected), "{expected}: {section}");
     }
 }

@@ -22,6 +22,8 @@ pub use told::Told;
 
 /// How many pods or Events are listed.
 const LISTED: usize = 20;
+/// How many pods are named in a command.
+const DESCRIBED: usize = 3;
 
 /// Something that could be learnt, or the sentence that says why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,6 +265,7 @@ fn pods(page: &mut Page, facts: &Facts, now: Timestamp) {
         Part::Known(users) if users.is_empty() => page.line("none"),
         Part::Known(users) => {
             page.list(users, |user| pod(user, facts.secret_name(), is_there, now));
+            page.line(&describe(&facts.namespace, users));
         }
     }
 }
@@ -284,6 +287,18 @@ fn pod(user: &SecretUser, secret: &str, is_there: bool, now: Timestamp) -> Strin
         ""
     };
     format!("{} {state}{note}", printable(&user.key.name))
+}
+
+/// The command that shows all Events of some of these pods. Without the flag, kubectl shows those
+/// of a single pod only.
+fn describe(namespace: &str, users: &[SecretUser]) -> String {
+    let names = users.iter().take(DESCRIBED);
+    let names: Vec<_> = names.map(|user| printable(&user.key.name)).collect();
+    format!(
+        "all that they were told: kubectl describe pod {} --show-events -n {}",
+        names.join(" "),
+        printable(namespace)
+    )
 }
 
 fn told(page: &mut Page, facts: &Facts, now: Timestamp) {

@@ -53,7 +53,13 @@ fn the_pod_of_a_typo_waits_and_says_why_and_runs_when_it_is_mended() {
     node.install(&[]);
 
     let events = eventually("the pod says why it waits", || {
-        let describe = ["describe", "pod", "--namespace=app1", "--selector=app=app1"];
+        let describe = [
+            "describe",
+            "pod",
+            "--namespace=app1",
+            "--selector=app=app1",
+            "--show-events",
+        ];
         let described = node.kubectl(&describe).unwrap();
         let events = described.split_once("\nEvents:")?.1.to_owned();
         let is_told = events.contains(SENTENCE) && events.contains("FailedMount");

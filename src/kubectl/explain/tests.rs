@@ -81,6 +81,7 @@ Secret app1-pki
 
 Pods that use it
   web has not started: it waits for the Secret
+  all that they were told: kubectl describe pod web --show-events -n ns
 
 What the operator told
   Warning to Pod web, 2m ago, 3 times: PkiServiceNameError: no\\u{1b}[2J
@@ -188,4 +189,6 @@ fn of_many_pods_some_are_listed_and_the_others_counted() {
         shown.contains("  p19 ") && !shown.contains("  p20 ") && shown.contains("  and 10 more\n"),
         "{shown}"
     );
+    let command = "kubectl describe pod p0 p1 p2 --show-events -n ns\n";
+    assert!(shown.contains(command), "{shown}");
 }

@@ -10,7 +10,8 @@ const SENTENCE: &str =
     "ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]";
 
 /// What the owner of the pod does.
-const DESCRIBE: &str = "kubectl describe pod -n app1 -l app=app1 | sed -n '/^Events:/,$p'";
+const DESCRIBE: &str =
+    "kubectl describe pod -n app1 -l app=app1 --show-events | sed -n '/^Events:/,$p'";
 
 /// The platform team installs the chart.
 pub(crate) fn install(shell: &Shell, install: &Install<'_>) -> anyhow::Result<()> {
