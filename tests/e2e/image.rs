@@ -1,8 +1,8 @@
 //! The image: the last stage of the Dockerfile around a static binary.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use pki_cluster::install::run;
-use pki_cluster::workspace_dir;
+use pki_cluster::{needs, workspace_dir};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,9 +69,5 @@ fn buildah(dir: &Path) -> Command {
 
 /// Fails, with what to install, where an image cannot be built.
 pub(crate) fn check() -> anyhow::Result<()> {
-    let found = Command::new("buildah").arg("--version").output();
-    if !found.is_ok_and(|output| output.status.success()) {
-        bail!("buildah is missing, which builds the image: apt-get install buildah");
-    }
-    Ok(())
+    needs::check(&[needs::BUILDAH])
 }

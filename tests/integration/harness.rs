@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use k8s_openapi::ByteString;
 use pki_certs::Authority;
 use pki_cluster::install::{self, Install, Operator, Replica};
-use pki_cluster::{Cluster, Options};
+use pki_cluster::{Cluster, Options, needs};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -101,6 +101,7 @@ pub(crate) struct Installed {
 impl Installed {
     /// Starts a cluster and installs the chart with these allowed names.
     pub(crate) fn start(allowed_names: &[&str], options: Options) -> anyhow::Result<Self> {
+        needs::check(&[needs::OPENSSL])?;
         let cluster = Cluster::start(options)?;
         let kubeconfig = cluster.dir().join("operator.kubeconfig");
         let installed = Self {
@@ -560,7 +561,7 @@ pub(crate) fn openssl(arguments: &[&str], input: &str) -> String {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     let spawned = pipes.stderr(Stdio::null()).spawn();
-    let mut child = spawned.expect("openssl runs; if it is missing: apt-get install openssl");
+    let mut child = spawned.expect("openssl runs");
     let mut stdin = child.stdin.take().expect("standard input is piped");
     // It may have read enough before the end.
     let _ = stdin.write_all(input.as_bytes());

@@ -10,6 +10,7 @@ use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use pki_cluster::install::{Operator, RELEASE};
+use pki_cluster::needs;
 use pki_operator::api::{Pki, PkiSpec};
 use serde_json::json;
 use std::fs;
@@ -22,6 +23,7 @@ const CREATES: usize = 2_000;
 #[test]
 #[ignore = "prints figures, and needs wrk"]
 fn load_on_the_webhook_and_through_the_api_server() {
+    needs::check(&[needs::WRK]).unwrap();
     let arena = arena();
     arena.lead_by_nobody();
     let operator = arena.first_replica("operator-load", &[]).unwrap();
@@ -57,9 +59,7 @@ fn by_itself(arena: &Installed, operator: &Operator, service: &str) -> (String, 
         .arg(script);
     let path = Dialer::of(arena).at("/validate");
     wrk.arg(format!("https://{}{path}", operator.webhook));
-    let output = wrk
-        .output()
-        .expect("wrk runs; if it is missing: apt-get install wrk");
+    let output = wrk.output().expect("wrk runs");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success()

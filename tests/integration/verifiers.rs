@@ -35,6 +35,12 @@ const KEYS: [(&str, Option<u32>, &str); 11] = [
 #[test]
 #[ignore = "needs the tools of others: tests/verifiers/install.sh target/verifiers"]
 fn every_certificate_and_every_keystore_is_taken_by_tools_that_nobody_here_wrote() {
+    let tool = |path: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
+    let go = tool("target/verifiers/verify-go");
+    assert!(
+        go.exists(),
+        "the tools are missing: tests/verifiers/install.sh target/verifiers"
+    );
     let ns = SHARED.namespace("verifiers");
     let names = r#", "dnsNames": ["*.example.com"], "ipAddresses": ["10.0.0.0/8", "2001:db8::/32"],
         "uris": ["https://example.com/{namespace}/*"]"#;
@@ -68,8 +74,6 @@ fn every_certificate_and_every_keystore_is_taken_by_tools_that_nobody_here_wrote
         expect_webpki(&ns, service, &secret, usages);
     }
 
-    let tool = |path: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
-    let go = tool("target/verifiers/verify-go");
     let mut outcomes = BTreeSet::new();
     for (program, arguments) in [
         (&go, &["verify"][..]),

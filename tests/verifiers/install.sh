@@ -7,6 +7,8 @@ if (($# != 1)); then
     echo "usage: install.sh FOLDER" >&2
     exit 2
 fi
+source "$(dirname "$0")/../../.ci/needs"
+needs go "$install_go" python3 'apt-get install python3-venv'
 mkdir -p "$1"
 folder=$(realpath "$1")
 cd "$(dirname "$0")"

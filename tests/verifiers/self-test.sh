@@ -7,6 +7,7 @@ export LC_ALL=C
 shopt -s nullglob
 
 here=$(cd "$(dirname "$0")" && pwd)
+source "$here/../../.ci/needs"
 both='["server auth", "client auth"]'
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -16,6 +17,9 @@ main() {
         echo "usage: self-test.sh FOLDER" >&2
         exit 2
     fi
+    needs jq 'apt-get install jq' openssl 'apt-get install openssl' certtool 'apt-get install gnutls-bin' \
+        keytool 'apt-get install default-jre-headless' \
+        "$1/verify-go" "tests/verifiers/install.sh $1" "$1/venv/bin/python" "tests/verifiers/install.sh $1"
     verify_go=$(realpath "$1")/verify-go
     python=("$(realpath "$1")/venv/bin/python")
     profiles >"$scratch/profiles"

@@ -6,6 +6,7 @@
 use crate::report::Report;
 use crate::stage::Stage;
 use clap::Parser;
+use pki_cluster::{Options, needs};
 
 mod clients;
 mod plot;
@@ -33,6 +34,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    needs::check(&[needs::OHA])?;
+    pki_cluster::prepare(Options::default())?;
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("nothing else installs a provider");

@@ -22,6 +22,7 @@ mod cluster;
 mod control_plane;
 mod credentials;
 pub mod install;
+pub mod needs;
 mod node;
 mod paths;
 mod ports;

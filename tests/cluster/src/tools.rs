@@ -195,7 +195,7 @@ impl Module {
 }
 
 /// The first file of that name in the folders of `PATH`.
-pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {
+pub fn find_on_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path)
         .map(|folder| folder.join(name))

@@ -59,9 +59,7 @@ fn oha(arguments: &[&str]) -> anyhow::Result<Value> {
         "application/json",
     ]);
     oha.args(arguments);
-    let output = oha.output().context(
-        "oha is missing, which asks the webhook: cargo install oha --no-default-features --features rustls",
-    )?;
+    let output = oha.output().context("starting oha")?;
     let error = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "oha failed: {error}");
     serde_json::from_slice(&output.stdout).context("oha prints JSON")

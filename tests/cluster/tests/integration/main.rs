@@ -5,6 +5,7 @@
 mod command;
 mod lifecycle;
 mod node;
+mod programs;
 
 use std::path::Path;
 use std::process::{Command, Output};

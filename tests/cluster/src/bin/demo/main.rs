@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Parser;
 use pki_cluster::install::{self, Install, Operator, Profile, Replica};
-use pki_cluster::{Cluster, Options};
+use pki_cluster::{Cluster, Options, needs};
 use shell::Shell;
 
 mod existing;
@@ -52,7 +52,10 @@ fn main() -> ExitCode {
 
 fn demo(arguments: &Arguments) -> anyhow::Result<()> {
     let begin = Instant::now();
-    check_openssl()?;
+    needs::check(&[needs::OPENSSL])?;
+    if arguments.context.is_none() {
+        pki_cluster::prepare(Options::default())?;
+    }
     eprintln!("Building the operator (cargo build); the first time takes some minutes.");
     let binary = install::build_operator(Profile::Dev)?;
 
@@ -66,18 +69,6 @@ fn demo(arguments: &Arguments) -> anyhow::Result<()> {
     let left = stage.leave(&shell);
     shown.and(left)?;
     println!("\nAll of it held, in {took:.0} s.");
-    Ok(())
-}
-
-fn check_openssl() -> anyhow::Result<()> {
-    let openssl = std::process::Command::new("openssl")
-        .arg("version")
-        .output();
-    if !openssl.is_ok_and(|output| output.status.success()) {
-        bail!(
-            "openssl is missing, which shows the certificates: install it, for example with `apt-get install openssl`"
-        );
-    }
     Ok(())
 }
 
