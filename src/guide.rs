@@ -8,6 +8,9 @@ pub mod application_teams {}
 #[doc = include_str!("guide/platform-teams.md")]
 pub mod platform_teams {}
 
+#[doc = include_str!("guide/gitops.md")]
+pub mod gitops {}
+
 #[doc = include_str!("guide/a-key-was-stolen.md")]
 pub mod a_key_was_stolen {}
 

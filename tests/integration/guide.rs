@@ -1,9 +1,190 @@
-//! The commands of the guide's pages, run as they stand there.
+//! The guides hold on a real cluster: their commands, scripts and statements.
 
-use crate::harness::{Namespace, SHARED, eventually, file};
+use crate::harness::{Namespace, SHARED, bytes, eventually, file, openssl};
+use mlua::LuaSerdeExt as _;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
+const GITOPS: &str = include_str!("../../src/guide/gitops.md");
 const STOLEN: &str = include_str!("../../src/guide/a-key-was-stolen.md");
+
+/// The fenced block of this language.
+fn block(language: &str) -> &'static str {
+    let (_, rest) = GITOPS.split_once(&format!("```{language}\n")).unwrap();
+    rest.split_once("```").unwrap().0
+}
+
+/// Health and message of a Pki in Argo CD, by the script of the guide.
+fn argo_health(pki: &Value) -> (String, String) {
+    let lua = mlua::Lua::new();
+    let object = lua.to_value(pki).unwrap();
+    lua.globals().set("obj", object).unwrap();
+    let health: mlua::Table = lua.load(block("lua")).eval().unwrap();
+    (
+        health.get("status").unwrap(),
+        health.get("message").unwrap(),
+    )
+}
+
+/// Whether Flux takes the Pki for current, by the expression of the guide.
+fn is_current_for_flux(pki: &Value) -> bool {
+    let lines = block("yaml").lines().map(str::trim);
+    let expression = lines.filter_map(|line| line.strip_prefix("current: "));
+    let program = cel::Program::compile(expression.last().unwrap()).unwrap();
+    let mut context = cel::Context::default();
+    context.add_variable("status", &pki["status"]).unwrap();
+    program.execute(&context) == Ok(true.into())
+}
+
+#[test]
+fn argo_cd_and_flux_find_out_how_a_pki_is() {
+    let ns = SHARED.namespace("health");
+    ns.kubectl(&["create", "secret", "generic", "taken"])
+        .unwrap();
+    ns.apply_pki("good", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("bad", r#"{"serviceName": "app1", "secretName": "taken"}"#)
+        .unwrap();
+    let good = ns.wait_until_ready("good");
+    let message = ns.wait_until_refused("bad", "PkiSecretForeign");
+    let bad = ns.get("pki", "bad").unwrap();
+
+    let ready = ns.ready_field("good", "message");
+    assert_eq!(argo_health(&good), ("Healthy".into(), ready));
+    assert_eq!(argo_health(&bad), ("Degraded".into(), message));
+    assert!(is_current_for_flux(&good) && !is_current_for_flux(&bad));
+    // Without an expression, Flux asks kstatus, which reads this field.
+    for pki in [&good, &bad] {
+        assert_eq!(
+            pki["status"]["observedGeneration"],
+            pki["metadata"]["generation"]
+        );
+    }
+
+    let mut new = good.clone();
+    new.as_object_mut().unwrap().remove("status");
+    let mut edited = good.clone();
+    edited["metadata"]["generation"] = json!(2);
+    let mut waits = bad.clone();
+    waits["status"]["conditions"][0]["reason"] = json!("PkiKeyPending");
+    for pki in [new, edited, waits] {
+        assert_eq!(argo_health(&pki).0, "Progressing", "{pki}");
+    }
+}
+
+/// A Pki that says everything, as far as fields do not exclude each other.
+fn complete() -> Value {
+    json!({
+        "serviceName": "app1", "commonName": "app1", "dnsNames": ["www.example.com"], "ipAddresses": ["10.0.0.1"],
+        "uris": ["https://example.com/app1"], "secretName": "complete-tls", "usages": ["server auth", "client auth"],
+        "duration": "48h", "renewBefore": "12h", "secretTemplate": {"labels": {"team": "a"}, "annotations": {"note": "b"}},
+        "privateKey": {"algorithm": "ECDSA", "size": 384, "encoding": "PKCS8", "rotationPolicy": "Always"},
+        "outputs": {"combinedPem": true, "derKey": true}
+    })
+}
+
+#[test]
+fn a_manifest_that_is_applied_again_changes_nothing_and_differs_in_nothing() {
+    let ns = SHARED.namespace("again");
+    ns.permit(
+        &["app1"],
+        r#", "dnsNames": ["*.example.com"], "ipAddresses": ["10.0.0.0/8"], "uris": ["https://example.com/*"]"#,
+    );
+    let apply = |manifest: &Value, arguments: &[&str]| {
+        let common = ["--namespace", &ns.name, "--filename=-"];
+        ns.installed
+            .kubectl_with(&manifest.to_string(), &[arguments, &common].concat())
+    };
+    let ways: [&[&str]; 2] = [&["--server-side", "--field-manager=gitops"], &[]];
+    for (way, options) in ways.into_iter().enumerate() {
+        for (kind, spec) in [
+            ("complete", complete()),
+            ("minimal", json!({"serviceName": "app1"})),
+        ] {
+            let name = format!("{kind}-{way}");
+            let mut spec = spec;
+            if spec["secretName"].is_string() {
+                spec["secretName"] = json!(name);
+            }
+            let manifest = json!({"apiVersion": "box.com/v1", "kind": "Pki", "spec": spec,
+                "metadata": {"name": name, "namespace": ns.name, "labels": {"by": "git"}}});
+            let apply = |verb: &str| apply(&manifest, &[&[verb], options].concat());
+            apply("apply").unwrap();
+            let first = ns.wait_until_ready(&name);
+            assert_eq!(apply("diff").unwrap(), "", "{name}");
+            apply("apply").unwrap();
+            let second = ns.get("pki", &name).unwrap();
+            assert_eq!(second, first, "{name}");
+            // Argo CD and Flux compare what the manifest says.
+            expect_part(&manifest["spec"], &second["spec"]);
+            if kind == "complete" {
+                assert_eq!(second["spec"], manifest["spec"], "{name}");
+            }
+        }
+    }
+}
+
+/// Every field of `wanted` is in `found`.
+fn expect_part(wanted: &Value, found: &Value) {
+    match wanted {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                expect_part(value, &found[name]);
+            }
+        }
+        _ => assert_eq!(found, wanted),
+    }
+}
+
+#[test]
+fn the_entries_of_keystores_have_the_aliases_of_the_guide() {
+    let ns = SHARED.namespace("aliases");
+    ns.kubectl(&[
+        "create",
+        "secret",
+        "generic",
+        "password",
+        "--from-literal=password=changeit",
+    ])
+    .unwrap();
+    let keystore = json!({"passwordSecretRef": {"name": "password", "key": "password"}});
+    let spec = json!({"serviceName": "app1", "outputs": {"pkcs12": keystore}});
+    ns.apply_pki("app1-pki", &spec.to_string()).unwrap();
+    let secret = eventually("the keystores are there", || {
+        let secret = ns.get("secret", "app1-pki")?;
+        (!bytes(&secret, "truststore.p12").is_empty()).then_some(secret)
+    });
+    let guide = include_str!("../../src/guide/application-teams.md");
+    for (index, (store, kind)) in [("keystore", "-nocerts"), ("truststore", "-nokeys")]
+        .into_iter()
+        .enumerate()
+    {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{store}.p12"));
+        fs::write(&file, bytes(&secret, &format!("{store}.p12"))).unwrap();
+        let path = file.to_str().unwrap();
+        let options = [
+            "pkcs12",
+            kind,
+            "-nodes",
+            "-passin",
+            "pass:changeit",
+            "-in",
+            path,
+        ];
+        let printed = openssl(&options, "");
+        let names = printed
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("friendlyName: "));
+        let names: Vec<_> = names.collect();
+        let rows = guide
+            .lines()
+            .skip_while(|line| !line.starts_with("| file | alias |"));
+        let row = rows.skip(2).nth(index).unwrap();
+        let alias = row.split('|').nth(2).unwrap().split('`').nth(1).unwrap();
+        assert_eq!(names.first(), Some(&alias), "{row}: {printed}");
+    }
+}
 
 /// The commands in a section of a page, one a line.
 fn commands<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
