@@ -249,7 +249,7 @@ pub enum Violation {
         /// The policy that comes nearest.
         policy: String,
         /// What it permits.
-        permitted: AllowedNames,
+        permitted: Box<AllowedNames>,
         /// Why something permitted that looks alike is not the same.
         why: Option<String>,
     },

@@ -49,7 +49,28 @@ fn decisions(criterion: &mut Criterion) {
     let rule = json!({ "expression": "pki.spec.dnsNames.all(name, !name.startsWith('admin.'))", "message": "no" });
     let cel = book(&[json!({ "serviceNames": ["app1"], "validations": [rule] })]);
     criterion.bench_function("a rule in CEL", |bench| judge(bench, &cel, "app1"));
+    further_names(criterion);
     worst(criterion);
+}
+
+/// As many further names as there may be: names of pods, and names that look like a permitted one.
+fn further_names(criterion: &mut Criterion) {
+    let rules = book(&[json!({ "serviceNames": ["app1"], "dnsNames": ["*.example.com"] })]);
+    let mut group = criterion.benchmark_group("100 further names");
+    for (what, tail, is_permitted) in [
+        ("of pods, admitted", "app1.team-500.svc", true),
+        ("of a label too many, refused", "a.example.com", false),
+    ] {
+        let names: Vec<_> = (0..100).map(|number| format!("{number}.{tail}")).collect();
+        let spec = json!({ "serviceName": "app1", "dnsNames": names });
+        let mut pki = Pki::new("app1-pki", serde_json::from_value(spec).expect("a spec"));
+        pki.metadata.namespace = Some("team-500".into());
+        assert_eq!(rules.evaluate(&pki).is_ok(), is_permitted);
+        group.bench_function(what, |bench| {
+            bench.iter(|| rules.evaluate(black_box(&pki)).is_ok());
+        });
+    }
+    group.finish();
 }
 
 /// The most expensive rule that is admitted, alone and in ten policies. The verdict takes less than

@@ -155,15 +155,18 @@ fn of_hosts(here: &str, there: &str) -> Option<&'static str> {
         return None;
     }
     let there = there.to_ascii_lowercase();
-    let name = |authority: &str| authority.split(':').next().unwrap_or_default().to_owned();
-    let (name_here, name_there) = (name(here), name(&there));
+    let without_port = |authority: &str| {
+        let name = authority.split(':').next();
+        name.unwrap_or_default().to_owned()
+    };
+    let (name, permitted) = (without_port(here), without_port(&there));
     let without_dot = |name: &str| name.trim_end_matches('.').to_owned();
     if there.contains('*') {
         let is_match = there.len() <= 253 && here.len() <= 253 && names::glob_matches(&there, here);
         is_match.then_some("'*' stands for segments of the path and not for the host")
-    } else if name_here == name_there {
+    } else if name == permitted {
         Some("the port counts")
-    } else if without_dot(&name_here) == without_dot(&name_there) {
+    } else if without_dot(&name) == without_dot(&permitted) {
         Some("the dot after the host counts")
     } else {
         None

@@ -85,11 +85,12 @@ impl Violation {
     ) -> Self {
         let permitted: Vec<_> = permitted.collect();
         let all = permitted.len();
+        let permitted = AllowedNames::nearest(permitted.into_iter().map(Cow::Owned), value, all);
         Self::NotPermitted {
             field,
             value: value.into(),
             policy: policy.into(),
-            permitted: AllowedNames::nearest(permitted.into_iter().map(Cow::Owned), value, all),
+            permitted: Box::new(permitted),
             why,
         }
     }
