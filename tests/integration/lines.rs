@@ -85,15 +85,15 @@ fn the_newest_line_stands_last_however_the_events_of_a_pod_are_listed() {
     apply(&ns, &[pod("web-1", &mounted), pod("web-2", &mounted)]);
     let others = ["web-1", "web-2"].map(|pod| of_others(&ns, pod));
     apply(&ns, others.as_flattened());
-    ns.permit(&["appp1"], "");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
+    ns.permit(&["shop"], "");
+    ns.apply_pki("app1-pki", r#"{"serviceName": "shop"}"#)
         .unwrap();
     ns.wait_until_ready("app1-pki");
     ns.withdraw();
     let broken = ["Scheduled", "FailedMount", "PkiServiceNameError"];
     expect_order(&ns, "web-1", &broken);
 
-    ns.permit(&["appp1"], "");
+    ns.permit(&["shop"], "");
     let mended = [&broken[..], &["PkiReady"]].concat();
     expect_order(&ns, "web-1", &mended);
     // Sorted by name alone, Warnings follow the kubelet's Events, and Normal ones the Warnings.
