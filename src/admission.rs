@@ -1,13 +1,12 @@
 //! Admission: what the API server asks before it stores a [`Pki`], and what the author is told.
 //!
-//! [`default`] and [`validate`] are pure; [`crate::serve`] gives them requests. Both take the object undecoded
-//! ([`DynamicObject`]), so that a spec which is no Pki becomes a denial that a person can read and not a failed
-//! call of the webhook. On UPDATE the change is judged: an edit of labels, or the removal of a finalizer, passes
+//! [`validate`] is pure; [`crate::serve`] gives it requests. It takes the object undecoded ([`DynamicObject`]), so that
+//! a spec which is no Pki becomes a denial that a person can read and not a failed call of the webhook. On UPDATE the change is judged: an edit of labels, or the removal of a finalizer, passes
 //! on an object whose spec has become invalid meanwhile.
 //!
 //! [`validate_policy`] does the same for a [`PkiPolicy`](crate::api::PkiPolicy): whether it means what it says, and whom it would leave without one.
 
-use crate::api::{DEFAULT_DURATION, GROUP, Pki, PkiSpec, VERSION};
+use crate::api::{GROUP, Pki, PkiSpec, PkiStatus, VERSION};
 use crate::ca::outlook::Outlook;
 use crate::claims;
 use crate::events::NOTE_BYTES;
@@ -16,7 +15,7 @@ use crate::lenient;
 use crate::locks;
 use crate::pkis::KnownPki;
 use crate::policy::text::{self, printable};
-use crate::policy::{Approved, RuleBook, Violation, reason_of};
+use crate::policy::{Approved, RuleBook, Violation, ignored_size, reason_of};
 use crate::reconcile::status::{MESSAGE_BYTES, Outcome};
 use crate::refusals::Refusal;
 use crate::secrets::{self, KnownSecret};
@@ -26,7 +25,7 @@ use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use kube::core::response::{Status, StatusCause, StatusDetails};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, RwLock};
 
@@ -86,44 +85,6 @@ fn read_leniently(body: &[u8]) -> Option<Review> {
     }
     // Whatever else is wrong with it stays wrong: this way of reading would forgive a field that is there twice.
     is_changed.then(|| serde_json::from_value(review).ok())?
-}
-
-/// Fills in the defaults that are fixed once and for all, as a minimal JSON patch. Those that follow another field
-/// (commonName, renewBefore) stay open, so that they follow it when it is edited. The chart has the API server ask only
-/// where one of them is missing.
-pub fn default(request: &Request) -> AdmissionResponse {
-    let response = AdmissionResponse::from(request);
-    let (true, Some(object)) = (is_pki(request), &request.object) else {
-        return response;
-    };
-    if object.metadata.deletion_timestamp.is_some() {
-        return response;
-    }
-    let Some(spec) = object.data.get("spec").and_then(Value::as_object) else {
-        return response;
-    };
-    let before = json!({ "spec": spec });
-    let after = json!({ "spec": defaulted(spec, object.metadata.name.as_deref()) });
-    if before == after {
-        return response;
-    }
-    response
-        .with_patch(json_patch::diff(&before, &after))
-        .expect("a patch of strings and numbers is JSON")
-}
-
-fn defaulted(spec: &Map<String, Value>, name: Option<&str>) -> Map<String, Value> {
-    let mut spec = spec.clone();
-    let mut fill = |field: &str, value: Value| {
-        spec.entry(field).or_insert(value);
-    };
-    fill("duration", json!(DEFAULT_DURATION));
-    fill("privateKey", json!({ "algorithm": "ECDSA", "size": 256 }));
-    // An object with generateName has no name yet; the Secret's default is then taken when it has one.
-    if let Some(name) = name.filter(|name| !name.is_empty()) {
-        fill("secretName", json!(name));
-    }
-    spec
 }
 
 /// What a judgement rests on besides the object.
@@ -300,6 +261,11 @@ fn rules(causes: &[StatusCause]) -> String {
 
 fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
+    if let Some((size, algorithm)) = pki.spec.private_key.as_ref().and_then(ignored_size) {
+        warnings.push(format!(
+            "spec.privateKey.size: {size} is not a size of an {algorithm} key, and is ignored as a default that version 0.2 stored: leave it out, or write a size of {algorithm} keys"
+        ));
+    }
     let own = Key::of(pki);
     let secret = Key::new(own.namespace.clone(), &*approved.secret_name);
     warnings.extend(secret_warning(pki, &own, &secret, world));
@@ -352,15 +318,9 @@ fn is_of_kind(request: &Request, kind: &str) -> bool {
     ) == (GROUP, VERSION, kind)
 }
 
-/// Whether an UPDATE leaves the spec as it was, but for defaults that are filled in now.
+/// Whether an UPDATE leaves the spec as it was.
 fn keeps_spec(request: &Request) -> bool {
-    keeps(request, |object| {
-        let spec = object.data.get("spec")?;
-        Some(spec.as_object().map_or_else(
-            || spec.clone(),
-            |fields| defaulted(fields, object.metadata.name.as_deref()).into(),
-        ))
-    })
+    keeps(request, |object| object.data.get("spec").cloned())
 }
 
 /// Whether an UPDATE leaves a part of the object as it was.
@@ -390,7 +350,17 @@ fn decode(object: &DynamicObject, request: &Request) -> Result<Pki, Vec<StatusCa
     Ok(Pki {
         metadata,
         spec,
-        status: None,
+        status: recorded_policy(request),
+    })
+}
+
+/// A status with the policy that is recorded for the Pki. Nothing else of it counts here.
+fn recorded_policy(request: &Request) -> Option<PkiStatus> {
+    let old = request.old_object.as_ref()?;
+    let policy = old.data.pointer("/status/policy")?.as_str()?;
+    Some(PkiStatus {
+        policy: Some(policy.to_owned()),
+        ..PkiStatus::default()
     })
 }
 

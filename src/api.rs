@@ -27,21 +27,20 @@ pub use certificate::{
     KeyAlgorithm, KeyEncoding, Keystore, Outputs, PrivateKey, RotationPolicy, SecretKeyReference,
     SecretTemplate, Usage,
 };
+pub use defaults::Defaults;
 pub use policy::{
     LabelOperator, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicy,
     PkiPolicySpec, PkiPolicyStatus, Validation,
 };
 
 mod certificate;
+mod defaults;
 mod policy;
 
 /// The API group of both kinds.
 pub const GROUP: &str = "box.com";
 /// The API version of both kinds.
 pub const VERSION: &str = "v1";
-
-/// `spec.duration` of a [`Pki`] that does not name one: 90 days.
-pub const DEFAULT_DURATION: &str = "2160h";
 
 /// What an application team asks for: a certificate for one of its services.
 #[derive(
@@ -139,7 +138,8 @@ pub struct PkiSpec {
     pub secret_name: Option<String>,
 
     /// Lifetime of the certificate in hours, minutes and seconds, for example 2160h or 1h30m; at least
-    /// 1h. Default: 2160h (90 days). A PkiPolicy may set an upper limit.
+    /// 1h. A PkiPolicy may set an upper limit. Default: that of the PkiPolicy, else 2160h (90 days), or the upper
+    /// limit if that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self != '' && duration(self) >= duration('1h')")
@@ -158,13 +158,14 @@ pub struct PkiSpec {
     #[schemars(length(max = 100), inner(length(min = 1, max = 2048)))]
     pub uris: Vec<String>,
 
-    /// What the certificate may be used for in TLS: `server auth`, `client auth` or both. Default: both.
+    /// What the certificate may be used for in TLS: `server auth`, `client auth` or both. Default: those of the
+    /// PkiPolicy, else all that it permits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub usages: Vec<Usage>,
 
     /// How long before its expiry the certificate is renewed, written like duration; at most nine tenths of it.
-    /// Default: a third of the duration.
+    /// Default: that of the PkiPolicy, else a third of the duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self.matches('[1-9]')")
@@ -172,21 +173,22 @@ pub struct PkiSpec {
     pub renew_before: Option<String>,
 
     /// How long before its expiry the certificate is renewed, in percent of the duration, from 1 to 90; instead of
-    /// renewBefore. Default: a third of the duration.
+    /// renewBefore. Default: that of the PkiPolicy, else a third of the duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 90))]
     pub renew_before_percentage: Option<i32>,
 
-    /// What kind of private key the certificate has. Default: ECDSA with the curve P-256, in PKCS8, a new
-    /// key for each certificate.
+    /// What kind of private key the certificate has. Default, field by field: that of the PkiPolicy, else ECDSA with
+    /// the curve P-256, in PKCS8, a new key for each certificate; or the first kind that the PkiPolicy permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
 
-    /// Labels and annotations for the Secret. Default: none but the operator's own.
+    /// Labels and annotations for the Secret, besides those of the PkiPolicy and the operator's own. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_template: Option<SecretTemplate>,
 
-    /// Further files for the Secret, for servers that cannot read `tls.crt` and `tls.key`. Default: none.
+    /// Further files for the Secret, for servers that cannot read `tls.crt` and `tls.key`. Default,
+    /// field by field: those of the PkiPolicy, else none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Outputs>,
 }
@@ -203,6 +205,12 @@ pub struct PkiStatus {
     /// The `metadata.generation` that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The PkiPolicy that permits the Pki and decides what its spec leaves out, for as long as it permits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// What the spec leaves out, as the certificate in the Secret has it. Changed defaults count from the next renewal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Defaults>,
     /// The Secret that holds the certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,

@@ -121,11 +121,11 @@ pub struct Config {
     pub webhook_client_ca: Option<PathBuf>,
 
     /// A label selector that the operator's pods match, and no others in its namespace. The webhook's path gets its secret
-    /// segment when all of them know such paths. Default: the operator runs in no pod, and the webhook configurations decide.
+    /// segment when all of them know such paths. Default: the operator runs in no pod, and the webhook configuration decides.
     #[arg(long, env = "PKI_OPERATOR_REPLICA_SELECTOR", value_name = "SELECTOR")]
     pub replica_selector: Option<String>,
 
-    /// The name that both webhook configurations have, the validating and the mutating one.
+    /// The name of the webhook configuration.
     #[arg(
         long,
         env = "PKI_OPERATOR_WEBHOOK_CONFIGURATION",

@@ -20,4 +20,5 @@ pub mod run;
 pub mod schema;
 pub mod sources;
 pub mod status;
+mod values;
 pub mod words;

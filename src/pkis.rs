@@ -65,7 +65,9 @@ const USUAL: &[u8] = concat!(
     r#""message":"Secret -pki holds a certificate for , valid until 2027-01-01T00:00:00Z","#,
     r#""observedGeneration":1,"reason":"PkiReady","status":"True","type":"Ready"}],"#,
     r#""issuerFingerprint":"","notAfter":"2027-01-01T00:00:00Z","notBefore":"2026-01-01T00:00:00Z","#,
-    r#""observedGeneration":1,"renewalTime":"2027-01-01T00:00:00Z","secretName":"-pki","#,
+    r#""observedGeneration":1,"policy":"pki-operator-allowed-names","defaults":{"duration":"2160h","#,
+    r#""renewBefore":"720h","usages":["server auth","client auth"],"privateKey":{"algorithm":"ECDSA","#,
+    r#""size":256,"encoding":"PKCS8"}},"renewalTime":"2027-01-01T00:00:00Z","secretName":"-pki","#,
     r#""serialNumber":"","trustFingerprint":""}}"#
 )
 .as_bytes();

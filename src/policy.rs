@@ -5,7 +5,9 @@
 //! data, and it does not rely on the schema: what the API server should have refused is refused here as well.
 
 use crate::api::{Outputs, Pki, PkiPolicy, SecretTemplate};
+use effective::Effective;
 use expression::Facts;
+use in_force::DefaultValues;
 use ipnet::IpNet;
 use permission::Policy;
 use pki_certs::LeafRequest;
@@ -17,9 +19,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use wanted::Wanted;
 
+pub use effective::Origin;
 pub use expression::{Clock, RULE_STEPS, Steps, measure};
 pub use faults::{PolicyFault, faults};
 pub use identifiers::range;
+pub use in_force::EffectiveValue;
+pub use key::ignored_size;
 pub(crate) use names::{is_certifiable, is_label, is_subdomain};
 pub use reserved::Reserved;
 pub use violation::{
@@ -27,9 +32,12 @@ pub use violation::{
     summary as violation_summary,
 };
 
+mod effective;
 mod expression;
 mod faults;
 mod identifiers;
+mod in_force;
+mod key;
 mod name_list;
 mod names;
 mod permission;
@@ -121,6 +129,10 @@ pub struct Approved {
     pub outputs: Outputs,
     /// The policy that permits it.
     pub policy: String,
+    effective: Effective,
+    defaults: Arc<DefaultValues>,
+    /// Approval for the certificate that the Pki has. It differs where defaults have changed since its issue.
+    in_force: Option<Box<Approved>>,
 }
 
 impl RuleBook {
@@ -198,23 +210,30 @@ impl RuleBook {
     pub fn evaluate(&self, pki: &Pki) -> Result<Approved, Vec<Violation>> {
         let mut violations = Vec::new();
         let wanted = Wanted::read(pki, &self.settings, &mut violations);
-        let policy = match self.permitting(&wanted) {
-            Ok(policy) if violations.is_empty() => policy,
+        let (policy, effective) = match self.permitting(&wanted) {
+            Ok(permitted) if violations.is_empty() => permitted,
             Ok(_) => return Err(violations),
             Err(objections) => {
                 violations.extend(objections);
                 return Err(violations);
             }
         };
-        Ok(Approved {
+        let defaults = policy.defaults.clone();
+        let mut approved = Approved {
             policy: policy.name.clone(),
             secret_name: pki.secret_name().to_owned(),
-            renew_before: wanted.renew_before,
-            keeps_key: wanted.keeps_key,
-            template: pki.spec.secret_template.clone().unwrap_or_default(),
-            outputs: pki.spec.outputs.clone().unwrap_or_default(),
-            certificate: wanted.request(),
-        })
+            renew_before: None,
+            keeps_key: false,
+            template: SecretTemplate::default(),
+            outputs: Outputs::default(),
+            certificate: wanted.request(&effective),
+            effective: effective.clone(),
+            defaults: defaults.clone(),
+            in_force: None,
+        };
+        approved.set(effective, &defaults, pki, &self.settings);
+        approved.in_force = approved.recorded_for(pki, &self.settings).map(Box::new);
+        Ok(approved)
     }
 
     /// The policy that admits a Pki, if one does. As [`evaluate`](Self::evaluate), but without a word for its author.
@@ -225,16 +244,31 @@ impl RuleBook {
             return None;
         }
         let labels = self.namespaces.get(wanted.namespace);
-        let policies = self.policies.of(wanted.namespace, labels);
+        let policies = self.policies_of(&wanted, labels);
         let facts = LazyCell::new(|| self.facts(&wanted, labels, &policies));
-        let policy = first_permitting(&policies, &wanted, &facts);
-        policy.map(|policy| policy.name.as_str())
+        let permitted = first_permitting(&policies, &wanted, &facts);
+        permitted.map(|(policy, _)| policy.name.as_str())
     }
 
-    fn facts(&self, wanted: &Wanted<'_>, labels: Option<&Labels>, policies: &[&Policy]) -> Facts {
-        let policies = policies.iter();
-        let rules = policies.map(|policy| (policy.name.as_str(), policy.rules()));
-        Facts::of(wanted, labels, rules, self.clock)
+    /// The policies for a Pki: first the one that its status records, then the others by name.
+    fn policies_of(&self, wanted: &Wanted<'_>, labels: Option<&Labels>) -> Vec<&Policy> {
+        let mut policies = self.policies.of(wanted.namespace, labels);
+        let status = wanted.object.status.as_ref();
+        let recorded = status.and_then(|status| status.policy.as_deref());
+        let mut names = policies.iter().map(|policy| Some(policy.name.as_str()));
+        if let Some(place) = names.position(|name| name == recorded) {
+            policies[..=place].rotate_right(1);
+        }
+        policies
+    }
+
+    fn facts<'a>(
+        &self,
+        wanted: &'a Wanted<'a>,
+        labels: Option<&'a Labels>,
+        policies: &[&Policy],
+    ) -> Facts<'a> {
+        Facts::of(wanted, labels, policies, self.clock)
     }
 
     /// Whether the rules in CEL for this namespace are too slow for an async worker.
@@ -260,16 +294,17 @@ impl RuleBook {
     /// The first policy that permits all of it, or what the nearest one objects to. A policy that allows the service
     /// name is nearer than any that does not, so that "not found in allowedNames" is said only when no policy of this
     /// namespace allows it.
-    fn permitting(&self, wanted: &Wanted<'_>) -> Result<&Policy, Vec<Violation>> {
+    fn permitting(&self, wanted: &Wanted<'_>) -> Result<(&Policy, Effective), Vec<Violation>> {
         let labels = self.namespaces.get(wanted.namespace);
-        let policies = self.policies.of(wanted.namespace, labels);
+        let policies = self.policies_of(wanted, labels);
         let facts = LazyCell::new(|| self.facts(wanted, labels, &policies));
-        if let Some(policy) = first_permitting(&policies, wanted, &facts) {
-            return Ok(policy);
+        if let Some(permitted) = first_permitting(&policies, wanted, &facts) {
+            return Ok(permitted);
         }
         let judged = policies.iter().map(|policy| {
             let is_denied = !policy.allows_service(wanted);
-            let objections: Vec<_> = policy.objections(wanted, &facts).collect();
+            let effective = policy.effective(wanted);
+            let objections: Vec<_> = policy.objections(wanted, &effective, &facts).collect();
             (is_denied, policy, objections)
         });
         let nearest =
@@ -340,13 +375,13 @@ impl RuleBook {
     }
 }
 
-fn first_permitting<'a>(
+fn first_permitting<'a, 'f>(
     policies: &[&'a Policy],
     wanted: &Wanted<'_>,
-    facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
-) -> Option<&'a Policy> {
+    facts: &LazyCell<Facts<'f>, impl FnOnce() -> Facts<'f>>,
+) -> Option<(&'a Policy, Effective)> {
     let mut policies = policies.iter().copied();
-    policies.find(|policy| policy.permits(wanted, facts))
+    policies.find_map(|policy| Some((policy, policy.permits(wanted, facts)?)))
 }
 
 #[cfg(test)]

@@ -450,15 +450,14 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
                 None => return Ok(()),
             }
         }
-        Plan::Mend(approved, current) => {
-            act::mend(&observed, &approved, current, context, now).await?
-        }
+        Plan::Mend(current) => act::mend(&observed, current, context, now).await?,
         Plan::Keep(current) => {
             if let Some(secret) = observed.stored() {
                 let version = Version::of(secret);
+                let (key, in_force) = (context.key(pki), &current.approved);
                 let verified = &current.verified;
-                let key = context.key(pki);
-                context.findings.sound(key, &observed, &version, verified);
+                let findings = &context.findings;
+                findings.sound(key, &observed, in_force, &version, verified);
             }
             Outcome::Ready(Certificate::of(&current, &ca))
         }

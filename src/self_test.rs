@@ -3,7 +3,7 @@
 //! `helm test` runs it. Everything is asked in dry-run, so nothing is stored and nobody is told. What an answer means is
 //! [judged](judge_bad) by pure functions.
 
-use crate::api::{DEFAULT_DURATION, Pki, PkiSpec};
+use crate::api::{Pki, PkiSpec};
 use crate::kubectl::cluster;
 use crate::policy::text::sentence;
 use kube::api::PostParams;
@@ -44,12 +44,6 @@ pub enum Error {
         /// What was said instead.
         said: String,
     },
-    /// The mutating webhook is not asked.
-    #[error(
-        "defaults are not filled in: nobody asks the operator; see whether there is a MutatingWebhookConfiguration with \
-         mutate.pkis.box.com (kubectl get mutatingwebhookconfigurations)"
-    )]
-    NotDefaulted,
     /// It could not be asked at all.
     #[error("cannot ask the API server: {0}")]
     Api(#[from] cluster::Error),
@@ -74,16 +68,12 @@ pub fn judge_bad(answer: Result<(), &Status>) -> Result<String, Error> {
     }
 }
 
-/// The same of a Pki for this service, which is to be admitted, and of its defaults.
-pub fn judge_good(service: &str, answer: Result<&Pki, &Status>) -> Result<(), Error> {
-    match answer {
-        Ok(pki) if pki.spec.duration.as_deref() == Some(DEFAULT_DURATION) => Ok(()),
-        Ok(_) => Err(Error::NotDefaulted),
-        Err(status) => Err(Error::Refused {
-            service: service.to_owned(),
-            said: sentence(&status.message),
-        }),
-    }
+/// Judges the answer to a Pki for this service, which is to be admitted.
+pub fn judge_good(service: &str, answer: Result<(), &Status>) -> Result<(), Error> {
+    answer.map_err(|status| Error::Refused {
+        service: service.to_owned(),
+        said: sentence(&status.message),
+    })
 }
 
 /// Asks until all is well, or has been wrong for too long; `say` hears what is well. The service is one that everybody may
@@ -100,9 +90,7 @@ pub async fn run(
             Ok(refusal) => {
                 say(&format!("what nobody may have is refused: {refusal}"));
                 if let Some(service) = service {
-                    say(&format!(
-                        "a Pki for the service {service} is admitted, with its defaults"
-                    ));
+                    say(&format!("a Pki for the service {service} is admitted"));
                 }
                 return Ok(());
             }
@@ -118,7 +106,7 @@ async fn ask(client: &Client, namespace: &str, service: Option<&str>) -> Result<
     let refusal = judge_bad(bad.as_ref().map(drop).map_err(AsRef::as_ref))?;
     if let Some(service) = service {
         let good = create(&pkis, service, &[]).await?;
-        judge_good(service, good.as_ref().map_err(AsRef::as_ref))?;
+        judge_good(service, good.as_ref().map(drop).map_err(AsRef::as_ref))?;
     }
     Ok(refusal)
 }
@@ -190,15 +178,8 @@ mod tests {
     }
 
     #[test]
-    fn a_good_pki_is_admitted_and_has_its_defaults() {
-        let mut pki = Pki::default();
-        let error = judge_good("app1", Ok(&pki)).unwrap_err().to_string();
-        assert!(
-            error.contains("kubectl get mutatingwebhookconfigurations"),
-            "{error}"
-        );
-        pki.spec.duration = Some(DEFAULT_DURATION.into());
-        judge_good("app1", Ok(&pki)).unwrap();
+    fn a_good_pki_is_admitted() {
+        judge_good("app1", Ok(())).unwrap();
         let refused = judge_good("app1", Err(&status("no")));
         assert_eq!(
             refused.unwrap_err().to_string(),

@@ -153,7 +153,7 @@ impl App {
     }
 }
 
-/// Serves `/validate` and `/mutate` over TLS until `handle` says stop: at the paths of `identity`, for `clients` alone if
+/// Serves `/validate` over TLS until `handle` says stop: at the paths of `identity`, for `clients` alone if
 /// these are known.
 pub async fn admission(
     app: Arc<App>,
@@ -201,9 +201,7 @@ pub async fn health(
 fn admission_router(app: Arc<App>) -> Router {
     Router::new()
         .route("/validate", post(validate))
-        .route("/mutate", post(mutate))
         .route("/{segment}/validate", post(validate))
-        .route("/{segment}/mutate", post(mutate))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn_with_state(app.clone(), admit))
         .layer(middleware::from_fn_with_state(app.clone(), at_known_path))
@@ -337,18 +335,6 @@ fn validate_policy(app: &App, request: &Request) -> AdmissionResponse {
     let (rules, pkis) = (app.cache.rules(), app.cache.readable_pkis());
     let judge = || admission::validate_policy(request, &rules, pkis, has_time);
     tokio::task::block_in_place(judge)
-}
-
-async fn mutate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    let mut work = Work::request("mutate", &headers);
-    let _turn = app.requests.turn(body.len()).await;
-    match question(&app, "mutate", &headers, &body) {
-        Ok(request) => begin(&mut work, "mutate", &request).in_scope(|| {
-            let response = admission::default(&request);
-            answer(&app, "mutate", &request, response, &mut work)
-        }),
-        Err(response) => response,
-    }
 }
 
 /// What is on every log record about a request, at whatever level, and in its trace. (In JSON, `name` is the span's own.)

@@ -158,7 +158,7 @@ mod tests {
     fn every_piece_of_work_has_an_id_of_its_own() {
         let [first, second] = [(); 2].map(|()| Work::look().trace_id());
         assert_ne!(first, second);
-        let request = Work::request("mutate", &HeaderMap::new());
+        let request = Work::request("validate", &HeaderMap::new());
         assert_ne!(request.trace_id(), TraceId::INVALID);
     }
 }

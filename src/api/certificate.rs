@@ -7,34 +7,49 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// The kind of private key.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+// Version 0.2 stored 256 for everybody, so that it may stand beside another algorithm by now.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.size) || (self.algorithm == 'ECDSA' && self.size in [256, 384]) || (self.algorithm == 'RSA' && self.size in [2048, 3072, 4096])")
+#[x_kube(validation = Rule::new("!has(self.size) || self.size == 256 || (self.size == 384 && (!has(self.algorithm) || self.algorithm == 'ECDSA')) || (self.size in [2048, 3072, 4096] && (!has(self.algorithm) || self.algorithm == 'RSA'))")
     .message("must be 256 or 384 for ECDSA, 2048, 3072 or 4096 for RSA, and left out for Ed25519")
     .field_path(".size"))]
-#[x_kube(validation = Rule::new("!has(self.encoding) || self.encoding == 'PKCS8' || (self.encoding == 'PKCS1' && self.algorithm == 'RSA') || (self.encoding == 'SEC1' && self.algorithm == 'ECDSA')")
+#[x_kube(validation = Rule::new("!has(self.encoding) || self.encoding == 'PKCS8' || (self.encoding == 'PKCS1' && (!has(self.algorithm) || self.algorithm == 'RSA')) || (self.encoding == 'SEC1' && (!has(self.algorithm) || self.algorithm == 'ECDSA'))")
     .message("must be PKCS8, or PKCS1 for RSA, or SEC1 for ECDSA")
     .field_path(".encoding"))]
 pub struct PrivateKey {
-    /// Algorithm of the key: ECDSA, RSA or Ed25519. Default: ECDSA.
-    #[serde(default)]
-    pub algorithm: KeyAlgorithm,
+    /// Algorithm of the key: ECDSA, RSA or Ed25519. Default: that of the PkiPolicy, else ECDSA, or the first kind of
+    /// key that the PkiPolicy permits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<KeyAlgorithm>,
     /// Size of the key in bits: 256 or 384 for ECDSA (the curves P-256 and P-384), 2048, 3072 or 4096 for RSA; Ed25519
-    /// has one size. Default: 256 for ECDSA, 2048 for RSA.
+    /// has one size. Default: that of the PkiPolicy, else 256 for ECDSA and 2048 for RSA, or the least that the
+    /// PkiPolicy permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<i32>,
     /// Encoding of `tls.key`: PKCS8; or the older PKCS1 for RSA and SEC1 for ECDSA, for servers that read nothing else.
-    /// Default: PKCS8.
+    /// Default: that of the PkiPolicy, else PKCS8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<KeyEncoding>,
-    /// Whether a renewed certificate gets a new key (`Always`) or keeps the one it has (`Never`). Default: Always.
+    /// Whether a renewed certificate gets a new key (`Always`) or keeps the one it has (`Never`).
+    /// Default: as the PkiPolicy says, else Always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation_policy: Option<RotationPolicy>,
 }
 
 /// Algorithm of a private key.
 #[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
+    JsonSchema,
+    Serialize,
+    Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
 )]
 pub enum KeyAlgorithm {
     /// Elliptic curve (FIPS 186-5).
@@ -59,7 +74,7 @@ impl fmt::Display for KeyAlgorithm {
 }
 
 /// Encoding of a private key.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum KeyEncoding {
     /// For every algorithm (RFC 5958).
@@ -82,7 +97,7 @@ impl fmt::Display for KeyEncoding {
 }
 
 /// What becomes of the key when the certificate is renewed.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RotationPolicy {
     /// A new key.
     #[default]
@@ -93,7 +108,7 @@ pub enum RotationPolicy {
 
 /// What a certificate may be used for (RFC 5280, 4.2.1.12).
 #[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
 pub enum Usage {
     /// By a TLS server.
@@ -131,16 +146,20 @@ pub struct SecretTemplate {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct Outputs {
-    /// Whether to add `tls-combined.pem`: the private key and the certificates in one file. Default: false.
-    #[serde(default)]
-    pub combined_pem: bool,
-    /// Whether to add `key.der`: the private key in DER. Default: false.
-    #[serde(default)]
-    pub der_key: bool,
-    /// Adds `keystore.p12` (private key and certificates) and `truststore.p12` (the CA), in PKCS#12. Default: neither.
+    /// Whether to add `tls-combined.pem`: the private key and the certificates in one file.
+    /// Default: as the PkiPolicy says, else false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub combined_pem: Option<bool>,
+    /// Whether to add `key.der`: the private key in DER. Default: as the PkiPolicy says, else
+    /// false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub der_key: Option<bool>,
+    /// Adds `keystore.p12` (private key and certificates) and `truststore.p12` (the CA), in PKCS#12. Default: as the
+    /// PkiPolicy says, else neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs12: Option<Keystore>,
-    /// Adds `keystore.jks` (private key and certificates) and `truststore.jks` (the CA), for old Java. Default: neither.
+    /// Adds `keystore.jks` (private key and certificates) and `truststore.jks` (the CA), for old Java. Default:
+    /// as the PkiPolicy says, else neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jks: Option<Keystore>,
 }
@@ -168,11 +187,14 @@ pub struct SecretKeyReference {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Key of the entry in the Secret. Default: password.
-    #[serde(default = "password")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    pub key: String,
+    pub key: Option<String>,
 }
 
-fn password() -> String {
-    "password".into()
+impl SecretKeyReference {
+    /// The key of the entry, by default `password`.
+    pub fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or("password")
+    }
 }

@@ -5,7 +5,7 @@
     reason = "each printer column has its own"
 )]
 
-use super::{KeyAlgorithm, Usage};
+use super::{Defaults, KeyAlgorithm, Usage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -131,6 +131,12 @@ pub struct PkiPolicySpec {
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self != '' && duration(self) >= duration('1h')")
         .message("must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m"))]
     pub max_duration: Option<String>,
+
+    /// Values for what a Pki leaves out. Each must be permitted by this policy. A value that neither the Pki nor this
+    /// policy has is the built-in default, or the nearest to it that this policy permits: a Pki is never refused for what
+    /// it leaves out. A changed default counts from the next renewal of a certificate. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Defaults>,
 
     /// Further rules in CEL, the Common Expression Language. All must hold. There are at most 10,
     /// which together take at most 300,000 steps for the largest Pki. Default: none.

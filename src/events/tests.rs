@@ -53,6 +53,7 @@ fn ready_with(serial: &str) -> Outcome {
         renew_at: now(),
         issuer: "ff".into(),
         trust: "ee".into(),
+        terms: Box::default(),
     })
 }
 

@@ -177,3 +177,49 @@ fn the_port_of_the_guide_is_that_of_the_chart() {
         assert!(section.contains(&expected), "{expected}: {section}");
     }
 }
+
+#[test]
+fn a_pki_with_a_service_name_alone_is_admitted_under_each_policy_that_permits_the_name() {
+    let pages = [
+        PLATFORM_TEAMS,
+        APPLICATION_TEAMS,
+        include_str!("security-teams.md"),
+    ];
+    let policies: Vec<_> = pages.into_iter().flat_map(policies).collect();
+    assert!(policies.len() >= 12, "{}", policies.len());
+    for policy in policies {
+        let spec = &policy.spec;
+        let (mut namespace, name) = (
+            "team-a",
+            spec.service_names[0].replace("{namespace}", "team-a"),
+        );
+        if spec
+            .namespaces
+            .as_ref()
+            .is_some_and(|it| it.names == ["edge"])
+        {
+            namespace = "edge";
+        }
+        let mut pki = Pki::new(
+            "app1-pki",
+            crate::api::PkiSpec {
+                service_name: name.replace('*', "web"),
+                ..crate::api::PkiSpec::default()
+            },
+        );
+        pki.metadata.namespace = Some(namespace.into());
+        let live = Labels::from([("stage".into(), "live".into())]);
+        let namespaces = HashMap::from([(namespace.to_owned(), live)]);
+        let rules = RuleBook::new(Arc::default(), [&policy]).with_namespaces(Arc::new(namespaces));
+        let approved = rules
+            .evaluate(&pki)
+            .unwrap_or_else(|refused| panic!("{spec:?}: {refused:?}"));
+        // Its certificate obeys the policy: what it gets, written out, is permitted as well.
+        let recorded = approved.recorded();
+        pki.spec.duration = recorded.duration;
+        pki.spec.usages = recorded.usages;
+        pki.spec.private_key = recorded.private_key;
+        let stated = rules.evaluate(&pki).expect("what it gets is permitted");
+        assert_eq!(stated.certificate, approved.certificate, "{spec:?}");
+    }
+}

@@ -109,7 +109,7 @@ pub(super) fn judge_pki(manifest: &Manifest, namespace: &str, world: &World<'_>)
         manifest.metadata("name"),
     ) {
         Ok(request) => {
-            let response = admission::validate(&defaulted(request), world);
+            let response = admission::validate(&request, world);
             let warnings = response.warnings.iter().flatten();
             verdict.warnings.extend(warnings.map(|line| conflict(line)));
             verdict.policy = response.audit_annotations.get("policy").cloned();
@@ -328,16 +328,6 @@ fn request(
         "namespace": namespace,
         "object": object,
     }))
-}
-
-/// The question that is asked once the defaults are filled in.
-fn defaulted(mut request: Request) -> Request {
-    let patch = admission::default(&request).patch;
-    let patch = patch.and_then(|patch| serde_json::from_slice::<json_patch::Patch>(&patch).ok());
-    if let (Some(patch), Some(object)) = (patch, &mut request.object) {
-        json_patch::patch(&mut object.data, &patch).expect("the patch was made for this object");
-    }
-    request
 }
 
 fn causes(response: AdmissionResponse) -> Vec<(Fault, bool)> {

@@ -189,6 +189,10 @@ pub struct PolicyTest {
     #[arg(long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
     pub policy: Vec<PathBuf>,
 
+    /// Also prints every value that counts for a Pki that is admitted, and who decides it.
+    #[arg(long)]
+    pub show_values: bool,
+
     /// How the cluster is set up.
     #[command(flatten)]
     pub installation: Installation,
@@ -205,6 +209,7 @@ Example:
       spec: {serviceName: team-a-web}
       expect: admitted
       policy: teams              # optional: the PkiPolicy that permits it
+      effective: {duration: 720h}   # optional: values that count; --show-values prints all
     - name: but not those of others
       namespace: team-a
       spec: {serviceName: team-b-web}

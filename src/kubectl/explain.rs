@@ -3,12 +3,13 @@
 //! [`page`] is pure: [`Facts`] is what could be learnt, and where its reader may not look, a sentence says so.
 
 use super::inspect;
+use super::values;
 use super::words;
 use crate::api::{Pki, READY};
 use crate::guide;
 use crate::pods::SecretUser;
-use crate::policy::Violation;
 use crate::policy::text::{line, printable, sentence};
+use crate::policy::{Approved, Violation};
 use crate::reconcile::secret::is_owned_by;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -46,7 +47,7 @@ pub struct Facts {
     /// If there is none, one of nearly that name.
     pub near: Option<String>,
     /// What the policies say now: the one that permits it, or what is wrong.
-    pub judgement: Part<Result<String, Vec<Violation>>>,
+    pub judgement: Part<Result<Box<Approved>, Vec<Violation>>>,
     /// The Secret, if there is one.
     pub secret: Part<Option<Secret>>,
     /// The pods that use it.
@@ -171,8 +172,13 @@ fn policies(page: &mut Page, facts: &Facts) {
     page.heading("Policies");
     match &facts.judgement {
         Part::Unknown(sentence) => page.line(sentence),
-        Part::Known(Ok(policy)) => {
-            page.line(&format!("PkiPolicy {} permits it", printable(policy)));
+        Part::Known(Ok(approved)) => {
+            page.line(&format!(
+                "PkiPolicy {} permits it",
+                printable(&approved.policy)
+            ));
+            page.heading("Values that count, and who decides them");
+            page.list(&values::lines(approved), Clone::clone);
         }
         Part::Known(Err(violations)) => {
             page.line("they do not permit it as it is:");

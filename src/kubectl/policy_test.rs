@@ -9,6 +9,7 @@
 //!     spec: {serviceName: team-a-web}
 //!     expect: admitted
 //!     policy: teams              # the one that permits it
+//!     effective: {duration: 720h, usages: server auth}   # values that count, also those that the spec leaves out
 //!   - name: but not those of others
 //!     namespace: team-a
 //!     spec: {serviceName: team-b-web}
@@ -20,13 +21,15 @@
 use super::check::{self, Verdict};
 use super::manifests::Manifest;
 use super::schema::Kind;
-use super::words;
+use super::{values, words};
 use crate::admission::World;
+use crate::api::Pki;
 use crate::policy::{Labels, Namespaces, RuleBook, text};
 use crate::yaml::{self, Node, Position, SyntaxError};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -61,6 +64,8 @@ struct Expected {
     _spec: serde_json::Value,
     expect: Answer,
     policy: Option<String>,
+    #[serde(default)]
+    effective: BTreeMap<String, serde_json::Value>,
     reason: Option<String>,
     message: Option<String>,
 }
@@ -122,6 +127,9 @@ fn case(node: &Node) -> Result<Case, SyntaxError> {
     let contradiction = match expected.expect {
         Answer::Admitted if of_refused => "a Pki that is admitted has no reason and no message",
         Answer::Refused if expected.policy.is_some() => "a Pki that is refused has no policy",
+        Answer::Refused if !expected.effective.is_empty() => {
+            "a Pki that is refused has no effective values"
+        }
         _ => "",
     };
     if !contradiction.is_empty() {
@@ -148,6 +156,8 @@ fn read<T: for<'de> Deserialize<'de>>(node: &Node) -> Result<T, SyntaxError> {
 pub struct Outcome {
     /// What to print: a paragraph for each case that failed.
     pub failures: String,
+    /// The values that count for each Pki that is admitted, with who decides them.
+    pub values: String,
     /// How many passed.
     pub passed: usize,
     /// How many failed.
@@ -167,7 +177,19 @@ pub fn run(file: &str, table: &Table, rules: &RuleBook, now: Timestamp) -> Outco
     let mut outcome = Outcome::default();
     for case in &table.cases {
         let verdict = case.judge(rules, now);
-        match case.complaint(&verdict) {
+        let values = if verdict.errors.is_empty() {
+            case.values(rules)
+        } else {
+            Vec::new()
+        };
+        if !values.is_empty() {
+            let (place, name) = (text::line(file), text::printable(&case.expected.name));
+            let got = got(&verdict);
+            writeln!(outcome.values, "{place}:{}: {name}\n  {got}", case.at)
+                .expect("writing to a string does not fail");
+            outcome.values += &indented(&values);
+        }
+        match case.complaint(&verdict, &values) {
             None => outcome.passed += 1,
             Some(complaint) => {
                 outcome.failed += 1;
@@ -184,14 +206,47 @@ pub fn run(file: &str, table: &Table, rules: &RuleBook, now: Timestamp) -> Outco
     outcome
 }
 
+fn indented(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("    {line}\n")).collect()
+}
+
+/// A value of the file as [`values::lines`] begins with it.
+fn shown(field: &str, value: &serde_json::Value) -> String {
+    let one = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let value = match value {
+        serde_json::Value::Array(all) => all.iter().map(one).collect::<Vec<_>>().join(", "),
+        other => one(other),
+    };
+    text::line(&format!("{field}: {value}"))
+}
+
 impl Case {
-    fn judge(&self, rules: &RuleBook, now: Timestamp) -> Verdict {
+    /// The rule book with the namespace of the case.
+    fn rules(&self, rules: &RuleBook) -> RuleBook {
         let namespace = self.expected.namespace.as_str();
         let mut labels = self.expected.labels.clone();
         labels.insert("kubernetes.io/metadata.name".into(), namespace.to_owned());
-        let namespaces = Namespaces::from([(namespace.to_owned(), labels)]);
+        rules.with_namespaces(Arc::new(Namespaces::from([(namespace.to_owned(), labels)])))
+    }
+
+    /// The values that count for a Pki that is admitted, and who decides them.
+    fn values(&self, rules: &RuleBook) -> Vec<String> {
+        let Ok(spec) = serde_json::from_value(self.spec.to_json()) else {
+            return Vec::new();
+        };
+        let mut pki = Pki::new(&self.expected.pki, spec);
+        pki.metadata.namespace = Some(self.expected.namespace.clone());
+        let approved = self.rules(rules).evaluate(&pki);
+        approved.as_ref().map_or_else(|_| Vec::new(), values::lines)
+    }
+
+    fn judge(&self, rules: &RuleBook, now: Timestamp) -> Verdict {
+        let namespace = self.expected.namespace.as_str();
         let world = World {
-            rules: &rules.with_namespaces(Arc::new(namespaces)),
+            rules: &self.rules(rules),
             pkis: &RwLock::default(),
             secrets: &Mutex::default(),
             ca: None,
@@ -210,12 +265,18 @@ impl Case {
     }
 
     /// What was expected, and what came instead; `None` if it came.
-    fn complaint(&self, verdict: &Verdict) -> Option<String> {
+    fn complaint(&self, verdict: &Verdict, values: &[String]) -> Option<String> {
         let expected = &self.expected;
+        let has = |(field, value): (&String, &serde_json::Value)| {
+            let wanted = format!("{} (", shown(field, value));
+            values.iter().any(|line| line.starts_with(&wanted))
+        };
         let is_as_expected = match expected.expect {
             Answer::Admitted => {
                 let is_policy = |policy| verdict.policy.as_ref() == Some(policy);
-                verdict.errors.is_empty() && expected.policy.as_ref().is_none_or(is_policy)
+                verdict.errors.is_empty()
+                    && expected.policy.as_ref().is_none_or(is_policy)
+                    && expected.effective.iter().all(has)
             }
             Answer::Refused => verdict.errors.iter().any(|fault| {
                 let has = |part: &String| fault.message.contains(part.as_str());
@@ -224,7 +285,21 @@ impl Case {
                     && expected.message.as_ref().is_none_or(has)
             }),
         };
-        (!is_as_expected).then(|| format!("  expected: {expected}\n  got: {}", got(verdict)))
+        let shows = !expected.effective.is_empty() && !values.is_empty();
+        let values = || {
+            if shows {
+                "\n".to_owned() + indented(values).trim_end()
+            } else {
+                String::new()
+            }
+        };
+        (!is_as_expected).then(|| {
+            format!(
+                "  expected: {expected}\n  got: {}{}",
+                got(verdict),
+                values()
+            )
+        })
     }
 }
 
@@ -243,7 +318,15 @@ impl std::fmt::Display for Expected {
                 write!(f, "{before}{}", text::printable(part))?;
             }
         }
-        Ok(())
+        let values = self
+            .effective
+            .iter()
+            .map(|(field, value)| shown(field, value));
+        let values: Vec<_> = values.collect();
+        if values.is_empty() {
+            return Ok(());
+        }
+        write!(f, ", with {}", values.join("; "))
     }
 }
 

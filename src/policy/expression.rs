@@ -9,7 +9,8 @@
 //! limit is refused at apply, and permits no Pki when it is stored all the same. The rules of all
 //! policies share a limit for each verdict.
 
-use crate::api::Validation;
+use super::effective::Effective;
+use crate::api::{SecretTemplate, Validation};
 use compiled::{Compiled, Reading};
 use shape::Shape;
 use std::cell::LazyCell;
@@ -77,17 +78,19 @@ impl Rules {
     }
 
     /// Yields an objection for each rule that does not hold; lazily. `policy` is the name of their
-    /// policy.
-    pub(super) fn objections(
+    /// policy, under which these values count.
+    pub(super) fn objections<'f>(
         &self,
         policy: &str,
-        facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
+        effective: &Effective,
+        template: SecretTemplate,
+        facts: &LazyCell<Facts<'f>, impl FnOnce() -> Facts<'f>>,
     ) -> impl Iterator<Item = Objection> {
         let rules = self.rules.iter();
         rules.filter_map(move |rule| {
             let verdict = match self.excess {
                 Some(excess) => Err(excess),
-                None => rule.verdict(facts, policy),
+                None => rule.verdict(facts, policy, (effective, &template)),
             };
             let error = match verdict {
                 Ok(true) => return None,
@@ -150,7 +153,12 @@ impl Rule {
     }
 
     /// Whether it holds.
-    fn verdict(&self, facts: &Facts, policy: &str) -> Result<bool, &'static str> {
+    fn verdict(
+        &self,
+        facts: &Facts<'_>,
+        policy: &str,
+        values: (&Effective, &SecretTemplate),
+    ) -> Result<bool, &'static str> {
         let compiled = match &*self.reading {
             Ok(compiled) => compiled,
             Err(unreadable) => return Err(unreadable.reason),
@@ -161,7 +169,7 @@ impl Rule {
         if facts.has_too_many_keys {
             return Err("the Pki has more than 100 labels or annotations");
         }
-        facts.ask(&self.reading, compiled, policy)
+        facts.ask(&self.reading, compiled, policy, values)
     }
 
     fn reads_namespace(&self) -> bool {

@@ -1,9 +1,10 @@
 //! What is wrong with a policy itself: rules that cannot be read, and rules that can never match.
 
+use super::effective::lifetime;
+use super::key::Key;
 use super::permission::selector;
 use super::reserved::Reserved;
 use super::text::printable;
-use super::wanted::{Key, SHORTEST};
 use super::{Labels, Settings, expression, identifiers, names, punycode, reserved, template};
 use crate::api::{
     KeyAlgorithm, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicySpec,
@@ -23,6 +24,8 @@ pub struct PolicyFault {
     /// What is wrong with it, and what to write instead.
     pub message: String,
 }
+
+mod defaults;
 
 impl fmt::Display for PolicyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,6 +63,7 @@ pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     if let Some(message) = spec.max_duration.as_deref().and_then(max_duration) {
         faults.add("spec.maxDuration", message);
     }
+    faults.of_defaults(spec);
     faults.of_rules(&spec.validations);
     faults.0
 }
@@ -307,8 +311,7 @@ fn private_key(key: &PermittedKey) -> Option<String> {
 }
 
 fn max_duration(text: &str) -> Option<String> {
-    let read = names::duration(text).filter(|duration| *duration >= SHORTEST);
-    read.is_none().then(|| {
+    lifetime(text).is_none().then(|| {
         format!("\"{}\" is not a lifetime that a certificate can have: write at least 1h in hours, minutes and seconds, for example 2160h", printable(text))
     })
 }

@@ -1,19 +1,22 @@
 //! A [`PkiPolicy`], ready to be asked.
 
+use super::effective::{Effective, Limits};
 use super::expression::{Facts, Objection, Rules};
+use super::in_force::DefaultValues;
+use super::key::Key;
 use super::name_list::NameList;
 use super::violation::{AllowedNames, Violation};
-use super::wanted::{Key, Wanted};
+use super::wanted::Wanted;
 use super::{Labels, faults, identifiers, names};
-use crate::api::{LabelOperator, NamespaceSelector, PermittedKey, PkiPolicy, Usage};
+use crate::api::{LabelOperator, NamespaceSelector, PermittedKey, PkiPolicy, SecretTemplate};
 use ipnet::IpNet;
-use jiff::SignedDuration;
 use kube::ResourceExt;
 use kube::core::{Expression, Selector, SelectorExt as _};
 use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What one policy permits. What it has that cannot be read, stored under another schema, permits nothing.
 #[derive(Clone, Debug)]
@@ -32,11 +35,9 @@ pub(super) struct Policy {
     pod_names: bool,
     ip_addresses: Vec<IpNet>,
     uris: Vec<String>,
-    /// Empty: all.
-    private_keys: Vec<PermittedKey>,
-    /// Empty: all.
-    usages: Vec<Usage>,
-    max_duration: Option<SignedDuration>,
+    limits: Limits,
+    /// For what a Pki leaves out.
+    pub(super) defaults: Arc<DefaultValues>,
     validations: Rules,
 }
 
@@ -71,12 +72,13 @@ impl Policy {
                 .filter_map(|range| identifiers::range(range))
                 .collect(),
             uris: spec.uris.clone(),
-            private_keys: spec.private_keys.clone(),
-            usages: spec.usages.clone(),
-            max_duration: spec
-                .max_duration
-                .as_deref()
-                .map(|text| names::duration(text).unwrap_or(SignedDuration::ZERO)),
+            limits: Limits::of(spec),
+            defaults: Arc::new(
+                spec.defaults
+                    .as_ref()
+                    .map(DefaultValues::read)
+                    .unwrap_or_default(),
+            ),
             validations: Rules::compile(&spec.validations),
         }
     }
@@ -125,21 +127,32 @@ impl Policy {
         self.exact.contains(name)
     }
 
-    /// Whether it permits all of it. `facts` are about the same Pki.
-    pub(super) fn permits(
+    /// The values that count for a Pki under this policy.
+    pub(super) fn effective(&self, wanted: &Wanted<'_>) -> Effective {
+        Effective::resolve(&wanted.said, &self.defaults.values, &self.limits)
+    }
+
+    /// The values that count, if it permits all of them. `facts` are about the same Pki.
+    pub(super) fn permits<'f>(
         &self,
         wanted: &Wanted<'_>,
-        facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
-    ) -> bool {
-        self.allows_service(wanted) && self.objections(wanted, facts).next().is_none()
+        facts: &LazyCell<Facts<'f>, impl FnOnce() -> Facts<'f>>,
+    ) -> Option<Effective> {
+        if !self.allows_service(wanted) {
+            return None;
+        }
+        let effective = self.effective(wanted);
+        let is_permitted = self.objections(wanted, &effective, facts).next().is_none();
+        is_permitted.then_some(effective)
     }
 
     /// What it does not permit, besides the service name: one by one, as far as they are asked for. `facts` are about the same
     /// Pki.
-    pub(super) fn objections(
+    pub(super) fn objections<'f>(
         &self,
         wanted: &Wanted<'_>,
-        facts: &LazyCell<Facts, impl FnOnce() -> Facts>,
+        effective: &Effective,
+        facts: &LazyCell<Facts<'f>, impl FnOnce() -> Facts<'f>>,
     ) -> impl Iterator<Item = Violation> {
         let (policy, namespace) = (self.name.as_str(), wanted.namespace);
         let dns_names = wanted.dns_names.iter();
@@ -157,25 +170,36 @@ impl Policy {
             .map(move |(index, uri)| {
                 Violation::uri(*index, uri, policy, &expanded(&self.uris, namespace))
             });
-        let usages = wanted.usages.iter();
+        let usages = effective.usages.value.iter();
         let usages = usages
-            .filter(|usage| !self.allows_usage(**usage))
+            .filter(|usage| !self.limits.allows_usage(**usage))
             .map(move |usage| {
-                let permitted = self.usages.iter().map(ToString::to_string);
+                let permitted = self.limits.usages.iter().map(ToString::to_string);
                 Violation::usage(*usage, policy, permitted)
             });
-        let rules = self.validations.objections(policy, facts);
+        let template = match self.validations.steps() {
+            0 => SecretTemplate::default(),
+            _ => {
+                let said = wanted.object.spec.secret_template.as_ref();
+                self.defaults.template(said).into_owned()
+            }
+        };
+        let rules = self
+            .validations
+            .objections(policy, effective, template, facts);
         let rules = rules.map(move |Objection { message, error }| Violation::Validation {
             message,
             error,
             policy: policy.into(),
         });
         let (key, duration) = (
-            self.key_objection(wanted.key),
-            self.duration_objection(wanted),
+            self.key_objection(effective.key()),
+            self.duration_objection(effective),
         );
+        let mismatches = effective.mismatches(&wanted.object.spec);
         let names = dns_names.chain(addresses).chain(uris);
-        names.chain(usages).chain(key).chain(duration).chain(rules)
+        let values = usages.chain(key).chain(duration).chain(mismatches);
+        names.chain(values).chain(rules)
     }
 
     fn dns_name_objection(
@@ -200,14 +224,16 @@ impl Policy {
     }
 
     fn key_objection(&self, key: Key) -> Option<Violation> {
-        let permitted = || self.private_keys.iter().map(described);
-        (!self.allows_key(key)).then(|| Violation::key(key, &self.name, permitted()))
+        let permitted = || self.limits.private_keys.iter().map(described);
+        (!self.limits.allows_key(key.algorithm, key.size))
+            .then(|| Violation::key(key, &self.name, permitted()))
     }
 
-    fn duration_objection(&self, wanted: &Wanted<'_>) -> Option<Violation> {
-        let max = self.max_duration.filter(|max| wanted.duration > *max)?;
+    fn duration_objection(&self, effective: &Effective) -> Option<Violation> {
+        let wanted = effective.duration.value;
+        let max = self.limits.max_duration.filter(|max| wanted > *max)?;
         Some(Violation::DurationTooLong {
-            wanted: wanted.duration,
+            wanted,
             max,
             policy: self.name.clone(),
         })
@@ -229,20 +255,6 @@ impl Policy {
         self.uris
             .iter()
             .any(|pattern| identifiers::uri_matches(&names::expand(pattern, namespace), uri))
-    }
-
-    fn allows_usage(&self, usage: Usage) -> bool {
-        self.usages.is_empty() || self.usages.contains(&usage)
-    }
-
-    fn allows_key(&self, key: Key) -> bool {
-        let is_match = |permitted: &PermittedKey| {
-            permitted.algorithm == key.algorithm
-                && permitted
-                    .min_size
-                    .is_none_or(|least| key.size >= least || key.has_one_size())
-        };
-        self.private_keys.is_empty() || self.private_keys.iter().any(is_match)
     }
 
     /// How many service names it allows, counting a pattern as one.

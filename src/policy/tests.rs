@@ -1,6 +1,7 @@
 //! The rule book as tables: what is permitted, what is refused, and in which words.
 
 mod costs;
+mod defaults;
 mod expressions;
 mod faults;
 mod fields;
@@ -11,6 +12,7 @@ mod names;
 mod pods;
 mod secret;
 mod service;
+mod transitions;
 
 use super::*;
 use jiff::SignedDuration;

@@ -1,27 +1,17 @@
-//! A spec as read: names folded, defaults in place, and what is wrong with it whatever any policy says.
+//! A spec as read: names folded, and what is wrong with it whatever any policy says.
 
+use super::effective::{Effective, Values};
 use super::reserved::{self, Reserved};
 use super::violation::{Field, NameOwner, Violation};
 use super::{Settings, identifiers, names, template};
-use crate::api::{
-    DEFAULT_DURATION, KeyAlgorithm, KeyEncoding, Pki, PrivateKey, RotationPolicy, Usage,
-};
-use jiff::SignedDuration;
+use crate::api::Pki;
 use pki_certs::LeafRequest;
-use pki_certs::renewal::RenewBefore;
-use std::collections::BTreeSet;
-use std::fmt;
 use std::net::IpAddr;
 
-pub(super) const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
-/// A hundred years: beyond any CA's own end, and far from where times overflow.
-const LONGEST: SignedDuration = SignedDuration::from_hours(876_000);
 /// The upper bound of X.520 and of RFC 5280, appendix A.
 const LONGEST_COMMON_NAME: usize = 64;
 /// As in the schema. It also keeps an object that never saw the schema from costing more than a moment.
 pub(super) const MOST_NAMES: usize = 100;
-/// A renewal so early that hardly any time is left before it would renew for ever.
-const MOST_PERCENT: u8 = 90;
 
 /// What a Pki asks for.
 pub(super) struct Wanted<'a> {
@@ -40,23 +30,12 @@ pub(super) struct Wanted<'a> {
     pub(super) dns_names: Vec<(usize, String)>,
     pub(super) ip_addresses: Vec<(usize, IpAddr)>,
     pub(super) uris: Vec<(usize, String)>,
-    pub(super) usages: BTreeSet<Usage>,
-    pub(super) duration: SignedDuration,
-    pub(super) renew_before: Option<RenewBefore>,
-    pub(super) key: Key,
-    pub(super) keeps_key: bool,
-}
-
-/// The kind of key, with its default size. Ed25519 has none to speak of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) algorithm: KeyAlgorithm,
-    pub(super) size: i32,
-    pub(super) encoding: KeyEncoding,
+    /// The values of the spec for which policies have defaults.
+    pub(super) said: Values,
 }
 
 impl<'a> Wanted<'a> {
-    /// Reads the spec, fills in defaults and notes what is wrong.
+    /// Reads the spec and notes what is wrong.
     pub(super) fn read(pki: &'a Pki, settings: &Settings, violations: &mut Vec<Violation>) -> Self {
         let spec = &pki.spec;
         let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
@@ -77,20 +56,11 @@ impl<'a> Wanted<'a> {
         let ip_addresses = read_ip_addresses(&spec.ip_addresses, &own, settings, violations);
         let uris = read_uris(&spec.uris, &own, settings, violations);
         read_secret_name(pki, settings, violations);
-        let (duration, renew_before) = read_lifetime(pki, violations);
-        let key = read_key(spec.private_key.as_ref(), violations);
+        let said = Values::read(spec, violations);
         if let Some(template) = &spec.secret_template {
             template::check(template, violations);
         }
         read_outputs(pki, settings, violations);
-        let usages = match spec.usages.as_slice() {
-            [] => BTreeSet::from([Usage::ServerAuth, Usage::ClientAuth]),
-            some => some.iter().copied().collect(),
-        };
-        let rotation = spec
-            .private_key
-            .as_ref()
-            .and_then(|key| key.rotation_policy);
         Self {
             object: pki,
             pki: pki.metadata.name.as_deref().unwrap_or_default(),
@@ -102,11 +72,7 @@ impl<'a> Wanted<'a> {
             dns_names,
             ip_addresses,
             uris,
-            usages,
-            duration,
-            renew_before,
-            key,
-            keeps_key: rotation == Some(RotationPolicy::Never),
+            said,
         }
     }
 
@@ -126,7 +92,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// The certificate to ask for.
-    pub(super) fn request(self) -> LeafRequest {
+    pub(super) fn request(self, effective: &Effective) -> LeafRequest {
         let further = self.dns_names.into_iter().map(|(_, name)| name);
         LeafRequest {
             common_name: self.common_name,
@@ -134,85 +100,11 @@ impl<'a> Wanted<'a> {
             dns_names: self.own_names.into_iter().chain(further).collect(),
             ip_addresses: self.ip_addresses.into_iter().map(|(_, ip)| ip).collect(),
             uris: self.uris.into_iter().map(|(_, uri)| uri).collect(),
-            usages: self.usages.into_iter().map(usage).collect(),
-            duration: self.duration,
-            key: self.key.certified(),
-            key_encoding: match self.key.encoding {
-                KeyEncoding::Pkcs8 => pki_certs::KeyEncoding::Pkcs8,
-                KeyEncoding::Pkcs1 | KeyEncoding::Sec1 => pki_certs::KeyEncoding::Traditional,
-            },
+            usages: effective.certified_usages(),
+            duration: effective.duration.value,
+            key: effective.key().certified(),
+            key_encoding: effective.key().certified_encoding(),
         }
-    }
-}
-
-fn usage(usage: Usage) -> pki_certs::Usage {
-    match usage {
-        Usage::ServerAuth => pki_certs::Usage::ServerAuth,
-        Usage::ClientAuth => pki_certs::Usage::ClientAuth,
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.has_one_size() {
-            self.algorithm.fmt(f)
-        } else {
-            write!(f, "{}-{}", self.algorithm, self.size)
-        }
-    }
-}
-
-impl Key {
-    /// The sizes that are offered, the default first.
-    pub(super) fn sizes(algorithm: KeyAlgorithm) -> &'static [i32] {
-        match algorithm {
-            KeyAlgorithm::Ecdsa => &[256, 384],
-            KeyAlgorithm::Rsa => &[2048, 3072, 4096],
-            KeyAlgorithm::Ed25519 => &[],
-        }
-    }
-
-    pub(super) fn has_one_size(self) -> bool {
-        Self::sizes(self.algorithm).is_empty()
-    }
-
-    fn certified(self) -> pki_certs::KeyAlgorithm {
-        use pki_certs::KeyAlgorithm as Certified;
-        match (self.algorithm, self.size) {
-            (KeyAlgorithm::Ecdsa, 384) => Certified::EcdsaP384,
-            (KeyAlgorithm::Ecdsa, _) => Certified::EcdsaP256,
-            (KeyAlgorithm::Rsa, 4096) => Certified::Rsa4096,
-            (KeyAlgorithm::Rsa, 3072) => Certified::Rsa3072,
-            (KeyAlgorithm::Rsa, _) => Certified::Rsa2048,
-            (KeyAlgorithm::Ed25519, _) => Certified::Ed25519,
-        }
-    }
-}
-
-fn read_key(written: Option<&PrivateKey>, violations: &mut Vec<Violation>) -> Key {
-    let written = written.cloned().unwrap_or_default();
-    let algorithm = written.algorithm;
-    let offered = Key::sizes(algorithm);
-    if let Some(size) = written.size.filter(|size| !offered.contains(size)) {
-        violations.push(Violation::KeySize { algorithm, size });
-    }
-    let encoding = written.encoding.unwrap_or_default();
-    let goes_together = match encoding {
-        KeyEncoding::Pkcs8 => true,
-        KeyEncoding::Pkcs1 => algorithm == KeyAlgorithm::Rsa,
-        KeyEncoding::Sec1 => algorithm == KeyAlgorithm::Ecdsa,
-    };
-    if !goes_together {
-        violations.push(Violation::KeyEncoding {
-            algorithm,
-            encoding,
-        });
-    }
-    let default = || offered.first().copied().unwrap_or_default();
-    Key {
-        algorithm,
-        size: written.size.unwrap_or_else(default),
-        encoding,
     }
 }
 
@@ -471,46 +363,5 @@ fn check_not_reserved(
     if settings.is_reserved(namespace, name) {
         let name = name.into();
         violations.push(Violation::SecretReserved { field, name });
-    }
-}
-
-/// `spec.duration` and when to renew, with their defaults.
-fn read_lifetime(
-    pki: &Pki,
-    violations: &mut Vec<Violation>,
-) -> (SignedDuration, Option<RenewBefore>) {
-    let text = pki.spec.duration.as_deref().unwrap_or(DEFAULT_DURATION);
-    let within = |d: &SignedDuration| (SHORTEST..=LONGEST).contains(d);
-    let Some(duration) = names::duration(text).filter(within) else {
-        violations.push(Violation::Duration { value: text.into() });
-        return (SHORTEST, None);
-    };
-    let before = pki.spec.renew_before.as_deref().map(|text| {
-        let read = names::duration(text).filter(|d| d.is_positive() && *d <= duration * 9 / 10);
-        let value = || text.into();
-        read.map(RenewBefore::Duration)
-            .ok_or_else(|| Violation::RenewBefore {
-                value: value(),
-                duration,
-            })
-    });
-    let percentage = pki.spec.renew_before_percentage.map(|value| {
-        let read = u8::try_from(value)
-            .ok()
-            .filter(|p| (1..=MOST_PERCENT).contains(p));
-        read.map(RenewBefore::Percentage)
-            .ok_or(Violation::RenewBeforePercentage { value })
-    });
-    let read = match (before, percentage) {
-        (Some(_), Some(_)) => Err(Violation::RenewBeforeTwice),
-        (Some(read), None) | (None, Some(read)) => read.map(Some),
-        (None, None) => Ok(None),
-    };
-    match read {
-        Ok(renew_before) => (duration, renew_before),
-        Err(violation) => {
-            violations.push(violation);
-            (duration, None)
-        }
     }
 }

@@ -157,11 +157,11 @@ fn await_key(
 /// Writes what is missing or outdated around a sound certificate.
 pub(super) async fn mend(
     observed: &Observed<'_>,
-    approved: &Approved,
     current: Current,
     context: &Context,
     now: Timestamp,
 ) -> Result<Outcome, Error> {
+    let approved = &current.approved;
     if let Some(held) = context.retries.held(observed.pki, now) {
         return Ok(held);
     }
@@ -351,7 +351,12 @@ async fn write_certificate(
     };
     store(observed, approved, bundle, &verified, context).await?;
     let (renew_at, _) = due(observed.pki, approved, &verified, observed.ca, now);
-    let current = Current { verified, renew_at };
+    let approved = Box::new(approved.clone());
+    let current = Current {
+        verified,
+        renew_at,
+        approved,
+    };
     Ok(Certificate::of(&current, observed.ca))
 }
 
@@ -369,12 +374,13 @@ async fn store(
     context: &Context,
 ) -> Result<(), IssueError> {
     let pki = observed.pki;
+    let next = observed.verdict.as_ref().unwrap_or(approved);
     let wanted = Content {
         pki,
         approved,
         bundle,
         trust: &observed.ca.trust,
-        passwords: &observed.passwords,
+        passwords: observed.passwords.of(approved, next),
     };
     let stored = match observed.stored() {
         Some(secret) => change_secret(pki, secret, &wanted.change(secret)?, context).await?,
@@ -385,7 +391,7 @@ async fn store(
         let version = Version::of(&stored);
         context
             .findings
-            .sound(context.key(pki), observed, &version, verified);
+            .sound(context.key(pki), observed, approved, &version, verified);
     } else {
         context.findings.doubtful(Key::of(pki));
     }

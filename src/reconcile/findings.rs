@@ -41,7 +41,8 @@ impl Findings {
             return None;
         };
         let verified = told(observed.pki.status.as_ref()?, cut_short)?;
-        (digest == digest_of(observed, secret, &verified)).then_some(verified)
+        let approved = observed.verdict.as_ref().ok().map(Approved::in_force);
+        (digest == digest_of(observed, approved, secret, &verified)).then_some(verified)
     }
 
     /// Whether anything was found out about the Secret of this Pki.
@@ -49,16 +50,17 @@ impl Findings {
         self.findings().contains_key(pki)
     }
 
-    /// The Secret was found, or written, as it should be, with this certificate.
+    /// The Secret was found, or written, as this has it, with this certificate.
     pub(super) fn sound(
         &self,
         pki: Key,
         observed: &Observed<'_>,
+        approved: &Approved,
         secret: &Version,
         verified: &Verified,
     ) {
         let finding = Finding::Sound {
-            digest: digest_of(observed, secret, verified),
+            digest: digest_of(observed, Some(approved), secret, verified),
             cut_short: verified.cut_short,
         };
         self.findings().insert(pki, finding);
@@ -80,22 +82,28 @@ impl Findings {
 }
 
 /// All that a finding rests on.
-fn digest_of(observed: &Observed<'_>, secret: &Version, verified: &Verified) -> u64 {
+fn digest_of(
+    observed: &Observed<'_>,
+    approved: Option<&Approved>,
+    secret: &Version,
+    verified: &Verified,
+) -> u64 {
     let Observed { pki, ca, .. } = observed;
+    let next = observed.verdict.as_ref().ok();
+    let passwords = approved
+        .zip(next)
+        .map(|(approved, next)| &observed.passwords.of(approved, next).versions);
     // What a renewal would be like says nothing of the Secret there is, nor does who permits it.
-    let approved = observed.verdict.as_ref().map(|approved| {
+    let approved = approved.map(|approved| {
         let Approved {
             certificate,
             secret_name,
             template,
             outputs,
-            renew_before: _,
-            keeps_key: _,
-            policy: _,
+            ..
         } = approved;
         (certificate, secret_name, template, outputs)
     });
-    let approved = approved.ok();
     let issuers = ca.issuers.iter().map(CaCertificate::fingerprint);
     let wanted = (
         &pki.metadata.uid,
@@ -103,7 +111,7 @@ fn digest_of(observed: &Observed<'_>, secret: &Version, verified: &Verified) -> 
         approved,
         issuers.collect::<Vec<_>>(),
         ca.trust.fingerprint(),
-        &observed.passwords.versions,
+        passwords,
     );
     digest((wanted, secret, verified))
 }
@@ -194,6 +202,7 @@ mod tests {
         findings.sound(
             Key::of(&pki),
             &observed(&pki, &approved, &ca, "1"),
+            &approved,
             &here,
             &verified(),
         );
@@ -257,7 +266,13 @@ mod tests {
         let (ca, pki, findings) = (ca(), pki(), Findings::default());
         let approved = api::tests::approved(&pki);
         let observed = observed(&pki, &approved, &ca, "");
-        findings.sound(Key::of(&pki), &observed, &version("u", "7"), &verified());
+        findings.sound(
+            Key::of(&pki),
+            &observed,
+            &approved,
+            &version("u", "7"),
+            &verified(),
+        );
         findings.doubtful(Key::of(&pki));
         assert!(findings.knows(&Key::of(&pki)));
         assert_eq!(findings.recall(&observed, &version("u", "7")), None);

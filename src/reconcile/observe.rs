@@ -9,7 +9,7 @@ use crate::cache;
 use crate::claims;
 use crate::index::Key;
 use crate::locks;
-use crate::policy::{Approved, Violation};
+use crate::policy::Approved;
 use kube::ResourceExt;
 
 /// Gathers what is known without asking.
@@ -18,14 +18,15 @@ pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observ
     let (own, key) = (Key::of(pki), secret::key(pki));
     let rules = cache.rules();
     let verdict = cache::judging(&rules, &own.namespace, || rules.evaluate(pki));
-    let versions = keystores(&verdict).map(|keystore| {
-        let secret = cache.secret_version(&password_key(pki, keystore));
-        secret.map_or_else(String::new, |version| version.resource.into())
-    });
-    let passwords = Passwords {
-        versions: versions.collect(),
+    let versions = |outputs: &Outputs| Passwords {
+        versions: versions(pki, outputs, context),
         ..Passwords::default()
     };
+    let passwords = verdict.as_ref().map(|approved| Passwords {
+        in_force: other_outputs(approved).map(|it| Box::new(versions(it))),
+        ..versions(&approved.outputs)
+    });
+    let passwords = passwords.unwrap_or_default();
     let rival = claims::winner(&locks::read(&cache.pkis), &key)
         .filter(|winner| **winner != own)
         .cloned();
@@ -68,21 +69,13 @@ fn sight(observed: &Observed<'_>, secret: &Key, context: &Context) -> Sight {
 pub(super) async fn read(observed: &mut Observed<'_>, context: &Context) -> Result<(), Error> {
     let pki = observed.pki;
     let secret = context.read_secret(&secret::key(pki)).await?;
-    let (mut passwords, mut versions) = (Passwords::default(), Vec::new());
-    if let Ok(Approved { outputs, .. }) = &observed.verdict {
-        for (keystore, password) in [
-            (&outputs.pkcs12, &mut passwords.pkcs12),
-            (&outputs.jks, &mut passwords.jks),
-        ] {
-            let Some(keystore) = keystore else { continue };
-            let secret = context.read_secret(&password_key(pki, keystore)).await?;
-            let version = secret.as_ref().and_then(ResourceExt::resource_version);
-            versions.push(version.unwrap_or_default());
-            *password = Some(Passwords::read(keystore, secret.as_ref()));
+    if let Ok(approved) = &observed.verdict {
+        let mut passwords = read_passwords(pki, &approved.outputs, context).await?;
+        if let Some(outputs) = other_outputs(approved) {
+            passwords.in_force = Some(Box::new(read_passwords(pki, outputs, context).await?));
         }
+        observed.passwords = passwords;
     }
-    passwords.versions = versions;
-    observed.passwords = passwords;
     observed.secret = if let Some(secret) = secret {
         let pkis = locks::read(&context.cache.pkis);
         let owner = secret::owner(&secret, pki, &pkis);
@@ -94,10 +87,38 @@ pub(super) async fn read(observed: &mut Observed<'_>, context: &Context) -> Resu
     Ok(())
 }
 
-/// The keystores that are wanted, in the order in which their passwords are read.
-fn keystores(verdict: &Result<Approved, Vec<Violation>>) -> impl Iterator<Item = &Keystore> {
-    let outputs = verdict.iter().map(|approved| &approved.outputs);
-    outputs.flat_map(Outputs::keystores)
+async fn read_passwords(
+    pki: &Pki,
+    outputs: &Outputs,
+    context: &Context,
+) -> Result<Passwords, Error> {
+    let mut passwords = Passwords::default();
+    for (keystore, password) in [
+        (&outputs.pkcs12, &mut passwords.pkcs12),
+        (&outputs.jks, &mut passwords.jks),
+    ] {
+        let Some(keystore) = keystore else { continue };
+        let secret = context.read_secret(&password_key(pki, keystore)).await?;
+        let version = secret.as_ref().and_then(ResourceExt::resource_version);
+        passwords.versions.push(version.unwrap_or_default());
+        *password = Some(Passwords::read(keystore, secret.as_ref()));
+    }
+    Ok(passwords)
+}
+
+/// The further files that are in force, if they are others than those of the next certificate.
+fn other_outputs(approved: &Approved) -> Option<&Outputs> {
+    let in_force = &approved.in_force().outputs;
+    (*in_force != approved.outputs).then_some(in_force)
+}
+
+/// The versions of the Secrets with the passwords, in the order in which they are read.
+fn versions(pki: &Pki, outputs: &Outputs, context: &Context) -> Vec<String> {
+    let versions = outputs.keystores().map(|keystore| {
+        let secret = context.cache.secret_version(&password_key(pki, keystore));
+        secret.map_or_else(String::new, |version| version.resource.into())
+    });
+    versions.collect()
 }
 
 fn password_key(pki: &Pki, keystore: &Keystore) -> Key {

@@ -12,7 +12,7 @@ use crate::policy::{Approved, Violation};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use pki_certs::{Fault, Verified, renewal};
+use pki_certs::{Bundle, Fault, Verified, renewal};
 use std::fmt;
 
 /// The facts about one Pki, gathered before anything is decided.
@@ -62,7 +62,7 @@ pub enum Plan {
     /// Make a certificate and write the Secret.
     Issue(Box<Approved>, Need),
     /// The certificate is as it should be, and something else in the Secret is not: write that.
-    Mend(Box<Approved>, Current),
+    Mend(Current),
     /// The Secret is as it should be.
     Keep(Current),
     /// The Pki breaks the rule book.
@@ -92,6 +92,8 @@ pub struct Current {
     pub verified: Verified,
     /// When to renew.
     pub renew_at: Timestamp,
+    /// The approval in force for it: defaults may have changed since it was issued.
+    pub approved: Box<Approved>,
 }
 
 /// Why a certificate is made.
@@ -173,41 +175,66 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     };
     // Verified before written: whoever restarts, relists or takes over the lead finds nothing to do here.
     let bundle = secret::bundle(secret);
-    let issuers: Vec<_> = ca.issuers.iter().collect();
-    let verify = |now| pki_certs::verify(&bundle, &approved.certificate, &issuers, now);
-    let verified = match verify(now) {
-        // Another leader issued it, whose clock was ahead of this one.
-        Err(Fault::NotYetValid { not_before }) if not_before.duration_since(now) <= MAX_FUTURE => {
-            verify(not_before)
-        }
-        verdict => verdict,
-    };
-    let verified = match verified {
-        Ok(verified) => verified,
+    let (in_force, verified) = match verify(bundle, approved, ca, now) {
+        Ok(found) => found,
         Err(fault) => return Plan::Issue(Box::new(approved.clone()), Need::Unsound(fault)),
     };
-    let (renew_at, need) = due(pki, approved, &verified, ca, now);
+    let (renew_at, need) = due(pki, in_force, &verified, ca, now);
     if renew_at <= now {
         return Plan::Issue(Box::new(approved.clone()), need);
     }
-    let current = Current { verified, renew_at };
+    let current = Current {
+        verified,
+        renew_at,
+        approved: Box::new(in_force.clone()),
+    };
     let content = Content {
         pki,
-        approved,
+        approved: in_force,
         bundle,
         trust: &ca.trust,
-        passwords: &observed.passwords,
+        passwords: observed.passwords.of(in_force, approved),
     };
     if content.is_in(secret) {
         Plan::Keep(current)
     } else {
-        Plan::Mend(Box::new(approved.clone()), current)
+        Plan::Mend(current)
     }
+}
+
+/// Verifies the certificate against what is in force for it. The status, which tells that, may not be written yet: so what
+/// counts for the next certificate will do as well.
+fn verify<'a>(
+    bundle: Bundle<'_>,
+    approved: &'a Approved,
+    ca: &Ca,
+    now: Timestamp,
+) -> Result<(&'a Approved, Verified), Fault> {
+    let issuers: Vec<_> = ca.issuers.iter().collect();
+    let verify_at = |it: &Approved, now| pki_certs::verify(&bundle, &it.certificate, &issuers, now);
+    let verify = |it: &'a Approved| {
+        let verified = match verify_at(it, now) {
+            // Another leader issued it, whose clock was ahead of this one.
+            Err(Fault::NotYetValid { not_before })
+                if not_before.duration_since(now) <= MAX_FUTURE =>
+            {
+                verify_at(it, not_before)
+            }
+            verdict => verdict,
+        };
+        verified.map(|verified| (it, verified))
+    };
+    let in_force = approved.in_force();
+    verify(in_force).or_else(|fault| {
+        let next = Some(approved).filter(|next| *next != in_force);
+        next.and_then(|next| verify(next).ok()).ok_or(fault)
+    })
 }
 
 /// Leaves a Secret alone that has not changed, unless the time has come to look into it.
 fn keep(observed: &Observed<'_>, approved: &Approved, verified: &Verified, now: Timestamp) -> Plan {
-    let (renew_at, _) = due(observed.pki, approved, verified, observed.ca, now);
+    let in_force = approved.in_force();
+    let (renew_at, _) = due(observed.pki, in_force, verified, observed.ca, now);
     let has_begun = verified.not_before.duration_since(now) <= MAX_FUTURE;
     if !has_begun || renew_at <= now {
         return Plan::Read;
@@ -215,6 +242,7 @@ fn keep(observed: &Observed<'_>, approved: &Approved, verified: &Verified, now: 
     Plan::Keep(Current {
         verified: verified.clone(),
         renew_at,
+        approved: Box::new(in_force.clone()),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::plan::Current;
 use super::request;
 use super::secret::ADOPT;
-use crate::api::{Pki, PkiStatus, READY};
+use crate::api::{Defaults, Pki, PkiStatus, READY};
 use crate::ca::Ca;
 use crate::index::Key;
 use crate::policy::{Violation, text, violation_summary};
@@ -74,6 +74,17 @@ pub struct Certificate {
     pub issuer: String,
     /// SHA-256 of the CA certificates in `ca.crt`, in hexadecimal.
     pub trust: String,
+    /// The source of the values that the spec leaves out.
+    pub terms: Box<Terms>,
+}
+
+/// Policy and defaults in force for a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The policy that permits it.
+    pub policy: String,
+    /// The values that the spec leaves out.
+    pub defaults: Defaults,
 }
 
 impl Certificate {
@@ -88,6 +99,10 @@ impl Certificate {
             renew_at: current.renew_at,
             issuer: verified.issuer,
             trust: ca.trust.fingerprint().to_owned(),
+            terms: Box::new(Terms {
+                policy: current.approved.policy.clone(),
+                defaults: current.approved.recorded(),
+            }),
         }
     }
 }
@@ -210,6 +225,8 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
             status.renewal_time = Some(Time(certificate.renew_at));
             status.issuer_fingerprint = Some(certificate.issuer.clone());
             status.trust_fingerprint = Some(certificate.trust.clone());
+            status.policy = Some(certificate.terms.policy.clone());
+            status.defaults = Some(certificate.terms.defaults.clone());
         }
         // Its certificate may still be in use.
         Outcome::Refused { trust, .. } if status.serial_number.is_some() => {

@@ -44,8 +44,12 @@ pub(super) async fn note(
     let Some(pki) = write_status(pki, &status, context).await? else {
         return Ok(None);
     };
-    let change = json!({ "metadata": { "annotations": { RENEW_NOW: null } } });
-    change_pki(&pki, change, context).await
+    // Another value, which somebody has written meanwhile, is another request.
+    let path = ["metadata", "annotations", RENEW_NOW];
+    let value = json!(pki.annotations().get(RENEW_NOW));
+    let operations = [write::test(&path, value), write::remove(&path)];
+    let patch = Patch::Json(write::unless_changed(&pki, operations));
+    change_pki(&pki, &patch, context).await
 }
 
 /// Lets the Secret go on by itself, if it is to be kept and is not yet; whether that was so.
@@ -91,8 +95,10 @@ pub(super) async fn release(pki: &Pki, context: &Context) -> Result<bool, Error>
     }
     let mut finalizers = pki.finalizers().to_vec();
     finalizers.retain(|known| known != FINALIZER);
-    let change = json!({ "metadata": { "finalizers": finalizers } });
-    change_pki(pki, change, context).await.map(|_| true)
+    let mut change = json!({ "metadata": { "finalizers": finalizers } });
+    write::bind(&mut change, pki);
+    let patch = Patch::Merge(change);
+    change_pki(pki, &patch, context).await.map(|_| true)
 }
 
 fn is_held(pki: &Pki) -> bool {
@@ -126,14 +132,14 @@ pub(super) async fn release_unreadable(meta: &ObjectMeta, context: &Context) -> 
 }
 
 /// Changes the Pki itself; what it is then, unless it is gone.
-async fn change_pki(pki: &Pki, mut change: Value, context: &Context) -> Result<Option<Pki>, Error> {
+async fn change_pki(
+    pki: &Pki,
+    patch: &Patch<Value>,
+    context: &Context,
+) -> Result<Option<Pki>, Error> {
     let key = Key::of(pki);
     let pkis = context.pkis(&key.namespace);
-    write::bind(&mut change, pki);
-    match pkis
-        .patch(&key.name, &write::patch(), &Patch::Merge(&change))
-        .await
-    {
+    match pkis.patch(&key.name, &write::patch(), patch).await {
         Ok(Lenient(changed)) => {
             context.cache.learn(changed.clone());
             Ok(Some(changed))

@@ -1,8 +1,11 @@
 //! How the operator writes: under its own name, and bound to the version that the decision was made on.
 
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{Patch, PatchOperation, RemoveOperation, TestOperation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{PatchParams, PostParams};
+use kube::core::Status;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -49,9 +52,42 @@ pub fn bind(change: &mut Value, observed: &impl ResourceExt) {
     change["metadata"]["resourceVersion"] = json!(observed.resource_version());
 }
 
-/// Whether the object has another version by now, or exists already.
+/// A JSON patch with these operations of just this object in just this version.
+pub fn unless_changed(
+    observed: &impl ResourceExt,
+    operations: impl IntoIterator<Item = PatchOperation>,
+) -> Patch {
+    let meta = observed.meta();
+    let tests = [
+        ("uid", &meta.uid),
+        ("resourceVersion", &meta.resource_version),
+    ];
+    let tests = tests.map(|(field, value)| test(&["metadata", field], json!(value)));
+    Patch(tests.into_iter().chain(operations).collect())
+}
+
+/// An operation that fails where another value stands.
+pub fn test(path: &[&str], value: Value) -> PatchOperation {
+    let path = PointerBuf::from_tokens(path.iter().copied());
+    PatchOperation::Test(TestOperation { path, value })
+}
+
+/// An operation that removes a value.
+pub fn remove(path: &[&str]) -> PatchOperation {
+    let path = PointerBuf::from_tokens(path.iter().copied());
+    PatchOperation::Remove(RemoveOperation { path })
+}
+
+/// Whether the object has another version by now, or exists already; or a `test` of a JSON patch failed.
 pub fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
+    matches!(error, kube::Error::Api(status)
+        if status.is_conflict() || status.is_already_exists() || is_failed_test(status))
+}
+
+/// The API server does not say which operation of a JSON patch it could not apply, or why.
+fn is_failed_test(status: &Status) -> bool {
+    const SAID: &str = "the server rejected our request due to an error in our request";
+    status.code == 422 && status.message == SAID
 }
 
 /// Whether the API server will not have it, whoever else does what: a permission is missing, most likely.

@@ -27,6 +27,7 @@ fn a_certificate_is_of_interest_when_pods_are_older_and_of_a_kind_that_can_be_re
         renew_at: at("2030-03-01T12:00:00Z"),
         issuer: String::new(),
         trust: String::new(),
+        terms: Box::default(),
     };
     let (running, pending) = (json!({"phase": "Running"}), json!({"phase": "Pending"}));
     let (before, after) = ("2030-01-01T11:59:59Z", "2030-01-01T12:00:00Z");

@@ -2,7 +2,7 @@
 //!
 //! All replicas share one CA, kept in a Secret; each makes itself a leaf for a day and keeps it in memory. Nothing that the
 //! operator could lose in there is precious: the API server trusts what the operator writes into the field `caBundle` of
-//! its two webhook configurations. So the CA is replaced without asking anybody, but never in a way that a request fails:
+//! its webhook configuration. So the CA is replaced without asking anybody, but never in a way that a request fails:
 //!
 //! 1. The Secret gets another CA: because the one there has come into its last third, because somebody asks for it
 //!    ([`ROTATE_NOW`](crate::ca::ROTATE_NOW)), or because somebody put it there. The one before stays in its `previous.crt`.
@@ -11,8 +11,8 @@
 //! 4. After a day no leaf of the one before is valid any more. It is withdrawn.
 //!
 //! The same Secret holds a secret segment for the path by which the API server asks. The operator writes the segment into both
-//! configurations together with the `caBundle`, and replaces it together with the CA. Callers who may not read the
-//! configurations do not know where to ask (`accepted`). The segment waits for replicas of older versions to end
+//! configuration together with the `caBundle`, and replaces it together with the CA. Callers who may not read the
+//! configuration do not know where to ask (`accepted`). The segment waits for replicas of older versions to end
 //! ([`Replicas`]).
 //!
 //! A Secret that is deleted or damaged is written again by a replica that knows what was in it. [`decision`] decides all
@@ -38,7 +38,7 @@ pub use replicas::Replicas;
 
 mod accepted;
 pub mod client_ca;
-mod configurations;
+mod configuration;
 pub mod decision;
 mod distrust;
 mod keeper;
@@ -88,7 +88,7 @@ impl Identity {
     ) -> Result<Arc<Self>, Error> {
         let request = request(hosts);
         let leaf = Leaf::issue(issuer, &request, now)?;
-        let unknown = "the webhook configurations have not been read yet".to_owned();
+        let unknown = "the webhook configuration has not been read yet".to_owned();
         Ok(Arc::new(Self {
             request,
             leaf: RwLock::new(Arc::new(leaf)),

@@ -155,17 +155,12 @@ fn replace_webhook_ca(node: &Node) {
     let before = current();
     let annotate = [&["annotate"], &secret[..], &["box.com/rotate-now="]].concat();
     node.kubectl(&annotate).unwrap();
-    for kind in [
-        "validatingwebhookconfiguration",
-        "mutatingwebhookconfiguration",
-    ] {
-        eventually("only the next one is trusted", || {
-            let configuration = node.get(&[kind, "pki-operator"]);
-            let now = current();
-            let trusted = &configuration["webhooks"][0]["clientConfig"]["caBundle"];
-            (now != before && *trusted == now).then_some(())
-        });
-    }
+    eventually("only the next one is trusted", || {
+        let configuration = node.get(&["validatingwebhookconfiguration", "pki-operator"]);
+        let now = current();
+        let trusted = &configuration["webhooks"][0]["clientConfig"]["caBundle"];
+        (now != before && *trusted == now).then_some(())
+    });
 }
 
 fn delete(node: &Node, replica: &Replica, options: &[&str]) {

@@ -15,7 +15,7 @@ fn what_was_issued_outlives_the_installation_and_the_next_one_takes_it_over() {
     let issued = secret();
 
     node.helm_uninstall();
-    let webhooks = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
+    let webhooks = "validatingwebhookconfigurations";
     assert_eq!(
         node.kubectl(&["get", webhooks, "--output=name"]).unwrap(),
         ""

@@ -303,9 +303,6 @@ fn the_change_is_judged_and_not_what_was_there() {
             &patch.to_string(),
         ])
     };
-    // As the webhook would fill them in.
-    let defaults = json!({ "duration": "2160h", "secretName": "old", "privateKey": { "algorithm": "ECDSA", "size": 256 } });
-    patch(&json!({ "spec": defaults })).unwrap();
     for change in [
         json!({ "serviceName": "app2" }),
         json!({ "commonName": "app1" }),
@@ -370,7 +367,7 @@ fn policy(arena: &Installed) -> ValidatingAdmissionPolicy {
 }
 
 #[test]
-fn the_api_server_finds_every_expression_well_typed_and_no_field_is_forgotten() {
+fn the_api_server_finds_every_expression_well_typed() {
     let arena = arena();
     arena.with_admission_policy();
     let checked = eventually("its types are checked", || {
@@ -381,23 +378,4 @@ fn the_api_server_finds_every_expression_well_typed_and_no_field_is_forgotten() 
         status.type_checking
     });
     assert_eq!(checked.expression_warnings, None);
-
-    let conditions = policy(&arena).spec.unwrap().match_conditions.unwrap();
-    let changes = conditions
-        .iter()
-        .find(|condition| condition.name == "spec-changes")
-        .unwrap();
-    let crd = arena
-        .kubectl(&["get", "crd", "pkis.box.com", "--output=json"])
-        .unwrap();
-    let crd: Value = serde_json::from_str(&crd).unwrap();
-    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-    for field in schema.as_object().unwrap().keys() {
-        assert!(
-            changes
-                .expression
-                .contains(&format!("oldObject.spec.?{field}")),
-            "{field}"
-        );
-    }
 }

@@ -113,18 +113,6 @@ fn by_webhook(webhook: &mut Webhook, pki: &Value) -> Vec<(String, String)> {
     request["object"] = pki.clone();
     request["name"] = pki["metadata"]["name"].clone();
     request["namespace"] = pki["metadata"]["namespace"].clone();
-    // As the API server asks: what is to be filled in has been filled in.
-    let patched = webhook
-        .post("/mutate", "application/json", review.to_string().as_bytes())
-        .1;
-    let patched: Value = serde_json::from_str(&patched).expect("JSON");
-    if let Some(patch) = patched["response"]
-        .get("patch")
-        .filter(|patch| !patch.is_null())
-    {
-        let patch: json_patch::Patch = serde_json::from_slice(&decoded(patch)).expect("a patch");
-        json_patch::patch(&mut review["request"]["object"], &patch).expect("it fits");
-    }
     let (status, answer) = webhook.post(
         "/validate",
         "application/json",
@@ -141,18 +129,6 @@ fn by_webhook(webhook: &mut Webhook, pki: &Value) -> Vec<(String, String)> {
         .iter()
         .map(|cause| (text(&cause["field"]), text(&cause["message"])))
         .collect()
-}
-
-/// The bytes of a patch, which is text in base64 or a list of numbers.
-fn decoded(patch: &Value) -> Vec<u8> {
-    match patch {
-        Value::String(_) => {
-            let bytes: k8s_openapi::ByteString =
-                serde_json::from_value(patch.clone()).expect("base64");
-            bytes.0
-        }
-        _ => serde_json::from_value(patch.clone()).expect("bytes"),
-    }
 }
 
 /// What the command line says of each, by its name.

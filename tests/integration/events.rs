@@ -168,12 +168,11 @@ fn what_was_stored_while_there_was_no_webhook_is_refused_where_its_pods_wait() {
     arena.without_webhooks();
     let missing = eventually("the operator is not ready", || {
         let (status, body) = operator.get("/readyz").ok()?;
-        (status == 503 && body.contains("Validating") && body.contains("Mutating")).then_some(body)
+        (status == 503 && body.contains("Validating")).then_some(body)
     });
     assert_eq!(
         missing,
-        "not ready: there is no ValidatingWebhookConfiguration pki-operator, which the chart installs; there is no \
-         MutatingWebhookConfiguration pki-operator, which the chart installs\n"
+        "not ready: there is no ValidatingWebhookConfiguration pki-operator, which the chart installs\n"
     );
     ns.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
         .unwrap();

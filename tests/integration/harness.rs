@@ -133,9 +133,9 @@ impl Installed {
 
     /// Takes the webhooks away, so that whatever the schema takes is stored.
     pub(crate) fn without_webhooks(&self) {
-        let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
-        self.kubectl(&["delete", configurations, "pki-operator"])
-            .expect("they are deleted");
+        let configuration = "validatingwebhookconfiguration";
+        self.kubectl(&["delete", configuration, "pki-operator"])
+            .expect("it is deleted");
     }
 
     /// Removes every CA, with all that is known of it, while no operator runs.

@@ -20,8 +20,7 @@ pub(crate) const SECRET: [&str; 3] = [
     "pki-operator-webhook-ca",
     "--namespace=pki-operator",
 ];
-pub(crate) const CONFIGURATIONS: &str =
-    "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+pub(crate) const CONFIGURATIONS: &str = "validatingwebhookconfiguration";
 /// So long that a test on a slow machine sees both CAs trusted, and so short that it sees the old one withdrawn.
 pub(crate) const OVERLAP: &str = "--webhook-ca-overlap-seconds=40";
 
@@ -50,7 +49,7 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
         eventually("the Secret is as it was", || {
             (pair.secret()["data"] == before).then_some(())
         });
-        assert_eq!(pair.bundles(), [&*old; 3]);
+        assert_eq!(pair.bundles(), [&*old; 2]);
         assert!(pair.serve_from(&old));
     };
     pair.under_load(|| {
@@ -80,7 +79,7 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
         });
         quiet();
         assert_eq!(file(&pair.secret(), "tls.crt"), "none");
-        assert_eq!(pair.bundles(), [&*old; 3]);
+        assert_eq!(pair.bundles(), [&*old; 2]);
         assert!(pair.are_ready() && pair.serve_from(&old));
         arena.kubectl(&delete).unwrap();
         expect_as_before();
@@ -95,7 +94,7 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
             (pair.secret()["data"] == before).then_some(())
         });
         eventually("it alone is trusted", || {
-            (pair.bundles() == [&*certificate; 3]).then_some(())
+            (pair.bundles() == [&*certificate; 2]).then_some(())
         });
 
         pair.patch_secret(&json!({"data": {"tls.key": "bm9uZQ=="}}));
@@ -127,7 +126,7 @@ fn what_the_api_server_does_not_know_is_not_served() {
             "auth",
             "can-i",
             "patch",
-            "mutatingwebhookconfigurations/pki-operator",
+            "validatingwebhookconfigurations/pki-operator",
             "--as=system:serviceaccount:pki-operator:pki-operator",
         ];
         // The answer no is a failure of kubectl's.
@@ -179,7 +178,7 @@ fn a_webhook_ca_that_was_damaged_while_no_replica_ran_is_made_again() {
     let pair = Pair::start(&arena);
     let new = pair.ca();
     assert_ne!(new, old);
-    assert_eq!(pair.bundles(), [&*new; 3]);
+    assert_eq!(pair.bundles(), [&*new; 2]);
     assert!(pair.is_admitted().is_ok());
 }
 
@@ -252,10 +251,10 @@ fn a_replica_is_not_ready_while_the_api_server_would_not_trust_it() {
             "validate.pkipolicies.box.com",
         ),
         (
-            "MutatingWebhookConfiguration",
+            "ValidatingWebhookConfiguration",
             0,
-            "mutate",
-            "mutate.pkis.box.com",
+            "validate",
+            "validate.pkis.box.com",
         ),
     ] {
         patch_url(kind, index, "localhost", path);
@@ -274,8 +273,7 @@ fn a_replica_is_not_ready_while_the_api_server_would_not_trust_it() {
     // The paths without a secret, which were written above, are not left there.
     eventually("the secret path is put back", || {
         let urls = "--output=jsonpath={.items[*].webhooks[*].clientConfig.url}";
-        let kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
-        let urls = arena.kubectl(&["get", kinds, urls]).ok()?;
+        let urls = arena.kubectl(&["get", CONFIGURATIONS, urls]).ok()?;
         let mut urls = urls.split_whitespace();
         urls.all(|url| url.split('/').any(|part| part.len() == 64))
             .then_some(())
@@ -329,7 +327,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Whom the API server trusts, webhook by webhook.
-    fn bundles(&self) -> [String; 3] {
+    fn bundles(&self) -> [String; 2] {
         let get = ["get", CONFIGURATIONS, "--output=json"];
         let list: Value = serde_json::from_str(&self.arena.kubectl(&get).unwrap()).unwrap();
         let items = list["items"].as_array().unwrap().iter();
@@ -340,7 +338,7 @@ impl<'a> Pair<'a> {
             file(&bundle, "caBundle")
         });
         let bundles: Vec<_> = bundles.collect();
-        bundles.try_into().expect("the chart has three webhooks")
+        bundles.try_into().expect("the chart has two webhooks")
     }
 
     pub(crate) fn are_ready(&self) -> bool {
@@ -361,14 +359,14 @@ impl<'a> Pair<'a> {
         });
         let both = format!("{new}{old}");
         eventually("both are trusted", || {
-            (self.bundles() == [&*both; 3]).then_some(())
+            (self.bundles() == [&*both; 2]).then_some(())
         });
         assert_eq!(file(&self.secret(), "previous.crt"), old);
         eventually("both replicas serve from the new one", || {
             self.serve_from(&new).then_some(())
         });
         eventually("the old one is withdrawn", || {
-            (self.bundles() == [&*new; 3]).then_some(())
+            (self.bundles() == [&*new; 2]).then_some(())
         });
         assert_eq!(file(&self.secret(), "previous.crt"), "");
         assert!(self.are_ready());

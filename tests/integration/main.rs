@@ -52,6 +52,7 @@ mod strangers;
 mod table;
 mod tenants;
 mod traces;
+mod transitions;
 mod trouble;
 mod trust;
 mod upgrade;

@@ -11,7 +11,7 @@ use std::io::{Read as _, Write as _};
 
 /// The label by which the replicas find each other here.
 const SELECTOR: &str = "--replica-selector=app.kubernetes.io/name=pki-operator";
-pub(crate) const PLAIN: [&str; 3] = ["/validate", "/validate", "/mutate"];
+pub(crate) const PLAIN: [&str; 2] = ["/validate", "/validate"];
 
 #[test]
 fn a_stranger_learns_nothing_from_the_port_and_the_api_server_is_served() {
@@ -38,6 +38,7 @@ fn a_stranger_learns_nothing_from_the_port_and_the_api_server_is_served() {
     let judged = counted(&operator, "admission_requests_total");
     let other = format!("/{}", segment.chars().rev().collect::<String>());
     for base in ["", &other, "/validate"] {
+        // The second one was answered by version 0.2.
         for leaf in ["/validate", "/mutate"] {
             for body in [
                 of_secret.to_string(),
@@ -93,13 +94,8 @@ fn while_the_path_is_reset_restored_and_replaced_no_request_fails() {
         for _ in 0..3 {
             set_paths(&arena, PLAIN);
             eventually("the secret path is put back", || {
-                (segments(&arena)
-                    == [
-                        Some(segment.clone()),
-                        Some(segment.clone()),
-                        Some(segment.clone()),
-                    ])
-                .then_some(())
+                let each = Some(segment.clone());
+                (segments(&arena) == [each.clone(), each]).then_some(())
             });
         }
         // The chart renders what it finds.
@@ -285,12 +281,12 @@ pub(crate) fn paths(arena: &Installed) -> Vec<String> {
 }
 
 /// The secret segment in each path.
-fn segments(arena: &Installed) -> [Option<String>; 3] {
+fn segments(arena: &Installed) -> [Option<String>; 2] {
     let all = paths(arena).into_iter().zip(PLAIN).map(|(path, leaf)| {
         let base = path.strip_suffix(leaf).expect("the end stays");
         base.strip_prefix('/').map(str::to_owned)
     });
-    all.collect::<Vec<_>>().try_into().expect("there are three")
+    all.collect::<Vec<_>>().try_into().expect("there are two")
 }
 
 /// The one segment that all paths have, which is that of the Secret.
@@ -307,27 +303,24 @@ pub(crate) fn segment_of(arena: &Installed) -> String {
 }
 
 /// As `kubectl edit`, or a chart that is rendered without a look at the cluster.
-fn set_paths(arena: &Installed, paths: [&str; 3]) {
-    for (kind, paths) in [
-        ("validatingwebhookconfiguration", &paths[..2]),
-        ("mutatingwebhookconfiguration", &paths[2..]),
-    ] {
-        let replace = |(index, path): (usize, &&str)| {
-            let url = format!("https://{}{path}", arena.webhook);
-            json!({"op": "replace", "path": format!("/webhooks/{index}/clientConfig/url"), "value": url})
-        };
-        let patch: Vec<_> = paths.iter().enumerate().map(replace).collect();
-        let patch = json!(patch).to_string();
-        let patch = [
-            "patch",
-            kind,
-            "pki-operator",
-            "--type=json",
-            "--patch",
-            &patch,
-        ];
-        arena.kubectl(&patch).unwrap();
-    }
+fn set_paths(arena: &Installed, paths: [&str; 2]) {
+    let kind = CONFIGURATIONS;
+
+    let replace = |(index, path): (usize, &&str)| {
+        let url = format!("https://{}{path}", arena.webhook);
+        json!({"op": "replace", "path": format!("/webhooks/{index}/clientConfig/url"), "value": url})
+    };
+    let patch: Vec<_> = paths.iter().enumerate().map(replace).collect();
+    let patch = json!(patch).to_string();
+    let patch = [
+        "patch",
+        kind,
+        "pki-operator",
+        "--type=json",
+        "--patch",
+        &patch,
+    ];
+    arena.kubectl(&patch).unwrap();
 }
 
 /// A pod as the chart before has them; no node runs it.

@@ -107,7 +107,6 @@ fn a_collector_gets_a_span_of_each_request_and_each_look() {
     ] {
         assert_eq!(admitted.resource[name], expected, "{admitted:?}");
     }
-    of("mutate", "right");
     let refused = of("validate", "wrong");
     assert_eq!(refused.attribute("admission.allowed"), "false");
     assert_eq!(

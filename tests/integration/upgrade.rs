@@ -49,7 +49,14 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
         .unwrap();
     let before = issued(&ns);
     let bundles = ca_bundles(&arena);
-    assert_eq!(bundles.len(), 3, "{bundles:?}");
+    assert_eq!(bundles.len(), 2, "{bundles:?}");
+    let mutating = || {
+        let name = "--output=name";
+        arena
+            .kubectl(&["get", "mutatingwebhookconfigurations", name])
+            .unwrap()
+    };
+    assert_ne!(mutating(), "", "the chart before has one");
     // A chart that does not ask for it gets no secret path: replicas of its version may be asked.
     assert_eq!(paths(&arena), PLAIN);
     // Nobody is there to mend what the upgrade would break.
@@ -58,6 +65,8 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
     apply_definitions(&arena);
     bare.helm("upgrade", &chart(), &["--reuse-values"]);
     assert_eq!(ca_bundles(&arena), bundles);
+    // Helm removes it, so the operator needs no permission for it.
+    assert_eq!(mutating(), "");
     bare.helm(
         "upgrade",
         &chart(),
@@ -270,7 +279,7 @@ fn issued(ns: &Namespace<'_>) -> Vec<Value> {
 
 /// Those of all webhooks, none of them empty.
 fn ca_bundles(installed: &Installed) -> Vec<String> {
-    let configurations = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+    let configurations = "validatingwebhookconfiguration";
     let bundle = "--output=jsonpath={.items[*].webhooks[*].clientConfig.caBundle}";
     let printed = installed.kubectl(&["get", configurations, bundle]).unwrap();
     printed.split_whitespace().map(str::to_owned).collect()

@@ -73,7 +73,7 @@ upgrade renders the path that is there, so that it neither takes the segment out
 {{- $path }}
 {{- end }}
 
-{{- /* Asks the operator for the secret segment in the paths of both webhook configurations. */}}
+{{- /* Asks the operator for the secret segment in the paths of the webhook configuration. */}}
 {{- define "pki-operator.webhookAnnotations" -}}
 {{- if dig "secretPath" true .Values.webhook }}
 annotations:

@@ -6,7 +6,7 @@ use crate::kubectl::cluster::{Cluster, Error};
 use crate::lenient::Lenient;
 use crate::pods::SecretUser;
 use crate::policy::text;
-use crate::policy::{Namespaces, RuleBook, Settings, Violation};
+use crate::policy::{Approved, Namespaces, RuleBook, Settings, Violation};
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
@@ -52,7 +52,7 @@ async fn judgement(
     cluster: &Cluster,
     pki: &Pki,
     settings: Settings,
-) -> Part<Result<String, Vec<Violation>>> {
+) -> Part<Result<Box<Approved>, Vec<Violation>>> {
     let what = "you may not read the policies (pkipolicies), so this page goes by what the operator said last";
     let policies = match cluster.policies().await {
         Ok(policies) => policies,
@@ -71,7 +71,7 @@ async fn judgement(
             }
         }
     }
-    Part::Known(rules.evaluate(pki).map(|approved| approved.policy))
+    Part::Known(rules.evaluate(pki).map(Box::new))
 }
 
 async fn secret_of(cluster: &Cluster, name: &str) -> Part<Option<Secret>> {

@@ -47,7 +47,7 @@ fn facts(pki: Option<Pki>) -> Facts {
         name: "app1-pki".into(),
         near: None,
         judgement: pki.as_ref().map_or(Part::Unknown(String::new()), |pki| {
-            Part::Known(rules.evaluate(pki).map(|it| it.policy))
+            Part::Known(rules.evaluate(pki).map(Box::new))
         }),
         secret: Part::Known(None),
         users: Part::Known(vec![user()]),

@@ -114,6 +114,9 @@ pub(super) fn test_policies(arguments: &PolicyTest) -> Result<Verdict, Error> {
         let report = check_policies(&files.manifests);
         print(&output::render(&report, output::Format::Text))?;
         let outcome = policy_test::run(&source.name, &table, &rules, Timestamp::now());
+        if arguments.show_values {
+            print(&outcome.values)?;
+        }
         print(&outcome.failures)?;
         tell(&format!(
             "{}: {}",

@@ -4,15 +4,19 @@
 use super::compiled::{Compiled, Reading};
 use super::pattern;
 use super::shape::Shape;
-use super::{NAMESPACE, Rules, guarded};
+use super::{NAMESPACE, guarded};
+use crate::api::{SecretTemplate, Usage};
+use crate::policy::effective::Effective;
 use crate::policy::names::display_duration;
+use crate::policy::permission::Policy;
 use crate::policy::wanted::{MOST_NAMES, Wanted};
 use crate::policy::{Labels, identifiers};
 use cel::common::ast::IdedExpr;
 use cel::{Context, Env, ExecutionError, Value};
 use serde_json::json;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -43,44 +47,103 @@ pub type Clock = fn() -> Instant;
 /// Whether a rule holds, or the reason why that is unknown.
 pub(super) type Verdict = Result<bool, &'static str>;
 
-/// The facts about one Pki.
-pub(in crate::policy) struct Facts {
-    context: Context<'static, 'static>,
+/// The facts about one Pki, with the limits of one verdict.
+pub(in crate::policy) struct Facts<'a> {
+    wanted: &'a Wanted<'a>,
+    labels: Option<&'a Labels>,
     pub(super) is_namespace_known: bool,
     pub(super) has_too_many_keys: bool,
     /// The policies that are over the limit of the verdict.
     beyond_budget: HashSet<String>,
     deadline: Option<(Clock, Instant)>,
-    /// The results so far: each rule is evaluated once in a verdict.
-    asked: RefCell<HashMap<*const Reading, Verdict>>,
+    /// The facts so far, by the values that count under the policies.
+    scopes: RefCell<HashMap<(Effective, SecretTemplate), Rc<Scope>>>,
+    /// The results so far: each rule is evaluated once for the same facts.
+    asked: RefCell<HashMap<(*const Scope, *const Reading), Verdict>>,
 }
 
-impl Facts {
+/// The facts that expressions of one policy see.
+pub(super) struct Scope(Context<'static, 'static>);
+
+impl<'a> Facts<'a> {
     /// The facts about a Pki, for the rules of these policies. Without labels if the namespace is
     /// not known.
-    pub(in crate::policy) fn of<'a>(
-        wanted: &Wanted<'_>,
-        labels: Option<&Labels>,
-        policies: impl Iterator<Item = (&'a str, &'a Rules)>,
+    pub(in crate::policy) fn of(
+        wanted: &'a Wanted<'a>,
+        labels: Option<&'a Labels>,
+        policies: &[&Policy],
         clock: Option<Clock>,
     ) -> Self {
         let has_too_many_keys = maps(wanted, labels).any(|(map, _)| map.len() > MOST_KEYS);
-        // Facts that no rule reads need no copy.
-        let facts = if has_too_many_keys {
-            json!({})
-        } else {
-            facts(wanted, labels)
-        };
-        let of_rules = policies.filter(|(_, rules)| rules.steps() > 0).collect();
-        Self {
+        let mut facts = Self {
+            wanted,
+            labels,
             is_namespace_known: labels.is_some(),
             has_too_many_keys,
-            beyond_budget: beyond_budget(of_rules, &facts, is_larger(wanted, labels)),
+            beyond_budget: HashSet::new(),
             deadline: clock.map(|clock| (clock, clock() + LONGEST_VERDICT)),
-            ..Self::of_json(&facts)
+            scopes: RefCell::default(),
+            asked: RefCell::default(),
+        };
+        // No rule is evaluated then, so no estimate is needed.
+        if !has_too_many_keys {
+            facts.beyond_budget = beyond_budget(policies, &facts);
         }
+        facts
     }
 
+    /// Whether a rule of this policy holds, where these values count.
+    pub(super) fn ask(
+        &self,
+        reading: &Arc<Reading>,
+        compiled: &Compiled,
+        policy: &str,
+        (effective, template): (&Effective, &SecretTemplate),
+    ) -> Verdict {
+        if self.beyond_budget.contains(policy) {
+            return Err(TOO_MUCH);
+        }
+        let key = (effective.clone(), template.clone());
+        let known = self.scopes.borrow().get(&key).cloned();
+        let asked = |scope: &Rc<Scope>| (Rc::as_ptr(scope), Arc::as_ptr(reading));
+        let verdict = known
+            .as_ref()
+            .and_then(|scope| self.asked.borrow().get(&asked(scope)).copied());
+        if let Some(verdict) = verdict {
+            return verdict;
+        }
+        if self
+            .deadline
+            .is_some_and(|(clock, deadline)| clock() > deadline)
+        {
+            return Err(TOO_LATE);
+        }
+        let scope = known.unwrap_or_else(|| {
+            let facts = facts(self.wanted, effective, template, self.labels);
+            let scope = Rc::new(Scope::of_json(&facts));
+            self.scopes.borrow_mut().insert(key, scope.clone());
+            scope
+        });
+        let verdict = match scope.resolve(&compiled.expression, compiled) {
+            Ok(Value::Bool(holds)) => Ok(holds),
+            Ok(_) => Err("it is neither true nor false"),
+            Err(error) => Err(in_words(&error)),
+        };
+        self.asked.borrow_mut().insert(asked(&scope), verdict);
+        verdict
+    }
+
+    /// The shape of the facts for a policy.
+    fn shape(&self, policy: &Policy) -> Shape {
+        let said = self.wanted.object.spec.secret_template.as_ref();
+        let template = policy.defaults.template(said);
+        let mut effective = policy.effective(self.wanted);
+        effective.usages.value = BTreeSet::from([Usage::ServerAuth, Usage::ClientAuth]);
+        Shape::of(&facts(self.wanted, &effective, &template, self.labels))
+    }
+}
+
+impl Scope {
     pub(super) fn of_json(facts: &serde_json::Value) -> Self {
         Self::in_environment(&ENV, facts)
     }
@@ -90,38 +153,7 @@ impl Facts {
         for (name, fact) in facts.as_object().into_iter().flatten() {
             context.add_variable_from_value(name, value(fact));
         }
-        Self {
-            context,
-            is_namespace_known: true,
-            has_too_many_keys: false,
-            beyond_budget: HashSet::new(),
-            deadline: None,
-            asked: RefCell::default(),
-        }
-    }
-
-    /// Whether a rule of this policy holds.
-    pub(super) fn ask(&self, reading: &Arc<Reading>, compiled: &Compiled, policy: &str) -> Verdict {
-        if self.beyond_budget.contains(policy) {
-            return Err(TOO_MUCH);
-        }
-        if let Some(known) = self.asked.borrow().get(&Arc::as_ptr(reading)) {
-            return *known;
-        }
-        if self
-            .deadline
-            .is_some_and(|(clock, deadline)| clock() > deadline)
-        {
-            return Err(TOO_LATE);
-        }
-        let verdict = match self.resolve(&compiled.expression, compiled) {
-            Ok(Value::Bool(holds)) => Ok(holds),
-            Ok(_) => Err("it is neither true nor false"),
-            Err(error) => Err(in_words(&error)),
-        };
-        let mut asked = self.asked.borrow_mut();
-        asked.insert(Arc::as_ptr(reading), verdict);
-        verdict
+        Self(context)
     }
 
     /// Evaluates a part of an expression.
@@ -133,9 +165,9 @@ impl Facts {
         let internal = || Err(ExecutionError::InternalError(String::new()));
         let mut patterns = compiled.patterns().peekable();
         if patterns.peek().is_none() {
-            return guarded(|| Value::resolve(part, &self.context)).unwrap_or_else(internal);
+            return guarded(|| Value::resolve(part, &self.0)).unwrap_or_else(internal);
         }
-        let mut scope = self.context.new_inner_scope();
+        let mut scope = self.0.new_inner_scope();
         for (name, pattern) in patterns {
             scope.add_variable_as_val(name, Box::new(pattern.clone()));
         }
@@ -162,26 +194,31 @@ fn in_words(error: &ExecutionError) -> &'static str {
 /// The policies that are over the limit of the verdict. The policies with the smallest estimates
 /// come first, so that no policy is pushed out by a more expensive one. No estimate is needed if
 /// the largest Pki is within the limit.
-fn beyond_budget(
-    mut policies: Vec<(&str, &Rules)>,
-    facts: &serde_json::Value,
-    is_larger: bool,
-) -> HashSet<String> {
-    let most = policies.iter().map(|(_, rules)| rules.steps());
+fn beyond_budget(policies: &[&Policy], facts: &Facts<'_>) -> HashSet<String> {
+    let policies = policies.iter().copied();
+    let mut policies: Vec<_> = policies
+        .filter(|policy| policy.rules().steps() > 0)
+        .collect();
+    let most = policies.iter().map(|policy| policy.rules().steps());
+    let is_larger = is_larger(facts.wanted, facts.labels);
     if most.fold(0, u64::saturating_add) <= VERDICT_STEPS && !is_larger {
         return HashSet::new();
     }
-    let shape = Shape::of(facts);
-    policies.sort_by_key(|(_, rules)| rules.steps());
+    let mut shapes = HashMap::new();
+    policies.sort_by_key(|policy| policy.rules().steps());
     let (mut beyond, mut left) = (HashSet::new(), VERDICT_STEPS);
-    for (policy, rules) in policies {
+    for policy in policies {
+        let rules = policy.rules();
         let reckoned = left.checked_sub(rules.estimate_steps());
         left = reckoned.unwrap_or_default();
-        let rest = left.checked_sub(rules.steps_for(&shape));
+        // Other values have the same size under each policy.
+        let shape = shapes.entry(&policy.defaults.template);
+        let shape = shape.or_insert_with(|| facts.shape(policy));
+        let rest = left.checked_sub(rules.steps_for(shape));
         match rest.filter(|_| reckoned.is_some()) {
             Some(rest) => left = rest,
             None => {
-                beyond.insert(policy.to_owned());
+                beyond.insert(policy.name.clone());
             }
         }
     }
@@ -246,10 +283,14 @@ fn value(fact: &serde_json::Value) -> Value {
     }
 }
 
-pub(super) fn facts(wanted: &Wanted<'_>, labels: Option<&Labels>) -> serde_json::Value {
+pub(super) fn facts(
+    wanted: &Wanted<'_>,
+    effective: &Effective,
+    template: &SecretTemplate,
+    labels: Option<&Labels>,
+) -> serde_json::Value {
     let object = wanted.object;
-    let (spec, metadata) = (&object.spec, &object.metadata);
-    let template = spec.secret_template.clone().unwrap_or_default();
+    let (spec, metadata, key) = (&object.spec, &object.metadata, effective.key());
     json!({
         "pki": {
             "metadata": {
@@ -264,12 +305,12 @@ pub(super) fn facts(wanted: &Wanted<'_>, labels: Option<&Labels>) -> serde_json:
                 "dnsNames": values(&wanted.dns_names),
                 "ipAddresses": values(&wanted.ip_addresses),
                 "uris": values(&wanted.uris),
-                "usages": wanted.usages,
+                "usages": effective.usages.value,
                 "secretName": object.secret_name(),
-                "duration": display_duration(wanted.duration),
+                "duration": display_duration(effective.duration.value),
                 "privateKey": {
-                    "algorithm": wanted.key.algorithm, "size": wanted.key.size, "encoding": wanted.key.encoding,
-                    "rotationPolicy": if wanted.keeps_key { "Never" } else { "Always" },
+                    "algorithm": key.algorithm, "size": key.size, "encoding": key.encoding,
+                    "rotationPolicy": effective.rotation.value,
                 },
                 "secretTemplate": { "labels": template.labels, "annotations": template.annotations },
             },

@@ -3,10 +3,11 @@
 use super::NAMESPACE;
 use super::compiled::{Compiled, RULE_STEPS};
 use super::cost;
-use super::facts::{Facts, facts};
+use super::facts::{Scope, facts};
 use super::shape::Shape;
 use super::syntax::{LONGEST, parts};
-use crate::api::Pki;
+use crate::api::{Pki, SecretTemplate};
+use crate::policy::effective::{Effective, Limits, Values};
 use crate::policy::text;
 use crate::policy::wanted::Wanted;
 use crate::policy::{Labels, Settings};
@@ -32,7 +33,7 @@ fn found(source: &str) -> Option<String> {
     let (expression, sample) = (&compiled.expression, sample());
     let parts = parts(expression);
     let unknown = parts.iter().find_map(|(part, _)| unknown(part, &sample));
-    let facts = Facts::of_json(&sample);
+    let facts = Scope::of_json(&sample);
     unknown
         .or_else(|| undeclared(expression, &parts))
         .or_else(|| mistaken(&parts, compiled, &facts, &Shape::of(&sample)))
@@ -107,7 +108,7 @@ fn undeclared(expression: &IdedExpr, parts: &[(&IdedExpr, usize)]) -> Option<Str
 fn mistaken(
     parts: &[(&IdedExpr, usize)],
     compiled: &Compiled,
-    facts: &Facts,
+    facts: &Scope,
     sample: &Shape,
 ) -> Option<String> {
     let free = parts.iter().filter(|(_, loops)| *loops == 0);
@@ -126,7 +127,7 @@ fn is_pattern(part: &IdedExpr) -> bool {
     matches!(&part.expr, Expr::Ident(name) if name.starts_with('@'))
 }
 
-fn of_wrong_type(compiled: &Compiled, facts: &Facts) -> Option<String> {
+fn of_wrong_type(compiled: &Compiled, facts: &Scope) -> Option<String> {
     let expression = &compiled.expression;
     match facts.resolve(expression, compiled) {
         Ok(Value::Bool(false)) if expression.references().variables().is_empty() => {
@@ -164,5 +165,7 @@ fn sample() -> serde_json::Value {
     let mut pki = Pki::new("app1-pki", serde_json::from_value(spec).expect("a spec"));
     pki.metadata.namespace = Some("team-a".into());
     let wanted = Wanted::read(&pki, &Settings::default(), &mut Vec::new());
-    facts(&wanted, Some(&Labels::new()))
+    let effective = Effective::resolve(&wanted.said, &Values::default(), &Limits::default());
+    let template = SecretTemplate::default();
+    facts(&wanted, &effective, &template, Some(&Labels::new()))
 }

@@ -3,11 +3,12 @@
 
 use super::compiled::Compiled;
 use super::cost;
-use super::facts::{Facts, facts};
+use super::facts::{Scope, facts};
 use super::pattern;
 use super::shape::Shape;
 use super::syntax::children_mut;
 use crate::api::Pki;
+use crate::policy::effective::{Effective, Limits, Values};
 use crate::policy::wanted::Wanted;
 use crate::policy::{Labels, Settings};
 use cel::common::ast::{CallExpr, Expr, IdedExpr, operators};
@@ -48,12 +49,14 @@ pub fn measure(source: &str, pki: &Pki) -> Option<Steps> {
     let reading = Compiled::of(source);
     let compiled = (*reading).as_ref().ok()?;
     let wanted = Wanted::read(pki, &Settings::default(), &mut Vec::new());
-    let known = facts(&wanted, Some(&Labels::new()));
+    let effective = Effective::resolve(&wanted.said, &Values::default(), &Limits::default());
+    let template = pki.spec.secret_template.clone().unwrap_or_default();
+    let known = facts(&wanted, &effective, &template, Some(&Labels::new()));
     let mut metered = compiled.expression.clone();
     meter(&mut metered);
     TAKEN.set(0);
     // A rule that fails has taken steps as well.
-    let _ = Facts::in_environment(&METERED, &known).resolve(&metered, compiled);
+    let _ = Scope::in_environment(&METERED, &known).resolve(&metered, compiled);
     Some(Steps {
         most: compiled.steps,
         reckoned: cost::steps(&compiled.expression, &Shape::of(&known)),

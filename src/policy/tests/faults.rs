@@ -297,3 +297,81 @@ fn all_faults_are_told_at_once() {
         json!({ "serviceNames": ["A", "b", "C"], "dnsNames": ["*.svc"], "maxDuration": "x" });
     assert_eq!(said(&many).len(), 4);
 }
+
+#[test]
+fn a_default_that_the_policy_does_not_permit_is_told_in_plain_words() {
+    let limits = json!({ "serviceNames": ["app1"], "maxDuration": "24h", "usages": ["server auth"],
+        "privateKeys": [{ "algorithm": "ECDSA" }, { "algorithm": "RSA", "minSize": 3072 }] });
+    let key = |key: Value| json!({ "privateKey": key });
+    for (defaults, said) in [
+        (json!({}), ""),
+        (
+            json!({ "duration": "24h", "renewBefore": "8h", "usages": ["server auth"],
+                "privateKey": { "algorithm": "RSA", "size": 3072, "encoding": "PKCS1", "rotationPolicy": "Never" },
+                "outputs": { "combinedPem": true }, "secretTemplate": { "labels": { "team": "a" } } }),
+            "",
+        ),
+        (json!({ "renewBeforePercentage": 50 }), ""),
+        (
+            json!({ "duration": "48h" }),
+            "spec.defaults.duration: 48h is longer than spec.maxDuration permits: write at most 24h, or raise spec.maxDuration",
+        ),
+        (
+            json!({ "duration": "1d" }),
+            "spec.defaults.duration: \"1d\" is not a lifetime: write at least 1h and at most 876000h in hours, minutes and seconds, for example 2160h",
+        ),
+        (
+            json!({ "renewBefore": "23h" }),
+            "spec.defaults.renewBefore: it is not within the duration, which is 24h by default: write at most 21h36m, nine tenths of it",
+        ),
+        (
+            json!({ "renewBefore": "8h", "renewBeforePercentage": 50 }),
+            "spec.defaults.renewBeforePercentage: renewBefore says when to renew already: leave one of the two out",
+        ),
+        (
+            json!({ "usages": ["server auth", "client auth"] }),
+            "spec.defaults.usages: \"client auth\" is not among spec.usages: remove it here, or permit it there",
+        ),
+        (
+            key(json!({ "algorithm": "Ed25519" })),
+            "spec.defaults.privateKey: Ed25519 is not among spec.privateKeys: write a kind of key that is permitted, or permit it there",
+        ),
+        (
+            key(json!({ "algorithm": "RSA", "size": 2048 })),
+            "spec.defaults.privateKey: RSA-2048 is not among spec.privateKeys: write a kind of key that is permitted, or permit it there",
+        ),
+        (
+            key(json!({ "algorithm": "RSA", "size": 256 })),
+            "spec.defaults.privateKey.size: 256 is not a size of an RSA key: write one of 2048, 3072, 4096",
+        ),
+        (
+            key(json!({ "size": 3072 })),
+            "spec.defaults.privateKey: its size or encoding is not that of an ECDSA key, which is the default: write its algorithm as well",
+        ),
+        (
+            json!({ "secretTemplate": { "labels": { "kubernetes.io/a": "b" } } }),
+            "spec.defaults.secretTemplate.labels: \"kubernetes.io/a\" is reserved, as all of kubernetes.io, k8s.io and box.com are: choose another key",
+        ),
+        (
+            json!({ "secretTemplate": { "annotations": { "a": "x".repeat(4096) } } }),
+            "spec.defaults.secretTemplate: labels and annotations have 4097 bytes together: write at most 4096",
+        ),
+        (
+            json!({ "outputs": { "jks": { "passwordSecretRef": { "name": "A" } } } }),
+            "spec.defaults.outputs.jks.passwordSecretRef.name: \"A\" is not the name of a Secret: write lower-case letters, digits, '-' and '.', for example keystore-password",
+        ),
+    ] {
+        let mut policy = limits.clone();
+        policy["defaults"] = defaults.clone();
+        let spec = serde_json::from_value(policy).expect("a policy");
+        let found: Vec<_> = faults(&spec, &Settings::default())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let expected: Vec<_> = Some(said)
+            .filter(|said| !said.is_empty())
+            .into_iter()
+            .collect();
+        assert_eq!(found, expected, "{defaults}");
+    }
+}

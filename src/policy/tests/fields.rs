@@ -67,14 +67,19 @@ fn a_duration_has_bounds_and_units() {
 }
 
 #[test]
-fn a_policy_limits_the_duration_also_when_it_is_the_default() {
+fn a_policy_limits_the_duration_that_a_pki_states() {
     let book = rules(&[json!({ "serviceNames": ["app1"], "maxDuration": "720h" })]);
     approve(
         &book,
         "ns",
         &json!({ "serviceName": "app1", "duration": "720h" }),
     );
-    for (duration, said) in [(json!("721h30m"), "721h30m"), (Value::Null, "2160h")] {
+    let narrowed = approve(&book, "ns", &json!({ "serviceName": "app1" }));
+    assert_eq!(
+        narrowed.certificate.duration,
+        SignedDuration::from_hours(720)
+    );
+    for (duration, said) in [(json!("721h30m"), "721h30m"), (json!("2160h"), "2160h")] {
         assert_eq!(
             refuse(
                 &book,
@@ -225,7 +230,8 @@ fn every_violation_is_listed_at_once() {
         "usages": ["server auth"], "privateKeys": [{ "algorithm": "RSA" }] })]);
     let spec = json!({
         "serviceName": "appp1", "commonName": "other", "dnsNames": ["a_b", "db.victim.svc", "www.example.com"],
-        "secretName": "A", "renewBefore": "9999h", "privateKey": { "size": 1, "encoding": "PKCS1" },
+        "secretName": "A", "renewBefore": "9999h", "duration": "48h", "usages": ["client auth"],
+        "privateKey": { "algorithm": "ECDSA", "size": 1, "encoding": "PKCS1" },
         "ipAddresses": ["::ffff:10.0.0.1", "10.0.0.1"], "uris": ["app1", "spiffe://example.com/app1"],
         "secretTemplate": { "labels": { "a b": "c", "c": "d e" }, "annotations": { "box.com/x": "" } },
         "outputs": { "jks": { "passwordSecretRef": { "name": "A" } } }

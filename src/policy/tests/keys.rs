@@ -83,10 +83,10 @@ fn a_size_that_is_not_offered_is_refused_with_those_that_are() {
             &[0, 255, 1024, 2047, 8192],
             "RSA key here: write 2048, 3072 or 4096",
         ),
-        (json!("RSA"), &[256, 384], ecdsa),
+        (json!("RSA"), &[384], ecdsa),
         (
             json!("Ed25519"),
-            &[0, 255, 256],
+            &[0, 255, 257],
             "Ed25519 key here: leave size out, there is but one",
         ),
     ] {
@@ -151,11 +151,17 @@ fn a_policy_permits_kinds_of_keys_from_a_size_on() {
     ] {
         approve(&book, "ns", &with_key(&key));
     }
-    // Also what is asked for by default.
+    // A part that is left out is never refused.
+    for (key, algorithm) in [
+        (Value::Null, KeyAlgorithm::EcdsaP384),
+        (json!({}), KeyAlgorithm::EcdsaP384),
+        (json!({ "algorithm": "RSA" }), KeyAlgorithm::Rsa3072),
+    ] {
+        let approved = approve(&book, "ns", &with_key(&key));
+        assert_eq!(approved.certificate.key, algorithm, "{key}");
+    }
     for (key, said) in [
-        (Value::Null, "ECDSA-256"),
-        (json!({}), "ECDSA-256"),
-        (json!({ "algorithm": "RSA" }), "RSA-2048"),
+        (json!({ "size": 256 }), "ECDSA-256"),
         (json!({ "algorithm": "RSA", "size": 2048 }), "RSA-2048"),
         (json!({ "algorithm": "Ed25519" }), "Ed25519"),
     ] {
@@ -183,7 +189,9 @@ fn a_kind_of_key_without_a_minimum_is_permitted_in_every_size() {
         let keys = [json!({ "algorithm": "RSA", "minSize": least })];
         let book = rules(&[json!({ "serviceNames": ["app1"], "privateKeys": keys })]);
         approve(&book, "ns", &with_key(&json!({ "algorithm": "RSA" })));
-        let refusal = refuse(&book, "ns", &with_key(&json!({})));
+        let approved = approve(&book, "ns", &with_key(&json!({})));
+        assert_eq!(approved.certificate.key, KeyAlgorithm::Rsa2048);
+        let refusal = refuse(&book, "ns", &with_key(&json!({ "algorithm": "ECDSA" })));
         assert_eq!(
             refusal,
             [format!(
@@ -209,7 +217,7 @@ fn usages_are_those_that_are_written_each_once_and_both_by_default() {
 }
 
 #[test]
-fn a_usage_that_is_not_permitted_is_refused_also_when_it_is_the_default() {
+fn a_usage_that_is_not_permitted_is_refused_where_it_is_written() {
     let server = rules(&[json!({ "serviceNames": ["app1"], "usages": ["server auth"] })]);
     let client = rules(&[json!({ "serviceNames": ["app1"], "usages": ["client auth"] })]);
     let both =
@@ -217,9 +225,12 @@ fn a_usage_that_is_not_permitted_is_refused_also_when_it_is_the_default() {
     approve(&server, "ns", &with_usages(&["server auth"]));
     approve(&client, "ns", &with_usages(&["client auth"]));
     approve(&both, "ns", &with_usages(&[]));
+    for (book, usage) in [(&server, Usage::ServerAuth), (&client, Usage::ClientAuth)] {
+        let approved = approve(book, "ns", &with_usages(&[]));
+        assert_eq!(approved.certificate.usages, [usage]);
+    }
     for (book, written, refused, permitted) in [
-        (&server, &[][..], "client auth", "server auth"),
-        (&server, &["client auth"], "client auth", "server auth"),
+        (&server, &["client auth"][..], "client auth", "server auth"),
         (
             &client,
             &["client auth", "server auth"],

@@ -125,7 +125,10 @@ fn further_files_are_those_that_are_asked_for() {
         "ns",
         &with_outputs(&json!({ "combinedPem": true, "derKey": true })),
     );
-    assert!(plain.outputs.combined_pem && plain.outputs.der_key);
+    assert_eq!(
+        (plain.outputs.combined_pem, plain.outputs.der_key),
+        (Some(true), Some(true))
+    );
     for kind in ["pkcs12", "jks"] {
         let outputs = approve(&book, "ns", &with_outputs(&keystore(kind, "passwords"))).outputs;
         let (asked, other) = match kind {
@@ -134,7 +137,7 @@ fn further_files_are_those_that_are_asked_for() {
         };
         let reference = asked.unwrap().password_secret_ref;
         assert_eq!(
-            (&*reference.name, &*reference.key),
+            (&*reference.name, reference.key()),
             ("passwords", "password")
         );
         assert_eq!(other, None);

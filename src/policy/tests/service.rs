@@ -150,7 +150,7 @@ fn the_policy_that_comes_nearest_is_the_one_that_is_quoted() {
         json!({ "serviceNames": ["app1"], "maxDuration": "24h", "dnsNames": ["*.example.com"] }),
         json!({ "serviceNames": ["app1"], "maxDuration": "24h", "namespaces": { "names": ["other"] }, "dnsNames": ["*.example.org"] }),
     ]);
-    let spec = json!({ "serviceName": "app1", "dnsNames": ["a.example.com"] });
+    let spec = json!({ "serviceName": "app1", "dnsNames": ["a.example.com"], "duration": "2160h" });
     assert_eq!(
         refuse(&book, "ns", &spec),
         [

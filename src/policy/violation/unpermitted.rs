@@ -2,7 +2,7 @@
 
 use super::{AllowedNames, Field, Violation, look_alike};
 use crate::api::Usage;
-use crate::policy::wanted::Key;
+use crate::policy::key::Key;
 use ipnet::IpNet;
 use std::borrow::Cow;
 use std::net::IpAddr;

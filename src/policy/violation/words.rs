@@ -2,8 +2,8 @@
 
 use super::{Field, Violation};
 use crate::api::KeyAlgorithm;
+use crate::policy::key::Key;
 use crate::policy::text::{self, printable};
-use crate::policy::wanted::Key;
 use std::fmt;
 
 /// What conditions and Events say of what is wrong with this Pki: each violation with its field, but Box's sentence,

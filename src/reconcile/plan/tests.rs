@@ -1,14 +1,17 @@
 //! What is decided, over time and under all that can happen to a Secret.
 
+use super::super::status::{self, Certificate, Outcome};
 use super::*;
-use crate::api::{self, Pki, PkiStatus};
+use crate::api::{self, Pki, PkiPolicy, PkiStatus};
 use crate::ca::Alarm;
+use crate::policy::RuleBook;
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pki_certs::{Authority, LeafRequest, Trust};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -53,10 +56,8 @@ fn secret_for(pki: &Pki, approved: &Approved, ca: &Ca, now: Timestamp) -> Secret
 
 /// The Secret of [`pki`] for another request.
 fn secret_of(request: &LeafRequest, ca: &Ca, now: Timestamp) -> Secret {
-    let approved = Approved {
-        certificate: request.clone(),
-        ..approved()
-    };
+    let mut approved = approved();
+    approved.certificate = request.clone();
     secret_for(&pki(), &approved, ca, now)
 }
 
@@ -104,7 +105,7 @@ fn said(plan: &Plan) -> String {
 
 fn current(plan: Plan) -> Current {
     match plan {
-        Plan::Keep(current) | Plan::Mend(_, current) => current,
+        Plan::Keep(current) | Plan::Mend(current) => current,
         other => panic!("{}", said(&other)),
     }
 }
@@ -192,7 +193,9 @@ fn a_sound_secret_is_kept_whatever_else_is_in_it() {
     secret.metadata.annotations = Some(annotations.into());
     let plan = plan_for(&pki(), secret, &ca, now());
     assert_eq!(said(&plan), "keep");
-    let Current { verified, renew_at } = current(plan);
+    let Current {
+        verified, renew_at, ..
+    } = current(plan);
     assert_eq!(verified.not_after, now() + 90 * HOUR);
     assert!(!verified.cut_short);
     // Up to a tenth of the waiting earlier, so that not all come at once.
@@ -659,7 +662,9 @@ fn a_leaf_of_the_previous_ca_is_sound_until_its_turn_comes() {
     set(&mut secret, "ca.crt", ca.trust.pem().as_bytes());
     let plan = plan_for(&pki(), secret.clone(), &ca, now());
     assert_eq!(said(&plan), "keep");
-    let Current { verified, renew_at } = current(plan);
+    let Current {
+        verified, renew_at, ..
+    } = current(plan);
     assert_eq!(verified.issuer, old.issuers[0].fingerprint());
     assert!(
         (now()..=now() + 24 * HOUR).contains(&renew_at),
@@ -891,4 +896,82 @@ fn the_secret_of_a_refused_pki_is_read_where_its_certificate_is_in_use() {
     );
     assert!(decide(Some("0A"), &ca, true), "it is to be kept");
     assert!(!decide(Some("0A"), &ca, false) && !decide(None, &other, true));
+}
+
+/// Rules with these defaults for what a Pki leaves out.
+fn rules_with(defaults: &Value) -> RuleBook {
+    let spec = json!({ "serviceNames": ["*"], "defaults": defaults });
+    let policy = PkiPolicy::new("policy", serde_json::from_value(spec).expect("a policy"));
+    RuleBook::new(Arc::default(), [&policy])
+}
+
+#[test]
+fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
+    let ca = ca();
+    let before = rules_with(&json!({ "duration": "90h" }));
+    let after = rules_with(&json!({
+        "duration": "48h", "renewBefore": "43h", "usages": ["client auth"],
+        "privateKey": { "algorithm": "Ed25519" }, "outputs": { "derKey": true },
+        "secretTemplate": { "labels": { "team": "a" } },
+    }));
+    let look = |pki: &Pki, rules: &RuleBook, secret: &Secret, now: Timestamp| {
+        let observed = Observed {
+            pki,
+            verdict: rules.evaluate(pki),
+            rival: None,
+            secret: stored(secret.clone(), Owner::Ours),
+            passwords: Passwords::default(),
+            ca: &ca,
+        };
+        plan(&observed, now)
+    };
+    let mut pki = api::tests::pki(json!({}));
+    let first = before.evaluate(&pki).unwrap();
+    let secret = secret_for(&pki, &first, &ca, now());
+    // The status tells what was left out, and how it was filled in.
+    let Plan::Keep(current) = look(&pki, &before, &secret, now()) else {
+        panic!("it is as it should be")
+    };
+    let outcome = Outcome::Ready(Certificate::of(&current, &ca));
+    pki.status = Some(status::after(&pki, &outcome, now()));
+    let recorded = pki.status.as_ref().unwrap().defaults.clone().unwrap();
+    assert_eq!(recorded.duration.as_deref(), Some("90h"));
+    assert_eq!(recorded.renew_before.as_deref(), Some("30h"));
+
+    for hours in [0, 1, 40] {
+        let now = now() + hours * HOUR;
+        let Plan::Keep(kept) = look(&pki, &after, &secret, now) else {
+            panic!("nothing is issued or written after {hours} hours")
+        };
+        assert_eq!(kept.renew_at, current.renew_at);
+        let outcome = Outcome::Ready(Certificate::of(&kept, &ca));
+        let status = status::after(&pki, &outcome, now);
+        assert_eq!(
+            status.defaults.as_ref(),
+            Some(&recorded),
+            "it stays in force"
+        );
+    }
+    let Plan::Issue(renewed, Need::Renewal) = look(&pki, &after, &secret, current.renew_at) else {
+        panic!("it is due")
+    };
+    assert_eq!(renewed.certificate.duration, 48 * HOUR);
+    assert_eq!(renewed.template.labels["team"], "a");
+    assert_eq!(renewed.outputs.der_key, Some(true));
+
+    // Written, but the status could not be: the next look does not issue once more.
+    let secret = secret_for(&pki, &renewed, &ca, current.renew_at);
+    let planned = look(&pki, &after, &secret, current.renew_at + HOUR);
+    let (Plan::Keep(kept) | Plan::Mend(kept)) = planned else {
+        panic!("{planned:?}")
+    };
+    assert_eq!(kept.approved.certificate.duration, 48 * HOUR);
+
+    // A value that the Pki states counts at once.
+    pki.spec.duration = Some("48h".into());
+    let planned = look(&pki, &after, &sound(&ca), now());
+    assert!(matches!(
+        planned,
+        Plan::Issue(_, Need::Unsound(Fault::Duration { .. }))
+    ));
 }

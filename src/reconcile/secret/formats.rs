@@ -45,6 +45,8 @@ pub struct Passwords {
     pub jks: Option<Password>,
     /// Of the Secrets they come from: another version may hold another password.
     pub versions: Vec<String>,
+    /// Those for the files that are in force, where these are others.
+    pub in_force: Option<Box<Passwords>>,
 }
 
 /// A password, or why there is none.
@@ -99,7 +101,7 @@ impl Passwords {
     pub fn read(keystore: &Keystore, secret: Option<&Secret>) -> Password {
         let (name, key) = {
             let reference = &keystore.password_secret_ref;
-            (reference.name.clone(), reference.key.clone())
+            (reference.name.clone(), reference.key().to_owned())
         };
         let Some(found) = secret else {
             return Err(FormatError::NoSecret { secret: name, key });
@@ -121,6 +123,14 @@ impl Passwords {
             .ok_or(FormatError::Unsuitable { secret: name, key })
     }
 
+    /// Those for what is in force, or for the next certificate.
+    pub fn of(&self, which: &Approved, next: &Approved) -> &Self {
+        match &self.in_force {
+            Some(in_force) if which.outputs != next.outputs => in_force,
+            _ => self,
+        }
+    }
+
     /// Whether each that is needed is there.
     pub fn check(&self) -> Result<(), FormatError> {
         for password in self.pkcs12.iter().chain(&self.jks) {
@@ -129,7 +139,7 @@ impl Passwords {
         Ok(())
     }
 
-    fn of(&self, kind: KeystoreKind) -> Option<&Password> {
+    fn for_kind(&self, kind: KeystoreKind) -> Option<&Password> {
         match kind {
             KeystoreKind::Jks => self.jks.as_ref(),
             KeystoreKind::Pkcs12 => self.pkcs12.as_ref(),
@@ -143,8 +153,8 @@ impl Approved {
         let outputs = &self.outputs;
         let [(p12, trusted_p12, _), (jks, trusted_jks, _)] = KEYSTORES;
         match name {
-            COMBINED_PEM => outputs.combined_pem,
-            DER_KEY => outputs.der_key,
+            COMBINED_PEM => outputs.combined_pem == Some(true),
+            DER_KEY => outputs.der_key == Some(true),
             _ if name == p12 || name == trusted_p12 => outputs.pkcs12.is_some(),
             _ if name == jks || name == trusted_jks => outputs.jks.is_some(),
             _ => false,
@@ -159,7 +169,7 @@ pub(super) fn files(content: &Content<'_>) -> Result<Vec<(String, ByteString)>, 
         files.push((name.to_owned(), ByteString(made.to_vec())));
     }
     for (keystore, truststore, kind) in KEYSTORES {
-        if let Some(password) = content.passwords.of(kind) {
+        if let Some(password) = content.passwords.for_kind(kind) {
             let password = password.as_ref().map_err(Clone::clone)?;
             let key = formats::keystore(kind, bundle, ALIAS, password)?;
             let trust = formats::truststore(kind, content.trust, password)?;
@@ -176,7 +186,7 @@ pub(super) fn are_in(content: &Content<'_>, observed: &Secret) -> bool {
     let found = |name: &str| file(observed, name);
     plain(content).all(|(name, made)| found(name) == made.as_slice())
         && KEYSTORES.iter().all(|(keystore, truststore, kind)| {
-            content.passwords.of(*kind).is_none_or(|password| {
+            content.passwords.for_kind(*kind).is_none_or(|password| {
                 password.as_ref().is_ok_and(|password| {
                     formats::keystore_holds(*kind, found(keystore), &content.bundle, password)
                         && formats::truststore_holds(
@@ -195,8 +205,8 @@ fn plain<'a>(
     content: &'a Content<'_>,
 ) -> impl Iterator<Item = (&'static str, Zeroizing<Vec<u8>>)> + 'a {
     let bundle = &content.bundle;
-    let combined = content.approved.outputs.combined_pem;
-    let der = content.approved.outputs.der_key;
+    let combined = content.approved.outputs.combined_pem == Some(true);
+    let der = content.approved.outputs.der_key == Some(true);
     let combined = combined.then(|| (COMBINED_PEM, formats::combined_pem(bundle)));
     let der = der.then(|| formats::key_der(bundle)).flatten();
     combined.into_iter().chain(der.map(|der| (DER_KEY, der)))

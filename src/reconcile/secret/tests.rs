@@ -450,7 +450,7 @@ fn with_keystores(pkcs12: Option<&str>, jks: Option<&str>) -> Case {
     case.passwords = Passwords {
         pkcs12: read("p", pkcs12),
         jks: read("j", jks),
-        versions: Vec::new(),
+        ..Passwords::default()
     };
     case
 }

@@ -19,6 +19,7 @@ fn certificate() -> Certificate {
         renew_at: at(2400),
         issuer: "ff".into(),
         trust: "ee".into(),
+        terms: Box::default(),
     }
 }
 

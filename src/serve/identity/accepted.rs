@@ -123,9 +123,7 @@ impl AcceptedPaths {
 
 impl Asked {
     fn read(path: &str) -> Option<Self> {
-        let base = path
-            .strip_suffix("/validate")
-            .or_else(|| path.strip_suffix("/mutate"))?;
+        let base = path.strip_suffix("/validate")?;
         if base.is_empty() {
             return Some(Self::Plain);
         }

@@ -1,7 +1,7 @@
 //! Keeps the webhook's CA, the leaf and both `caBundle`s: looks, asks what to do, and does it. Every replica runs one.
 
 use super::accepted::Lately;
-use super::configurations::{Bundle, Configurations, Path, Wanted};
+use super::configuration::{Bundle, Configuration, Path, Wanted};
 use super::decision::{self, Cas, SETTLING, Stored};
 use super::store::{self, Trouble};
 use super::watch::touched;
@@ -34,7 +34,7 @@ const PACE: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// The Secret with the CA.
     pub secret: Key,
-    /// The name of both webhook configurations.
+    /// The name of the webhook configuration.
     pub configuration: String,
     /// What the serving certificate is for.
     pub hosts: Vec<String>,
@@ -58,7 +58,7 @@ pub struct Keeper {
     published: Option<Instant>,
     /// When everything could last be read.
     looked: Option<Instant>,
-    /// The paths that the configurations carry, or did a moment ago.
+    /// The paths that the configuration carry, or did a moment ago.
     lately: Lately,
     /// Why the path has no secret segment, as it was last logged.
     withheld: Option<String>,
@@ -157,7 +157,7 @@ impl Keeper {
     async fn look(&mut self, now: Timestamp) -> Result<Look, kube::Error> {
         let begun = Instant::now();
         let name = &self.settings.configuration;
-        let mut configurations = Configurations::read(&self.client, name).await?;
+        let mut configuration = Configuration::read(&self.client, name).await?;
         // The Secret last: a bundle is only written over one that was there before this Secret was read, so that it never
         // takes the place of one made of a later Secret.
         let key = &self.settings.secret;
@@ -167,12 +167,12 @@ impl Keeper {
         let stored = store::read(secret.as_ref(), Some(&self.known), now);
         let is_known = self.learn(&stored, now);
         // Before anything is published, so that nobody is asked by a path that it does not know.
-        self.lately.see(&configurations.paths(), Instant::now());
+        self.lately.see(&configuration.paths(), Instant::now());
         self.identity
             .paths
             .set(Some(begun), &self.known, &self.lately);
-        let carried_for = self.carried_for(&configurations);
-        let is_trusted = configurations.trust(&self.identity.leaf().key.cert, now);
+        let carried_for = self.carried_for(&configuration);
+        let is_trusted = configuration.trust(&self.identity.leaf().key.cert, now);
         self.renew(Some(&self.known.current), carried_for, is_trusted, now);
 
         let changed = self.change(&secrets, secret.as_ref(), &stored, now).await;
@@ -181,11 +181,11 @@ impl Keeper {
         }
         // What cannot be written must not keep the bundle from being mended.
         let leaf = self.identity.leaf();
-        let withheld = self.withheld(&configurations, is_known).await;
+        let withheld = self.withheld(&configuration, is_known).await;
         let published = self
-            .publish(&mut configurations, &leaf, is_known, &withheld)
+            .publish(&mut configuration, &leaf, is_known, &withheld)
             .await;
-        let mut distrust = configurations.distrust(&leaf.key.cert, now);
+        let mut distrust = Vec::from_iter(configuration.distrust(&leaf.key.cert, now));
         if distrust.is_empty() && decision::is_early(&leaf.issuer, &self.known, carried_for) {
             distrust.push("the API servers are still learning of the webhook's CA".to_owned());
         }
@@ -225,10 +225,10 @@ impl Keeper {
     }
 
     /// Why the path is to have no secret segment, if so.
-    async fn withheld(&mut self, configurations: &Configurations, is_known: bool) -> Withheld {
+    async fn withheld(&mut self, configuration: &Configuration, is_known: bool) -> Withheld {
         let has_segment = is_known && self.known.segment.is_some();
         let replicas = self.settings.replicas.as_ref();
-        let withheld = Withheld::find(&self.client, configurations, has_segment, replicas).await;
+        let withheld = Withheld::find(&self.client, configuration, has_segment, replicas).await;
         withheld.log_news(&mut self.withheld);
         withheld
     }
@@ -276,9 +276,9 @@ impl Keeper {
     }
 
     /// How long every webhook has carried the CA of the Secret, as far as this replica has seen.
-    fn carried_for(&mut self, configurations: &Configurations) -> Option<Duration> {
+    fn carried_for(&mut self, configuration: &Configuration) -> Option<Duration> {
         let current = &self.known.current;
-        if !configurations.carry(current) {
+        if !configuration.carry(current) {
             self.carried = None;
             return None;
         }
@@ -307,7 +307,7 @@ impl Keeper {
     /// out of them: another replica may be able to read it.
     async fn publish(
         &mut self,
-        configurations: &mut Configurations,
+        configuration: &mut Configuration,
         leaf: &Leaf,
         is_known: bool,
         withheld: &Withheld,
@@ -323,7 +323,7 @@ impl Keeper {
             _ => Path::Same,
         };
         let wanted = Wanted { bundle, path };
-        if configurations.hold(wanted) {
+        if configuration.hold(wanted) {
             return Ok(true);
         }
         let is_too_soon = self.published.is_some_and(|at| at.elapsed() < PACE);
@@ -332,7 +332,7 @@ impl Keeper {
             return Ok(false);
         }
         self.published = Some(Instant::now());
-        configurations.publish(&self.client, wanted).await?;
+        configuration.publish(&self.client, wanted).await?;
         Ok(true)
     }
 

@@ -1,9 +1,9 @@
 //! The secret segment in the webhook's path, as in `/4f0c…/validate`: only the API server, which reads it in the webhook
-//! configurations, knows where to ask.
+//! configuration, knows where to ask.
 
 use std::fmt::{self, Write as _};
 
-/// Annotation of both webhook configurations: the operator is to put the secret segment into their paths. Annotation of
+/// Annotation of the webhook configuration: the operator is to put the secret segment into its paths. Annotation of
 /// the operator's pods: they answer at such a path. The chart sets both; one of an older version sets neither.
 pub(super) const SECRET_PATH: &str = "box.com/secret-path";
 
@@ -17,7 +17,7 @@ pub struct Segment(String);
 /// The webhook path in a configuration, seen without what stands before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Carried {
-    /// `/validate` or `/mutate` alone, or nothing.
+    /// `/validate` alone, or nothing.
     Plain,
     /// With this segment before it.
     Secret(Segment),

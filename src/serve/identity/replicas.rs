@@ -5,7 +5,7 @@
 //! paths. So the secret path is published when no pod is left without that annotation. It is taken back as soon as such a pod
 //! appears, as in a rollback: an API server asks the pod when it is ready, which takes seconds.
 //!
-//! An operator outside the cluster has no pods. There the annotation of the webhook configurations decides alone: all
+//! An operator outside the cluster has no pods. There the annotation of the webhook configuration decides alone: all
 //! replicas are upgraded before the chart is.
 
 use super::path::SECRET_PATH;

@@ -2,9 +2,7 @@
 
 use super::Settings;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
-use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
-};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
@@ -13,7 +11,7 @@ use kube::{Api, Client, Resource};
 use std::fmt;
 use std::future;
 
-/// Something for every change of the Secret, of a webhook configuration, or of the operator's pods.
+/// Something for every change of the Secret, of the webhook configuration, or of the operator's pods.
 pub(super) fn touched(
     client: &Client,
     settings: &Settings,
@@ -29,7 +27,6 @@ pub(super) fn touched(
     let watches = [
         changes::<Secret>(secrets, named(&secret.name)),
         changes::<ValidatingWebhookConfiguration>(Api::all(client.clone()), named(configuration)),
-        changes::<MutatingWebhookConfiguration>(Api::all(client.clone()), named(configuration)),
     ];
     let pods = pods.map(|(pods, of_the_operator)| changes::<Pod>(pods, of_the_operator));
     stream::select_all(watches.into_iter().chain(pods))

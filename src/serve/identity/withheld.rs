@@ -1,7 +1,7 @@
 //! Whether the secret segment may be put into the webhook's path.
 
 use super::Replicas;
-use super::configurations::Configurations;
+use super::configuration::Configuration;
 use super::path::SECRET_PATH;
 use kube::Client;
 
@@ -19,7 +19,7 @@ impl Withheld {
     /// Looks for a reason. `has_segment` is whether the Secret of the webhook's CA can be used and has a segment.
     pub(super) async fn find(
         client: &Client,
-        configurations: &Configurations,
+        configuration: &Configuration,
         has_segment: bool,
         replicas: Option<&Replicas>,
     ) -> Self {
@@ -27,9 +27,9 @@ impl Withheld {
             let why = "the Secret of the webhook's CA cannot be used, or has no segment yet";
             return Self::Undecided(why.to_owned());
         }
-        if !configurations.ask_for_secret_path() {
+        if !configuration.asks_for_secret_path() {
             return Self::Unwanted(format!(
-                "the webhook configurations have no annotation {SECRET_PATH}: \"true\": the chart is of an older version, or \
+                "the webhook configuration has no annotation {SECRET_PATH}: \"true\": the chart is of an older version, or \
                  its value webhook.secretPath is false"
             ));
         }

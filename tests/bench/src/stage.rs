@@ -59,7 +59,7 @@ impl Stage {
 
     /// Removes the webhooks, until the chart is installed again.
     pub(crate) async fn remove_webhooks(&self) -> anyhow::Result<()> {
-        let webhooks = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+        let webhooks = "validatingwebhookconfiguration";
         self.kubectl(&["delete", webhooks, "pki-operator"])?;
         // Until the API server has heard of it.
         tokio::time::sleep(Duration::from_secs(2)).await;

@@ -140,7 +140,7 @@ impl<'a> ControlPlane<'a> {
                 "kubeConfigFile": &kubeconfig,
             }})
         };
-        let plugins = ["ValidatingAdmissionWebhook", "MutatingAdmissionWebhook"].map(plugin);
+        let plugins = [plugin("ValidatingAdmissionWebhook")];
         let admission = json!({
             "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration",
             "plugins": plugins,

@@ -114,27 +114,11 @@ pub fn admission_body(data: &[u8]) {
     let Ok(request) = admission::read(data) else {
         return;
     };
-    let defaulted = defaulted(&request);
-    assert!(
-        admission::default(&defaulted).patch.is_none(),
-        "defaults were filled in, and are not there"
-    );
     if admission::is_about_policy(&request) {
         judge_policy(&request);
     } else {
         judge_pki(&request);
-        judge_pki(&defaulted);
     }
-}
-
-fn defaulted(request: &Request) -> Request {
-    let mut request = request.clone();
-    let patch = admission::default(&request).patch;
-    if let (Some(patch), Some(object)) = (patch, &mut request.object) {
-        let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("a JSON patch");
-        json_patch::patch(&mut object.data, &patch).expect("the patch fits the object");
-    }
-    request
 }
 
 fn judge_pki(request: &Request) {

@@ -297,9 +297,14 @@ impl Peer {
                 let verified = sound(crt, key);
                 let (renew_at, _) =
                     crate::reconcile::plan::due(&self.pki, &approved, &verified, ca, now);
-                (Some(write(crt, key)), Current { verified, renew_at })
+                let current = Current {
+                    verified,
+                    renew_at,
+                    approved: Box::new(approved.clone()),
+                };
+                (Some(write(crt, key)), current)
             }
-            Plan::Mend(_, current) => {
+            Plan::Mend(current) => {
                 let bundle = secret::bundle(self.secret.as_ref().unwrap());
                 (Some(write(bundle.certificate, bundle.private_key)), current)
             }

@@ -21,7 +21,7 @@ fn lately(carried: &[Carried]) -> Lately {
 }
 
 fn path(segment: &Segment) -> String {
-    format!("/{}/mutate", segment.as_str())
+    format!("/{}/validate", segment.as_str())
 }
 
 /// Whether each is answered by what is known now.
@@ -114,7 +114,7 @@ async fn who_may_know_more_than_this_replica_waits_until_it_has_looked() {
         assert_eq!(admitted, expected, "{path}");
     }
     // Nobody looks.
-    assert!(!accepted.admit("/mutate", 1).await);
+    assert!(!accepted.admit("/validate", 1).await);
 }
 
 #[tokio::test]

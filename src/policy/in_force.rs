@@ -1,0 +1,312 @@
+//! Defaults of a policy, and what remains in force of them: a changed default counts from the next renewal only.
+
+use super::effective::{BUILT_IN_DURATION, Chosen, Effective, Origin, Values, third};
+use super::names::{self, display_duration};
+use super::{Approved, Settings, template};
+use crate::api::{
+    Defaults, KeyAlgorithm, KeyEncoding, Keystore, Outputs, Pki, PrivateKey, RotationPolicy,
+    SecretTemplate, Usage,
+};
+use jiff::SignedDuration;
+use pki_certs::renewal::RenewBefore;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The maximum size of the labels and annotations of a policy's defaults, which the status of each Pki repeats.
+pub(super) const MAX_TEMPLATE_BYTES: usize = 4096;
+
+/// Defaults, ready to be used. What cannot be used is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct DefaultValues {
+    pub(super) values: Values,
+    pub(super) template: SecretTemplate,
+    pub(super) outputs: Outputs,
+}
+
+/// One value that counts for a Pki, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EffectiveValue {
+    /// The field, as in `privateKey.size`.
+    pub field: &'static str,
+    /// The value in one line.
+    pub value: String,
+    /// The source of the value.
+    pub origin: Origin,
+}
+
+impl DefaultValues {
+    pub(super) fn read(defaults: &Defaults) -> Self {
+        let template = defaults.secret_template.clone().unwrap_or_default();
+        let is_usable = |it: &SecretTemplate| {
+            let mut violations = Vec::new();
+            template::check(it, &mut violations);
+            violations.is_empty() && template_bytes(it) <= MAX_TEMPLATE_BYTES
+        };
+        let mut outputs = defaults.outputs.clone().unwrap_or_default();
+        for keystore in [&mut outputs.pkcs12, &mut outputs.jks] {
+            let taken = keystore.take();
+            *keystore = taken.filter(|it| names::is_subdomain(&it.password_secret_ref.name));
+        }
+        Self {
+            values: Values::of(defaults),
+            template: Some(template).filter(is_usable).unwrap_or_default(),
+            outputs,
+        }
+    }
+
+    /// The labels and annotations of a Secret: those of the Pki, and where it says nothing, these.
+    pub(super) fn template<'a>(
+        &'a self,
+        said: Option<&'a SecretTemplate>,
+    ) -> Cow<'a, SecretTemplate> {
+        let Some(said) = said else {
+            return Cow::Borrowed(&self.template);
+        };
+        if self.template == SecretTemplate::default() {
+            return Cow::Borrowed(said);
+        }
+        let mut all = self.template.clone();
+        all.labels.extend(said.labels.clone());
+        all.annotations.extend(said.annotations.clone());
+        Cow::Owned(all)
+    }
+
+    /// The further files of a Secret: those of the Pki, and where it says nothing, these. A password is never read
+    /// from the Secret that is written, or from one of the operator's own.
+    fn outputs(&self, pki: &Pki, settings: &Settings) -> Outputs {
+        let said = pki.spec.outputs.clone().unwrap_or_default();
+        let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
+        let usable = |keystore: &Keystore| {
+            let name = &keystore.password_secret_ref.name;
+            name != pki.secret_name() && !settings.is_reserved(namespace, name)
+        };
+        let default = |keystore: &Option<Keystore>| keystore.clone().filter(usable);
+        Outputs {
+            combined_pem: said.combined_pem.or(self.outputs.combined_pem),
+            der_key: said.der_key.or(self.outputs.der_key),
+            pkcs12: said.pkcs12.or_else(|| default(&self.outputs.pkcs12)),
+            jks: said.jks.or_else(|| default(&self.outputs.jks)),
+        }
+    }
+}
+
+pub(super) fn template_bytes(template: &SecretTemplate) -> usize {
+    let all = template.labels.iter().chain(&template.annotations);
+    all.map(|(key, value)| key.len() + value.len()).sum()
+}
+
+impl Approved {
+    /// Sets everything that follows from effective values and defaults.
+    pub(super) fn set(
+        &mut self,
+        effective: Effective,
+        defaults: &DefaultValues,
+        pki: &Pki,
+        settings: &Settings,
+    ) {
+        self.certificate.usages = effective.certified_usages();
+        self.certificate.duration = effective.duration.value;
+        self.certificate.key = effective.key().certified();
+        self.certificate.key_encoding = effective.key().certified_encoding();
+        self.renew_before = effective.renew_before.value;
+        self.keeps_key = effective.rotation.value == RotationPolicy::Never;
+        let said = pki.spec.secret_template.as_ref();
+        self.template = defaults.template(said).into_owned();
+        self.outputs = defaults.outputs(pki, settings);
+        self.effective = effective;
+    }
+
+    /// Returns the approval for the certificate that the Pki has. It differs in defaults that have changed since its
+    /// issue.
+    pub fn in_force(&self) -> &Self {
+        self.in_force.as_deref().unwrap_or(self)
+    }
+
+    /// Returns the approval that the status records, if it differs.
+    pub(super) fn recorded_for(&self, pki: &Pki, settings: &Settings) -> Option<Self> {
+        let status = pki.status.as_ref()?;
+        status.serial_number.as_ref()?;
+        let recorded = match &status.defaults {
+            Some(recorded) => DefaultValues::read(recorded),
+            None => former(self.effective.duration),
+        };
+        let mut kept = self.clone();
+        let effective = self.effective.kept(&recorded.values);
+        kept.set(effective, &recorded, pki, settings);
+        kept.defaults = recorded.into();
+        let is_other = kept.certificate != self.certificate
+            || kept.renew_before != self.renew_before
+            || kept.template != self.template
+            || kept.outputs != self.outputs;
+        is_other.then_some(kept)
+    }
+
+    /// Returns the record for the status: each value that the spec leaves out, and the policy's labels, annotations and files.
+    pub fn recorded(&self) -> Defaults {
+        fn left_out<T: Clone>(chosen: &Chosen<T>) -> Option<T> {
+            chosen.is_left_out().then(|| chosen.value.clone())
+        }
+        let it = &self.effective;
+        let size = left_out(&it.size).filter(|_| it.algorithm.value != KeyAlgorithm::Ed25519);
+        let key = PrivateKey {
+            algorithm: left_out(&it.algorithm),
+            size,
+            encoding: left_out(&it.encoding),
+            rotation_policy: None,
+        };
+        let is_renewal_left_out = it.renew_before.is_left_out();
+        let before = Some(it.time_before_end()).filter(|_| is_renewal_left_out);
+        let some = |template: &SecretTemplate| *template != SecretTemplate::default();
+        Defaults {
+            duration: left_out(&it.duration).map(display_duration),
+            renew_before: before.and_then(Result::ok).map(display_duration),
+            renew_before_percentage: before.and_then(Result::err).map(i32::from),
+            usages: left_out(&it.usages)
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+            private_key: Some(key).filter(|key| *key != PrivateKey::default()),
+            outputs: Some(self.defaults.outputs.clone()).filter(|it| *it != Outputs::default()),
+            secret_template: Some(self.defaults.template.clone()).filter(some),
+        }
+    }
+
+    /// Each value that counts, and who decided it.
+    pub fn effective_values(&self) -> Vec<EffectiveValue> {
+        let it = &self.effective;
+        let usages = it.usages.value.iter().map(ToString::to_string);
+        let before = match it.renew_before.value {
+            Some(RenewBefore::Duration(before)) => display_duration(before),
+            Some(RenewBefore::Percentage(percentage)) => format!("{percentage} percent"),
+            None => {
+                let third = it.time_before_end().unwrap_or(SignedDuration::ZERO);
+                format!("{}, a third of the duration", display_duration(third))
+            }
+        };
+        let size = match it.algorithm.value {
+            KeyAlgorithm::Ed25519 => None,
+            _ => Some(("privateKey.size", it.size.value.to_string(), it.size.origin)),
+        };
+        let rotation = format!("{:?}", it.rotation.value);
+        let values = [
+            (
+                "duration",
+                display_duration(it.duration.value),
+                it.duration.origin,
+            ),
+            ("renewBefore", before, it.renew_before.origin),
+            (
+                "usages",
+                usages.collect::<Vec<_>>().join(", "),
+                it.usages.origin,
+            ),
+            (
+                "privateKey.algorithm",
+                it.algorithm.value.to_string(),
+                it.algorithm.origin,
+            ),
+        ];
+        let rest = [
+            (
+                "privateKey.encoding",
+                it.encoding.value.to_string(),
+                it.encoding.origin,
+            ),
+            ("privateKey.rotationPolicy", rotation, it.rotation.origin),
+        ];
+        let values = values.into_iter().chain(size).chain(rest);
+        let values = values.map(|(field, value, origin)| EffectiveValue {
+            field,
+            value,
+            origin,
+        });
+        values.chain(self.further_values()).collect()
+    }
+
+    /// Files, labels and annotations of which some come from the policy.
+    fn further_values(&self) -> impl Iterator<Item = EffectiveValue> {
+        let (own, from_policy) = (&self.outputs, &self.defaults.outputs);
+        let file = |field, is_there: bool, is_default: bool| {
+            is_there.then(|| EffectiveValue {
+                field,
+                value: "true".to_owned(),
+                origin: origin(is_default),
+            })
+        };
+        let keystore = |field, own: &Option<Keystore>, default: &Option<Keystore>| {
+            own.as_ref().map(|keystore| EffectiveValue {
+                field,
+                value: format!("password in Secret {}", keystore.password_secret_ref.name),
+                origin: origin(own == default),
+            })
+        };
+        let origin_of_text = |key: &str, value: &str, defaults: &BTreeMap<String, String>| {
+            origin(defaults.get(key).is_some_and(|default| default == value))
+        };
+        let entries = [
+            (
+                "secretTemplate.labels",
+                &self.template.labels,
+                &self.defaults.template.labels,
+            ),
+            (
+                "secretTemplate.annotations",
+                &self.template.annotations,
+                &self.defaults.template.annotations,
+            ),
+        ];
+        let entries = entries.into_iter().flat_map(move |(field, own, defaults)| {
+            own.iter().map(move |(key, value)| EffectiveValue {
+                field,
+                value: format!("{key}={value}"),
+                origin: origin_of_text(key, value, defaults),
+            })
+        });
+        [
+            file(
+                "outputs.combinedPem",
+                own.combined_pem == Some(true),
+                from_policy.combined_pem == Some(true),
+            ),
+            file(
+                "outputs.derKey",
+                own.der_key == Some(true),
+                from_policy.der_key == Some(true),
+            ),
+            keystore("outputs.pkcs12", &own.pkcs12, &from_policy.pkcs12),
+            keystore("outputs.jks", &own.jks, &from_policy.jks),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(entries)
+    }
+}
+
+fn origin(is_default: bool) -> Origin {
+    if is_default {
+        Origin::Policy
+    } else {
+        Origin::Spec
+    }
+}
+
+/// The defaults of version 0.2, which recorded none.
+fn former(duration: Chosen<SignedDuration>) -> DefaultValues {
+    let duration = match duration.origin {
+        Origin::Spec => duration.value,
+        _ => BUILT_IN_DURATION,
+    };
+    let values = Values {
+        duration: Some(duration),
+        renew_before: Some(RenewBefore::Duration(third(duration))),
+        usages: BTreeSet::from([Usage::ServerAuth, Usage::ClientAuth]),
+        algorithm: Some(KeyAlgorithm::Ecdsa),
+        size: Some(256),
+        encoding: Some(KeyEncoding::Pkcs8),
+        rotation: None,
+    };
+    DefaultValues {
+        values,
+        ..DefaultValues::default()
+    }
+}
