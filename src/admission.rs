@@ -291,14 +291,13 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
 /// That the Secret is another's. Only here others are waited for: the rule book is asked before.
 fn secret_warning(pki: &Pki, own: &Key, secret: &Key, world: &World<'_>) -> Option<String> {
     let pkis = locks::read(world.pkis);
-    let outcome = match claims::foreseen_winner(&pkis, own, secret) {
-        Some(winner) => Outcome::Conflict {
+    let outcome = if let Some(winner) = claims::foreseen_winner(&pkis, own, secret) {
+        Outcome::Conflict {
             winner: winner.clone(),
-        },
-        None if secrets::foreseen_foreign(&locks::lock(world.secrets), &pkis, own, secret) => {
-            Outcome::Foreign
         }
-        None => return None,
+    } else {
+        let secrets = locks::lock(world.secrets);
+        Outcome::Foreign(secrets::foreseen_foreign(&secrets, &pkis, own, secret)?)
     };
     drop(pkis);
     let message = outcome.message(pki, MESSAGE_BYTES);

@@ -136,6 +136,24 @@ pub fn about_request(pki: &Pki, now: Timestamp) -> Option<Notice> {
     Some(words.to(reference(pki), None))
 }
 
+/// The Event on a Pki that has taken its Secret up again.
+pub fn about_take_up(pki: &Pki, now: Timestamp) -> Notice {
+    let words = Words {
+        aspect: Aspect::TakeUp,
+        kind: Kind::Normal,
+        reason: "PkiSecretTakenUp".to_owned(),
+        message: format!(
+            "Secret {} had no owner, as after a restore, and belongs to Pki {} again: its certificate was issued by this CA for \
+             exactly these names",
+            text::printable(pki.secret_name()),
+            pki.display_name()
+        ),
+        topic: None,
+        since: now,
+    };
+    words.to(reference(pki), None)
+}
+
 /// What to say of a stored object that is no Pki any more.
 pub fn about_unreadable(key: &Key, invalid: &InvalidObject) -> Notice {
     let regarding = ObjectReference {

@@ -11,6 +11,9 @@ pub mod platform_teams {}
 #[doc = include_str!("guide/gitops.md")]
 pub mod gitops {}
 
+#[doc = include_str!("guide/backup-and-restore.md")]
+pub mod backup_and_restore {}
+
 #[doc = include_str!("guide/a-key-was-stolen.md")]
 pub mod a_key_was_stolen {}
 

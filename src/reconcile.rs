@@ -430,7 +430,7 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
         return Ok(());
     }
     let republished = match planned {
-        Plan::Refuse { .. } | Plan::Conflict { .. } | Plan::Foreign => {
+        Plan::Refuse { .. } | Plan::Conflict { .. } | Plan::Foreign(_) => {
             act::publish_former(pki, &ca, context).await?
         }
         _ => None,
@@ -452,14 +452,21 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
         }
         Plan::Mend(current) => act::mend(&observed, current, context, now).await?,
         Plan::Keep(current) => {
+            let mut unmade = Vec::new();
             if let Some(secret) = observed.stored() {
-                let version = Version::of(secret);
-                let (key, in_force) = (context.key(pki), &current.approved);
-                let verified = &current.verified;
-                let findings = &context.findings;
-                findings.sound(key, &observed, in_force, &version, verified);
+                let in_force = &current.approved;
+                let next = observed.verdict.as_ref().unwrap_or(in_force);
+                unmade = observed.passwords.of(in_force, next).unmade(secret);
+                if unmade.is_empty() {
+                    let version = Version::of(secret);
+                    let (key, verified) = (context.key(pki), &current.verified);
+                    let findings = &context.findings;
+                    findings.sound(key, &observed, in_force, &version, verified);
+                } else {
+                    context.findings.doubtful(Key::of(pki));
+                }
             }
-            Outcome::Ready(Certificate::of(&current, &ca))
+            Outcome::of(Certificate::of(&current, &ca), unmade)
         }
         Plan::Refuse {
             violations,
@@ -480,7 +487,13 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
             Outcome::Refused { violations, trust }
         }
         Plan::Conflict { winner } => Outcome::Conflict { winner },
-        Plan::Foreign => Outcome::Foreign,
+        Plan::Foreign(obstacle) => Outcome::Foreign(obstacle),
+        Plan::TakeUp => match act::take_up(&observed, context, now).await? {
+            Some(outcome) => outcome,
+            // The next look is when the Secret is seen with its owner.
+            None => return Ok(()),
+        },
+        Plan::Unsigned(alarm) => Outcome::Unsigned(alarm),
         Plan::Await => Outcome::Await,
     };
     work.note("pki.reason", || outcome.reason());

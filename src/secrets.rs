@@ -4,7 +4,7 @@ use crate::digest::digest;
 use crate::index::{BySecret, Key, NamesSecrets};
 use crate::part::Kept;
 use crate::pkis::KnownPki;
-use crate::reconcile::secret::{ADOPT, controller, is_pki};
+use crate::reconcile::secret::{ADOPT, Obstacle, controller, is_labelled, is_pki};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
@@ -36,8 +36,12 @@ enum Owner {
     Pki { name: Arc<str>, uid: u64 },
     /// Somebody else.
     Other,
-    /// Nobody; but it may be offered to the Pki of this name.
-    Nobody { offered_to: Option<Box<str>> },
+    /// Nobody; but it may be offered to the Pki of this name, or be one of the operator's that has
+    /// lost its owner.
+    Nobody {
+        offered_to: Option<Box<str>>,
+        is_labelled: bool,
+    },
 }
 
 impl From<PartialObjectMeta<Secret>> for KnownSecret {
@@ -81,6 +85,7 @@ impl Owner {
                 let offered_to = secret.annotations().get(ADOPT);
                 Self::Nobody {
                     offered_to: offered_to.map(|name| name.as_str().into()),
+                    is_labelled: is_labelled(secret),
                 }
             }
         }
@@ -97,32 +102,38 @@ impl NamesSecrets for KnownSecret {
     }
 }
 
-/// Whether there is a Secret of this name that this Pki could not write, by all that is known. A Secret that another Pki
-/// claims is not foreign, but a [conflict](crate::claims::foreseen_winner).
+/// Why this Pki could not write the Secret of this name that there is, by all that is known. A
+/// Secret that another Pki claims is not foreign, but a [conflict](crate::claims::foreseen_winner).
 pub fn foreseen_foreign(
     secrets: &BySecret<KnownSecret>,
     pkis: &BySecret<KnownPki>,
     pki: &Key,
     secret: &Key,
-) -> bool {
-    let Some(known) = secrets.get(secret) else {
-        return false;
-    };
-    match &known.owner {
-        Owner::Other | Owner::Nobody { offered_to: None } => true,
+) -> Option<Obstacle> {
+    match &secrets.get(secret)?.owner {
+        Owner::Other => Some(Obstacle::Controlled { by: None }),
+        // Its certificate tells whose it is, and that is not kept here.
+        Owner::Nobody {
+            offered_to: None,
+            is_labelled,
+        } => (!is_labelled).then_some(Obstacle::Unclaimed),
         Owner::Nobody {
             offered_to: Some(name),
+            ..
         } => {
             let other = Key::new(secret.namespace.clone(), &**name);
             let offered = pkis.get(&other);
-            other != *pki && !offered.is_some_and(|pki| pki.claims(&secret.name))
+            let is_foreign = other != *pki && !offered.is_some_and(|pki| pki.claims(&secret.name));
+            is_foreign.then(|| Obstacle::OfferedTo(name.to_string()))
         }
         Owner::Pki { name, uid } => {
             // Of a Pki that is gone the Secret is about to be collected.
             let owner = pkis
                 .get(&secret.beside(name))
                 .filter(|owner| owner.lives_as(*uid));
-            owner.is_some_and(|owner| owner.key() != pki && !owner.claims(&secret.name))
+            let other = owner.filter(|owner| owner.key() != pki && !owner.claims(&secret.name))?;
+            let by = Some(format!("Pki {}", other.key().name));
+            Some(Obstacle::Controlled { by })
         }
     }
 }
@@ -186,8 +197,9 @@ mod tests {
             (json!({ "annotations": { "box.com/adopt": "moved" } }), true),
             (json!({ "annotations": { "box.com/adopt": "gone" } }), true),
             (
+                // Its certificate may prove that it is the Pki's.
                 json!({ "labels": { "app.kubernetes.io/managed-by": "pki-operator" } }),
-                true,
+                false,
             ),
             (owned_by("v1", "ConfigMap", "a", "uid-of-a"), true),
             (owned_by("example.com/v1", "Pki", "a", "uid-of-a"), true),
@@ -201,6 +213,7 @@ mod tests {
             secrets.apply(Event::Apply(secret(&metadata)));
             let of = |name: &str| {
                 foreseen_foreign(&secrets, &pkis, &Key::new("ns", "a"), &Key::new("ns", name))
+                    .is_some()
             };
             assert_eq!(of("s"), is_foreign, "{metadata}");
             assert!(!of("other"), "there is none");

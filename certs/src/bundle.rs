@@ -102,6 +102,34 @@ pub fn verify(
     })
 }
 
+/// Proves that what lies in a Secret was issued here for these names, whatever else has changed
+/// since.
+///
+/// One of the issuers signed the certificate, the private key is its own, and common name and
+/// names are exactly the requested ones. Time, usages, duration and kind of key prove nothing: a
+/// certificate from a backup may have ended, and the defaults may be others by now.
+pub fn recognize(
+    bundle: &Bundle<'_>,
+    request: &LeafRequest,
+    issuers: &[&CaCertificate],
+) -> Result<(), Fault> {
+    let chain =
+        encoding::only_certificates(bundle.certificate).ok_or(Fault::CertificateUnreadable)?;
+    let der = chain.first().ok_or(Fault::CertificateUnreadable)?;
+    let certificate = parse(der)?;
+    let validity = Validity::of(&certificate).ok_or(Fault::CertificateUnreadable)?;
+    let (key, _) = key::read_only(bundle.private_key).ok_or(Fault::PrivateKeyUnreadable)?;
+
+    let candidates = named_as_issuer(&certificate, issuers)?;
+    check_key(&certificate, &key)?;
+    check_common_name(&certificate, request)?;
+    alternative::check(&certificate, request)?;
+    // No leaf outlives its CA, so that its last second is one of every certificate on the path.
+    let last = validity.not_after;
+    let signed = |issuer: &CaCertificate| check_accepted(der, issuer, &BTreeSet::new(), last);
+    first_without_fault(&candidates, signed).map(drop)
+}
+
 /// As OpenSSL prints it: without the byte that DER puts before a number whose first bit is set.
 pub(crate) fn printed_serial(der: &[u8]) -> String {
     let number = match der {

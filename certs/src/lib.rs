@@ -84,7 +84,7 @@ mod validity;
 
 pub use authority::Authority;
 pub use authority_error::{AuthorityError, PathMember};
-pub use bundle::{Bundle, Verified, verify};
+pub use bundle::{Bundle, Verified, recognize, verify};
 pub use ca::CaCertificate;
 pub use fault::Fault;
 pub use key::{KeyAlgorithm, KeyEncoding, PrivateKeyPem};

@@ -262,8 +262,10 @@ fn blocker(pki: &Pki, is_overdue: bool) -> Option<(&'static str, Blocker)> {
     let ready = pki.condition(READY)?;
     let is_moving = pki.status.as_ref()?.secret_name.as_deref() != Some(pki.secret_name());
     let (label, reason, message) = match (ready.status.as_str(), ready.reason.as_str()) {
-        ("True", _) if !is_overdue => return None,
-        ("True", _) => (
+        // A keystore without its password keeps nothing waiting: certificate and `ca.crt` are
+        // written.
+        ("True", _) | (_, "PkiKeystoreNotWritten") if !is_overdue => return None,
+        ("True", _) | (_, "PkiKeystoreNotWritten") => (
             BEHIND,
             "Behind",
             "its Secret has not been written yet: see the log of the operator",

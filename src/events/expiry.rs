@@ -74,6 +74,7 @@ fn times(outcome: &Outcome, status: &PkiStatus) -> Option<(Timestamp, Timestamp)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconcile::secret::Obstacle;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn at(hour: i64) -> Timestamp {
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(Stage::of(&failed, &status(), at(29)), Some(Stage::Ending));
         let none = PkiStatus::default();
         assert_eq!(Stage::of(&failed, &none, at(29)), None);
-        for other in [Outcome::Foreign, Outcome::Await] {
+        for other in [Outcome::Foreign(Obstacle::Unclaimed), Outcome::Await] {
             assert_eq!(Stage::of(&other, &status(), at(29)), None);
             assert_eq!(next(&other, &status(), at(0)), None);
         }

@@ -47,6 +47,8 @@ pub enum Aspect {
     Renewal,
     /// A renewal on request has to wait, or was served before.
     Request,
+    /// A Pki takes up a Secret that had no owner.
+    TakeUp,
     /// That admission refused a Pki.
     Refusal,
     /// That a Secret's name looks mistyped.

@@ -10,7 +10,7 @@ use crate::guide;
 use crate::pods::SecretUser;
 use crate::policy::text::{line, printable, sentence};
 use crate::policy::{Approved, Violation};
-use crate::reconcile::secret::is_owned_by;
+use crate::reconcile::secret::{ADOPT, is_owned_by};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -251,16 +251,19 @@ fn owner(secret: &Secret, pki: Option<&Pki>) -> String {
     }
     let references = secret.metadata.owner_references.iter().flatten();
     let mut controllers = references.filter(|reference| reference.controller == Some(true));
-    controllers.next().map_or_else(
-        || "does not belong to this Pki: somebody else made it".to_owned(),
-        |owner| {
-            format!(
-                "belongs to {} {}",
-                printable(&owner.kind),
-                printable(&owner.name)
-            )
-        },
-    )
+    if let Some(owner) = controllers.next() {
+        return format!(
+            "belongs to {} {}",
+            printable(&owner.kind),
+            printable(&owner.name)
+        );
+    }
+    let annotations = secret.metadata.annotations.as_ref();
+    let offered_to = annotations.and_then(|all| all.get(ADOPT));
+    let offered = offered_to.map_or_else(String::new, |name| {
+        format!(", and {ADOPT} names \"{}\"", printable(name))
+    });
+    format!("does not belong to this Pki: it has no owner{offered}")
 }
 
 fn pods(page: &mut Page, facts: &Facts, now: Timestamp) {

@@ -5,12 +5,13 @@ use super::lanes::Lane;
 use super::plan::{self, Current, Need, Observed, due};
 use super::remedy::remedy;
 use super::retry::Failure;
-use super::secret::formats::FormatError;
+use super::secret::formats::Unmade;
 use super::secret::{self, Content};
 use super::status::{Certificate, Outcome};
 use super::{Context, Error, write};
 use crate::api::{Pki, PkiStatus};
 use crate::ca::Ca;
+use crate::events;
 use crate::index::Key;
 use crate::lenient::Lenient;
 use crate::policy::Approved;
@@ -31,8 +32,6 @@ const SILENT_WAIT: SignedDuration = SignedDuration::from_secs(5);
 enum IssueError {
     #[error(transparent)]
     Certificate(#[from] pki_certs::IssueError),
-    #[error(transparent)]
-    Format(#[from] FormatError),
     #[error("{}", write::api_message(.0))]
     Write(#[from] kube::Error),
 }
@@ -69,7 +68,7 @@ pub(super) async fn issue(
         Err(NoKey::Awaited(since)) => return Ok(await_key(pki, approved, since, context, now)),
     };
     match write_certificate(observed, approved, signer, &key, context, now).await {
-        Ok(certificate) => {
+        Ok((certificate, unmade)) => {
             context.metrics.issued(need.label());
             tracing::info!(pki = %Key::of(pki), secret = approved.secret_name, serial = certificate.serial,
                 not_after = %certificate.not_after, why = %need, "issued");
@@ -77,7 +76,7 @@ pub(super) async fn issue(
             context.retries.forget(&Key::of(pki));
             // Each certificate gets a key of its own.
             context.keys.forget(&Key::of(pki));
-            Ok(Some(Outcome::Ready(certificate)))
+            Ok(Some(Outcome::of(certificate, unmade)))
         }
         Err(error) => failure(pki, &error, context, now).map(Some),
     }
@@ -115,9 +114,6 @@ fn new_key(
     context: &Context,
     now: Timestamp,
 ) -> Result<PrivateKeyPem, NoKey> {
-    // Before a key is made, which may take seconds.
-    let check = observed.passwords.check();
-    check.map_err(|error| NoKey::Failed(error.into()))?;
     let algorithm = approved.certificate.key;
     let made = if algorithm.is_slow() {
         let lane = if need.is_damage() {
@@ -173,13 +169,42 @@ pub(super) async fn mend(
     let bundle = secret::bundle(secret);
     let written = store(observed, approved, bundle, &current.verified, context).await;
     match written {
-        Ok(()) => {
+        Ok(unmade) => {
             tracing::info!(pki = %Key::of(observed.pki), secret = approved.secret_name, "mended the Secret");
             note_write(observed, is_damage, context, now);
             context.retries.forget(&Key::of(observed.pki));
-            Ok(Outcome::Ready(Certificate::of(&current, observed.ca)))
+            let certificate = Certificate::of(&current, observed.ca);
+            Ok(Outcome::of(certificate, unmade))
         }
         Err(error) => failure(observed.pki, &error, context, now),
+    }
+}
+
+/// Takes up a Secret again that has lost its owner. Nothing but the owner is written: the next
+/// reconcile, which that write brings about, verifies the Secret like any other.
+pub(super) async fn take_up(
+    observed: &Observed<'_>,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Option<Outcome>, Error> {
+    let pki = observed.pki;
+    if let Some(held) = context.retries.held(pki, now) {
+        return Ok(Some(held));
+    }
+    let is_damage = was_settled(observed);
+    if is_damage && let Some(contested) = contested(observed, context, now) {
+        return Ok(Some(contested));
+    }
+    let secret = observed.stored().expect("the Secret was read");
+    let change = secret::take_up(secret, pki);
+    match change_secret(pki, secret, &change, context).await {
+        Ok(_) => {
+            tracing::info!(pki = %Key::of(pki), secret = %Key::of(secret), "took the Secret up again");
+            note_write(observed, is_damage, context, now);
+            context.publisher.offer(events::about_take_up(pki, now));
+            Ok(None)
+        }
+        Err(error) => failure(pki, &error.into(), context, now).map(Some),
     }
 }
 
@@ -243,12 +268,9 @@ fn failure(
     let reason = match error {
         IssueError::Write(error) if write::is_conflict(error) => return Err(outdated(pki)),
         IssueError::Write(_) => "api",
-        IssueError::Format(_) => "format",
         IssueError::Certificate(_) => "certificate",
     };
     context.metrics.issuance_failed(reason);
-    // A password that is put right is noticed, and worth an attempt at once.
-    let is_held = !matches!(error, IssueError::Format(_));
     let refusal = match error {
         IssueError::Write(refusal) => Some(refusal),
         _ => None,
@@ -256,7 +278,6 @@ fn failure(
     let failure = Failure {
         error: error.to_string(),
         remedy: refusal.and_then(remedy),
-        is_held,
         is_final: refusal.is_some_and(write::is_namespace_ending),
     };
     let failed = context.retries.failed(pki, failure, now);
@@ -334,8 +355,7 @@ async fn write_certificate(
     key: &PrivateKeyPem,
     context: &Context,
     now: Timestamp,
-) -> Result<Certificate, IssueError> {
-    observed.passwords.check()?;
+) -> Result<(Certificate, Vec<Unmade>), IssueError> {
     let now = at_earliest(&signer, now);
     let leaf = signer.issue_for(&approved.certificate, key.as_bytes(), now)?;
     let bundle = Bundle {
@@ -349,7 +369,7 @@ async fn write_certificate(
         issuer: signer.ca().fingerprint().to_owned(),
         cut_short: leaf.cut_short,
     };
-    store(observed, approved, bundle, &verified, context).await?;
+    let unmade = store(observed, approved, bundle, &verified, context).await?;
     let (renew_at, _) = due(observed.pki, approved, &verified, observed.ca, now);
     let approved = Box::new(approved.clone());
     let current = Current {
@@ -357,7 +377,7 @@ async fn write_certificate(
         renew_at,
         approved,
     };
-    Ok(Certificate::of(&current, observed.ca))
+    Ok((Certificate::of(&current, observed.ca), unmade))
 }
 
 /// The time to issue at: the clock may have gone back since the CA was made.
@@ -365,14 +385,16 @@ fn at_earliest(signer: &Authority, now: Timestamp) -> Timestamp {
     now.max(signer.ca().not_before())
 }
 
-/// Writes the Secret with this certificate and key, and notes what was written, so that it is not read again.
+/// Writes the Secret with this certificate and key, and notes what was written, so that it is not
+/// read again. Returns the keystores that cannot be written: neither certificate nor CA wait for
+/// them.
 async fn store(
     observed: &Observed<'_>,
     approved: &Approved,
     bundle: Bundle<'_>,
     verified: &Verified,
     context: &Context,
-) -> Result<(), IssueError> {
+) -> Result<Vec<Unmade>, IssueError> {
     let pki = observed.pki;
     let next = observed.verdict.as_ref().unwrap_or(approved);
     let wanted = Content {
@@ -382,12 +404,19 @@ async fn store(
         trust: &observed.ca.trust,
         passwords: observed.passwords.of(approved, next),
     };
-    let stored = match observed.stored() {
-        Some(secret) => change_secret(pki, secret, &wanted.change(secret)?, context).await?,
-        None => create_secret(pki, wanted.manifest()?, context).await?,
+    let (stored, unmade) = if let Some(secret) = observed.stored() {
+        let (change, unmade) = wanted.change(secret);
+        (change_secret(pki, secret, &change, context).await?, unmade)
+    } else {
+        let (manifest, unmade) = wanted.manifest();
+        (create_secret(pki, manifest, context).await?, unmade)
     };
-    // Other webhooks may have had their say.
-    if secret::bundle(&stored) == bundle && wanted.is_in(&stored) {
+    if !unmade.is_empty() {
+        context.metrics.issuance_failed("format");
+    }
+    // Other webhooks may have had their say. A keystore that is missing is seen only where the
+    // passwords are read.
+    if unmade.is_empty() && secret::bundle(&stored) == bundle && wanted.is_in(&stored) {
         let version = Version::of(&stored);
         context
             .findings
@@ -395,7 +424,7 @@ async fn store(
     } else {
         context.findings.doubtful(Key::of(pki));
     }
-    Ok(())
+    Ok(unmade)
 }
 
 /// A create and no apply: of two writers, one is told that the Secret exists.

@@ -21,7 +21,7 @@ pub(super) async fn conclude(
     now: Timestamp,
 ) -> Result<(), Error> {
     let key = context.key(pki);
-    if outcome.is_ready() {
+    if outcome.certificate().is_some() {
         remove_former(pki, context).await?;
     }
     let status = status::after(pki, outcome, now);
@@ -45,17 +45,21 @@ pub(super) async fn conclude(
         tell(events::about(&look, &users), written.is_ok(), context);
     }
     written?;
+    // Workloads are restarted when all files are of the new certificate: a keystore may be what
+    // they read.
     if let (Outcome::Ready(certificate), Some(renewals)) = (outcome, &context.renewals) {
         renewals.found(pki, certificate, &users);
     }
     let again = match outcome {
-        Outcome::Ready(certificate) => Some(certificate.renew_at),
         Outcome::Failed { next, .. } | Outcome::Contested { next, .. } => Some(*next),
         fault if fault.is_fault() && !users.is_empty() => Some(now + context.settings.reminder),
         _ => None,
     };
+    let renewal = outcome
+        .certificate()
+        .map(|certificate| certificate.renew_at);
     let ending = expiry::next(outcome, &status, now).filter(|_| !outcome.is_ready());
-    match again.into_iter().chain(ending).min() {
+    match again.into_iter().chain(renewal).chain(ending).min() {
         Some(at) => context.schedule.set(key, at),
         None => context.schedule.forget(&key),
     }

@@ -2,7 +2,7 @@
 
 use super::request::{self, RENEW_NOW};
 use super::secret::formats::Passwords;
-use super::secret::{self, Content, Owner};
+use super::secret::{self, Content, Obstacle, Owner};
 use super::status::whole_second;
 use crate::api::Pki;
 use crate::ca::Ca;
@@ -78,7 +78,12 @@ pub enum Plan {
         winner: Key,
     },
     /// The Secret is not this Pki's: it stays as it is.
-    Foreign,
+    Foreign(Obstacle),
+    /// The Secret is nobody's, and its certificate proves that it was issued for this Pki: the Pki
+    /// takes it up again.
+    TakeUp,
+    /// Nothing is known of the CA, for this reason, so that nobody can tell whose the Secret is.
+    Unsigned(String),
     /// The Secret is that of a deleted Pki, and about to be collected.
     Await,
     /// The Pki is being deleted: its Secret goes with it.
@@ -164,7 +169,9 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
         (Sight::Unread, _) => return Plan::Read,
         (Sight::Unchanged(verified), _) => return keep(observed, approved, verified, now),
         (Sight::Stored(secret, Owner::Ours), _) => secret,
-        (Sight::Stored(_, Owner::Foreign), _) => return Plan::Foreign,
+        (Sight::Stored(secret, Owner::Foreign(obstacle)), _) => {
+            return stranger(observed, approved, secret, obstacle);
+        }
         (Sight::Stored(_, Owner::Rival(winner)), _)
         | (Sight::Stored(_, Owner::FormerPki) | Sight::Absent, Some(winner)) => {
             let winner = winner.clone();
@@ -229,6 +236,35 @@ fn verify<'a>(
         let next = Some(approved).filter(|next| *next != in_force);
         next.and_then(|next| verify(next).ok()).ok_or(fault)
     })
+}
+
+/// Decides about a Secret that is not this Pki's by any reference. One that has lost its owner, to
+/// `--cascade=orphan` or in a backup, is recognized by its certificate and key: labels only say
+/// that it is worth a look.
+fn stranger(
+    observed: &Observed<'_>,
+    approved: &Approved,
+    secret: &Secret,
+    obstacle: &Obstacle,
+) -> Plan {
+    if *obstacle != Obstacle::Unclaimed || !secret::is_labelled(secret) {
+        return Plan::Foreign(obstacle.clone());
+    }
+    let ca = observed.ca;
+    if let (true, Err(alarm)) = (ca.issuers.is_empty(), &ca.signer) {
+        // Nothing is proven without a CA, and nothing refuted.
+        return Plan::Unsigned(alarm.to_string());
+    }
+    let issuers: Vec<_> = ca.issuers.iter().collect();
+    match pki_certs::recognize(&secret::bundle(secret), &approved.certificate, &issuers) {
+        Err(fault) => Plan::Foreign(Obstacle::Unproven(fault)),
+        Ok(()) => match &observed.rival {
+            Some(winner) => Plan::Conflict {
+                winner: winner.clone(),
+            },
+            None => Plan::TakeUp,
+        },
+    }
 }
 
 /// Leaves a Secret alone that has not changed, unless the time has come to look into it.

@@ -19,6 +19,11 @@ pub(super) fn remedy(error: &kube::Error) -> Option<&'static str> {
         Some(
             "that fence is the chart's own: delete the Secret if nobody needs what is in it, or choose another spec.secretName",
         )
+    } else if says("field is immutable when `immutable` is set") {
+        Some(
+            "somebody made the Secret immutable: delete it (kubectl delete secret), and the Pki writes a new one at once, with \
+             another certificate; then restart the pods that mounted it, which would keep the old content (kubectl rollout restart)",
+        )
     } else if says("ValidatingAdmissionPolicy") || says("admission webhook ") {
         Some(
             "that rule is not the operator's: give the Secret what it wants by spec.secretTemplate, or ask whoever made the rule",

@@ -27,8 +27,6 @@ pub(super) struct Failure {
     pub(super) error: String,
     /// What people can do about it, if that is known.
     pub(super) remedy: Option<&'static str>,
-    /// Whether nothing but time, or an edit, is worth another attempt.
-    pub(super) is_held: bool,
     /// Whether another attempt is not likely to go better, so that there is no haste.
     pub(super) is_final: bool,
 }
@@ -64,8 +62,7 @@ impl Retries {
     pub(super) fn held(&self, pki: &Pki, now: Timestamp) -> Option<Outcome> {
         let all = self.all();
         let attempts = all.get(&Key::of(pki))?;
-        let is_early =
-            attempts.failure.is_held && attempts.of == edition(pki) && now < attempts.next;
+        let is_early = attempts.of == edition(pki) && now < attempts.next;
         is_early.then(|| attempts.outcome())
     }
 
@@ -105,11 +102,10 @@ mod tests {
     use super::*;
     use crate::api::PkiSpec;
 
-    fn failure(error: &str, is_held: bool) -> Failure {
+    fn failure(error: &str) -> Failure {
         Failure {
             error: error.into(),
             remedy: None,
-            is_held,
             is_final: false,
         }
     }
@@ -118,7 +114,7 @@ mod tests {
     fn there_is_no_haste_where_nothing_gets_better() {
         let failure = Failure {
             is_final: true,
-            ..failure("the namespace is being deleted", true)
+            ..failure("the namespace is being deleted")
         };
         let outcome = Retries::default().failed(&pki(), failure, at(0));
         let Outcome::Failed { attempts, next, .. } = outcome else {
@@ -139,7 +135,7 @@ mod tests {
 
     /// How often it has failed, and the pause before the next attempt.
     fn fail(retries: &Retries, pki: &Pki) -> (i32, i64) {
-        match retries.failed(pki, failure("quota", true), at(0)) {
+        match retries.failed(pki, failure("quota"), at(0)) {
             Outcome::Failed { attempts, next, .. } => {
                 (attempts, next.duration_since(at(0)).as_secs())
             }
@@ -163,16 +159,10 @@ mod tests {
     fn nothing_but_time_or_an_edit_brings_the_next_attempt_forward() {
         let (retries, mut pki) = (Retries::default(), pki());
         assert_eq!(retries.held(&pki, at(0)), None);
-        let failed = retries.failed(&pki, failure("quota", true), at(0));
+        let failed = retries.failed(&pki, failure("quota"), at(0));
         assert_eq!(retries.held(&pki, at(0)), Some(failed));
         assert_eq!(retries.held(&pki, at(1)), None, "it is time");
         pki.metadata.generation = Some(2);
         assert_eq!(retries.held(&pki, at(0)), None, "an edit");
-        retries.failed(&pki, failure("no password", false), at(0));
-        assert_eq!(
-            retries.held(&pki, at(0)),
-            None,
-            "what may be mended at any moment"
-        );
     }
 }

@@ -6,7 +6,7 @@ use crate::digest::digest;
 use crate::index::{BySecret, Key, NamesSecrets};
 use crate::pkis::KnownPki;
 use crate::policy::Approved;
-use formats::{FormatError, Passwords};
+use formats::{Passwords, Unmade};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 pub mod formats;
+mod obstacle;
+
+pub use obstacle::Obstacle;
 
 /// The type of the Secret: the API server makes sure that both of its keys are there.
 pub const TLS: &str = "kubernetes.io/tls";
@@ -38,8 +41,8 @@ pub enum Owner {
     Rival(Key),
     /// A Pki that is gone, or going; Kubernetes is about to collect the Secret with it.
     FormerPki,
-    /// Somebody else, or nobody: its content is not ours to change.
-    Foreign,
+    /// Another object's, or nobody's: its content is not ours to change.
+    Foreign(Obstacle),
 }
 
 /// The Secret of a Pki.
@@ -51,27 +54,32 @@ pub fn key(pki: &Pki) -> Key {
 pub fn owner(secret: &Secret, pki: &Pki, pkis: &BySecret<KnownPki>) -> Owner {
     let key = |name: &str| Key::new(pki.namespace().unwrap_or_default(), name);
     let claims_it = |pki: &KnownPki| pki.claims(&secret.name_any());
-    match owner_of(secret, pki) {
-        Some(Ownership::Ours) => Owner::Ours,
-        None if is_offered(secret, pki) => Owner::Ours,
-        None => {
-            let offered_to = secret.annotations().get(ADOPT);
-            let other = offered_to.filter(|name| **name != pki.name_any());
-            match other.and_then(|name| pkis.get(&key(name))) {
-                Some(rival) if claims_it(rival) => Owner::Rival(rival.key().clone()),
-                _ => Owner::Foreign,
-            }
-        }
-        Some(Ownership::Foreign) => Owner::Foreign,
-        Some(Ownership::Pki { name, uid }) => {
-            let other = key(name);
-            match pkis.get(&other).filter(|owner| owner.lives_as(digest(uid))) {
-                None => Owner::FormerPki,
-                Some(owner) if claims_it(owner) => Owner::Rival(other),
-                Some(_) => Owner::Foreign,
-            }
-        }
+    let ownership = owner_of(secret, pki);
+    if ownership == Some(Ownership::Ours) {
+        return Owner::Ours;
     }
+    let Some(obstacle) = Obstacle::of(secret, pki) else {
+        return Owner::Ours;
+    };
+    match ownership {
+        Some(Ownership::Pki { name, uid }) => {
+            let other = pkis.get(&key(name));
+            match other.filter(|owner| owner.lives_as(digest(uid))) {
+                None => return Obstacle::held(secret).map_or(Owner::FormerPki, Owner::Foreign),
+                Some(owner) if claims_it(owner) => return Owner::Rival(owner.key().clone()),
+                Some(_) => {}
+            }
+        }
+        None => {
+            if let Obstacle::OfferedTo(name) = &obstacle
+                && let Some(rival) = pkis.get(&key(name)).filter(|pki| claims_it(pki))
+            {
+                return Owner::Rival(rival.key().clone());
+            }
+        }
+        _ => {}
+    }
+    Owner::Foreign(Obstacle::held(secret).unwrap_or(obstacle))
 }
 
 /// Whether the Secret is this Pki's by its controller reference, and so goes with it.
@@ -137,9 +145,28 @@ pub(crate) fn is_pki(controller: &OwnerReference) -> bool {
 
 /// A Secret of another type cannot become one of ours, nor can one that may not change.
 fn is_offered(secret: &Secret, pki: &Pki) -> bool {
-    secret.annotations().get(ADOPT) == Some(&pki.name_any())
-        && secret.type_.as_deref() == Some(TLS)
-        && secret.immutable != Some(true)
+    Obstacle::of(secret, pki).is_none()
+}
+
+/// Whether the Secret has the labels of the operator's own. Anybody may set them: they are no
+/// proof.
+pub fn is_labelled(secret: &impl ResourceExt) -> bool {
+    let found = secret.labels();
+    let has = |(key, value): (&String, &String)| found.get(key) == Some(value);
+    write::labels().iter().all(has)
+}
+
+/// The merge patch that makes an unowned Secret this Pki's again. No byte of its content changes.
+pub fn take_up(secret: &Secret, pki: &Pki) -> Value {
+    let mut change = if is_kept(pki) {
+        json!({ "metadata": { "annotations": { ADOPT: pki.name_any() } } })
+    } else {
+        let ours = owner_reference(pki);
+        let owners: Vec<_> = other_owners(secret, pki).chain([&ours]).collect();
+        json!({ "metadata": { "ownerReferences": owners } })
+    };
+    write::bind(&mut change, secret);
+    change
 }
 
 /// What goes into the Secret of a Pki.
@@ -158,12 +185,17 @@ pub struct Content<'a> {
 }
 
 impl Content<'_> {
-    /// The Secret to create.
-    pub fn manifest(&self) -> Result<Secret, FormatError> {
+    /// The Secret to create, and the keystores that are missing in it.
+    pub fn manifest(&self) -> (Secret, Vec<Unmade>) {
+        self.written(None)
+    }
+
+    fn written(&self, observed: Option<&Secret>) -> (Secret, Vec<Unmade>) {
         let mut labels = write::labels();
         labels.extend(self.approved.template.labels.clone());
         let annotations = self.annotations();
-        Ok(Secret {
+        let (files, unmade) = self.files(observed);
+        let manifest = Secret {
             metadata: ObjectMeta {
                 name: Some(self.approved.secret_name.clone()),
                 namespace: self.pki.namespace(),
@@ -173,16 +205,18 @@ impl Content<'_> {
                 ..ObjectMeta::default()
             },
             type_: Some(TLS.into()),
-            data: Some(self.files()?),
+            data: Some(files),
             ..Secret::default()
-        })
+        };
+        (manifest, unmade)
     }
 
-    /// The merge patch that makes `observed` what it should be. It takes away what an earlier template or an earlier choice
-    /// of outputs has put there, and leaves alone what others added. UID and version are preconditions, so that a write which
-    /// comes late, from a replica that no longer leads, is refused.
-    pub fn change(&self, observed: &Secret) -> Result<Value, FormatError> {
-        let wanted = self.manifest()?;
+    /// The merge patch that makes `observed` what it should be, and the keystores that it leaves as
+    /// they are. It takes away what an earlier template or an earlier choice of outputs has put
+    /// there, and leaves alone what others added. UID and version are preconditions, so that a
+    /// write which comes late, from a replica that no longer leads, is refused.
+    pub fn change(&self, observed: &Secret) -> (Value, Vec<Unmade>) {
+        let (wanted, unmade) = self.written(Some(observed));
         let mut change = json!({
             "metadata": {
                 "labels": wanted.metadata.labels,
@@ -203,7 +237,7 @@ impl Content<'_> {
                 others.chain(ours).map(|it| json!(it)).collect();
         }
         write::bind(&mut change, observed);
-        Ok(change)
+        (change, unmade)
     }
 
     /// Whether `observed`, which has this very certificate and key, is all else that it should be.
@@ -236,7 +270,7 @@ impl Content<'_> {
         annotations
     }
 
-    fn files(&self) -> Result<BTreeMap<String, ByteString>, FormatError> {
+    fn files(&self, observed: Option<&Secret>) -> (BTreeMap<String, ByteString>, Vec<Unmade>) {
         let mut files = BTreeMap::from([
             (
                 "tls.crt".to_owned(),
@@ -248,8 +282,9 @@ impl Content<'_> {
             ),
             ("ca.crt".to_owned(), ByteString(self.trust.pem().into())),
         ]);
-        files.extend(formats::files(self)?);
-        Ok(files)
+        let (further, unmade) = formats::files(self, observed);
+        files.extend(further);
+        (files, unmade)
     }
 
     /// What the operator has put there, as `managedFields` have it, and would put there no more. What others added is theirs.

@@ -2,14 +2,14 @@
 
 use super::plan::Current;
 use super::request;
-use super::secret::ADOPT;
+use super::secret::Obstacle;
+use super::secret::formats::Unmade;
 use crate::api::{Defaults, Pki, PkiStatus, READY};
 use crate::ca::Ca;
 use crate::index::Key;
 use crate::policy::{Violation, text, violation_summary};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::ResourceExt;
 use pki_certs::KeyAlgorithm;
 
 /// How a look at a Pki ended.
@@ -17,6 +17,13 @@ use pki_certs::KeyAlgorithm;
 pub enum Outcome {
     /// The Secret is as it should be.
     Ready(Certificate),
+    /// The certificate is as it should be, and a keystore cannot be written.
+    Incomplete {
+        /// The certificate.
+        certificate: Certificate,
+        /// The keystores that are missing, or stay as they were.
+        unmade: Vec<Unmade>,
+    },
     /// The Pki breaks the rule book.
     Refused {
         /// What it breaks.
@@ -30,7 +37,7 @@ pub enum Outcome {
         winner: Key,
     },
     /// The Secret exists and is not this Pki's.
-    Foreign,
+    Foreign(Obstacle),
     /// The Secret is that of a deleted Pki, and about to be collected.
     Await,
     /// Its private key is yet to be made, and others are made before.
@@ -108,6 +115,26 @@ impl Certificate {
 }
 
 impl Outcome {
+    /// Certificate in the Secret, if it is as it should be.
+    pub(super) fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Self::Ready(certificate) | Self::Incomplete { certificate, .. } => Some(certificate),
+            _ => None,
+        }
+    }
+
+    /// Outcome for a Secret with this certificate and without these keystores.
+    pub(super) fn of(certificate: Certificate, unmade: Vec<Unmade>) -> Self {
+        if unmade.is_empty() {
+            Self::Ready(certificate)
+        } else {
+            Self::Incomplete {
+                certificate,
+                unmade,
+            }
+        }
+    }
+
     /// `True` or `False`, as the condition `Ready` has it.
     pub(super) fn is_ready(&self) -> bool {
         matches!(self, Self::Ready(_))
@@ -126,7 +153,8 @@ impl Outcome {
                 violations.first().map_or("PkiRefused", Violation::reason)
             }
             Self::Conflict { .. } => "PkiSecretConflict",
-            Self::Foreign => "PkiSecretForeign",
+            Self::Foreign(_) => "PkiSecretForeign",
+            Self::Incomplete { .. } => "PkiKeystoreNotWritten",
             Self::Await => AWAITING,
             Self::AwaitKey(_) => AWAITING_KEY,
             Self::Unsigned(_) => "PkiCaUnavailable",
@@ -158,11 +186,18 @@ impl Outcome {
                 "Secret {secret} belongs to Pki {winner}, which claimed it first: choose another spec.secretName for Pki {}",
                 pki.display_name()
             ),
-            Self::Foreign => format!(
-                "Secret {secret} exists and does not belong to Pki {}, so it is left as it is: delete the Secret, choose another spec.secretName, or annotate the Secret with {ADOPT}={} if its content may be replaced",
-                pki.display_name(),
-                pki.name_any()
-            ),
+            Self::Foreign(obstacle) => return obstacle.message(pki, bytes),
+            Self::Incomplete {
+                certificate,
+                unmade,
+            } => {
+                let before = format!(
+                    "Secret {secret} holds a certificate for {}, valid until {}; ",
+                    text::printable(&pki.spec.service_name),
+                    certificate.not_after,
+                );
+                return text::fit(&before, &keystores(unmade), "", bytes);
+            }
             Self::Unsigned(alarm) => {
                 let before = format!(
                     "{subject} gets no new certificate until the platform team has seen to the CA: "
@@ -195,6 +230,28 @@ impl Outcome {
     }
 }
 
+/// The keystores that are not written, each with the reason; one reason is said once.
+fn keystores(unmade: &[Unmade]) -> String {
+    let mut said = Vec::new();
+    let is_same =
+        |one: &Unmade, other: &Unmade| one.is_old == other.is_old && one.error == other.error;
+    for some in unmade.chunk_by(is_same) {
+        let files: Vec<_> = some.iter().map(|it| it.file).collect();
+        let (one, be) = (&some[0], if some.len() > 1 { "are" } else { "is" });
+        let state = if one.is_old {
+            "not renewed"
+        } else {
+            "not written"
+        };
+        said.push(format!(
+            "{} {be} {state}: {}",
+            files.join(" and "),
+            one.error
+        ));
+    }
+    text::line(&said.join("; "))
+}
+
 /// The schema of conditions takes 32768 characters; people take fewer.
 pub const MESSAGE_BYTES: usize = 4096;
 const AWAITING: &str = "PkiSecretOfFormerPki";
@@ -213,12 +270,12 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
     // Until the Secret that is named now is there, the one before is the one in use, and to be removed then.
     let is_moving =
         status.serial_number.is_some() && status.secret_name.as_deref() != Some(pki.secret_name());
-    if matches!(outcome, Outcome::Ready(_)) || !is_moving {
+    if outcome.certificate().is_some() || !is_moving {
         status.secret_name = Some(pki.secret_name().to_owned());
     }
     (status.failed_attempts, status.next_attempt_time) = (None, None);
     match outcome {
-        Outcome::Ready(certificate) => {
+        Outcome::Ready(certificate) | Outcome::Incomplete { certificate, .. } => {
             status.serial_number = Some(certificate.serial.clone());
             status.not_before = Some(Time(certificate.not_before));
             status.not_after = Some(Time(certificate.not_after));
@@ -233,7 +290,7 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
             status.trust_fingerprint = Some(trust.clone());
         }
         // It has none.
-        Outcome::Conflict { .. } | Outcome::Foreign if !is_moving => {
+        Outcome::Conflict { .. } | Outcome::Foreign(_) if !is_moving => {
             status.serial_number = None;
             (status.not_before, status.not_after, status.renewal_time) = (None, None, None);
             (status.issuer_fingerprint, status.trust_fingerprint) = (None, None);

@@ -285,6 +285,81 @@ fn secrets_are_those_of_pkis() {
     ns.kubectl(&["delete", "secret", "theirs"]).unwrap();
 }
 
+#[test]
+fn a_secret_that_lost_its_owner_gets_a_pki_and_nothing_else() {
+    let arena = arena();
+    let ns = arena.namespace("orphans");
+    let stage = Stage { ns: &ns };
+    arena.without_webhooks();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
+        .unwrap();
+    let labels = json!({"app.kubernetes.io/managed-by": "pki-operator"});
+    let offer = |name: &str| json!({"annotations": {"box.com/adopt": name}});
+    let tls = "kubernetes.io/tls";
+    for (name, type_, labels, metadata) in [
+        ("orphan", tls, &labels, json!({"annotations": {"a": "b"}})),
+        ("offered", tls, &labels, offer("other")),
+        (
+            "controlled",
+            tls,
+            &labels,
+            stage.owner("ConfigMap", "a", true),
+        ),
+        ("opaque", "Opaque", &labels, json!({})),
+        ("theirs", tls, &json!({"a": "b"}), json!({})),
+    ] {
+        let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "type": type_, "metadata": metadata,
+            "stringData": {"tls.crt": "", "tls.key": ""}});
+        json_patch::merge(
+            &mut secret["metadata"],
+            &json!({"name": name, "labels": labels}),
+        );
+        stage.apply(&secret);
+    }
+    let account = Account::of(&arena);
+    let ours = stage.owner("Pki", "app1-pki", true);
+    let metadata = |metadata: Value| json!({ "metadata": metadata });
+    let with_owner = |mut change: Value| {
+        change["metadata"]["ownerReferences"] = ours["ownerReferences"].clone();
+        change
+    };
+    let merge = |name: &str, change: Value| Write::Merge(stage.secret(name), change);
+    let data = json!({"data": {"tls.key": "AAAA"}});
+    for write in [
+        merge("orphan", data.clone()),
+        merge("orphan", with_owner(data)),
+        merge("orphan", with_owner(json!({"immutable": true}))),
+        merge(
+            "orphan",
+            with_owner(metadata(json!({"labels": {"a": "b"}}))),
+        ),
+        merge(
+            "orphan",
+            with_owner(metadata(json!({"annotations": {"a": null}}))),
+        ),
+        merge(
+            "orphan",
+            with_owner(metadata(json!({"finalizers": ["example.com/hold"]}))),
+        ),
+        merge("orphan", metadata(stage.owner("ConfigMap", "a", true))),
+        merge("orphan", metadata(stage.owner("Pki", "app1-pki", false))),
+        merge("offered", with_owner(json!({}))),
+        merge("controlled", with_owner(json!({}))),
+        merge("opaque", with_owner(json!({}))),
+        merge("theirs", with_owner(json!({}))),
+        merge("theirs", with_owner(metadata(json!({ "labels": labels })))),
+        Write::Delete(stage.secret("orphan")),
+    ] {
+        account.is_refused(&write);
+    }
+    for write in [
+        merge("orphan", with_owner(json!({}))),
+        merge("orphan", metadata(offer("app1-pki"))),
+    ] {
+        account.is_permitted(&write);
+    }
+}
+
 /// A workload that asks for restarts, or does not.
 fn workload(kind: &str, name: &str, asks: &str) -> Value {
     let labels = json!({"app": name});

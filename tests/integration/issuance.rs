@@ -295,7 +295,8 @@ fn a_secret_that_the_pki_no_longer_names_stays_if_it_is_not_its_own_any_more() {
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
         .unwrap();
     ns.wait_until_ready("app1-pki");
-    let disown = json!({"metadata": {"ownerReferences": null}});
+    // With its label alone it would be taken up again.
+    let disown = json!({"metadata": {"ownerReferences": null, "labels": null}});
     patch(&ns, "secret", "app1-pki", &disown);
     ns.wait_until_refused("app1-pki", "PkiSecretForeign");
     patch(

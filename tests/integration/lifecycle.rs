@@ -320,9 +320,20 @@ fn further_files_come_and_go_with_the_spec_and_follow_the_password() {
         .unwrap();
     };
     apply(&outputs);
-    let said = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
-    let advice = "there is no Secret password with the password of the keystores: create it, with the password as password";
+    let said = ns.wait_until_refused("app1-pki", "PkiKeystoreNotWritten");
+    let advice = "; keystore.p12 and keystore.jks are not written: there is no Secret password with the password of the keystores: \
+                  create it, with the password as password";
     assert!(said.contains(advice), "{said}");
+    let data = ns.get("secret", "app1-pki").unwrap()["data"].take();
+    let files: Vec<_> = data.as_object().unwrap().keys().collect();
+    let all_but = [
+        "ca.crt",
+        "key.der",
+        "tls-combined.pem",
+        "tls.crt",
+        "tls.key",
+    ];
+    assert_eq!(files, all_but);
 
     let password = |password: &str| {
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"},
@@ -334,7 +345,7 @@ fn further_files_come_and_go_with_the_spec_and_follow_the_password() {
         let ready = ns.ready("app1-pki")?;
         ready["message"]
             .as_str()?
-            .contains("write 6 to 256 printable ASCII characters")
+            .contains("because it is too short: write 6 to 256 printable ASCII characters")
             .then_some(())
     });
     password("first password");
@@ -385,6 +396,60 @@ fn further_files_come_and_go_with_the_spec_and_follow_the_password() {
     assert_eq!(
         pki["status"]["serialNumber"], serial,
         "none of this needs another certificate"
+    );
+}
+
+#[test]
+fn a_missing_password_holds_up_the_keystore_and_nothing_else() {
+    let ns = SHARED.namespace("password");
+    ns.pod_with("app1", "app1-pki");
+    let password = [
+        "create",
+        "secret",
+        "generic",
+        "password",
+        "--from-literal=password=changeit",
+    ];
+    ns.kubectl(&password).unwrap();
+    let outputs = json!({"pkcs12": {"passwordSecretRef": {"name": "password"}}});
+    let spec = json!({"serviceName": "app1", "outputs": outputs}).to_string();
+    ns.apply_pki("app1-pki", &spec).unwrap();
+    let first = ns.wait_until_ready("app1-pki");
+    let before = ns.get("secret", "app1-pki").unwrap();
+
+    ns.kubectl(&["delete", "secret", "password"]).unwrap();
+    let said = ns.wait_until_refused("app1-pki", "PkiKeystoreNotWritten");
+    let why = "; keystore.p12 is not renewed: there is no Secret password with the password of the keystores: create it, with the \
+               password as password";
+    assert!(said.ends_with(why), "{said}");
+    let told = notes(&ns.wait_for_events("Pod", "app1", 1));
+    assert_eq!(told, [format!("Warning: {said}")]);
+    ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/renew-now="])
+        .unwrap();
+    let serial = eventually("it is renewed", || another_serial(&ns, &first));
+    let after = ns.get("secret", "app1-pki").unwrap();
+    for name in ["keystore.p12", "truststore.p12"] {
+        let is_same = bytes(&after, name) == bytes(&before, name);
+        assert!(is_same, "programs that read {name} go on with it");
+    }
+    let said = ns.wait_until_refused("app1-pki", "PkiKeystoreNotWritten");
+    assert!(said.ends_with(why), "{said}");
+    quiet();
+    let version = |secret: &Value| secret["metadata"]["resourceVersion"].clone();
+    let left_alone = ns.get("secret", "app1-pki").unwrap();
+    assert_eq!(
+        version(&left_alone),
+        version(&after),
+        "no write is repeated"
+    );
+
+    ns.kubectl(&password).unwrap();
+    let pki = ns.wait_until_ready("app1-pki");
+    assert_eq!(pki["status"]["serialNumber"], serial);
+    let mended = ns.get("secret", "app1-pki").unwrap();
+    assert_ne!(
+        bytes(&mended, "keystore.p12"),
+        bytes(&before, "keystore.p12")
     );
 }
 

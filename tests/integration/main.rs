@@ -42,6 +42,7 @@ mod refusals;
 mod reload;
 mod replicas;
 mod restarts;
+mod restore;
 mod rotation;
 mod schema;
 mod self_test;

@@ -3,41 +3,107 @@
 use crate::harness::{Namespace, SHARED, eventually, notes, quiet};
 use serde_json::{Value, json};
 
+/// A Secret in the way of the Pki of its name, and why it cannot be the Pki's. In that, `NAME` and
+/// `NAMESPACE` stand for its own.
+struct Stranger {
+    name: &'static str,
+    type_: &'static str,
+    metadata: Value,
+    immutable: bool,
+    why: String,
+}
+
+const TLS: &str = "kubernetes.io/tls";
+
+fn stranger(name: &'static str, metadata: Value, why: &str) -> Stranger {
+    Stranger {
+        name,
+        type_: TLS,
+        metadata,
+        immutable: false,
+        why: why.to_owned(),
+    }
+}
+
+/// With the UIDs of a ConfigMap `owner` and a Pki `elsewhere`.
+fn strangers(owner: &Value, elsewhere: &Value) -> Vec<Stranger> {
+    let reference = |kind: &str, version: &str, name: &str, uid: &Value, controller: bool| json!({"ownerReferences": [{"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": controller}]});
+    let config_map = |controller| reference("ConfigMap", "v1", "owner", owner, controller);
+    let controlled = |by: &str| {
+        format!(
+            "{by} controls it; delete the Secret, choose another spec.secretName, or, if its content may be replaced, remove that \
+             owner reference and annotate the Secret with box.com/adopt=NAME"
+        )
+    };
+    let nobodys = "delete the Secret, choose another spec.secretName, or annotate the Secret with box.com/adopt=NAME if its \
+                   content may be replaced";
+    let delete = "delete the Secret (kubectl delete secret NAME --namespace NAMESPACE) and the Pki makes one";
+    let of_type = |name, type_, metadata| {
+        let why = format!(
+            "its type is {type_}, a Pki needs kubernetes.io/tls, and no Secret changes its type; {delete} of that type at once, \
+             or choose another spec.secretName"
+        );
+        Stranger {
+            type_,
+            ..stranger(name, metadata, &why)
+        }
+    };
+    let labelled = json!({"labels": {"app.kubernetes.io/managed-by": "pki-operator"}, "annotations": {"box.com/pki": "labels"}});
+    let unproven = format!(
+        "it has no owner and the operator's labels, but was not issued for this Pki: tls.crt is not a readable certificate; \
+         {nobodys}"
+    );
+    let immutable = format!(
+        "it is immutable, so that nothing can be written into it; {delete} at once, or choose another spec.secretName"
+    );
+    let offered = "its annotation box.com/adopt names \"another\"; delete the Secret, choose another spec.secretName, or write \
+                   box.com/adopt=NAME if its content may be replaced";
+    let annotated = |key: &str, value: &str| json!({"annotations": {key: value}});
+    vec![
+        of_type("opaque", "Opaque", json!({})),
+        of_type(
+            "offered-opaque",
+            "Opaque",
+            annotated("box.com/adopt", "offered-opaque"),
+        ),
+        of_type(
+            "token",
+            "kubernetes.io/service-account-token",
+            annotated("kubernetes.io/service-account.name", "default"),
+        ),
+        stranger("tls", json!({}), nobodys),
+        stranger("labels", labelled, &unproven),
+        stranger(
+            "forged",
+            reference("Pki", "box.com/v1", "elsewhere", elsewhere, true),
+            &controlled("Pki elsewhere"),
+        ),
+        stranger("owned", config_map(true), &controlled("ConfigMap owner")),
+        stranger("half-owned", config_map(false), nobodys),
+        stranger("offered", annotated("box.com/adopt", "another"), offered),
+        Stranger {
+            immutable: true,
+            ..stranger(
+                "immutable",
+                annotated("box.com/adopt", "immutable"),
+                &immutable,
+            )
+        },
+    ]
+}
+
 #[test]
 fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone() {
     let ns = SHARED.namespace("foreign");
     ns.kubectl(&["create", "configmap", "owner"]).unwrap();
     let owner = ns.get("configmap", "owner").unwrap()["metadata"]["uid"].clone();
-    let reference = |kind: &str, version: &str, controller: bool| json!({"ownerReferences": [{"apiVersion": version, "kind": kind, "name": "owner", "uid": owner, "controller": controller}]});
-    let labels = json!({"labels": {"app.kubernetes.io/managed-by": "pki-operator"}, "annotations": {"box.com/pki": "labels"}});
     ns.apply_pki("elsewhere", r#"{"serviceName": "app2"}"#)
         .unwrap();
     let elsewhere = ns.wait_until_ready("elsewhere")["metadata"]["uid"].clone();
-    let forged = json!({"ownerReferences": [{"apiVersion": "box.com/v1", "kind": "Pki", "name": "elsewhere",
-        "uid": elsewhere, "controller": true}]});
-    let tls = "kubernetes.io/tls";
-    for (name, type_, metadata, immutable) in [
-        ("opaque", "Opaque", json!({}), false),
-        ("tls", tls, json!({}), false),
-        ("labels", tls, labels, false),
-        ("forged", tls, forged, false),
-        ("owned", tls, reference("ConfigMap", "v1", true), false),
-        (
-            "half-owned",
-            tls,
-            reference("ConfigMap", "v1", false),
-            false,
-        ),
-        ("immutable", tls, json!({}), true),
-        (
-            "token",
-            "kubernetes.io/service-account-token",
-            json!({"annotations": {"kubernetes.io/service-account.name": "default"}}),
-            false,
-        ),
-    ] {
-        let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "type": type_, "metadata": metadata,
-            "immutable": immutable, "stringData": {"tls.crt": "theirs", "tls.key": "theirs"}});
+    for stranger in strangers(&owner, &elsewhere) {
+        let Stranger { name, why, .. } = stranger;
+        let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "type": stranger.type_, "metadata": stranger.metadata,
+            "immutable": stranger.immutable, "stringData": {"tls.crt": "theirs", "tls.key": "theirs"}});
         secret["metadata"]["name"] = name.into();
         ns.apply(&secret.to_string()).unwrap();
         ns.pod_with(name, name);
@@ -48,10 +114,9 @@ fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone(
         let before = ns.get("secret", name);
         ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
         let message = ns.wait_until_refused(name, "PkiSecretForeign");
+        let why = why.replace("NAMESPACE", &ns.name).replace("NAME", name);
         let sentence = format!(
-            "Secret {name} exists and does not belong to Pki {}/{name}, so it is left as it is: delete the Secret, \
-             choose another spec.secretName, or annotate the Secret with box.com/adopt={name} if its content may be \
-             replaced",
+            "Secret {name} exists and does not belong to Pki {}/{name}, so it is left as it is: {why}",
             ns.name
         );
         assert_eq!(message, sentence);
@@ -97,7 +162,9 @@ fn a_secret_that_can_be_neither_mended_nor_removed_is_tried_ever_more_rarely() {
     ns.kubectl(&["delete", "secret", "app1-pki", "--wait=false"])
         .unwrap();
     let message = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
-    assert!(message.contains("immutable"), "{message}");
+    let remedy = "somebody made the Secret immutable: delete it (kubectl delete secret), and the Pki writes a new one at once, with \
+                  another certificate; then restart the pods that mounted it";
+    assert!(message.contains(remedy), "{message}");
     // The watch tells of each of these.
     for number in 0..5 {
         let note = format!("note={number}");

@@ -15,3 +15,4 @@ mod openssl;
 mod paths;
 mod properties;
 mod readers;
+mod recognize;

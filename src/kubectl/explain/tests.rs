@@ -149,7 +149,7 @@ fn whose_a_secret_is_and_what_is_not_known_yet_is_said() {
     for (owner, expected) in [
         (
             json!([]),
-            "of type kubernetes.io/tls, does not belong to this Pki: somebody else made it",
+            "of type kubernetes.io/tls, does not belong to this Pki: it has no owner\n",
         ),
         (reference("Pki", "u"), "belongs to this Pki"),
         (reference("Pki", "v"), "belongs to Pki x"),

@@ -51,7 +51,7 @@ fn secret_for(pki: &Pki, approved: &Approved, ca: &Ca, now: Timestamp) -> Secret
         trust: &ca.trust,
         passwords: &Passwords::default(),
     };
-    content.manifest().unwrap()
+    content.manifest().0
 }
 
 /// The Secret of [`pki`] for another request.
@@ -97,7 +97,9 @@ fn said(plan: &Plan) -> String {
             violations.len()
         ),
         Plan::Conflict { winner } => format!("conflict: {winner}"),
-        Plan::Foreign => "foreign".into(),
+        Plan::Foreign(obstacle) => format!("foreign: {obstacle:?}"),
+        Plan::TakeUp => "take up".into(),
+        Plan::Unsigned(alarm) => format!("unsigned: {alarm}"),
         Plan::Await => "await".into(),
         Plan::Gone => "gone".into(),
     }
@@ -151,17 +153,18 @@ fn deletion_comes_before_rules_before_ownership_before_arbitration() {
         said(&plan(&observed, now()))
     };
     let holder = || Some(Owner::Rival(Key::new("ns", "holder")));
+    let foreign = || Some(Owner::Foreign(Obstacle::Immutable));
     for (deleting, refused, rival, owner, decision) in [
-        (true, true, Some(rival()), Some(Owner::Foreign), "gone"),
+        (true, true, Some(rival()), foreign(), "gone"),
         (
             false,
             true,
             Some(rival()),
-            Some(Owner::Foreign),
+            foreign(),
             "refuse: 1, unpublished: false",
         ),
-        (false, false, Some(rival()), Some(Owner::Foreign), "foreign"),
-        (false, false, None, Some(Owner::Foreign), "foreign"),
+        (false, false, Some(rival()), foreign(), "foreign: Immutable"),
+        (false, false, None, foreign(), "foreign: Immutable"),
         (false, false, Some(rival()), holder(), "conflict: ns/holder"),
         (false, false, None, holder(), "conflict: ns/holder"),
         (
@@ -784,7 +787,11 @@ fn the_ca_is_made_known_in_the_secret_of_a_refused_pki_if_that_is_its_own() {
     assert!(!decide(&old, own()), "it is known already");
     assert!(decide(&both, own()) && decide(&new, own()));
     assert!(!decide(&both, Sight::Absent));
-    for other in [Owner::Foreign, Owner::FormerPki, Owner::Rival(rival())] {
+    for other in [
+        Owner::Foreign(Obstacle::Unclaimed),
+        Owner::FormerPki,
+        Owner::Rival(rival()),
+    ] {
         assert!(!decide(&both, stored(sound(&old), other)));
     }
     let mut offered = sound(&old);
@@ -974,4 +981,113 @@ fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
         planned,
         Plan::Issue(_, Need::Unsound(Fault::Duration { .. }))
     ));
+}
+
+/// Plans for a labelled Secret that nobody owns.
+fn plan_for_orphan(secret: Secret, rival: Option<Key>, ca: &Ca, now: Timestamp) -> String {
+    let observed = Observed {
+        pki: &pki(),
+        verdict: Ok(approved()),
+        rival,
+        secret: stored(secret, Owner::Foreign(Obstacle::Unclaimed)),
+        passwords: Passwords::default(),
+        ca,
+    };
+    said(&plan(&observed, now))
+}
+
+#[test]
+fn a_secret_without_an_owner_is_taken_up_again_if_it_was_issued_here_for_exactly_this_pki() {
+    let ca = ca();
+    let requested = |change: fn(&mut LeafRequest)| {
+        let mut other = approved().certificate;
+        change(&mut other);
+        secret_of(&other, &ca, now())
+    };
+    let both = replacing(&ca, authority(), now(), HOUR);
+    let at = |secret: Secret, ca: &Ca, now| plan_for_orphan(secret, None, ca, now);
+    assert_eq!(at(sound(&ca), &ca, now()), "take up");
+    assert_eq!(at(sound(&ca), &both, now()), "take up", "of the CA before");
+    let later = now() + 900 * HOUR;
+    assert_eq!(at(sound(&ca), &ca, later), "take up", "a backup may be old");
+    let rival = plan_for_orphan(sound(&ca), Some(rival()), &ca, now());
+    assert_eq!(rival, "conflict: ns/rival");
+    // Time and defaults may have changed since.
+    for changed in [
+        requested(|r| r.duration = 80 * HOUR),
+        requested(|r| r.key = pki_certs::KeyAlgorithm::EcdsaP384),
+        requested(|r| r.key_encoding = pki_certs::KeyEncoding::Traditional),
+        requested(|r| r.usages = vec![pki_certs::Usage::ServerAuth]),
+    ] {
+        assert_eq!(at(changed, &ca, now()), "take up");
+    }
+}
+
+#[test]
+fn labels_and_a_certificate_of_something_else_prove_nothing() {
+    let (ca, other_ca) = (ca(), ca());
+    let requested = |change: fn(&mut LeafRequest)| {
+        let mut other = approved().certificate;
+        change(&mut other);
+        secret_of(&other, &ca, now())
+    };
+    let file = |name: &str, content: &[u8]| {
+        let mut secret = sound(&ca);
+        set(&mut secret, name, content);
+        secret
+    };
+    let mut stranger = sound(&other_ca);
+    set(&mut stranger, "ca.crt", ca.trust.pem().as_bytes());
+    for (secret, fault) in [
+        // Copied from another namespace.
+        (
+            requested(|r| {
+                r.common_name = Some("app1.victim.svc".into());
+                r.dns_names = vec!["app1.victim.svc".into()];
+            }),
+            "CommonName",
+        ),
+        (
+            requested(|r| r.dns_names = vec!["app1.victim.svc".into()]),
+            "Names",
+        ),
+        (
+            requested(|r| r.dns_names.push("x.example.com".into())),
+            "Names",
+        ),
+        (requested(|r| r.dns_names.truncate(1)), "Names"),
+        (
+            requested(|r| r.ip_addresses.push([10, 1, 2, 3].into())),
+            "Names",
+        ),
+        (
+            requested(|r| r.common_name = Some("app2".into())),
+            "CommonName",
+        ),
+        (
+            file("tls.key", &take(&sound(&ca), "tls.key")),
+            "PrivateKeyMismatch",
+        ),
+        (file("tls.key", b""), "PrivateKeyUnreadable"),
+        (file("tls.crt", b"theirs"), "CertificateUnreadable"),
+        (stranger, "OtherIssuer"),
+    ] {
+        let decided = plan_for_orphan(secret, None, &ca, now());
+        let begin = format!("foreign: Unproven({fault}");
+        assert!(decided.starts_with(&begin), "{decided} instead of {begin}");
+    }
+    let lost = Alarm::NotBrought {
+        secret: "pki/ca".into(),
+    };
+    let unknown = Ca {
+        issuers: Vec::new(),
+        signer: Err(lost.clone()),
+        ..ca.clone()
+    };
+    let decided = plan_for_orphan(sound(&ca), None, &unknown, now());
+    assert_eq!(decided, format!("unsigned: {lost}"), "it is not refuted");
+    let mut unlabelled = sound(&ca);
+    unlabelled.metadata.labels = None;
+    let decided = plan_for_orphan(unlabelled, None, &ca, now());
+    assert_eq!(decided, "foreign: Unclaimed");
 }

@@ -83,17 +83,85 @@ pub enum FormatError {
     },
     /// The password will not do.
     #[error(
-        "{key} in Secret {secret} cannot be the password of a keystore: write {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} printable ASCII characters, without a line break at the end"
+        "{key} in Secret {secret} cannot be the password of a keystore, because it {problem}: write {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} printable ASCII characters{}", .problem.advice()
     )]
     Unsuitable {
         /// The Secret.
         secret: String,
         /// The entry in it.
         key: String,
+        /// The first thing that is wrong with it.
+        problem: PasswordProblem,
     },
     /// The keystore cannot be written.
     #[error(transparent)]
     Keystore(#[from] formats::FormatError),
+}
+
+/// Reason why a text cannot be a password. It shows neither the text nor its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordProblem {
+    /// The text ends in a line break, as after `echo`.
+    LineBreak,
+    /// Other tools read a character in another encoding.
+    Character,
+    /// The text is too short.
+    Short,
+    /// The text is too long.
+    Long,
+}
+
+impl PasswordProblem {
+    fn of(password: &[u8]) -> Option<Self> {
+        match password {
+            [.., b'\n' | b'\r'] => Some(Self::LineBreak),
+            text if !text.iter().all(|c| (b' '..=b'~').contains(c)) => Some(Self::Character),
+            text if text.len() < SHORTEST_PASSWORD => Some(Self::Short),
+            text if text.len() > LONGEST_PASSWORD => Some(Self::Long),
+            _ => None,
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::LineBreak => {
+                " without it, as `kubectl create secret generic --from-literal` does"
+            }
+            _ => "",
+        }
+    }
+}
+
+impl fmt::Display for PasswordProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LineBreak => "ends in a line break",
+            Self::Character => "has a character that is not printable ASCII",
+            Self::Short => "is too short",
+            Self::Long => "is too long",
+        })
+    }
+}
+
+/// A keystore that is wanted and cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmade {
+    /// The file. Its truststore is not written either.
+    pub file: &'static str,
+    /// Whether one from before is in the Secret, which stays there.
+    pub is_old: bool,
+    /// Why it cannot be written.
+    pub error: FormatError,
+}
+
+impl Unmade {
+    fn of(name: &'static str, error: FormatError, observed: Option<&Secret>) -> Self {
+        Self {
+            file: name,
+            is_old: observed.is_some_and(|secret| !file(secret, name).is_empty()),
+            error,
+        }
+    }
 }
 
 impl Passwords {
@@ -113,14 +181,15 @@ impl Passwords {
         {
             return Err(FormatError::NoKey { secret: name, key });
         }
-        // What other tools would read in another encoding is no password.
-        let is_printable = |text: &&str| text.bytes().all(|c| (b' '..=b'~').contains(&c));
-        str::from_utf8(file(found, &key))
-            .ok()
-            .filter(is_printable)
-            .filter(|text| (SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&text.len()))
-            .map(|text| Zeroizing::new(text.to_owned()))
-            .ok_or(FormatError::Unsuitable { secret: name, key })
+        let password = file(found, &key);
+        match (PasswordProblem::of(password), str::from_utf8(password)) {
+            (None, Ok(text)) => Ok(Zeroizing::new(text.to_owned())),
+            (problem, _) => Err(FormatError::Unsuitable {
+                secret: name,
+                key,
+                problem: problem.unwrap_or(PasswordProblem::Character),
+            }),
+        }
     }
 
     /// Those for what is in force, or for the next certificate.
@@ -131,12 +200,13 @@ impl Passwords {
         }
     }
 
-    /// Whether each that is needed is there.
-    pub fn check(&self) -> Result<(), FormatError> {
-        for password in self.pkcs12.iter().chain(&self.jks) {
-            password.as_ref().map_err(Clone::clone)?;
-        }
-        Ok(())
+    /// The keystores in this Secret whose password is missing.
+    pub fn unmade(&self, secret: &Secret) -> Vec<Unmade> {
+        let missing = |&(file, _, kind): &(&'static str, &str, KeystoreKind)| {
+            let error = self.for_kind(kind)?.as_ref().err()?.clone();
+            Some(Unmade::of(file, error, Some(secret)))
+        };
+        KEYSTORES.iter().filter_map(missing).collect()
     }
 
     fn for_kind(&self, kind: KeystoreKind) -> Option<&Password> {
@@ -162,41 +232,54 @@ impl Approved {
     }
 }
 
-/// The further files that are wanted.
-pub(super) fn files(content: &Content<'_>) -> Result<Vec<(String, ByteString)>, FormatError> {
-    let (bundle, mut files) = (&content.bundle, Vec::new());
+/// The further files that are wanted, and the keystores that cannot be made.
+pub(super) fn files(
+    content: &Content<'_>,
+    observed: Option<&Secret>,
+) -> (Vec<(String, ByteString)>, Vec<Unmade>) {
+    let (mut files, mut unmade) = (Vec::new(), Vec::new());
     for (name, made) in plain(content) {
         files.push((name.to_owned(), ByteString(made.to_vec())));
     }
-    for (keystore, truststore, kind) in KEYSTORES {
-        if let Some(password) = content.passwords.for_kind(kind) {
-            let password = password.as_ref().map_err(Clone::clone)?;
-            let key = formats::keystore(kind, bundle, ALIAS, password)?;
-            let trust = formats::truststore(kind, content.trust, password)?;
-            files.push((keystore.to_owned(), ByteString(key)));
-            files.push((truststore.to_owned(), ByteString(trust)));
+    for (file, truststore, kind) in KEYSTORES {
+        let Some(password) = content.passwords.for_kind(kind) else {
+            continue;
+        };
+        match stores(content, kind, password) {
+            Ok([key, trust]) => {
+                files.push((file.to_owned(), ByteString(key)));
+                files.push((truststore.to_owned(), ByteString(trust)));
+            }
+            Err(error) => unmade.push(Unmade::of(file, error, observed)),
         }
     }
-    Ok(files)
+    (files, unmade)
+}
+
+/// Keystore and truststore of one kind.
+fn stores(
+    content: &Content<'_>,
+    kind: KeystoreKind,
+    password: &Password,
+) -> Result<[Vec<u8>; 2], FormatError> {
+    let password = password.as_ref().map_err(Clone::clone)?;
+    let key = formats::keystore(kind, &content.bundle, ALIAS, password)?;
+    let trust = formats::truststore(kind, content.trust, password)?;
+    Ok([key, trust])
 }
 
 /// Whether the further files are in the Secret as they should be. Keystores are salted, so they are opened
-/// and not compared.
+/// and not compared. A keystore without a password cannot be opened, and stays as it is: programs
+/// that read it go on with the certificate in it as long as that is valid.
 pub(super) fn are_in(content: &Content<'_>, observed: &Secret) -> bool {
     let found = |name: &str| file(observed, name);
     plain(content).all(|(name, made)| found(name) == made.as_slice())
         && KEYSTORES.iter().all(|(keystore, truststore, kind)| {
-            content.passwords.for_kind(*kind).is_none_or(|password| {
-                password.as_ref().is_ok_and(|password| {
-                    formats::keystore_holds(*kind, found(keystore), &content.bundle, password)
-                        && formats::truststore_holds(
-                            *kind,
-                            found(truststore),
-                            content.trust,
-                            password,
-                        )
-                })
-            })
+            let Some(Ok(password)) = content.passwords.for_kind(*kind) else {
+                return true;
+            };
+            formats::keystore_holds(*kind, found(keystore), &content.bundle, password)
+                && formats::truststore_holds(*kind, found(truststore), content.trust, password)
         })
 }
 

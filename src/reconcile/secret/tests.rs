@@ -32,7 +32,7 @@ fn pkis() -> BySecret<KnownPki> {
 }
 
 fn owned(references: &Value) -> Owner {
-    let secret = serde_json::from_value(json!({"metadata": {"name": "app1-pki",
+    let secret = serde_json::from_value(json!({"type": TLS, "metadata": {"name": "app1-pki",
         "labels": {"app.kubernetes.io/managed-by": "pki-operator"}, "ownerReferences": references}}));
     owner(&secret.unwrap(), &pki(), &pkis())
 }
@@ -48,13 +48,25 @@ fn pki_reference(name: &str, uid: &str) -> Value {
 #[test]
 fn a_secret_is_ours_by_uid_alone() {
     assert_eq!(owned(&pki_reference("app1-pki", "uid-1")), Owner::Ours);
-    for foreign in [
-        json!([]),
-        reference("Pki", "box.com/v1", "app1-pki", "uid-1", false),
-        reference("Pki", "example.com/v1", "app1-pki", "uid-1", true),
-        reference("Deployment", "apps/v1", "app1-pki", "uid-1", true),
+    let other_controller = |by: &str| Obstacle::Controlled {
+        by: Some(by.to_owned()),
+    };
+    for (foreign, obstacle) in [
+        (json!([]), Obstacle::Unclaimed),
+        (
+            reference("Pki", "box.com/v1", "app1-pki", "uid-1", false),
+            Obstacle::Unclaimed,
+        ),
+        (
+            reference("Pki", "example.com/v1", "app1-pki", "uid-1", true),
+            other_controller("Pki app1-pki"),
+        ),
+        (
+            reference("Deployment", "apps/v1", "app1-pki", "uid-1", true),
+            other_controller("Deployment app1-pki"),
+        ),
     ] {
-        assert_eq!(owned(&foreign), Owner::Foreign, "{foreign}");
+        assert_eq!(owned(&foreign), Owner::Foreign(obstacle), "{foreign}");
     }
 }
 
@@ -66,7 +78,9 @@ fn a_secret_of_another_pki_is_its_own_while_that_lives() {
     );
     assert_eq!(
         owned(&pki_reference("other", "uid-3")),
-        Owner::Foreign,
+        Owner::Foreign(Obstacle::Controlled {
+            by: Some("Pki other".into())
+        }),
         "left behind by a Pki that names another Secret now"
     );
     for gone in [("app1-pki", "uid-0"), ("rival", "uid-0"), ("gone", "uid-9")] {
@@ -76,6 +90,29 @@ fn a_secret_of_another_pki_is_its_own_while_that_lives() {
             "{gone:?}"
         );
     }
+}
+
+#[test]
+fn a_secret_whose_deletion_is_held_names_its_finalizers() {
+    let found = |references: &Value, finalizers: &[&str]| {
+        let secret = json!({"type": TLS, "metadata": {"name": "app1-pki", "ownerReferences": references,
+            "deletionTimestamp": "2030-01-01T00:00:00Z", "finalizers": finalizers}});
+        owner(&serde_json::from_value(secret).unwrap(), &pki(), &pkis())
+    };
+    let held = ["foregroundDeletion", "example.com/hold"];
+    let deleting = Owner::Foreign(Obstacle::Deleting(vec!["example.com/hold".into()]));
+    for references in [json!([]), pki_reference("gone", "uid-9")] {
+        assert_eq!(found(&references, &held), deleting, "{references}");
+    }
+    assert_eq!(
+        found(&pki_reference("gone", "uid-9"), &held[..1]),
+        Owner::FormerPki
+    );
+    assert_eq!(found(&json!([]), &[]), Owner::Foreign(Obstacle::Unclaimed));
+    assert_eq!(
+        found(&pki_reference("app1-pki", "uid-1"), &held),
+        Owner::Ours
+    );
 }
 
 /// A Pki, what it may have, and what a CA has signed for it.
@@ -154,7 +191,7 @@ fn labelled() -> Case {
 #[test]
 fn a_new_secret_is_a_tls_secret_that_goes_with_its_pki() {
     let case = Case::of(json!({ "secretName": "tls" }));
-    let made = serde_json::to_value(case.content().manifest().unwrap()).unwrap();
+    let made = serde_json::to_value(case.content().manifest().0).unwrap();
     assert_eq!(made["type"], "kubernetes.io/tls");
     let metadata = json!({
         "name": "tls", "namespace": "ns",
@@ -165,7 +202,7 @@ fn a_new_secret_is_a_tls_secret_that_goes_with_its_pki() {
     assert_eq!(made["metadata"], metadata);
     assert_eq!(keys(&made["data"]), ["ca.crt", "tls.crt", "tls.key"]);
 
-    let made = labelled().content().manifest().unwrap();
+    let made = labelled().content().manifest().0;
     assert_eq!(made.labels()["team"], "a");
     assert_eq!(
         made.labels()["app.kubernetes.io/managed-by"],
@@ -177,7 +214,7 @@ fn a_new_secret_is_a_tls_secret_that_goes_with_its_pki() {
 #[test]
 fn what_is_written_is_ours_and_sound() {
     let case = labelled();
-    let made = case.content().manifest().unwrap();
+    let made = case.content().manifest().0;
     assert_eq!(owner(&made, &pki(), &pkis()), Owner::Ours);
     assert!(is_owned_by(&made, &pki()) && case.content().is_in(&made));
     let request = &case.approved.certificate;
@@ -192,8 +229,8 @@ fn what_is_written_is_ours_and_sound() {
 #[test]
 fn a_change_is_bound_to_what_was_seen_and_says_nothing_about_anything_else() {
     let case = labelled();
-    let seen = stored(&case.content().manifest().unwrap());
-    let change = case.content().change(&seen).unwrap();
+    let seen = stored(&case.content().manifest().0);
+    let change = case.content().change(&seen).0;
     assert_eq!(keys(&change), ["data", "metadata"]);
     assert_eq!(
         keys(&change["metadata"]),
@@ -214,7 +251,7 @@ fn a_change_is_bound_to_what_was_seen_and_says_nothing_about_anything_else() {
 #[test]
 fn what_the_operator_has_left_goes_and_what_others_have_added_stays() {
     let case = labelled();
-    let made = stored(&case.content().manifest().unwrap());
+    let made = stored(&case.content().manifest().0);
     let others = json!({
         "metadata": {
             "labels": { "old": "1", "theirs": "1", "nobodys": "1" },
@@ -238,7 +275,7 @@ fn what_the_operator_has_left_goes_and_what_others_have_added_stays() {
     });
     let seen = patched(&made, &others);
     assert!(!case.content().is_in(&seen));
-    let change = case.content().change(&seen).unwrap();
+    let change = case.content().change(&seen).0;
     let metadata = &change["metadata"];
     assert_eq!(
         metadata["labels"],
@@ -289,22 +326,32 @@ fn a_secret_of_nobody_is_ours_if_it_is_offered_and_can_become_one_of_ours() {
     };
     let of_pki = |name: &str, uid: &str| json!({ "metadata": { "ownerReferences": pki_reference(name, uid) } });
     let offer = |value: Value| json!({ "metadata": { "annotations": { "box.com/adopt": value } } });
+    let to = |name: &str| Owner::Foreign(Obstacle::OfferedTo(name.to_owned()));
+    let of_type = |type_: &str| Owner::Foreign(Obstacle::OfType(type_.to_owned()));
     for (change, found) in [
         (json!({}), Owner::Ours),
         (json!({ "immutable": false }), Owner::Ours),
         (some_owner(false), Owner::Ours),
-        (json!({ "immutable": true }), Owner::Foreign),
-        (json!({ "type": "Opaque" }), Owner::Foreign),
-        (json!({ "type": null }), Owner::Foreign),
+        (
+            json!({ "immutable": true }),
+            Owner::Foreign(Obstacle::Immutable),
+        ),
+        (json!({ "type": "Opaque" }), of_type("Opaque")),
+        (json!({ "type": null }), of_type("Opaque")),
         (offer(json!("rival")), Owner::Rival(Key::new("ns", "rival"))),
         // It names another one.
-        (offer(json!("other")), Owner::Foreign),
-        (offer(json!("")), Owner::Foreign),
-        (offer(json!("true")), Owner::Foreign),
-        (offer(json!("ns/app1-pki")), Owner::Foreign),
-        (offer(Value::Null), Owner::Foreign),
+        (offer(json!("other")), to("other")),
+        (offer(json!("")), to("")),
+        (offer(json!("true")), to("true")),
+        (offer(json!("ns/app1-pki")), to("ns/app1-pki")),
+        (offer(Value::Null), Owner::Foreign(Obstacle::Unclaimed)),
         // Whoever has it has to let it go first.
-        (some_owner(true), Owner::Foreign),
+        (
+            some_owner(true),
+            Owner::Foreign(Obstacle::Controlled {
+                by: Some("Deployment app1".into()),
+            }),
+        ),
         (
             of_pki("rival", "uid-2"),
             Owner::Rival(Key::new("ns", "rival")),
@@ -324,7 +371,7 @@ fn an_offered_secret_becomes_ours_once_and_keeps_its_other_owners() {
     let case = Case::of(json!({}));
     let others = reference("Deployment", "apps/v1", "app1", "uid-7", false);
     let seen = offered(&json!({ "metadata": { "ownerReferences": others } }));
-    let change = case.content().change(&seen).unwrap();
+    let change = case.content().change(&seen).0;
     assert_eq!(
         keys(&change["metadata"]),
         [
@@ -360,21 +407,21 @@ fn kept(spec: Value) -> Case {
 #[test]
 fn a_secret_that_is_to_be_kept_has_no_owner_from_the_beginning() {
     let case = kept(json!({}));
-    let made = case.content().manifest().unwrap();
+    let made = case.content().manifest().0;
     assert_eq!(made.metadata.owner_references, None);
     assert_eq!(made.annotations()["box.com/adopt"], "app1-pki");
     assert_eq!(owner(&made, &case.pki, &pkis()), Owner::Ours);
     assert!(is_owned_by(&made, &case.pki) && case.content().is_in(&made));
     assert!(!is_owned_by(&made, &pki()), "of one that keeps none");
     let seen = stored(&made);
-    let change = case.content().change(&seen).unwrap();
+    let change = case.content().change(&seen).0;
     assert_eq!(patched(&seen, &change), seen);
 }
 
 #[test]
 fn a_secret_changes_hands_when_it_is_to_be_kept_and_when_it_is_not() {
     let (kept, owned) = (kept(json!({})), Case::of(json!({})));
-    let before = stored(&owned.content().manifest().unwrap());
+    let before = stored(&owned.content().manifest().0);
     let others = reference("Deployment", "apps/v1", "app1", "uid-7", false);
     let seen = patched(
         &before,
@@ -382,7 +429,7 @@ fn a_secret_changes_hands_when_it_is_to_be_kept_and_when_it_is_not() {
             [others[0], pki_reference("app1-pki", "uid-1")[0]] } }),
     );
     assert!(!kept.content().is_in(&seen));
-    let mut free = patched(&seen, &kept.content().change(&seen).unwrap());
+    let mut free = patched(&seen, &kept.content().change(&seen).0);
     let owners = |secret: &Secret| json!(secret.metadata.owner_references);
     assert_eq!(owners(&free), others);
     assert!(kept.content().is_in(&free) && is_owned_by(&free, &kept.pki));
@@ -401,7 +448,7 @@ fn a_secret_changes_hands_when_it_is_to_be_kept_and_when_it_is_not() {
     );
     assert!(!is_owned_by(&wrong, &kept.pki), "nobody says whose it is");
     assert!(!owned.content().is_in(&free));
-    let back = patched(&free, &owned.content().change(&free).unwrap());
+    let back = patched(&free, &owned.content().change(&free).0);
     assert_eq!(back.annotations().get("box.com/adopt"), None);
     assert!(owned.content().is_in(&back) && is_owned_by(&back, &owned.pki));
 }
@@ -468,7 +515,7 @@ fn password_secret(key: &str, password: &[u8]) -> Secret {
 #[test]
 fn further_files_are_written_once_and_found_again() {
     let case = with_keystores(Some("changeit"), Some("change me too"));
-    let made = case.content().manifest().unwrap();
+    let made = case.content().manifest().0;
     let names: Vec<_> = made
         .data
         .as_ref()
@@ -510,7 +557,7 @@ fn further_files_are_written_once_and_found_again() {
 #[test]
 fn keystores_follow_their_passwords_their_certificate_and_the_ca() {
     let case = with_keystores(Some("changeit"), Some("changeit"));
-    let made = case.content().manifest().unwrap();
+    let made = case.content().manifest().0;
     let mut other = with_keystores(Some("changeit"), Some("changeit"));
     std::mem::swap(
         &mut other.passwords,
@@ -543,7 +590,7 @@ fn keystores_follow_their_passwords_their_certificate_and_the_ca() {
 #[test]
 fn files_that_are_not_wanted_any_more_are_taken_away() {
     let case = with_keystores(Some("changeit"), Some("changeit"));
-    let mut seen = stored(&case.content().manifest().unwrap());
+    let mut seen = stored(&case.content().manifest().0);
     let fields: serde_json::Map<_, _> = formats::OPTIONAL
         .iter()
         .map(|name| (format!("f:{name}"), json!({})))
@@ -553,7 +600,7 @@ fn files_that_are_not_wanted_any_more_are_taken_away() {
     let mut plain = Case::of(json!({}));
     (plain.leaf, plain.trust) = (case.leaf.clone(), case.trust.clone());
     assert!(case.content().is_in(&seen) && !plain.content().is_in(&seen));
-    let change = plain.content().change(&seen).unwrap();
+    let change = plain.content().change(&seen).0;
     for name in formats::OPTIONAL {
         assert_eq!(change["data"].get(name), Some(&Value::Null), "{name}");
     }
@@ -563,19 +610,60 @@ fn files_that_are_not_wanted_any_more_are_taken_away() {
 }
 
 #[test]
-fn without_a_password_nothing_is_written_and_it_is_said_which_is_missing() {
-    let missing = "there is no Secret j with the password of the keystores: create it, with the password as password";
+fn without_a_password_all_but_its_keystore_is_written_and_it_is_said_which_is_missing() {
     let case = with_keystores(Some("changeit"), None);
-    let error = case.content().manifest().unwrap_err();
-    assert_eq!(error.to_string(), missing);
+    let (made, unmade) = case.content().manifest();
+    let missing = "there is no Secret j with the password of the keystores: create it, with the password as password";
+    assert_eq!(unmade.len(), 1);
+    assert_eq!(unmade[0].error.to_string(), missing);
+    assert_eq!((unmade[0].file, unmade[0].is_old), ("keystore.jks", false));
+    let has = |secret: &Secret, name: &str| !file(secret, name).is_empty();
+    for name in ["tls.crt", "keystore.p12", "truststore.p12", "key.der"] {
+        assert!(has(&made, name), "{name}");
+    }
+    assert!(!has(&made, "keystore.jks") && !has(&made, "truststore.jks"));
+    assert!(case.content().is_in(&made), "nothing can be done about it");
+    assert_eq!(case.passwords.unmade(&made), unmade);
+
+    // A keystore from before stays: it holds a key with its own certificate.
     let complete = with_keystores(Some("changeit"), Some("changeit"));
-    let seen = stored(&complete.content().manifest().unwrap());
-    assert_eq!(case.content().change(&seen).unwrap_err(), error);
-    let same_leaf = Content {
-        passwords: &case.passwords,
-        ..complete.content()
+    let seen = stored(&complete.content().manifest().0);
+    let (change, unmade) = case.content().change(&seen);
+    assert_eq!((unmade[0].file, unmade[0].is_old), ("keystore.jks", true));
+    let renewed = patched(&seen, &change);
+    for name in ["keystore.jks", "truststore.jks"] {
+        assert_eq!(file(&renewed, name), file(&seen, name));
+    }
+    assert_ne!(file(&renewed, "tls.crt"), file(&seen, "tls.crt"));
+    assert!(case.content().is_in(&renewed));
+    assert_eq!(case.passwords.unmade(&renewed), unmade);
+    // With its password it is seen to be an old one.
+    let with_password = Content {
+        passwords: &complete.passwords,
+        ..case.content()
     };
-    assert!(!same_leaf.is_in(&seen));
+    assert!(!with_password.is_in(&renewed) && complete.passwords.unmade(&renewed).is_empty());
+}
+
+#[test]
+fn a_secret_that_is_taken_up_again_changes_owner_and_nothing_else() {
+    let owned = Case::of(json!({}));
+    let others = reference("Deployment", "apps/v1", "app1", "uid-7", false);
+    let made = stored(&owned.content().manifest().0);
+    let seen = patched(&made, &json!({"metadata": {"ownerReferences": others}}));
+    assert!(is_labelled(&seen));
+    let change = take_up(&seen, &owned.pki);
+    assert_eq!(keys(&change), ["metadata"]);
+    assert_eq!(
+        keys(&change["metadata"]),
+        ["ownerReferences", "resourceVersion", "uid"]
+    );
+    let again = patched(&seen, &change);
+    assert!(is_owned_by(&again, &owned.pki) && owned.content().is_in(&again));
+    assert_eq!(again.metadata.owner_references.unwrap().len(), 2);
+    let kept = kept(json!({}));
+    let again = patched(&seen, &take_up(&seen, &kept.pki));
+    assert!(is_owned_by(&again, &kept.pki) && !is_controlled_by(&again, &kept.pki));
 }
 
 #[test]
@@ -589,8 +677,19 @@ fn a_password_is_read_where_the_reference_leads_and_refused_with_what_to_write()
         assert_eq!(read.as_str(), password);
     }
     let no_key = "Secret s has no k: put the password of the keystores there";
-    let unsuitable = "k in Secret s cannot be the password of a keystore: write 6 to 256 printable ASCII characters, \
-        without a line break at the end";
+    let unsuitable = |problem: &str, advice: &str| {
+        format!(
+            "k in Secret s cannot be the password of a keystore, because it {problem}: write 6 to 256 printable ASCII \
+             characters{advice}"
+        )
+    };
+    let short = unsuitable("is too short", "");
+    let long = unsuitable("is too long", "");
+    let character = unsuitable("has a character that is not printable ASCII", "");
+    let line_break = unsuitable(
+        "ends in a line break",
+        " without it, as `kubectl create secret generic --from-literal` does",
+    );
     for (secret, said) in [
         (
             None,
@@ -598,17 +697,19 @@ fn a_password_is_read_where_the_reference_leads_and_refused_with_what_to_write()
         ),
         (Some(Secret::default()), no_key),
         (Some(password_secret("password", b"changeit")), no_key),
-        (Some(password_secret("k", b"")), unsuitable),
-        (Some(password_secret("k", b"12345")), unsuitable),
-        (Some(password_secret("k", b"changeit\n")), unsuitable),
+        (Some(password_secret("k", b"")), &short),
+        (Some(password_secret("k", b"12345")), &short),
+        (Some(password_secret("k", &[b'x'; 257])), &long),
+        (Some(password_secret("k", b"changeit\n")), &line_break),
+        (Some(password_secret("k", b"changeit\r\n")), &line_break),
         (
             Some(password_secret("k", "pässword".as_bytes())),
-            unsuitable,
+            &character,
         ),
-        (Some(password_secret("k", b"change\0it")), unsuitable),
+        (Some(password_secret("k", b"change\0it")), &character),
         (
             Some(password_secret("k", b"\xff\xfe\xfd\xfc\xfb\xfa")),
-            unsuitable,
+            &character,
         ),
     ] {
         let error = read(secret).unwrap_err().to_string();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::reconcile::secret::formats::FormatError;
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -55,6 +56,31 @@ fn conflict() -> Outcome {
     }
 }
 
+fn foreign() -> Outcome {
+    Outcome::Foreign(Obstacle::Unclaimed)
+}
+
+fn incomplete() -> Outcome {
+    without_keystores(true)
+}
+
+fn without_keystores(is_old: bool) -> Outcome {
+    let error = FormatError::NoSecret {
+        secret: "password".into(),
+        key: "k".into(),
+    };
+    let unmade = |file, is_old| Unmade {
+        file,
+        is_old,
+        error: error.clone(),
+    };
+    let unmade = vec![
+        unmade("keystore.p12", is_old),
+        unmade("keystore.jks", false),
+    ];
+    Outcome::of(certificate(), unmade)
+}
+
 fn unsigned() -> Outcome {
     Outcome::Unsigned("Secret pki/ca is gone".into())
 }
@@ -94,10 +120,11 @@ fn the_time_of_the_transition_stays_while_the_status_does() {
 fn a_look_that_finds_the_same_changes_nothing() {
     for outcome in [
         ready(),
+        incomplete(),
         refused(),
         refused_with("dd"),
         conflict(),
-        Outcome::Foreign,
+        foreign(),
         Outcome::Await,
         unsigned(),
         contested(Some("helm")),
@@ -139,7 +166,7 @@ fn failed_attempts_are_counted_until_the_next_outcome() {
         at(10),
         "in whole seconds"
     );
-    for outcome in [ready(), refused(), conflict(), Outcome::Foreign, unsigned()] {
+    for outcome in [ready(), refused(), conflict(), foreign(), unsigned()] {
         let status = after_all(&[failed(2), outcome]).status.unwrap();
         assert_eq!(
             (status.failed_attempts, status.next_attempt_time),
@@ -168,12 +195,13 @@ fn known(status: &PkiStatus) -> [bool; 6] {
 
 #[test]
 fn a_pki_that_has_no_secret_has_no_certificate() {
-    for outcome in [conflict(), Outcome::Foreign] {
+    for outcome in [conflict(), foreign()] {
         let status = after_all(&[ready(), outcome]).status.unwrap();
         assert_eq!(known(&status), [false; 6]);
     }
     for outcome in [
         ready(),
+        incomplete(),
         refused(),
         refused_with("dd"),
         Outcome::Await,
@@ -191,6 +219,7 @@ fn a_pki_that_has_no_secret_has_no_certificate() {
 fn what_clients_trust_is_told_when_it_lies_in_the_secret_and_not_before() {
     for (outcomes, trust) in [
         (vec![ready()], Some("ee")),
+        (vec![incomplete()], Some("ee")),
         (vec![ready(), refused()], Some("ee")),
         (vec![ready(), refused_with("dd")], Some("dd")),
         (vec![ready(), refused_with("dd"), refused()], Some("ee")),
@@ -200,7 +229,7 @@ fn what_clients_trust_is_told_when_it_lies_in_the_secret_and_not_before() {
         // One that never had a certificate has no ca.crt either.
         (vec![refused_with("dd")], None),
         (vec![unsigned(), refused_with("dd")], None),
-        (vec![ready(), Outcome::Foreign, refused_with("dd")], None),
+        (vec![ready(), foreign(), refused_with("dd")], None),
     ] {
         let status = after_all(&outcomes).status.unwrap();
         assert_eq!(status.trust_fingerprint.as_deref(), trust, "{outcomes:?}");
@@ -243,7 +272,17 @@ fn every_outcome_has_a_reason_and_a_sentence_that_says_what_to_do() {
             "Secret tls belongs to Pki ns/other, which claimed it first: choose another spec.secretName for Pki ns/app1-pki",
         ),
         (
-            Outcome::Foreign,
+            incomplete(),
+            "PkiKeystoreNotWritten",
+            "Secret tls holds a certificate for app1, valid until 2030-03-17T18:46:40Z; keystore.p12 is not renewed: there is no Secret password with the password of the keystores: create it, with the password as k; keystore.jks is not written: there is no Secret password with the password of the keystores: create it, with the password as k",
+        ),
+        (
+            without_keystores(false),
+            "PkiKeystoreNotWritten",
+            "Secret tls holds a certificate for app1, valid until 2030-03-17T18:46:40Z; keystore.p12 and keystore.jks are not written: there is no Secret password with the password of the keystores: create it, with the password as k",
+        ),
+        (
+            foreign(),
             "PkiSecretForeign",
             "Secret tls exists and does not belong to Pki ns/app1-pki, so it is left as it is: delete the Secret, choose another spec.secretName, or annotate the Secret with box.com/adopt=app1-pki if its content may be replaced",
         ),
@@ -310,7 +349,7 @@ fn what_people_wrote_cannot_steer_the_terminal_of_those_who_read_it() {
     for outcome in [
         ready(),
         conflict(),
-        Outcome::Foreign,
+        foreign(),
         Outcome::Await,
         failed,
         Outcome::Unsigned("line\nline\u{7}".into()),
@@ -339,8 +378,8 @@ fn a_message_fits_the_schema_however_much_is_wrong() {
 #[test]
 fn those_who_heard_of_a_fault_are_owed_a_word_when_it_is_mended() {
     let told = |outcome| was_told(after_all(&[outcome]).condition(READY).unwrap());
-    assert!(told(refused()) && told(conflict()) && told(Outcome::Foreign) && told(failed(1)));
-    assert!(told(unsigned()) && told(contested(None)));
+    assert!(told(refused()) && told(conflict()) && told(foreign()) && told(failed(1)));
+    assert!(told(unsigned()) && told(contested(None)) && told(incomplete()));
     assert!(!told(ready()) && !told(Outcome::Await));
     let waiting = after_all(&[conflict(), Outcome::Await]);
     assert_eq!(

@@ -27,7 +27,7 @@ impl Installed {
 
     /// Deletes all objects of a kind and waits until these very ones are gone: the API server makes its own Lease again at
     /// once. kubectl itself would wait for ever if somebody else, such as the controller of namespaces, deletes them too.
-    pub(super) fn delete_all(&self, kind: &str) {
+    pub(crate) fn delete_all(&self, kind: &str) {
         let uids = "--output=jsonpath={.items[*].metadata.uid}";
         let get = ["get", kind, "--all-namespaces", uids];
         let before = self.kubectl(&get).expect("they can be listed");

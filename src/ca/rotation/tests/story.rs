@@ -287,7 +287,7 @@ impl Peer {
                 trust: &ca.trust,
                 passwords: &Passwords::default(),
             };
-            content.manifest().unwrap()
+            content.manifest().0
         };
         let (written, current) = match plan(&observed, now) {
             Plan::Issue(..) => {
