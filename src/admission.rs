@@ -6,6 +6,7 @@
 //!
 //! [`validate_policy`] does the same for a [`PkiPolicy`](crate::api::PkiPolicy): whether it means what it says, and whom it would leave without one.
 
+use crate::api::annotations::{self, Carrier};
 use crate::api::{GROUP, Pki, PkiSpec, PkiStatus, VERSION};
 use crate::ca::outlook::Outlook;
 use crate::claims;
@@ -132,19 +133,35 @@ pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
             let warnings = warnings(&pki, &approved, world);
             Ok((approved.policy, warnings))
         });
-    response.audit_annotations = annotations(&judged, !keeps_spec(request));
-    match judged {
-        Ok((_, warnings)) => {
-            response.warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
-            response
-        }
+    response.audit_annotations = audit_annotations(&judged, !keeps_spec(request));
+    let response = match judged {
+        Ok((_, warnings)) => warn(response, warnings),
         Err(Denial { causes, .. }) if keeps_spec(request) => {
             let warning = |line| format!("still invalid: {line}");
-            response.warnings = Some(causes.iter().map(line).map(warning).collect());
-            response
+            let warnings = causes.iter().map(line).map(warning);
+            warn(response, warnings)
         }
         Err(Denial { causes, .. }) => refuse_causes(response, request, causes),
+    };
+    warn(response, ignored(Carrier::Pki, object))
+}
+
+/// Adds warnings to an answer.
+fn warn(
+    mut response: AdmissionResponse,
+    warnings: impl IntoIterator<Item = String>,
+) -> AdmissionResponse {
+    let mut warnings = warnings.into_iter().peekable();
+    if warnings.peek().is_some() {
+        response.warnings.get_or_insert_default().extend(warnings);
     }
+    response
+}
+
+/// The annotations and labels that have no effect.
+fn ignored(carrier: Carrier, object: &DynamicObject) -> impl Iterator<Item = String> + use<> {
+    let faults = annotations::faults(carrier, &object.metadata);
+    faults.into_iter().map(|fault| fault.to_string())
 }
 
 /// The size of all that an answer says of an object. Its author chooses how much is wrong with it.
@@ -195,7 +212,7 @@ impl From<Vec<StatusCause>> for Denial {
 
 /// What the audit log of the API server keeps of the judgement, each under the name of the webhook: the verdict, the policy
 /// that permits it or comes nearest, and the rules that it breaks.
-fn annotations(
+fn audit_annotations(
     judged: &Result<(String, Vec<String>), Denial>,
     is_binding: bool,
 ) -> HashMap<String, String> {
@@ -289,7 +306,12 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
 }
 
 /// That the Secret is another's. Only here others are waited for: the rule book is asked before.
-fn secret_warning(pki: &Pki, own: &Key, secret: &Key, world: &World<'_>) -> Option<String> {
+pub(crate) fn secret_warning(
+    pki: &Pki,
+    own: &Key,
+    secret: &Key,
+    world: &World<'_>,
+) -> Option<String> {
     let pkis = locks::read(world.pkis);
     let outcome = if let Some(winner) = claims::foreseen_winner(&pkis, own, secret) {
         Outcome::Conflict {
@@ -301,7 +323,7 @@ fn secret_warning(pki: &Pki, own: &Key, secret: &Key, world: &World<'_>) -> Opti
     };
     drop(pkis);
     let message = outcome.message(pki, MESSAGE_BYTES);
-    Some(format!("spec.secretName: {message}"))
+    Some(format!("{}: {message}", pki.secret_name_field()))
 }
 
 fn is_pki(request: &Request) -> bool {

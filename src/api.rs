@@ -33,6 +33,7 @@ pub use policy::{
     PkiPolicySpec, PkiPolicyStatus, Validation,
 };
 
+pub mod annotations;
 mod certificate;
 mod defaults;
 mod policy;
@@ -266,6 +267,14 @@ impl Pki {
     pub fn secret_name(&self) -> &str {
         let own = || self.metadata.name.as_deref().unwrap_or_default();
         self.spec.secret_name.as_deref().unwrap_or_else(own)
+    }
+
+    /// The field that names the Secret.
+    pub fn secret_name_field(&self) -> &'static str {
+        match self.spec.secret_name {
+            Some(_) => "spec.secretName",
+            None => "metadata.name",
+        }
     }
 
     /// `namespace/name`, as people write it.

@@ -42,12 +42,7 @@ pub mod outlook;
 mod placement;
 pub mod rotation;
 
-/// Annotation on the Secret of the CA: replace the CA, in the steps of a rotation. With the value
-/// `force` the old one is withdrawn at the end whoever still uses it.
-pub const ROTATE_NOW: &str = "box.com/rotate-now";
-/// Annotation on the Secret of the CA: the fingerprint of the CA that is meant to be in it, although it is not the one that
-/// was there.
-pub const ACCEPT: &str = "box.com/accept-ca";
+pub use crate::api::annotations::{ACCEPT, ROTATE_NOW};
 
 /// What the reconciler needs to know of the CA.
 #[derive(Clone, Debug)]

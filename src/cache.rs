@@ -3,9 +3,11 @@
 //! Every replica keeps them, so that each can answer admission and any can take over the lead at once. A change that
 //! may matter to a [`Pki`] becomes a trigger, which the leader's reconciler follows.
 
+use crate::api::annotations::Carrier;
 use crate::api::{Pki, StoredPki, StoredPolicy};
 use crate::ca::outlook::Outlook;
 use crate::claims;
+use crate::ignored::{Ignored, Misled};
 use crate::index::{BySecret, Key, NamesSecrets as _};
 use crate::locks::{lock, read};
 use crate::pkis::KnownPki;
@@ -17,9 +19,10 @@ use crate::secrets::{KnownSecret, Version};
 use ages::Ages;
 use futures::Stream;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use kube::Client;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::Event;
+use kube::{Client, ResourceExt};
 use namespaces::NamespaceUids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, RwLock};
@@ -43,6 +46,10 @@ pub struct Cache {
     pub pods: RwLock<BySecret<SecretUser>>,
     /// All Secrets, as far as their metadata tells.
     pub secrets: Mutex<BySecret<KnownSecret>>,
+    /// Other objects with annotations or labels without an effect, by kind.
+    pub misled: Mutex<BTreeMap<Carrier, BySecret<Misled>>>,
+    /// Signals that such entries may have come.
+    ignored_changed: Notify,
     /// The Pkis that this replica refused lately.
     pub refusals: Refusals,
     /// The Secrets of the CAs were touched.
@@ -139,6 +146,8 @@ impl Cache {
             policies,
             pods: RwLock::default(),
             secrets: Mutex::default(),
+            misled: Mutex::default(),
+            ignored_changed: Notify::new(),
             refusals: Refusals::default(),
             ca_touched: Notify::new(),
             outlook: Mutex::default(),
@@ -281,6 +290,30 @@ impl Cache {
     /// Returns when a verdict may have changed since the last call: of a Pki, or of policies or namespaces. For one listener.
     pub async fn verdicts_changed(&self) {
         self.verdicts_changed.notified().await;
+    }
+
+    /// Follows the watch of objects of which nothing else is kept, for their annotations and labels
+    /// without an effect.
+    pub fn watch_misled<K: ResourceExt>(&self, carrier: Carrier, event: &Event<K>) {
+        let mut misled = lock(&self.misled);
+        let known = misled.entry(carrier).or_default();
+        let changes = known.apply_some(event, |object| Misled::of(carrier, object));
+        if !changes.is_empty() {
+            self.ignored_changed.notify_one();
+        }
+    }
+
+    /// Returns when an annotation or label without an effect may have come since the last call. For
+    /// one listener.
+    pub async fn ignored_changed(&self) {
+        self.ignored_changed.notified().await;
+    }
+
+    /// Tells the listener if one of these objects has such entries.
+    fn note_ignored<'a>(&self, mut changed: impl Iterator<Item = &'a Ignored>) {
+        if changed.any(|ignored| !ignored.is_empty()) {
+            self.ignored_changed.notify_one();
+        }
     }
 
     /// The Pkis that may need work from now on. One listener at a time: a new one ends the one before.

@@ -4,6 +4,7 @@
 //! [`about`] decides, without I/O; the [`Publisher`] sends, and sees to it that a fault which lasts is one Event with a
 //! count, also across restarts and replicas. `queue`, `budget` and `memory` keep it from saying too much.
 
+use crate::api::annotations::{RENEWAL_EVENTS, flag};
 use crate::api::{Pki, PkiStatus, READY};
 use crate::ca::Alarm;
 use crate::ca::fleet::{Phase, Report};
@@ -32,9 +33,6 @@ mod publisher;
 mod queue;
 mod refusal_budget;
 mod words;
-
-/// Annotation on a Pki: `"false"` keeps its pods from being told of each renewal.
-const RENEWAL_EVENTS: &str = "box.com/renewal-events";
 
 /// A look at a Pki, as far as it matters to what is said.
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +93,8 @@ impl Look<'_> {
 
     fn renewal(&self) -> Option<Words> {
         let (pki, before) = (self.pki, self.pki.status.as_ref()?);
-        let is_told = pki.annotations().get(RENEWAL_EVENTS);
-        let is_wanted = self.tells_renewals && is_told.is_none_or(|value| value != "false");
+        let is_told = flag(pki.annotations(), RENEWAL_EVENTS);
+        let is_wanted = self.tells_renewals && is_told != Some(false);
         let is_renewed = before.serial_number.is_some()
             && before.serial_number != self.status.serial_number
             && before.secret_name == self.status.secret_name;

@@ -34,6 +34,7 @@ mod digest;
 pub mod events;
 pub mod guide;
 pub mod hints;
+pub mod ignored;
 pub mod index;
 pub mod kubectl;
 pub mod leader;

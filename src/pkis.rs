@@ -3,8 +3,10 @@
 //! As a structure a Pki takes up 2 KiB, as text the half of that, and 300 bytes if what all texts have in common is left out. To
 //! unpack that takes microseconds, where whatever is done with a Pki then takes milliseconds.
 
+use crate::api::annotations::Carrier;
 use crate::api::{Outputs, Pki, StoredPki};
 use crate::digest::digest;
+use crate::ignored::Ignored;
 use crate::index::{Key, NamesSecrets};
 use crate::part::Kept;
 use jiff::Timestamp;
@@ -32,6 +34,8 @@ pub struct KnownPki {
     pub edition: u64,
     /// Whether the status says of this very spec that it has its certificate.
     pub ready: bool,
+    /// Annotations and labels without an effect.
+    pub ignored: Ignored,
     /// The resource version, if that is a number.
     version: Option<NonZeroU64>,
     /// What the watch told last, if this came back from a write that it has yet to tell of.
@@ -79,6 +83,7 @@ impl From<StoredPki> for KnownPki {
         let is_going = meta.deletion_timestamp.is_some();
         let version = meta.resource_version.as_ref();
         let version = version.and_then(|version| version.parse().ok());
+        let ignored = Ignored::of(Carrier::Pki, meta);
         let created = meta.creation_timestamp.as_ref();
         let created = created.map_or(Timestamp::MAX, |time| time.0);
         let uid = digest(meta.uid.as_deref().unwrap_or_default());
@@ -97,6 +102,7 @@ impl From<StoredPki> for KnownPki {
             passwords: pki.map(passwords).unwrap_or_default(),
             edition,
             ready: pki.is_some_and(|pki| pki.ready().is_some()),
+            ignored,
             version,
             told: None,
             packed: Packed::of(stored.0),

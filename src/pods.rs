@@ -1,5 +1,7 @@
 //! Which pods use a Secret, how, and on whose behalf: who must hear what becomes of it.
 
+use crate::api::annotations::Carrier;
+use crate::ignored::Ignored;
 use crate::index::{Change, Key, NamesSecrets};
 use crate::part::Kept;
 use jiff::Timestamp;
@@ -28,6 +30,8 @@ pub struct SecretUser {
     pub started: Option<Timestamp>,
     /// The object that makes such pods and replaces them.
     pub controller: Option<Box<Controller>>,
+    /// Annotations and labels without an effect; none of a pod that is finished.
+    pub ignored: Ignored,
     /// By name.
     uses: Box<[(Arc<str>, Use)]>,
 }
@@ -70,6 +74,11 @@ impl From<Pod> for SecretUser {
             _ => BTreeMap::new(),
         };
         let uses = uses.into_iter().map(|(secret, its)| (secret.into(), its));
+        let ignored = if is_over {
+            Ignored::default()
+        } else {
+            Ignored::of(Carrier::Pod, &pod.metadata)
+        };
         Self {
             key: Key::of(&pod),
             is_pending: matches!(phase, None | Some("Pending")),
@@ -78,6 +87,7 @@ impl From<Pod> for SecretUser {
                 .creation_timestamp()
                 .map_or(Timestamp::MAX, |time| time.0),
             controller: Controller::of(&pod).map(Box::new),
+            ignored,
             uid: pod.metadata.uid.unwrap_or_default(),
             uses: uses.collect(),
         }

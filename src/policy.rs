@@ -27,6 +27,7 @@ pub use in_force::EffectiveValue;
 pub use key::ignored_size;
 pub(crate) use names::{is_certifiable, is_label, is_subdomain};
 pub use reserved::Reserved;
+pub(crate) use template::{is_key, is_label_value};
 pub use violation::{
     AllowedNames, Field, Hint, NameOwner, Violation, is_reason, reason_of,
     summary as violation_summary,

@@ -1,4 +1,5 @@
-//! Restarts workloads whose pods still use the certificate before: those that ask for it with the annotation [`RESTART`].
+//! Restarts workloads whose pods still use the certificate before: those that ask for it with the
+//! annotation [`RESTART`](crate::api::annotations::RESTART).
 //!
 //! A program that reads its certificate once goes on with the old one until it ends, however often the Secret is renewed.
 //! Its owner may let the operator do what `kubectl rollout restart` does, some time after each renewal, spread out so that
@@ -32,10 +33,6 @@ mod decision;
 mod notice;
 mod restarter;
 mod workload;
-
-/// Annotation on a Deployment, `StatefulSet` or `DaemonSet`: it is restarted when a Secret that its pods use was renewed.
-/// `"true"` switches it on.
-pub const RESTART: &str = "box.com/restart-on-renewal";
 
 /// How workloads are restarted.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use crate::clock::{self, Clock, ClockLayer};
 use crate::config::Config;
 use crate::events::Publisher;
 use crate::hints;
+use crate::ignored;
 use crate::index::Key;
 use crate::leader::Election;
 use crate::metrics::Metrics;
@@ -240,6 +241,7 @@ fn lead(
             });
             let (restarter, renewals) = restarter.unzip();
             let hints = hints::follow(cache.clone(), publisher.clone());
+            let ignored = ignored::follow(cache.clone(), publisher.clone());
             let tally = Box::pin(tally::keep(client.clone(), cache.clone()));
             let leader = metrics.leader.clone();
             let context = Context::new(
@@ -265,6 +267,7 @@ fn lead(
                     biased;
                     () = clock.distrusted() => {}
                     () = hints => {}
+                    () = ignored => {}
                     () = tally => {}
                     () = Box::pin(reconcile::run(context, end)) => {}
                     () = keeper.run() => {}

@@ -1,10 +1,12 @@
 //! What is kept of every Secret: whether it changed, and whose it is, as far as its metadata tells.
 
+use crate::api::annotations::{ADOPT, Carrier};
 use crate::digest::digest;
+use crate::ignored::Ignored;
 use crate::index::{BySecret, Key, NamesSecrets};
 use crate::part::Kept;
 use crate::pkis::KnownPki;
-use crate::reconcile::secret::{ADOPT, Obstacle, controller, is_labelled, is_pki};
+use crate::reconcile::secret::{Obstacle, controller, is_labelled, is_pki};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
@@ -17,6 +19,8 @@ pub struct KnownSecret {
     key: Key,
     /// Another one means that something in it has changed.
     pub version: Version,
+    /// Annotations and labels without an effect.
+    pub ignored: Ignored,
     owner: Owner,
 }
 
@@ -49,6 +53,7 @@ impl From<PartialObjectMeta<Secret>> for KnownSecret {
         let key = Key::of(&secret);
         Self {
             version: Version::of(&secret),
+            ignored: Ignored::of(Carrier::Secret, &secret.metadata),
             owner: Owner::of(&secret, &key),
             key,
         }

@@ -25,8 +25,8 @@ mod board;
 mod bundle;
 mod config_maps;
 
-/// Label on a namespace that asks for a copy, and on each copy: `"true"`.
-pub const LABEL: &str = "box.com/trust-bundle";
+pub use crate::api::annotations::TRUST_BUNDLE as LABEL;
+
 /// The file in the `ConfigMap`.
 const FILE: &str = "ca.crt";
 /// How long one write may take.

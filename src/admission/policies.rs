@@ -1,6 +1,7 @@
 //! Admission of a [`PkiPolicy`]: whether each of its rules can match, and which Pkis a change would leave without one.
 
-use super::{Request, bounded, is_of_kind, keeps, line, name, refuse_causes};
+use super::{Request, bounded, ignored, is_of_kind, keeps, line, name, refuse_causes, warn};
+use crate::api::annotations::Carrier;
 use crate::api::{Pki, PkiPolicy, PkiPolicySpec};
 use crate::policy::text::printable;
 use crate::policy::{PolicyFault, RuleBook, faults};
@@ -27,8 +28,7 @@ pub fn validate_policy(
     stored: impl Iterator<Item = Pki>,
     has_time: impl Fn() -> bool,
 ) -> AdmissionResponse {
-    let mut response = AdmissionResponse::from(request);
-    let warn = |warnings: Vec<_>| Some(warnings).filter(|warnings| !warnings.is_empty());
+    let response = AdmissionResponse::from(request);
     if request.operation == Operation::Delete {
         // Of a deletion of many at once the request has no name.
         let deleted = request
@@ -37,8 +37,7 @@ pub fn validate_policy(
             .and_then(|old| old.metadata.name.as_deref());
         let deleted = deleted.unwrap_or(&request.name);
         let changed = rules.without_policy(deleted);
-        response.warnings = warn(broken(rules, &changed, deleted, stored, has_time));
-        return response;
+        return warn(response, broken(rules, &changed, deleted, stored, has_time));
     }
     let Some(object) = &request.object else {
         return response;
@@ -58,6 +57,7 @@ pub fn validate_policy(
     };
     // Labels can be edited, and a finalizer removed, of a policy that was stored when nobody checked it.
     let keeps_spec = keeps(request, |object| object.data.get("spec").cloned());
+    let response = warn(response, ignored(Carrier::PkiPolicy, object));
     if !causes.is_empty() && !keeps_spec {
         return refuse_causes(response, request, causes);
     }
@@ -65,8 +65,7 @@ pub fn validate_policy(
         .iter()
         .map(|cause| format!("still invalid: {}", line(cause)));
     let broken = changed.map(|changed| broken(rules, &changed, name(request), stored, has_time));
-    response.warnings = warn(invalid.chain(broken.into_iter().flatten()).collect());
-    response
+    warn(response, invalid.chain(broken.into_iter().flatten()))
 }
 
 /// Warns of Pkis that only the policy of this name admits now, and says when time ran out.

@@ -7,6 +7,7 @@
 use super::ledger::{Ledger, Retired, whatever_the_time};
 use super::rotation::{Request, Stored};
 use super::{ACCEPT, ROTATE_NOW};
+use crate::api::annotations::{FORCE, FORCED};
 use crate::authority;
 use crate::digest::digest;
 use crate::reconcile::secret;
@@ -17,9 +18,6 @@ use kube::ResourceExt;
 use pki_certs::{Authority, AuthorityError, CaCertificate};
 use serde_json::{Map, Value, json};
 
-/// Annotation on the Secret of the CA: the fingerprint of the successor that takes over by force.
-/// The operator writes it.
-const FORCED: &str = "box.com/rotation-by-force";
 /// The length of an id: nobody makes two CAs whose fingerprints begin with the same 64 bits.
 const ID: usize = 16;
 
@@ -109,7 +107,7 @@ pub(super) fn read(stored: &Secret, is_brought: bool, now: Timestamp) -> Stored 
 pub(super) fn request(stored: &Secret) -> Option<Request> {
     let wish = stored.annotations().get(ROTATE_NOW)?;
     Some(match wish.trim() {
-        "force" => Request::Force,
+        FORCE => Request::Force,
         _ => Request::Rotate,
     })
 }

@@ -1,6 +1,7 @@
 //! The watches that fill the [`Cache`] and keep it current.
 
 use super::{Cache, Watched};
+use crate::api::annotations::Carrier;
 use crate::api::{Pki, PkiPolicy, StoredPolicy};
 use crate::claims;
 use crate::index::{BySecret, Change, Key, NamesSecrets};
@@ -54,8 +55,10 @@ impl Cache {
         let is_done = matches!(event, Event::InitDone);
         let mut pkis = write(&self.pkis);
         let event = map(event, |told| unless_behind(told, &pkis));
-        affected.extend(apply_pki(&mut pkis, event));
+        let changes = pkis.apply(event);
+        affected.extend(affected_by(&pkis, &changes));
         drop(pkis);
+        self.note_ignored(after(&changes).map(|pki| &pki.ignored));
         if !is_listing {
             self.look_at(std::mem::take(affected));
         }
@@ -167,6 +170,7 @@ impl Cache {
     /// Of a namespace its labels matter, to policies that select by them. `listed` collects a list until it is whole.
     fn take_namespace(&self, event: Event<PartialObjectMeta<Namespace>>, listed: &mut Namespaces) {
         write(&self.namespace_uids).apply(&event);
+        self.watch_misled(Carrier::Namespace, &event);
         let of = |namespace: &PartialObjectMeta<Namespace>| {
             (namespace.name_any(), namespace.labels().clone())
         };
@@ -210,6 +214,7 @@ impl Cache {
         follow(self.watch::<SecretUser>(Watched::Pods, client), |event| {
             let done = matches!(event, Event::InitDone);
             let changes = write(&self.pods).apply(event);
+            self.note_ignored(after(&changes).map(|pod| &pod.ignored));
             for change in changes.iter().filter(|change| pods::is_news(change)) {
                 for secret in change.secrets() {
                     self.trigger(claims::unready_claimants(&read(&self.pkis), &secret));
@@ -229,6 +234,7 @@ impl Cache {
             |event| {
                 let done = matches!(event, Event::InitDone);
                 let changes = lock(&self.secrets).apply(event);
+                self.note_ignored(after(&changes).map(|secret| &secret.ignored));
                 for change in changes {
                     self.take_secret(&change);
                 }
@@ -252,6 +258,10 @@ impl Cache {
             lenient::watch::<PartialObjectMeta<Secret>>("secrets", api.clone(), only).boxed()
         });
         follow(stream::select_all(secrets), |event| {
+            // Each watch lists one Secret, so that none of them tells what is gone of the others.
+            if let Event::InitApply(secret) | Event::Apply(secret) = &event {
+                self.watch_misled(Carrier::CaSecret, &Event::Apply(secret.clone()));
+            }
             if !matches!(event, Event::Init) {
                 self.ca_touched.notify_one();
             }
@@ -307,10 +317,19 @@ fn unless_behind(told: KnownPki, pkis: &BySecret<KnownPki>) -> KnownPki {
 /// Takes an event up. Which Pkis to look at for that.
 fn apply_pki(pkis: &mut BySecret<KnownPki>, event: Event<KnownPki>) -> Vec<Key> {
     let changes = pkis.apply(event);
+    affected_by(pkis, &changes)
+}
+
+fn affected_by(pkis: &BySecret<KnownPki>, changes: &[Change<KnownPki>]) -> Vec<Key> {
     let affected = changes
         .iter()
         .flat_map(|change| claims::affected(pkis, change));
     affected.collect()
+}
+
+/// The objects that came, or are others now.
+fn after<T>(changes: &[Change<T>]) -> impl Iterator<Item = &T> {
+    changes.iter().filter_map(|change| change.after.as_deref())
 }
 
 /// Hands each event of a watch to `handle`.

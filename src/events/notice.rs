@@ -59,6 +59,8 @@ pub enum Aspect {
     Rotation,
     /// State of a request for another CA.
     RotationRequest,
+    /// Annotations and labels that have no effect.
+    Annotation,
 }
 
 impl Aspect {
@@ -68,6 +70,7 @@ impl Aspect {
             Self::Refusal => "Admit",
             Self::Restart => "Restart",
             Self::Rotation | Self::RotationRequest => "Rotate",
+            Self::Annotation => "Read",
             _ => "Issue",
         }
     }

@@ -1,7 +1,7 @@
 //! The guide tells the truth: its examples are judged.
 
 use super::*;
-use crate::api::{Pki, PkiPolicy};
+use crate::api::{Pki, PkiPolicy, annotations};
 use crate::policy::{Labels, RuleBook, Settings, faults};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -68,6 +68,45 @@ fn advice_is_plain_text() {
             );
         }
     }
+}
+
+#[test]
+fn the_tables_of_annotations_have_each_key_that_people_may_write() {
+    let pages = [APPLICATION_TEAMS, PLATFORM_TEAMS];
+    let rows = pages.iter().flat_map(|page| {
+        let tables = page.split("\n| on | annotation | effect |\n").skip(1);
+        tables.flat_map(|table| table.lines().skip(1).take_while(|it| it.starts_with('|')))
+    });
+    let by_key = rows.map(|row| {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let key = cells[1].trim_start_matches('`').split(':').next().unwrap();
+        let is_label = cells[1].ends_with("(a label)");
+        let values = cells[1].split('`').nth(1).unwrap();
+        (key, (cells[0], is_label, values))
+    });
+    let mut by_key: HashMap<_, _> = by_key.collect();
+    for control in annotations::TABLE {
+        let row = by_key.remove(control.key);
+        if !control.is_for_people() {
+            assert_eq!(row, None, "{control:?}");
+            continue;
+        }
+        let (on, is_label, written) = row.expect(control.key);
+        assert!(on.starts_with(&control.carriers()), "{on} {control:?}");
+        assert_eq!(
+            is_label,
+            control.place == annotations::Place::Labels,
+            "{control:?}"
+        );
+        let (_, value) = written.split_once(": ").expect(written);
+        let is_bool = annotations::parse_bool(value.trim_matches('"')).is_some();
+        assert_eq!(
+            is_bool,
+            control.values == annotations::Values::Bool,
+            "{written}"
+        );
+    }
+    assert!(by_key.is_empty(), "in the guide alone: {by_key:?}");
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! `kubectl pki check`: judges Pkis in files as the webhook would, in the same words.
 
+use super::dry_run::Answer;
 use super::finding::{Fault, Finding, Severity, reason};
-use super::manifests::{Manifest, Manifests, as_stored, in_namespace};
+use super::manifests::{Manifest, Manifests, Other, as_stored, in_namespace};
 use super::schema::{self, Kind};
+use super::{metadata, template};
 use crate::admission::{self, Request, World};
+use crate::api::annotations::Carrier;
 use crate::api::{GROUP, Pki, PkiPolicy, VERSION};
-use crate::index::BySecret;
+use crate::index::{BySecret, Key};
 use crate::locks;
 use crate::pkis::KnownPki;
 use crate::policy::{RuleBook, text};
@@ -24,6 +27,9 @@ use std::sync::{Mutex, RwLock};
 pub struct Settings<'a> {
     /// The policies, and the labels of namespaces.
     pub rules: &'a RuleBook,
+    /// The answers of the API server in place of the policies, to each object in the order of the
+    /// files.
+    pub answers: Option<&'a [Answer]>,
     /// The namespace of what names none.
     pub namespace: &'a str,
     /// The present.
@@ -81,6 +87,9 @@ pub fn check(files: &[Manifests], settings: &Settings<'_>, mut progress: impl Fn
                 Kind::PkiPolicy => report.policies += 1,
             }
         }
+        for other in &file.others {
+            findings.extend(judge.other(&file.file, other));
+        }
         findings.sort_by_key(|finding| (finding.at, finding.severity));
         report.findings.extend(findings);
     }
@@ -100,7 +109,10 @@ pub(super) struct Verdict {
 
 /// Judges a Pki by the schema, then as the webhook would.
 pub(super) fn judge_pki(manifest: &Manifest, namespace: &str, world: &World<'_>) -> Verdict {
-    let mut verdict = Verdict::of_shape(manifest);
+    let mut verdict = match Verdict::of_shape(manifest) {
+        Ok(verdict) => verdict,
+        Err(verdict) => return verdict,
+    };
     let object = in_namespace(&manifest.node, namespace);
     match request(
         Kind::Pki,
@@ -111,17 +123,63 @@ pub(super) fn judge_pki(manifest: &Manifest, namespace: &str, world: &World<'_>)
         Ok(request) => {
             let response = admission::validate(&request, world);
             let warnings = response.warnings.iter().flatten();
-            verdict.warnings.extend(warnings.map(|line| conflict(line)));
+            verdict
+                .warnings
+                .extend(warnings.filter_map(|line| warning(line)));
             verdict.policy = response.audit_annotations.get("policy").cloned();
             merge(&mut verdict.errors, causes(response));
         }
         Err(error) => verdict.unreadable("metadata", reason::METADATA, &error),
     }
+    verdict.blame_name(manifest);
     verdict
 }
 
+/// Judges a Pki by the schema, by what the API server answered, and by the Pkis before it in the
+/// files.
+fn judge_by_answer(
+    manifest: &Manifest,
+    namespace: &str,
+    answer: Option<&Answer>,
+    world: &World<'_>,
+) -> Verdict {
+    let mut verdict = match Verdict::of_shape(manifest) {
+        Ok(verdict) => verdict,
+        Err(verdict) => return verdict,
+    };
+    if let Some(answer) = answer {
+        verdict.warnings.extend(answer.warnings.clone());
+        let errors = answer.errors.iter().cloned();
+        let errors = errors.map(|fault| (fault, false));
+        merge(&mut verdict.errors, errors.collect());
+    }
+    let object = in_namespace(&manifest.node, namespace);
+    if verdict.errors.is_empty()
+        && let Ok(pki) = serde_json::from_value::<Pki>(object)
+    {
+        let (own, secret) = (Key::of(&pki), Key::new(namespace, pki.secret_name()));
+        let line = admission::secret_warning(&pki, &own, &secret, world);
+        let conflict = line.as_deref().and_then(warning);
+        // The API server may have said it of one that is stored.
+        let is_said = |it: &Fault| verdict.warnings.iter().any(|known| known.field == it.field);
+        let conflict = conflict.filter(|it| !is_said(it));
+        verdict.warnings.extend(conflict);
+    }
+    verdict.blame_name(manifest);
+    verdict
+}
+
+/// Whether the API server is to be asked about a Pki: it says nothing else of one that it cannot
+/// even read.
+pub(super) fn is_well_formed(manifest: &Manifest) -> bool {
+    Verdict::of_shape(manifest).is_ok_and(|verdict| verdict.errors.is_empty())
+}
+
 fn judge_policy(manifest: &Manifest, rules: &RuleBook) -> Verdict {
-    let mut verdict = Verdict::of_shape(manifest);
+    let mut verdict = match Verdict::of_shape(manifest) {
+        Ok(verdict) => verdict,
+        Err(verdict) => return verdict,
+    };
     let object = as_stored(&manifest.node);
     match request(Kind::PkiPolicy, &object, None, manifest.metadata("name")) {
         Ok(request) => {
@@ -136,16 +194,46 @@ fn judge_policy(manifest: &Manifest, rules: &RuleBook) -> Verdict {
 }
 
 impl Verdict {
-    /// What the schema has to say.
-    fn of_shape(manifest: &Manifest) -> Self {
+    /// Judges by the schema, and by the rules for metadata. A template has no other fault.
+    fn of_shape(manifest: &Manifest) -> Result<Self, Self> {
+        if let Some(fault) = template::fault(manifest.kind, &manifest.node) {
+            return Err(Self {
+                errors: vec![fault],
+                ..Self::default()
+            });
+        }
         let faults = schema::faults(manifest.kind, &manifest.node).into_iter();
         let is_taken = |fault: &Fault| fault.reason == reason::DUPLICATE_FIELD;
-        let (warnings, mut errors): (Vec<_>, Vec<_>) = faults.partition(is_taken);
+        let (mut warnings, mut errors): (Vec<_>, Vec<_>) = faults.partition(is_taken);
         errors.extend(name_fault(manifest));
-        Self {
+        errors.extend(metadata::errors(manifest.kind, &manifest.node));
+        let carrier = match manifest.kind {
+            Kind::Pki => Carrier::Pki,
+            Kind::PkiPolicy => Carrier::PkiPolicy,
+        };
+        warnings.extend(metadata::ignored(carrier, &manifest.node));
+        Ok(Self {
             errors,
             warnings,
             policy: None,
+        })
+    }
+
+    /// Blames `metadata.name` where no `spec.secretName` is written: it names the Secret then. A
+    /// fault of that name is not repeated.
+    fn blame_name(&mut self, manifest: &Manifest) {
+        let spec = manifest.node.get("spec");
+        if spec.is_some_and(|spec| spec.get("secretName").is_some_and(|it| !it.is_null())) {
+            return;
+        }
+        let name = "metadata.name";
+        let is_told = self.errors.iter().any(|fault| fault.field == name);
+        self.errors
+            .retain(|fault| !(is_told && fault.field == "spec.secretName"));
+        for fault in self.errors.iter_mut().chain(&mut self.warnings) {
+            if fault.field == "spec.secretName" {
+                name.clone_into(&mut fault.field);
+            }
         }
     }
 
@@ -186,9 +274,7 @@ impl<'a> Judge<'a> {
             Kind::PkiPolicy => judge_policy(manifest, self.settings.rules),
         };
         verdict.warnings.extend(self.seen_before(file, manifest));
-        let finding = |severity, mut fault: Fault| {
-            let of_default = || place_of_default(manifest, &fault.field);
-            fault.at = fault.at.or_else(of_default);
+        let finding = |severity, fault: Fault| {
             manifest.finding(file, severity, self.settings.namespace, fault)
         };
         let errors = verdict.errors.into_iter();
@@ -197,6 +283,29 @@ impl<'a> Judge<'a> {
             .map(|fault| finding(Severity::Error, fault))
             .chain(warnings.map(|fault| finding(Severity::Warning, fault)))
             .collect()
+    }
+
+    /// Judges the metadata of an object of another kind.
+    fn other(&self, file: &str, other: &Other) -> Vec<Finding> {
+        let object = other.object(self.settings.namespace);
+        let rules = &self.settings.rules.settings;
+        let is_of_ca = other.is_secret && rules.is_reserved(&object.namespace, &object.name);
+        let carrier = if is_of_ca {
+            Carrier::CaSecret
+        } else {
+            metadata::carrier(&other.node)
+        };
+        let faults = metadata::ignored(carrier, &other.node).into_iter();
+        let finding = |fault: Fault| Finding {
+            file: file.to_owned(),
+            at: fault.at.unwrap_or(other.node.at),
+            severity: Severity::Warning,
+            object: object.clone(),
+            field: fault.field,
+            reason: fault.reason.to_owned(),
+            message: fault.message,
+        };
+        faults.map(finding).collect()
     }
 
     fn judge_pki(&mut self, manifest: &Manifest) -> Verdict {
@@ -208,8 +317,17 @@ impl<'a> Judge<'a> {
             ca: None,
             now: self.settings.now,
         };
-        let mut verdict = judge_pki(manifest, namespace, &world);
-        verdict.warnings.extend(self.unknown_labels(namespace));
+        let answer = self.settings.answers.map(|answers| {
+            let number = usize::try_from(self.judged).unwrap_or_default();
+            number.checked_sub(1).and_then(|index| answers.get(index))
+        });
+        let mut verdict = match answer {
+            Some(answer) => judge_by_answer(manifest, namespace, answer, &world),
+            None => judge_pki(manifest, namespace, &world),
+        };
+        if answer.is_none() {
+            verdict.warnings.extend(self.unknown_labels(namespace));
+        }
         if verdict.errors.is_empty() {
             self.claim(in_namespace(&manifest.node, namespace));
         }
@@ -277,14 +395,6 @@ fn name_fault(manifest: &Manifest) -> Option<Fault> {
     })
 }
 
-/// The Secret's name is by default that of the Pki.
-fn place_of_default(manifest: &Manifest, field: &str) -> Option<crate::yaml::Position> {
-    let spec = manifest.node.get("spec");
-    let is_default =
-        field == "spec.secretName" && spec.is_some_and(|spec| spec.get("secretName").is_none());
-    is_default.then(|| manifest.node.locate("metadata.name"))
-}
-
 fn is_of_shape(fault: &Fault) -> bool {
     fault.reason == reason::SCHEMA
 }
@@ -300,6 +410,17 @@ const OF_THE_API_SERVER: [&str; 8] = [
     "uid",
 ];
 
+/// An object as somebody writes it who makes a new one. The API server sets the fields that go here
+/// itself, whatever a manifest says: an object that was going when it was copied, say.
+pub(super) fn as_new(mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in OF_THE_API_SERVER {
+            metadata.remove(field);
+        }
+    }
+    object
+}
+
 /// The question that the API server would ask about a new object.
 fn request(
     kind: Kind,
@@ -311,13 +432,7 @@ fn request(
         Kind::Pki => (Pki::kind(&()), Pki::plural(&())),
         Kind::PkiPolicy => (PkiPolicy::kind(&()), PkiPolicy::plural(&())),
     };
-    let mut object = object.clone();
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        // The API server sets these itself, whatever a manifest says: an object that was going when it was copied, say.
-        for field in OF_THE_API_SERVER {
-            metadata.remove(field);
-        }
-    }
+    let object = as_new(object.clone());
     serde_json::from_value(json!({
         "uid": "",
         "kind": {"group": GROUP, "version": VERSION, "kind": kind},
@@ -343,10 +458,20 @@ fn causes(response: AdmissionResponse) -> Vec<(Fault, bool)> {
     with_type.collect()
 }
 
-/// A warning of the webhook, which begins with its field.
-fn conflict(line: &str) -> Fault {
-    let (field, message) = line.split_once(": ").unwrap_or(("", line));
-    Fault::new(field, reason::CONFLICT, message)
+/// A warning of the webhook, which begins with its field. Annotations and labels are judged here,
+/// with their places.
+pub(super) fn warning(line: &str) -> Option<Fault> {
+    let is_field = |text: &str| text.starts_with("spec.") || text.starts_with("metadata.");
+    let (field, message) = line
+        .split_once(": ")
+        .filter(|(field, _)| is_field(field))
+        .unwrap_or(("", line));
+    let reason = match field {
+        "metadata.labels" | "metadata.annotations" => return None,
+        "spec.secretName" | "metadata.name" => reason::CONFLICT,
+        _ => reason::API_SERVER,
+    };
+    Some(Fault::new(field, reason, message))
 }
 
 /// Adds what the webhook says to what the schema says: of one field, the rule book knows better what to write, but the

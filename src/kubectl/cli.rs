@@ -37,9 +37,13 @@ kubectl pki COMMAND --help says more of each command.";
 pub enum Command {
     /// Judge Pkis in files as the cluster would, in the same words.
     ///
-    /// Every Pki in the files is judged by the rule book that the operator's webhook asks: by the policies in these files and in
-    /// those of --policy; if there are none, by those of the cluster. What `kubectl apply` would refuse is an error: broken
-    /// rules, unknown fields, wrong types, YAML that cannot be read; policies that are in these files are judged as well.
+    /// Every Pki in the files is judged by the rule book that the operator's webhook asks: by the
+    /// policies in these files and in those of --policy; if there are none, by those of the
+    /// cluster. If you may not read those, the API server judges each Pki in a dry run, for which
+    /// you need the role edit. What `kubectl apply` would refuse is an error: broken rules, unknown
+    /// fields, wrong types, metadata, templates that are not rendered, YAML that cannot be read;
+    /// policies that are in these files are judged as well. An annotation or label of box.com/
+    /// without an effect is a warning, on objects of every kind.
     ///
     /// Exit status: 0 if nothing is refused (there may be warnings), 1 if something is, 2 if it could not be judged.
     #[command(after_help = CHECK_EXAMPLES)]

@@ -43,11 +43,15 @@ pub mod reason {
     pub const CONFLICT: &str = "PkiSecretConflict";
     /// A namespace whose labels decide, and are not known.
     pub const UNKNOWN_LABELS: &str = "UnknownNamespaceLabels";
+    /// A template that nobody has rendered.
+    pub const TEMPLATE: &str = "UnrenderedTemplate";
+    /// A warning of the API server.
+    pub const API_SERVER: &str = "ApiServerWarning";
     /// A file of allowed names that cannot be read.
     pub const ALLOWED_NAMES: &str = "InvalidAllowedName";
 
     /// Each of them, with what it means.
-    pub const ALL: [(&str, &str); 10] = [
+    pub const ALL: [(&str, &str); 12] = [
         (SYNTAX, "the file is no YAML"),
         (UNKNOWN_FIELD, "the API has no such field"),
         (DUPLICATE_FIELD, "a field is written twice"),
@@ -60,6 +64,8 @@ pub mod reason {
             UNKNOWN_LABELS,
             "policies select by labels that are not known",
         ),
+        (TEMPLATE, "a template is not rendered"),
+        (API_SERVER, "the API server warns of it"),
         (ALLOWED_NAMES, "a line of allowed names is no service name"),
     ];
 }

@@ -4,6 +4,8 @@
 
 use super::finding::{Fault, Finding, Object, Severity, reason};
 use super::schema::Kind;
+use super::{metadata, template};
+use crate::api::annotations::Carrier;
 use crate::api::{GROUP, VERSION};
 use crate::policy::text::printable;
 use crate::yaml::{self, Node, Position};
@@ -18,6 +20,8 @@ pub struct Manifests {
     pub file: String,
     /// Pkis and policies, in the order of the file.
     pub objects: Vec<Manifest>,
+    /// Objects of other kinds with annotations or labels that have no effect.
+    pub others: Vec<Other>,
     /// Namespaces, for their labels.
     pub namespaces: Vec<Namespace>,
     /// What keeps the file, or a document of it, from being read.
@@ -31,6 +35,49 @@ pub struct Manifest {
     pub kind: Kind,
     /// As written, with positions.
     pub node: Node,
+}
+
+/// An object of another kind, with what is wrong with its metadata.
+#[derive(Clone, Debug)]
+pub struct Other {
+    /// Whether it is a Secret, among which those of the CAs take other annotations.
+    pub is_secret: bool,
+    /// As written.
+    pub node: Node,
+}
+
+impl Other {
+    /// `None` if all of its annotations and labels have an effect, or are no concern of the
+    /// operator.
+    fn of(node: Node) -> Option<Self> {
+        let carrier = metadata::carrier(&node);
+        let has_faults = !metadata::ignored(carrier, &node).is_empty();
+        has_faults.then_some(Self {
+            is_secret: carrier == Carrier::Secret,
+            node,
+        })
+    }
+
+    /// The object, as findings name it.
+    pub fn object(&self, default_namespace: &str) -> Object {
+        let metadata = self.node.get("metadata");
+        let text = |field| {
+            metadata
+                .and_then(|node| node.text(field))
+                .unwrap_or_default()
+        };
+        let kind = self.node.text("kind").unwrap_or_default();
+        let namespace = match (kind, text("namespace")) {
+            ("Namespace", _) => "",
+            (_, "") => default_namespace,
+            (_, own) => own,
+        };
+        Object {
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: text("name").to_owned(),
+        }
+    }
 }
 
 impl Manifest {
@@ -97,7 +144,10 @@ pub fn parse(file: &str, bytes: &[u8]) -> Manifests {
             for document in yaml::documents(text) {
                 match document {
                     Ok(node) => found.take(node),
-                    Err(error) => found.fault(error.at, reason::SYNTAX, error.message),
+                    Err(error) => match template::in_document(text, error.at) {
+                        Some((at, message)) => found.fault(at, reason::TEMPLATE, message),
+                        None => found.fault(error.at, reason::SYNTAX, error.message),
+                    },
                 }
             }
         }
@@ -117,8 +167,11 @@ impl Manifests {
         if (api_version, kind) == ("v1", "Namespace") {
             let namespace = serde_json::from_value::<Namespace>(as_stored(&node));
             self.namespaces.extend(namespace.ok().map(with_own_label));
-        } else if group == GROUP {
+        }
+        if group == GROUP {
             self.take_ours(node);
+        } else {
+            self.others.extend(Other::of(node));
         }
     }
 

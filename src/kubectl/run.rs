@@ -60,6 +60,17 @@ pub enum Error {
         "the policies of the cluster cannot be read: {0}; name files with policies by --policy, and no cluster is asked"
     )]
     Policies(#[source] cluster::Error),
+    /// Neither policies nor a dry run.
+    #[error(
+        "nothing can be judged: {policies}; and {dry_run}; ask for the role edit in the namespace, or name files with policies by \
+         --policy, and no cluster is asked"
+    )]
+    Neither {
+        /// Why the policies cannot be read.
+        policies: cluster::Error,
+        /// Why the API server cannot be asked.
+        dry_run: cluster::Error,
+    },
     /// The cluster.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),

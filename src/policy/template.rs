@@ -45,14 +45,14 @@ fn check_key(field: Field, key: &str, violations: &mut Vec<Violation>) {
 }
 
 /// The key of a label or annotation: a name, with a domain and a slash before it or without.
-pub(super) fn is_key(key: &str) -> bool {
+pub(crate) fn is_key(key: &str) -> bool {
     match key.split_once('/') {
         Some((prefix, name)) => names::is_subdomain(prefix) && is_qualified(name),
         None => is_qualified(key),
     }
 }
 
-pub(super) fn is_label_value(value: &str) -> bool {
+pub(crate) fn is_label_value(value: &str) -> bool {
     value.is_empty() || is_qualified(value)
 }
 

@@ -12,9 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use std::fmt::Write as _;
 
-/// Annotation on a Pki: renew the certificate now. The operator removes it when it has served it.
-/// Each value is served once.
-pub const RENEW_NOW: &str = "box.com/renew-now";
+pub use crate::api::annotations::RENEW_NOW;
 
 /// How much time there is at least between two renewals on request.
 pub const MIN_INTERVAL: SignedDuration = SignedDuration::from_mins(5);

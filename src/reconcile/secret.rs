@@ -2,6 +2,7 @@
 
 use super::write;
 use crate::api::Pki;
+use crate::api::annotations::{KEEP_SECRET, flag};
 use crate::digest::digest;
 use crate::index::{BySecret, Key, NamesSecrets};
 use crate::pkis::KnownPki;
@@ -15,6 +16,8 @@ use pki_certs::{Bundle, Trust};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+pub use crate::api::annotations::ADOPT;
+
 pub mod formats;
 mod obstacle;
 
@@ -22,15 +25,6 @@ pub use obstacle::Obstacle;
 
 /// The type of the Secret: the API server makes sure that both of its keys are there.
 pub const TLS: &str = "kubernetes.io/tls";
-
-/// Annotation on a Secret that nobody owns: the name of the Pki that may take it over, with its content.
-pub const ADOPT: &str = "box.com/adopt";
-
-/// Annotation on a Pki: its Secret stays when the Pki is deleted. `"true"` switches it on.
-///
-/// Such a Secret has no owner, from the beginning: whatever has one that is being deleted, Kubernetes may collect at once.
-/// It is [offered](ADOPT) to its Pki instead, and so to a later one of the same name.
-const KEEP_SECRET: &str = "box.com/keep-secret";
 
 /// Whose a Secret is, by its controller reference. Labels prove nothing: anybody may set them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,8 +100,7 @@ pub fn is_owned_by(secret: &Secret, pki: &Pki) -> bool {
 
 /// Whether the Secret stays when the Pki is deleted.
 pub fn is_kept(pki: &Pki) -> bool {
-    let wish = pki.annotations().get(KEEP_SECRET);
-    wish.is_some_and(|value| value == "true")
+    flag(pki.annotations(), KEEP_SECRET) == Some(true)
 }
 
 /// What the controller reference says.

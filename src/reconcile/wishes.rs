@@ -6,6 +6,7 @@ use super::request::{self, RENEW_NOW, Request};
 use super::secret::{self, ADOPT};
 use super::{Context, Error, write};
 use crate::api::Pki;
+use crate::api::annotations::KEEP_SECRET;
 use crate::events;
 use crate::index::Key;
 use crate::lenient::Lenient;
@@ -17,7 +18,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 /// By it version 0.1 held the deletion of a Pki whose Secret is to be kept, until that had been let go.
-const FINALIZER: &str = "box.com/keep-secret";
+const FINALIZER: &str = KEEP_SECRET;
 
 /// Takes note of what annotations ask for, before anything else is done: a renewal now becomes the
 /// renewal time in the status, beside the value that asked for it, and its annotation goes. The Pki

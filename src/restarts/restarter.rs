@@ -76,6 +76,7 @@ impl Restarter {
             let pause = board.pause(Timestamp::now(), Instant::now(), POLL);
             tokio::select! {
                 Some((kind, event)) = watches.next() => {
+                    self.cache.watch_misled(kind.carrier(), &event);
                     let namespaces = board.mark(kind, &event);
                     look_at(&self.cache, &namespaces);
                 }

@@ -1,6 +1,6 @@
 //! What can be restarted: the workloads behind pods, and what is kept of those that ask for it.
 
-use super::RESTART;
+use crate::api::annotations::{Carrier, RESTART, flag};
 use crate::index::{Key, NamesSecrets};
 use crate::pods::SecretUser;
 use jiff::Timestamp;
@@ -29,6 +29,15 @@ impl Kind {
             Self::Deployment => "Deployment",
             Self::StatefulSet => "StatefulSet",
             Self::DaemonSet => "DaemonSet",
+        }
+    }
+
+    /// As the table of annotations has it.
+    pub(super) fn carrier(self) -> Carrier {
+        match self {
+            Self::Deployment => Carrier::Deployment,
+            Self::StatefulSet => Carrier::StatefulSet,
+            Self::DaemonSet => Carrier::DaemonSet,
         }
     }
 
@@ -124,10 +133,7 @@ impl NamesSecrets for Mark {
 
 /// Whether a workload asks to be restarted.
 pub(super) fn is_marked(object: &impl ResourceExt) -> bool {
-    object
-        .annotations()
-        .get(RESTART)
-        .is_some_and(|value| value == "true")
+    flag(object.annotations(), RESTART) == Some(true)
 }
 
 #[cfg(test)]
@@ -190,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_asks_with_true_and_nothing_else_while_it_is_there() {
+    fn a_workload_asks_with_each_spelling_of_true_while_it_is_there() {
         let mark = |meta: Value| {
             let mut object = json!({"apiVersion": "apps/v1", "kind": "Deployment",
                 "metadata": {"namespace": "ns", "name": "web", "uid": "u", "generation": 3}});
@@ -204,8 +210,10 @@ mod tests {
             uid: "u".into(),
             generation: Some(3),
         };
-        assert_eq!(mark(asking("true")), Some(expected));
-        for other in ["false", "", "True", "yes"] {
+        for asks in ["true", "True", "1", "T"] {
+            assert_eq!(mark(asking(asks)).as_ref(), Some(&expected), "{asks}");
+        }
+        for other in ["false", "", "yes", "tRUE"] {
             assert_eq!(mark(asking(other)), None, "{other}");
         }
         assert_eq!(mark(json!({})), None);

@@ -2,6 +2,7 @@
 
 use super::board::{Board, Found, Outcome, Task};
 use super::{FILE, LABEL, LONGEST, Published, Settings, known, labels};
+use crate::api::annotations::flag;
 use crate::ca::Ca;
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
 use crate::lenient;
@@ -12,10 +13,10 @@ use crate::scope::Scope;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, future};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ObjectReference};
 use kube::api::{DeleteParams, Patch, Preconditions};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher;
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
 use pki_certs::Trust;
 use serde_json::{Value, json};
@@ -39,7 +40,8 @@ pub(super) struct ConfigMaps {
 
 impl ConfigMaps {
     pub(super) async fn run(self) {
-        let asking = watcher::Config::default().labels(&format!("{LABEL}=true"));
+        // A selector takes but one spelling of true, so the value is read here.
+        let asking = watcher::Config::default().labels(LABEL);
         let namespaces = self.scope.watch_namespaces(&self.client, asking);
         // By name, for which the operator needs no permission to watch the others.
         let named =
@@ -67,10 +69,9 @@ impl ConfigMaps {
             }
             self.tell(&board);
             tokio::select! {
-                Some(event) = namespaces.next() => board.namespace(lenient::map(event, |namespace| {
-                    let is_going = namespace.metadata.deletion_timestamp.is_some();
-                    (namespace.name_any(), is_going)
-                })),
+                Some(event) = namespaces.next() => if let Some(event) = asking_now(event) {
+                    board.namespace(event);
+                },
                 Some(event) = copies.next() => board.copy(lenient::map(event, |copy| {
                     (copy.namespace().unwrap_or_default(), Found::from(copy.meta()))
                 })),
@@ -160,6 +161,29 @@ impl Drop for ConfigMaps {
     /// Who does not lead any more knows nothing of them.
     fn drop(&mut self) {
         self.metrics.trust_bundles(&[]);
+    }
+}
+
+/// Turns an event about a labelled namespace into one about a namespace that asks for a copy, with
+/// whether it is being deleted.
+fn asking_now(event: Event<PartialObjectMeta<Namespace>>) -> Option<Event<(String, bool)>> {
+    let of = |namespace: PartialObjectMeta<Namespace>| {
+        let is_asking = flag(namespace.labels(), LABEL) == Some(true);
+        let is_going = namespace.metadata.deletion_timestamp.is_some();
+        (is_asking, (namespace.name_any(), is_going))
+    };
+    match event {
+        Event::Init => Some(Event::Init),
+        Event::InitDone => Some(Event::InitDone),
+        Event::InitApply(namespace) => {
+            let (is_asking, namespace) = of(namespace);
+            is_asking.then_some(Event::InitApply(namespace))
+        }
+        Event::Apply(namespace) => Some(match of(namespace) {
+            (true, namespace) => Event::Apply(namespace),
+            (false, namespace) => Event::Delete(namespace),
+        }),
+        Event::Delete(namespace) => Some(Event::Delete(of(namespace).1)),
     }
 }
 
@@ -340,6 +364,44 @@ mod tests {
     use super::*;
     use jiff::SignedDuration;
     use pki_certs::Authority;
+
+    #[test]
+    fn a_namespace_asks_with_each_spelling_of_true() {
+        let namespace = |value: &str| -> PartialObjectMeta<Namespace> {
+            let labels = json!({ LABEL: value });
+            serde_json::from_value(json!({"metadata": {"name": "a", "labels": labels}})).unwrap()
+        };
+        let a = || ("a".to_owned(), false);
+        for (value, is_asking) in [
+            ("true", true),
+            ("True", true),
+            ("1", true),
+            ("false", false),
+            ("yes", false),
+            ("", false),
+        ] {
+            let listed = asking_now(Event::InitApply(namespace(value)));
+            let changed = asking_now(Event::Apply(namespace(value)));
+            if is_asking {
+                assert!(
+                    matches!(listed, Some(Event::InitApply(it)) if it == a()),
+                    "{value}"
+                );
+                assert!(
+                    matches!(changed, Some(Event::Apply(it)) if it == a()),
+                    "{value}"
+                );
+            } else {
+                assert!(listed.is_none(), "{value}");
+                assert!(
+                    matches!(changed, Some(Event::Delete(it)) if it == a()),
+                    "{value}"
+                );
+            }
+        }
+        let gone = asking_now(Event::Delete(namespace("true")));
+        assert!(matches!(gone, Some(Event::Delete(it)) if it == a()));
+    }
 
     #[test]
     fn a_copy_is_mended_where_it_may_be() {

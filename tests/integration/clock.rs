@@ -141,7 +141,7 @@ fn kept(arena: &Installed, ns: &Namespace<'_>) -> Vec<Value> {
 fn tempt(ns: &Namespace<'_>, name: &str) {
     ns.apply_pki(name, SPEC).unwrap();
     let annotate = ["annotate", "pki", "other", "--overwrite"];
-    let value = format!("box.com/note={name}");
+    let value = format!("example.com/note={name}");
     ns.kubectl(&[&annotate[..], &[&value]].concat()).unwrap();
 }
 

@@ -382,8 +382,12 @@ fn workloads_are_restarted_and_nothing_else() {
     let account = Account::of(&arena);
     let restart = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2030-01-01T12:00:00Z"}}});
     let template = |template: Value| json!({"spec": {"template": template}});
-    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
-        stage.apply(&workload(kind, "asks", "true"));
+    for (kind, yes) in [
+        ("Deployment", "true"),
+        ("StatefulSet", "True"),
+        ("DaemonSet", "1"),
+    ] {
+        stage.apply(&workload(kind, "asks", yes));
         stage.apply(&workload(kind, "silent", "false"));
         let asks = stage.object("apps/v1", kind, "asks");
         let silent = stage.object("apps/v1", kind, "silent");

@@ -11,6 +11,7 @@ mod abuse;
 mod admission;
 mod admission_policy;
 mod agreement;
+mod annotations;
 mod calls;
 mod clock;
 mod configuration;

@@ -67,17 +67,17 @@ fn scratch(ns: &Namespace<'_>, name: &str, content: &str) -> PathBuf {
 
 /// The kubeconfig of somebody who has Kubernetes' role `view` in this namespace, and nothing else.
 fn viewer(ns: &Namespace<'_>) -> String {
-    ns.kubectl(&["create", "serviceaccount", "viewer"]).unwrap();
-    let subject = format!("--serviceaccount={}:viewer", ns.name);
-    ns.kubectl(&[
-        "create",
-        "rolebinding",
-        "viewer",
-        "--clusterrole=view",
-        &subject,
-    ])
-    .unwrap();
-    let token = ns.kubectl(&["create", "token", "viewer"]).unwrap();
+    account(ns, "view")
+}
+
+/// The kubeconfig of somebody who has this role in this namespace, and nothing else.
+fn account(ns: &Namespace<'_>, role: &str) -> String {
+    ns.kubectl(&["create", "serviceaccount", role]).unwrap();
+    let subject = format!("--serviceaccount={}:{role}", ns.name);
+    let role_flag = format!("--clusterrole={role}");
+    ns.kubectl(&["create", "rolebinding", role, &role_flag, &subject])
+        .unwrap();
+    let token = ns.kubectl(&["create", "token", role]).unwrap();
     let view = [
         "config",
         "view",
@@ -87,11 +87,11 @@ fn viewer(ns: &Namespace<'_>) -> String {
         "--output=json",
     ];
     let mut config: Value = serde_json::from_str(&SHARED.kubectl(&view).unwrap()).unwrap();
-    config["users"] = json!([{"name": "viewer", "user": {"token": token.trim()}}]);
+    config["users"] = json!([{"name": role, "user": {"token": token.trim()}}]);
     let context = &mut config["contexts"][0]["context"];
-    context["user"] = json!("viewer");
+    context["user"] = json!(role);
     context["namespace"] = json!(ns.name);
-    let path = scratch(ns, "viewer.kubeconfig", &config.to_string());
+    let path = scratch(ns, &format!("{role}.kubeconfig"), &config.to_string());
     path.to_str().unwrap().to_owned()
 }
 

@@ -184,7 +184,7 @@ fn stateful_sets_and_daemon_sets_are_restarted_too_also_when_they_ask_later() {
     let ns = arena.namespace("kinds");
     ns.apply_pki("app1-pki", SPEC).unwrap();
     ns.wait_until_ready("app1-pki");
-    apply(&ns, "StatefulSet", "db", "true");
+    apply(&ns, "StatefulSet", "db", "True");
     apply(&ns, "DaemonSet", "log", "true");
     apply(&ns, "DaemonSet", "later", "false");
     for name in ["log", "later"] {

@@ -54,6 +54,14 @@ fn a_namespace_that_asks_gets_the_bundle_and_loses_it_when_it_asks_no_more() {
         .unwrap();
     quiet();
     assert_eq!(config_map(&ns), None, "only true asks");
+    let overwrite = ["label", "--overwrite", "namespace", &ns.name];
+    for (label, is_asking) in [("True", true), ("no", false), ("1", true), ("F", false)] {
+        let label = format!("box.com/trust-bundle={label}");
+        ns.kubectl(&[&overwrite[..], &[&label]].concat()).unwrap();
+        eventually(&label, || {
+            (config_map(&ns).is_some() == is_asking).then_some(())
+        });
+    }
 }
 
 #[test]

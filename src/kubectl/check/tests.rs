@@ -31,6 +31,7 @@ fn report_of(text: &str) -> Report {
         RuleBook::new(Arc::default(), &policies(&files)).with_namespaces(Arc::new(namespaces));
     let settings = Settings {
         rules: &rules,
+        answers: None,
         namespace: "app1",
         now: Timestamp::UNIX_EPOCH,
     };
@@ -134,14 +135,17 @@ fn of_two_pkis_that_claim_one_secret_the_later_one_is_warned() {
         pki("a", spec),
         pki("s", "{serviceName: app2, duration: 2h}")
     );
-    let conflict = |place: &str, name: &str| {
+    let conflict = |place: &str, name: &str, field: &str| {
         format!(
-            "f:{place}: warning: Pki app1/{name}: spec.secretName: Secret s belongs to Pki app1/b, which claimed it first: choose another spec.secretName for Pki app1/{name}"
+            "f:{place}: warning: Pki app1/{name}: {field}: Secret s belongs to Pki app1/b, which claimed it first: choose another spec.secretName for Pki app1/{name}"
         )
     };
     assert_eq!(
         check_text(&text),
-        [conflict("16:53", "a"), conflict("21:9", "s")]
+        [
+            conflict("16:53", "a", "spec.secretName"),
+            conflict("21:9", "s", "metadata.name")
+        ]
     );
     let refused = format!(
         "{POLICY}{}{}",
@@ -235,9 +239,153 @@ fn what_the_api_server_sets_itself_changes_no_verdict() {
         let rules = RuleBook::default();
         let settings = Settings {
             rules: &rules,
+            answers: None,
             namespace: "ns",
             now: Timestamp::UNIX_EPOCH,
         };
         assert_eq!(check(&files, &settings, || {}).violations(), 1, "{field}");
     }
+}
+
+#[test]
+fn metadata_are_judged_as_the_api_server_does_and_the_name_is_to_blame_for_the_secret() {
+    let pki = |metadata: &str, spec: &str| {
+        format!(
+            "{POLICY}---\napiVersion: box.com/v1\nkind: Pki\nmetadata: {metadata}\nspec: {spec}\n"
+        )
+    };
+    let spec = "{serviceName: app1, duration: 2h}";
+    for (metadata, expected) in [
+        (
+            "{name: App1}",
+            "f:8:18: error: Pki app1/App1: metadata.name: \"App1\" is not a name: write",
+        ),
+        (
+            "{name: a, labels: {'a b': c}}",
+            "f:8:30: error: Pki app1/a: metadata.labels: \"a b\" is not a key: write",
+        ),
+        (
+            "{name: a, annotations: {box.com/keep-secrets: 'true'}}",
+            "f:8:35: warning: Pki app1/a: metadata.annotations: \"box.com/keep-secrets\" is unknown and has no effect; did you \
+             mean \"box.com/keep-secret\"?",
+        ),
+        (
+            "{name: a, annotations: {box.com/keep-secret: 'yes'}}",
+            "f:8:35: warning: Pki app1/a: metadata.annotations: \"box.com/keep-secret\" has no effect with the value \"yes\"",
+        ),
+    ] {
+        let found = check_text(&pki(metadata, spec));
+        assert!(
+            found.len() == 1 && found[0].starts_with(expected),
+            "{expected}: {found:#?}"
+        );
+    }
+    let named = "{serviceName: app1, duration: 2h, secretName: App1}";
+    let found = check_text(&pki("{name: App1}", named));
+    assert_eq!(found.len(), 2, "both are written: {found:#?}");
+    for spec in [spec, "{serviceName: app1, duration: 2h, secretName: }"] {
+        let text = pki("{name: pki-operator-ca, namespace: pki-operator}", spec);
+        let settings = crate::policy::Settings {
+            namespace: "pki-operator".into(),
+            reserved_secrets: vec!["pki-operator-ca".into()],
+            ..crate::policy::Settings::default()
+        };
+        let files = [manifests::parse("f", text.as_bytes())];
+        let rules = RuleBook::new(Arc::new(settings), &policies(&files));
+        let settings = Settings {
+            rules: &rules,
+            answers: None,
+            namespace: "app1",
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let report = check(&files, &settings, || {});
+        let findings: Vec<_> = report.findings.iter().map(Finding::text).collect();
+        assert_eq!(
+            findings,
+            [
+                "Pki pki-operator/pki-operator-ca: metadata.name: Secret pki-operator-ca is the operator's own: choose another name"
+            ]
+        );
+    }
+}
+
+#[test]
+fn of_a_template_nothing_else_is_said() {
+    for (text, place) in [
+        (
+            pki("a", "{serviceName: '{{ .Values.x }}', foo: 1}"),
+            "10:21",
+        ),
+        (pki("\"{{ .Release.Name }}\"", "{}"), "9:9"),
+        (pki("a", "{serviceName: {{ .Values.x }}}"), "10:21"),
+        (pki("{{ .Release.Name }}-pki", "{serviceName: app1}"), "9:9"),
+        (
+            "---\n{{- if .Values.tls }}\nkind: Pki\n{{- end }}\n".to_owned(),
+            "6:1",
+        ),
+    ] {
+        let found = check_text(&format!("{POLICY}{text}"));
+        let begin = format!("f:{place}: error: ");
+        assert!(
+            found.len() == 1
+                && found[0].starts_with(&begin)
+                && found[0].contains("this is an unrendered template ({{"),
+            "{text}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn annotations_without_effect_are_found_on_objects_of_other_kinds() {
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  template:\n    metadata:\n      annotations:\n        \
+        box.com/restart-on-renewal: 'true'\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team, labels: {box.com/trust-bundle: 'yes'}}\n\
+        ---\napiVersion: v1\nkind: Secret\nmetadata: {name: s, annotations: {box.com/adopt: app1-pki}}\n";
+    let found = check_text(text);
+    let expected = [
+        "f:8:9: warning: Deployment app1/web: spec.template.metadata.annotations: \"box.com/restart-on-renewal\" has no effect on",
+        "f:12:33: warning: Namespace team: metadata.labels: \"box.com/trust-bundle\" has no effect with the value \"yes\"",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{expected}: {found}");
+    }
+}
+
+#[test]
+fn the_answer_of_the_api_server_counts_in_the_place_of_policies() {
+    let text = pki("a", "{serviceName: app1}")
+        + &pki("b", "{serviceName: app2, foo: 1}")
+        + &pki("c", "{serviceName: app1}")
+        + &pki("d", "{serviceName: app1, secretName: c}");
+    let files = [manifests::parse("f", text.as_bytes())];
+    let refused = Answer {
+        errors: vec![Fault::new("spec.serviceName", "PkiServiceNameError", "no")],
+        warnings: vec![Fault::new("spec.secretName", reason::CONFLICT, "taken")],
+    };
+    let settings = Settings {
+        rules: &RuleBook::default(),
+        answers: Some(&[
+            refused,
+            Answer::default(),
+            Answer::default(),
+            Answer::default(),
+        ]),
+        namespace: "ns",
+        now: Timestamp::UNIX_EPOCH,
+    };
+    let report = check(&files, &settings, || {});
+    let found = report.findings.iter();
+    let found: Vec<_> = found
+        .map(|it| format!("{}: {}: {}", it.place(), it.reason, it.text()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "f:5:9: PkiSecretConflict: Pki ns/a: metadata.name: taken",
+            "f:6:21: PkiServiceNameError: Pki ns/a: spec.serviceName: no",
+            "f:12:27: UnknownField: Pki ns/b: spec.foo: unknown field \"spec.foo\"; `kubectl explain pki.spec` lists the fields",
+            "f:24:39: PkiSecretConflict: Pki ns/d: spec.secretName: Secret c belongs to Pki ns/c, which claimed it first: choose \
+             another spec.secretName for Pki ns/d",
+        ]
+    );
 }

@@ -3,7 +3,8 @@
 use super::{Error, Verdict, print, tell};
 use crate::kubectl::check::{self, Report, Settings};
 use crate::kubectl::cli::{Check, PolicyTest};
-use crate::kubectl::cluster::{Access, Cluster};
+use crate::kubectl::cluster::{self, Access, Cluster};
+use crate::kubectl::dry_run::{self, Answer};
 use crate::kubectl::manifests::{self, Manifests};
 use crate::kubectl::policies::{PolicyFiles, rule_book};
 use crate::kubectl::policy_test::{self, Table};
@@ -17,10 +18,10 @@ use std::sync::Arc;
 
 pub(super) async fn check(access: &Access, arguments: &Check) -> Result<Verdict, Error> {
     let mut files = parse(&sources::read(&arguments.filename, arguments.recursive)?);
-    if files
-        .iter()
-        .all(|file| file.objects.is_empty() && file.faults.is_empty())
-    {
+    let is_empty = |file: &Manifests| {
+        file.objects.is_empty() && file.faults.is_empty() && file.others.is_empty()
+    };
+    if files.iter().all(is_empty) {
         let names: Vec<_> = arguments
             .filename
             .iter()
@@ -29,19 +30,27 @@ pub(super) async fn check(access: &Access, arguments: &Check) -> Result<Verdict,
         return Err(Error::Nothing(names.join(", ")));
     }
     let policies = PolicyFiles::parse(&sources::read(&arguments.policy, arguments.recursive)?);
-    let is_offline = !arguments.policy.is_empty() || has_policies(&files);
+    let is_offline = !arguments.policy.is_empty() || has_policies(&files) || !has_pkis(&files);
     files.extend(policies.manifests);
     let settings = arguments.installation.settings();
     let offline = rule_book(settings, &files, &policies.allowed_names);
     let namespace = access.namespace.clone();
-    let (rules, namespace) = if is_offline {
-        (offline, namespace.unwrap_or_else(|| "default".to_owned()))
+    let (rules, answers, namespace) = if is_offline {
+        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+        (offline, None, namespace)
     } else {
         let cluster = access.connect().await.map_err(Error::Policies)?;
-        (live(&cluster, &offline, &files).await?, cluster.namespace)
+        match live(&cluster, &offline, &files).await {
+            Err(error) if error.is_forbidden() => {
+                let answers = ask(&cluster, &files, error).await?;
+                (offline, Some(answers), cluster.namespace)
+            }
+            rules => (rules.map_err(Error::Policies)?, None, cluster.namespace),
+        }
     };
     let settings = Settings {
         rules: &rules,
+        answers: answers.as_deref(),
         namespace: &namespace,
         now: Timestamp::now(),
     };
@@ -64,13 +73,34 @@ fn has_policies(files: &[Manifests]) -> bool {
     objects.any(|manifest| manifest.kind == schema::Kind::PkiPolicy)
 }
 
+fn has_pkis(files: &[Manifests]) -> bool {
+    let mut objects = files.iter().flat_map(|file| &file.objects);
+    objects.any(|manifest| manifest.kind == schema::Kind::Pki)
+}
+
+/// Asks the API server about each Pki, because the policies cannot be read.
+async fn ask(
+    cluster: &Cluster,
+    files: &[Manifests],
+    policies: cluster::Error,
+) -> Result<Vec<Answer>, Error> {
+    match dry_run::ask(cluster, files).await {
+        Ok(answers) => {
+            tell("You may not read the policies: the API server judged each Pki in a dry run.");
+            Ok(answers)
+        }
+        Err(dry_run) if dry_run.is_forbidden() => Err(Error::Neither { policies, dry_run }),
+        Err(error) => Err(Error::Cluster(error)),
+    }
+}
+
 /// The rule book of the cluster. Labels in the files go before those of the cluster: they may be about to be applied.
 async fn live(
     cluster: &Cluster,
     offline: &RuleBook,
     files: &[Manifests],
-) -> Result<RuleBook, Error> {
-    let policies = cluster.policies().await.map_err(Error::Policies)?;
+) -> Result<RuleBook, cluster::Error> {
+    let policies = cluster.policies().await?;
     let rules = RuleBook::new(offline.settings.clone(), &policies);
     let mut namespaces = Namespaces::clone(&offline.namespaces());
     if rules.reads_labels() {
@@ -154,12 +184,14 @@ fn check_policies(files: &[Manifests]) -> Report {
         Manifests {
             file: file.file.clone(),
             objects: policies.cloned().collect(),
+            others: Vec::new(),
             namespaces: Vec::new(),
             faults: file.faults.clone(),
         }
     });
     let settings = Settings {
         rules: &RuleBook::default(),
+        answers: None,
         namespace: "",
         now: Timestamp::UNIX_EPOCH,
     };

@@ -186,9 +186,10 @@ fn the_operators_own_secrets_are_out_of_reach() {
     let violations = book.evaluate(&pki).expect_err("the default is a name too");
     assert_eq!(
         violation_summary("ca", &violations, 1024),
-        "Pki ca: spec.secretName: Secret ca is the operator's own: choose another name"
+        "Pki ca: metadata.name: Secret ca is the operator's own: choose another name"
     );
-    assert_eq!(violations[0].field().to_string(), "spec.secretName");
+    assert_eq!(violations[0].field().to_string(), "metadata.name");
+    assert_eq!(violations[0].reason(), "PkiSecretNameError");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 /// The reason where no field of the spec is to blame.
 const REFUSED: &str = "PkiRefused";
 /// The others, by the field of the spec that is wrong.
-const REASONS: [(&str, &str); 14] = [
+const REASONS: [(&str, &str); 15] = [
     // The spec as a whole.
     ("", "PkiValidationError"),
     ("serviceName", "PkiServiceNameError"),
@@ -13,6 +13,8 @@ const REASONS: [(&str, &str); 14] = [
     ("uris", "PkiUriError"),
     ("usages", "PkiUsageError"),
     ("secretName", "PkiSecretNameError"),
+    // In `metadata`: the default of `secretName`.
+    ("name", "PkiSecretNameError"),
     ("duration", "PkiDurationError"),
     ("renewBefore", "PkiRenewBeforeError"),
     ("renewBeforePercentage", "PkiRenewBeforeError"),

@@ -3,9 +3,7 @@
 
 use std::fmt::{self, Write as _};
 
-/// Annotation of the webhook configuration: the operator is to put the secret segment into its paths. Annotation of
-/// the operator's pods: they answer at such a path. The chart sets both; one of an older version sets neither.
-pub(super) const SECRET_PATH: &str = "box.com/secret-path";
+pub(super) use crate::api::annotations::SECRET_PATH;
 
 /// The number of random bytes in a segment.
 const BYTES: usize = 32;

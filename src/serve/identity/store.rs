@@ -2,8 +2,8 @@
 
 use super::decision::{Cas, Change, Current, Stored};
 use super::path::Segment;
+use crate::api::annotations::{PREVIOUS_SINCE as SINCE, ROTATE_NOW};
 use crate::authority;
-use crate::ca::ROTATE_NOW;
 use crate::index::Key;
 use crate::reconcile::{secret, write};
 use jiff::{SignedDuration, Timestamp};
@@ -24,8 +24,6 @@ const PREVIOUS: &str = "previous.crt";
 /// The file with the secret segment of the path, and the one with those before, one a line.
 const PATH: &str = "path";
 const PREVIOUS_PATH: &str = "previous-path";
-/// Annotation: since when they have been that.
-const SINCE: &str = "box.com/previous-since";
 
 /// Why there is no CA for the webhook.
 #[derive(Debug, thiserror::Error)]

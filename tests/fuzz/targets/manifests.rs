@@ -49,6 +49,7 @@ fn judge(file: &[Manifests], rules: &RuleBook, data: &[u8]) {
 fn report(file: &[Manifests], rules: &RuleBook) -> Report {
     let now = "2030-01-01T00:00:00Z".parse().expect("a time");
     let settings = Settings {
+        answers: None,
         rules,
         namespace: "default",
         now,

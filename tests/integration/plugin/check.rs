@@ -1,6 +1,6 @@
 //! `kubectl pki check` and `kubectl apply` say the same.
 
-use super::{admin, manifest, run_as, scratch, viewer};
+use super::{account, admin, manifest, run_as, scratch, viewer};
 use crate::harness::SHARED;
 use serde_json::{Value, json};
 
@@ -166,6 +166,130 @@ fn check_reads_yaml_and_json_as_kubectl_does() {
 }
 
 #[test]
+fn who_may_write_pkis_and_not_read_policies_hears_what_kubectl_apply_says() {
+    let ns = SHARED.namespace("plugin");
+    let editor = account(&ns, "edit");
+    let check = ["check", "-f", "-", "-o", "json"];
+    let good = manifest(r#"{"serviceName": "app1"}"#);
+    let refused = || REFUSED.iter().copied();
+    // A stored Pki is judged with the change.
+    for is_stored in [false, true] {
+        for spec in refused() {
+            let manifest = manifest(spec);
+            let said = ns.apply(&manifest).unwrap_err().to_string();
+            let run = run_as(&editor, &check, &manifest);
+            assert_eq!(run.status, 1, "{run:?}");
+            assert!(
+                run.stderr
+                    .starts_with("You may not read the policies: the API server judged"),
+                "{run:?}"
+            );
+            let mut checked: Value = serde_json::from_str(&run.stdout).unwrap();
+            let order = |it: &Value| said.find(it["message"].as_str().unwrap());
+            checked["findings"]
+                .as_array_mut()
+                .unwrap()
+                .sort_by_key(order);
+            assert_eq!(as_kubectl(&checked), said, "{spec}");
+        }
+        let run = run_as(&editor, &check[..3], &good);
+        assert_eq!((run.status, run.stdout.as_str()), (0, ""), "{run:?}");
+        let is_there = ns.get("pki", "app1-pki").is_some();
+        assert_eq!(is_there, is_stored, "nothing is stored by a check");
+        ns.apply(&good).unwrap();
+    }
+    // A warning, and a namespace that is not there.
+    let other = good.replace("app1-pki", "other").replace(
+        r#""serviceName""#,
+        r#""secretName": "app1-pki", "serviceName""#,
+    );
+    let run = run_as(&editor, &check[..3], &other);
+    assert!(
+        run.status == 0
+            && run.stdout.contains("warning: Pki")
+            && run.stdout.contains("belongs to Pki"),
+        "{run:?}"
+    );
+    let run = run_as(
+        &editor,
+        &[&check[..3], &["-n", "elsewhere"]].concat(),
+        &good,
+    );
+    assert_eq!(run.status, 2, "it has the role here alone: {run:?}");
+}
+
+#[test]
+fn check_judges_metadata_as_the_api_server_does() {
+    let ns = SHARED.namespace("plugin");
+    let create = ["create", "--dry-run=server", "-f", "-", "-n", &ns.name];
+    let label = "a".repeat(64);
+    for (metadata, field) in [
+        (json!({"name": "App1"}), "metadata.name"),
+        (json!({"name": "a_b"}), "metadata.name"),
+        (json!({"name": "a".repeat(254)}), "metadata.name"),
+        (json!({"generateName": "A-"}), "metadata.generateName"),
+        (json!({"generateName": "a_-"}), "metadata.generateName"),
+        (json!({"generateName": "a."}), "metadata.generateName"),
+        (
+            json!({"name": "a", "labels": {"a b": "c"}}),
+            "metadata.labels",
+        ),
+        (
+            json!({"name": "a", "labels": {"A.B/c": "c"}}),
+            "metadata.labels",
+        ),
+        (
+            json!({"name": "a", "labels": {"a": "b c"}}),
+            "metadata.labels",
+        ),
+        (
+            json!({"name": "a", "labels": {"a": label}}),
+            "metadata.labels",
+        ),
+        (
+            json!({"name": "a", "annotations": {"a/b/c": ""}}),
+            "metadata.annotations",
+        ),
+        (
+            json!({"name": "a", "annotations": {"a": "x".repeat(262_144)}}),
+            "metadata.annotations",
+        ),
+        (
+            json!({"name": "a", "finalizers": ["a b"]}),
+            "metadata.finalizers[0]",
+        ),
+        (json!({"name": "a"}), ""),
+        (json!({"name": "a.b-c"}), ""),
+        (json!({"generateName": "a-"}), ""),
+        (json!({"generateName": "a".repeat(100)}), ""),
+        (
+            json!({"name": "a", "labels": {"a.b/C": "D_e.f", "g": ""}}),
+            "",
+        ),
+        (
+            json!({"name": "a", "annotations": {"A.B/c": "any text\n"}}),
+            "",
+        ),
+        (json!({"name": "a", "finalizers": ["example.com/hold"]}), ""),
+    ] {
+        let pki = json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": metadata, "spec": {"serviceName": "app1"}});
+        let created = SHARED.kubectl_with(&pki.to_string(), &create);
+        let run = run_as(
+            &admin(),
+            &["check", "-f", "-", "-o", "json", "-n", &ns.name],
+            &pki.to_string(),
+        );
+        assert_eq!(created.is_ok(), field.is_empty(), "{metadata} {created:?}");
+        assert_eq!(run.status == 0, field.is_empty(), "{metadata} {run:?}");
+        let checked: Value = serde_json::from_str(&run.stdout).unwrap();
+        let fields = checked["findings"].as_array().unwrap().iter();
+        let fields: Vec<_> = fields.map(|it| it["field"].as_str().unwrap()).collect();
+        let expected = Vec::from_iter(Some(field).filter(|field| !field.is_empty()));
+        assert_eq!(fields, expected, "{metadata}");
+    }
+}
+
+#[test]
 fn who_may_not_read_policies_and_whose_cluster_is_away_is_told_to_name_files() {
     let ns = SHARED.namespace("plugin");
     let manifest = manifest(r#"{"serviceName": "app1"}"#);
@@ -173,7 +297,11 @@ fn who_may_not_read_policies_and_whose_cluster_is_away_is_told_to_name_files() {
     assert_eq!(forbidden.status, 2, "{forbidden:?}");
     for part in [
         "you may not list pkipolicies here",
-        "name files with policies by --policy",
+        &format!(
+            "you may not create pkis in namespace {}, not even in a dry run",
+            ns.name
+        ),
+        "ask for the role edit in the namespace, or name files with policies by --policy",
     ] {
         assert!(forbidden.stderr.contains(part), "{forbidden:?}");
     }

@@ -1,0 +1,420 @@
+//! Every annotation and label key of `box.com/`: the objects on which it has an effect, and the
+//! values that it takes.
+//!
+//! Admission, the reconciler, `kubectl pki check` and the guide share [`TABLE`]. An entry of the
+//! metadata that has no effect is a [`MetadataFault`]: an unknown key, a value that cannot be read,
+//! a known key on an object that does not take it.
+
+use super::GROUP;
+use crate::policy::is_subdomain;
+use crate::policy::text::{cut, nearest, printable};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Annotation on a Pki: renew the certificate now. The operator removes it when it has served it.
+/// Each value is served once.
+pub const RENEW_NOW: &str = "box.com/renew-now";
+/// Annotation on a Pki: whether its pods get an Event for each renewal.
+pub const RENEWAL_EVENTS: &str = "box.com/renewal-events";
+/// Annotation on a Pki: whether its Secret stays when the Pki is deleted.
+///
+/// The Secret has no owner, from the beginning: Kubernetes may collect an object at once whose
+/// owner is being deleted. The operator [offers](ADOPT) it to its Pki instead, and so to a later
+/// one of the same name.
+pub const KEEP_SECRET: &str = "box.com/keep-secret";
+/// Annotation on a Secret that nobody owns: the name of the Pki that may take it over, with its
+/// content.
+pub const ADOPT: &str = "box.com/adopt";
+/// Annotation on a Deployment, `StatefulSet` or `DaemonSet`: whether it is restarted when a Secret
+/// that its pods use was renewed.
+pub const RESTART: &str = "box.com/restart-on-renewal";
+/// Label on a namespace: whether it gets a copy of the CA bundle. The operator sets it on each
+/// copy.
+pub const TRUST_BUNDLE: &str = "box.com/trust-bundle";
+/// Annotation on the Secret of a CA: replace the CA, in the steps of a rotation. With the value
+/// [`FORCE`] the old one is withdrawn at the end whoever still uses it.
+pub const ROTATE_NOW: &str = "box.com/rotate-now";
+/// A value of [`ROTATE_NOW`].
+pub const FORCE: &str = "force";
+/// Annotation on the Secret of a CA: the fingerprint of the CA that is meant to be in it, although
+/// it is not the one that was there.
+pub const ACCEPT: &str = "box.com/accept-ca";
+/// Annotation on the Secret of the CA: the fingerprint of the successor that takes over by force.
+/// The operator writes it.
+pub const FORCED: &str = "box.com/rotation-by-force";
+/// Annotation on the Secret of the webhook's CA: the time since which it signs.
+pub const PREVIOUS_SINCE: &str = "box.com/previous-since";
+/// Annotation of the webhook configuration: the operator puts the secret segment into its paths.
+/// Annotation of the operator's pods: they answer at such a path. The chart sets both; a chart of
+/// an older version sets neither.
+pub const SECRET_PATH: &str = "box.com/secret-path";
+
+/// An object whose metadata are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Carrier {
+    /// A Pki.
+    Pki,
+    /// A `PkiPolicy`.
+    PkiPolicy,
+    /// A Secret of an application.
+    Secret,
+    /// The Secret of the CA, or of the webhook's CA.
+    CaSecret,
+    /// A `ConfigMap`.
+    ConfigMap,
+    /// A Namespace.
+    Namespace,
+    /// A Deployment.
+    Deployment,
+    /// A `StatefulSet`.
+    StatefulSet,
+    /// A `DaemonSet`.
+    DaemonSet,
+    /// A Pod.
+    Pod,
+    /// The pod template in a workload.
+    PodTemplate,
+    /// Any other object.
+    Other,
+}
+
+const WORKLOADS: &[Carrier] = &[
+    Carrier::Deployment,
+    Carrier::StatefulSet,
+    Carrier::DaemonSet,
+];
+
+impl Carrier {
+    /// The name of the kind, as sentences have it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pki => "a Pki",
+            Self::PkiPolicy => "a PkiPolicy",
+            Self::Secret => "a Secret",
+            Self::CaSecret => "the Secret of a CA",
+            Self::ConfigMap => "a ConfigMap",
+            Self::Namespace => "a Namespace",
+            Self::Deployment => "a Deployment",
+            Self::StatefulSet => "a StatefulSet",
+            Self::DaemonSet => "a DaemonSet",
+            Self::Pod => "a Pod",
+            Self::PodTemplate => "a pod template",
+            Self::Other => "this object",
+        }
+    }
+
+    /// The keys that people may write on it.
+    fn keys(self) -> impl Iterator<Item = &'static Control> {
+        TABLE
+            .iter()
+            .filter(move |control| control.is_for_people() && control.on.contains(&self))
+    }
+}
+
+/// The map of the metadata in which an entry stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// `metadata.labels`.
+    Labels,
+    /// `metadata.annotations`.
+    Annotations,
+}
+
+impl Place {
+    /// The name of the field in `metadata`.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Labels => "labels",
+            Self::Annotations => "annotations",
+        }
+    }
+
+    fn entry(self) -> &'static str {
+        match self {
+            Self::Labels => "label",
+            Self::Annotations => "annotation",
+        }
+    }
+}
+
+/// The values that a key takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// True or false, in the spellings of Go's `strconv.ParseBool`.
+    Bool,
+    /// Any text.
+    Any,
+    /// Any text, of which [`FORCE`] has a meaning of its own.
+    AnyOrForce,
+    /// The name of a Pki.
+    PkiName,
+    /// The SHA-256 fingerprint of a certificate.
+    Fingerprint,
+    /// Those that the operator or its chart writes. They are not for people to set.
+    Internal,
+}
+
+/// A key, and what it is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Control {
+    /// As it is written.
+    pub key: &'static str,
+    /// Where it stands.
+    pub place: Place,
+    /// The objects on which it has an effect.
+    pub on: &'static [Carrier],
+    /// Its values.
+    pub values: Values,
+}
+
+/// Each key.
+pub static TABLE: [Control; 11] = [
+    annotation(RENEW_NOW, &[Carrier::Pki], Values::Any),
+    annotation(RENEWAL_EVENTS, &[Carrier::Pki], Values::Bool),
+    annotation(KEEP_SECRET, &[Carrier::Pki], Values::Bool),
+    annotation(RESTART, WORKLOADS, Values::Bool),
+    annotation(ADOPT, &[Carrier::Secret], Values::PkiName),
+    Control {
+        place: Place::Labels,
+        ..annotation(TRUST_BUNDLE, &[Carrier::Namespace], Values::Bool)
+    },
+    annotation(ROTATE_NOW, &[Carrier::CaSecret], Values::AnyOrForce),
+    annotation(ACCEPT, &[Carrier::CaSecret], Values::Fingerprint),
+    annotation(FORCED, &[Carrier::CaSecret], Values::Internal),
+    annotation(PREVIOUS_SINCE, &[Carrier::CaSecret], Values::Internal),
+    annotation(
+        SECRET_PATH,
+        &[
+            Carrier::Pod,
+            Carrier::PodTemplate,
+            Carrier::Deployment,
+            Carrier::Other,
+        ],
+        Values::Internal,
+    ),
+];
+
+const fn annotation(key: &'static str, on: &'static [Carrier], values: Values) -> Control {
+    Control {
+        key,
+        place: Place::Annotations,
+        on,
+        values,
+    }
+}
+
+impl Control {
+    /// Whether people set it.
+    pub fn is_for_people(&self) -> bool {
+        self.values != Values::Internal
+    }
+
+    /// The objects on which it has an effect, as in `a Deployment, a StatefulSet or a DaemonSet`.
+    pub fn carriers(&self) -> String {
+        let names: Vec<_> = self.on.iter().map(|carrier| carrier.name()).collect();
+        match names.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => names.concat(),
+        }
+    }
+}
+
+/// The spellings of true that Go's `strconv.ParseBool` takes.
+pub const TRUE: [&str; 6] = ["1", "t", "T", "TRUE", "true", "True"];
+const FALSE: [&str; 6] = ["0", "f", "F", "FALSE", "false", "False"];
+
+/// Reads a boolean as Go's `strconv.ParseBool` does.
+pub fn parse_bool(value: &str) -> Option<bool> {
+    if TRUE.contains(&value) {
+        Some(true)
+    } else {
+        FALSE.contains(&value).then_some(false)
+    }
+}
+
+/// The boolean of this key. `None` if it is not there, or cannot be read.
+pub fn flag(entries: &BTreeMap<String, String>, key: &str) -> Option<bool> {
+    parse_bool(entries.get(key)?)
+}
+
+/// An entry of the metadata that has no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataFault {
+    /// Where it stands.
+    pub place: Place,
+    /// Its key.
+    pub key: String,
+    /// The fault, and the text to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for MetadataFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "metadata.{}: {}", self.place.field(), self.message)
+    }
+}
+
+/// The most entries of one object that are named.
+pub const MOST_FAULTS: usize = 10;
+
+/// The entries of these metadata that have no effect: the first [`MOST_FAULTS`].
+pub fn faults(carrier: Carrier, meta: &ObjectMeta) -> Vec<MetadataFault> {
+    let faults = entries(meta).filter_map(|(place, key, value)| {
+        let message = fault(carrier, place, key, value)?;
+        let key = key.to_owned();
+        Some(MetadataFault {
+            place,
+            key,
+            message,
+        })
+    });
+    faults.take(MOST_FAULTS).collect()
+}
+
+/// The entries of both maps.
+pub(crate) fn entries(meta: &ObjectMeta) -> impl Iterator<Item = (Place, &str, &str)> {
+    let labels = entries_in(Place::Labels, meta.labels.as_ref());
+    labels.chain(entries_in(Place::Annotations, meta.annotations.as_ref()))
+}
+
+fn entries_in(
+    place: Place,
+    map: Option<&BTreeMap<String, String>>,
+) -> impl Iterator<Item = (Place, &str, &str)> {
+    let entries = map.into_iter().flatten();
+    entries.map(move |(key, value)| (place, key.as_str(), value.as_str()))
+}
+
+/// Whether the prefix of a key is [`GROUP`], in whatever case, or a domain below it.
+fn is_ours_or_below(prefix: &str) -> bool {
+    let begin = prefix.len().checked_sub(GROUP.len());
+    let end = begin.and_then(|begin| prefix.split_at_checked(begin));
+    end.is_some_and(|(below, group)| {
+        group.eq_ignore_ascii_case(GROUP) && (below.is_empty() || below.ends_with('.'))
+    })
+}
+
+/// The reason why this entry has no effect on such an object, with what to write instead. `None` if
+/// it has one, or is no concern of the operator.
+pub fn fault(carrier: Carrier, place: Place, key: &str, value: &str) -> Option<String> {
+    let (prefix, name) = key.split_once('/')?;
+    if !is_ours_or_below(prefix) {
+        return None;
+    }
+    let full = format!("{GROUP}/{name}");
+    let known = TABLE.iter().find(|control| control.key == full);
+    if prefix.len() > GROUP.len() {
+        // Keys below the domain may be of other programs. With a name of ours they are a mistake.
+        return known.map(|control| unknown(key, carrier, Some(control.key)));
+    }
+    match known {
+        // The operator's own labels: on copies of the CA bundle, which are not for people to write.
+        Some(control) if control.key == TRUST_BUNDLE && carrier == Carrier::ConfigMap => None,
+        Some(control) if control.key == key => control.fault(carrier, place, value),
+        _ => {
+            let keys = TABLE.iter().filter(|control| control.is_for_people());
+            let names = keys.filter_map(|control| control.key.split('/').nth(1));
+            let meant = nearest(name, names).map(|name| format!("{GROUP}/{name}"));
+            Some(unknown(key, carrier, meant.as_deref()))
+        }
+    }
+}
+
+fn unknown(key: &str, carrier: Carrier, meant: Option<&str>) -> String {
+    let key = shown(key);
+    if let Some(meant) = meant {
+        return format!("\"{key}\" is unknown and has no effect; did you mean \"{meant}\"?");
+    }
+    let taken: Vec<_> = carrier.keys().map(|control| control.key).collect();
+    let offer = match taken.as_slice() {
+        [] => format!("remove it, or use a key outside of {GROUP}/"),
+        keys => format!("the keys for {} are [{}]", carrier.name(), keys.join(", ")),
+    };
+    format!("\"{key}\" is unknown and has no effect: {offer}")
+}
+
+impl Control {
+    fn fault(&self, of: Carrier, place: Place, value: &str) -> Option<String> {
+        let key = self.key;
+        if !self.on.contains(&of) {
+            let carrier = of.name();
+            if !self.is_for_people() {
+                return Some(format!(
+                    "\"{key}\" has no effect on {carrier}: only the operator sets it; remove it"
+                ));
+            }
+            let is_of_template = matches!(of, Carrier::Pod | Carrier::PodTemplate);
+            let but = if is_of_template && self.on == WORKLOADS {
+                ", not of its pod template"
+            } else {
+                ""
+            };
+            let (entry, on) = (self.place.entry(), self.carriers());
+            return Some(format!(
+                "\"{key}\" has no effect on {carrier}: write it as {entry} of {on}{but}"
+            ));
+        }
+        if self.place != place && self.is_for_people() {
+            let (found, wanted) = (place.entry(), self.place.entry());
+            let field = self.place.field();
+            return Some(format!(
+                "\"{key}\" has no effect as {found}: write it as {wanted}, in metadata.{field}"
+            ));
+        }
+        self.values.fault(key, value)
+    }
+}
+
+impl Values {
+    /// The fault of a value.
+    fn fault(self, key: &str, value: &str) -> Option<String> {
+        let written = shown(value);
+        match self {
+            Self::Bool => parse_bool(value).is_none().then(|| {
+                format!(
+                    "\"{key}\" has no effect with the value \"{written}\": write \"true\" or \"false\""
+                )
+            }),
+            Self::PkiName => (!is_subdomain(value)).then(|| {
+                format!(
+                    "\"{key}\" has no effect with the value \"{written}\", which cannot be the name of a Pki: write one, for example \
+                     app1-pki"
+                )
+            }),
+            Self::Fingerprint => (!is_fingerprint(value)).then(|| {
+                format!(
+                    "\"{key}\" has no effect with the value \"{written}\": write the SHA-256 fingerprint of the CA, 64 lower-case \
+                     hexadecimal digits without colons"
+                )
+            }),
+            Self::AnyOrForce => {
+                let trimmed = value.trim();
+                let is_slip = trimmed != FORCE
+                    && (parse_bool(trimmed) == Some(false)
+                        || nearest(trimmed, [FORCE].into_iter()).is_some());
+                is_slip.then(|| {
+                    format!(
+                        "\"{key}\" with the value \"{written}\" asks for a rotation without force: write \"{FORCE}\" if you mean \
+                         that, or remove the annotation if you mean none"
+                    )
+                })
+            }
+            Self::Any | Self::Internal => None,
+        }
+    }
+}
+
+fn is_fingerprint(value: &str) -> bool {
+    let is_digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    value.len() == 64 && value.bytes().all(is_digit)
+}
+
+/// A key or value, in a few words.
+fn shown(text: &str) -> String {
+    const MAX_SHOWN_BYTES: usize = 100;
+    cut(&printable(text), MAX_SHOWN_BYTES)
+}
+
+#[cfg(test)]
+mod tests;
