@@ -15,6 +15,7 @@ use crate::index::{BySecret, Key};
 use crate::lenient;
 use crate::locks;
 use crate::pkis::KnownPki;
+use crate::pods::SecretUser;
 use crate::policy::text::{self, printable};
 use crate::policy::{Approved, RuleBook, Violation, ignored_size, reason_of};
 use crate::reconcile::status::{MESSAGE_BYTES, Outcome};
@@ -30,6 +31,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, RwLock};
 
+mod in_use;
 mod policies;
 
 pub use policies::{is_about_policy, validate_policy};
@@ -97,6 +99,8 @@ pub struct World<'a> {
     pub pkis: &'a RwLock<BySecret<KnownPki>>,
     /// Which Secrets there are.
     pub secrets: &'a Mutex<BySecret<KnownSecret>>,
+    /// Which pods there are, and which Secrets they use.
+    pub pods: &'a RwLock<BySecret<SecretUser>>,
     /// What becomes of the CA, if that is known.
     pub ca: Option<Outlook>,
     /// The present.
@@ -114,6 +118,9 @@ pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
         );
         return refuse(response, request, &message, vec![]);
     }
+    if request.operation == Operation::Delete {
+        return warn(response, in_use::of_deletion(request, world));
+    }
     if !matches!(request.operation, Operation::Create | Operation::Update) {
         return response;
     }
@@ -130,7 +137,8 @@ pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
                 .rules
                 .evaluate(&pki)
                 .map_err(|violations| Denial::of(&violations))?;
-            let warnings = warnings(&pki, &approved, world);
+            let mut warnings = warnings(&pki, &approved, world);
+            warnings.extend(in_use::of_update(request, &pki, &approved, world));
             Ok((approved.policy, warnings))
         });
     response.audit_annotations = audit_annotations(&judged, !keeps_spec(request));

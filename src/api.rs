@@ -242,6 +242,25 @@ pub struct PkiStatus {
     /// The last renewal that was asked for with the annotation `box.com/renew-now`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_request: Option<RenewalRequest>,
+    /// The Secrets that the Pki wrote before `spec.secretName` was changed, the last ten, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub former_secrets: Vec<FormerSecret>,
+}
+
+/// A Secret that a Pki wrote before `spec.secretName` was changed. It is not renewed, and it is
+/// removed when no pod uses it, at the latest at its end.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerSecret {
+    /// Its name.
+    pub name: String,
+    /// When another Secret took its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_time: Option<Time>,
+    /// End of the certificate in it, if there ever was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
 }
 
 /// A renewal on request. Each value of the annotation is served once, and a Pki is renewed on

@@ -11,7 +11,7 @@ use crate::ignored::{Ignored, Misled};
 use crate::index::{BySecret, Key, NamesSecrets as _};
 use crate::locks::{lock, read};
 use crate::pkis::KnownPki;
-use crate::pods::SecretUser;
+use crate::pods::{self, SecretUser};
 use crate::policy::{RuleBook, Settings};
 use crate::refusals::Refusals;
 use crate::scope::Scope;
@@ -19,11 +19,13 @@ use crate::secrets::{KnownSecret, Version};
 use ages::Ages;
 use futures::Stream;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use jiff::Timestamp;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Client, ResourceExt};
 use namespaces::NamespaceUids;
+use removed::Removals;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
@@ -31,7 +33,10 @@ use tokio::sync::{Notify, watch};
 
 mod ages;
 mod namespaces;
+mod removed;
 mod watches;
+
+pub use removed::Removal;
 
 /// The caches.
 #[derive(Debug)]
@@ -52,6 +57,8 @@ pub struct Cache {
     ignored_changed: Notify,
     /// The Pkis that this replica refused lately.
     pub refusals: Refusals,
+    /// The Secrets that went with deleted Pkis.
+    removals: Mutex<Removals>,
     /// The Secrets of the CAs were touched.
     ca_touched: Notify,
     /// What becomes of the CA, as far as is known.
@@ -149,6 +156,7 @@ impl Cache {
             misled: Mutex::default(),
             ignored_changed: Notify::new(),
             refusals: Refusals::default(),
+            removals: Mutex::default(),
             ca_touched: Notify::new(),
             outlook: Mutex::default(),
             rules: watch::Sender::new(Arc::new(RuleBook::new(settings, []))),
@@ -239,6 +247,30 @@ impl Cache {
     /// Whether there is such a Secret.
     pub fn has_secret(&self, key: &Key) -> bool {
         lock(&self.secrets).get(key).is_some()
+    }
+
+    /// Whether there is such a Secret, and it is this Pki's by all that is known.
+    pub fn has_secret_of(&self, secret: &Key, pki: &Key, pki_uid: &str) -> bool {
+        let secrets = lock(&self.secrets);
+        secrets
+            .get(secret)
+            .is_some_and(|secret| secret.is_of(pki, pki_uid))
+    }
+
+    /// The pods that use a Secret and that people read.
+    pub fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>> {
+        pods::users(&read(&self.pods), secret).cloned().collect()
+    }
+
+    /// Whether any pod uses a Secret, also one that is being deleted.
+    pub fn is_used(&self, secret: &Key) -> bool {
+        read(&self.pods).naming(secret).next().is_some()
+    }
+
+    /// The deleted Pki with which a Secret went that pods wait for, if that is known.
+    pub fn removal(&self, secret: &Key, now: Timestamp) -> Option<Removal> {
+        let uid = self.namespace_uid(&secret.namespace);
+        lock(&self.removals).awaited(secret, uid.as_ref(), now)
     }
 
     /// The Secrets that are not there and that pods cannot start without.

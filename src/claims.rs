@@ -57,8 +57,11 @@ pub fn affected(pkis: &BySecret<KnownPki>, change: &Change<KnownPki>) -> Vec<Key
     if before.and_then(KnownPki::claimed) != after.and_then(KnownPki::claimed) {
         for pki in before.into_iter().chain(after) {
             let secret = pki.claimed().map(|name| pki.key().beside(name));
-            let claimants = secret.iter().flat_map(|secret| claimants(pkis, secret));
-            keys.extend(claimants.map(|pki| pki.key().clone()));
+            let others = secret.iter().flat_map(|secret| {
+                // Those that wrote it before make way.
+                claimants(pkis, secret).chain(former_holders(pkis, secret))
+            });
+            keys.extend(others.map(|pki| pki.key().clone()));
         }
         keys.sort_unstable();
         keys.dedup();
@@ -72,6 +75,21 @@ pub fn unready_claimants(pkis: &BySecret<KnownPki>, secret: &Key) -> Vec<Key> {
         .filter(|pki| !pki.ready)
         .map(|pki| pki.key().clone())
         .collect()
+}
+
+/// The Pkis that wrote this Secret before and write another one now.
+pub fn former_holders<'a>(
+    pkis: &'a BySecret<KnownPki>,
+    secret: &'a Key,
+) -> impl Iterator<Item = &'a Arc<KnownPki>> {
+    pkis.naming(secret).filter(|pki| pki.wrote(&secret.name))
+}
+
+/// The Pki that has the name of this Secret and writes another one.
+pub fn namesake<'a>(pkis: &'a BySecret<KnownPki>, secret: &Key) -> Option<&'a Arc<KnownPki>> {
+    let namesake = pkis.get(secret)?;
+    let claimed = namesake.claimed()?;
+    (*claimed != secret.name).then_some(namesake)
 }
 
 #[cfg(test)]
@@ -217,6 +235,27 @@ mod tests {
                 assert_eq!(claimants(&pkis, &secret).count(), claimants_of_it, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn a_pki_is_found_by_the_secrets_that_it_wrote_before_and_makes_way_for_who_claims_one() {
+        let mut pkis = BySecret::default();
+        let mut moved = stored("a", "new", 1, 2);
+        let formers = json!({"formerSecrets": [{"name": "s"}, {"name": "new"}]});
+        moved.status = serde_json::from_value(formers).unwrap();
+        pkis.apply(Event::Apply(moved.into()));
+        let secret = Key::new("ns", "s");
+        let holders = |pkis: &BySecret<KnownPki>, name: &str| {
+            let secret = Key::new("ns", name);
+            former_holders(pkis, &secret).count()
+        };
+        assert_eq!((holders(&pkis, "s"), holders(&pkis, "new")), (1, 0));
+        assert_eq!(claimants(&pkis, &secret).count(), 0);
+        assert!(unready_claimants(&pkis, &secret).is_empty());
+        let change = pkis.apply(Event::Apply(stored("b", "s", 2, 1).into()));
+        assert_eq!(names(&affected(&pkis, &change[0])), ["a", "b"]);
+        let namesake = |name: &str| namesake(&pkis, &Key::new("ns", name)).is_some();
+        assert!(namesake("a") && !namesake("new") && !namesake("other"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! count, also across restarts and replicas. `queue`, `budget` and `memory` keep it from saying too much.
 
 use crate::api::annotations::{RENEWAL_EVENTS, flag};
-use crate::api::{Pki, PkiStatus, READY};
+use crate::api::{FormerSecret, Pki, PkiStatus, READY};
 use crate::ca::Alarm;
 use crate::ca::fleet::{Phase, Report};
 use crate::clock::ClockFault;
@@ -150,6 +150,43 @@ pub fn about_take_up(pki: &Pki, now: Timestamp) -> Notice {
         since: now,
     };
     words.to(reference(pki), None)
+}
+
+/// The Events on pods that use a Secret which the Pki wrote before, or that wait for it where it is
+/// not there.
+pub fn about_former(
+    pki: &Pki,
+    former: &FormerSecret,
+    pods: &[Arc<SecretUser>],
+    is_there: bool,
+) -> Vec<Notice> {
+    let [name, current] = [former.name.as_str(), pki.secret_name()].map(text::printable);
+    let since = former.replaced_time.as_ref();
+    let since = since.map_or_else(String::new, |time| format!(", since {}", time.0));
+    let beginning = format!(
+        "Pki {} now writes Secret {current} instead of {name}{since}",
+        pki.display_name()
+    );
+    let message = if is_there {
+        let end = former.not_after.as_ref();
+        let end = end.map_or_else(String::new, |end| format!(" at {}", end.0));
+        format!(
+            "{beginning}: write {current} in the pod; Secret {name} is not renewed, and is removed when its certificate ends{end}"
+        )
+    } else {
+        format!(
+            "{beginning}; there is no Secret {name}: write {current} in the pod, or secretName: {name} in the spec of the Pki"
+        )
+    };
+    let words = Words {
+        aspect: Aspect::Former,
+        kind: Kind::Warning,
+        reason: "PkiSecretRenamed".to_owned(),
+        message,
+        topic: None,
+        since: Timestamp::UNIX_EPOCH,
+    };
+    words.to_users(&former.name, pods, &reference(pki))
 }
 
 /// What to say of a stored object that is no Pki any more.

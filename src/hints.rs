@@ -11,6 +11,7 @@ use crate::index::Key;
 use crate::locks;
 use crate::pods::SecretUser;
 use crate::policy::text::printable;
+use crate::waiting;
 use jiff::Timestamp;
 use rapidfuzz::distance::osa;
 use std::collections::{BTreeMap, HashMap};
@@ -73,7 +74,10 @@ type Provided = BTreeMap<String, BTreeMap<String, Key>>;
 fn missing(cache: &Cache) -> Missing {
     let mut awaited = cache.awaited();
     awaited.retain(|secret, awaited| {
-        !awaited.is_claimed && secret.name.len() <= LONGEST && !cache.refusals.concern(secret)
+        !awaited.is_claimed
+            && secret.name.len() <= LONGEST
+            && !cache.refusals.concern(secret)
+            && !waiting::is_explained(cache, secret)
     });
     let pods = awaited.into_iter();
     pods.map(|(secret, awaited)| (secret, awaited.pods))

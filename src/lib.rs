@@ -13,7 +13,8 @@
 //! 5. What went wrong is said where people look: in the status of the Pki, and by [`events`] on the [`pods`] that use
 //!    the Secret.
 //!    A Pki that was refused and never stored is kept in mind by [`refusals`], for the pods that wait all the same;
-//!    [`hints`] help those that wait for a Secret whose name is mistyped.
+//!    [`hints`] help those that wait for a Secret whose name is mistyped, [`waiting`] those that wait
+//!    for something that a Pki or a namespace does not ask for.
 //! 6. Workloads that ask for it are [restarted](restarts) when the Secret of their pods was renewed.
 //! 7. Clients learn whom to trust from the copies that [`trust`] keeps in their namespaces.
 //!
@@ -58,4 +59,5 @@ pub mod serve;
 pub mod tally;
 pub mod telemetry;
 pub mod trust;
+pub mod waiting;
 pub mod yaml;

@@ -18,7 +18,8 @@ use serde_json::Value;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-/// A Pki. It is found by the Secret that it claims, and by those with the passwords of its keystores.
+/// A Pki. It is found by the Secret that it claims, by those with the passwords of its keystores,
+/// and by those that it wrote before.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownPki {
     key: Key,
@@ -30,6 +31,8 @@ pub struct KnownPki {
     /// `None` for an object that cannot be read, or that is being deleted; it claims nothing.
     claimed: Option<Arc<str>>,
     passwords: Box<[Arc<str>]>,
+    /// The Secrets that it wrote before.
+    formers: Box<[Arc<str>]>,
     /// A digest of what its author edits. Status is not in it: the operator's own writes are no news to it.
     pub edition: u64,
     /// Whether the status says of this very spec that it has its certificate.
@@ -100,6 +103,7 @@ impl From<StoredPki> for KnownPki {
             is_going,
             claimed,
             passwords: pki.map(passwords).unwrap_or_default(),
+            formers: pki.map(formers).unwrap_or_default(),
             edition,
             ready: pki.is_some_and(|pki| pki.ready().is_some()),
             ignored,
@@ -123,6 +127,12 @@ fn passwords(pki: &Pki) -> Box<[Arc<str>]> {
         .flat_map(Outputs::keystores)
         .map(|keystore| keystore.password_secret_ref.name.as_str().into())
         .collect()
+}
+
+fn formers(pki: &Pki) -> Box<[Arc<str>]> {
+    let status = pki.status.iter();
+    let formers = status.flat_map(|status| &status.former_secrets);
+    formers.map(|former| former.name.as_str().into()).collect()
 }
 
 impl Packed {
@@ -172,9 +182,19 @@ impl KnownPki {
         self.claimed.as_ref()
     }
 
+    /// Whether it is being deleted.
+    pub fn is_going(&self) -> bool {
+        self.is_going
+    }
+
     /// Whether it claims the Secret of this name.
     pub fn claims(&self, secret: &str) -> bool {
         self.claimed.as_deref() == Some(secret)
+    }
+
+    /// Whether it wrote the Secret of this name before, and writes another one now.
+    pub fn wrote(&self, secret: &str) -> bool {
+        !self.claims(secret) && self.formers.iter().any(|former| **former == *secret)
     }
 
     /// Whether this is the Pki of the UID with this digest, and it is here to stay.
@@ -220,7 +240,8 @@ impl NamesSecrets for KnownPki {
     }
 
     fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.claimed.iter().chain(&self.passwords)
+        let others = self.passwords.iter().chain(&self.formers);
+        self.claimed.iter().chain(others)
     }
 }
 

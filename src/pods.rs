@@ -2,18 +2,27 @@
 
 use crate::api::annotations::Carrier;
 use crate::ignored::Ignored;
-use crate::index::{Change, Key, NamesSecrets};
+use crate::index::{BySecret, Change, Key, NamesSecrets};
 use crate::part::Kept;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStatus, EnvFromSource, EnvVar, Pod, PodSpec, PodStatus, Volume,
-};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodSpec, PodStatus};
 use kube::ResourceExt;
-use std::collections::BTreeMap;
+use references::{Reference, references};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+mod references;
+
+pub use references::Object;
 
 /// The label by which a Deployment tells the pods of its templates apart (kubernetes.io/docs, "Pod-template-hash label").
 const TEMPLATE_HASH: &str = "pod-template-hash";
+/// The files that every Secret of a Pki has. A pod never waits for them alone.
+const USUAL_FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
+/// The `ConfigMap` that Kubernetes puts into every namespace, and mounts into most pods.
+const ROOT_CA: &str = "kube-root-ca.crt";
+/// The number of [needs](Need) that are kept of a pod.
+const MAX_NEEDS: usize = 32;
 
 /// What is kept of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +41,23 @@ pub struct SecretUser {
     pub controller: Option<Box<Controller>>,
     /// Annotations and labels without an effect; none of a pod that is finished.
     pub ignored: Ignored,
+    /// Whether it is being deleted. It uses its Secrets until it is gone, but gets no more Events.
+    pub is_ending: bool,
     /// By name.
     uses: Box<[(Arc<str>, Use)]>,
+    needs: Box<[Need]>,
+}
+
+/// Something that a pod cannot start without, besides Secrets as a whole. Of a pod that has started,
+/// files of Secrets alone are kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Need {
+    /// The kind of object.
+    pub object: Object,
+    /// Its name, in the namespace of the pod.
+    pub name: Arc<str>,
+    /// The file in it; empty for all there are.
+    pub file: Box<str>,
 }
 
 /// How a pod uses a Secret.
@@ -61,19 +85,23 @@ pub struct Controller {
 }
 
 impl From<Pod> for SecretUser {
-    /// A pod that is finished or being deleted uses nothing any more.
+    /// A pod that is finished uses nothing any more.
     fn from(pod: Pod) -> Self {
         let phase = pod
             .status
             .as_ref()
             .and_then(|status| status.phase.as_deref());
-        let is_over = pod.metadata.deletion_timestamp.is_some()
-            || matches!(phase, Some("Succeeded" | "Failed"));
-        let uses = match &pod.spec {
-            Some(spec) if !is_over => used_secrets(spec),
-            _ => BTreeMap::new(),
+        let is_deleted = pod.metadata.deletion_timestamp.is_some();
+        let is_pending = matches!(phase, None | Some("Pending")) && !is_deleted;
+        let (uses, needs) = match &pod.spec {
+            Some(spec) if !matches!(phase, Some("Succeeded" | "Failed")) => {
+                let uses = used_secrets(spec);
+                let needs = needs(spec, &uses, is_pending);
+                (uses.into_iter().collect(), needs)
+            }
+            _ => Default::default(),
         };
-        let uses = uses.into_iter().map(|(secret, its)| (secret.into(), its));
+        let is_over = is_deleted || matches!(phase, Some("Succeeded" | "Failed"));
         let ignored = if is_over {
             Ignored::default()
         } else {
@@ -81,7 +109,8 @@ impl From<Pod> for SecretUser {
         };
         Self {
             key: Key::of(&pod),
-            is_pending: matches!(phase, None | Some("Pending")),
+            is_pending,
+            is_ending: is_deleted,
             started: pod.status.as_ref().and_then(started),
             created: pod
                 .creation_timestamp()
@@ -89,7 +118,8 @@ impl From<Pod> for SecretUser {
             controller: Controller::of(&pod).map(Box::new),
             ignored,
             uid: pod.metadata.uid.unwrap_or_default(),
-            uses: uses.collect(),
+            uses,
+            needs,
         }
     }
 }
@@ -109,6 +139,26 @@ impl SecretUser {
         place.ok().map(|place| self.uses[place].1)
     }
 
+    /// The Secrets that it cannot start without.
+    pub fn required_secrets(&self) -> impl Iterator<Item = &Arc<str>> {
+        let required = self.uses.iter().filter(|(_, its)| !its.is_optional);
+        required.map(|(secret, _)| secret)
+    }
+
+    /// The other objects and files that it cannot start without.
+    pub fn needs(&self) -> &[Need] {
+        &self.needs
+    }
+
+    /// Whether it cannot start, or not again, without this file of a Secret. The files that every
+    /// Secret of a Pki has are not kept.
+    pub fn needs_file(&self, secret: &str, file: &str) -> bool {
+        let is_it = |need: &Need| {
+            need.object == Object::Secret && *need.name == *secret && *need.file == *file
+        };
+        self.needs.iter().any(is_it)
+    }
+
     /// Whether it cannot start before this Secret is there.
     pub fn waits_for(&self, secret: &str) -> bool {
         self.is_pending && self.use_of(secret).is_some_and(|its| !its.is_optional)
@@ -122,6 +172,14 @@ impl SecretUser {
             None => !self.is_pending && self.created < time,
         }
     }
+}
+
+/// The pods that use a Secret and that people read.
+pub fn users<'a>(
+    pods: &'a BySecret<SecretUser>,
+    secret: &'a Key,
+) -> impl Iterator<Item = &'a Arc<SecretUser>> {
+    pods.naming(secret).filter(|pod| !pod.is_ending)
 }
 
 /// Whether a pod came, or uses other Secrets now. How it fares is no news to whoever looks after Secrets.
@@ -181,93 +239,47 @@ fn starts(container: &ContainerStatus) -> impl Iterator<Item = Timestamp> {
     states.filter_map(start)
 }
 
-/// The Secrets whose content reaches a container: by volumes, also projected ones and those of CSI drivers, and by
-/// environment variables, of containers, init containers and ephemeral containers. Image pull secrets are not content.
-pub fn used_secrets(spec: &PodSpec) -> BTreeMap<String, Use> {
-    let mut uses = BTreeMap::new();
-    for volume in spec.volumes.iter().flatten() {
-        for reference in volume_secrets(volume) {
-            reference.note(&mut uses, false);
-        }
-    }
-    let main = spec.containers.iter().map(|c| (&c.env, &c.env_from));
-    let init = spec.init_containers.iter().flatten();
-    let ephemeral = spec.ephemeral_containers.iter().flatten();
-    let containers = main
-        .chain(init.map(|c| (&c.env, &c.env_from)))
-        .chain(ephemeral.map(|c| (&c.env, &c.env_from)));
-    for (env, env_from) in containers {
-        let each = env.iter().flatten().filter_map(variable_secret);
-        let all = env_from.iter().flatten().filter_map(source_secret);
-        for reference in each.chain(all) {
-            reference.note(&mut uses, true);
-        }
+/// The Secrets that a pod uses, and how.
+fn used_secrets(spec: &PodSpec) -> BTreeMap<Arc<str>, Use> {
+    let mut uses = BTreeMap::<Arc<str>, Use>::new();
+    for reference in references(spec).filter(|it| it.object == Object::Secret) {
+        let its = match uses.get_mut(reference.name) {
+            Some(known) => known,
+            None => uses.entry(reference.name.into()).or_insert(Use {
+                is_optional: true,
+                in_environment: false,
+            }),
+        };
+        // One reference that is not optional makes the Secret needed.
+        its.is_optional &= reference.is_optional;
+        its.in_environment |= reference.in_environment;
     }
     uses
 }
 
-/// One place in a pod that names a Secret.
-struct Reference<'a> {
-    name: &'a str,
-    optional: Option<bool>,
-}
-
-impl Reference<'_> {
-    /// One reference that is not optional makes the Secret needed.
-    fn note(&self, uses: &mut BTreeMap<String, Use>, in_environment: bool) {
-        if self.name.is_empty() {
-            return;
-        }
-        let its = uses.entry(self.name.to_owned()).or_insert(Use {
-            is_optional: true,
-            in_environment: false,
-        });
-        its.is_optional &= self.optional == Some(true);
-        its.in_environment |= in_environment;
-    }
-}
-
-fn volume_secrets(volume: &Volume) -> impl Iterator<Item = Reference<'_>> {
-    let direct = volume.secret.iter().filter_map(|source| {
-        Some(Reference {
-            name: source.secret_name.as_deref()?,
-            optional: source.optional,
+/// Collects the objects and files that a pod cannot start without, besides Secrets as a whole.
+fn needs(spec: &PodSpec, uses: &BTreeMap<Arc<str>, Use>, is_pending: bool) -> Box<[Need]> {
+    let is_kept = |it: &Reference<'_>| match it.object {
+        Object::Secret => true,
+        Object::ConfigMap | Object::ClusterTrustBundle => is_pending && it.name != ROOT_CA,
+    };
+    let references = references(spec).filter(|it| !it.is_optional && is_kept(it));
+    let needs = references.flat_map(|it| {
+        let is_whole = it.files.is_empty() && it.object != Object::Secret;
+        let whole = is_whole.then_some("");
+        let files = it.files.into_iter().chain(whole);
+        let files =
+            files.filter(move |file| it.object != Object::Secret || !USUAL_FILES.contains(file));
+        let known = uses.get_key_value(it.name).map(|(name, _)| name);
+        let name = known.map_or_else(|| Arc::from(it.name), Arc::clone);
+        files.map(move |file| Need {
+            object: it.object,
+            name: name.clone(),
+            file: file.into(),
         })
     });
-    let projected = volume
-        .projected
-        .iter()
-        .flat_map(|source| source.sources.iter().flatten())
-        .filter_map(|source| source.secret.as_ref());
-    let projected = projected.map(|secret| Reference {
-        name: &secret.name,
-        optional: secret.optional,
-    });
-    let mounted = volume
-        .csi
-        .iter()
-        .filter_map(|csi| csi.node_publish_secret_ref.as_ref());
-    let mounted = mounted.map(|secret| Reference {
-        name: &secret.name,
-        optional: None,
-    });
-    direct.chain(projected).chain(mounted)
-}
-
-fn variable_secret(variable: &EnvVar) -> Option<Reference<'_>> {
-    let secret = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
-    Some(Reference {
-        name: &secret.name,
-        optional: secret.optional,
-    })
-}
-
-fn source_secret(source: &EnvFromSource) -> Option<Reference<'_>> {
-    let secret = source.secret_ref.as_ref()?;
-    Some(Reference {
-        name: &secret.name,
-        optional: secret.optional,
-    })
+    let needs = needs.collect::<BTreeSet<_>>();
+    needs.into_iter().take(MAX_NEEDS).collect()
 }
 
 #[cfg(test)]

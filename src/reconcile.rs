@@ -24,6 +24,7 @@ use crate::secrets::Version;
 use crate::telemetry::Work;
 use contest::Contests;
 use findings::Findings;
+use former::LastUses;
 use futures::{Stream, StreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -49,6 +50,7 @@ mod conclude;
 mod contest;
 mod fair;
 mod findings;
+mod former;
 mod keys;
 mod lanes;
 mod observe;
@@ -99,6 +101,7 @@ pub struct Context {
     findings: Findings,
     pauses: Pauses,
     keys: Keys,
+    former_uses: LastUses,
 }
 
 /// Why a look at a Pki ended early. It is taken again soon.
@@ -183,6 +186,7 @@ impl Context {
             findings,
             pauses,
             keys,
+            former_uses: LastUses::default(),
         }
     }
 
@@ -233,6 +237,7 @@ impl Context {
         self.retries.forget(key);
         self.pauses.forget(key);
         self.keys.forget(key);
+        self.former_uses.forget(key);
     }
 }
 

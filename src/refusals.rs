@@ -125,7 +125,7 @@ impl Surroundings for Cache {
     }
 
     fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>> {
-        read(&self.pods).naming(secret).cloned().collect()
+        Cache::users(self, secret)
     }
 
     fn provider(&self, pki: &Key, secret: &Key) -> Option<Provider> {

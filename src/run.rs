@@ -18,6 +18,7 @@ use crate::serve::{identity, limits};
 use crate::tally;
 use crate::telemetry::otlp;
 use crate::trust::{Distributor, Published};
+use crate::waiting;
 use axum_server::Handle;
 use futures::future;
 use kube::Client;
@@ -242,6 +243,8 @@ fn lead(
             let (restarter, renewals) = restarter.unzip();
             let hints = hints::follow(cache.clone(), publisher.clone());
             let ignored = ignored::follow(cache.clone(), publisher.clone());
+            let (tell, bundle) = (publisher.clone(), trust.name.clone());
+            let waiting = Box::pin(waiting::follow(client.clone(), cache.clone(), tell, bundle));
             let tally = Box::pin(tally::keep(client.clone(), cache.clone()));
             let leader = metrics.leader.clone();
             let context = Context::new(
@@ -268,6 +271,7 @@ fn lead(
                     () = clock.distrusted() => {}
                     () = hints => {}
                     () = ignored => {}
+                    () = waiting => {}
                     () = tally => {}
                     () = Box::pin(reconcile::run(context, end)) => {}
                     () = keeper.run() => {}

@@ -97,6 +97,17 @@ impl Owner {
     }
 }
 
+impl KnownSecret {
+    /// Whether it is this Pki's, by its metadata: controlled by the Pki, or offered to it.
+    pub fn is_of(&self, pki: &Key, pki_uid: &str) -> bool {
+        match &self.owner {
+            Owner::Pki { uid, .. } => *uid == digest(pki_uid),
+            Owner::Nobody { offered_to } => offered_to.as_deref() == Some(&*pki.name),
+            Owner::Other => false,
+        }
+    }
+}
+
 impl NamesSecrets for KnownSecret {
     fn key(&self) -> &Key {
         &self.key
@@ -136,7 +147,10 @@ pub fn foreseen_foreign(
             let owner = pkis
                 .get(&secret.beside(name))
                 .filter(|owner| owner.lives_as(*uid));
-            let other = owner.filter(|owner| owner.key() != pki && !owner.claims(&secret.name))?;
+            let name = &secret.name;
+            let is_other =
+                |owner: &&KnownPki| owner.key() != pki && !owner.claims(name) && !owner.wrote(name);
+            let other = owner.map(AsRef::as_ref).filter(is_other)?;
             let by = Some(format!("Pki {}", other.key().name));
             Some(Obstacle::Controlled { by })
         }
@@ -178,6 +192,23 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_a_pkis_by_its_controller_or_by_an_offer() {
+        let owner = json!({ "ownerReferences": [
+            { "apiVersion": "box.com/v1", "kind": "Pki", "name": "a", "uid": "u", "controller": true }] });
+        let offer = json!({ "annotations": { "box.com/adopt": "a" } });
+        for (metadata, name, uid, expected) in [
+            (&owner, "a", "u", true),
+            (&owner, "a", "another", false),
+            (&offer, "a", "u", true),
+            (&offer, "b", "u", false),
+            (&json!({}), "a", "u", false),
+        ] {
+            let is_of = secret(metadata).is_of(&Key::new("ns", name), uid);
+            assert_eq!(is_of, expected, "{metadata} {name} {uid}");
+        }
+    }
+
+    #[test]
     fn a_secret_of_somebody_else_is_foreseen_to_stay_as_it_is() {
         let stored = |name: &str, secret: &str| -> Pki {
             let pki = json!({
@@ -191,6 +222,10 @@ mod tests {
         for (name, secret) in [("a", "s"), ("moved", "elsewhere"), ("b", "s")] {
             pkis.apply(Event::Apply(KnownPki::from(stored(name, secret))));
         }
+        let mut makes_way = stored("makes-way", "elsewhere");
+        makes_way.status =
+            serde_json::from_value(json!({ "formerSecrets": [{ "name": "s" }] })).unwrap();
+        pkis.apply(Event::Apply(KnownPki::from(makes_way)));
         let owned_by = |api_version: &str, kind: &str, name: &str, uid: &str| {
             json!({ "ownerReferences": [
                 { "apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true }] })
@@ -213,6 +248,10 @@ mod tests {
             (owned_by("box.com/v1", "Pki", "b", "uid-of-b"), false),
             (owned_by("box.com/v1", "Pki", "gone", "x"), false),
             (owned_by("box.com/v1", "Pki", "moved", "uid-of-moved"), true),
+            (
+                owned_by("box.com/v1", "Pki", "makes-way", "uid-of-makes-way"),
+                false,
+            ),
         ] {
             let mut secrets = BySecret::default();
             secrets.apply(Event::Apply(secret(&metadata)));

@@ -19,7 +19,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use connections::{Bounded, Client, Connections};
 use identity::Identity;
 use jiff::Timestamp;
-use kube::core::admission::AdmissionResponse;
+use kube::core::admission::{AdmissionResponse, Operation};
 use limits::{HEALTH_ALLOWANCE, HEALTH_CONNECTIONS, LARGEST_BODY, Limits, WEBHOOK_ALLOWANCE};
 use refusal_log::RefusalLog;
 use requests::Requests;
@@ -306,7 +306,8 @@ impl Awaited {
             return Some(Self::PolicyTurn);
         }
         let namespace = request.namespace.as_deref().unwrap_or_default();
-        let is_known = app.cache.rules().knows(namespace);
+        // A deletion is not judged by the labels of its namespace.
+        let is_known = request.operation == Operation::Delete || app.cache.rules().knows(namespace);
         (!is_known).then(|| Self::Namespace(namespace.to_owned()))
     }
 }
@@ -317,12 +318,17 @@ fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
         rules: &rules,
         pkis: &app.cache.pkis,
         secrets: &app.cache.secrets,
+        pods: &app.cache.pods,
         ca: app.cache.outlook(),
         now,
     };
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let judge = || admission::validate(request, &world);
-    let response = cache::judging(&rules, namespace, judge);
+    let response = match request.operation {
+        // No rule is asked.
+        Operation::Delete => judge(),
+        _ => cache::judging(&rules, namespace, judge),
+    };
     if let Some(refusal) = admission::refusal(request, &response) {
         app.cache.refusals.note(refusal, now);
     }

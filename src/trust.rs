@@ -115,6 +115,11 @@ fn known(ca: &mut watch::Receiver<Option<Arc<Ca>>>) -> Option<Arc<Ca>> {
     ca.filter(|ca| !ca.trust.pem().is_empty())
 }
 
+/// Whether a namespace asks for a copy, by the value of its label.
+pub fn is_wanted(label: Option<&str>) -> bool {
+    label == Some("true")
+}
+
 /// The labels of a copy.
 fn labels() -> BTreeMap<String, String> {
     let mut labels = write::labels();

@@ -53,6 +53,7 @@ fn judge_by(review: &Value, rules: &RuleBook) -> AdmissionResponse {
         rules,
         pkis: &RwLock::default(),
         secrets: &Mutex::default(),
+        pods: &RwLock::default(),
         ca: None,
         now: now(),
     };
@@ -547,6 +548,7 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
             rules: &rules,
             pkis: &pkis,
             secrets: &secrets,
+            pods: &RwLock::default(),
             ca: Some(Outlook {
                 end: ca_end.parse().unwrap(),
                 is_being_replaced,

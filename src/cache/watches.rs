@@ -1,6 +1,6 @@
 //! The watches that fill the [`Cache`] and keep it current.
 
-use super::{Cache, Watched};
+use super::{Cache, Removal, Watched};
 use crate::api::annotations::Carrier;
 use crate::api::{Pki, PkiPolicy, StoredPolicy};
 use crate::claims;
@@ -11,8 +11,11 @@ use crate::part::{Kept, Part};
 use crate::pkis::KnownPki;
 use crate::pods::{self, SecretUser};
 use crate::policy::{Namespaces, RuleBook, Settings};
+use crate::reconcile::secret;
+use crate::reconcile::status::whole_second;
 use crate::secrets::KnownSecret;
 use futures::{Stream, StreamExt, stream};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::{NamespaceScope, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
@@ -59,12 +62,38 @@ impl Cache {
         affected.extend(affected_by(&pkis, &changes));
         drop(pkis);
         self.note_ignored(after(&changes).map(|pki| &pki.ignored));
+        for change in &changes {
+            self.note_removal(change);
+        }
         if !is_listing {
             self.look_at(std::mem::take(affected));
         }
         if is_done {
             self.mark(Watched::Pkis);
         }
+    }
+
+    /// Keeps in mind which Secret goes with a Pki that is deleted.
+    fn note_removal(&self, change: &Change<KnownPki>) {
+        let is_gone = change.after.as_ref().is_none_or(|pki| pki.is_going());
+        let before = change.before.as_ref().filter(|_| is_gone);
+        let claimed = before.and_then(|pki| Some((pki, pki.claimed()?)));
+        let Some((known, secret)) = claimed else {
+            return;
+        };
+        let secret = known.key().beside(secret);
+        let Ok(pki) = known.unpack().0 else { return };
+        if secret::is_kept(&pki) {
+            return;
+        }
+        let status = pki.status.as_ref();
+        let removal = Removal {
+            pki: known.key().name.clone(),
+            at: whole_second(Timestamp::now()),
+            was_written: status.is_some_and(|status| status.serial_number.is_some()),
+        };
+        let uid = self.namespace_uid(&secret.namespace);
+        lock(&self.removals).note(&secret, removal, uid);
     }
 
     /// What came back from a write, which the watch will tell in a moment. Until then a look would judge by what was before:
@@ -77,7 +106,8 @@ impl Cache {
             return;
         };
         let told = known.told().unwrap_or(known).clone();
-        let affected = apply_pki(&mut pkis, Event::Apply(written.ahead_of(told)));
+        let changes = pkis.apply(Event::Apply(written.ahead_of(told)));
+        let affected = affected_by(&pkis, &changes);
         drop(pkis);
         self.look_at(affected);
     }
@@ -88,9 +118,10 @@ impl Cache {
         let mut pkis = write(&self.pkis);
         let told = pkis.get(pki).and_then(|known| known.told().cloned());
         let event = told.map(|told| Event::Apply(Arc::unwrap_or_clone(told)));
-        let affected = event.map(|event| apply_pki(&mut pkis, event));
+        let changes = event.map_or_else(Vec::new, |event| pkis.apply(event));
+        let affected = affected_by(&pkis, &changes);
         drop(pkis);
-        self.look_at(affected.unwrap_or_default());
+        self.look_at(affected);
     }
 
     fn look_at(&self, affected: Vec<Key>) {
@@ -215,16 +246,31 @@ impl Cache {
             let done = matches!(event, Event::InitDone);
             let changes = write(&self.pods).apply(event);
             self.note_ignored(after(&changes).map(|pod| &pod.ignored));
-            for change in changes.iter().filter(|change| pods::is_news(change)) {
-                for secret in change.secrets() {
-                    self.trigger(claims::unready_claimants(&read(&self.pkis), &secret));
-                }
+            for change in &changes {
+                self.take_pod(change);
             }
             if done {
                 self.mark(Watched::Pods);
             }
         })
         .await;
+    }
+
+    /// Triggers the Pkis that have an Event for a pod that comes, and those that remove a former
+    /// Secret once the last pod is gone.
+    fn take_pod(&self, change: &Change<SecretUser>) {
+        let is_news = pods::is_news(change);
+        if !is_news && change.after.is_some() {
+            return;
+        }
+        let pkis = read(&self.pkis);
+        for secret in change.secrets() {
+            if is_news {
+                self.trigger(claims::unready_claimants(&pkis, &secret));
+            }
+            let holders = claims::former_holders(&pkis, &secret);
+            self.trigger(holders.map(|pki| pki.key().clone()));
+        }
     }
 
     /// Secrets are watched by their metadata alone; their content is read one by one when it matters.
@@ -314,12 +360,7 @@ fn unless_behind(told: KnownPki, pkis: &BySecret<KnownPki>) -> KnownPki {
     }
 }
 
-/// Takes an event up. Which Pkis to look at for that.
-fn apply_pki(pkis: &mut BySecret<KnownPki>, event: Event<KnownPki>) -> Vec<Key> {
-    let changes = pkis.apply(event);
-    affected_by(pkis, &changes)
-}
-
+/// Which Pkis to look at after these changes.
 fn affected_by(pkis: &BySecret<KnownPki>, changes: &[Change<KnownPki>]) -> Vec<Key> {
     let affected = changes
         .iter()

@@ -53,6 +53,14 @@ pub enum Aspect {
     Refusal,
     /// That a Secret's name looks mistyped.
     Name,
+    /// The Pki writes another Secret now.
+    Former,
+    /// The Secret was removed with its Pki.
+    Removal,
+    /// A Secret or `ConfigMap` lacks files.
+    Files,
+    /// The namespace does not ask for the CA bundle.
+    Bundle,
     /// What becomes of a restart after a renewal.
     Restart,
     /// Objects that a rotation of the CA cannot reach.

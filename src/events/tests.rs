@@ -272,6 +272,39 @@ fn that_a_certificate_ends_unrenewed_is_told_with_the_reason_why() {
     );
 }
 
+#[test]
+fn pods_hear_which_secret_takes_the_place_of_theirs() {
+    let mut pki = pki();
+    pki.spec.secret_name = Some("moved".into());
+    let former = FormerSecret {
+        name: "tls".into(),
+        replaced_time: serde_json::from_value(json!("2030-01-01T00:00:00Z")).unwrap(),
+        not_after: serde_json::from_value(json!("2030-03-01T00:00:00Z")).unwrap(),
+    };
+    let begin =
+        "Pki app1/app1-pki now writes Secret moved instead of tls, since 2030-01-01T00:00:00Z";
+    for (is_there, end) in [
+        (
+            true,
+            ": write moved in the pod; Secret tls is not renewed, and is removed when its certificate ends at \
+             2030-03-01T00:00:00Z",
+        ),
+        (
+            false,
+            "; there is no Secret tls: write moved in the pod, or secretName: tls in the spec of the Pki",
+        ),
+    ] {
+        let notices = about_former(&pki, &former, &users(2), is_there);
+        assert_eq!(notices.len(), 2, "and none on the Pki");
+        for notice in notices {
+            assert_eq!(notice.note, format!("{begin}{end}"));
+            let related = notice.related.as_ref().and_then(|it| it.name.as_deref());
+            assert_eq!(related, Some("app1-pki"));
+        }
+    }
+    assert!(about_former(&pki, &former, &[], true).is_empty());
+}
+
 /// Words that begin like reasons.
 const KINDS: [&str; 2] = ["PkiPolicy", "PkiPolicies"];
 

@@ -51,16 +51,29 @@ impl Words {
         users: &[Arc<SecretUser>],
         related: &ObjectReference,
     ) -> Vec<Notice> {
-        let (told, rest) = users.split_at(users.len().min(MOST_PODS));
-        let pods = told.iter().map(|pod| {
-            let mut notice = self.to(pod_reference(pod), Some(related));
+        let object = format!("Secret {}", text::printable(secret));
+        let mut notices = self.to_pods(&object, users, related);
+        for (notice, pod) in notices.iter_mut().zip(users.iter().take(MOST_PODS)) {
             let aside = pod.use_of(secret).map_or("", |its| self.aside(its));
             if !aside.is_empty() {
                 notice.note = text::fit("", &self.message, aside, NOTE_BYTES);
             }
-            notice
-        });
-        pods.chain(self.to_controllers(secret, rest, related))
+        }
+        notices
+    }
+
+    /// To these pods, which use this object: the first hundred, and the controllers of the others.
+    pub(crate) fn to_pods(
+        &self,
+        object: &str,
+        pods: &[Arc<SecretUser>],
+        related: &ObjectReference,
+    ) -> Vec<Notice> {
+        let (told, rest) = pods.split_at(pods.len().min(MOST_PODS));
+        let told = told
+            .iter()
+            .map(|pod| self.to(pod_reference(pod), Some(related)));
+        told.chain(self.to_controllers(object, rest, related))
             .collect()
     }
 
@@ -80,7 +93,7 @@ impl Words {
     /// The number is no part of the topic: it changes while pods come and go.
     fn to_controllers(
         &self,
-        secret: &str,
+        object: &str,
         pods: &[Arc<SecretUser>],
         related: &ObjectReference,
     ) -> Vec<Notice> {
@@ -97,8 +110,7 @@ impl Words {
         summaries
             .map(|(count, pod, controller)| {
                 let summary = format!(
-                    "to {count} of its pods that use Secret {}, which are not told one by one: ",
-                    text::printable(secret)
+                    "to {count} of its pods that use {object}, which are not told one by one: "
                 );
                 let mut notice = self.to(controller_reference(pod, controller), Some(related));
                 notice.note = text::fit(&summary, &self.message, "", NOTE_BYTES);

@@ -314,6 +314,7 @@ impl<'a> Judge<'a> {
             rules: self.settings.rules,
             pkis: &self.pkis,
             secrets: &Mutex::default(),
+            pods: &RwLock::default(),
             ca: None,
             now: self.settings.now,
         };

@@ -217,6 +217,7 @@ fn secret(page: &mut Page, facts: &Facts, now: Timestamp) {
             words::until(time.0, now)
         ));
     }
+    formers(page, facts, now);
     let request = next.and_then(|status| status.renewal_request.as_ref());
     if let Some(message) = request.and_then(|request| request.message.as_deref()) {
         page.line(&format!("renewal on request: {}", line(message)));
@@ -228,6 +229,20 @@ fn secret(page: &mut Page, facts: &Facts, now: Timestamp) {
             words::until(time.0, now)
         ));
     }
+}
+
+/// The Secrets that were written before and may be there still.
+fn formers(page: &mut Page, facts: &Facts, now: Timestamp) {
+    let status = facts.pki.as_ref().and_then(|pki| pki.status.as_ref());
+    let formers = status.iter().flat_map(|status| &status.former_secrets);
+    let formers = formers.filter_map(|former| Some((former, former.not_after.as_ref()?.0)));
+    let formers: Vec<_> = formers.filter(|(_, end)| *end > now).collect();
+    page.list(&formers, |(former, end)| {
+        format!(
+            "written instead of Secret {}, which stays while pods use it, until {end} at most",
+            printable(&former.name)
+        )
+    });
 }
 
 /// What the status tells of the certificate to those who may not see it.

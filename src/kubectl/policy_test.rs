@@ -249,6 +249,7 @@ impl Case {
             rules: &self.rules(rules),
             pkis: &RwLock::default(),
             secrets: &Mutex::default(),
+            pods: &RwLock::default(),
             ca: None,
             now,
         };

@@ -62,7 +62,90 @@ fn a_pod_that_is_over_uses_nothing() {
     assert_eq!(pod(json!({"phase": "Running"}), Value::Null), 1);
     assert_eq!(pod(json!({"phase": "Succeeded"}), Value::Null), 0);
     assert_eq!(pod(json!({"phase": "Failed"}), Value::Null), 0);
-    assert_eq!(pod(json!({}), json!("2030-01-01T00:00:00Z")), 0);
+}
+
+#[test]
+fn a_pod_that_is_being_deleted_uses_its_secrets_until_it_is_gone_and_nobody_reads_it() {
+    let spec = mounting(&json!({"secretName": "s"}));
+    let ending = json!({"metadata": {"deletionTimestamp": "2030-01-01T00:00:00Z"}});
+    let pod = user(&spec, &ending);
+    assert!(pod.is_ending && !pod.is_pending && !pod.waits_for("s"));
+    let mut index = BySecret::default();
+    index.apply(kube::runtime::watcher::Event::Apply(pod));
+    let secret = Key::new("ns", "s");
+    assert_eq!(index.naming(&secret).count(), 1);
+    assert_eq!(users(&index, &secret).count(), 0);
+    index.apply(kube::runtime::watcher::Event::Apply(user(
+        &spec,
+        &json!({}),
+    )));
+    assert_eq!(users(&index, &secret).count(), 1);
+}
+
+/// As in `Secret s key.der`.
+fn needed(spec: &Value, more: &Value) -> Vec<String> {
+    let pod = user(spec, more);
+    let needs = pod.needs().iter();
+    needs
+        .map(|need| format!("{:?} {} {}", need.object, need.name, need.file))
+        .collect()
+}
+
+#[test]
+fn what_a_pod_cannot_start_without_is_kept_and_nothing_that_every_secret_has() {
+    let items = |keys: &[&str]| {
+        let items = keys.iter().map(|key| json!({"key": key, "path": "p"}));
+        items.collect::<Vec<_>>()
+    };
+    let container = |suffix: &str, optional: bool| {
+        json!({"name": suffix, "env": [
+            {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": format!("{suffix}.der"), "optional": optional}}},
+            {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "c", "key": suffix, "optional": optional}}}],
+            "envFrom": [{"configMapRef": {"name": format!("all-{suffix}"), "optional": optional}}]})
+    };
+    let spec = json!({
+        "containers": [container("main", false), container("optional", true)],
+        "initContainers": [container("init", false)], "ephemeralContainers": [container("eph", false)],
+        "volumes": [
+            {"name": "v1", "secret": {"secretName": "s", "items": items(&["tls.crt", "keystore.p12", "ca.crt"])}},
+            {"name": "v2", "secret": {"secretName": "o", "optional": true, "items": items(&["x"])}},
+            {"name": "v3", "secret": {"secretName": "whole"}},
+            {"name": "v4", "configMap": {"name": "c", "items": items(&["f"])}},
+            {"name": "v5", "configMap": {"name": "kube-root-ca.crt"}},
+            {"name": "v6", "projected": {"sources": [
+                {"secret": {"name": "s", "items": items(&["key.der", "tls.key"])}},
+                {"configMap": {"name": "p"}}, {"configMap": {"name": "q", "optional": true}},
+                {"clusterTrustBundle": {"name": "b", "path": "p"}},
+                {"clusterTrustBundle": {"signerName": "example.com/s", "path": "p"}}]}}
+        ]
+    });
+    let files = [
+        "Secret s eph.der",
+        "Secret s init.der",
+        "Secret s key.der",
+        "Secret s keystore.p12",
+        "Secret s main.der",
+    ];
+    let others = [
+        "ConfigMap all-eph ",
+        "ConfigMap all-init ",
+        "ConfigMap all-main ",
+        "ConfigMap c eph",
+        "ConfigMap c f",
+        "ConfigMap c init",
+        "ConfigMap c main",
+        "ConfigMap p ",
+        "ClusterTrustBundle b ",
+    ];
+    let all = [&files[..], &others].concat();
+    assert_eq!(needed(&spec, &json!({})), all);
+    let running = json!({"status": {"phase": "Running"}});
+    assert_eq!(needed(&spec, &running), files, "of those that have started");
+    let over = json!({"status": {"phase": "Succeeded"}});
+    assert_eq!(needed(&spec, &over), Vec::<String>::new());
+    let pod = user(&spec, &running);
+    assert!(pod.needs_file("s", "key.der") && !pod.needs_file("s", "x"));
+    assert!(!pod.needs_file("whole", "key.der"));
 }
 
 /// A pod `ns/pod` with this spec, and what else is said of it.

@@ -1,6 +1,7 @@
 //! The end of a look: the status is written, people are told, and the next look is planned.
 
 use super::act::outdated;
+use super::former;
 use super::secret;
 use super::status::{self, Outcome};
 use super::{Context, Error, write};
@@ -8,10 +9,8 @@ use crate::api::{Pki, PkiStatus};
 use crate::events::{self, Kind, Look, Notice, expiry};
 use crate::index::Key;
 use crate::lenient::Lenient;
-use crate::locks;
 use jiff::Timestamp;
-use kube::ResourceExt;
-use kube::api::{DeleteParams, ObjectMeta, Preconditions};
+use kube::api::ObjectMeta;
 
 /// Writes the status if it changed, tells those who should hear, and notes when to look again.
 pub(super) async fn conclude(
@@ -21,14 +20,9 @@ pub(super) async fn conclude(
     now: Timestamp,
 ) -> Result<(), Error> {
     let key = context.key(pki);
-    if outcome.certificate().is_some() {
-        remove_former(pki, context).await?;
-    }
     let status = status::after(pki, outcome, now);
-    let users: Vec<_> = locks::read(&context.cache.pods)
-        .naming(&secret::key(pki))
-        .cloned()
-        .collect();
+    let formers = former::tend(pki, &status, context, now).await?;
+    let users = context.cache.users(&secret::key(pki));
     let look = Look {
         pki,
         outcome,
@@ -59,7 +53,8 @@ pub(super) async fn conclude(
         .certificate()
         .map(|certificate| certificate.renew_at);
     let ending = expiry::next(outcome, &status, now).filter(|_| !outcome.is_ready());
-    match again.into_iter().chain(renewal).chain(ending).min() {
+    let next = again.into_iter().chain(renewal).chain(ending);
+    match next.chain(formers).min() {
         Some(at) => context.schedule.set(key, at),
         None => context.schedule.forget(&key),
     }
@@ -76,44 +71,6 @@ fn tell(notices: Vec<Notice>, is_stored: bool, context: &Context) {
             notice.since = Timestamp::UNIX_EPOCH;
         }
         context.publisher.offer(notice);
-    }
-}
-
-/// Deletes the Secret that this Pki wrote before `spec.secretName` was changed, if it is still its own.
-async fn remove_former(pki: &Pki, context: &Context) -> Result<(), Error> {
-    let former = pki
-        .status
-        .as_ref()
-        .and_then(|status| status.secret_name.as_deref());
-    let Some(former) = former.filter(|former| *former != pki.secret_name()) else {
-        return Ok(());
-    };
-    let key = Key::new(pki.namespace().unwrap_or_default(), former);
-    let Some(secret) = context.read_secret(&key).await? else {
-        return Ok(());
-    };
-    if !secret::is_owned_by(&secret, pki) {
-        return Ok(());
-    }
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: secret.uid(),
-            resource_version: secret.resource_version(),
-        }),
-        ..DeleteParams::default()
-    };
-    let secrets = context.secrets(&key.namespace);
-    match secrets.delete(&key.name, &params).await {
-        Ok(_) => {
-            tracing::info!(pki = %Key::of(pki), secret = %key, "removed the Secret that it no longer names");
-            Ok(())
-        }
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
-        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
-        Err(source) => Err(Error::ChangeSecret {
-            secret: key,
-            source,
-        }),
     }
 }
 

@@ -84,7 +84,7 @@ pub enum Plan {
     TakeUp,
     /// Nothing is known of the CA, for this reason, so that nobody can tell whose the Secret is.
     Unsigned(String),
-    /// The Secret is that of a deleted Pki, and about to be collected.
+    /// The Secret is about to be removed: its Pki is deleted, or writes another one by now.
     Await,
     /// The Pki is being deleted: its Secret goes with it.
     Gone,

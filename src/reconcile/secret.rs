@@ -33,7 +33,8 @@ pub enum Owner {
     Ours,
     /// Another Pki, which claims the Secret too.
     Rival(Key),
-    /// A Pki that is gone, or going; Kubernetes is about to collect the Secret with it.
+    /// A Pki that is gone, or going: Kubernetes is about to collect the Secret with it. Or a Pki that
+    /// writes another Secret by now, and is about to remove this one.
     FormerPki,
     /// Another object's, or nobody's: its content is not ours to change.
     Foreign(Obstacle),
@@ -61,6 +62,9 @@ pub fn owner(secret: &Secret, pki: &Pki, pkis: &BySecret<KnownPki>) -> Owner {
             match other.filter(|owner| owner.lives_as(digest(uid))) {
                 None => return Obstacle::held(secret).map_or(Owner::FormerPki, Owner::Foreign),
                 Some(owner) if claims_it(owner) => return Owner::Rival(owner.key().clone()),
+                Some(owner) if owner.wrote(&secret.name_any()) => {
+                    return Obstacle::held(secret).map_or(Owner::FormerPki, Owner::Foreign);
+                }
                 Some(_) => {}
             }
         }
@@ -100,7 +104,12 @@ pub fn is_owned_by(secret: &Secret, pki: &Pki) -> bool {
 
 /// Whether the Secret stays when the Pki is deleted.
 pub fn is_kept(pki: &Pki) -> bool {
-    flag(pki.annotations(), KEEP_SECRET) == Some(true)
+    is_kept_by(pki.metadata.annotations.as_ref())
+}
+
+/// Whether the Secret of a Pki with these annotations stays when the Pki is deleted.
+pub(crate) fn is_kept_by(annotations: Option<&BTreeMap<String, String>>) -> bool {
+    annotations.and_then(|annotations| flag(annotations, KEEP_SECRET)) == Some(true)
 }
 
 /// What the controller reference says.

@@ -4,7 +4,7 @@ use super::plan::Current;
 use super::request;
 use super::secret::Obstacle;
 use super::secret::formats::Unmade;
-use crate::api::{Defaults, Pki, PkiStatus, READY};
+use crate::api::{Defaults, FormerSecret, Pki, PkiStatus, READY};
 use crate::ca::Ca;
 use crate::index::Key;
 use crate::policy::{Violation, text, violation_summary};
@@ -38,7 +38,7 @@ pub enum Outcome {
     },
     /// The Secret exists and is not this Pki's.
     Foreign(Obstacle),
-    /// The Secret is that of a deleted Pki, and about to be collected.
+    /// The Secret is about to be removed: its Pki is deleted, or writes another one by now.
     Await,
     /// Its private key is yet to be made, and others are made before.
     AwaitKey(KeyAlgorithm),
@@ -214,7 +214,9 @@ impl Outcome {
                 )
             }
             Self::Await => {
-                format!("Secret {secret} belongs to a deleted Pki and is about to be removed")
+                format!(
+                    "Secret {secret} belongs to a Pki that is deleted or writes another Secret by now, and is about to be removed"
+                )
             }
             Self::AwaitKey(algorithm) => format!(
                 "Secret {secret} is written as soon as there is a new {algorithm} key: keys of this kind take long to make, and are made for one namespace after the other"
@@ -254,6 +256,8 @@ fn keystores(unmade: &[Unmade]) -> String {
 
 /// The schema of conditions takes 32768 characters; people take fewer.
 pub const MESSAGE_BYTES: usize = 4096;
+/// The number of former Secrets that a status tells of.
+const MAX_FORMER_SECRETS: usize = 10;
 const AWAITING: &str = "PkiSecretOfFormerPki";
 const AWAITING_KEY: &str = "PkiKeyPending";
 
@@ -271,6 +275,7 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
     let is_moving =
         status.serial_number.is_some() && status.secret_name.as_deref() != Some(pki.secret_name());
     if outcome.certificate().is_some() || !is_moving {
+        note_former(&mut status, pki.secret_name(), now);
         status.secret_name = Some(pki.secret_name().to_owned());
     }
     (status.failed_attempts, status.next_attempt_time) = (None, None);
@@ -311,6 +316,23 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
     status.conditions.retain(|known| known.type_ != READY);
     status.conditions.push(ready);
     status
+}
+
+/// Keeps the name of the Secret that was written before, if this is another one.
+fn note_former(status: &mut PkiStatus, current: &str, now: Timestamp) {
+    let former = status.secret_name.take();
+    let formers = &mut status.former_secrets;
+    formers.retain(|known| known.name != current && Some(&known.name) != former.as_ref());
+    if let Some(name) = former.filter(|former| former != current) {
+        let end = status.not_after.clone();
+        formers.push(FormerSecret {
+            name,
+            replaced_time: Some(Time(whole_second(now))),
+            not_after: end.filter(|_| status.serial_number.is_some()),
+        });
+    }
+    let surplus = formers.len().saturating_sub(MAX_FORMER_SECRETS);
+    formers.drain(..surplus);
 }
 
 fn condition(pki: &Pki, outcome: &Outcome, now: Timestamp) -> Condition {

@@ -10,6 +10,7 @@ use crate::events::Publisher;
 use crate::lenient::Lenient;
 use crate::locks;
 use crate::metrics::Metrics;
+use crate::pods;
 use crate::reconcile::write;
 use crate::scope::Scope;
 use futures::channel::mpsc::UnboundedReceiver;
@@ -151,9 +152,9 @@ impl Attempt {
 
     /// Why the workload is still to be restarted: of its pods, some are older than what is in the Secret.
     fn cause(&self) -> Option<&Cause> {
-        let pods = locks::read(&self.cache.pods);
+        let known = locks::read(&self.cache.pods);
         self.task.causes.iter().find(|cause| {
-            let mut users = pods.naming(&cause.secret);
+            let mut users = pods::users(&known, &cause.secret);
             users.any(|pod| {
                 self.task
                     .workload

@@ -49,7 +49,7 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
         eventually("the Secret is as it was", || {
             (pair.secret()["data"] == before).then_some(())
         });
-        assert_eq!(pair.bundles(), [&*old; 2]);
+        assert!(pair.carry(&old));
         assert!(pair.serve_from(&old));
     };
     pair.under_load(|| {
@@ -79,7 +79,7 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
         });
         quiet();
         assert_eq!(file(&pair.secret(), "tls.crt"), "none");
-        assert_eq!(pair.bundles(), [&*old; 2]);
+        assert!(pair.carry(&old));
         assert!(pair.are_ready() && pair.serve_from(&old));
         arena.kubectl(&delete).unwrap();
         expect_as_before();
@@ -94,7 +94,7 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
             (pair.secret()["data"] == before).then_some(())
         });
         eventually("it alone is trusted", || {
-            (pair.bundles() == [&*certificate; 2]).then_some(())
+            pair.carry(&certificate).then_some(())
         });
 
         pair.patch_secret(&json!({"data": {"tls.key": "bm9uZQ=="}}));
@@ -178,7 +178,7 @@ fn a_webhook_ca_that_was_damaged_while_no_replica_ran_is_made_again() {
     let pair = Pair::start(&arena);
     let new = pair.ca();
     assert_ne!(new, old);
-    assert_eq!(pair.bundles(), [&*new; 2]);
+    assert!(pair.carry(&new));
     assert!(pair.is_admitted().is_ok());
 }
 
@@ -326,8 +326,13 @@ impl<'a> Pair<'a> {
         file(&self.secret(), "tls.crt")
     }
 
+    /// Whether every webhook has this bundle and no other.
+    fn carry(&self, bundle: &str) -> bool {
+        self.bundles().iter().all(|known| known == bundle)
+    }
+
     /// Whom the API server trusts, webhook by webhook.
-    fn bundles(&self) -> [String; 2] {
+    fn bundles(&self) -> Vec<String> {
         let get = ["get", CONFIGURATIONS, "--output=json"];
         let list: Value = serde_json::from_str(&self.arena.kubectl(&get).unwrap()).unwrap();
         let items = list["items"].as_array().unwrap().iter();
@@ -338,7 +343,8 @@ impl<'a> Pair<'a> {
             file(&bundle, "caBundle")
         });
         let bundles: Vec<_> = bundles.collect();
-        bundles.try_into().expect("the chart has two webhooks")
+        assert!(bundles.len() > 1, "the chart has several webhooks");
+        bundles
     }
 
     pub(crate) fn are_ready(&self) -> bool {
@@ -358,15 +364,13 @@ impl<'a> Pair<'a> {
             Some(self.ca()).filter(|new| !new.is_empty() && new != old)
         });
         let both = format!("{new}{old}");
-        eventually("both are trusted", || {
-            (self.bundles() == [&*both; 2]).then_some(())
-        });
+        eventually("both are trusted", || self.carry(&both).then_some(()));
         assert_eq!(file(&self.secret(), "previous.crt"), old);
         eventually("both replicas serve from the new one", || {
             self.serve_from(&new).then_some(())
         });
         eventually("the old one is withdrawn", || {
-            (self.bundles() == [&*new; 2]).then_some(())
+            self.carry(&new).then_some(())
         });
         assert_eq!(file(&self.secret(), "previous.crt"), "");
         assert!(self.are_ready());

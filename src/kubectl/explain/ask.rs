@@ -91,7 +91,8 @@ async fn users(cluster: &Cluster, secret: &str) -> Part<Vec<SecretUser>> {
     {
         Ok(pods) => {
             let users = pods.into_iter().map(|Lenient(pod)| SecretUser::from(pod));
-            Part::Known(users.filter(|user| user.use_of(secret).is_some()).collect())
+            let is_user = |user: &SecretUser| !user.is_ending && user.use_of(secret).is_some();
+            Part::Known(users.filter(is_user).collect())
         }
         Err(error) => unknown("you may not list pods here", &error),
     }

@@ -99,6 +99,20 @@ What the operator told
 }
 
 #[test]
+fn secrets_that_were_written_before_are_named_until_their_end() {
+    let mut pki = pki(None);
+    let former = |name: &str, end: &str| json!({"name": name, "notAfter": end});
+    let formers = [
+        former("ended", "2030-01-01T00:09:00Z"),
+        former("old", "2030-02-01T00:00:00Z"),
+    ];
+    pki.status.as_mut().unwrap().former_secrets = read(json!(formers));
+    let shown = page(&facts(Some(pki)), now());
+    let line = "\n  written instead of Secret old, which stays while pods use it, until 2030-02-01T00:00:00Z at most\n";
+    assert!(shown.contains(line) && !shown.contains("ended"), "{shown}");
+}
+
+#[test]
 fn a_pki_that_does_not_exist_is_explained_by_what_pods_were_told() {
     let shown = page(&facts(None), now());
     for expected in [

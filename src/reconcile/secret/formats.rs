@@ -1,7 +1,7 @@
 //! The further files of a Secret, for servers that cannot read `tls.crt` and `tls.key`.
 
 use super::{Content, file};
-use crate::api::Keystore;
+use crate::api::{Keystore, Outputs};
 use crate::policy::Approved;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -219,15 +219,67 @@ impl Passwords {
 
 impl Approved {
     /// Whether this further file is to be there.
-    pub(super) fn wants(&self, name: &str) -> bool {
-        let outputs = &self.outputs;
+    pub fn wants(&self, name: &str) -> bool {
+        Output::of(name).is_some_and(|output| output.is_in(&self.outputs))
+    }
+}
+
+/// A field of `spec.outputs`, which adds further files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// `combinedPem`.
+    CombinedPem,
+    /// `derKey`.
+    DerKey,
+    /// `pkcs12`.
+    Pkcs12,
+    /// `jks`.
+    Jks,
+}
+
+impl Output {
+    /// The files of all of them.
+    pub const FILES: [&'static str; 6] = OPTIONAL;
+
+    /// The one that adds the file of this name.
+    pub fn of(file: &str) -> Option<Self> {
         let [(p12, trusted_p12, _), (jks, trusted_jks, _)] = KEYSTORES;
-        match name {
-            COMBINED_PEM => outputs.combined_pem == Some(true),
-            DER_KEY => outputs.der_key == Some(true),
-            _ if name == p12 || name == trusted_p12 => outputs.pkcs12.is_some(),
-            _ if name == jks || name == trusted_jks => outputs.jks.is_some(),
-            _ => false,
+        match file {
+            COMBINED_PEM => Some(Self::CombinedPem),
+            DER_KEY => Some(Self::DerKey),
+            _ if file == p12 || file == trusted_p12 => Some(Self::Pkcs12),
+            _ if file == jks || file == trusted_jks => Some(Self::Jks),
+            _ => None,
+        }
+    }
+
+    /// Whether these outputs have it.
+    pub fn is_in(self, outputs: &Outputs) -> bool {
+        match self {
+            Self::CombinedPem => outputs.combined_pem == Some(true),
+            Self::DerKey => outputs.der_key == Some(true),
+            Self::Pkcs12 => outputs.pkcs12.is_some(),
+            Self::Jks => outputs.jks.is_some(),
+        }
+    }
+
+    /// A value of the field, as people write it.
+    pub fn example(self) -> &'static str {
+        match self {
+            Self::CombinedPem | Self::DerKey => "true",
+            Self::Pkcs12 | Self::Jks => {
+                "{passwordSecretRef: {name: <a Secret with a password>, key: <its key>}}"
+            }
+        }
+    }
+
+    /// The name of the field.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::CombinedPem => "combinedPem",
+            Self::DerKey => "derKey",
+            Self::Pkcs12 => "pkcs12",
+            Self::Jks => "jks",
         }
     }
 }

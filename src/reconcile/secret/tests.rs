@@ -83,6 +83,15 @@ fn a_secret_of_another_pki_is_its_own_while_that_lives() {
         }),
         "left behind by a Pki that names another Secret now"
     );
+    let mut pkis = pkis();
+    let known = pkis.get(&Key::new("ns", "other")).unwrap();
+    let mut other = known.unpack().0.unwrap();
+    let formers = json!({"formerSecrets": [{"name": "app1-pki"}]});
+    other.status = serde_json::from_value(formers).unwrap();
+    pkis.apply(Event::Apply(other.into()));
+    let left = json!({"metadata": {"name": "app1-pki", "ownerReferences": pki_reference("other", "uid-3")}});
+    let left = serde_json::from_value(left).unwrap();
+    assert_eq!(owner(&left, &pki(), &pkis), Owner::FormerPki, "it goes");
     for gone in [("app1-pki", "uid-0"), ("rival", "uid-0"), ("gone", "uid-9")] {
         assert_eq!(
             owned(&pki_reference(gone.0, gone.1)),

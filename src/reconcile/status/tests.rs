@@ -81,6 +81,44 @@ fn without_keystores(is_old: bool) -> Outcome {
     Outcome::of(certificate(), unmade)
 }
 
+#[test]
+fn the_secrets_of_before_are_kept_in_order_with_the_end_of_their_certificates() {
+    let mut pki = pki();
+    let mut rename = |name: &str, outcome: &Outcome, seconds: i64| {
+        pki.spec.secret_name = Some(name.into());
+        let status = after(&pki, outcome, at(seconds));
+        let formers = status.former_secrets.iter().map(|former| {
+            let end = former.not_after.as_ref().map(|end| end.0.as_second());
+            let since = former.replaced_time.as_ref().unwrap().0;
+            let since = since.duration_since(at(0)).as_secs();
+            format!("{} {since} {}", former.name, end.is_some())
+        });
+        let formers: Vec<_> = formers.collect();
+        pki.status = Some(status);
+        formers.join(", ")
+    };
+    assert_eq!(rename("a", &refused(), 1), "");
+    assert_eq!(rename("b", &refused(), 2), "a 2 false", "never written");
+    assert_eq!(rename("b", &ready(), 3), "a 2 false");
+    assert_eq!(rename("c", &refused(), 4), "a 2 false", "b is in use still");
+    assert_eq!(rename("d", &ready(), 5), "a 2 false, b 5 true");
+    assert_eq!(rename("d", &ready(), 6), "a 2 false, b 5 true");
+    assert_eq!(
+        rename("b", &ready(), 7),
+        "a 2 false, d 7 true",
+        "back again"
+    );
+    for number in 0..20 {
+        rename(&format!("x{number}"), &ready(), 10);
+    }
+    let last = rename("x20", &ready(), 11);
+    assert!(
+        last.starts_with("x10 ") && last.ends_with("x19 11 true"),
+        "{last}"
+    );
+    assert_eq!(last.split(", ").count(), 10);
+}
+
 fn unsigned() -> Outcome {
     Outcome::Unsigned("Secret pki/ca is gone".into())
 }
@@ -289,7 +327,7 @@ fn every_outcome_has_a_reason_and_a_sentence_that_says_what_to_do() {
         (
             Outcome::Await,
             "PkiSecretOfFormerPki",
-            "Secret tls belongs to a deleted Pki and is about to be removed",
+            "Secret tls belongs to a Pki that is deleted or writes another Secret by now, and is about to be removed",
         ),
         (
             Outcome::AwaitKey(KeyAlgorithm::Rsa4096),

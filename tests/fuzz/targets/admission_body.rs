@@ -127,6 +127,7 @@ fn judge_pki(request: &Request) {
         rules: &RULES,
         pkis,
         secrets,
+        pods: &RwLock::default(),
         ca: Some(Outlook {
             end: "2030-01-03T00:00:00Z".parse().expect("a time"),
             is_being_replaced: false,

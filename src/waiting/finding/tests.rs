@@ -1,0 +1,348 @@
+use super::*;
+use crate::api;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+/// A cluster in which the Pki `ns/app1-pki` has written the Secret of its name.
+#[derive(Default)]
+struct Cluster {
+    outputs: Value,
+    spoken_for: bool,
+    removal: Option<Removal>,
+    namesake: Option<&'static str>,
+    label: Option<&'static str>,
+    is_unknown: bool,
+    serves_some: bool,
+    /// Besides that of the Pki.
+    has_all: bool,
+}
+
+impl Surroundings for Cluster {
+    fn has_secret(&self, secret: &Key) -> bool {
+        self.has_all || &*secret.name == "app1-pki"
+    }
+
+    fn is_spoken_for(&self, _: &Key) -> bool {
+        self.spoken_for
+    }
+
+    fn removal(&self, _: &Key) -> Option<Removal> {
+        self.removal.clone()
+    }
+
+    fn written_by_namesake(&self, _: &Key) -> Option<Arc<str>> {
+        self.namesake.map(Arc::from)
+    }
+
+    fn holder(&self, secret: &Key) -> Option<Pki> {
+        (&*secret.name == "app1-pki").then(|| api::tests::pki(json!({ "outputs": self.outputs })))
+    }
+
+    fn knows(&self, _: &str) -> bool {
+        !self.is_unknown
+    }
+
+    fn label(&self, _: &str) -> Option<String> {
+        self.label.map(str::to_owned)
+    }
+
+    fn serves_cluster(&self) -> bool {
+        !self.serves_some
+    }
+}
+
+fn pod(spec: &Value) -> Arc<SecretUser> {
+    let mut pod = json!({"metadata": {"namespace": "ns", "name": "a", "uid": "a"}, "spec": {"containers": []}});
+    json_patch::merge(&mut pod["spec"], spec);
+    Arc::new(serde_json::from_value::<Pod>(pod).unwrap().into())
+}
+
+fn volume(source: &Value) -> Value {
+    let mut volume = json!({"name": "v"});
+    json_patch::merge(&mut volume, source);
+    json!({"volumes": [volume]})
+}
+
+fn secret(name: &str) -> Value {
+    volume(&json!({"secret": {"secretName": name}}))
+}
+
+fn items(files: &[&str]) -> Value {
+    let items: Vec<_> = files
+        .iter()
+        .map(|file| json!({"key": file, "path": file}))
+        .collect();
+    volume(&json!({"secret": {"secretName": "app1-pki", "items": items}}))
+}
+
+fn bundle() -> Value {
+    volume(&json!({"configMap": {"name": "pki-trust-bundle"}}))
+}
+
+/// The Events on a pod with this spec. `present` are the files of the object that it names; `None`
+/// if there is none.
+fn told(spec: &Value, cluster: &Cluster, present: Option<&[&str]>) -> Vec<String> {
+    let present = present.map(|files| files.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let found = find(&[pod(spec)], "pki-trust-bundle", cluster);
+    let mut told: Vec<_> = found
+        .keys()
+        .filter(|finding| finding.doubt().is_none() || finding.holds(present.as_deref()))
+        .map(|finding| {
+            let words = finding.words(present.as_deref().unwrap_or_default());
+            format!("{}: {}", words.reason, words.message)
+        })
+        .collect();
+    told.sort();
+    told
+}
+
+const USUAL: Option<&[&str]> = Some(&["ca.crt", "tls.crt", "tls.key"]);
+
+#[test]
+fn a_file_that_the_secret_lacks_is_told_with_the_field_that_adds_it() {
+    let begin = "PkiFileMissing: Secret app1-pki of Pki ns/app1-pki has no";
+    let end = "; the files are ca.crt, tls.crt, tls.key";
+    let example = "{passwordSecretRef: {name: <a Secret with a password>, key: <its key>}}";
+    let env = |name: &str, key: &str| {
+        json!({"containers": [{"name": "c", "env": [
+            {"name": "A", "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}]}]})
+    };
+    let init = json!({"initContainers": env("app1-pki", "key.der")["containers"]});
+    let projected = volume(&json!({"projected": {"sources": [
+        {"secret": {"name": "app1-pki", "items": [{"key": "key.der", "path": "k"}]}}]}}));
+    for (spec, message) in [
+        (
+            items(&["keystore.p12"]),
+            format!(" keystore.p12: add spec.outputs.pkcs12 to Pki app1-pki (pkcs12: {example})"),
+        ),
+        (
+            items(&["truststore.p12", "keystore.p12"]),
+            format!(
+                " keystore.p12, truststore.p12: add spec.outputs.pkcs12 to Pki app1-pki (pkcs12: {example})"
+            ),
+        ),
+        (
+            items(&["tls-combined.pem"]),
+            " tls-combined.pem: add spec.outputs.combinedPem to Pki app1-pki (combinedPem: true)"
+                .into(),
+        ),
+        (
+            init,
+            " key.der: add spec.outputs.derKey to Pki app1-pki (derKey: true)".into(),
+        ),
+        (
+            projected,
+            " key.der: add spec.outputs.derKey to Pki app1-pki (derKey: true)".into(),
+        ),
+        (
+            env("app1-pki", "tls.cert"),
+            " tls.cert: did you mean tls.crt?".into(),
+        ),
+        (
+            items(&["keystore.jk"]),
+            format!(
+                " keystore.jk: did you mean keystore.jks? Then add spec.outputs.jks to Pki app1-pki (jks: {example})"
+            ),
+        ),
+        (
+            items(&["certificate-for-the-backend"]),
+            " certificate-for-the-backend: take certificate-for-the-backend out of the pod".into(),
+        ),
+    ] {
+        let expected = format!("{begin}{message}{end}");
+        assert_eq!(told(&spec, &Cluster::default(), USUAL), [expected]);
+    }
+}
+
+#[test]
+fn nobody_is_told_of_files_that_are_there_or_not_waited_for_or_not_ours() {
+    let key = |optional: bool, name: &str| {
+        volume(&json!({"secret": {"secretName": name, "optional": optional,
+            "items": [{"key": "key.der", "path": "k"}]}}))
+    };
+    let none = Vec::<String>::new();
+    let cluster = Cluster::default();
+    assert_eq!(told(&key(true, "app1-pki"), &cluster, USUAL), none);
+    assert_eq!(told(&items(&["tls.crt", "ca.crt"]), &cluster, USUAL), none);
+    let added = Some(&["key.der"][..]);
+    assert_eq!(
+        told(&key(false, "app1-pki"), &cluster, added),
+        none,
+        "by hand"
+    );
+    assert_eq!(
+        told(&key(false, "app1-pki"), &cluster, None),
+        none,
+        "it is gone"
+    );
+    let all = Cluster {
+        has_all: true,
+        ..Cluster::default()
+    };
+    assert_eq!(told(&key(false, "other"), &all, USUAL), none);
+    let asked_for = Cluster {
+        outputs: json!({"derKey": true}),
+        ..Cluster::default()
+    };
+    assert_eq!(told(&key(false, "app1-pki"), &asked_for, USUAL), none);
+}
+
+#[test]
+fn a_secret_that_went_with_its_pki_is_told_of_with_the_time() {
+    let at = "2030-01-01T00:00:00Z".parse().unwrap();
+    let cluster = |was_written| Cluster {
+        removal: Some(Removal {
+            pki: "web".into(),
+            at,
+            was_written,
+        }),
+        ..Cluster::default()
+    };
+    let end = ": apply the Pki again, or take the Secret out of the pod";
+    assert_eq!(
+        told(&secret("tls"), &cluster(true), None),
+        [format!(
+            "PkiSecretRemoved: Secret tls was removed when Pki ns/web was deleted at 2030-01-01T00:00:00Z{end}"
+        )]
+    );
+    assert_eq!(
+        told(&secret("tls"), &cluster(false), None),
+        [format!(
+            "PkiSecretRemoved: Pki ns/web, which was to write Secret tls, was deleted at 2030-01-01T00:00:00Z{end}"
+        )]
+    );
+    let claimed = Cluster {
+        spoken_for: true,
+        ..cluster(true)
+    };
+    assert!(told(&secret("tls"), &claimed, None).is_empty());
+    assert!(told(&secret("app1-pki"), &cluster(true), None).is_empty());
+    let optional = volume(&json!({"secret": {"secretName": "tls", "optional": true}}));
+    assert!(told(&optional, &cluster(true), None).is_empty());
+}
+
+#[test]
+fn a_pod_with_the_name_of_a_pki_hears_that_of_its_secret() {
+    let cluster = Cluster {
+        namesake: Some("tls"),
+        ..Cluster::default()
+    };
+    assert_eq!(
+        told(&secret("web"), &cluster, None),
+        [
+            "PkiSecretNotProvided: no Pki provides Secret web: Pki ns/web writes Secret tls. Write tls in the pod, or \
+          secretName: web in the spec of the Pki"
+        ]
+    );
+}
+
+#[test]
+fn a_pod_that_waits_for_the_ca_bundle_hears_which_label_asks_for_it() {
+    let begin = "TrustBundleNotRequested: there is no ConfigMap pki-trust-bundle with the CA bundle, because namespace ns";
+    let end = ": label the namespace (kubectl label namespace ns --overwrite box.com/trust-bundle=true), or ask the platform \
+               team to do so";
+    let env = json!({"containers": [{"name": "c", "env": [
+        {"name": "A", "valueFrom": {"configMapKeyRef": {"name": "pki-trust-bundle", "key": "ca.crt"}}}]}]});
+    let env_from = json!({"containers": [{"name": "c", "envFrom": [{"configMapRef": {"name": "pki-trust-bundle"}}]}]});
+    let projected =
+        volume(&json!({"projected": {"sources": [{"configMap": {"name": "pki-trust-bundle"}}]}}));
+    for spec in [bundle(), env, env_from, projected] {
+        let expected =
+            format!("{begin} does not ask for it by the label box.com/trust-bundle{end}");
+        assert_eq!(told(&spec, &Cluster::default(), None), [expected], "{spec}");
+    }
+    let labelled = |label| Cluster {
+        label: Some(label),
+        ..Cluster::default()
+    };
+    let expected =
+        format!("{begin} has the label box.com/trust-bundle=\"yes\", which is not true{end}");
+    assert_eq!(told(&bundle(), &labelled("yes"), None), [expected]);
+    assert!(
+        told(&bundle(), &labelled("true"), None).is_empty(),
+        "it comes"
+    );
+    let by_hand = Some(&["ca.crt"][..]);
+    assert!(told(&bundle(), &Cluster::default(), by_hand).is_empty());
+    let unknown = Cluster {
+        is_unknown: true,
+        ..Cluster::default()
+    };
+    assert!(told(&bundle(), &unknown, None).is_empty());
+    let others = volume(&json!({"configMap": {"name": "settings"}}));
+    assert!(told(&others, &Cluster::default(), None).is_empty());
+
+    let other_file = volume(&json!({"configMap": {"name": "pki-trust-bundle",
+        "items": [{"key": "ca-bundle.crt", "path": "c"}]}}));
+    assert_eq!(
+        told(&other_file, &labelled("true"), by_hand),
+        [
+            "TrustBundleFileMissing: ConfigMap pki-trust-bundle has no ca-bundle.crt: the only file is ca.crt"
+        ]
+    );
+}
+
+#[test]
+fn a_cluster_trust_bundle_that_nobody_writes_is_told_with_what_to_mount_instead() {
+    let spec = volume(&json!({"projected": {"sources": [
+        {"clusterTrustBundle": {"name": "pki-trust-bundle", "path": "ca.crt"}}]}}));
+    let some = Cluster {
+        serves_some: true,
+        ..Cluster::default()
+    };
+    assert_eq!(
+        told(&spec, &some, None),
+        [
+            "TrustBundleNotServed: the operator serves some namespaces only, and so writes no ClusterTrustBundle \
+          pki-trust-bundle: mount ConfigMap pki-trust-bundle instead, in a namespace with the label box.com/trust-bundle=true"
+        ]
+    );
+    assert!(told(&spec, &Cluster::default(), None).is_empty());
+}
+
+#[test]
+fn those_who_were_told_hear_that_it_is_resolved() {
+    let find = |spec: &Value, cluster: &Cluster| {
+        let found = find(&[pod(spec)], "pki-trust-bundle", cluster);
+        found.into_keys().next().expect("a finding")
+    };
+    let finding = find(&bundle(), &Cluster::default());
+    assert!(!finding.is_resolved(&Cluster::default()));
+    let labelled = Cluster {
+        label: Some("true"),
+        ..Cluster::default()
+    };
+    assert!(finding.is_resolved(&labelled));
+    let (bad, good) = (finding.words(&[]), finding.good_news());
+    assert_eq!((bad.aspect, good.kind), (good.aspect, Kind::Normal));
+    assert_eq!(
+        good.message,
+        "namespace ns asks for ConfigMap pki-trust-bundle now: the pod goes on when its kubelet tries again, which takes two \
+         minutes at most"
+    );
+
+    let finding = find(&items(&["key.der"]), &Cluster::default());
+    let asked_for = Cluster {
+        outputs: json!({"derKey": true}),
+        ..Cluster::default()
+    };
+    assert!(!finding.is_resolved(&asked_for), "the Pki is not ready yet");
+    assert!(
+        finding
+            .good_news()
+            .message
+            .starts_with("Secret app1-pki has key.der now: ")
+    );
+}
+
+#[test]
+fn what_is_told_is_bounded_whatever_a_pod_names() {
+    let files: Vec<_> = (0..100)
+        .map(|number| format!("{number}{}", "x".repeat(240)))
+        .collect();
+    let files: Vec<_> = files.iter().map(String::as_str).collect();
+    let spec = items(&files);
+    assert!(pod(&spec).needs().len() <= 32);
+    let told = told(&spec, &Cluster::default(), USUAL);
+    assert!(told.len() == 1 && told[0].len() < 1100, "{}", told[0].len());
+}
