@@ -34,7 +34,7 @@ use kube::{Api, Client, Resource as _};
 use lanes::{Lane, Queue};
 use observe::{observe, read};
 use pauses::Pauses;
-use plan::{Plan, plan};
+use plan::{Current, Observed, Plan, plan};
 use retry::Retries;
 use status::{Certificate, Outcome};
 use std::pin::pin;
@@ -456,23 +456,7 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
             }
         }
         Plan::Mend(current) => act::mend(&observed, current, context, now).await?,
-        Plan::Keep(current) => {
-            let mut unmade = Vec::new();
-            if let Some(secret) = observed.stored() {
-                let in_force = &current.approved;
-                let next = observed.verdict.as_ref().unwrap_or(in_force);
-                unmade = observed.passwords.of(in_force, next).unmade(secret);
-                if unmade.is_empty() {
-                    let version = Version::of(secret);
-                    let (key, verified) = (context.key(pki), &current.verified);
-                    let findings = &context.findings;
-                    findings.sound(key, &observed, in_force, &version, verified);
-                } else {
-                    context.findings.doubtful(Key::of(pki));
-                }
-            }
-            Outcome::of(Certificate::of(&current, &ca), unmade)
-        }
+        Plan::Keep(current) => keep(&observed, &current, context),
         Plan::Refuse {
             violations,
             is_unpublished,
@@ -503,6 +487,27 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
     };
     work.note("pki.reason", || outcome.reason());
     conclude::conclude(pki, &outcome, context, now).await
+}
+
+/// Leaves the Secret as it is. One without a keystore that is wanted is read again each time: only
+/// there the passwords are known.
+fn keep(observed: &Observed<'_>, current: &Current, context: &Context) -> Outcome {
+    let certificate = Certificate::of(current, observed.ca);
+    let Some(secret) = observed.stored() else {
+        return Outcome::Ready(certificate);
+    };
+    let in_force = &current.approved;
+    let next = observed.verdict.as_ref().unwrap_or(in_force);
+    let unmade = observed.passwords.of(in_force, next).unmade(secret);
+    let key = context.key(observed.pki);
+    if unmade.is_empty() {
+        let (version, verified) = (Version::of(secret), &current.verified);
+        let findings = &context.findings;
+        findings.sound(key, observed, in_force, &version, verified);
+    } else {
+        context.findings.doubtful(key);
+    }
+    Outcome::of(certificate, unmade)
 }
 
 /// An object that cannot even be read was stored under another schema. Its author can be told on the object.

@@ -102,7 +102,7 @@ impl KnownSecret {
     pub fn is_of(&self, pki: &Key, pki_uid: &str) -> bool {
         match &self.owner {
             Owner::Pki { uid, .. } => *uid == digest(pki_uid),
-            Owner::Nobody { offered_to } => offered_to.as_deref() == Some(&*pki.name),
+            Owner::Nobody { offered_to, .. } => offered_to.as_deref() == Some(&*pki.name),
             Owner::Other => false,
         }
     }

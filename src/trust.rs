@@ -26,6 +26,7 @@ mod bundle;
 mod config_maps;
 
 pub use crate::api::annotations::TRUST_BUNDLE as LABEL;
+use crate::api::annotations::parse_bool;
 
 /// The file in the `ConfigMap`.
 const FILE: &str = "ca.crt";
@@ -117,7 +118,7 @@ fn known(ca: &mut watch::Receiver<Option<Arc<Ca>>>) -> Option<Arc<Ca>> {
 
 /// Whether a namespace asks for a copy, by the value of its label.
 pub fn is_wanted(label: Option<&str>) -> bool {
-    label == Some("true")
+    label.and_then(parse_bool) == Some(true)
 }
 
 /// The labels of a copy.

@@ -2,6 +2,7 @@
 //! names another one or is deleted, or a file that the Pki no longer asks for.
 
 use super::{Request, World};
+use crate::api::annotations::KEEP_SECRET;
 use crate::api::{Outputs, Pki};
 use crate::claims;
 use crate::index::Key;
@@ -71,7 +72,7 @@ pub(super) fn of_deletion(request: &Request, world: &World<'_>) -> Vec<String> {
             "{who}, which is removed with Pki {}: a pod that uses it cannot start again; to keep the Secret, annotate the Pki \
              with {}=true before it is deleted",
             printable(&own.to_string()),
-            secret::KEEP_SECRET
+            KEEP_SECRET
         ))
     });
     warnings.collect()
@@ -129,7 +130,7 @@ fn removed_files(
 fn users_of_own(own: &Key, secret: &Key, world: &World<'_>) -> Vec<Arc<SecretUser>> {
     let pkis = locks::read(world.pkis);
     let is_others = claims::foreseen_winner(&pkis, own, secret).is_some()
-        || secrets::foreseen_foreign(&locks::lock(world.secrets), &pkis, own, secret);
+        || secrets::foreseen_foreign(&locks::lock(world.secrets), &pkis, own, secret).is_some();
     drop(pkis);
     if is_others {
         return Vec::new();

@@ -273,7 +273,7 @@ fn failure(
     context.metrics.issuance_failed(reason);
     let refusal = match error {
         IssueError::Write(refusal) => Some(refusal),
-        _ => None,
+        IssueError::Certificate(_) => None,
     };
     let failure = Failure {
         error: error.to_string(),

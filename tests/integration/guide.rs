@@ -30,9 +30,9 @@ fn argo_health(pki: &Value) -> (String, String) {
 
 /// Whether Flux takes the Pki for current, by the expression of the guide.
 fn is_current_for_flux(pki: &Value) -> bool {
-    let lines = block("yaml").lines().map(str::trim);
-    let expression = lines.filter_map(|line| line.strip_prefix("current: "));
-    let program = cel::Program::compile(expression.last().unwrap()).unwrap();
+    let mut lines = block("yaml").lines().map(str::trim);
+    let expression = lines.find_map(|line| line.strip_prefix("current: "));
+    let program = cel::Program::compile(expression.unwrap()).unwrap();
     let mut context = cel::Context::default();
     context.add_variable("status", &pki["status"]).unwrap();
     program.execute(&context) == Ok(true.into())
