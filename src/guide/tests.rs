@@ -134,7 +134,7 @@ fn each_example_of_a_policy_permits_what_its_table_says() {
         .expect("a section");
     let page = page.split("\n## ").next().expect("a page has a part");
     let sections: Vec<_> = page.split("\n### ").skip(1).collect();
-    assert_eq!(sections.len(), 10);
+    assert_eq!(sections.len(), 11);
     for section in sections {
         let policies = policies(section);
         let rows: Vec<_> = section

@@ -207,7 +207,11 @@ pub fn run(file: &str, table: &Table, rules: &RuleBook, now: Timestamp) -> Outco
 }
 
 fn indented(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("    {line}\n")).collect()
+    let mut text = String::new();
+    for line in lines {
+        writeln!(text, "    {line}").expect("writing to a string does not fail");
+    }
+    text
 }
 
 /// A value of the file as [`values::lines`] begins with it.

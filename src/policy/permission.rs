@@ -177,12 +177,12 @@ impl Policy {
                 let permitted = self.limits.usages.iter().map(ToString::to_string);
                 Violation::usage(*usage, policy, permitted)
             });
-        let template = match self.validations.steps() {
-            0 => SecretTemplate::default(),
-            _ => {
-                let said = wanted.object.spec.secret_template.as_ref();
-                self.defaults.template(said).into_owned()
-            }
+        // Only rules see it.
+        let template = if self.validations.steps() == 0 {
+            SecretTemplate::default()
+        } else {
+            let said = wanted.object.spec.secret_template.as_ref();
+            self.defaults.template(said).into_owned()
         };
         let rules = self
             .validations

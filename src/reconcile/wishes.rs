@@ -46,9 +46,9 @@ pub(super) async fn note(
         return Ok(None);
     };
     // Another value, which somebody has written meanwhile, is another request.
-    let path = ["metadata", "annotations", RENEW_NOW];
+    let served = ["metadata", "annotations", RENEW_NOW];
     let value = json!(pki.annotations().get(RENEW_NOW));
-    let operations = [write::test(&path, value), write::remove(&path)];
+    let operations = [write::test(&served, value), write::remove(&served)];
     let patch = Patch::Json(write::unless_changed(&pki, operations));
     change_pki(&pki, &patch, context).await
 }

@@ -296,15 +296,15 @@ fn a_secret_that_lost_its_owner_gets_a_pki_and_nothing_else() {
     let labels = json!({"app.kubernetes.io/managed-by": "pki-operator"});
     let offer = |name: &str| json!({"annotations": {"box.com/adopt": name}});
     let tls = "kubernetes.io/tls";
+    // One that lives: else Kubernetes collects the Secret.
+    ns.kubectl(&["create", "configmap", "a"]).unwrap();
+    let mut controlled = stage.owner("ConfigMap", "a", true);
+    controlled["ownerReferences"][0]["uid"] =
+        ns.get("configmap", "a").unwrap()["metadata"]["uid"].clone();
     for (name, type_, labels, metadata) in [
         ("orphan", tls, &labels, json!({"annotations": {"a": "b"}})),
         ("offered", tls, &labels, offer("other")),
-        (
-            "controlled",
-            tls,
-            &labels,
-            stage.owner("ConfigMap", "a", true),
-        ),
+        ("controlled", tls, &labels, controlled),
         ("opaque", "Opaque", &labels, json!({})),
         ("theirs", tls, &json!({"a": "b"}), json!({})),
     ] {

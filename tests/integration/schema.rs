@@ -53,7 +53,7 @@ fn a_malformed_pki_is_refused_in_plain_words() {
     for (spec, said) in [
         (json!({}), "spec.serviceName: Required value".to_owned()),
         (
-            json!({ "serviceName": "app1", "privateKey": { "size": 2048 } }),
+            json!({ "serviceName": "app1", "privateKey": { "size": 2049 } }),
             format!("spec.privateKey.size: Invalid value: {size}"),
         ),
         (
@@ -61,7 +61,7 @@ fn a_malformed_pki_is_refused_in_plain_words() {
             format!("spec.privateKey.size: Invalid value: {size}"),
         ),
         (
-            json!({ "serviceName": "app1", "privateKey": { "algorithm": "Ed25519", "size": 256 } }),
+            json!({ "serviceName": "app1", "privateKey": { "algorithm": "Ed25519", "size": 384 } }),
             format!("spec.privateKey.size: Invalid value: {size}"),
         ),
         (
@@ -255,12 +255,20 @@ fn kubectl_explain_tells_unit_and_default() {
         ("pki", "A certificate for one service of this namespace."),
         ("pki.spec", "What an application team asks for"),
         ("pki.spec.serviceName", "DNS label of at most 63"),
-        ("pki.spec.duration", "Default: 2160h (90 days)"),
+        (
+            "pki.spec.duration",
+            "Default: that of the PkiPolicy, else 2160h (90 days), or the upper limit",
+        ),
         ("pki.spec.secretName", "Default: the name of the Pki."),
         (
             "pki.spec.privateKey.size",
-            "Ed25519 has one size. Default: 256 for ECDSA, 2048 for RSA.",
+            "Ed25519 has one size. Default: that of the PkiPolicy, else 256 for ECDSA and 2048 for RSA,",
         ),
+        (
+            "pkipolicy.spec.defaults",
+            "A changed default counts from the next renewal of a certificate.",
+        ),
+        ("pki.status.policy", "decides what its spec leaves out"),
         ("pki.status.renewalTime", "When the certificate is renewed."),
         ("pkipolicy", "A Pki is admitted when one policy"),
         ("pkipolicy.spec", "What a platform team permits."),

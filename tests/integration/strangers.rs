@@ -273,7 +273,7 @@ fn made_up_refusals_do_not_keep_a_pod_from_hearing_of_a_fault() {
 
 /// The path of each webhook.
 pub(crate) fn paths(arena: &Installed) -> Vec<String> {
-    let urls = "--output=jsonpath={.items[*].webhooks[*].clientConfig.url}";
+    let urls = "--output=jsonpath={.webhooks[*].clientConfig.url}";
     let printed = arena
         .kubectl(&["get", CONFIGURATIONS, "pki-operator", urls])
         .unwrap();

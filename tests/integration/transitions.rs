@@ -66,7 +66,8 @@ fn all_transitions_end_as_a_first_apply_would() {
         assert_eq!(results.len(), pairs.len(), "{way}");
         for ((_, before, after), result) in pairs.iter().zip(&results) {
             assert_eq!(
-                result["spec"], **after,
+                meaning(&result["spec"]),
+                meaning(after),
                 "{way}: {before} -> {after}: {result}"
             );
             count += 1;
@@ -98,6 +99,16 @@ fn an_object_of_version_0_2_takes_another_algorithm() {
     let certificate = crate::harness::file(&secret, "tls.crt");
     let text = crate::harness::openssl(&["x509", "-noout", "-text"], &certificate);
     assert!(text.contains("ED25519"), "{text}");
+}
+
+/// A spec without maps that say nothing: after server-side apply the API server stores `null` for a map that lost its last field.
+fn meaning(spec: &Value) -> Value {
+    let fields = spec.as_object().into_iter().flatten();
+    let says = |value: &Value| !value.is_null() && *value != json!({});
+    let said = fields.filter(|(_, value)| says(value));
+    said.map(|(name, value)| (name.clone(), value.clone()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// Server-side apply and merge patch, by many requests at a time.

@@ -72,7 +72,7 @@ fn what_the_webhook_refuses_is_told_in_its_words_with_the_place() {
         (
             "{serviceName: app1, duration: 2160h}",
             &[
-                "f:10:27: error: Pki app1/a: spec.duration: 2160h is too long: PkiPolicy p permits at most 100h; write duration: 100h",
+                "f:10:37: error: Pki app1/a: spec.duration: 2160h is too long: PkiPolicy p permits at most 100h; write duration: 100h",
             ],
         ),
         (

@@ -222,7 +222,7 @@ fn what_a_pki_says_is_refused_with_the_default_that_it_does_not_go_with() {
         ),
         (
             json!({ "privateKey": { "size": 384 } }),
-            "spec.privateKey.size: 384 is not a size of an RSA key here: write 2048, 3072 or 4096",
+            "spec.privateKey.size: 384 is not a size of an RSA key here: write 2048, 3072 or 4096, or algorithm: ECDSA, which has this size",
         ),
         (
             json!({ "privateKey": { "encoding": "SEC1" } }),

@@ -206,8 +206,8 @@ fn a_name_is_at_most_253_characters_long() {
     }
 }
 
-/// Whatever the cluster domain, the namespace and the Service are called, nobody gets a name of
-/// another Service or of its pods.
+/// No combination of cluster domain, namespace and Service gives away a name of another Service or
+/// of its pods.
 #[test]
 fn no_choice_of_names_gives_away_what_is_anothers() {
     let policy = json!({ "serviceNames": ["*"], "dnsNames": ["*.*.svc", "*.*.*.svc", "*.*.*.*.svc", "*.svc.svc"] });
@@ -228,7 +228,7 @@ fn no_choice_of_names_gives_away_what_is_anothers() {
             ..Settings::default()
         };
         let book = RuleBook::new(Arc::new(settings), [&policy]);
-        // Every name by which pods of the cluster reach the Service db of the namespace victim, or a pod of it.
+        // Names by which pods reach the Service db of the namespace victim, or a pod of it.
         let service = "db.victim.svc";
         let victims = [service.to_owned(), format!("{service}.{domain}")];
         let victims = victims.iter().flat_map(|name| {

@@ -11,7 +11,9 @@ fn specs() -> Vec<Value> {
 }
 
 /// How a spec is applied: the stored one after `before` was applied and `after` now is.
-const WAYS: [(&str, fn(&Value, &Value, &Value) -> Value); 3] = [
+type Way = fn(&Value, &Value, &Value) -> Value;
+
+const WAYS: [(&str, Way); 3] = [
     ("client-side apply", client_side_apply),
     ("server-side apply", server_side_apply),
     ("merge patch", merge_patch),
