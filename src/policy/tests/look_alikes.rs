@@ -329,7 +329,7 @@ fn a_long_common_name_is_counted() {
 
 /// A policy as large as there may be, and a Pki that looks like all of it.
 #[test]
-fn explanations_take_a_moment_and_have_an_end() {
+fn explanations_have_an_end_and_none_is_for_a_long_uri() {
     // Each name has the tail of all patterns, and is like none of them.
     let patterns: Vec<_> = (0..100)
         .map(|n| format!("{n:03}.{}a.com", "*.".repeat(110)))
@@ -346,16 +346,14 @@ fn explanations_take_a_moment_and_have_an_end() {
         .collect();
     let policy = json!({ "serviceNames": ["db"], "dnsNames": patterns, "uris": uri_patterns });
     let book = rules(&[policy]);
-    let begin = std::time::Instant::now();
     let refused = refuse(
         &book,
         "ns",
         &json!({ "serviceName": "db", "dnsNames": names, "uris": uris }),
     );
-    let taken = begin.elapsed();
-    println!("{} refusals in {taken:?}", refused.len());
     assert_eq!(refused.len(), 200);
-    assert!(taken < std::time::Duration::from_secs(10), "{taken:?}");
+    let is_explained = |line: &&String| line.contains("spec.uris") && line.contains("since '*'");
+    assert_eq!(refused.iter().find(is_explained), None);
     assert!(
         refused.iter().all(|line| line.len() < 30_000),
         "a bound for each line"

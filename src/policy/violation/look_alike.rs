@@ -1,12 +1,16 @@
 //! Why a value that looks like something permitted is not the same.
 //!
-//! Each pattern is compared a few times with a value, so that time is bounded by their lengths.
+//! Each pattern is compared a few times with a value. Both are short, which bounds the time.
 
 use crate::policy::identifiers::{host, root};
 use crate::policy::names;
 use crate::policy::text::printable;
 use ipnet::IpNet;
 use std::net::IpAddr;
+
+/// The length in bytes of the longest URI, and of the longest pattern of one, that are explained.
+/// A DNS name has at most 253.
+const MAX_URI_BYTES: usize = 512;
 
 /// Explains why none of these patterns permits a folded DNS name. `own` is the name of the
 /// Service, which every certificate has.
@@ -124,8 +128,12 @@ fn common_bits(one: IpAddr, other: IpAddr) -> u8 {
 /// Explains why none of these patterns permits a URI, as
 /// [`identifiers::uri`](crate::policy::identifiers::uri) returns it.
 pub(super) fn uri(uri: &str, patterns: &[String]) -> Option<String> {
+    if uri.len() > MAX_URI_BYTES {
+        return None;
+    }
     patterns
         .iter()
+        .filter(|pattern| pattern.len() <= MAX_URI_BYTES)
         .find_map(|pattern| of_uri_pattern(uri, pattern))
 }
 
