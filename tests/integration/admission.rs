@@ -87,7 +87,7 @@ fn one_fault_is_one_line_with_its_field_and_what_to_write_instead() {
 #[test]
 fn all_faults_are_listed_at_once() {
     let ns = SHARED.namespace("faults");
-    let spec = json!({ "serviceName": "appp1", "commonName": "x", "dnsNames": ["localhost"], "renewBefore": "9999h" });
+    let spec = json!({ "serviceName": "appp1", "commonName": "x", "dnsNames": ["localhost"], "duration": "48h", "renewBefore": "9999h" });
     let refusal = refusal(&ns, &spec);
     let lines: Vec<_> = refusal.lines().collect();
     assert_eq!(lines.len(), 5, "{refusal}");
@@ -160,7 +160,7 @@ fn a_dry_run_is_judged_alike_and_stores_nothing() {
 }
 
 #[test]
-fn defaults_are_stored_and_the_second_apply_changes_nothing() {
+fn nothing_is_filled_in_and_the_second_apply_changes_nothing() {
     let ns = SHARED.namespace("defaults");
     let apply = || {
         ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
@@ -168,11 +168,14 @@ fn defaults_are_stored_and_the_second_apply_changes_nothing() {
     };
     assert_eq!(apply(), "pki.box.com/app1-pki created\n");
     let pki = ns.wait_until_ready("app1-pki");
+    assert_eq!(pki["spec"], json!({ "serviceName": "app1" }));
+    let status = &pki["status"];
+    assert_eq!(status["policy"], "pki-operator-allowed-names");
     assert_eq!(
-        pki["spec"],
+        status["defaults"],
         json!({
-            "serviceName": "app1", "duration": "2160h", "secretName": "app1-pki",
-            "privateKey": { "algorithm": "ECDSA", "size": 256 }
+            "duration": "2160h", "renewBefore": "720h", "usages": ["server auth", "client auth"],
+            "privateKey": { "algorithm": "ECDSA", "size": 256, "encoding": "PKCS8" }
         })
     );
     assert_eq!(apply(), "pki.box.com/app1-pki unchanged\n");

@@ -720,7 +720,7 @@ fn the_api_server_finds_every_expression_of_the_fence_well_typed() {
         });
         all
     };
-    assert_eq!(fences().len(), 11);
+    assert_eq!(fences().len(), 10);
     for fence in fences() {
         let name = fence.metadata.name.unwrap();
         let checked = eventually(&format!("the types of {name} are checked"), || {

@@ -20,7 +20,7 @@ fn an_installation_passes_and_one_that_nobody_asks_does_not() {
         "{said}"
     );
     assert!(
-        said.contains("a Pki for the service app1 is admitted, with its defaults\n"),
+        said.contains("a Pki for the service app1 is admitted\n"),
         "{said}"
     );
     let error = test("app9").unwrap_err();
