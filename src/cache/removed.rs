@@ -109,30 +109,30 @@ mod tests {
         }
     }
 
-    fn uid(uid: &str) -> Option<Arc<str>> {
-        Some(uid.into())
+    fn uid(uid: &str) -> Arc<str> {
+        uid.into()
     }
 
     #[test]
     fn a_removal_is_known_for_an_hour_and_as_long_as_pods_wait() {
         let (mut removals, secret) = (Removals::default(), Key::new("ns", "tls"));
-        removals.note(&secret, removal("a", 0), uid("1"));
-        let mut awaited = |minute| removals.awaited(&secret, uid("1").as_ref(), at(minute));
+        removals.note(&secret, removal("a", 0), Some(uid("1")));
+        let mut awaited = |minute| removals.awaited(&secret, Some(&uid("1")), at(minute));
         assert_eq!(awaited(59), Some(removal("a", 0)));
         assert_eq!(awaited(118), Some(removal("a", 0)), "pods waited");
         assert_eq!(awaited(178), None);
-        removals.note(&secret, removal("b", 200), uid("1"));
-        let now = removals.awaited(&secret, uid("1").as_ref(), at(201));
+        removals.note(&secret, removal("b", 200), Some(uid("1")));
+        let now = removals.awaited(&secret, Some(&uid("1")), at(201));
         assert_eq!(now, Some(removal("b", 200)), "the last one counts");
         let other = Key::new("ns", "other");
-        assert_eq!(removals.awaited(&other, uid("1").as_ref(), at(201)), None);
+        assert_eq!(removals.awaited(&other, Some(&uid("1")), at(201)), None);
     }
 
     #[test]
     fn the_next_tenant_of_a_namespace_hears_nothing() {
         let (mut removals, secret) = (Removals::default(), Key::new("ns", "tls"));
-        removals.note(&secret, removal("a", 0), uid("1"));
-        for other in [uid("2"), None] {
+        removals.note(&secret, removal("a", 0), Some(uid("1")));
+        for other in [Some(uid("2")), None] {
             assert_eq!(removals.awaited(&secret, other.as_ref(), at(1)), None);
         }
     }

@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 
 /// A cluster in which the Pki `ns/app1-pki` has written the Secret of its name.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a state that a test may choose"
+)]
 struct Cluster {
     outputs: Value,
     spoken_for: bool,
