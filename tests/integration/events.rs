@@ -2,20 +2,28 @@
 
 use crate::harness::{Namespace, SHARED, arena, eventually, notes, quiet};
 use serde_json::{Value, json};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const BOX_SENTENCE: &str = "ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]; did you mean \"app1\"?";
 
 /// Stores app1-pki with the typo while it is permitted, and then withdraws the permission.
-fn drift(ns: &Namespace<'_>) {
+///
+/// A refusal hints at another namespace that may have the name. So one test at a time has it permitted, as long as it holds
+/// what this returns.
+#[must_use]
+fn drift(ns: &Namespace<'_>) -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     ns.permit(&["appp1"], "");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
-        .unwrap();
+    let spec = r#"{"serviceName": "appp1", "duration": "48h"}"#;
+    ns.apply_pki("app1-pki", spec).unwrap();
     ns.wait_until_ready("app1-pki");
     ns.withdraw();
     assert_eq!(
         ns.wait_until_refused("app1-pki", "PkiServiceNameError"),
         BOX_SENTENCE
     );
+    alone
 }
 
 #[test]
@@ -30,7 +38,7 @@ fn the_pods_that_use_the_secret_and_the_pki_hear_the_sentence_of_the_refusal_and
     );
     ns.pod_with("other", "other");
     ns.pod("pull", r#""imagePullSecrets": [{"name": "app1-pki"}]"#);
-    drift(&ns);
+    let _alone = drift(&ns);
     let pki = ns.get("pki", "app1-pki").unwrap();
     for pod in ["volume", "projected", "env"] {
         let event = &ns.wait_for_events("Pod", pod, 1)[0];
@@ -58,7 +66,7 @@ fn the_pods_that_use_the_secret_and_the_pki_hear_the_sentence_of_the_refusal_and
 #[test]
 fn a_pod_that_comes_later_hears_when_it_comes_and_all_hear_once_that_it_is_mended() {
     let ns = SHARED.namespace("later");
-    drift(&ns);
+    let _alone = drift(&ns);
     ns.pod_with("later", "app1-pki");
     assert_eq!(
         notes(&ns.wait_for_events("Pod", "later", 1)),
@@ -84,7 +92,7 @@ fn a_pod_that_comes_later_hears_when_it_comes_and_all_hear_once_that_it_is_mende
 fn another_reason_is_another_event() {
     let ns = SHARED.namespace("reasons");
     ns.pod_with("app1", "app1-pki");
-    drift(&ns);
+    let _alone = drift(&ns);
     ns.wait_for_events("Pod", "app1", 1);
     ns.permit(&["appp1"], r#", "maxDuration": "24h""#);
     ns.wait_until_refused("app1-pki", "PkiDurationError");
@@ -105,7 +113,7 @@ fn kubectl_describe_shows_a_fault_that_lasts_as_one_line_with_a_count() {
         .unwrap();
     let ns = arena.namespace("count");
     ns.pod_with("app1", "app1-pki");
-    drift(&ns);
+    let _alone = drift(&ns);
     let line = eventually("the line has a count", || {
         let printed = ns.kubectl(&["describe", "pod", "app1"]).ok()?;
         let mut lines = printed

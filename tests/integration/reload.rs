@@ -7,7 +7,7 @@ fn a_policy_that_is_made_edited_or_deleted_judges_what_is_stored_anew() {
     // A name that no policy of another test allows in another namespace.
     let ns = SHARED.namespace("reload");
     ns.permit(&["quartz", "cache"], "");
-    ns.apply_pki("quartz", r#"{"serviceName": "quartz"}"#)
+    ns.apply_pki("quartz", r#"{"serviceName": "quartz", "duration": "48h"}"#)
         .unwrap();
     ns.wait_until_ready("quartz");
 
