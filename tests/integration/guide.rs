@@ -177,10 +177,9 @@ fn the_entries_of_keystores_have_the_aliases_of_the_guide() {
 fn commands<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
     let (_, section) = page.split_once(heading).expect("the page has this heading");
     let section = section.split("\n## ").next().unwrap_or_default();
-    let commands: Vec<_> = section
-        .lines()
-        .filter_map(|line| line.strip_prefix("    "))
-        .collect();
+    let blocks = section.split("```sh\n").skip(1);
+    let blocks = blocks.map(|rest| rest.split("```").next().unwrap_or_default());
+    let commands: Vec<_> = blocks.flat_map(str::lines).collect();
     assert!(!commands.is_empty(), "{heading} has commands");
     commands
 }

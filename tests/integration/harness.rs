@@ -79,6 +79,9 @@ pub(crate) fn arena() -> MutexGuard<'static, Installed> {
     for kind in ["pkis", "pkipolicies", "leases"] {
         arena.delete_all(kind);
     }
+    let selector = "--selector=box.com/trust-bundle";
+    let unlabel = ["label", "namespaces", selector, "box.com/trust-bundle-"];
+    arena.kubectl(&unlabel).expect("no bundle is asked for");
     // What was changed in a role by hand is not Helm's to change.
     let roles = ["clusterrole", "pki-operator", "pki-operator-namespace"];
     let delete = [&["delete", "--ignore-not-found"], &roles[..]].concat();
