@@ -213,7 +213,7 @@ fn what_the_page_about_backups_says_brings_everything_back_without_a_new_certifi
     arena.forget_cas();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let blocks = page();
-    let [backup, ca, rest, look, replace, _] = blocks.as_slice() else {
+    let [backup, ca, rest, look, replace, unlabel, _] = blocks.as_slice() else {
         panic!("{blocks:?}")
     };
     let teams = ["team-a", "team-b"].map(|team| arena.namespace(team));
@@ -298,6 +298,7 @@ fn what_the_page_about_backups_says_brings_everything_back_without_a_new_certifi
     run(&arena, &folder, &replace);
     wait_until_taken_up(&teams[0], "app1-pki");
     assert_eq!(state(), before);
+    run(&arena, &folder, &unlabel.replace("team-a", &teams[0].name));
     let crt = |data: &Value| file(&json!({"data": data}), "tls.crt");
     assert!(
         before
