@@ -10,7 +10,6 @@ const BOX_SENTENCE: &str = "ServiceName: appp1 in pki: app1-pki is not found in 
 ///
 /// A refusal hints at another namespace that may have the name. So one test at a time has it permitted, as long as it holds
 /// what this returns.
-#[must_use]
 fn drift(ns: &Namespace<'_>) -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
