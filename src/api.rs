@@ -37,6 +37,7 @@ pub mod annotations;
 mod certificate;
 mod defaults;
 mod policy;
+mod rules;
 
 /// The API group of both kinds.
 pub const GROUP: &str = "box.com";
@@ -104,9 +105,7 @@ pub const VERSION: &str = "v1";
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.renewBeforePercentage)")
-    .message("write either renewBefore or renewBeforePercentage, not both")
-    .field_path(".renewBeforePercentage"))]
+#[x_kube(validation = rules::one_renewal_time())]
 pub struct PkiSpec {
     /// Name of the Kubernetes Service that the certificate is for, as in `metadata.name` of the
     /// Service: a DNS label of at most 63 characters. The certificate is valid for
@@ -143,8 +142,7 @@ pub struct PkiSpec {
     /// limit if that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self != '' && duration(self) >= duration('1h')")
-        .message("must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m"))]
+    #[x_kube(validation = rules::lifetime())]
     pub duration: Option<String>,
 
     /// IP addresses for the certificate, IPv4 or IPv6, for example 10.1.2.3. A PkiPolicy must allow each; none
@@ -159,8 +157,8 @@ pub struct PkiSpec {
     #[schemars(length(max = 100), inner(length(min = 1, max = 2048)))]
     pub uris: Vec<String>,
 
-    /// What the certificate may be used for in TLS: `server auth`, `client auth` or both. Default: those of the
-    /// PkiPolicy, else all that it permits.
+    /// Usages of the certificate in TLS: `server auth`, `client auth` or both. Default: those of the PkiPolicy, else
+    /// all that it permits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub usages: Vec<Usage>,
@@ -169,8 +167,7 @@ pub struct PkiSpec {
     /// Default: that of the PkiPolicy, else a third of the duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self.matches('[1-9]')")
-        .message("must be a duration in hours, minutes and seconds, for example 720h"))]
+    #[x_kube(validation = rules::time_before())]
     pub renew_before: Option<String>,
 
     /// How long before its expiry the certificate is renewed, in percent of the duration, from 1 to 90; instead of
@@ -179,7 +176,7 @@ pub struct PkiSpec {
     #[schemars(range(min = 1, max = 90))]
     pub renew_before_percentage: Option<i32>,
 
-    /// What kind of private key the certificate has. Default, field by field: that of the PkiPolicy, else ECDSA with
+    /// Kind of the certificate's private key. Default, field by field: that of the PkiPolicy, else ECDSA with
     /// the curve P-256, in PKCS8, a new key for each certificate; or the first kind that the PkiPolicy permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
@@ -209,7 +206,8 @@ pub struct PkiStatus {
     /// The PkiPolicy that permits the Pki and decides what its spec leaves out, for as long as it permits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// What the spec leaves out, as the certificate in the Secret has it. Changed defaults count from the next renewal.
+    /// Values that the certificate in the Secret has for fields that the spec leaves out. Changed defaults count from
+    /// the next renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<Defaults>,
     /// The Secret that holds the certificate.

@@ -1,30 +1,26 @@
 //! The values of fields that a [`PkiSpec`](super::PkiSpec) leaves out.
 
-use super::{Outputs, PrivateKey, SecretTemplate, Usage};
+use super::{Outputs, PrivateKey, SecretTemplate, Usage, rules};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 /// Values for what a Pki leaves out: as a policy has them, or as they were used for a certificate.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.renewBeforePercentage)")
-    .message("write either renewBefore or renewBeforePercentage, not both")
-    .field_path(".renewBeforePercentage"))]
+#[x_kube(validation = rules::one_renewal_time())]
 pub struct Defaults {
     /// Lifetime of the certificate in hours, minutes and seconds, for example 720h; at least 1h. Default: 2160h (90
     /// days), or maxDuration if that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self != '' && duration(self) >= duration('1h')")
-        .message("must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m"))]
+    #[x_kube(validation = rules::lifetime())]
     pub duration: Option<String>,
 
     /// How long before its expiry the certificate is renewed, written like duration; at most nine tenths of it. It is
     /// not used for a Pki whose duration is too short for it. Default: a third of the duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self.matches('[1-9]')")
-        .message("must be a duration in hours, minutes and seconds, for example 720h"))]
+    #[x_kube(validation = rules::time_before())]
     pub renew_before: Option<String>,
 
     /// How long before its expiry the certificate is renewed, in percent of the duration, from 1 to 90; instead of
@@ -33,13 +29,12 @@ pub struct Defaults {
     #[schemars(range(min = 1, max = 90))]
     pub renew_before_percentage: Option<i32>,
 
-    /// What the certificate may be used for in TLS: `server auth`, `client auth` or both. Default: all that is
-    /// permitted.
+    /// Usages of the certificate in TLS: `server auth`, `client auth` or both. Default: all that are permitted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub usages: Vec<Usage>,
 
-    /// What kind of private key the certificate has. Each field is used where the Pki leaves it out. The size and the
+    /// Kind of the certificate's private key. Each field is used where the Pki leaves it out. The size and the
     /// encoding go with this algorithm, and are not used for another one. Default: ECDSA with the curve P-256, or the
     /// first kind of key that is permitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,7 @@
     reason = "each printer column has its own"
 )]
 
-use super::{Defaults, KeyAlgorithm, Usage};
+use super::{Defaults, KeyAlgorithm, Usage, rules};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -128,8 +128,7 @@ pub struct PkiPolicySpec {
     /// CA's own end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,8}s)?$') && self != '' && duration(self) >= duration('1h')")
-        .message("must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m"))]
+    #[x_kube(validation = rules::lifetime())]
     pub max_duration: Option<String>,
 
     /// Values for what a Pki leaves out. Each must be permitted by this policy. A value that neither the Pki nor this

@@ -304,7 +304,7 @@ fn recalled(ledger: &Ledger, stored: &Stored, now: Timestamp) -> Option<CaCertif
     if is_in_force || has_successor {
         return None;
     }
-    // It lies in its old place still, if the one that took it over was not moved there.
+    // The former CA is still in its old place if its successor was not moved there.
     let unmoved = stored.current.as_ref().ok();
     let kept = stored.retired.iter().chain(unmoved);
     let is_there = |known: &&Retired| kept.clone().any(|found| is(&known.ca, found));

@@ -1,8 +1,8 @@
 //! The Secrets that a Pki wrote before `spec.secretName` was changed. `status.formerSecrets` has
 //! them, so that a restart of the operator forgets none.
 //!
-//! Such a Secret stays until no pod uses it, or its certificate has ended. It is not renewed, but
-//! its `ca.crt` follows the CA. Events on the pods name the Secret that takes its place.
+//! A former Secret stays until no pod uses it, or its certificate has ended. The operator does not
+//! renew it, but its `ca.crt` follows the CA. Events on the pods name the Secret that takes its place.
 
 use super::act::{self, outdated};
 use super::secret;
@@ -122,7 +122,7 @@ async fn tend_one(
         return Ok(None);
     }
     let (is_used, end) = (cache.is_used(&key), former.not_after.as_ref());
-    // It was the current one until now, so pods without it are none that are being replaced.
+    // The Secret was the current one until now. So no pod that uses it is being replaced.
     let status = pki.status.as_ref();
     let was_current = status.and_then(|it| it.secret_name.as_ref()) == Some(&former.name);
     let last_use = if was_current && !is_used {

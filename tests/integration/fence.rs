@@ -218,7 +218,7 @@ fn secrets_are_those_of_pkis() {
             "metadata": {"name": name, "namespace": namespace}, "stringData": {"tls.crt": "", "tls.key": ""}}))
     };
     let data = json!({"data": {"tls.key": "AAAA"}});
-    // What others read in a Secret of any type, as Helm does in those with its label.
+    // Helm reads this key in a Secret of any type that has its label.
     let release = json!({"data": {"release": "AAAA"}});
     let helm =
         json!({"labels": {"owner": "helm", "name": RELEASE, "status": "deployed", "version": "9"}});

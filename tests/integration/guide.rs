@@ -127,14 +127,7 @@ fn a_manifest_that_is_applied_again_changes_nothing_and_differs_in_nothing() {
 #[test]
 fn the_entries_of_keystores_have_the_aliases_of_the_guide() {
     let ns = SHARED.namespace("aliases");
-    ns.kubectl(&[
-        "create",
-        "secret",
-        "generic",
-        "password",
-        "--from-literal=password=changeit",
-    ])
-    .unwrap();
+    ns.password();
     let keystore = json!({"passwordSecretRef": {"name": "password", "key": "password"}});
     let spec = json!({"serviceName": "app1", "outputs": {"pkcs12": keystore}});
     ns.apply_pki("app1-pki", &spec.to_string()).unwrap();

@@ -141,6 +141,17 @@ impl Installed {
             .expect("it is deleted");
     }
 
+    /// Sets the URLs of some webhooks, by their places, as `kubectl edit` would.
+    pub(crate) fn set_webhook_urls(&self, urls: impl IntoIterator<Item = (usize, String)>) {
+        let replace = |(index, url): (usize, String)| json!({"op": "replace", "path": format!("/webhooks/{index}/clientConfig/url"), "value": url});
+        let patch: Value = urls.into_iter().map(replace).collect();
+        let patch = patch.to_string();
+        let object = ["validatingwebhookconfiguration", "pki-operator"];
+        let patch = ["--type=json", "--patch", &patch];
+        self.kubectl(&[&["patch"], &object[..], &patch].concat())
+            .expect("they are set");
+    }
+
     /// Removes every CA, with all that is known of it, while no operator runs.
     pub(crate) fn forget_cas(&self) {
         for (kind, names) in [
@@ -478,6 +489,13 @@ impl Namespace<'_> {
             ];
             self.installed.kubectl_with(&probe, &dry_run).ok()
         });
+    }
+
+    /// Makes the Secret `password`, for keystores: its key is `password` too.
+    pub(crate) fn password(&self) {
+        let create = ["create", "secret", "generic", "password"];
+        self.kubectl(&[&create[..], &["--from-literal=password=changeit"]].concat())
+            .expect("it is created");
     }
 
     /// Withdraws what [`permit`](Self::permit) permitted.

@@ -229,37 +229,17 @@ fn a_webhook_ca_that_is_of_no_use_keeps_no_certificate_from_being_issued_and_is_
 fn a_replica_is_not_ready_while_the_api_server_would_not_trust_it() {
     let arena = arena();
     let pair = Pair::start(&arena);
-    let patch_url = |kind: &str, index: usize, host: &str, path: &str| {
-        let url = format!("https://{host}:{}/{path}", arena.webhook.port());
-        let patch = json!([{"op": "replace", "path": format!("/webhooks/{index}/clientConfig/url"), "value": url}]);
-        let patch = patch.to_string();
-        let patch = [
-            "patch",
-            kind,
-            "pki-operator",
-            "--type=json",
-            "--patch",
-            &patch,
-        ];
-        arena.kubectl(&patch).unwrap();
+    let call = |index, host: &str| {
+        let url = format!("https://{host}:{}/validate", arena.webhook.port());
+        arena.set_webhook_urls([(index, url)]);
     };
-    for (kind, index, path, webhook) in [
-        (
-            "ValidatingWebhookConfiguration",
-            1,
-            "validate",
-            "validate.pkipolicies.box.com",
-        ),
-        (
-            "ValidatingWebhookConfiguration",
-            0,
-            "validate",
-            "validate.pkis.box.com",
-        ),
+    for (index, webhook) in [
+        (1, "validate.pkipolicies.box.com"),
+        (0, "validate.pkis.box.com"),
     ] {
-        patch_url(kind, index, "localhost", path);
+        call(index, "localhost");
         let expected = format!(
-            "not ready: webhook {webhook} of {kind} pki-operator: the API server calls localhost, for which the serving \
+            "not ready: webhook {webhook} of ValidatingWebhookConfiguration pki-operator: the API server calls localhost, for which the serving \
              certificate is not; give it as --webhook-host\n"
         );
         eventually(&expected, || {
@@ -267,7 +247,7 @@ fn a_replica_is_not_ready_while_the_api_server_would_not_trust_it() {
             let expected = Some((503, expected.clone()));
             (said == [expected.clone(), expected]).then_some(())
         });
-        patch_url(kind, index, "127.0.0.1", path);
+        call(index, "127.0.0.1");
         eventually("both are ready again", || pair.are_ready().then_some(()));
     }
     // The paths without a secret, which were written above, are not left there.

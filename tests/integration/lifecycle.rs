@@ -403,14 +403,7 @@ fn further_files_come_and_go_with_the_spec_and_follow_the_password() {
 fn a_missing_password_holds_up_the_keystore_and_nothing_else() {
     let ns = SHARED.namespace("password");
     ns.pod_with("app1", "app1-pki");
-    let password = [
-        "create",
-        "secret",
-        "generic",
-        "password",
-        "--from-literal=password=changeit",
-    ];
-    ns.kubectl(&password).unwrap();
+    ns.password();
     let outputs = json!({"pkcs12": {"passwordSecretRef": {"name": "password"}}});
     let spec = json!({"serviceName": "app1", "outputs": outputs}).to_string();
     ns.apply_pki("app1-pki", &spec).unwrap();
@@ -443,7 +436,7 @@ fn a_missing_password_holds_up_the_keystore_and_nothing_else() {
         "no write is repeated"
     );
 
-    ns.kubectl(&password).unwrap();
+    ns.password();
     let pki = ns.wait_until_ready("app1-pki");
     assert_eq!(pki["status"]["serialNumber"], serial);
     let mended = ns.get("secret", "app1-pki").unwrap();

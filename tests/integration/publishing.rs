@@ -185,14 +185,7 @@ fn a_permission_that_is_missing_is_told_where_the_pod_waits_and_needs_no_restart
     for (verb, spec) in [("get", keystore), ("create", SPEC)] {
         let ns = arena.namespace("permission");
         ns.pod_with("app1", "app1-pki");
-        let password = [
-            "create",
-            "secret",
-            "generic",
-            "password",
-            "--from-literal=password=changeit",
-        ];
-        ns.kubectl(&password).unwrap();
+        ns.password();
         change_rules(&arena, |rules| {
             let secrets = rules
                 .iter_mut()

@@ -219,9 +219,7 @@ fn what_the_page_about_backups_says_brings_everything_back_without_a_new_certifi
     let teams = ["team-a", "team-b"].map(|team| arena.namespace(team));
     let keystore = r#"{"serviceName": "app1", "outputs": {"pkcs12": {"passwordSecretRef": {"name": "password"}}}}"#;
     for ns in &teams {
-        let create = ["create", "secret", "generic", "password"];
-        ns.kubectl(&[&create[..], &["--from-literal=password=changeit"]].concat())
-            .unwrap();
+        ns.password();
         for (name, spec) in [("app1-pki", SPEC), ("kept", SPEC), ("keystore", keystore)] {
             ns.apply_pki(name, spec).unwrap();
             ns.wait_until_ready(name);

@@ -306,23 +306,8 @@ pub(crate) fn segment_of(arena: &Installed) -> String {
 
 /// As `kubectl edit`, or a chart that is rendered without a look at the cluster.
 fn set_paths(arena: &Installed, paths: [&str; 3]) {
-    let kind = CONFIGURATIONS;
-
-    let replace = |(index, path): (usize, &&str)| {
-        let url = format!("https://{}{path}", arena.webhook);
-        json!({"op": "replace", "path": format!("/webhooks/{index}/clientConfig/url"), "value": url})
-    };
-    let patch: Vec<_> = paths.iter().enumerate().map(replace).collect();
-    let patch = json!(patch).to_string();
-    let patch = [
-        "patch",
-        kind,
-        "pki-operator",
-        "--type=json",
-        "--patch",
-        &patch,
-    ];
-    arena.kubectl(&patch).unwrap();
+    let url = |path: &str| format!("https://{}{path}", arena.webhook);
+    arena.set_webhook_urls(paths.map(url).into_iter().enumerate());
 }
 
 /// A pod as the chart before has them; no node runs it.

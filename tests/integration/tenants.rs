@@ -1,4 +1,4 @@
-//! What a tenant may store in its own namespaces takes up neither the memory nor the processor of a replica.
+//! A tenant's objects use up neither the memory nor the processor of a replica.
 
 use crate::harness::{Namespace, arena, eventually};
 use pki_cluster::install::Operator;

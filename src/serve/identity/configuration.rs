@@ -38,7 +38,7 @@ pub(super) enum Path<'a> {
     Secret(&'a Segment),
 }
 
-/// What every `caBundle` is to hold.
+/// The CAs that every `caBundle` is to hold.
 #[derive(Clone, Copy)]
 pub(super) enum Bundle<'a> {
     /// These CAs and nothing else.

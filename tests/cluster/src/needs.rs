@@ -15,36 +15,34 @@ pub struct Needed {
     install: &'static str,
 }
 
-/// Without `--locked`, its newest dependencies are taken, with which it does not build.
-pub const OHA: Needed = Needed {
-    program: "oha",
-    purpose: "asks the webhook",
-    install: "cargo install --locked oha",
-};
+/// Without `--locked`, cargo takes its newest dependencies, with which it does not build.
+pub const OHA: Needed = Needed::new("oha", "asks the webhook", "cargo install --locked oha");
 /// Prints and verifies certificates.
-pub const OPENSSL: Needed = Needed {
-    program: "openssl",
-    purpose: "prints and verifies certificates",
-    install: "apt-get install openssl",
-};
+pub const OPENSSL: Needed = Needed::new(
+    "openssl",
+    "prints and verifies certificates",
+    "apt-get install openssl",
+);
 /// Reads the metrics and the alerts.
-pub const PROMETHEUS: Needed = Needed {
-    program: "prometheus",
-    purpose: "reads the metrics and the alerts",
-    install: "apt-get install prometheus",
-};
+pub const PROMETHEUS: Needed = Needed::new(
+    "prometheus",
+    "reads the metrics and the alerts",
+    "apt-get install prometheus",
+);
 /// Puts load on the webhook.
-pub const WRK: Needed = Needed {
-    program: "wrk",
-    purpose: "puts load on the webhook",
-    install: "apt-get install wrk",
-};
+pub const WRK: Needed = Needed::new("wrk", "puts load on the webhook", "apt-get install wrk");
 /// Builds the image.
-pub const BUILDAH: Needed = Needed {
-    program: "buildah",
-    purpose: "builds the image",
-    install: "apt-get install buildah",
-};
+pub const BUILDAH: Needed = Needed::new("buildah", "builds the image", "apt-get install buildah");
+
+impl Needed {
+    const fn new(program: &'static str, purpose: &'static str, install: &'static str) -> Self {
+        Self {
+            program,
+            purpose,
+            install,
+        }
+    }
+}
 
 /// Fails with a line for each of these programs that is not on `PATH`.
 pub fn check(all: &[Needed]) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! `kubectl pki check` and `kubectl apply` say the same.
 
-use super::{account, admin, manifest, run_as, scratch, viewer};
+use super::{Run, account, admin, manifest, run_as, scratch, viewer};
 use crate::harness::SHARED;
 use serde_json::{Value, json};
 
@@ -15,9 +15,12 @@ const REFUSED: [&str; 7] = [
     r#"{"serviceName": "app1", "renewBefore": "2159h"}"#,
 ];
 
-/// What kubectl makes of the findings, as it does of the causes in the answer of the API server.
-fn as_kubectl(checked: &Value) -> String {
-    let findings = checked["findings"].as_array().unwrap();
+/// Prints the findings as kubectl prints the causes in the answer of the API server, in the order of `said`: that of the
+/// webhook, and not that of the file.
+fn as_kubectl_says(run: &Run, said: &str) -> String {
+    let mut checked: Value = serde_json::from_str(&run.stdout).unwrap();
+    let findings = checked["findings"].as_array_mut().unwrap();
+    findings.sort_by_key(|it| said.find(it["message"].as_str().unwrap()));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let line = |it: &Value| format!("{}: {}", text(&it["field"]), text(&it["message"]));
     match findings.as_slice() {
@@ -46,14 +49,7 @@ fn check_says_what_kubectl_apply_says_with_the_cluster_and_without() {
         {
             let run = run_as(kubeconfig, arguments, &manifest);
             assert_eq!(run.status, 1, "{run:?}");
-            let mut checked: Value = serde_json::from_str(&run.stdout).unwrap();
-            // kubectl keeps the order of the webhook, which is not that of the file.
-            let order = |it: &Value| said.find(it["message"].as_str().unwrap());
-            checked["findings"]
-                .as_array_mut()
-                .unwrap()
-                .sort_by_key(order);
-            assert_eq!(as_kubectl(&checked), said, "{spec}");
+            assert_eq!(as_kubectl_says(&run, &said), said, "{spec}");
         }
     }
     let good = manifest(r#"{"serviceName": "app1"}"#);
@@ -184,13 +180,7 @@ fn who_may_write_pkis_and_not_read_policies_hears_what_kubectl_apply_says() {
                     .starts_with("You may not read the policies: the API server judged"),
                 "{run:?}"
             );
-            let mut checked: Value = serde_json::from_str(&run.stdout).unwrap();
-            let order = |it: &Value| said.find(it["message"].as_str().unwrap());
-            checked["findings"]
-                .as_array_mut()
-                .unwrap()
-                .sort_by_key(order);
-            assert_eq!(as_kubectl(&checked), said, "{spec}");
+            assert_eq!(as_kubectl_says(&run, &said), said, "{spec}");
         }
         let run = run_as(&editor, &check[..3], &good);
         assert_eq!((run.status, run.stdout.as_str()), (0, ""), "{run:?}");

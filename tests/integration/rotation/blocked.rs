@@ -26,9 +26,7 @@ fn block(arena: &Installed, ns: &Namespace<'_>) {
     for name in ["frozen", "held", "moved"] {
         apply(ns, name, &json!({"serviceName": "app1"}));
     }
-    let password = ["--from-literal=password=changeit"];
-    let create = ["create", "secret", "generic", "password"];
-    ns.kubectl(&[&create[..], &password].concat()).unwrap();
+    ns.password();
     let reference = json!({"passwordSecretRef": {"name": "password", "key": "password"}});
     let outputs = json!({"serviceName": "app1", "outputs": {"pkcs12": reference}});
     apply(ns, "keystore", &outputs);
