@@ -32,7 +32,7 @@ mod usage;
 mod watchdog;
 
 pub use cluster::{Cluster, Options, prepare};
-pub use node::{PAUSE_IMAGE, check_node};
+pub use node::{PAUSE_IMAGE, check_node, remove_abandoned_node};
 pub use paths::{target_dir, workspace_dir};
 pub use process::{Process, Signal};
 pub use usage::Usage;

@@ -24,7 +24,7 @@ use crate::ports;
 use crate::tools::{self, Program};
 use crate::watchdog::Watchdog;
 
-pub use machine::check as check_node;
+pub use machine::{check as check_node, remove_abandoned as remove_abandoned_node};
 
 /// The address of the node and of the API server, as pods see them.
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 245, 0, 1);

@@ -75,9 +75,7 @@ pub(super) fn network_plugins() -> Option<PathBuf> {
 /// Makes this machine the node of the cluster in `dir`. Each change is announced to the watchdog
 /// before it is made, so each command to undo it also works when there is nothing to undo.
 pub(super) fn claim(dir: &Path, watchdog: &Watchdog) -> anyhow::Result<()> {
-    if succeeds("nft", &["list", "table", "ip", "kube-proxy"]) {
-        bail!("another node runs on this machine: its kube-proxy has a table in nftables");
-    }
+    remove_abandoned()?;
     // First, because it is refused when another cluster has made its changes here.
     claim_address(dir, watchdog)?;
     for family in ["ip", "ip6"] {
@@ -102,6 +100,59 @@ pub(super) fn claim(dir: &Path, watchdog: &Watchdog) -> anyhow::Result<()> {
     ))
 }
 
+/// Removes what a node left behind whose processes were all killed at once, its watchdog among
+/// them: the address, the links of its pods, and the table of kube-proxy.
+///
+/// # Errors
+///
+/// When a node runs on this machine, of ours or of others, and when a command fails.
+pub fn remove_abandoned() -> anyhow::Result<()> {
+    let addresses = output("ip", &["-o", "-4", "address", "show", "dev", "lo"])?;
+    let mut ids = addresses
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("lo:"));
+    // The watchdog of a cluster has the cluster's folder among its arguments.
+    if ids.any(|id| command_lines().any(|line| line.contains(id))) {
+        bail!("another node runs on this machine: the address {ADDRESS} is on the interface lo");
+    }
+    for family in ["ip", "ip6"] {
+        let table = ["table", family, "kube-proxy"];
+        if !succeeds("nft", &[&["list"], &table[..]].concat()) {
+            continue;
+        }
+        if command_lines().any(|line| program(&line) == "kube-proxy") {
+            bail!("another node runs on this machine: its kube-proxy has a table in nftables");
+        }
+        output("nft", &[&["delete"], &table[..]].concat())?;
+    }
+    if addresses.contains(" lo:") {
+        output("ip", &["address", "flush", "dev", "lo", "label", "lo:*"])?;
+        for route in output("ip", &["route", "show", "root", PODS])?.lines() {
+            if let Some(link) = word_after(route, "dev") {
+                output("ip", &["link", "delete", link])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn word_after<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    text.split_whitespace().skip_while(|w| *w != word).nth(1)
+}
+
+/// The command lines of all processes, their arguments separated by zero bytes.
+fn command_lines() -> impl Iterator<Item = String> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).into_owned())
+}
+
+fn program(command_line: &str) -> &str {
+    let path = command_line.split('\0').next().unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default()
+}
+
 /// Puts the node's address on the loopback interface. There can be one such address, so this is
 /// also what keeps a second node away; the label tells ours from that of another cluster.
 fn claim_address(dir: &Path, watchdog: &Watchdog) -> anyhow::Result<()> {
@@ -116,6 +167,18 @@ fn claim_address(dir: &Path, watchdog: &Watchdog) -> anyhow::Result<()> {
         bail!("another node runs on this machine: the address {ADDRESS} is on the interface lo");
     }
     Ok(())
+}
+
+fn output(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("running {program}"))?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} {}: {}", arguments.join(" "), error.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {

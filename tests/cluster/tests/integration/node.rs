@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pki_cluster::{Cluster, Options, PAUSE_IMAGE, check_node};
+use pki_cluster::{Cluster, Options, PAUSE_IMAGE, check_node, remove_abandoned_node};
 
 use crate::command::Home;
 use crate::{processes_of, run, wait_until};
@@ -73,6 +73,41 @@ fn killing_the_owner_of_a_node_leaves_no_trace() {
     machine.assert_unchanged();
 }
 
+/// As when every process of a machine is killed at once: nobody cleans up.
+#[test]
+#[ignore = "needs root and packages: cargo test -p pki-cluster -- --ignored"]
+fn what_an_abandoned_node_left_behind_hinders_nobody() {
+    let machine = Machine::claim();
+    for arguments in [
+        [
+            "ip",
+            "address",
+            "add",
+            "10.245.0.1/32",
+            "dev",
+            "lo",
+            "label",
+            "lo:gone-1234",
+        ]
+        .as_slice(),
+        &["nft", "add", "table", "ip", "kube-proxy"],
+    ] {
+        run(Command::new(arguments[0]).args(&arguments[1..]));
+    }
+
+    let cluster = Cluster::start(Options {
+        node: true,
+        ..Options::default()
+    })
+    .unwrap();
+
+    run(cluster
+        .kubectl()
+        .args(["wait", "--for=condition=Ready", "node/node"]));
+    cluster.stop().unwrap();
+    machine.assert_unchanged();
+}
+
 /// Starts a pod that mounts a Secret: it hangs until the Secret is there.
 fn start_pod(kubectl: impl Fn() -> Command) {
     let pod = format!(
@@ -110,6 +145,7 @@ impl Machine {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         check_node().unwrap();
+        remove_abandoned_node().unwrap();
         Self {
             before: Self::state(),
             _turn: turn,
