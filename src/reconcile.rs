@@ -436,7 +436,10 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
     }
     let republished = match planned {
         Plan::Refuse { .. } | Plan::Conflict { .. } | Plan::Foreign(_) => {
-            act::publish_former(pki, &ca, context).await?
+            match former::publish_in_use(pki, &ca, context).await? {
+                Some(status) => conclude::write_status(pki, &status, context).await?,
+                None => None,
+            }
         }
         _ => None,
     };
@@ -497,8 +500,7 @@ fn keep(observed: &Observed<'_>, current: &Current, context: &Context) -> Outcom
         return Outcome::Ready(certificate);
     };
     let in_force = &current.approved;
-    let next = observed.verdict.as_ref().unwrap_or(in_force);
-    let unmade = observed.passwords.of(in_force, next).unmade(secret);
+    let unmade = observed.passwords_for(in_force).unmade(secret);
     let key = context.key(observed.pki);
     if unmade.is_empty() {
         let (version, verified) = (Version::of(secret), &current.verified);

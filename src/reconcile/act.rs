@@ -1,15 +1,14 @@
 //! The writes of Secrets that a [`Plan`](super::plan::Plan) comes to, each bound to the version that it was decided on.
 
-use super::conclude::write_status;
 use super::lanes::Lane;
-use super::plan::{self, Current, Need, Observed, due};
+use super::plan::{Current, Need, Observed, due};
 use super::remedy::remedy;
 use super::retry::Failure;
 use super::secret::formats::Unmade;
 use super::secret::{self, Content};
 use super::status::{Certificate, Outcome};
 use super::{Context, Error, write};
-use crate::api::{Pki, PkiStatus};
+use crate::api::Pki;
 use crate::ca::Ca;
 use crate::events;
 use crate::index::Key;
@@ -234,31 +233,6 @@ pub(super) async fn publish(
     }
 }
 
-/// Makes the CA known in the Secret that a Pki used before it named another, which is in use as
-/// long as that one is not written; the Pki with a status that says so, if that came about.
-pub(super) async fn publish_former(
-    pki: &Pki,
-    ca: &Ca,
-    context: &Context,
-) -> Result<Option<Pki>, Error> {
-    let Some(former) = plan::unpublished_former(pki, ca) else {
-        return Ok(None);
-    };
-    let secret = context.read_secret(&former).await?;
-    let Some(secret) = secret.filter(|secret| secret::is_owned_by(secret, pki)) else {
-        return Ok(None);
-    };
-    let is_known = ca.trust.is_published_in(secret::file(&secret, "ca.crt"));
-    if !is_known && !publish(pki, &secret, ca, context).await? {
-        return Ok(None);
-    }
-    let status = PkiStatus {
-        trust_fingerprint: Some(ca.trust.fingerprint().to_owned()),
-        ..pki.status.clone().unwrap_or_default()
-    };
-    write_status(pki, &status, context).await
-}
-
 fn failure(
     pki: &Pki,
     error: &IssueError,
@@ -396,13 +370,12 @@ async fn store(
     context: &Context,
 ) -> Result<Vec<Unmade>, IssueError> {
     let pki = observed.pki;
-    let next = observed.verdict.as_ref().unwrap_or(approved);
     let wanted = Content {
         pki,
         approved,
         bundle,
         trust: &observed.ca.trust,
-        passwords: observed.passwords.of(approved, next),
+        passwords: observed.passwords_for(approved),
     };
     let (stored, unmade) = if let Some(secret) = observed.stored() {
         let (change, unmade) = wanted.change(secret);

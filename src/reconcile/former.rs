@@ -5,15 +5,18 @@
 //! renew it, but its `ca.crt` follows the CA. Events on the pods name the Secret that takes its place.
 
 use super::act::{self, outdated};
+use super::plan;
 use super::secret;
 use super::{Context, Error, write};
 use crate::api::{FormerSecret, Pki, PkiStatus};
+use crate::ca::Ca;
 use crate::claims;
 use crate::events;
 use crate::index::Key;
 use crate::locks::{self, lock};
 use crate::pods::SecretUser;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Preconditions};
 use std::collections::HashMap;
@@ -107,8 +110,7 @@ async fn tend_one(
     let is_claimed = claims::claimants(&locks::read(&cache.pkis), &key)
         .next()
         .is_some();
-    let reminder = SignedDuration::try_from(context.settings.reminder);
-    let reminder = reminder.unwrap_or(SignedDuration::MAX);
+    let reminder = context.settings.reminder;
     let next_offer = now.saturating_add(reminder).unwrap_or(Timestamp::MAX);
     if !cache.has_secret(&key) {
         context.former_uses.forget_secret(&own, &former.name);
@@ -167,23 +169,62 @@ fn tell(
 /// Makes the CA known in a former Secret, whose pods must trust the certificates of others.
 async fn publish(pki: &Pki, key: &Key, context: &Context) -> Result<(), Error> {
     let ca = context.ca();
-    let status = pki.status.as_ref();
-    let known = status.and_then(|status| status.trust_fingerprint.as_deref());
-    if ca.trust.pem().is_empty() || known == Some(ca.trust.fingerprint()) {
-        return Ok(());
-    }
-    let secret = context.read_secret(key).await?;
-    let ours = secret.filter(|secret| secret::is_owned_by(secret, pki));
-    if let Some(secret) = ours.filter(|it| !ca.trust.is_published_in(secret::file(it, "ca.crt"))) {
-        act::publish(pki, &secret, &ca, context).await?;
+    if plan::lacks_ca(pki.status.as_ref(), &ca) {
+        publish_in(pki, key, &ca, context).await?;
     }
     Ok(())
+}
+
+/// Makes the CA known in the Secret that a Pki used before it named another, which is in use as
+/// long as that one is not written. Returns the status that says so, if that came about.
+pub(super) async fn publish_in_use(
+    pki: &Pki,
+    ca: &Ca,
+    context: &Context,
+) -> Result<Option<PkiStatus>, Error> {
+    let Some(former) = plan::unpublished_former(pki, ca) else {
+        return Ok(None);
+    };
+    if !publish_in(pki, &former, ca, context).await? {
+        return Ok(None);
+    }
+    // The status speaks for all Secrets of the Pki. One that cannot be written is left behind.
+    for before in pki.status.iter().flat_map(|it| &it.former_secrets) {
+        let before = former.beside(&before.name.as_str().into());
+        publish_in(pki, &before, ca, context).await?;
+    }
+    Ok(Some(PkiStatus {
+        trust_fingerprint: Some(ca.trust.fingerprint().to_owned()),
+        ..pki.status.clone().unwrap_or_default()
+    }))
+}
+
+/// Makes the CA known in a Secret, if it is the Pki's own. Whether it is known there now.
+async fn publish_in(pki: &Pki, key: &Key, ca: &Ca, context: &Context) -> Result<bool, Error> {
+    let secret = read(pki, key, context).await?;
+    let Some(secret) = secret.filter(|secret| secret::is_owned_by(secret, pki)) else {
+        return Ok(false);
+    };
+    let is_known = ca.trust.is_published_in(secret::file(&secret, "ca.crt"));
+    Ok(is_known || act::publish(pki, &secret, ca, context).await?)
+}
+
+/// Reads a former Secret. One that the operator may not read is left behind: the status and the
+/// Events of the Pki, which tell of a missing permission, come after it.
+async fn read(pki: &Pki, key: &Key, context: &Context) -> Result<Option<Secret>, Error> {
+    match context.read_secret(key).await {
+        Err(Error::ReadSecret { secret, source }) if write::is_refusal(&source) => {
+            tracing::warn!(pki = %Key::of(pki), %secret, error = %source, "cannot read the Secret that it no longer names");
+            Ok(None)
+        }
+        read => read,
+    }
 }
 
 /// Deletes a former Secret, if it still is the Pki's own. Whether it is gone, or is none of the
 /// Pki's business.
 async fn remove(pki: &Pki, key: &Key, context: &Context) -> Result<bool, Error> {
-    let Some(secret) = context.read_secret(key).await? else {
+    let Some(secret) = read(pki, key, context).await? else {
         return Ok(true);
     };
     if !secret::is_owned_by(&secret, pki) {

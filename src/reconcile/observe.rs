@@ -106,10 +106,11 @@ async fn read_passwords(
     Ok(passwords)
 }
 
-/// The further files that are in force, if they are others than those of the next certificate.
+/// The further files that are in force, if their keystores are others than those of the next certificate.
 fn other_outputs(approved: &Approved) -> Option<&Outputs> {
-    let in_force = &approved.in_force().outputs;
-    (*in_force != approved.outputs).then_some(in_force)
+    let (in_force, next) = (&approved.in_force().outputs, &approved.outputs);
+    let is_other = (&in_force.pkcs12, &in_force.jks) != (&next.pkcs12, &next.jks);
+    is_other.then_some(in_force)
 }
 
 /// The versions of the Secrets with the passwords, in the order in which they are read.

@@ -4,7 +4,7 @@ use super::request::{self, RENEW_NOW};
 use super::secret::formats::Passwords;
 use super::secret::{self, Content, Obstacle, Owner};
 use super::status::whole_second;
-use crate::api::Pki;
+use crate::api::{Pki, PkiStatus};
 use crate::ca::Ca;
 use crate::clock::MAX_FUTURE;
 use crate::index::Key;
@@ -29,6 +29,14 @@ pub struct Observed<'a> {
     pub passwords: Passwords,
     /// The CA.
     pub ca: &'a Ca,
+}
+
+impl Observed<'_> {
+    /// The passwords of the keystores that are in force, or of those of the next certificate.
+    pub fn passwords_for(&self, approved: &Approved) -> &Passwords {
+        let next = self.verdict.as_ref().unwrap_or(approved);
+        self.passwords.of(approved, next)
+    }
 }
 
 /// What is known of a Secret.
@@ -200,7 +208,7 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
         approved: in_force,
         bundle,
         trust: &ca.trust,
-        passwords: observed.passwords.of(in_force, approved),
+        passwords: observed.passwords_for(in_force),
     };
     if content.is_in(secret) {
         Plan::Keep(current)
@@ -335,20 +343,23 @@ fn requested(pki: &Pki, serial: &str, now: Timestamp) -> Option<Timestamp> {
 /// to be kept.
 fn matters(pki: &Pki, ca: &Ca) -> bool {
     pki.status.as_ref().is_some_and(|status| {
-        let is_unpublished = !ca.trust.pem().is_empty()
-            && status.trust_fingerprint.as_deref() != Some(ca.trust.fingerprint());
+        let is_unpublished = lacks_ca(Some(status), ca);
         status.serial_number.is_some() && (is_unpublished || secret::is_kept(pki))
     })
+}
+
+/// Whether there is a CA that is not known yet where this status speaks of.
+pub fn lacks_ca(status: Option<&PkiStatus>, ca: &Ca) -> bool {
+    let known = status.and_then(|status| status.trust_fingerprint.as_deref());
+    !ca.trust.pem().is_empty() && known != Some(ca.trust.fingerprint())
 }
 
 /// The Secret that is in use although the Pki names another by now, if its `ca.crt` is outdated.
 pub fn unpublished_former(pki: &Pki, ca: &Ca) -> Option<Key> {
     let status = pki.status.as_ref()?;
     let former = status.secret_name.as_deref()?;
-    let is_unpublished = status.serial_number.is_some()
-        && former != pki.secret_name()
-        && !ca.trust.pem().is_empty()
-        && status.trust_fingerprint.as_deref() != Some(ca.trust.fingerprint());
+    let is_unpublished =
+        status.serial_number.is_some() && former != pki.secret_name() && lacks_ca(Some(status), ca);
     is_unpublished.then(|| Key::new(pki.namespace().unwrap_or_default(), former))
 }
 

@@ -245,3 +245,38 @@ fn a_rotation_goes_on_without_a_secret_that_cannot_be_written_and_its_ca_stays_t
     });
     assert_eq!(retired_keys(&secret(&arena)).len(), 2, "they are kept");
 }
+
+/// The status of a Pki speaks for the Secrets that it wrote before, too.
+#[test]
+fn the_secrets_of_before_get_the_next_root_also_while_their_pki_is_refused() {
+    let arena = arena();
+    arena.forget_cas();
+    let step = format!("--ca-step-seconds={}", LONG_STEP.as_secs());
+    let _operator = arena.first_replica("operator-1", &[&step]).unwrap();
+    let ns = arena.namespace("before");
+    let spec = |secret: &str| json!({"serviceName": "app1", "secretName": secret}).to_string();
+    for secret in ["first", "second"] {
+        ns.pod_with(secret, secret);
+        ns.apply_pki("web", &spec(secret)).unwrap();
+        eventually("the Secret is in use", || {
+            let status = ns.get("pki", "web")?["status"].take();
+            (status["secretName"] == secret).then_some(())
+        });
+    }
+    ns.kubectl(&["create", "secret", "generic", "theirs"])
+        .unwrap();
+    ns.apply_pki("web", &spec("theirs")).unwrap();
+    ns.wait_until_refused("web", "PkiSecretForeign");
+    annotate(&arena, "1");
+    let next = eventually("the next CA is published", || {
+        ledger(&arena)["next.crt"].as_str().map(str::to_owned)
+    });
+    eventually("both Secrets hold both roots", || {
+        let secrets = ["first", "second"].map(|name| ns.get("secret", name));
+        secrets
+            .into_iter()
+            .all(|secret| certificates(&file(&secret.unwrap(), "ca.crt")) == 2)
+            .then_some(())
+    });
+    assert_ne!(ledger(&arena)["current.crt"], next.as_str(), "it waits");
+}
