@@ -141,17 +141,21 @@ pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
             warnings.extend(in_use::of_update(request, &pki, &approved, world));
             Ok((approved.policy, warnings))
         });
-    response.audit_annotations = audit_annotations(&judged, !keeps_spec(request));
+    let keeps_spec = keeps_spec(request);
+    response.audit_annotations = audit_annotations(&judged, !keeps_spec);
     let response = match judged {
         Ok((_, warnings)) => warn(response, warnings),
-        Err(Denial { causes, .. }) if keeps_spec(request) => {
+        Err(Denial { causes, .. }) if keeps_spec => {
             let warning = |line| format!("still invalid: {line}");
             let warnings = causes.iter().map(line).map(warning);
             warn(response, warnings)
         }
         Err(Denial { causes, .. }) => refuse_causes(response, request, causes),
     };
-    warn(response, ignored(Carrier::Pki, object))
+    warn(
+        response,
+        annotations::faults(Carrier::Pki, &object.metadata),
+    )
 }
 
 /// Adds warnings to an answer.
@@ -164,12 +168,6 @@ fn warn(
         response.warnings.get_or_insert_default().extend(warnings);
     }
     response
-}
-
-/// The annotations and labels that have no effect.
-fn ignored(carrier: Carrier, object: &DynamicObject) -> impl Iterator<Item = String> + use<> {
-    let faults = annotations::faults(carrier, &object.metadata);
-    faults.into_iter().map(|fault| fault.to_string())
 }
 
 /// The size of all that an answer says of an object. Its author chooses how much is wrong with it.
@@ -313,25 +311,27 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
     warnings
 }
 
-/// That the Secret is another's. Only here others are waited for: the rule book is asked before.
+/// Warns that the Secret is another's. Only here others are waited for: the rule book is asked before.
 pub(crate) fn secret_warning(
     pki: &Pki,
     own: &Key,
     secret: &Key,
     world: &World<'_>,
 ) -> Option<String> {
-    let pkis = locks::read(world.pkis);
-    let outcome = if let Some(winner) = claims::foreseen_winner(&pkis, own, secret) {
-        Outcome::Conflict {
-            winner: winner.clone(),
-        }
-    } else {
-        let secrets = locks::lock(world.secrets);
-        Outcome::Foreign(secrets::foreseen_foreign(&secrets, &pkis, own, secret)?)
-    };
-    drop(pkis);
+    let outcome = foreseen_obstacle(own, secret, world)?;
     let message = outcome.message(pki, MESSAGE_BYTES);
     Some(format!("{}: {message}", pki.secret_name_field()))
+}
+
+/// Why this Pki could not write the Secret, by all that is known.
+fn foreseen_obstacle(own: &Key, secret: &Key, world: &World<'_>) -> Option<Outcome> {
+    let pkis = locks::read(world.pkis);
+    if let Some(winner) = claims::foreseen_winner(&pkis, own, secret) {
+        let winner = winner.clone();
+        return Some(Outcome::Conflict { winner });
+    }
+    let secrets = locks::lock(world.secrets);
+    secrets::foreseen_foreign(&secrets, &pkis, own, secret).map(Outcome::Foreign)
 }
 
 fn is_pki(request: &Request) -> bool {
@@ -349,13 +349,8 @@ fn is_of_kind(request: &Request, kind: &str) -> bool {
 
 /// Whether an UPDATE leaves the spec as it was.
 fn keeps_spec(request: &Request) -> bool {
-    keeps(request, |object| object.data.get("spec").cloned())
-}
-
-/// Whether an UPDATE leaves a part of the object as it was.
-fn keeps(request: &Request, part: impl Fn(&DynamicObject) -> Option<Value>) -> bool {
     match (&request.operation, &request.object, &request.old_object) {
-        (Operation::Update, Some(new), Some(old)) => part(new) == part(old),
+        (Operation::Update, Some(new), Some(old)) => new.data.get("spec") == old.data.get("spec"),
         _ => false,
     }
 }

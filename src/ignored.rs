@@ -5,7 +5,7 @@
 //! one that sees Pkis. The caches keep the entries in question of each watched object as
 //! [`Ignored`]; the leader publishes them.
 
-use crate::api::annotations::{self, Carrier, MOST_FAULTS, MetadataFault, Place};
+use crate::api::annotations::{self, Carrier, MOST_FAULTS, Place};
 use crate::api::{GROUP, VERSION};
 use crate::cache::Cache;
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
@@ -80,16 +80,7 @@ impl Ignored {
     fn notice(&self, carrier: Carrier, key: &Key) -> Option<Notice> {
         let Entries { uid, entries } = self.0.as_deref()?;
         let faults = entries.iter().filter_map(|(place, key, value)| {
-            let message = annotations::fault(carrier, *place, key, value)?;
-            let (place, key) = (*place, key.to_string());
-            Some(
-                MetadataFault {
-                    place,
-                    key,
-                    message,
-                }
-                .to_string(),
-            )
+            annotations::field_fault(carrier, *place, key, value)
         });
         let faults: Vec<_> = faults.collect();
         (!faults.is_empty()).then(|| Notice {

@@ -5,7 +5,7 @@ use crate::ignored::Ignored;
 use crate::index::{BySecret, Change, Key, NamesSecrets};
 use crate::part::Kept;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 use references::{Reference, references};
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,16 +93,17 @@ impl From<Pod> for SecretUser {
             .and_then(|status| status.phase.as_deref());
         let is_deleted = pod.metadata.deletion_timestamp.is_some();
         let is_pending = matches!(phase, None | Some("Pending")) && !is_deleted;
+        let is_finished = matches!(phase, Some("Succeeded" | "Failed"));
         let (uses, needs) = match &pod.spec {
-            Some(spec) if !matches!(phase, Some("Succeeded" | "Failed")) => {
-                let uses = used_secrets(spec);
-                let needs = needs(spec, &uses, is_pending);
+            Some(spec) if !is_finished => {
+                let references: Vec<_> = references(spec).collect();
+                let uses = used_secrets(&references);
+                let needs = needs(&references, &uses, is_pending);
                 (uses.into_iter().collect(), needs)
             }
             _ => Default::default(),
         };
-        let is_over = is_deleted || matches!(phase, Some("Succeeded" | "Failed"));
-        let ignored = if is_over {
+        let ignored = if is_finished {
             Ignored::default()
         } else {
             Ignored::of(Carrier::Pod, &pod.metadata)
@@ -240,9 +241,10 @@ fn starts(container: &ContainerStatus) -> impl Iterator<Item = Timestamp> {
 }
 
 /// The Secrets that a pod uses, and how.
-fn used_secrets(spec: &PodSpec) -> BTreeMap<Arc<str>, Use> {
+fn used_secrets(references: &[Reference<'_>]) -> BTreeMap<Arc<str>, Use> {
     let mut uses = BTreeMap::<Arc<str>, Use>::new();
-    for reference in references(spec).filter(|it| it.object == Object::Secret) {
+    let secrets = references.iter().filter(|it| it.object == Object::Secret);
+    for reference in secrets {
         let its = match uses.get_mut(reference.name) {
             Some(known) => known,
             None => uses.entry(reference.name.into()).or_insert(Use {
@@ -258,16 +260,22 @@ fn used_secrets(spec: &PodSpec) -> BTreeMap<Arc<str>, Use> {
 }
 
 /// Collects the objects and files that a pod cannot start without, besides Secrets as a whole.
-fn needs(spec: &PodSpec, uses: &BTreeMap<Arc<str>, Use>, is_pending: bool) -> Box<[Need]> {
+fn needs(
+    references: &[Reference<'_>],
+    uses: &BTreeMap<Arc<str>, Use>,
+    is_pending: bool,
+) -> Box<[Need]> {
     let is_kept = |it: &Reference<'_>| match it.object {
         Object::Secret => true,
         Object::ConfigMap | Object::ClusterTrustBundle => is_pending && it.name != ROOT_CA,
     };
-    let references = references(spec).filter(|it| !it.is_optional && is_kept(it));
-    let needs = references.flat_map(|it| {
+    let needed = references
+        .iter()
+        .filter(|it| !it.is_optional && is_kept(it));
+    let needs = needed.flat_map(|it| {
         let is_whole = it.files.is_empty() && it.object != Object::Secret;
         let whole = is_whole.then_some("");
-        let files = it.files.into_iter().chain(whole);
+        let files = it.files.iter().copied().chain(whole);
         let files =
             files.filter(move |file| it.object != Object::Secret || !USUAL_FILES.contains(file));
         let known = uses.get_key_value(it.name).map(|(name, _)| name);

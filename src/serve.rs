@@ -40,6 +40,8 @@ mod room;
 
 /// The longest name of an object, and of what is told about a request: whoever reaches the port may have sent anything.
 const LONGEST_NAME: usize = 253;
+/// The name of the webhook in metrics, logs and traces.
+const WEBHOOK: &str = "validate";
 
 /// How long a review of a policy judges Pkis. After five seconds the API server gives up, and
 /// stores the policy.
@@ -261,9 +263,9 @@ async fn in_parting(
 }
 
 async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    let mut work = Work::request("validate", &headers);
+    let mut work = Work::request(WEBHOOK, &headers);
     let mut turn = app.requests.turn(body.len()).await;
-    let mut read = question(&app, "validate", &headers, &body);
+    let mut read = question(&app, &headers, &body);
     let awaited = read.as_ref().ok().and_then(|it| Awaited::of(&app, it));
     let mut policy_turn = None;
     if let Some(awaited) = awaited {
@@ -274,16 +276,16 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
             Awaited::PolicyTurn => policy_turn = app.policy_turn.acquire().await.ok(),
         }
         turn = app.requests.turn(body.len()).await;
-        read = question(&app, "validate", &headers, &body);
+        read = question(&app, &headers, &body);
     }
     let response = match read {
-        Ok(request) => begin(&mut work, "validate", &request).in_scope(|| {
+        Ok(request) => begin(&mut work, &request).in_scope(|| {
             let response = if admission::is_about_policy(&request) {
                 validate_policy(&app, &request)
             } else {
                 validate_pki(&app, &request)
             };
-            answer(&app, "validate", &request, response, &mut work)
+            answer(&app, &request, response, &mut work)
         }),
         Err(response) => response,
     };
@@ -344,14 +346,14 @@ fn validate_policy(app: &App, request: &Request) -> AdmissionResponse {
 }
 
 /// What is on every log record about a request, at whatever level, and in its trace. (In JSON, `name` is the span's own.)
-fn begin(work: &mut Work, webhook: &'static str, request: &Request) -> tracing::Span {
+fn begin(work: &mut Work, request: &Request) -> tracing::Span {
     let uid = cut(&request.uid, LONGEST_NAME);
     let namespace = cut(
         request.namespace.as_deref().unwrap_or_default(),
         LONGEST_NAME,
     );
     let object = cut(&request.name, LONGEST_NAME);
-    let span = tracing::error_span!("admission", trace_id = %work.trace_id(), uid, webhook, namespace, object);
+    let span = tracing::error_span!("admission", trace_id = %work.trace_id(), uid, webhook = WEBHOOK, namespace, object);
     work.note("admission.operation", || format!("{:?}", request.operation));
     work.note("admission.dry_run", || request.dry_run);
     work.note("object.kind", || cut(&request.kind.kind, LONGEST_NAME));
@@ -363,12 +365,7 @@ fn begin(work: &mut Work, webhook: &'static str, request: &Request) -> tracing::
 
 /// Reads the question, or says why it cannot be answered.
 #[expect(clippy::result_large_err, reason = "a response is answered at once")]
-fn question(
-    app: &App,
-    webhook: &'static str,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<Request, Response> {
+fn question(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Request, Response> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -378,7 +375,7 @@ fn question(
         .next()
         .is_none_or(|media| !media.trim().eq_ignore_ascii_case("application/json"))
     {
-        app.metrics.admission(webhook, "malformed");
+        app.metrics.admission(WEBHOOK, "malformed");
         let message = "send an AdmissionReview as application/json\n";
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response());
     }
@@ -387,26 +384,20 @@ fn question(
         return Err((StatusCode::SERVICE_UNAVAILABLE, message).into_response());
     }
     admission::read(body).map_err(|error| {
-        app.metrics.admission(webhook, "malformed");
+        app.metrics.admission(WEBHOOK, "malformed");
         let message = printable(&error.to_string());
         (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response()
     })
 }
 
 /// Writes the answer. Everything between it and the question is pure and takes microseconds, so it runs where it is.
-fn answer(
-    app: &App,
-    webhook: &'static str,
-    request: &Request,
-    response: AdmissionResponse,
-    work: &mut Work,
-) -> Response {
+fn answer(app: &App, request: &Request, response: AdmissionResponse, work: &mut Work) -> Response {
     let verdict = if response.allowed {
         "allowed"
     } else {
         "denied"
     };
-    app.metrics.admission(webhook, verdict);
+    app.metrics.admission(WEBHOOK, verdict);
     let (operation, dry_run) = (&request.operation, request.dry_run);
     tracing::debug!(?operation, dry_run, allowed = response.allowed, "answered");
     work.note("admission.allowed", || response.allowed);

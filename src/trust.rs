@@ -29,7 +29,7 @@ pub use crate::api::annotations::TRUST_BUNDLE as LABEL;
 use crate::api::annotations::parse_bool;
 
 /// The file in the `ConfigMap`.
-const FILE: &str = "ca.crt";
+pub(crate) const FILE: &str = "ca.crt";
 /// How long one write may take.
 const LONGEST: Duration = Duration::from_secs(30);
 

@@ -12,6 +12,7 @@ use crate::cache::{Cache, Removal};
 use crate::claims;
 use crate::events::Publisher;
 use crate::index::{Key, NamesSecrets as _};
+use crate::lenient::Lenient;
 use crate::locks;
 use crate::pods::{Object, SecretUser};
 use crate::scope::Scope;
@@ -146,13 +147,15 @@ impl Watcher {
     async fn read(&self, object: Object, key: &Key) -> Result<Option<Vec<String>>, kube::Error> {
         let (client, namespace) = (self.client.clone(), &*key.namespace);
         if object == Object::Secret {
-            let secret = Api::<Secret>::namespaced(client, namespace);
+            let secret = Api::<Lenient<Secret>>::namespaced(client, namespace);
             let secret = secret.get_opt(&key.name).await?;
-            return Ok(secret.map(|it| files(it.data.iter().flatten().map(|(name, _)| name))));
+            return Ok(
+                secret.map(|Lenient(it)| files(it.data.iter().flatten().map(|(name, _)| name)))
+            );
         }
-        let map = Api::<ConfigMap>::namespaced(client, namespace);
+        let map = Api::<Lenient<ConfigMap>>::namespaced(client, namespace);
         let map = map.get_opt(&key.name).await?;
-        Ok(map.map(|it| {
+        Ok(map.map(|Lenient(it)| {
             let data = it.data.iter().flatten().map(|(name, _)| name);
             let binary = it.binary_data.iter().flatten().map(|(name, _)| name);
             files(data.chain(binary))

@@ -4,14 +4,13 @@
 use super::{Request, World};
 use crate::api::annotations::KEEP_SECRET;
 use crate::api::{Outputs, Pki};
-use crate::claims;
 use crate::index::Key;
 use crate::locks;
 use crate::pods::{self, SecretUser};
 use crate::policy::Approved;
 use crate::policy::text::{self, printable};
 use crate::reconcile::secret::{self, formats::Output};
-use crate::secrets;
+use crate::reconcile::status::MAX_FORMER_SECRETS;
 use kube::core::DynamicObject;
 use kube::core::admission::Operation;
 use serde::Deserialize as _;
@@ -22,7 +21,7 @@ use std::sync::Arc;
 const NAMED: usize = 5;
 /// The number of Secrets that the deletion of a Pki is judged by: its own, and those it wrote
 /// before.
-const MAX_SECRETS: usize = 11;
+const MAX_SECRETS: usize = 1 + MAX_FORMER_SECRETS;
 
 /// Warns of an update that takes the Secret, or files of it, from the pods that use them.
 pub(super) fn of_update(
@@ -128,11 +127,7 @@ fn removed_files(
 
 /// The pods that use this Secret, unless others than this Pki provide it.
 fn users_of_own(own: &Key, secret: &Key, world: &World<'_>) -> Vec<Arc<SecretUser>> {
-    let pkis = locks::read(world.pkis);
-    let is_others = claims::foreseen_winner(&pkis, own, secret).is_some()
-        || secrets::foreseen_foreign(&locks::lock(world.secrets), &pkis, own, secret).is_some();
-    drop(pkis);
-    if is_others {
+    if super::foreseen_obstacle(own, secret, world).is_some() {
         return Vec::new();
     }
     let pods = locks::read(world.pods);

@@ -1,7 +1,7 @@
 //! Admission of a [`PkiPolicy`]: whether each of its rules can match, and which Pkis a change would leave without one.
 
-use super::{Request, bounded, ignored, is_of_kind, keeps, line, name, refuse_causes, warn};
-use crate::api::annotations::Carrier;
+use super::{Request, bounded, is_of_kind, keeps_spec, line, name, refuse_causes, warn};
+use crate::api::annotations::{self, Carrier};
 use crate::api::{Pki, PkiPolicy, PkiPolicySpec};
 use crate::policy::text::printable;
 use crate::policy::{PolicyFault, RuleBook, faults};
@@ -56,9 +56,12 @@ pub fn validate_policy(
         Err(cause) => (None, vec![cause]),
     };
     // Labels can be edited, and a finalizer removed, of a policy that was stored when nobody checked it.
-    let keeps_spec = keeps(request, |object| object.data.get("spec").cloned());
-    let response = warn(response, ignored(Carrier::PkiPolicy, object));
-    if !causes.is_empty() && !keeps_spec {
+    let is_kept = keeps_spec(request);
+    let response = warn(
+        response,
+        annotations::faults(Carrier::PkiPolicy, &object.metadata),
+    );
+    if !causes.is_empty() && !is_kept {
         return refuse_causes(response, request, causes);
     }
     let invalid = causes

@@ -2,7 +2,7 @@
 //! values that it takes.
 //!
 //! Admission, the reconciler, `kubectl pki check` and the guide share [`TABLE`]. An entry of the
-//! metadata that has no effect is a [`MetadataFault`]: an unknown key, a value that cannot be read,
+//! metadata that has no effect is a [`fault`]: an unknown key, a value that cannot be read,
 //! a known key on an object that does not take it.
 
 use super::GROUP;
@@ -10,7 +10,6 @@ use crate::policy::is_subdomain;
 use crate::policy::text::{cut, nearest, printable};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// Annotation on a Pki: renew the certificate now. The operator removes it when it has served it.
 /// Each value is served once.
@@ -238,38 +237,25 @@ pub fn flag(entries: &BTreeMap<String, String>, key: &str) -> Option<bool> {
     parse_bool(entries.get(key)?)
 }
 
-/// An entry of the metadata that has no effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetadataFault {
-    /// Where it stands.
-    pub place: Place,
-    /// Its key.
-    pub key: String,
-    /// The fault, and the text to write instead.
-    pub message: String,
-}
-
-impl fmt::Display for MetadataFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "metadata.{}: {}", self.place.field(), self.message)
-    }
-}
-
 /// The most entries of one object that are named.
 pub const MOST_FAULTS: usize = 10;
 
 /// The entries of these metadata that have no effect: the first [`MOST_FAULTS`].
-pub fn faults(carrier: Carrier, meta: &ObjectMeta) -> Vec<MetadataFault> {
-    let faults = entries(meta).filter_map(|(place, key, value)| {
-        let message = fault(carrier, place, key, value)?;
-        let key = key.to_owned();
-        Some(MetadataFault {
-            place,
-            key,
-            message,
-        })
-    });
+pub fn faults(carrier: Carrier, meta: &ObjectMeta) -> Vec<String> {
+    let faults =
+        entries(meta).filter_map(|(place, key, value)| field_fault(carrier, place, key, value));
     faults.take(MOST_FAULTS).collect()
+}
+
+/// The [`fault`] of an entry, after the field that it stands in.
+pub(crate) fn field_fault(
+    carrier: Carrier,
+    place: Place,
+    key: &str,
+    value: &str,
+) -> Option<String> {
+    let message = fault(carrier, place, key, value)?;
+    Some(format!("metadata.{}: {message}", place.field()))
 }
 
 /// The entries of both maps.

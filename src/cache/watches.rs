@@ -305,8 +305,12 @@ impl Cache {
         });
         follow(stream::select_all(secrets), |event| {
             // Each watch lists one Secret, so that none of them tells what is gone of the others.
-            if let Event::InitApply(secret) | Event::Apply(secret) = &event {
-                self.watch_misled(Carrier::CaSecret, &Event::Apply(secret.clone()));
+            match &event {
+                Event::InitApply(secret) => {
+                    self.watch_misled(Carrier::CaSecret, &Event::Apply(secret.clone()));
+                }
+                Event::Apply(_) | Event::Delete(_) => self.watch_misled(Carrier::CaSecret, &event),
+                Event::Init | Event::InitDone => {}
             }
             if !matches!(event, Event::Init) {
                 self.ca_touched.notify_one();

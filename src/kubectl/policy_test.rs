@@ -19,7 +19,7 @@
 //! ```
 
 use super::check::{self, Verdict};
-use super::manifests::Manifest;
+use super::manifests::{self, Manifest};
 use super::schema::Kind;
 use super::{values, words};
 use crate::admission::World;
@@ -238,7 +238,7 @@ impl Case {
 
     /// The values that count for a Pki that is admitted, and who decides them.
     fn values(&self, rules: &RuleBook) -> Vec<String> {
-        let Ok(spec) = serde_json::from_value(self.spec.to_json()) else {
+        let Ok(spec) = serde_json::from_value(manifests::as_stored(&self.spec)) else {
             return Vec::new();
         };
         let mut pki = Pki::new(&self.expected.pki, spec);
@@ -355,7 +355,7 @@ fn got(verdict: &Verdict) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubectl::{manifests, policies};
+    use crate::kubectl::policies;
     use crate::policy::Settings;
 
     const POLICY: &str = "apiVersion: box.com/v1\nkind: PkiPolicy\nmetadata: {name: teams}\n\

@@ -183,7 +183,7 @@ pub(super) fn percentage(value: i32) -> Option<RenewBefore> {
 }
 
 /// The longest time before its end at which a certificate of this lifetime is renewed.
-fn latest(duration: SignedDuration) -> SignedDuration {
+pub(super) fn latest(duration: SignedDuration) -> SignedDuration {
     duration * 9 / 10
 }
 

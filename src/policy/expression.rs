@@ -9,9 +9,9 @@
 //! limit is refused at apply, and permits no Pki when it is stored all the same. The rules of all
 //! policies share a limit for each verdict.
 
-use super::effective::Effective;
-use crate::api::{SecretTemplate, Validation};
+use crate::api::Validation;
 use compiled::{Compiled, Reading};
+use facts::RuleValues;
 use shape::Shape;
 use std::cell::LazyCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -82,15 +82,14 @@ impl Rules {
     pub(super) fn objections<'f>(
         &self,
         policy: &str,
-        effective: &Effective,
-        template: SecretTemplate,
+        values: LazyCell<RuleValues, impl FnOnce() -> RuleValues>,
         facts: &LazyCell<Facts<'f>, impl FnOnce() -> Facts<'f>>,
     ) -> impl Iterator<Item = Objection> {
         let rules = self.rules.iter();
         rules.filter_map(move |rule| {
             let verdict = match self.excess {
                 Some(excess) => Err(excess),
-                None => rule.verdict(facts, policy, (effective, &template)),
+                None => rule.verdict(facts, policy, &values),
             };
             let error = match verdict {
                 Ok(true) => return None,
@@ -157,7 +156,7 @@ impl Rule {
         &self,
         facts: &Facts<'_>,
         policy: &str,
-        values: (&Effective, &SecretTemplate),
+        values: &RuleValues,
     ) -> Result<bool, &'static str> {
         let compiled = match &*self.reading {
             Ok(compiled) => compiled,

@@ -8,7 +8,7 @@ use super::name_list::NameList;
 use super::violation::{AllowedNames, Violation};
 use super::wanted::Wanted;
 use super::{Labels, faults, identifiers, names};
-use crate::api::{LabelOperator, NamespaceSelector, PermittedKey, PkiPolicy, SecretTemplate};
+use crate::api::{LabelOperator, NamespaceSelector, PermittedKey, PkiPolicy};
 use ipnet::IpNet;
 use kube::ResourceExt;
 use kube::core::{Expression, Selector, SelectorExt as _};
@@ -177,16 +177,10 @@ impl Policy {
                 let permitted = self.limits.usages.iter().map(ToString::to_string);
                 Violation::usage(*usage, policy, permitted)
             });
-        // Only rules see it.
-        let template = if self.validations.steps() == 0 {
-            SecretTemplate::default()
-        } else {
-            let said = wanted.object.spec.secret_template.as_ref();
-            self.defaults.template(said).into_owned()
-        };
-        let rules = self
-            .validations
-            .objections(policy, effective, template, facts);
+        let said = wanted.object.spec.secret_template.as_ref();
+        let template = move || self.defaults.template(said).into_owned();
+        let values = LazyCell::new(move || (effective.clone(), template()));
+        let rules = self.validations.objections(policy, values, facts);
         let rules = rules.map(move |Objection { message, error }| Violation::Validation {
             message,
             error,

@@ -89,10 +89,7 @@ fn digest_of(
     verified: &Verified,
 ) -> u64 {
     let Observed { pki, ca, .. } = observed;
-    let next = observed.verdict.as_ref().ok();
-    let passwords = approved
-        .zip(next)
-        .map(|(approved, next)| &observed.passwords.of(approved, next).versions);
+    let passwords = approved.map(|approved| &observed.passwords_for(approved).versions);
     // What a renewal would be like says nothing of the Secret there is, nor does who permits it.
     let approved = approved.map(|approved| {
         let Approved {

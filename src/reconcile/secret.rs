@@ -153,9 +153,7 @@ fn is_offered(secret: &Secret, pki: &Pki) -> bool {
 /// Whether the Secret has the labels of the operator's own. Anybody may set them: they are no
 /// proof.
 pub fn is_labelled(secret: &impl ResourceExt) -> bool {
-    let found = secret.labels();
-    let has = |(key, value): (&String, &String)| found.get(key) == Some(value);
-    write::labels().iter().all(has)
+    write::has_all(secret.labels(), &write::labels())
 }
 
 /// The merge patch that makes an unowned Secret this Pki's again. No byte of its content changes.
@@ -244,16 +242,11 @@ impl Content<'_> {
 
     /// Whether `observed`, which has this very certificate and key, is all else that it should be.
     pub fn is_in(&self, observed: &Secret) -> bool {
-        let has = |found: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
-            wanted
-                .iter()
-                .all(|(key, value)| found.get(key) == Some(value))
-        };
         self.is_owned_in(observed)
             && self.trust.is_published_in(file(observed, "ca.crt"))
-            && has(observed.labels(), &self.approved.template.labels)
-            && has(observed.labels(), &write::labels())
-            && has(observed.annotations(), &self.annotations())
+            && write::has_all(observed.labels(), &self.approved.template.labels)
+            && is_labelled(observed)
+            && write::has_all(observed.annotations(), &self.annotations())
             && self.stale(observed).is_empty()
             && formats::are_in(self, observed)
     }

@@ -257,7 +257,7 @@ fn keystores(unmade: &[Unmade]) -> String {
 /// The schema of conditions takes 32768 characters; people take fewer.
 pub const MESSAGE_BYTES: usize = 4096;
 /// The number of former Secrets that a status tells of.
-const MAX_FORMER_SECRETS: usize = 10;
+pub(crate) const MAX_FORMER_SECRETS: usize = 10;
 const AWAITING: &str = "PkiSecretOfFormerPki";
 const AWAITING_KEY: &str = "PkiKeyPending";
 

@@ -33,16 +33,22 @@ pub fn labels() -> BTreeMap<String, String> {
     BTreeMap::from([("app.kubernetes.io/managed-by".into(), FIELD_MANAGER.into())])
 }
 
+/// Whether labels or annotations are all there, with these values.
+pub fn has_all(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted
+        .iter()
+        .all(|(key, value)| found.get(key) == Some(value))
+}
+
 /// Whether the operator wrote this object: it has these labels, and the operator among its managers. Labels alone prove
 /// nothing: anybody may set them.
 pub fn is_ours(object: &ObjectMeta, labels: &BTreeMap<String, String>) -> bool {
-    let is_labelled = |(key, value): (&String, &String)| {
-        let found = object.labels.as_ref().and_then(|found| found.get(key));
-        found == Some(value)
-    };
+    let is_labelled = object
+        .labels
+        .as_ref()
+        .is_some_and(|found| has_all(found, labels));
     let mut managers = object.managed_fields.iter().flatten();
-    labels.iter().all(is_labelled)
-        && managers.any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
+    is_labelled && managers.any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
 }
 
 /// Makes a merge patch one of just this object in just this version: if it has changed, or has been deleted and made

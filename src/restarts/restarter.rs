@@ -5,6 +5,7 @@ use super::decision::{Decision, decide};
 use super::notice::{Ending, about_restart};
 use super::workload::{Kind, Workload};
 use super::{Cause, Renewal, Renewals, Settings};
+use crate::api::annotations::Carrier;
 use crate::cache::Cache;
 use crate::events::Publisher;
 use crate::lenient::Lenient;
@@ -88,6 +89,15 @@ impl Restarter {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+}
+
+impl Drop for Restarter {
+    /// A replica that does not lead any more does not watch workloads, so it forgets their annotations.
+    fn drop(&mut self) {
+        let is_watched =
+            |carrier: &Carrier| Kind::ALL.iter().any(|kind| kind.carrier() == *carrier);
+        locks::lock(&self.cache.misled).retain(|carrier, _| !is_watched(carrier));
     }
 }
 

@@ -10,7 +10,7 @@
 //! 3. When both have been there for a while, so that every API server knows, each replica makes itself a leaf of the new one.
 //! 4. After a day no leaf of the one before is valid any more. It is withdrawn.
 //!
-//! The same Secret holds a secret segment for the path by which the API server asks. The operator writes the segment into both
+//! The same Secret holds a secret segment for the path by which the API server asks. The operator writes the segment into the
 //! configuration together with the `caBundle`, and replaces it together with the CA. Callers who may not read the
 //! configuration do not know where to ask (`accepted`). The segment waits for replicas of older versions to end
 //! ([`Replicas`]).

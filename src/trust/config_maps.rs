@@ -1,8 +1,7 @@
 //! The copies in the namespaces that ask: what the [`Board`] wants done is done here.
 
 use super::board::{Board, Found, Outcome, Task};
-use super::{FILE, LABEL, LONGEST, Published, Settings, known, labels};
-use crate::api::annotations::flag;
+use super::{FILE, LABEL, LONGEST, Published, Settings, is_wanted, known, labels};
 use crate::ca::Ca;
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
 use crate::lenient;
@@ -168,7 +167,7 @@ impl Drop for ConfigMaps {
 /// whether it is being deleted.
 fn asking_now(event: Event<PartialObjectMeta<Namespace>>) -> Option<Event<(String, bool)>> {
     let of = |namespace: PartialObjectMeta<Namespace>| {
-        let is_asking = flag(namespace.labels(), LABEL) == Some(true);
+        let is_asking = is_wanted(namespace.labels().get(LABEL).map(String::as_str));
         let is_going = namespace.metadata.deletion_timestamp.is_some();
         (is_asking, (namespace.name_any(), is_going))
     };

@@ -13,8 +13,6 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// The file in the `ConfigMap` with the CA bundle.
-const BUNDLE_FILE: &str = "ca.crt";
 /// The number of files that are named.
 const MAX_FILES: usize = 8;
 
@@ -144,7 +142,7 @@ fn of_bundle(
     if !trust::is_wanted(label.as_deref()) {
         return Some(Finding::Bundle { config_map, label });
     }
-    files.retain(|file| **file != *BUNDLE_FILE);
+    files.retain(|file| **file != *trust::FILE);
     (!files.is_empty()).then_some(Finding::BundleFiles { config_map, files })
 }
 
@@ -178,9 +176,8 @@ impl Finding {
             Self::Removed { secret, .. } | Self::Namesake { pki: secret, .. } => {
                 around.has_secret(secret)
             }
-            Self::Files { secret, .. } => around.holder(secret).is_some_and(|pki| {
-                let files = self.files().to_vec();
-                pki.ready().is_some() && lacking(secret.clone(), files, around).is_none()
+            Self::Files { secret, files, .. } => around.holder(secret).is_some_and(|pki| {
+                pki.ready().is_some() && lacking(secret.clone(), files.clone(), around).is_none()
             }),
             Self::Bundle { config_map, .. } => {
                 let label = around.label(&config_map.namespace);
@@ -298,13 +295,6 @@ impl Finding {
             message: format!("{what}: {again}"),
             topic: None,
             ..self.words(&[])
-        }
-    }
-
-    fn files(&self) -> &[Box<str>] {
-        match self {
-            Self::Files { files, .. } | Self::BundleFiles { files, .. } => files,
-            _ => &[],
         }
     }
 }

@@ -58,17 +58,16 @@ namespaceSelector:
 {{- end }}
 
 {{- /*
-The path of a webhook: (list $ "ValidatingWebhookConfiguration" "/validate"). The operator puts a secret segment before it. An
+The path of the webhooks. The operator puts a secret segment before it. An
 upgrade renders the path that is there, so that it neither takes the segment out nor conflicts with the operator, who owns it.
 */}}
 {{- define "pki-operator.webhookPath" -}}
-{{- $root := index . 0 }}
-{{- $leaf := index . 2 }}
-{{- $stored := lookup "admissionregistration.k8s.io/v1" (index . 1) "" (include "pki-operator.fullname" $root) }}
-{{- $path := $leaf }}
+{{- $kind := "ValidatingWebhookConfiguration" }}
+{{- $stored := lookup "admissionregistration.k8s.io/v1" $kind "" (include "pki-operator.fullname" .) }}
+{{- $path := "/validate" }}
 {{- range dig "webhooks" list ($stored | default dict) }}
 {{- $address := dig "url" (dig "service" "path" "" .clientConfig) .clientConfig }}
-{{- $path = regexFind (printf "/[0-9a-f]{64}%s$" $leaf) $address | default $path }}
+{{- $path = regexFind "/[0-9a-f]{64}/validate$" $address | default $path }}
 {{- end }}
 {{- $path }}
 {{- end }}
@@ -82,12 +81,11 @@ annotations:
 {{- end }}
 
 {{- /*
-Where the API server reaches the operator: (list $ "ValidatingWebhookConfiguration" "/validate"). There is no caBundle: the
+Where the API server reaches the operator. There is no caBundle: the
 operator writes that field and owns it, and an upgrade must leave it alone.
 */}}
 {{- define "pki-operator.clientConfig" -}}
 {{- $path := include "pki-operator.webhookPath" . }}
-{{- with first . }}
 {{- $url := .Values.webhook.url }}
 {{- if not (or $url .Values.deployment.enabled) }}
 {{- fail "deployment.enabled=false needs webhook.url: the https:// address of the operator outside the cluster" }}
@@ -103,7 +101,6 @@ service:
   namespace: {{ .Release.Namespace | quote }}
   path: {{ $path }}
   port: 443
-{{- end }}
 {{- end }}
 {{- end }}
 

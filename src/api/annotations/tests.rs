@@ -3,8 +3,7 @@ use serde_json::{Value, json};
 
 fn judge(carrier: Carrier, meta: Value) -> Vec<String> {
     let meta = serde_json::from_value(meta).unwrap();
-    let faults = faults(carrier, &meta);
-    faults.iter().map(ToString::to_string).collect()
+    faults(carrier, &meta)
 }
 
 #[test]

@@ -5,12 +5,12 @@ use super::compiled::{Compiled, Reading};
 use super::pattern;
 use super::shape::Shape;
 use super::{NAMESPACE, guarded};
-use crate::api::{SecretTemplate, Usage};
-use crate::policy::effective::Effective;
+use crate::api::{Pki, SecretTemplate, Usage};
+use crate::policy::effective::{Effective, Limits, Values};
 use crate::policy::names::display_duration;
 use crate::policy::permission::Policy;
 use crate::policy::wanted::{MOST_NAMES, Wanted};
-use crate::policy::{Labels, identifiers};
+use crate::policy::{Labels, Settings, identifiers};
 use cel::common::ast::IdedExpr;
 use cel::{Context, Env, ExecutionError, Value};
 use serde_json::json;
@@ -57,10 +57,13 @@ pub(in crate::policy) struct Facts<'a> {
     beyond_budget: HashSet<String>,
     deadline: Option<(Clock, Instant)>,
     /// The facts so far, by the values that count under the policies.
-    scopes: RefCell<HashMap<(Effective, SecretTemplate), Rc<Scope>>>,
+    scopes: RefCell<HashMap<RuleValues, Rc<Scope>>>,
     /// The results so far: each rule is evaluated once for the same facts.
     asked: RefCell<HashMap<(*const Scope, *const Reading), Verdict>>,
 }
+
+/// The values that count under a policy, as its expressions see them.
+pub(in crate::policy) type RuleValues = (Effective, SecretTemplate);
 
 /// The facts that expressions of one policy see.
 pub(super) struct Scope(Context<'static, 'static>);
@@ -98,13 +101,12 @@ impl<'a> Facts<'a> {
         reading: &Arc<Reading>,
         compiled: &Compiled,
         policy: &str,
-        (effective, template): (&Effective, &SecretTemplate),
+        values: &RuleValues,
     ) -> Verdict {
         if self.beyond_budget.contains(policy) {
             return Err(TOO_MUCH);
         }
-        let key = (effective.clone(), template.clone());
-        let known = self.scopes.borrow().get(&key).cloned();
+        let known = self.scopes.borrow().get(values).cloned();
         let asked = |scope: &Rc<Scope>| (Rc::as_ptr(scope), Arc::as_ptr(reading));
         let verdict = known
             .as_ref()
@@ -119,9 +121,11 @@ impl<'a> Facts<'a> {
             return Err(TOO_LATE);
         }
         let scope = known.unwrap_or_else(|| {
+            let (effective, template) = values;
             let facts = facts(self.wanted, effective, template, self.labels);
             let scope = Rc::new(Scope::of_json(&facts));
-            self.scopes.borrow_mut().insert(key, scope.clone());
+            let scopes = &mut self.scopes.borrow_mut();
+            scopes.insert(values.clone(), scope.clone());
             scope
         });
         let verdict = match scope.resolve(&compiled.expression, compiled) {
@@ -283,7 +287,15 @@ fn value(fact: &serde_json::Value) -> Value {
     }
 }
 
-pub(super) fn facts(
+/// The facts about a Pki under a policy without defaults and limits, in a namespace without labels.
+pub(super) fn facts_of(pki: &Pki) -> serde_json::Value {
+    let wanted = Wanted::read(pki, &Settings::default(), &mut Vec::new());
+    let effective = Effective::resolve(&wanted.said, &Values::default(), &Limits::default());
+    let template = pki.spec.secret_template.clone().unwrap_or_default();
+    facts(&wanted, &effective, &template, Some(&Labels::new()))
+}
+
+fn facts(
     wanted: &Wanted<'_>,
     effective: &Effective,
     template: &SecretTemplate,

@@ -3,14 +3,11 @@
 use super::NAMESPACE;
 use super::compiled::{Compiled, RULE_STEPS};
 use super::cost;
-use super::facts::{Scope, facts};
+use super::facts::{Scope, facts_of};
 use super::shape::Shape;
 use super::syntax::{LONGEST, parts};
-use crate::api::{Pki, SecretTemplate};
-use crate::policy::effective::{Effective, Limits, Values};
+use crate::api::Pki;
 use crate::policy::text;
-use crate::policy::wanted::Wanted;
-use crate::policy::{Labels, Settings};
 use cel::common::ast::{Expr, IdedExpr};
 use cel::{ExecutionError, Value};
 use serde_json::json;
@@ -164,8 +161,5 @@ fn sample() -> serde_json::Value {
     });
     let mut pki = Pki::new("app1-pki", serde_json::from_value(spec).expect("a spec"));
     pki.metadata.namespace = Some("team-a".into());
-    let wanted = Wanted::read(&pki, &Settings::default(), &mut Vec::new());
-    let effective = Effective::resolve(&wanted.said, &Values::default(), &Limits::default());
-    let template = SecretTemplate::default();
-    facts(&wanted, &effective, &template, Some(&Labels::new()))
+    facts_of(&pki)
 }

@@ -3,14 +3,11 @@
 
 use super::compiled::Compiled;
 use super::cost;
-use super::facts::{Scope, facts};
+use super::facts::{Scope, facts_of};
 use super::pattern;
 use super::shape::Shape;
 use super::syntax::children_mut;
 use crate::api::Pki;
-use crate::policy::effective::{Effective, Limits, Values};
-use crate::policy::wanted::Wanted;
-use crate::policy::{Labels, Settings};
 use cel::common::ast::{CallExpr, Expr, IdedExpr, operators};
 use cel::common::types::DYN_TYPE;
 use cel::common::value::CowVal;
@@ -48,10 +45,7 @@ pub struct Steps {
 pub fn measure(source: &str, pki: &Pki) -> Option<Steps> {
     let reading = Compiled::of(source);
     let compiled = (*reading).as_ref().ok()?;
-    let wanted = Wanted::read(pki, &Settings::default(), &mut Vec::new());
-    let effective = Effective::resolve(&wanted.said, &Values::default(), &Limits::default());
-    let template = pki.spec.secret_template.clone().unwrap_or_default();
-    let known = facts(&wanted, &effective, &template, Some(&Labels::new()));
+    let known = facts_of(pki);
     let mut metered = compiled.expression.clone();
     meter(&mut metered);
     TAKEN.set(0);

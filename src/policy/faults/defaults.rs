@@ -2,7 +2,7 @@
 
 use super::Faults;
 use crate::api::{Defaults, PkiPolicySpec, PkiSpec, PrivateKey};
-use crate::policy::effective::{Effective, Limits, Values, is_within, lifetime};
+use crate::policy::effective::{Effective, Limits, Values, is_within, latest, lifetime};
 use crate::policy::in_force::{MAX_TEMPLATE_BYTES, template_bytes};
 use crate::policy::key::{Key, ignored_size};
 use crate::policy::names::{self, display_duration};
@@ -109,7 +109,7 @@ impl Faults {
             .iter()
             .any(|it| it.field.starts_with("spec.defaults.renew"));
         if is_readable && !is_said && !is_within(before, duration) {
-            let most = display_duration(duration * 9 / 10);
+            let most = display_duration(latest(duration));
             let duration = display_duration(duration);
             self.add("spec.defaults.renewBefore", format!("it is not within the duration, which is {duration} by default: write at most {most}, nine tenths of it"));
         }

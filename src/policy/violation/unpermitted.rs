@@ -18,7 +18,7 @@ impl Violation {
     ) -> Self {
         let field = Field::at("spec.dnsNames", index);
         let why = look_alike::dns_name(name, own, permitted);
-        Self::not_permitted(field, name, policy, permitted.iter().cloned(), why)
+        Self::not_permitted(field, name, policy, permitted.iter().map(Cow::from), why)
     }
 
     /// An address that is in none of these ranges.
@@ -30,7 +30,7 @@ impl Violation {
     ) -> Self {
         let field = Field::at("spec.ipAddresses", index);
         let why = look_alike::ip_address(address, permitted);
-        let permitted = permitted.iter().map(ToString::to_string);
+        let permitted = permitted.iter().map(|range| Cow::Owned(range.to_string()));
         Self::not_permitted(field, &address.to_string(), policy, permitted, why)
     }
 
@@ -43,7 +43,7 @@ impl Violation {
     ) -> Self {
         let field = Field::at("spec.uris", index);
         let why = look_alike::uri(uri, permitted);
-        Self::not_permitted(field, uri, policy, permitted.iter().cloned(), why)
+        Self::not_permitted(field, uri, policy, permitted.iter().map(Cow::from), why)
     }
 
     /// A usage that is not among `permitted`.
@@ -56,7 +56,7 @@ impl Violation {
             Field::of("spec.usages"),
             &usage.to_string(),
             policy,
-            permitted,
+            permitted.map(Cow::Owned),
             None,
         )
     }
@@ -71,21 +71,21 @@ impl Violation {
             Field::of("spec.privateKey"),
             &key.to_string(),
             policy,
-            permitted,
+            permitted.map(Cow::Owned),
             None,
         )
     }
 
-    fn not_permitted(
+    fn not_permitted<'a>(
         field: Field,
         value: &str,
         policy: &str,
-        permitted: impl Iterator<Item = String>,
+        permitted: impl Iterator<Item = Cow<'a, str>>,
         why: Option<String>,
     ) -> Self {
         let permitted: Vec<_> = permitted.collect();
         let all = permitted.len();
-        let permitted = AllowedNames::nearest(permitted.into_iter().map(Cow::Owned), value, all);
+        let permitted = AllowedNames::nearest(permitted.into_iter(), value, all);
         Self::NotPermitted {
             field,
             value: value.into(),

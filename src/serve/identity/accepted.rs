@@ -8,7 +8,7 @@
 //! until the configurations have been read once more, which happens at most once a second, whoever asks how often.
 
 use super::decision::{Cas, SETTLING};
-use super::path::{Carried, Segment};
+use super::path::{Carried, LEAF, Segment};
 use crate::serve::room::Room;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,7 +123,7 @@ impl AcceptedPaths {
 
 impl Asked {
     fn read(path: &str) -> Option<Self> {
-        let base = path.strip_suffix("/validate")?;
+        let base = path.strip_suffix(LEAF)?;
         if base.is_empty() {
             return Some(Self::Plain);
         }

@@ -17,9 +17,6 @@ use pki_certs::Authority;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-/// The last part of the path of each webhook.
-const LEAF: &str = "/validate";
-
 /// The fields that every webhook is to have.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
@@ -123,7 +120,7 @@ impl Configuration {
     /// The paths at which API servers ask.
     pub(super) fn paths(&self) -> Vec<Carried> {
         self.clients()
-            .map(|(_, client)| path::carried(address(client).1, LEAF))
+            .map(|(_, client)| path::carried(address(client).1))
             .collect()
     }
 
@@ -152,7 +149,7 @@ impl Configuration {
                 add(&["caBundle"], json!(value))
             });
             let (field, address) = address(client);
-            let path = path.in_place_of(address, LEAF);
+            let path = path.in_place_of(address);
             let path = path.filter(|wanted| wanted != address);
             let path = path.map(|wanted| add(field, json!(wanted)));
             bundle.into_iter().chain(path)
@@ -188,11 +185,11 @@ fn without_segment(error: kube::Error, path: Path<'_>) -> kube::Error {
 }
 
 impl Path<'_> {
-    fn in_place_of(self, address: &str, leaf: &str) -> Option<String> {
+    fn in_place_of(self, address: &str) -> Option<String> {
         match self {
             Self::Same => None,
-            Self::Plain => path::with(address, leaf, None),
-            Self::Secret(segment) => path::with(address, leaf, Some(segment)),
+            Self::Plain => path::with(address, None),
+            Self::Secret(segment) => path::with(address, Some(segment)),
         }
     }
 }

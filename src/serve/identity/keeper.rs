@@ -1,4 +1,4 @@
-//! Keeps the webhook's CA, the leaf and both `caBundle`s: looks, asks what to do, and does it. Every replica runs one.
+//! Keeps the webhook's CA, the leaf and each `caBundle`: looks, asks what to do, and does it. Every replica runs one.
 
 use super::accepted::Lately;
 use super::configuration::{Bundle, Configuration, Path, Wanted};
@@ -58,7 +58,7 @@ pub struct Keeper {
     published: Option<Instant>,
     /// When everything could last be read.
     looked: Option<Instant>,
-    /// The paths that the configuration carry, or did a moment ago.
+    /// The paths that the configuration carries, or did a moment ago.
     lately: Lately,
     /// Why the path has no secret segment, as it was last logged.
     withheld: Option<String>,

@@ -5,6 +5,9 @@ use std::fmt::{self, Write as _};
 
 pub(super) use crate::api::annotations::SECRET_PATH;
 
+/// The path where the webhook is asked, after the segment.
+pub(super) const LEAF: &str = "/validate";
+
 /// The number of random bytes in a segment.
 const BYTES: usize = 32;
 
@@ -59,9 +62,9 @@ impl fmt::Debug for Segment {
     }
 }
 
-/// Reads the path, or the URL, of a webhook whose plain path is `leaf`.
-pub(super) fn carried(address: &str, leaf: &str) -> Carried {
-    match split(address, leaf) {
+/// Reads the path, or the URL, of a webhook.
+pub(super) fn carried(address: &str) -> Carried {
+    match split(address) {
         Some((_, None)) => Carried::Plain,
         Some((_, Some(segment))) => Carried::Secret(segment),
         None => Carried::Other,
@@ -69,20 +72,20 @@ pub(super) fn carried(address: &str, leaf: &str) -> Carried {
 }
 
 /// Puts a segment into a path or URL, or takes it out; `None` for a path that nobody answers, which is left alone.
-pub(super) fn with(address: &str, leaf: &str, segment: Option<&Segment>) -> Option<String> {
-    let (base, _) = split(address, leaf)?;
+pub(super) fn with(address: &str, segment: Option<&Segment>) -> Option<String> {
+    let (base, _) = split(address)?;
     Some(match segment {
-        Some(segment) => format!("{base}/{}{leaf}", segment.as_str()),
-        None => format!("{base}{leaf}"),
+        Some(segment) => format!("{base}/{}{LEAF}", segment.as_str()),
+        None => format!("{base}{LEAF}"),
     })
 }
 
 /// Splits an address into the part before the segment, and the segment.
-fn split<'a>(address: &'a str, leaf: &str) -> Option<(&'a str, Option<Segment>)> {
+fn split(address: &str) -> Option<(&str, Option<Segment>)> {
     if address.is_empty() {
         return Some(("", None));
     }
-    let rest = address.strip_suffix(leaf)?;
+    let rest = address.strip_suffix(LEAF)?;
     let segment = rest
         .rsplit_once('/')
         .and_then(|(base, last)| Some((base, Segment::read(last)?)));
@@ -126,10 +129,10 @@ mod tests {
             ),
         ] {
             let secret = format!("{base}/{}/validate", one.as_str());
-            assert_eq!(carried(plain, "/validate"), Carried::Plain);
-            assert_eq!(carried(&secret, "/validate"), Carried::Secret(one.clone()));
+            assert_eq!(carried(plain), Carried::Plain);
+            assert_eq!(carried(&secret), Carried::Secret(one.clone()));
             for address in [plain, &secret] {
-                let with = |segment| with(address, "/validate", segment);
+                let with = |segment| with(address, segment);
                 assert_eq!(with(None).as_deref(), Some(plain));
                 assert_eq!(with(Some(one)).as_deref(), Some(&*secret));
                 let rotated = format!("{base}/{}/validate", other.as_str());
@@ -137,11 +140,11 @@ mod tests {
             }
         }
         // The API server asks at the root, where nobody answers.
-        assert_eq!(carried("", "/validate"), Carried::Plain);
-        assert_eq!(with("", "/validate", None).as_deref(), Some("/validate"));
+        assert_eq!(carried(""), Carried::Plain);
+        assert_eq!(with("", None).as_deref(), Some("/validate"));
         for other in ["/", "/mutate", "/validate/", "https://example.com"] {
-            assert_eq!(carried(other, "/validate"), Carried::Other);
-            assert_eq!(with(other, "/validate", Some(one)), None);
+            assert_eq!(carried(other), Carried::Other);
+            assert_eq!(with(other, Some(one)), None);
         }
     }
 }
