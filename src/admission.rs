@@ -13,14 +13,14 @@ use crate::claims;
 use crate::events::NOTE_BYTES;
 use crate::index::{BySecret, Key};
 use crate::lenient;
-use crate::locks;
 use crate::pkis::KnownPki;
 use crate::pods::SecretUser;
-use crate::policy::text::{self, printable};
 use crate::policy::{Approved, RuleBook, Violation, ignored_size, reason_of};
 use crate::reconcile::status::{MESSAGE_BYTES, Outcome};
 use crate::refusals::Refusal;
 use crate::secrets::{self, KnownSecret};
+use crate::util::sync;
+use crate::util::text::{self, printable};
 use jiff::Timestamp;
 use kube::Resource as _;
 use kube::core::DynamicObject;
@@ -325,12 +325,12 @@ pub(crate) fn secret_warning(
 
 /// Why this Pki could not write the Secret, by all that is known.
 fn foreseen_obstacle(own: &Key, secret: &Key, world: &World<'_>) -> Option<Outcome> {
-    let pkis = locks::read(world.pkis);
+    let pkis = sync::read(world.pkis);
     if let Some(winner) = claims::foreseen_winner(&pkis, own, secret) {
         let winner = winner.clone();
         return Some(Outcome::Conflict { winner });
     }
-    let secrets = locks::lock(world.secrets);
+    let secrets = sync::lock(world.secrets);
     secrets::foreseen_foreign(&secrets, &pkis, own, secret).map(Outcome::Foreign)
 }
 

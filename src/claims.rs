@@ -96,7 +96,7 @@ pub fn namesake<'a>(pkis: &'a BySecret<KnownPki>, secret: &Key) -> Option<&'a Ar
 mod tests {
     use super::*;
     use crate::api::Pki;
-    use crate::digest::digest;
+    use crate::util::hash::digest;
     use kube::runtime::watcher::Event;
     use serde_json::json;
 

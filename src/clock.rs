@@ -8,7 +8,7 @@
 //!
 //! [RFC 9110, 6.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
 
-use crate::locks::lock;
+use crate::util::sync::lock;
 use jiff::{SignedDuration, Timestamp};
 use std::fmt;
 use std::sync::{Arc, Mutex};

@@ -6,7 +6,7 @@
 
 use crate::api::{self, VERSION_LABEL};
 use crate::kubectl::cluster;
-use crate::policy::text::printable;
+use crate::util::text::printable;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};

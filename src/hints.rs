@@ -8,9 +8,9 @@ use crate::cache::Cache;
 use crate::claims;
 use crate::events::{Aspect, Kind, Notice, Publisher, Words, reference_by_name};
 use crate::index::Key;
-use crate::locks;
 use crate::pods::SecretUser;
-use crate::policy::text::printable;
+use crate::util::sync;
+use crate::util::text::printable;
 use crate::waiting;
 use jiff::Timestamp;
 use rapidfuzz::distance::osa;
@@ -90,7 +90,7 @@ fn provided(cache: &Cache, missing: &Missing) -> Provided {
     for secret in missing.keys() {
         provided.entry(secret.namespace.to_string()).or_default();
     }
-    let pkis = locks::read(&cache.pkis);
+    let pkis = sync::read(&cache.pkis);
     for secret in pkis.named().filter(|secret| secret.name.len() <= LONGEST) {
         let Some(of_namespace) = provided.get_mut(&*secret.namespace) else {
             continue;

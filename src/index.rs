@@ -3,7 +3,7 @@
 //! An index follows a watch ([`BySecret::apply`]) and answers without a scan. What it keeps of each object is small, so that
 //! ten thousand pods cost hundreds of bytes each and not tens of thousands.
 
-use crate::locks::lock;
+use crate::util::sync::lock;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use smallvec::SmallVec;

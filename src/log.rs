@@ -5,7 +5,7 @@
 //! may write a certificate into a Secret, say, chooses how long the names in it are.
 
 use crate::config::LogFormat;
-use crate::policy::text;
+use crate::util::text;
 use serde_json::{Value, json};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};

@@ -5,10 +5,10 @@
 
 use crate::api::annotations::Carrier;
 use crate::api::{Outputs, Pki, StoredPki};
-use crate::digest::digest;
 use crate::ignored::Ignored;
 use crate::index::{Key, NamesSecrets};
 use crate::part::Kept;
+use crate::util::hash::digest;
 use jiff::Timestamp;
 use kube::Resource;
 use kube::core::error_boundary::InvalidObject;

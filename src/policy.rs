@@ -46,7 +46,6 @@ mod policies;
 mod punycode;
 mod reserved;
 mod template;
-pub mod text;
 mod violation;
 mod wanted;
 

@@ -16,12 +16,12 @@ use crate::clock::{Clock, ClockFault};
 use crate::events::{self, Publisher};
 use crate::index::{Key, NamesSecrets as _};
 use crate::lenient::Lenient;
-use crate::locks;
 use crate::metrics::Metrics;
 use crate::restarts::Renewals;
 use crate::schedule::Schedule;
 use crate::secrets::Version;
 use crate::telemetry::Work;
+use crate::util::sync;
 use contest::Contests;
 use findings::Findings;
 use former::LastUses;
@@ -215,7 +215,7 @@ impl Context {
     /// The key of a Pki, as the cache has it: whoever keeps it, shares it.
     fn key(&self, pki: &Pki) -> Key {
         let key = Key::of(pki);
-        let known = locks::read(&self.cache.pkis);
+        let known = sync::read(&self.cache.pkis);
         known.get(&key).map_or(key, |known| known.key().clone())
     }
 
@@ -254,7 +254,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         return;
     }
     ca.mark_unchanged();
-    let known = locks::read(&cache.pkis).all().len();
+    let known = sync::read(&cache.pkis).all().len();
     tracing::info!(pkis = known, "reconciling");
     let queue = Arc::new(Queue::new(CONCURRENCY));
     let turns = queue.clone().turns().take_until(shutdown.cancelled_owned());

@@ -1,7 +1,7 @@
 //! Which Pki is due when, by the wall clock.
 
 use crate::index::Key;
-use crate::locks::lock;
+use crate::util::sync::lock;
 use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard};

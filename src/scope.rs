@@ -5,7 +5,7 @@
 
 use crate::api::StoredPki;
 use crate::lenient::{self, Lenient};
-use crate::locks::lock;
+use crate::util::sync::lock;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::{DeserializeGuard, NamespaceScope, ObjectMeta, PartialObjectMeta};

@@ -1,12 +1,12 @@
 //! What is kept of every Secret: whether it changed, and whose it is, as far as its metadata tells.
 
 use crate::api::annotations::{ADOPT, Carrier};
-use crate::digest::digest;
 use crate::ignored::Ignored;
 use crate::index::{BySecret, Key, NamesSecrets};
 use crate::part::Kept;
 use crate::pkis::KnownPki;
 use crate::reconcile::secret::{Obstacle, controller, is_labelled, is_pki};
+use crate::util::hash::digest;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;

@@ -5,7 +5,7 @@
 
 use crate::api::{Pki, PkiSpec};
 use crate::kubectl::cluster;
-use crate::policy::text::sentence;
+use crate::util::text::sentence;
 use kube::api::PostParams;
 use kube::core::Status;
 use kube::{Api, Client};

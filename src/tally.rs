@@ -6,9 +6,10 @@
 use crate::api::{Pki, PkiPolicy, PkiPolicyStatus};
 use crate::cache::Cache;
 use crate::lenient::Lenient;
-use crate::policy::{RuleBook, faults, text};
+use crate::policy::{RuleBook, faults};
 use crate::reconcile::status::{MESSAGE_BYTES, since};
 use crate::reconcile::write;
+use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::Patch;

@@ -4,7 +4,7 @@
 //! so that one id leads from a `kubectl apply` to what the operator logged of it. Where the platform team has a collector, it
 //! gets them as spans ([`otlp`]), with the attributes that are named here and no others: what is logged stays in the log.
 
-use crate::policy::text;
+use crate::util::text;
 use axum::http::HeaderMap;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{

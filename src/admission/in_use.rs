@@ -5,12 +5,12 @@ use super::{Request, World};
 use crate::api::annotations::KEEP_SECRET;
 use crate::api::{Outputs, Pki};
 use crate::index::Key;
-use crate::locks;
 use crate::pods::{self, SecretUser};
 use crate::policy::Approved;
-use crate::policy::text::{self, printable};
 use crate::reconcile::secret::{self, formats::Output};
 use crate::reconcile::status::MAX_FORMER_SECRETS;
+use crate::util::sync;
+use crate::util::text::{self, printable};
 use kube::core::DynamicObject;
 use kube::core::admission::Operation;
 use serde::Deserialize as _;
@@ -113,7 +113,7 @@ fn removed_files(
     let removed = Output::FILES.into_iter().filter(|file| {
         Output::of(file).is_some_and(|output| output.is_in(&outputs)) && !approved.wants(file)
     });
-    let pods = locks::read(world.pods);
+    let pods = sync::read(world.pods);
     let warnings = removed.filter_map(|file| {
         let users = pods::users(&pods, secret).filter(|pod| pod.needs_file(&secret.name, file));
         let users: Vec<_> = users.cloned().collect();
@@ -130,7 +130,7 @@ fn users_of_own(own: &Key, secret: &Key, world: &World<'_>) -> Vec<Arc<SecretUse
     if super::foreseen_obstacle(own, secret, world).is_some() {
         return Vec::new();
     }
-    let pods = locks::read(world.pods);
+    let pods = sync::read(world.pods);
     pods::users(&pods, secret).cloned().collect()
 }
 

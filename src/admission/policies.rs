@@ -3,8 +3,8 @@
 use super::{Request, bounded, is_of_kind, keeps_spec, line, name, refuse_causes, warn};
 use crate::api::annotations::{self, Carrier};
 use crate::api::{Pki, PkiPolicy, PkiPolicySpec};
-use crate::policy::text::printable;
 use crate::policy::{PolicyFault, RuleBook, faults};
+use crate::util::text::printable;
 use kube::Resource as _;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionResponse, Operation};

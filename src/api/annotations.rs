@@ -7,7 +7,7 @@
 
 use super::GROUP;
 use crate::policy::is_subdomain;
-use crate::policy::text::{cut, nearest, printable};
+use crate::util::text::{cut, nearest, printable};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 

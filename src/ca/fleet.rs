@@ -4,7 +4,7 @@
 use super::ledger::Ledger;
 use super::rotation::Pace;
 use crate::api::{Pki, PkiStatus, READY};
-use crate::policy::text;
+use crate::util::text;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};

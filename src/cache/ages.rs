@@ -6,7 +6,7 @@
 //! library hides bookmarks from its callers, so the HTTP answers are observed.
 
 use super::Watched;
-use crate::locks::lock;
+use crate::util::sync::lock;
 use axum::http::{Request, Response};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;

@@ -1,8 +1,8 @@
 //! Why the operator cannot start as it is told to. Each names the flag, the variable, or the file and its key.
 
 use super::Cli;
-use crate::policy::text::printable;
-use crate::yaml::Position;
+use crate::util::text::printable;
+use crate::util::yaml::Position;
 use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use jiff::SignedDuration;

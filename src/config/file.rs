@@ -4,8 +4,8 @@
 //! at once, with its place.
 
 use super::error::{FileFault, Refusal};
-use crate::policy::text::{nearest, printable};
-use crate::yaml::{self, Content, Key, Node, Position};
+use crate::util::text::{nearest, printable};
+use crate::util::yaml::{self, Content, Key, Node, Position};
 use clap::{Arg, ArgAction, Command, Id};
 use serde_json::Value;
 use std::collections::HashMap;

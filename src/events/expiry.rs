@@ -2,8 +2,8 @@
 //! but while there is still time to do something.
 
 use crate::api::{Pki, PkiStatus};
-use crate::policy::text::printable;
 use crate::reconcile::status::Outcome;
+use crate::util::text::printable;
 use jiff::Timestamp;
 
 /// How near the end of a certificate is that nobody renews.

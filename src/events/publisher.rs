@@ -11,11 +11,11 @@
 use super::memory::{Due, Memory, Told};
 use super::notice::{Aspect, Kind, Notice};
 use super::queue::{Offered, Queue, Waiting};
-use crate::budget::{Bucket, Limit};
 use crate::clock::Clock;
-use crate::locks::lock;
 use crate::metrics::Metrics;
 use crate::reconcile::write;
+use crate::util::rate_limit::{Bucket, Limit};
+use crate::util::sync::lock;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{Patch, PostParams};

@@ -5,7 +5,7 @@
 //! all: of a policy that flips every second, readers hear how it stands and not each flip.
 
 use super::notice::{Hash, Kind, Notice};
-use crate::locks::lock;
+use crate::util::sync::lock;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use super::notice::{Aspect, Kind, NOTE_BYTES, Notice};
 use crate::pods::{Controller, SecretUser, Use};
-use crate::policy::text;
+use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use std::collections::BTreeMap;

@@ -1,8 +1,9 @@
 //! Box's file of allowed names: one service name a line.
 
 use crate::api::{PkiPolicy, PkiPolicySpec};
-use crate::policy::{self, text};
-use crate::yaml::Position;
+use crate::policy;
+use crate::util::text;
+use crate::util::yaml::Position;
 
 /// The most names that a `PkiPolicy` takes.
 const MOST: usize = 50_000;

@@ -9,9 +9,10 @@ use crate::admission::{self, Request, World};
 use crate::api::annotations::Carrier;
 use crate::api::{GROUP, Pki, PkiPolicy, VERSION};
 use crate::index::{BySecret, Key};
-use crate::locks;
 use crate::pkis::KnownPki;
-use crate::policy::{RuleBook, text};
+use crate::policy::RuleBook;
+use crate::util::sync;
+use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource as _;
@@ -347,7 +348,7 @@ impl<'a> Judge<'a> {
         let order = Timestamp::from_second(self.judged);
         pki.metadata.creation_timestamp = order.ok().map(Time);
         pki.status = None;
-        locks::write(&self.pkis).apply(Event::Apply(pki.into()));
+        sync::write(&self.pkis).apply(Event::Apply(pki.into()));
     }
 
     fn seen_before(&mut self, file: &str, manifest: &Manifest) -> Option<Fault> {

@@ -1,7 +1,8 @@
 //! The way to the cluster: by kubeconfig, as kubectl goes it.
 
 use crate::api::{PkiPolicy, StoredPolicy};
-use crate::policy::{Labels, text};
+use crate::policy::Labels;
+use crate::util::text;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};

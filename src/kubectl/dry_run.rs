@@ -10,7 +10,7 @@ use super::finding::Fault;
 use super::manifests::{Manifest, Manifests, in_namespace};
 use super::schema::Kind;
 use crate::api::Pki;
-use crate::policy::text;
+use crate::util::text;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::{BodyExt as _, Limited};

@@ -1,7 +1,7 @@
 //! What there is to say about a file: one finding each.
 
-use crate::policy::text;
-use crate::yaml::Position;
+use crate::util::text;
+use crate::util::yaml::Position;
 use kube::core::response::StatusCause;
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! `kubectl pki inspect`: what is in a Secret or a PEM file. The private key is compared and never shown.
 
 use super::words;
-use crate::policy::text::{first_of, printable, sentence};
 use crate::reconcile::secret::file;
+use crate::util::text::{first_of, printable, sentence};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use pki_certs::describe::{self, Description};
@@ -354,7 +354,7 @@ mod tests {
         assert!(page.len() < 200_000, "{}", page.len());
         assert!(
             page.lines()
-                .all(|line| line.chars().all(crate::policy::text::is_plain))
+                .all(|line| line.chars().all(crate::util::text::is_plain))
         );
         let lines = brief(&secret, now());
         assert!(lines[0].ends_with(" and 2495 more"), "{lines:?}");

@@ -6,9 +6,9 @@ use super::finding::{Fault, reason};
 use super::schema::Kind;
 use crate::api::annotations::{self, Carrier, MOST_FAULTS, Place};
 use crate::ignored;
-use crate::policy::text::printable;
 use crate::policy::{is_key, is_label, is_label_value, is_subdomain};
-use crate::yaml::{Content, Key, Node};
+use crate::util::text::printable;
+use crate::util::yaml::{Content, Key, Node};
 use serde_json::Value;
 
 /// The size of all annotations of an object.
@@ -196,7 +196,7 @@ pub(super) fn carrier(object: &Node) -> Carrier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::yaml;
+    use crate::util::yaml;
 
     fn node(text: &str) -> Node {
         yaml::documents(text).remove(0).unwrap()

@@ -128,7 +128,7 @@ pub(super) fn pretty(value: &impl Serialize) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::kubectl::finding::Object;
-    use crate::yaml::Position;
+    use crate::util::yaml::Position;
     use serde_json::{Value, json};
 
     /// A finding with whatever could break a format.

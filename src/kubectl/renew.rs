@@ -3,8 +3,8 @@
 use super::cluster::{Cluster, Error};
 use crate::api::{Pki, READY};
 use crate::lenient::Lenient;
-use crate::policy::text::{printable, sentence};
 use crate::reconcile::request::{self, RENEW_NOW};
+use crate::util::text::{printable, sentence};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};

@@ -9,7 +9,7 @@ use crate::ca::REPORT;
 use crate::ca::fleet::Report;
 use crate::index::Key;
 use crate::lenient::Lenient;
-use crate::policy::text::printable;
+use crate::util::text::printable;
 use clap::CommandFactory;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};

@@ -6,8 +6,8 @@
 
 use super::finding::{Fault, reason};
 use crate::api::{self, Pki, PkiPolicy};
-use crate::policy::text::{nearest, printable};
-use crate::yaml::{Content, Key, Node, Position};
+use crate::util::text::{nearest, printable};
+use crate::util::yaml::{Content, Key, Node, Position};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! Reads the files that are named on the command line.
 
-use crate::policy::text;
-use crate::yaml::MOST_BYTES;
+use crate::util::text;
+use crate::util::yaml::MOST_BYTES;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

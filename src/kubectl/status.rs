@@ -5,7 +5,7 @@ use super::words;
 use crate::api::{Pki, READY};
 use crate::ca::fleet::{Phase, Report};
 use crate::guide;
-use crate::policy::text;
+use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;

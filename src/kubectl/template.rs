@@ -2,8 +2,8 @@
 
 use super::finding::{Fault, reason};
 use super::schema::Kind;
-use crate::policy::text;
-use crate::yaml::{Content, Node, Position};
+use crate::util::text;
+use crate::util::yaml::{Content, Node, Position};
 use serde_json::Value;
 
 /// The most bytes of a template that are quoted.
@@ -87,7 +87,7 @@ fn in_node(kind: Kind, node: &Node, at: Position, path: &mut String) -> Option<F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::yaml;
+    use crate::util::yaml;
 
     const ADVICE: &str =
         "render it first, for example with `helm template . | kubectl pki check -f -`";

@@ -1,7 +1,7 @@
 //! The values that count for a Pki, and where each comes from, in lines for people.
 
-use crate::policy::text::line;
 use crate::policy::{Approved, EffectiveValue, Origin};
+use crate::util::text::line;
 
 /// One line for each value. Where the certificate that is in use has another one, both.
 pub(super) fn lines(approved: &Approved) -> Vec<String> {

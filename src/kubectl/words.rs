@@ -1,6 +1,6 @@
 //! Times and tables, as kubectl shows them.
 
-use crate::policy::text;
+use crate::util::text;
 use jiff::{SignedDuration, Timestamp};
 
 /// A length of time in its largest unit of which there are at least two.

@@ -4,12 +4,12 @@ use super::effective::lifetime;
 use super::key::Key;
 use super::permission::selector;
 use super::reserved::Reserved;
-use super::text::printable;
 use super::{Labels, Settings, expression, identifiers, names, punycode, reserved, template};
 use crate::api::{
     KeyAlgorithm, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicySpec,
     Validation,
 };
+use crate::util::text::printable;
 use ipnet::IpNet;
 use kube::core::SelectorExt as _;
 use std::collections::{BTreeMap, BTreeSet};

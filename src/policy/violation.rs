@@ -2,8 +2,8 @@
 
 use super::names::display_duration;
 use super::reserved::Reserved;
-use super::text::{self, printable};
 use crate::api::{KeyAlgorithm, KeyEncoding};
+use crate::util::text::{self, printable};
 use jiff::SignedDuration;
 use std::net::IpAddr;
 use words::{Shown, after, size_remedy, unpermitted_remedy};

@@ -4,7 +4,7 @@
 //! writers that disagree about a Secret do not issue certificates in circles.
 
 use crate::index::Key;
-use crate::locks::lock;
+use crate::util::sync::lock;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};

@@ -6,11 +6,11 @@
 use super::plan::Observed;
 use super::secret;
 use crate::api::PkiStatus;
-use crate::digest::digest;
 use crate::index::Key;
-use crate::locks::lock;
 use crate::policy::Approved;
 use crate::secrets::Version;
+use crate::util::hash::digest;
+use crate::util::sync::lock;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pki_certs::{CaCertificate, Verified};
 use std::collections::HashMap;

@@ -13,8 +13,8 @@ use crate::ca::Ca;
 use crate::claims;
 use crate::events;
 use crate::index::Key;
-use crate::locks::{self, lock};
 use crate::pods::SecretUser;
+use crate::util::sync::{self, lock};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -107,7 +107,7 @@ async fn tend_one(
 ) -> Result<Option<Timestamp>, Error> {
     let (cache, own) = (&context.cache, context.key(pki));
     let key = Key::new(own.namespace.clone(), &*former.name);
-    let is_claimed = claims::claimants(&locks::read(&cache.pkis), &key)
+    let is_claimed = claims::claimants(&sync::read(&cache.pkis), &key)
         .next()
         .is_some();
     let reminder = context.settings.reminder;

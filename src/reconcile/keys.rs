@@ -8,7 +8,7 @@
 use super::lanes::{Lane, Queue};
 use crate::api::Pki;
 use crate::index::Key;
-use crate::locks::lock;
+use crate::util::sync::lock;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::ResourceExt as _;

@@ -8,9 +8,9 @@
 
 use crate::api::{Pki, StoredPki};
 use crate::index::Key;
-use crate::locks::lock;
 use crate::reconcile::fair::Fair;
 use crate::reconcile::request::{self, Request};
+use crate::util::sync::lock;
 use futures::{Stream, stream};
 use jiff::Timestamp;
 use std::collections::HashMap;

@@ -8,8 +8,8 @@ use crate::ca::Ca;
 use crate::cache;
 use crate::claims;
 use crate::index::Key;
-use crate::locks;
 use crate::policy::Approved;
+use crate::util::sync;
 use kube::ResourceExt;
 
 /// Gathers what is known without asking.
@@ -27,7 +27,7 @@ pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observ
         ..versions(&approved.outputs)
     });
     let passwords = passwords.unwrap_or_default();
-    let rival = claims::winner(&locks::read(&cache.pkis), &key)
+    let rival = claims::winner(&sync::read(&cache.pkis), &key)
         .filter(|winner| **winner != own)
         .cloned();
     let mut observed = Observed {
@@ -77,7 +77,7 @@ pub(super) async fn read(observed: &mut Observed<'_>, context: &Context) -> Resu
         observed.passwords = passwords;
     }
     observed.secret = if let Some(secret) = secret {
-        let pkis = locks::read(&context.cache.pkis);
+        let pkis = sync::read(&context.cache.pkis);
         let owner = secret::owner(&secret, pki, &pkis);
         Sight::Stored(Box::new(secret), owner)
     } else {

@@ -6,7 +6,7 @@
 
 use super::{Error, write};
 use crate::index::Key;
-use crate::locks::lock;
+use crate::util::sync::lock;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;

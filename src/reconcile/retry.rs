@@ -3,7 +3,7 @@
 use super::status::Outcome;
 use crate::api::Pki;
 use crate::index::Key;
-use crate::locks::lock;
+use crate::util::sync::lock;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};

@@ -3,10 +3,10 @@
 use super::write;
 use crate::api::Pki;
 use crate::api::annotations::{KEEP_SECRET, flag};
-use crate::digest::digest;
 use crate::index::{BySecret, Key, NamesSecrets};
 use crate::pkis::KnownPki;
 use crate::policy::Approved;
+use crate::util::hash::digest;
 use formats::{Passwords, Unmade};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;

@@ -4,8 +4,8 @@ use super::{MEMORY, MOST, MOST_OF_NAMESPACE, NAMESPACE_LAG, OWED, Provider, Refu
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Words, reference_by_name};
 use crate::index::Key;
 use crate::pods::SecretUser;
-use crate::policy::text;
 use crate::reconcile::status::whole_second;
+use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use std::collections::{BTreeMap, HashSet};

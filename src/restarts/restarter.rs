@@ -9,11 +9,11 @@ use crate::api::annotations::Carrier;
 use crate::cache::Cache;
 use crate::events::Publisher;
 use crate::lenient::Lenient;
-use crate::locks;
 use crate::metrics::Metrics;
 use crate::pods;
 use crate::reconcile::write;
 use crate::scope::Scope;
+use crate::util::sync;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::stream::{self, FuturesUnordered};
 use futures::{Stream, StreamExt};
@@ -97,7 +97,7 @@ impl Drop for Restarter {
     fn drop(&mut self) {
         let is_watched =
             |carrier: &Carrier| Kind::ALL.iter().any(|kind| kind.carrier() == *carrier);
-        locks::lock(&self.cache.misled).retain(|carrier, _| !is_watched(carrier));
+        sync::lock(&self.cache.misled).retain(|carrier, _| !is_watched(carrier));
     }
 }
 
@@ -162,7 +162,7 @@ impl Attempt {
 
     /// Why the workload is still to be restarted: of its pods, some are older than what is in the Secret.
     fn cause(&self) -> Option<&Cause> {
-        let known = locks::read(&self.cache.pods);
+        let known = sync::read(&self.cache.pods);
         self.task.causes.iter().find(|cause| {
             let mut users = pods::users(&known, &cause.secret);
             users.any(|pod| {

@@ -3,7 +3,7 @@
 use super::merger::Merger;
 use super::{List, Named};
 use crate::lenient::{self, Lenient};
-use crate::locks::lock;
+use crate::util::sync::lock;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, future, stream};
 use kube::runtime::watcher::{self, Event};

@@ -3,8 +3,8 @@
 //! Closing is pure judgement about what is known of each ([`Known`]). It is carried out from below: the stream under TLS
 //! and HTTP breaks, which ends a handshake, a head or a body alike, whatever the client has sent or not sent.
 
-use crate::locks::lock;
 use crate::metrics::Metrics;
+use crate::util::sync::lock;
 use axum::http::{Extensions, Request, Response};
 use axum_server::accept::Accept;
 use futures::future::{self, Either, Ready};

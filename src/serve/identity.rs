@@ -18,7 +18,7 @@
 //! A Secret that is deleted or damaged is written again by a replica that knows what was in it. [`decision`] decides all
 //! that; the [`Keeper`] looks, and does it.
 
-use crate::locks::{read, write};
+use crate::util::sync::{read, write};
 use accepted::AcceptedPaths;
 use decision::Served;
 use jiff::{SignedDuration, Timestamp};

@@ -1,7 +1,7 @@
 //! How many refusals are logged: whoever reaches the port can have any number of requests refused.
 
-use crate::budget::{Bucket, Limit};
-use crate::locks::lock;
+use crate::util::rate_limit::{Bucket, Limit};
+use crate::util::sync::lock;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 

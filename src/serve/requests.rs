@@ -1,6 +1,5 @@
 //! The requests to the webhook: how many there may be, how large each may be, and how long it may take.
 
-use crate::locks::lock;
 use crate::metrics::Metrics;
 use crate::serve::connections::{self, Client};
 use crate::serve::limits::{
@@ -8,6 +7,7 @@ use crate::serve::limits::{
     MOST_VALUES, PAGES_AT_ONCE, REQUEST_TIMEOUT,
 };
 use crate::serve::room::{Place, Room};
+use crate::util::sync::lock;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};

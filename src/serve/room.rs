@@ -2,7 +2,7 @@
 //! equals who came first. Honest clients have a request or a few at a time, which stay for milliseconds. So those
 //! that ask in masses displace their own, and those that are slow on purpose shut out nobody.
 
-use crate::locks::lock;
+use crate::util::sync::lock;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};

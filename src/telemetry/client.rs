@@ -1,7 +1,7 @@
 //! The HTTP client that takes spans to the collector. It tells now and then when the collector does not take them.
 
-use crate::budget::{Bucket, Limit};
-use crate::locks::lock;
+use crate::util::rate_limit::{Bucket, Limit};
+use crate::util::sync::lock;
 use async_trait::async_trait;
 use axum::http::Uri;
 use http_body_util::{BodyExt as _, Full, Limited};

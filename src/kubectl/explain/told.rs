@@ -1,7 +1,7 @@
 //! What the operator told of a Pki, by Events.
 
 use crate::kubectl::words;
-use crate::policy::text::{printable, sentence};
+use crate::util::text::{printable, sentence};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, ObjectReference};
 

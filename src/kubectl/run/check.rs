@@ -10,7 +10,8 @@ use crate::kubectl::policies::{PolicyFiles, rule_book};
 use crate::kubectl::policy_test::{self, Table};
 use crate::kubectl::sources::{self, Source};
 use crate::kubectl::{output, schema};
-use crate::policy::{Namespaces, RuleBook, text};
+use crate::policy::{Namespaces, RuleBook};
+use crate::util::text;
 use jiff::Timestamp;
 use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
@@ -161,7 +162,7 @@ pub(super) fn test_policies(arguments: &PolicyTest) -> Result<Verdict, Error> {
 }
 
 fn read_table(source: &Source) -> Result<Table, Error> {
-    let text = crate::yaml::text(&source.bytes);
+    let text = crate::util::yaml::text(&source.bytes);
     let table = text.and_then(policy_test::parse);
     table.map_err(|error| Error::Table {
         place: format!("{}:{}", text::line(&source.name), error.at),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::yaml;
+use crate::util::yaml;
 
 fn faults(kind: Kind, text: &str) -> Vec<String> {
     let node = yaml::documents(text).remove(0).unwrap();

@@ -4,7 +4,7 @@ use super::cost;
 use super::facts::largest;
 use super::pattern::{Pattern, Patterns};
 use super::syntax;
-use crate::locks::lock;
+use crate::util::sync::lock;
 use cel::common::ast::IdedExpr;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, Weak};

@@ -7,7 +7,7 @@ use super::facts::{Scope, facts_of};
 use super::shape::Shape;
 use super::syntax::{LONGEST, parts};
 use crate::api::Pki;
-use crate::policy::text;
+use crate::util::text;
 use cel::common::ast::{Expr, IdedExpr};
 use cel::{ExecutionError, Value};
 use serde_json::json;

@@ -7,8 +7,8 @@ use crate::policy::in_force::{MAX_TEMPLATE_BYTES, template_bytes};
 use crate::policy::key::{Key, ignored_size};
 use crate::policy::names::{self, display_duration};
 use crate::policy::template;
-use crate::policy::text::printable;
 use crate::policy::violation::Violation;
+use crate::util::text::printable;
 
 impl Faults {
     /// Each default by itself, then against the limits of the policy.

@@ -2,7 +2,7 @@
 
 use crate::policy::name_list::NEAR;
 use crate::policy::names;
-use crate::policy::text::printable;
+use crate::util::text::printable;
 use rapidfuzz::distance::osa;
 use std::borrow::Cow;
 use std::cmp::Reverse;

@@ -1,7 +1,7 @@
 //! What the author of a refused service name probably meant.
 
 use super::AllowedNames;
-use crate::policy::text::printable;
+use crate::util::text::printable;
 use std::fmt;
 
 /// What to do about a service name that is not allowed.

@@ -4,7 +4,7 @@
 
 use crate::policy::identifiers::{host, root};
 use crate::policy::names;
-use crate::policy::text::printable;
+use crate::util::text::printable;
 use ipnet::IpNet;
 use std::net::IpAddr;
 

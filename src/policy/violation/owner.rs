@@ -1,6 +1,6 @@
 //! The owner of a name inside the cluster.
 
-use crate::policy::text::printable;
+use crate::util::text::printable;
 use std::fmt;
 
 /// The owner of a name that a Pki cannot have. [`Display`](fmt::Display) adds the remedy.

@@ -4,8 +4,8 @@
 //! values of a field.
 
 use crate::policy::punycode::ascii_name;
-use crate::policy::text::printable;
 use crate::policy::{identifiers, names};
+use crate::util::text::printable;
 use std::net::IpAddr;
 
 /// Longer values are not looked into.

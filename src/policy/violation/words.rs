@@ -3,7 +3,7 @@
 use super::{Field, Violation};
 use crate::api::KeyAlgorithm;
 use crate::policy::key::Key;
-use crate::policy::text::{self, printable};
+use crate::util::text::{self, printable};
 use std::fmt;
 
 /// What conditions and Events say of what is wrong with this Pki: each violation with its field, but Box's sentence,

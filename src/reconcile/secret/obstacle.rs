@@ -2,7 +2,7 @@
 
 use super::{ADOPT, TLS, controller};
 use crate::api::Pki;
-use crate::policy::text;
+use crate::util::text;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use pki_certs::Fault;

@@ -6,7 +6,7 @@ use pki_operator::kubectl::check::{self, Report, Settings};
 use pki_operator::kubectl::manifests::{self, Manifests};
 use pki_operator::kubectl::output::{Format, render, summary};
 use pki_operator::policy::RuleBook;
-use pki_operator::yaml::{self, Position};
+use pki_operator::util::yaml::{self, Position};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};

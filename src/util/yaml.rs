@@ -4,7 +4,7 @@
 //! will see. Aliases and merge keys are expanded, up to a limit. [`documents`] is total: whatever the text, it ends, in
 //! time that grows with the length of the text, and says what is wrong and where.
 
-use crate::policy::text;
+use crate::util::text;
 use granit_parser::{Marker, Parser, ScanError};
 use loader::Loader;
 use serde::de::IgnoredAny;

@@ -1,7 +1,7 @@
 //! Puts nodes together from the events of the parser.
 
 use super::{Content, Key, NOTHING, Node, Position, SyntaxError, into_entries, scalar};
-use crate::policy::text;
+use crate::util::text;
 use granit_parser::{Event, ParseResult, ScalarStyle, Span, StructureStyle, Tag};
 use serde_json::Value;
 use std::borrow::Cow;

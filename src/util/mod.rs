@@ -1,0 +1,7 @@
+//! Layer 1: helpers that know nothing of Kubernetes and of certificates.
+
+pub mod hash;
+pub mod rate_limit;
+pub mod sync;
+pub mod text;
+pub mod yaml;
