@@ -11,8 +11,9 @@ use crate::api::{GROUP, Pki, PkiSpec, PkiStatus, VERSION};
 use crate::ca::outlook::Outlook;
 use crate::claims;
 use crate::events::NOTE_BYTES;
-use crate::index::{BySecret, Key};
-use crate::lenient;
+use crate::index::BySecret;
+use crate::k8s::object_key::Key;
+use crate::k8s::tolerant;
 use crate::pkis::KnownPki;
 use crate::pods::SecretUser;
 use crate::policy::{Approved, RuleBook, Violation, ignored_size, reason_of};
@@ -83,7 +84,7 @@ fn read_leniently(body: &[u8]) -> Option<Review> {
     let mut is_changed = false;
     for object in ["/request/object", "/request/oldObject"] {
         if let Some(object) = review.pointer_mut(object) {
-            is_changed |= lenient::drop_unreadable_times(object);
+            is_changed |= tolerant::drop_unreadable_times(object);
         }
     }
     // Whatever else is wrong with it stays wrong: this way of reading would forgive a field that is there twice.

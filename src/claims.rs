@@ -4,7 +4,8 @@
 //! to name a Secret in use must not take it away from the Pki whose pods run with it, were it ten times older. This
 //! module knows the rest: who claims what, and since when.
 
-use crate::index::{BySecret, Change, Key, NamesSecrets as _};
+use crate::index::{BySecret, Change, NamesSecrets as _};
+use crate::k8s::object_key::Key;
 use crate::pkis::KnownPki;
 use std::sync::Arc;
 

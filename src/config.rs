@@ -5,9 +5,9 @@
 
 use crate::ca::keeper;
 use crate::ca::rotation::Pace;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
+use crate::k8s::scope::Scope;
 use crate::policy::{self, range};
-use crate::scope::Scope;
 use crate::serve::{identity, limits::Limits};
 use crate::telemetry::otlp;
 use crate::{reconcile, restarts, trust};

@@ -5,7 +5,7 @@
 //! before any of them is changed.
 
 use crate::api::{self, VERSION_LABEL};
-use crate::kubectl::cluster;
+use crate::k8s::client;
 use crate::util::text::printable;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams};
@@ -42,7 +42,7 @@ pub enum Error {
         /// Of the definition.
         name: String,
         /// What it said.
-        source: cluster::Error,
+        source: client::Error,
     },
     /// It was applied, and the API server does not serve it.
     #[error("CustomResourceDefinition {name} is not established after {PATIENCE:?}: {said}")]
@@ -178,7 +178,7 @@ async fn wait_until_established(
 fn failed(crd: &CustomResourceDefinition, what: &str, error: kube::Error) -> Error {
     Error::Api {
         name: crd.name_any(),
-        source: cluster::Error::of(what, error),
+        source: client::Error::of(what, error),
     }
 }
 

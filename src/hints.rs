@@ -7,7 +7,7 @@
 use crate::cache::Cache;
 use crate::claims;
 use crate::events::{Aspect, Kind, Notice, Publisher, Words, reference_by_name};
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::pods::SecretUser;
 use crate::util::sync;
 use crate::util::text::printable;

@@ -6,7 +6,6 @@
 pub mod allowed_names;
 pub mod check;
 pub mod cli;
-pub mod cluster;
 pub mod completion;
 pub mod dry_run;
 pub mod explain;

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use pki_operator::config::{Cli, Command, Config};
-use pki_operator::kubectl::cluster::Access;
+use pki_operator::k8s::client::Access;
 use pki_operator::{api, crd, log, self_test, telemetry};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};

@@ -6,8 +6,9 @@
 use crate::api::annotations::Carrier;
 use crate::api::{Outputs, Pki, StoredPki};
 use crate::ignored::Ignored;
-use crate::index::{Key, NamesSecrets};
-use crate::part::Kept;
+use crate::index::NamesSecrets;
+use crate::k8s::object_key::Key;
+use crate::k8s::projection::Kept;
 use crate::util::hash::digest;
 use jiff::Timestamp;
 use kube::Resource;

@@ -2,8 +2,9 @@
 
 use crate::api::annotations::Carrier;
 use crate::ignored::Ignored;
-use crate::index::{BySecret, Change, Key, NamesSecrets};
-use crate::part::Kept;
+use crate::index::{BySecret, Change, NamesSecrets};
+use crate::k8s::object_key::Key;
+use crate::k8s::projection::Kept;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;

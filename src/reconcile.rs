@@ -12,10 +12,12 @@
 use crate::api::{Pki, StoredPki};
 use crate::ca::Ca;
 use crate::cache::Cache;
-use crate::clock::{Clock, ClockFault};
 use crate::events::{self, Publisher};
-use crate::index::{Key, NamesSecrets as _};
-use crate::lenient::Lenient;
+use crate::index::NamesSecrets as _;
+use crate::k8s::clock::{Clock, ClockFault};
+use crate::k8s::object_key::Key;
+use crate::k8s::patch;
+use crate::k8s::tolerant::Lenient;
 use crate::metrics::Metrics;
 use crate::restarts::Renewals;
 use crate::schedule::Schedule;
@@ -62,7 +64,6 @@ mod retry;
 pub mod secret;
 pub mod status;
 mod wishes;
-pub mod write;
 
 /// How many Pkis are looked at at the same time. The work is waiting for the API server.
 const CONCURRENCY: usize = 32;
@@ -417,7 +418,7 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
     if matches!(planned, Plan::Read) {
         match read(&mut observed, context).await {
             // Not for this look to mend: people are told, as when the Secret cannot be written.
-            Err(Error::ReadSecret { source, .. }) if write::is_refusal(&source) => {
+            Err(Error::ReadSecret { source, .. }) if patch::is_refusal(&source) => {
                 let outcome = act::refused(pki, source, context, now)?;
                 return conclude::conclude(pki, &outcome, context, now).await;
             }

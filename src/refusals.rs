@@ -9,7 +9,7 @@ use crate::api::Pki;
 use crate::cache::{self, Cache};
 use crate::claims;
 use crate::events::Publisher;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::pods::SecretUser;
 use crate::policy::RuleBook;
 use crate::util::sync::{lock, read};

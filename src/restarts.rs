@@ -14,7 +14,7 @@
 //! restart. So another leader, or the next process, neither forgets a restart nor repeats it.
 
 use crate::api::Pki;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::pods::SecretUser;
 use crate::reconcile::status::Certificate;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};

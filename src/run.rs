@@ -2,13 +2,13 @@
 
 use crate::ca::{Keeper, outlook};
 use crate::cache::Cache;
-use crate::clock::{self, Clock, ClockLayer};
 use crate::config::Config;
 use crate::events::Publisher;
 use crate::hints;
 use crate::ignored;
-use crate::index::Key;
-use crate::leader::Election;
+use crate::k8s::clock::{self, Clock, ClockLayer};
+use crate::k8s::lease::Election;
+use crate::k8s::object_key::Key;
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Context};
 use crate::refusals;

@@ -1,6 +1,6 @@
 //! Which Pki is due when, by the wall clock.
 
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::util::sync::lock;
 use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap};

@@ -2,8 +2,9 @@
 
 use crate::api::annotations::{ADOPT, Carrier};
 use crate::ignored::Ignored;
-use crate::index::{BySecret, Key, NamesSecrets};
-use crate::part::Kept;
+use crate::index::{BySecret, NamesSecrets};
+use crate::k8s::object_key::Key;
+use crate::k8s::projection::Kept;
 use crate::pkis::KnownPki;
 use crate::reconcile::secret::{Obstacle, controller, is_labelled, is_pki};
 use crate::util::hash::digest;

@@ -4,7 +4,7 @@
 //! [judged](judge_bad) by pure functions.
 
 use crate::api::{Pki, PkiSpec};
-use crate::kubectl::cluster;
+use crate::k8s::client;
 use crate::util::text::sentence;
 use kube::api::PostParams;
 use kube::core::Status;
@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// It could not be asked at all.
     #[error("cannot ask the API server: {0}")]
-    Api(#[from] cluster::Error),
+    Api(#[from] client::Error),
 }
 
 /// What the answer to a Pki that nobody may have says of the installation: the refusal, if that is the operator's.
@@ -130,7 +130,7 @@ async fn create(
         Ok(pki) => Ok(Ok(pki)),
         // Not allowed to ask, or nobody there who knows Pkis.
         Err(kube::Error::Api(status)) if !matches!(status.code, 401 | 403 | 404) => Ok(Err(status)),
-        Err(error) => Err(cluster::Error::of("create pkis", error).into()),
+        Err(error) => Err(client::Error::of("create pkis", error).into()),
     }
 }
 

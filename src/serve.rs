@@ -2,8 +2,8 @@
 
 use crate::admission::{self, Request, World};
 use crate::cache::{self, Cache};
-use crate::clock::Clock;
-use crate::leader::Standing;
+use crate::k8s::clock::Clock;
+use crate::k8s::lease::Standing;
 use crate::metrics::Metrics;
 use crate::telemetry::Work;
 use crate::util::text::{cut, printable};

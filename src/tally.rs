@@ -5,10 +5,10 @@
 
 use crate::api::{Pki, PkiPolicy, PkiPolicyStatus};
 use crate::cache::Cache;
-use crate::lenient::Lenient;
+use crate::k8s::patch;
+use crate::k8s::tolerant::Lenient;
 use crate::policy::{RuleBook, faults};
 use crate::reconcile::status::{MESSAGE_BYTES, since};
-use crate::reconcile::write;
 use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -63,14 +63,14 @@ async fn write_all(
     let mut is_written = true;
     for (policy, status) in statuses {
         let mut change = json!({ "status": status });
-        write::bind(&mut change, &policy);
+        patch::bind(&mut change, &policy);
         let (name, change) = (policy.name_any(), Patch::Merge(&change));
-        match policies.patch_status(&name, &write::patch(), &change).await {
+        match policies.patch_status(&name, &patch::patch(), &change).await {
             Ok(_) => {}
             // It is gone; the watch tells in a moment.
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             // It has changed meanwhile, or what was written a moment ago has not come back yet.
-            Err(error) if write::is_conflict(&error) => is_written = false,
+            Err(error) if patch::is_conflict(&error) => is_written = false,
             Err(error) => {
                 tracing::warn!(policy = name, %error, "cannot write the status of the PkiPolicy; trying again");
                 is_written = false;

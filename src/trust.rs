@@ -9,9 +9,9 @@
 
 use crate::ca::Ca;
 use crate::events::Publisher;
+use crate::k8s::patch;
+use crate::k8s::scope::Scope;
 use crate::metrics::Metrics;
-use crate::reconcile::write;
-use crate::scope::Scope;
 use bundle::ClusterBundle;
 use config_maps::ConfigMaps;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -123,14 +123,14 @@ pub fn is_wanted(label: Option<&str>) -> bool {
 
 /// The labels of a copy.
 fn labels() -> BTreeMap<String, String> {
-    let mut labels = write::labels();
+    let mut labels = patch::labels();
     labels.insert(LABEL.into(), "true".into());
     labels
 }
 
 /// Whether the operator wrote this copy.
 fn is_ours(object: &ObjectMeta) -> bool {
-    write::is_ours(object, &labels())
+    patch::is_ours(object, &labels())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::{Request, World};
 use crate::api::annotations::KEEP_SECRET;
 use crate::api::{Outputs, Pki};
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::pods::{self, SecretUser};
 use crate::policy::Approved;
 use crate::reconcile::secret::{self, formats::Output};

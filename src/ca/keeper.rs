@@ -7,14 +7,14 @@ use super::fleet::{self, Census, Fleet};
 use super::ledger::Ledger;
 use super::rotation::{self, Pace};
 use super::{Alarm, Ca, placement};
-use crate::authority;
 use crate::cache::Cache;
-use crate::clock::Clock;
 use crate::events::{self, Publisher};
-use crate::index::Key;
+use crate::k8s::ca_secret;
+use crate::k8s::clock::Clock;
+use crate::k8s::object_key::Key;
+use crate::k8s::patch;
+use crate::k8s::patch::api_message;
 use crate::metrics::Metrics;
-use crate::reconcile::write;
-use crate::reconcile::write::api_message;
 use crate::trust::Published;
 use crate::util::sync::lock;
 use jiff::{SignedDuration, Timestamp};
@@ -184,14 +184,14 @@ impl Keeper {
     /// The first CA. Of two replicas that start at once one creates it.
     async fn create(&self, secrets: &Api<Secret>, now: Timestamp) -> Result<(), kube::Error> {
         let authority = self.generate(now);
-        let manifest = authority::manifest(&self.settings.secret, &authority);
-        match secrets.create(&write::post(), &manifest).await {
+        let manifest = ca_secret::manifest(&self.settings.secret, &authority);
+        match secrets.create(&patch::post(), &manifest).await {
             Ok(_) => {
                 tracing::info!(secret = %self.settings.secret, fingerprint = authority.ca().fingerprint(),
                     not_after = %authority.ca().not_after(), "made a CA");
                 Ok(())
             }
-            Err(error) if write::is_conflict(&error) => Ok(()),
+            Err(error) if patch::is_conflict(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -260,9 +260,9 @@ impl Keeper {
             Some(map) if is_same(map) => return Ok(false),
             Some(map) => {
                 let mut change = json!({ "data": data });
-                write::bind(&mut change, map);
+                patch::bind(&mut change, map);
                 let patch = Patch::Merge(&change);
-                maps.patch(&map.name_any(), &write::patch(), &patch).await?;
+                maps.patch(&map.name_any(), &patch::patch(), &patch).await?;
             }
             None => {
                 let Key { namespace, name } = &self.settings.secret;
@@ -271,11 +271,11 @@ impl Keeper {
                     .filter(|(_, value)| !value.is_null())
                     .collect();
                 let map = serde_json::from_value(json!({
-                    "metadata": { "name": **name, "namespace": **namespace, "labels": write::labels() },
+                    "metadata": { "name": **name, "namespace": **namespace, "labels": patch::labels() },
                     "data": data,
                 }));
                 let map = map.expect("a name and texts are a ConfigMap");
-                maps.create(&write::post(), &map).await?;
+                maps.create(&patch::post(), &map).await?;
             }
         }
         tracing::info!(

@@ -2,7 +2,7 @@
 
 use super::Ledger;
 use crate::cache::Cache;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};

@@ -8,7 +8,7 @@ use super::ledger::{Ledger, Retired, whatever_the_time};
 use super::rotation::{Request, Stored};
 use super::{ACCEPT, ROTATE_NOW};
 use crate::api::annotations::{FORCE, FORCED};
-use crate::authority;
+use crate::k8s::ca_secret;
 use crate::reconcile::secret;
 use crate::util::hash::digest;
 use jiff::Timestamp;
@@ -49,7 +49,7 @@ impl Place {
 
     fn authority(&self, secret: &Secret, now: Timestamp) -> Result<Authority, AuthorityError> {
         let [chain, key, root] = self.0.each_ref().map(|name| secret::file(secret, name));
-        authority::from_files(chain, root, key, now)
+        ca_secret::from_files(chain, root, key, now)
     }
 
     /// Where the CA that lies here goes when another takes its place. What cannot be read is kept,

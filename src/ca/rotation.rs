@@ -3,7 +3,7 @@
 use super::fleet::Fleet;
 use super::ledger::{Ledger, Next, Retired};
 use super::{Alarm, ROTATE_NOW};
-use crate::clock::MAX_FUTURE;
+use crate::k8s::clock::MAX_FUTURE;
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, AuthorityError, CaCertificate, renewal};
 

@@ -22,7 +22,7 @@ use tower_service::Service;
 
 /// The ages of all watches. Of one resource that is watched namespace by namespace, the watch that
 /// was confirmed last counts: a namespace that may not be read is named
-/// [elsewhere](crate::scope::Scope::refused).
+/// [elsewhere](crate::k8s::scope::Scope::refused).
 #[derive(Debug)]
 pub(super) struct Ages(BTreeMap<Watched, Arc<Mutex<Instant>>>);
 

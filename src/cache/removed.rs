@@ -3,7 +3,7 @@
 //!
 //! Every replica keeps them in memory, within bounds. The leader publishes the Events.
 
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -4,9 +4,10 @@ use super::{Cache, Removal, Watched};
 use crate::api::annotations::Carrier;
 use crate::api::{Pki, PkiPolicy, StoredPolicy};
 use crate::claims;
-use crate::index::{BySecret, Change, Key, NamesSecrets};
-use crate::lenient::{self, Lenient, map};
-use crate::part::{Kept, Part};
+use crate::index::{BySecret, Change, NamesSecrets};
+use crate::k8s::object_key::Key;
+use crate::k8s::projection::{Kept, Part};
+use crate::k8s::tolerant::{self, Lenient, map};
 use crate::pkis::KnownPki;
 use crate::pods::{self, SecretUser};
 use crate::policy::{Namespaces, RuleBook, Settings};
@@ -139,7 +140,7 @@ impl Cache {
     ) {
         let what = Watched::Policies;
         let api = Api::all(self.ages.client(what, client));
-        let policies = lenient::watch(what.resource(), api, watcher::Config::default());
+        let policies = tolerant::watch(what.resource(), api, watcher::Config::default());
         follow(policies, |event| {
             self.take_policy(&event, &mut writer, &settings);
         })
@@ -301,7 +302,7 @@ impl Cache {
         let api = Api::namespaced(client.clone(), &settings.namespace);
         let secrets = settings.reserved_secrets.iter().map(|name| {
             let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-            lenient::watch::<PartialObjectMeta<Secret>>("secrets", api.clone(), only).boxed()
+            tolerant::watch::<PartialObjectMeta<Secret>>("secrets", api.clone(), only).boxed()
         });
         follow(stream::select_all(secrets), |event| {
             // Each watch lists one Secret, so that none of them tells what is gone of the others.
@@ -401,7 +402,7 @@ fn readable_policy(stored: &StoredPolicy) -> Option<&PkiPolicy> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scope::Scope;
+    use crate::k8s::scope::Scope;
     use futures::channel::mpsc::UnboundedReceiver;
     use kube::core::DeserializeGuard;
     use serde_json::json;

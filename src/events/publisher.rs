@@ -11,9 +11,9 @@
 use super::memory::{Due, Memory, Told};
 use super::notice::{Aspect, Kind, Notice};
 use super::queue::{Offered, Queue, Waiting};
-use crate::clock::Clock;
+use crate::k8s::clock::Clock;
+use crate::k8s::patch;
 use crate::metrics::Metrics;
-use crate::reconcile::write;
 use crate::util::rate_limit::{Bucket, Limit};
 use crate::util::sync::lock;
 use jiff::Timestamp;
@@ -270,7 +270,7 @@ impl Sender {
         let nothing = Patch::Merge(json!({}));
         let events = self.events(notice);
         let known = events
-            .patch(&notice.event_name(), &write::patch(), &nothing)
+            .patch(&notice.event_name(), &patch::patch(), &nothing)
             .await?;
         let told = Told::of(&known, notice);
         let due = self.memory().due(notice, &told, now);
@@ -292,7 +292,7 @@ impl Sender {
         let patch = notice.again(count, before.version.as_deref(), now);
         let (name, patch) = (notice.event_name(), Patch::Merge(patch));
         let events = self.events(notice);
-        let written = events.patch(&name, &write::patch(), &patch).await?;
+        let written = events.patch(&name, &patch::patch(), &patch).await?;
         self.memory().note(notice, &written);
         Ok(Ending::Merged)
     }
@@ -323,7 +323,7 @@ fn count_overtaken(metrics: &Metrics, notices: &[Notice]) {
 /// How long to wait at the least before another attempt, if another one may go better.
 fn pause_after(failure: &Failure) -> Option<Duration> {
     match failure {
-        Failure::Api(error) if write::is_refusal(error) => None,
+        Failure::Api(error) if patch::is_refusal(error) => None,
         Failure::Api(kube::Error::Api(status)) => {
             let asked = status.details.as_ref();
             let asked = asked.map_or(0, |details| details.retry_after_seconds);
@@ -337,7 +337,7 @@ fn pause_after(failure: &Failure) -> Option<Duration> {
 /// is nothing to alert on.
 fn refusal(failure: &Failure) -> &'static str {
     match failure {
-        Failure::Api(error) if write::is_namespace_ending(error) => "ending",
+        Failure::Api(error) if patch::is_namespace_ending(error) => "ending",
         Failure::Api(kube::Error::Api(status)) => match status.code {
             403 => "forbidden",
             422 => "invalid",
@@ -358,7 +358,7 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Budget(_) => f.write_str("it has been told so much already"),
             Self::SameSecond(_) => f.write_str("another line was written within this second"),
-            Self::Api(error) => f.write_str(&write::api_message(error)),
+            Self::Api(error) => f.write_str(&patch::api_message(error)),
             Self::TimedOut => write!(f, "no answer within {LONGEST:?}"),
         }
     }

@@ -4,8 +4,8 @@
     reason = "comments on arguments are what --help prints"
 )]
 
-use super::cluster::Access;
 use super::output::Format;
+use crate::k8s::client::Access;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use std::path::PathBuf;

@@ -5,11 +5,11 @@
 //! with the warnings.
 
 use super::check::{as_new, is_well_formed, warning};
-use super::cluster::{Cluster, Error};
 use super::finding::Fault;
 use super::manifests::{Manifest, Manifests, in_namespace};
 use super::schema::Kind;
 use crate::api::Pki;
+use crate::k8s::client::{Cluster, Error};
 use crate::util::text;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use futures::{StreamExt as _, TryStreamExt as _, stream};

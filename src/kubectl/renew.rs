@@ -1,8 +1,8 @@
 //! `kubectl pki renew`: asks for new certificates now, and waits until they are there.
 
-use super::cluster::{Cluster, Error};
 use crate::api::{Pki, READY};
-use crate::lenient::Lenient;
+use crate::k8s::client::{Cluster, Error};
+use crate::k8s::tolerant::Lenient;
 use crate::reconcile::request::{self, RENEW_NOW};
 use crate::util::text::{printable, sentence};
 use jiff::Timestamp;

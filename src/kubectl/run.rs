@@ -1,14 +1,14 @@
 //! Runs a command of `kubectl pki`: what reads, asks and prints around the pure parts.
 
 use super::cli::{Cli, Command, Explain, Inspect, ListFormat, Policy, Renew, Status};
-use super::cluster::{self, Access, Cluster};
 use super::sources::{self, SourceError};
 use super::{completion, explain, inspect, renew, status};
 use crate::api::Pki;
 use crate::ca::REPORT;
 use crate::ca::fleet::Report;
-use crate::index::Key;
-use crate::lenient::Lenient;
+use crate::k8s::client::{self, Access, Cluster};
+use crate::k8s::object_key::Key;
+use crate::k8s::tolerant::Lenient;
 use crate::util::text::printable;
 use clap::CommandFactory;
 use jiff::Timestamp;
@@ -59,7 +59,7 @@ pub enum Error {
     #[error(
         "the policies of the cluster cannot be read: {0}; name files with policies by --policy, and no cluster is asked"
     )]
-    Policies(#[source] cluster::Error),
+    Policies(#[source] client::Error),
     /// Neither policies nor a dry run.
     #[error(
         "nothing can be judged: {policies}; and {dry_run}; ask for the role edit in the namespace, or name files with policies by \
@@ -67,13 +67,13 @@ pub enum Error {
     )]
     Neither {
         /// Why the policies cannot be read.
-        policies: cluster::Error,
+        policies: client::Error,
         /// Why the API server cannot be asked.
-        dry_run: cluster::Error,
+        dry_run: client::Error,
     },
     /// The cluster.
     #[error(transparent)]
-    Cluster(#[from] cluster::Error),
+    Cluster(#[from] client::Error),
     /// Nobody reads what is printed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
@@ -181,7 +181,7 @@ async fn renew(cluster: &Cluster, arguments: &Renew) -> Result<Verdict, Error> {
 
 async fn pki(cluster: &Cluster, name: &str) -> Result<Pki, Error> {
     let found = cluster.namespaced::<Lenient<Pki>>().get(name).await;
-    let Lenient(pki) = found.map_err(|error| cluster::Error::of("get pkis", error))?;
+    let Lenient(pki) = found.map_err(|error| client::Error::of("get pkis", error))?;
     Ok(pki)
 }
 
@@ -211,7 +211,7 @@ async fn inspect(access: &Access, arguments: &Inspect) -> Result<Verdict, Error>
 
 async fn secret(cluster: &Cluster, name: &str) -> Result<Secret, Error> {
     let found = cluster.namespaced::<Lenient<Secret>>().get(name).await;
-    let Lenient(secret) = found.map_err(|error| cluster::Error::of("get secrets", error))?;
+    let Lenient(secret) = found.map_err(|error| client::Error::of("get secrets", error))?;
     Ok(secret)
 }
 

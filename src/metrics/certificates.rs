@@ -4,9 +4,9 @@
 use crate::api::{Pki, READY};
 use crate::cache::Cache;
 use crate::index::NamesSecrets as _;
+use crate::k8s::scope::Refused;
 use crate::pkis::KnownPki;
 use crate::policy;
-use crate::scope::Refused;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use prometheus_client::collector::Collector;

@@ -7,12 +7,13 @@ use super::retry::Failure;
 use super::secret::formats::Unmade;
 use super::secret::{self, Content};
 use super::status::{Certificate, Outcome};
-use super::{Context, Error, write};
+use super::{Context, Error};
 use crate::api::Pki;
 use crate::ca::Ca;
 use crate::events;
-use crate::index::Key;
-use crate::lenient::Lenient;
+use crate::k8s::object_key::Key;
+use crate::k8s::patch;
+use crate::k8s::tolerant::Lenient;
 use crate::policy::Approved;
 use crate::secrets::Version;
 use jiff::{SignedDuration, Timestamp};
@@ -31,7 +32,7 @@ const SILENT_WAIT: SignedDuration = SignedDuration::from_secs(5);
 enum IssueError {
     #[error(transparent)]
     Certificate(#[from] pki_certs::IssueError),
-    #[error("{}", write::api_message(.0))]
+    #[error("{}", patch::api_message(.0))]
     Write(#[from] kube::Error),
 }
 
@@ -217,12 +218,12 @@ pub(super) async fn publish(
 ) -> Result<bool, Error> {
     let trust = k8s_openapi::ByteString(ca.trust.pem().into());
     let mut change = json!({ "data": { "ca.crt": trust } });
-    write::bind(&mut change, secret);
+    patch::bind(&mut change, secret);
     match change_secret(pki, secret, &change, context).await {
         Ok(_) => Ok(true),
-        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
+        Err(error) if patch::is_conflict(&error) => Err(outdated(pki)),
         // An immutable Secret, for example, is left behind; the look goes on.
-        Err(error) if write::is_refusal(&error) => {
+        Err(error) if patch::is_refusal(&error) => {
             tracing::warn!(pki = %Key::of(pki), %error, "cannot make the CA known in its Secret");
             Ok(false)
         }
@@ -240,7 +241,7 @@ fn failure(
     now: Timestamp,
 ) -> Result<Outcome, Error> {
     let reason = match error {
-        IssueError::Write(error) if write::is_conflict(error) => return Err(outdated(pki)),
+        IssueError::Write(error) if patch::is_conflict(error) => return Err(outdated(pki)),
         IssueError::Write(_) => "api",
         IssueError::Certificate(_) => "certificate",
     };
@@ -252,7 +253,7 @@ fn failure(
     let failure = Failure {
         error: error.to_string(),
         remedy: refusal.and_then(remedy),
-        is_final: refusal.is_some_and(write::is_namespace_ending),
+        is_final: refusal.is_some_and(patch::is_namespace_ending),
     };
     let failed = context.retries.failed(pki, failure, now);
     tracing::warn!(pki = %Key::of(pki), %error, "cannot issue");
@@ -407,8 +408,8 @@ async fn create_secret(
     context: &Context,
 ) -> Result<Secret, kube::Error> {
     let secrets = context.secrets(&pki.namespace().unwrap_or_default());
-    let created = secrets.create(&write::post(), &Lenient(manifest)).await;
-    if created.as_ref().is_err_and(write::is_conflict) {
+    let created = secrets.create(&patch::post(), &Lenient(manifest)).await;
+    if created.as_ref().is_err_and(patch::is_conflict) {
         context.findings.doubtful(Key::of(pki));
     }
     created.map(|Lenient(secret)| secret)
@@ -423,7 +424,7 @@ pub(super) async fn change_secret(
     let secrets = context.secrets(&pki.namespace().unwrap_or_default());
     let patch = Patch::Merge(change);
     let Lenient(changed) = secrets
-        .patch(&secret.name_any(), &write::patch(), &patch)
+        .patch(&secret.name_any(), &patch::patch(), &patch)
         .await?;
     Ok(changed)
 }

@@ -4,11 +4,12 @@ use super::act::outdated;
 use super::former;
 use super::secret;
 use super::status::{self, Outcome};
-use super::{Context, Error, write};
+use super::{Context, Error};
 use crate::api::{Pki, PkiStatus};
 use crate::events::{self, Kind, Look, Notice, expiry};
-use crate::index::Key;
-use crate::lenient::Lenient;
+use crate::k8s::object_key::Key;
+use crate::k8s::patch;
+use crate::k8s::tolerant::Lenient;
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
 
@@ -94,7 +95,7 @@ pub(super) async fn write_status(
         status: Some(status.clone()),
     });
     match pkis
-        .replace_status(&key.name, &write::post(), &replacement)
+        .replace_status(&key.name, &patch::post(), &replacement)
         .await
     {
         Ok(Lenient(written)) => {
@@ -102,7 +103,7 @@ pub(super) async fn write_status(
             Ok(Some(written))
         }
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
-        Err(error) if write::is_conflict(&error) => {
+        Err(error) if patch::is_conflict(&error) => {
             context.cache.doubt(&key);
             Err(outdated(pki))
         }

@@ -3,7 +3,7 @@
 //! What was damaged once or twice is mended at once. From then on every repair waits, twice as long each time, so that two
 //! writers that disagree about a Secret do not issue certificates in circles.
 
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::util::sync::lock;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! Keys that wait, served by namespace in turn: one namespace with a thousand of them delays
 //! another by one.
 
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 

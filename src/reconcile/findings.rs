@@ -6,7 +6,7 @@
 use super::plan::Observed;
 use super::secret;
 use crate::api::PkiStatus;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::policy::Approved;
 use crate::secrets::Version;
 use crate::util::hash::digest;

@@ -7,12 +7,13 @@
 use super::act::{self, outdated};
 use super::plan;
 use super::secret;
-use super::{Context, Error, write};
+use super::{Context, Error};
 use crate::api::{FormerSecret, Pki, PkiStatus};
 use crate::ca::Ca;
 use crate::claims;
 use crate::events;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
+use crate::k8s::patch;
 use crate::pods::SecretUser;
 use crate::util::sync::{self, lock};
 use jiff::{SignedDuration, Timestamp};
@@ -213,7 +214,7 @@ async fn publish_in(pki: &Pki, key: &Key, ca: &Ca, context: &Context) -> Result<
 /// Events of the Pki, which tell of a missing permission, come after it.
 async fn read(pki: &Pki, key: &Key, context: &Context) -> Result<Option<Secret>, Error> {
     match context.read_secret(key).await {
-        Err(Error::ReadSecret { secret, source }) if write::is_refusal(&source) => {
+        Err(Error::ReadSecret { secret, source }) if patch::is_refusal(&source) => {
             tracing::warn!(pki = %Key::of(pki), %secret, error = %source, "cannot read the Secret that it no longer names");
             Ok(None)
         }
@@ -244,9 +245,9 @@ async fn remove(pki: &Pki, key: &Key, context: &Context) -> Result<bool, Error> 
             Ok(true)
         }
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(true),
-        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
+        Err(error) if patch::is_conflict(&error) => Err(outdated(pki)),
         // The certificate that the Pki has now is none the worse for that.
-        Err(error) if write::is_refusal(&error) => {
+        Err(error) if patch::is_refusal(&error) => {
             tracing::warn!(pki = %Key::of(pki), secret = %key, %error, "cannot remove the Secret that it no longer names");
             Ok(false)
         }

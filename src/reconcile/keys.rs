@@ -7,7 +7,7 @@
 
 use super::lanes::{Lane, Queue};
 use crate::api::Pki;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::util::sync::lock;
 use futures::StreamExt as _;
 use jiff::Timestamp;

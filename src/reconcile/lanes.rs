@@ -7,7 +7,7 @@
 //! later.
 
 use crate::api::{Pki, StoredPki};
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::reconcile::fair::Fair;
 use crate::reconcile::request::{self, Request};
 use crate::util::sync::lock;

@@ -7,7 +7,7 @@ use crate::api::{Keystore, Outputs, Pki};
 use crate::ca::Ca;
 use crate::cache;
 use crate::claims;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::policy::Approved;
 use crate::util::sync;
 use kube::ResourceExt;

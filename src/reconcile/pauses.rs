@@ -4,8 +4,9 @@
 //! are retried soon. A fault that stays (an admission webhook that answers 409, an immutable Secret,
 //! a missing permission) is retried ever more rarely.
 
-use super::{Error, write};
-use crate::index::Key;
+use super::Error;
+use crate::k8s::object_key::Key;
+use crate::k8s::patch;
 use crate::util::sync::lock;
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -46,7 +47,7 @@ fn is_refusal(error: &Error) -> bool {
         Error::ReadSecret { source, .. }
         | Error::ChangeSecret { source, .. }
         | Error::WritePki { source, .. }
-        | Error::WriteStatus { source, .. } => write::is_refusal(source),
+        | Error::WriteStatus { source, .. } => patch::is_refusal(source),
         Error::Clock { .. } | Error::TimedOut | Error::Outdated { .. } => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::status::Outcome;
 use crate::api::Pki;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::util::sync::lock;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;

@@ -1,9 +1,10 @@
 //! The Secret of a Pki: what it looks like, and whose it is.
 
-use super::write;
 use crate::api::Pki;
 use crate::api::annotations::{KEEP_SECRET, flag};
-use crate::index::{BySecret, Key, NamesSecrets};
+use crate::index::{BySecret, NamesSecrets};
+use crate::k8s::object_key::Key;
+use crate::k8s::patch;
 use crate::pkis::KnownPki;
 use crate::policy::Approved;
 use crate::util::hash::digest;
@@ -153,7 +154,7 @@ fn is_offered(secret: &Secret, pki: &Pki) -> bool {
 /// Whether the Secret has the labels of the operator's own. Anybody may set them: they are no
 /// proof.
 pub fn is_labelled(secret: &impl ResourceExt) -> bool {
-    write::has_all(secret.labels(), &write::labels())
+    patch::has_all(secret.labels(), &patch::labels())
 }
 
 /// The merge patch that makes an unowned Secret this Pki's again. No byte of its content changes.
@@ -165,7 +166,7 @@ pub fn take_up(secret: &Secret, pki: &Pki) -> Value {
         let owners: Vec<_> = other_owners(secret, pki).chain([&ours]).collect();
         json!({ "metadata": { "ownerReferences": owners } })
     };
-    write::bind(&mut change, secret);
+    patch::bind(&mut change, secret);
     change
 }
 
@@ -191,7 +192,7 @@ impl Content<'_> {
     }
 
     fn written(&self, observed: Option<&Secret>) -> (Secret, Vec<Unmade>) {
-        let mut labels = write::labels();
+        let mut labels = patch::labels();
         labels.extend(self.approved.template.labels.clone());
         let annotations = self.annotations();
         let (files, unmade) = self.files(observed);
@@ -236,7 +237,7 @@ impl Content<'_> {
             change["metadata"]["ownerReferences"] =
                 others.chain(ours).map(|it| json!(it)).collect();
         }
-        write::bind(&mut change, observed);
+        patch::bind(&mut change, observed);
         (change, unmade)
     }
 
@@ -244,9 +245,9 @@ impl Content<'_> {
     pub fn is_in(&self, observed: &Secret) -> bool {
         self.is_owned_in(observed)
             && self.trust.is_published_in(file(observed, "ca.crt"))
-            && write::has_all(observed.labels(), &self.approved.template.labels)
+            && patch::has_all(observed.labels(), &self.approved.template.labels)
             && is_labelled(observed)
-            && write::has_all(observed.annotations(), &self.annotations())
+            && patch::has_all(observed.annotations(), &self.annotations())
             && self.stale(observed).is_empty()
             && formats::are_in(self, observed)
     }
@@ -284,7 +285,7 @@ impl Content<'_> {
 
     /// What the operator has put there, as `managedFields` have it, and would put there no more. What others added is theirs.
     fn stale(&self, observed: &Secret) -> Vec<(Map, String)> {
-        let own = write::labels();
+        let own = patch::labels();
         let annotations = self.annotations();
         let is_stale = |map: Map, key: &str| match map {
             Map::Labels => {
@@ -302,7 +303,7 @@ impl Content<'_> {
             }
         };
         let managed = observed.metadata.managed_fields.iter().flatten();
-        let ours = managed.filter(|entry| entry.manager.as_deref() == Some(write::FIELD_MANAGER));
+        let ours = managed.filter(|entry| entry.manager.as_deref() == Some(patch::FIELD_MANAGER));
         let fields = ours.filter_map(|entry| entry.fields_v1.as_ref());
         fields
             .flat_map(|fields| {
@@ -366,7 +367,7 @@ pub fn file<'a>(secret: &'a Secret, name: &str) -> &'a [u8] {
 pub fn other_writer(secret: &Secret) -> Option<&str> {
     let entries = secret.metadata.managed_fields.iter().flatten();
     entries
-        .filter(|entry| entry.manager.as_deref() != Some(write::FIELD_MANAGER))
+        .filter(|entry| entry.manager.as_deref() != Some(patch::FIELD_MANAGER))
         .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
         .and_then(|entry| entry.manager.as_deref())
 }

@@ -6,7 +6,7 @@ use super::secret::Obstacle;
 use super::secret::formats::Unmade;
 use crate::api::{Defaults, FormerSecret, Pki, PkiStatus, READY};
 use crate::ca::Ca;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::policy::{Violation, violation_summary};
 use crate::util::text;
 use jiff::Timestamp;

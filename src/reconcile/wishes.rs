@@ -4,12 +4,13 @@ use super::act::{change_secret, outdated};
 use super::conclude::write_status;
 use super::request::{self, RENEW_NOW, Request};
 use super::secret::{self, ADOPT};
-use super::{Context, Error, write};
+use super::{Context, Error};
 use crate::api::Pki;
 use crate::api::annotations::KEEP_SECRET;
 use crate::events;
-use crate::index::Key;
-use crate::lenient::Lenient;
+use crate::k8s::object_key::Key;
+use crate::k8s::patch;
+use crate::k8s::tolerant::Lenient;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Patch;
@@ -48,8 +49,8 @@ pub(super) async fn note(
     // Another value, which somebody has written meanwhile, is another request.
     let served = ["metadata", "annotations", RENEW_NOW];
     let value = json!(pki.annotations().get(RENEW_NOW));
-    let operations = [write::test(&served, value), write::remove(&served)];
-    let patch = Patch::Json(write::unless_changed(&pki, operations));
+    let operations = [patch::test(&served, value), patch::remove(&served)];
+    let patch = Patch::Json(patch::unless_changed(&pki, operations));
     change_pki(&pki, &patch, context).await
 }
 
@@ -63,13 +64,13 @@ pub(super) async fn let_go(pki: &Pki, secret: &Secret, context: &Context) -> Res
         "ownerReferences": secret::other_owners(secret, pki).collect::<Vec<_>>(),
         "annotations": { ADOPT: pki.name_any() },
     }});
-    write::bind(&mut change, secret);
+    patch::bind(&mut change, secret);
     match change_secret(pki, secret, &change, context).await {
         Ok(_) => {
             tracing::info!(pki = %Key::of(pki), secret = %key, "let the Secret go, which is to be kept");
             Ok(true)
         }
-        Err(error) if write::is_conflict(&error) => Err(outdated(pki)),
+        Err(error) if patch::is_conflict(&error) => Err(outdated(pki)),
         Err(source) => Err(Error::ChangeSecret {
             secret: key,
             source,
@@ -97,7 +98,7 @@ pub(super) async fn release(pki: &Pki, context: &Context) -> Result<bool, Error>
     let mut finalizers = pki.finalizers().to_vec();
     finalizers.retain(|known| known != FINALIZER);
     let mut change = json!({ "metadata": { "finalizers": finalizers } });
-    write::bind(&mut change, pki);
+    patch::bind(&mut change, pki);
     let patch = Patch::Merge(change);
     change_pki(pki, &patch, context).await.map(|_| true)
 }
@@ -123,7 +124,7 @@ pub(super) async fn release_unreadable(meta: &ObjectMeta, context: &Context) -> 
     }});
     let pkis = Api::<PartialObjectMeta<Pki>>::namespaced(context.client.clone(), &key.namespace);
     match pkis
-        .patch_metadata(&key.name, &write::patch(), &Patch::Merge(&change))
+        .patch_metadata(&key.name, &patch::patch(), &Patch::Merge(&change))
         .await
     {
         Ok(_) => Ok(()),
@@ -140,13 +141,13 @@ async fn change_pki(
 ) -> Result<Option<Pki>, Error> {
     let key = Key::of(pki);
     let pkis = context.pkis(&key.namespace);
-    match pkis.patch(&key.name, &write::patch(), patch).await {
+    match pkis.patch(&key.name, &patch::patch(), patch).await {
         Ok(Lenient(changed)) => {
             context.cache.learn(changed.clone());
             Ok(Some(changed))
         }
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
-        Err(error) if write::is_conflict(&error) => {
+        Err(error) if patch::is_conflict(&error) => {
             context.cache.doubt(&key);
             Err(outdated(pki))
         }

@@ -2,7 +2,7 @@
 
 use super::{MEMORY, MOST, MOST_OF_NAMESPACE, NAMESPACE_LAG, OWED, Provider, Refusal};
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Words, reference_by_name};
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::pods::SecretUser;
 use crate::reconcile::status::whole_second;
 use crate::util::text;

@@ -1,7 +1,7 @@
 //! The decision on a workload that is due: pure, on what was read of it just now.
 
 use super::workload::is_marked;
-use crate::reconcile::write;
+use crate::k8s::patch;
 use jiff::{SignedDuration, Timestamp};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ fn restart(stored: &DynamicObject, now: Timestamp) -> Value {
     let now = format!("{now:.0}");
     let metadata = json!({ "annotations": { RESTARTED_AT: now } });
     let mut change = json!({ "spec": { "template": { "metadata": metadata } } });
-    write::bind(&mut change, stored);
+    patch::bind(&mut change, stored);
     change
 }
 

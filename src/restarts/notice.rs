@@ -3,7 +3,7 @@
 use super::Cause;
 use super::workload::Workload;
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, reference_by_name};
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;

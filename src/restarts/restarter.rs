@@ -8,11 +8,11 @@ use super::{Cause, Renewal, Renewals, Settings};
 use crate::api::annotations::Carrier;
 use crate::cache::Cache;
 use crate::events::Publisher;
-use crate::lenient::Lenient;
+use crate::k8s::patch;
+use crate::k8s::scope::Scope;
+use crate::k8s::tolerant::Lenient;
 use crate::metrics::Metrics;
 use crate::pods;
-use crate::reconcile::write;
-use crate::scope::Scope;
 use crate::util::sync;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::stream::{self, FuturesUnordered};
@@ -192,7 +192,7 @@ impl Attempt {
             }
             Decision::Restart(change) => {
                 let patch = Patch::Merge(&change);
-                self.api.patch(name, &write::patch(), &patch).await?;
+                self.api.patch(name, &patch::patch(), &patch).await?;
                 tracing::info!(%workload, secret = %cause.secret, serial = cause.serial, "restarted");
                 self.metrics.restart("restarted");
                 self.say(cause, &Ending::Restarted);
@@ -204,14 +204,14 @@ impl Attempt {
     /// Somebody who wrote in between is no failure, nor is an API server that is away worth a word to the owners.
     fn failed(&self, cause: &Cause, error: &kube::Error) -> Outcome {
         let workload = &self.task.workload;
-        if write::is_conflict(error) {
+        if patch::is_conflict(error) {
             tracing::debug!(%workload, "changed meanwhile; trying again");
             return Outcome::Failed;
         }
         tracing::warn!(%workload, %error, "cannot restart; trying again");
         self.metrics.restart("failed");
-        if write::is_refusal(error) {
-            self.say(cause, &Ending::Refused(write::api_message(error)));
+        if patch::is_refusal(error) {
+            self.say(cause, &Ending::Refused(patch::api_message(error)));
         }
         Outcome::Failed
     }

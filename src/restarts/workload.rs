@@ -1,7 +1,8 @@
 //! What can be restarted: the workloads behind pods, and what is kept of those that ask for it.
 
 use crate::api::annotations::{Carrier, RESTART, flag};
-use crate::index::{Key, NamesSecrets};
+use crate::index::NamesSecrets;
+use crate::k8s::object_key::Key;
 use crate::pods::SecretUser;
 use jiff::Timestamp;
 use kube::ResourceExt;

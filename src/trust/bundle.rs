@@ -6,7 +6,7 @@
 
 use super::{LONGEST, Published, is_ours, known, labels};
 use crate::ca::Ca;
-use crate::reconcile::write;
+use crate::k8s::patch;
 use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::error::DiscoveryError;
 use kube::{Api, Client, discovery};
@@ -118,7 +118,7 @@ impl ClusterBundle {
         let Some(stored) = bundles.get_opt(&self.name).await? else {
             let mut bundle = DynamicObject::new(&self.name, resource).data(spec);
             bundle.metadata.labels = Some(labels());
-            bundles.create(&write::post(), &bundle).await?;
+            bundles.create(&patch::post(), &bundle).await?;
             tracing::info!(name = self.name, "wrote the ClusterTrustBundle");
             return Ok(Outcome::Sound);
         };
@@ -127,9 +127,9 @@ impl ClusterBundle {
         }
         if stored.data["spec"]["trustBundle"] != trust.pem() {
             let mut change = spec;
-            write::bind(&mut change, &stored);
+            patch::bind(&mut change, &stored);
             bundles
-                .patch(&self.name, &write::patch(), &Patch::Merge(&change))
+                .patch(&self.name, &patch::patch(), &Patch::Merge(&change))
                 .await?;
             tracing::info!(name = self.name, "mended the ClusterTrustBundle");
         }

@@ -4,10 +4,10 @@ use super::board::{Board, Found, Outcome, Task};
 use super::{FILE, LABEL, LONGEST, Published, Settings, is_wanted, known, labels};
 use crate::ca::Ca;
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
-use crate::lenient;
+use crate::k8s::patch;
+use crate::k8s::scope::Scope;
+use crate::k8s::tolerant;
 use crate::metrics::Metrics;
-use crate::reconcile::write;
-use crate::scope::Scope;
 use crate::util::text;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, future};
@@ -71,7 +71,7 @@ impl ConfigMaps {
                 Some(event) = namespaces.next() => if let Some(event) = asking_now(event) {
                     board.namespace(event);
                 },
-                Some(event) = copies.next() => board.copy(lenient::map(event, |copy| {
+                Some(event) = copies.next() => board.copy(tolerant::map(event, |copy| {
                     (copy.namespace().unwrap_or_default(), Found::from(copy.meta()))
                 })),
                 Some((namespace, outcome)) = running.next() => {
@@ -197,13 +197,13 @@ struct Copy<'a> {
 impl Copy<'_> {
     async fn act(&self, task: Task) -> Result<Outcome, kube::Error> {
         match task {
-            Task::Create => match self.maps.create(&write::post(), &self.manifest()).await {
+            Task::Create => match self.maps.create(&patch::post(), &self.manifest()).await {
                 Ok(created) => {
                     tracing::info!(namespace = self.namespace, "wrote the CA bundle");
                     Ok(self.holds(&created, true))
                 }
                 // The watch is behind.
-                Err(error) if write::is_conflict(&error) => self.check().await,
+                Err(error) if patch::is_conflict(&error) => self.check().await,
                 Err(error) => Err(error),
             },
             Task::Check => self.check().await,
@@ -229,7 +229,7 @@ impl Copy<'_> {
             }
             Verdict::Stale(change) => {
                 let patch = Patch::Merge(&change);
-                let written = self.maps.patch(self.name, &write::patch(), &patch).await?;
+                let written = self.maps.patch(self.name, &patch::patch(), &patch).await?;
                 tracing::info!(namespace = self.namespace, "mended the CA bundle");
                 Ok(self.holds(&written, true))
             }
@@ -307,7 +307,7 @@ fn judge(stored: &ConfigMap, trust: &Trust) -> Verdict {
     }
     // One key cannot be in both.
     let mut change = json!({ "data": { FILE: trust.pem() }, "binaryData": { FILE: null } });
-    write::bind(&mut change, stored);
+    patch::bind(&mut change, stored);
     Verdict::Stale(change)
 }
 

@@ -3,7 +3,7 @@
 use crate::api::Pki;
 use crate::cache::Removal;
 use crate::events::{Aspect, Kind, NOTE_BYTES, Words, reference_by_name};
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::pods::{Need, Object, SecretUser};
 use crate::reconcile::secret::formats::Output;
 use crate::trust;

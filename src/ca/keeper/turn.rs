@@ -4,7 +4,7 @@ use super::super::ledger::Ledger;
 use super::super::{placement, rotation};
 use super::{Keeper, Settings};
 use crate::events;
-use crate::reconcile::write;
+use crate::k8s::patch;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Patch;
@@ -75,10 +75,10 @@ impl Keeper {
         secret: &Secret,
         mut change: Value,
     ) -> Result<(), kube::Error> {
-        write::bind(&mut change, secret);
+        patch::bind(&mut change, secret);
         let patch = Patch::Merge(&change);
         secrets
-            .patch(&secret.name_any(), &write::patch(), &patch)
+            .patch(&secret.name_any(), &patch::patch(), &patch)
             .await
             .map(drop)
     }

@@ -2,8 +2,8 @@
 
 use super::{Facts, Part, Told};
 use crate::api::Pki;
-use crate::kubectl::cluster::{Cluster, Error};
-use crate::lenient::Lenient;
+use crate::k8s::client::{Cluster, Error};
+use crate::k8s::tolerant::Lenient;
 use crate::pods::SecretUser;
 use crate::policy::{Approved, Namespaces, RuleBook, Settings, Violation};
 use crate::util::text;

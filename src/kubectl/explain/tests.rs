@@ -1,5 +1,5 @@
 use super::*;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::policy::RuleBook;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
 //! Reads the files and the policies of a check, and prints what is found.
 
 use super::{Error, Verdict, print, tell};
+use crate::k8s::client::{self, Access, Cluster};
 use crate::kubectl::check::{self, Report, Settings};
 use crate::kubectl::cli::{Check, PolicyTest};
-use crate::kubectl::cluster::{self, Access, Cluster};
 use crate::kubectl::dry_run::{self, Answer};
 use crate::kubectl::manifests::{self, Manifests};
 use crate::kubectl::policies::{PolicyFiles, rule_book};
@@ -83,7 +83,7 @@ fn has_pkis(files: &[Manifests]) -> bool {
 async fn ask(
     cluster: &Cluster,
     files: &[Manifests],
-    policies: cluster::Error,
+    policies: client::Error,
 ) -> Result<Vec<Answer>, Error> {
     match dry_run::ask(cluster, files).await {
         Ok(answers) => {
@@ -100,7 +100,7 @@ async fn live(
     cluster: &Cluster,
     offline: &RuleBook,
     files: &[Manifests],
-) -> Result<RuleBook, cluster::Error> {
+) -> Result<RuleBook, client::Error> {
     let policies = cluster.policies().await?;
     let rules = RuleBook::new(offline.settings.clone(), &policies);
     let mut namespaces = Namespaces::clone(&offline.namespaces());

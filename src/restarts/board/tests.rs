@@ -1,5 +1,5 @@
 use super::*;
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use super::decision::Cas;
 use super::distrust::{Distrust, verify};
 use super::path::{self, Carried, SECRET_PATH, Segment};
-use crate::reconcile::write;
+use crate::k8s::patch;
 use jiff::Timestamp;
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation};
@@ -101,9 +101,9 @@ impl Configuration {
         let Some(seen) = self.stored.as_mut().filter(|_| !stale.is_empty()) else {
             return Ok(());
         };
-        let patch = Patch::<()>::Json(write::unless_changed(seen, stale));
+        let patch = Patch::<()>::Json(patch::unless_changed(seen, stale));
         let name = seen.name_any();
-        let patched = api(client).patch(&name, &write::patch(), &patch).await;
+        let patched = api(client).patch(&name, &patch::patch(), &patch).await;
         *seen = patched.map_err(|error| without_segment(error, wanted.path))?;
         tracing::info!(kind = %ValidatingWebhookConfiguration::kind(&()), name, "set the caBundle and the path");
         Ok(())

@@ -7,10 +7,10 @@ use super::store::{self, Trouble};
 use super::watch::touched;
 use super::withheld::Withheld;
 use super::{Identity, Leaf, Replicas};
-use crate::clock::Clock;
-use crate::index::Key;
+use crate::k8s::clock::Clock;
+use crate::k8s::object_key::Key;
+use crate::k8s::patch;
 use crate::metrics::Metrics;
-use crate::reconcile::write;
 use futures::stream::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -132,7 +132,7 @@ impl Keeper {
                 }
                 Ok(Ok(Look::Pause(pause))) => pause,
                 // Somebody else was faster. What is there now is seen next.
-                Ok(Err(error)) if write::is_conflict(&error) => HASTE,
+                Ok(Err(error)) if patch::is_conflict(&error) => HASTE,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "cannot look after the webhook's CA; trying again");
                     self.doubt(&error);
@@ -380,7 +380,7 @@ async fn first(
     if let Some(change) = change {
         let written = store::write(secrets, &settings.secret, seen.as_ref(), &change, now).await;
         return match written {
-            Err(error) if !write::is_conflict(&error) => Err(api_error(error)),
+            Err(error) if !patch::is_conflict(&error) => Err(api_error(error)),
             _ => Ok(None),
         };
     }

@@ -3,9 +3,10 @@
 use super::decision::{Cas, Change, Current, Stored};
 use super::path::Segment;
 use crate::api::annotations::{PREVIOUS_SINCE as SINCE, ROTATE_NOW};
-use crate::authority;
-use crate::index::Key;
-use crate::reconcile::{secret, write};
+use crate::k8s::ca_secret;
+use crate::k8s::object_key::Key;
+use crate::k8s::patch;
+use crate::reconcile::secret;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -63,10 +64,10 @@ pub(super) fn read(secret: Option<&Secret>, known: Option<&Cas>, now: Timestamp)
     let Some(secret) = secret else {
         return Stored::Absent;
     };
-    let current = match authority::read(secret, now) {
+    let current = match ca_secret::read(secret, now) {
         Ok(current) => Arc::new(current),
         Err(error) => {
-            let is_ours = write::is_ours(&secret.metadata, &write::labels());
+            let is_ours = patch::is_ours(&secret.metadata, &patch::labels());
             return Stored::Unusable { error, is_ours };
         }
     };
@@ -114,20 +115,20 @@ pub(super) async fn write(
     if let Some(seen) = seen {
         if let Some(authority) = &authority {
             files.insert("ca.crt".to_owned(), None);
-            let present = authority::files(authority).into_iter();
+            let present = ca_secret::files(authority).into_iter();
             files.extend(present.map(|(name, content)| (name, Some(content))));
         }
         let annotations = json!({ SINCE: since, ROTATE_NOW: null });
         // Whoever put the CA there, from now on the operator looks after it.
-        let metadata = json!({ "labels": write::labels(), "annotations": annotations });
+        let metadata = json!({ "labels": patch::labels(), "annotations": annotations });
         let mut patch = json!({ "metadata": metadata, "data": files });
-        write::bind(&mut patch, seen);
+        patch::bind(&mut patch, seen);
         let patch = Patch::Merge(&patch);
-        secrets.patch(&key.name, &write::patch(), &patch).await?;
+        secrets.patch(&key.name, &patch::patch(), &patch).await?;
     } else {
         let authority = authority.as_ref();
         let authority = authority.expect("of a Secret that is not there nothing is kept");
-        let mut manifest = authority::manifest(key, authority);
+        let mut manifest = ca_secret::manifest(key, authority);
         let all = manifest.data.get_or_insert_default();
         all.extend(
             files
@@ -136,7 +137,7 @@ pub(super) async fn write(
         );
         manifest.metadata.annotations =
             since.map(|since| BTreeMap::from([(SINCE.to_owned(), since)]));
-        secrets.create(&write::post(), &manifest).await?;
+        secrets.create(&patch::post(), &manifest).await?;
     }
     let ca = authority
         .as_ref()
@@ -298,9 +299,9 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert!(of(json!(write::labels()), write::FIELD_MANAGER));
-        assert!(!of(json!(write::labels()), "kubectl"));
-        assert!(!of(json!({}), write::FIELD_MANAGER));
+        assert!(of(json!(patch::labels()), patch::FIELD_MANAGER));
+        assert!(!of(json!(patch::labels()), "kubectl"));
+        assert!(!of(json!({}), patch::FIELD_MANAGER));
         assert!(matches!(read(None, None, now()), Stored::Absent));
     }
 }

@@ -29,7 +29,7 @@ impl Stage {
     fn new() -> Self {
         let ca = Authority::generate("ca", TEN_YEARS, now() - YEAR).unwrap();
         let secret = Secret {
-            data: Some(crate::authority::files(&ca)),
+            data: Some(crate::k8s::ca_secret::files(&ca)),
             ..Secret::default()
         };
         let mut pki = crate::api::tests::pki(json!({}));

@@ -1,8 +1,9 @@
 //! A CA as it lies in a Secret of the operator's namespace.
 
-use crate::clock::MAX_FUTURE;
-use crate::index::Key;
-use crate::reconcile::{secret, write};
+use crate::k8s::clock::MAX_FUTURE;
+use crate::k8s::object_key::Key;
+use crate::k8s::patch;
+use crate::reconcile::secret;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -41,7 +42,7 @@ pub fn manifest(key: &Key, authority: &Authority) -> Secret {
         metadata: ObjectMeta {
             name: Some(key.name.to_string()),
             namespace: Some(key.namespace.to_string()),
-            labels: Some(write::labels()),
+            labels: Some(patch::labels()),
             ..ObjectMeta::default()
         },
         type_: Some(secret::TLS.into()),

@@ -4,7 +4,7 @@
 //! operator may read nothing else; the module `merger` makes one stream of their events, so that whoever follows need not know.
 
 use crate::api::StoredPki;
-use crate::lenient::{self, Lenient};
+use crate::k8s::tolerant::{self, Lenient};
 use crate::util::sync::lock;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -146,7 +146,7 @@ impl Scope {
             + 'static,
     {
         let list = match self {
-            Self::Cluster => return lenient::watch(what, api, config).left_stream(),
+            Self::Cluster => return tolerant::watch(what, api, config).left_stream(),
             Self::Namespaces(list) => list.clone(),
         };
         let watches = list.namespaces.iter();
@@ -166,7 +166,7 @@ impl Scope {
         const WHAT: &str = "namespaces";
         let api = Api::all(client.clone());
         let list = match self {
-            Self::Cluster => return lenient::watch(WHAT, api, config).left_stream(),
+            Self::Cluster => return tolerant::watch(WHAT, api, config).left_stream(),
             Self::Namespaces(list) => list.clone(),
         };
         let watches = list.namespaces.iter().map(|namespace| {

@@ -2,7 +2,7 @@
 
 use super::merger::Merger;
 use super::{List, Named};
-use crate::lenient::{self, Lenient};
+use crate::k8s::tolerant::{self, Lenient};
 use crate::util::sync::lock;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, future, stream};
@@ -69,7 +69,7 @@ pub(super) fn insistent<K>(
 where
     K: Resource + DeserializeOwned + Clone + fmt::Debug + Send + 'static,
 {
-    let begin = move || lenient::try_watch(api.clone(), config.clone()).boxed();
+    let begin = move || tolerant::try_watch(api.clone(), config.clone()).boxed();
     let events = stream::unfold((Some(begin()), begin), |(watch, begin)| async move {
         let mut watch = if let Some(watch) = watch {
             watch
@@ -129,7 +129,7 @@ impl Drop for Access {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scope::Scope;
+    use crate::k8s::scope::Scope;
     use futures::FutureExt;
     use futures::channel::mpsc::{UnboundedSender, unbounded};
     use k8s_openapi::api::core::v1::ConfigMap;

@@ -2,7 +2,7 @@
 
 use super::{Clock, ClockFault};
 use crate::events::{self, Publisher};
-use crate::index::Key;
+use crate::k8s::object_key::Key;
 use crate::metrics::Metrics;
 use std::sync::Arc;
 use std::time::Duration;

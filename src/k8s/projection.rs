@@ -1,7 +1,7 @@
 //! Objects of which only a part is kept, from the moment they are read: of a page of five hundred pods, all the rest would
 //! take up ten megabytes until the last of them was handled.
 
-use crate::scope::Named;
+use crate::k8s::scope::Named;
 use kube::Resource;
 use kube::core::ObjectMeta;
 use serde::de::DeserializeOwned;
