@@ -21,35 +21,15 @@
 //! What people read about all that, and what they can do about each reason, is in the [`guide`].
 //! [`kubectl`] asks the same rule book at the command line, about files that nobody has applied yet.
 
-pub mod admission;
 pub mod api;
-pub mod ca;
-pub mod cache;
-pub mod claims;
-pub mod config;
-pub mod crd;
+pub mod cli;
+pub mod controllers;
 pub mod events;
 pub mod guide;
-pub mod hints;
-pub mod ignored;
-pub mod index;
 pub mod k8s;
-pub mod kubectl;
-pub mod log;
-pub mod metrics;
-pub mod pkis;
-pub mod pods;
+pub mod observability;
+pub mod operator;
 pub mod policy;
-pub mod reconcile;
-pub mod refusals;
-pub mod restarts;
-pub mod run;
-pub mod schedule;
-pub mod secrets;
-pub mod self_test;
-pub mod serve;
-pub mod tally;
-pub mod telemetry;
-pub mod trust;
+pub mod store;
 pub mod util;
-pub mod waiting;
+pub mod webhook;

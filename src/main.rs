@@ -1,9 +1,13 @@
 //! The operator's binary: parses the command line, sets up log and cryptography, and runs.
 
 use anyhow::Context;
-use pki_operator::config::{Cli, Command, Config};
+use pki_operator::api;
+use pki_operator::cli::config::{Cli, Command, Config};
+use pki_operator::cli::crd;
+use pki_operator::cli::self_test;
 use pki_operator::k8s::client::Access;
-use pki_operator::{api, crd, log, self_test, telemetry};
+use pki_operator::observability::log;
+use pki_operator::observability::traces;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -57,10 +61,10 @@ fn run(config: Config) -> anyhow::Result<()> {
 
 async fn run_in_runtime(config: Config) -> anyhow::Result<()> {
     log::init(config.log_format, &config.log_level).context("--log-level")?;
-    let export = telemetry::init(config.otlp().as_ref())?;
+    let export = traces::init(config.otlp().as_ref())?;
     let shutdown = CancellationToken::new();
     tokio::spawn(on_signal(shutdown.clone())?);
-    let ended = pki_operator::run::run(config, shutdown).await;
+    let ended = pki_operator::operator::run(config, shutdown).await;
     export.end().await;
     Ok(ended?)
 }

@@ -1,8 +1,8 @@
 //! The plugin `kubectl pki`: parses the command line, runs it, and ends with its exit status.
 
 use clap::Parser;
-use pki_operator::kubectl::cli::Cli;
-use pki_operator::kubectl::run::{Verdict, run};
+use pki_operator::cli::kubectl::cli::Cli;
+use pki_operator::cli::kubectl::run::{Verdict, run};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 

@@ -2,7 +2,7 @@
 
 use super::notice::{Hash, Kind, Notice};
 use super::refusal_budget::RefusalBudget;
-use crate::reconcile::status::whole_second;
+use crate::controllers::pki::status::whole_second;
 use crate::util::rate_limit::{Bucket, Limit};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;

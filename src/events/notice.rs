@@ -1,6 +1,6 @@
 //! One thing to say to the readers of one object, and the Event that says it.
 
-use crate::reconcile::status::whole_second;
+use crate::controllers::pki::status::whole_second;
 use crate::util::text;
 use aws_lc_rs::digest;
 use jiff::Timestamp;

@@ -13,7 +13,7 @@ use super::notice::{Aspect, Kind, Notice};
 use super::queue::{Offered, Queue, Waiting};
 use crate::k8s::clock::Clock;
 use crate::k8s::patch;
-use crate::metrics::Metrics;
+use crate::observability::metrics::Metrics;
 use crate::util::rate_limit::{Bucket, Limit};
 use crate::util::sync::lock;
 use jiff::Timestamp;

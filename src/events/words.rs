@@ -1,7 +1,7 @@
 //! What is said, before it is known to whom; and who hears it of those who use a Secret.
 
 use super::notice::{Aspect, Kind, NOTE_BYTES, Notice};
-use crate::pods::{Controller, SecretUser, Use};
+use crate::store::cached_pod::{Controller, SecretUser, Use};
 use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;

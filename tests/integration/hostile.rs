@@ -4,7 +4,7 @@ use crate::harness::{Namespace, arena, eventually, file};
 use crate::webhook::client::Webhook;
 use crate::webhook::review;
 use pki_cluster::install::Operator;
-use pki_operator::log::MAX_RECORD_BYTES;
+use pki_operator::observability::log::MAX_RECORD_BYTES;
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};
 use serde_json::{Value, json};
 

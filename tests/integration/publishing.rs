@@ -6,7 +6,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use pki_certs::Authority;
-use pki_operator::serve::identity::Identity;
+use pki_operator::webhook::server::identity::Identity;
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

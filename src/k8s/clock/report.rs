@@ -3,7 +3,7 @@
 use super::{Clock, ClockFault};
 use crate::events::{self, Publisher};
 use crate::k8s::object_key::Key;
-use crate::metrics::Metrics;
+use crate::observability::metrics::Metrics;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -7,13 +7,13 @@ use super::{oracle, pki, policy, rule_book};
 use kube::core::admission::{AdmissionResponse, Operation};
 use kube::runtime::watcher::Event;
 use pki_certs::{KeyAlgorithm, Usage};
-use pki_operator::admission::{self, Request, World};
 use pki_operator::api::{Pki, PkiPolicy, PkiPolicySpec, PkiSpec};
-use pki_operator::ca::outlook::Outlook;
-use pki_operator::index::BySecret;
-use pki_operator::pkis::KnownPki;
+use pki_operator::controllers::ca::outlook::Outlook;
 use pki_operator::policy::{Approved, RuleBook, faults};
-use pki_operator::secrets::KnownSecret;
+use pki_operator::store::cached_pki::KnownPki;
+use pki_operator::store::cached_secret::KnownSecret;
+use pki_operator::store::secret_index::BySecret;
+use pki_operator::webhook::review::{self, Request, World};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::{LazyLock, Mutex, RwLock};
@@ -111,10 +111,10 @@ static NEIGHBOURS: LazyLock<Neighbours> = LazyLock::new(|| {
 
 /// Judges a review.
 pub fn admission_body(data: &[u8]) {
-    let Ok(request) = admission::read(data) else {
+    let Ok(request) = review::read(data) else {
         return;
     };
-    if admission::is_about_policy(&request) {
+    if review::is_about_policy(&request) {
         judge_policy(&request);
     } else {
         judge_pki(&request);
@@ -134,7 +134,7 @@ fn judge_pki(request: &Request) {
         }),
         now: "2030-01-01T00:00:00Z".parse().expect("a time"),
     };
-    let response = admission::validate(request, &world);
+    let response = review::validate(request, &world);
     check_texts(request, &response);
     if !is_written(request) || request.kind.kind != "Pki" {
         return;
@@ -300,7 +300,7 @@ fn check_further_rules(namespace: &str, approved: &Approved) {
 }
 
 fn judge_policy(request: &Request) {
-    let response = admission::validate_policy(request, &RULES, STORED.iter().cloned(), || true);
+    let response = review::validate_policy(request, &RULES, STORED.iter().cloned(), || true);
     check_texts(request, &response);
     let object = request.object.as_ref().filter(|_| is_written(request));
     let Some(object) = object else { return };
@@ -388,7 +388,7 @@ fn check_texts(request: &Request, response: &AdmissionResponse) {
             "{key:?}: {value:?}"
         );
     }
-    if let Some(refusal) = admission::refusal(request, response) {
+    if let Some(refusal) = review::refusal(request, response) {
         assert!(
             !response.allowed && refusal.rules.len() <= 1024 && oracle::is_readable(&refusal.rules)
         );

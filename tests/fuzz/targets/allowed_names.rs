@@ -1,7 +1,7 @@
 //! Files of allowed names.
 
 use super::{lossy, oracle, settings};
-use pki_operator::kubectl::allowed_names as names;
+use pki_operator::cli::kubectl::allowed_names as names;
 use pki_operator::policy::faults;
 
 /// Reads a file, and compares what is read with what a line by line look at it gives.

@@ -2,9 +2,9 @@
 
 use super::{lossy, oracle, policy, rule_book};
 use pki_operator::api::PkiPolicy;
-use pki_operator::kubectl::check::{self, Report, Settings};
-use pki_operator::kubectl::manifests::{self, Manifests};
-use pki_operator::kubectl::output::{Format, render, summary};
+use pki_operator::cli::kubectl::check::{self, Report, Settings};
+use pki_operator::cli::kubectl::manifests::{self, Manifests};
+use pki_operator::cli::kubectl::output::{Format, render, summary};
 use pki_operator::policy::RuleBook;
 use pki_operator::util::yaml::{self, Position};
 use serde_json::{Value, json};

@@ -11,7 +11,8 @@ use std::time::Duration;
 use pki_cluster::{Cluster, Options, PAUSE_IMAGE, check_node, remove_abandoned_node};
 
 use crate::command::Home;
-use crate::{processes_of, run, wait_until};
+use crate::operator;
+use crate::{processes_of, wait_until};
 
 #[test]
 #[ignore = "needs root and packages: cargo test -p pki-cluster -- --ignored"]

@@ -1,0 +1,295 @@
+//! Asks the API server about a Pki in a dry run: for those who may write Pkis and may not read the
+//! policies.
+//!
+//! The API server stores nothing, and no pod gets an Event. The answer is that of `kubectl apply`,
+//! with the warnings.
+
+use super::check::{as_new, is_well_formed, warning};
+use super::finding::Fault;
+use super::manifests::{Manifest, Manifests, in_namespace};
+use super::schema::Kind;
+use crate::api::Pki;
+use crate::k8s::client::{Cluster, Error};
+use crate::util::text;
+use axum::http::{HeaderMap, Request, Response, StatusCode};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use http_body_util::{BodyExt as _, Limited};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::api::PostParams;
+use kube::client::Body;
+use kube::core::Status;
+use kube::{Api, Resource as _};
+use serde_json::Value;
+
+/// The most requests at once.
+const CONCURRENCY: usize = 8;
+/// An answer holds the object, which has at most 3 MiB, and more.
+const MAX_ANSWER_BYTES: usize = 8 << 20;
+
+/// The verdict of the API server on one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Faults that keep the object from being stored.
+    pub errors: Vec<Fault>,
+    /// Warnings for its author.
+    pub warnings: Vec<Fault>,
+}
+
+/// The answers to all objects, in the order of the files. One that is not well formed is not asked
+/// about.
+///
+/// Errors: `Forbidden` if the caller may not create, or update, Pkis in a namespace; whatever keeps
+/// the API server from judging.
+pub(super) async fn ask(cluster: &Cluster, files: &[Manifests]) -> Result<Vec<Answer>, Error> {
+    let objects = files.iter().flat_map(|file| &file.objects);
+    let answers = objects.map(|manifest| async move {
+        if manifest.kind == Kind::Pki && is_well_formed(manifest) {
+            answer(cluster, manifest).await
+        } else {
+            Ok(Answer::default())
+        }
+    });
+    // Boxed: the compiler cannot tell that futures which borrow may be sent.
+    let answers: Vec<_> = answers.map(futures::FutureExt::boxed_local).collect();
+    stream::iter(answers)
+        .buffered(CONCURRENCY)
+        .try_collect()
+        .await
+}
+
+async fn answer(cluster: &Cluster, manifest: &Manifest) -> Result<Answer, Error> {
+    let namespace = manifest.namespace(&cluster.namespace);
+    let object = as_new(in_namespace(&manifest.node, namespace));
+    let path = Pki::url_path(&(), Some(namespace));
+    let created = send(cluster, "POST", &path, &object).await?;
+    let name = manifest.metadata("name");
+    let (verb, reply) = match created.status {
+        StatusCode::CONFLICT if !name.is_empty() => {
+            let path = format!("{path}/{name}");
+            ("update", replace(cluster, &path, object).await?)
+        }
+        _ => ("create", created),
+    };
+    if reply.status == StatusCode::FORBIDDEN && !may(cluster, verb, namespace).await? {
+        return Err(Error::Forbidden {
+            what: format!(
+                "{verb} pkis in namespace {}, not even in a dry run",
+                text::printable(namespace)
+            ),
+            said: reply.message(),
+        });
+    }
+    reply.answer()
+}
+
+/// Asks about the object in the place of the stored one.
+async fn replace(cluster: &Cluster, path: &str, mut object: Value) -> Result<Reply, Error> {
+    let stored = send(cluster, "GET", path, &Value::Null).await?;
+    if stored.status != StatusCode::OK {
+        return Ok(stored);
+    }
+    let metadata = &stored.body["metadata"];
+    for field in ["resourceVersion", "uid"] {
+        object["metadata"][field] = metadata[field].clone();
+    }
+    send(cluster, "PUT", path, &object).await
+}
+
+/// Whether the caller has this permission, whatever else may forbid a request.
+async fn may(cluster: &Cluster, verb: &str, namespace: &str) -> Result<bool, Error> {
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(Pki::group(&()).into_owned()),
+                resource: Some(Pki::plural(&()).into_owned()),
+                namespace: Some(namespace.to_owned()),
+                verb: Some(verb.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let reviews = Api::<SelfSubjectAccessReview>::all(cluster.client.clone());
+    let review = reviews.create(&PostParams::default(), &review).await;
+    let review = review.map_err(|error| Error::of("review your own access", error))?;
+    Ok(review.status.is_some_and(|status| status.allowed))
+}
+
+/// A response.
+struct Reply {
+    status: StatusCode,
+    warnings: Vec<String>,
+    body: Value,
+}
+
+async fn send(cluster: &Cluster, method: &str, path: &str, object: &Value) -> Result<Reply, Error> {
+    let failed = |said: String| Error::Failed {
+        what: "ask the API server in a dry run".to_owned(),
+        said,
+    };
+    let (query, body) = if method == "GET" {
+        ("", Vec::new())
+    } else {
+        let body = serde_json::to_vec(object).map_err(|error| failed(error.to_string()))?;
+        // Unknown fields are found here, with their places.
+        ("?dryRun=All&fieldValidation=Ignore", body)
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("{path}{query}"))
+        .header("Content-Type", "application/json")
+        .body(Body::from(body))
+        .map_err(|error| failed(error.to_string()))?;
+    let what = "ask the API server in a dry run";
+    let response = cluster.client.send(request).await;
+    let response = response.map_err(|error| Error::of(what, error))?;
+    let (head, body) = Response::into_parts(response);
+    let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+    let body = body.map_err(|error| failed(error.to_string()))?;
+    Ok(Reply {
+        status: head.status,
+        warnings: warnings(&head.headers),
+        body: serde_json::from_slice(&body.to_bytes()).unwrap_or_default(),
+    })
+}
+
+impl Reply {
+    fn message(&self) -> String {
+        self.body["message"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn answer(self) -> Result<Answer, Error> {
+        let warnings = self.warnings.iter().filter_map(|line| warning(line));
+        let warnings: Vec<_> = warnings.collect();
+        let errors = match self.status {
+            status if status.is_success() => Vec::new(),
+            status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
+                refused(self.body)
+            }
+            status => {
+                return Err(Error::Failed {
+                    what: "ask the API server in a dry run".to_owned(),
+                    said: format!("{status}: {}", self.message()),
+                });
+            }
+        };
+        Ok(Answer { errors, warnings })
+    }
+}
+
+/// The causes of a refusal, as kubectl lists them; without causes, its message.
+fn refused(body: Value) -> Vec<Fault> {
+    let status: Status = serde_json::from_value(body).unwrap_or_default();
+    let causes = status.details.map(|details| details.causes);
+    let causes = causes.unwrap_or_default().into_iter();
+    let faults: Vec<_> = causes
+        .filter(|cause| !cause.message.is_empty())
+        .map(Fault::from)
+        .collect();
+    if faults.is_empty() {
+        let message = text::sentence(&status.message);
+        return vec![Fault::new("", "PkiRefused", message)];
+    }
+    faults
+}
+
+/// The texts in the headers `Warning`, as the API server writes them: `299 - "text"`. Those of the
+/// API itself tell of no field.
+fn warnings(headers: &HeaderMap) -> Vec<String> {
+    let headers = headers.get_all("warning").iter();
+    headers
+        .filter_map(|header| warning_text(header.as_bytes()))
+        .collect()
+}
+
+fn warning_text(header: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(header);
+    let (_, quoted) = text.split_once('"')?;
+    let mut said = String::new();
+    let mut characters = quoted.chars();
+    loop {
+        match characters.next()? {
+            '"' => return Some(said),
+            '\\' => said.push(characters.next()?),
+            other => said.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::kubectl::finding::reason;
+    use serde_json::json;
+
+    #[test]
+    fn the_text_of_a_warning_is_what_is_in_quotes() {
+        for (header, text) in [
+            (
+                r#"299 - "spec.secretName: it is taken""#,
+                Some("spec.secretName: it is taken"),
+            ),
+            (
+                r#"299 - "write \"true\" or \\""#,
+                Some(r#"write "true" or \"#),
+            ),
+            (r#"299 - "one", 299 - "two""#, Some("one")),
+            (r#"299 - "open"#, None),
+            ("299 - none", None),
+            ("", None),
+        ] {
+            assert_eq!(warning_text(header.as_bytes()).as_deref(), text, "{header}");
+        }
+    }
+
+    fn answer(status: StatusCode, body: Value) -> Result<Answer, Error> {
+        let warnings = vec!["spec.secretName: taken".to_owned()];
+        let reply = Reply {
+            status,
+            warnings,
+            body,
+        };
+        reply.answer()
+    }
+
+    #[test]
+    fn a_refusal_is_told_by_its_causes_or_in_one_sentence() {
+        let cause =
+            json!({"reason": "FieldValueInvalid", "field": "spec.serviceName", "message": "no"});
+        let body = json!({"kind": "Status", "status": "Failure", "message": "denied", "reason": "Invalid", "code": 422,
+            "details": {"causes": [cause]}});
+        let answered = answer(StatusCode::UNPROCESSABLE_ENTITY, body).unwrap();
+        assert_eq!(
+            answered.errors,
+            [Fault::new("spec.serviceName", "PkiServiceNameError", "no")]
+        );
+        assert_eq!(
+            answered.warnings,
+            [Fault::new("spec.secretName", reason::CONFLICT, "taken")]
+        );
+        let body = json!({"kind": "Status", "status": "Failure", "message": "namespaces \"x\" not found", "code": 404});
+        let answered = answer(StatusCode::NOT_FOUND, body).unwrap();
+        assert_eq!(
+            answered.errors,
+            [Fault::new("", "PkiRefused", "namespaces \"x\" not found")]
+        );
+        let answered = answer(StatusCode::CREATED, json!({})).unwrap();
+        assert_eq!(answered.errors, []);
+    }
+
+    #[test]
+    fn an_api_server_that_cannot_judge_is_no_verdict() {
+        for status in [
+            StatusCode::INTERNAL_SERVER_ERROR,
+            StatusCode::SERVICE_UNAVAILABLE,
+            StatusCode::TOO_MANY_REQUESTS,
+        ] {
+            let body = json!({"message": "failed calling webhook"});
+            let error = answer(status, body).unwrap_err().to_string();
+            assert!(error.ends_with(": failed calling webhook"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! `kubectl pki explain`: one page on why a Pki has its certificate, or has none, and what to do about it.
+//!
+//! [`page`] is pure: [`Facts`] is what could be learnt, and where its reader may not look, a sentence says so.
+
+use super::inspect;
+use super::values;
+use super::words;
+use crate::api::{Pki, READY};
+use crate::controllers::pki::secret::{ADOPT, is_owned_by};
+use crate::guide;
+use crate::policy::{Approved, Violation};
+use crate::store::cached_pod::SecretUser;
+use crate::util::text::{line, printable, sentence};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use std::fmt::Write as _;
+
+pub mod ask;
+mod told;
+
+pub use told::Told;
+
+/// How many pods or Events are listed.
+const LISTED: usize = 20;
+/// How many pods are named in a command.
+const DESCRIBED: usize = 3;
+
+/// Something that could be learnt, or the sentence that says why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part<T> {
+    /// It was.
+    Known(T),
+    /// It was not.
+    Unknown(String),
+}
+
+/// What a page is made of.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The namespace of the Pki.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The Pki, if there is one.
+    pub pki: Option<Pki>,
+    /// If there is none, one of nearly that name.
+    pub near: Option<String>,
+    /// What the policies say now: the one that permits it, or what is wrong.
+    pub judgement: Part<Result<Box<Approved>, Vec<Violation>>>,
+    /// The Secret, if there is one.
+    pub secret: Part<Option<Secret>>,
+    /// The pods that use it.
+    pub users: Part<Vec<SecretUser>>,
+    /// What the operator told of it, the latest first.
+    pub told: Part<Vec<Told>>,
+}
+
+impl Facts {
+    fn secret_name(&self) -> &str {
+        self.pki
+            .as_ref()
+            .map_or(&self.name, |pki| pki.secret_name())
+    }
+
+    fn ready(&self) -> Option<&Condition> {
+        self.pki.as_ref()?.condition(READY)
+    }
+
+    /// What keeps the Pki from its certificate, as far as it is known; `PkiReady` if nothing does.
+    fn reason(&self) -> Option<String> {
+        let judged = match &self.judgement {
+            Part::Known(Err(violations)) => violations.first().map(Violation::reason),
+            _ => None,
+        };
+        let said = self.ready().map(|ready| ready.reason.as_str());
+        let heard = match (&self.pki, &self.told) {
+            (None, Part::Known(told)) => told.first().map(|told| told.reason.as_str()),
+            _ => None,
+        };
+        said.filter(|reason| *reason != "PkiReady")
+            .or(judged)
+            .or(said)
+            .or(heard)
+            .map(str::to_owned)
+    }
+}
+
+/// The page.
+pub fn page(facts: &Facts, now: Timestamp) -> String {
+    let mut page = Page::default();
+    head(&mut page, facts, now);
+    advice(&mut page, facts);
+    if facts.pki.is_some() {
+        policies(&mut page, facts);
+    }
+    secret(&mut page, facts, now);
+    pods(&mut page, facts, now);
+    told(&mut page, facts, now);
+    page.0
+}
+
+/// Lines under headings.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn heading(&mut self, text: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\n" };
+        writeln!(self.0, "{gap}{text}").expect("writing to a string does not fail");
+    }
+
+    fn line(&mut self, text: &str) {
+        writeln!(self.0, "  {text}").expect("writing to a string does not fail");
+    }
+
+    /// Some of many.
+    fn list<T>(&mut self, items: &[T], show: impl Fn(&T) -> String) {
+        for item in items.iter().take(LISTED) {
+            self.line(&show(item));
+        }
+        if let Some(more) = items.len().checked_sub(LISTED).filter(|more| *more > 0) {
+            self.line(&format!("and {more} more"));
+        }
+    }
+}
+
+fn head(page: &mut Page, facts: &Facts, now: Timestamp) {
+    let place = printable(&format!("{}/{}", facts.namespace, facts.name));
+    let Some(pki) = &facts.pki else {
+        page.heading(&format!("There is no Pki {place}"));
+        page.line(&match &facts.near {
+            Some(near) => format!("Did you mean {}?", printable(near)),
+            None => "It was never applied, was refused when it was, or is deleted: `kubectl apply` it, and read what it says."
+                .to_owned(),
+        });
+        return;
+    };
+    page.heading(&format!(
+        "Pki {place} for the service {}",
+        printable(&pki.spec.service_name)
+    ));
+    match facts.ready() {
+        None => page.line("The operator has not looked at it yet. If that lasts, it does not run: tell the platform team."),
+        Some(ready) => {
+            let is_ready = ready.status == "True";
+            let (state, since) = (if is_ready { "Ready" } else { "Not ready" }, words::age(ready.last_transition_time.0, now));
+            page.line(&format!("{state} for {since}: {}", printable(&ready.reason)));
+            page.line(&sentence(&ready.message));
+            if ready.observed_generation < pki.metadata.generation {
+                page.line("It was edited since: the operator has not looked at the edit yet.");
+            }
+        }
+    }
+    if pki.metadata.deletion_timestamp.is_some() {
+        page.line("It is being deleted.");
+    }
+}
+
+fn advice(page: &mut Page, facts: &Facts) {
+    let reason = facts.reason().filter(|reason| reason != "PkiReady");
+    let Some(reason) = reason else { return };
+    if let Some(advice) = guide::advice(&reason) {
+        page.heading(&format!("Why ({})", printable(&reason)));
+        page.line(&advice.cause);
+        page.heading("What to do");
+        page.line(&advice.remedy);
+    }
+}
+
+fn policies(page: &mut Page, facts: &Facts) {
+    page.heading("Policies");
+    match &facts.judgement {
+        Part::Unknown(sentence) => page.line(sentence),
+        Part::Known(Ok(approved)) => {
+            page.line(&format!(
+                "PkiPolicy {} permits it",
+                printable(&approved.policy)
+            ));
+            page.heading("Values that count, and who decides them");
+            page.list(&values::lines(approved), Clone::clone);
+        }
+        Part::Known(Err(violations)) => {
+            page.line("they do not permit it as it is:");
+            page.list(violations, |violation| {
+                format!("  {}: {}", violation.field(), line(&violation.to_string()))
+            });
+        }
+    }
+}
+
+fn secret(page: &mut Page, facts: &Facts, now: Timestamp) {
+    page.heading(&format!("Secret {}", printable(facts.secret_name())));
+    match &facts.secret {
+        Part::Unknown(sentence) => {
+            page.line(sentence);
+            from_status(page, facts, now);
+        }
+        Part::Known(None) => page.line("does not exist"),
+        Part::Known(Some(secret)) => {
+            let type_ = secret.type_.as_deref().unwrap_or("Opaque");
+            page.line(&format!(
+                "of type {}, {}",
+                printable(type_),
+                owner(secret, facts.pki.as_ref())
+            ));
+            for line in inspect::brief(secret, now) {
+                page.line(&line);
+            }
+        }
+    }
+    let next = facts.pki.as_ref().and_then(|pki| pki.status.as_ref());
+    if let Some(time) = next.and_then(|status| status.renewal_time.as_ref()) {
+        page.line(&format!(
+            "renewal: {} ({})",
+            time.0,
+            words::until(time.0, now)
+        ));
+    }
+    formers(page, facts, now);
+    let request = next.and_then(|status| status.renewal_request.as_ref());
+    if let Some(message) = request.and_then(|request| request.message.as_deref()) {
+        page.line(&format!("renewal on request: {}", line(message)));
+    }
+    if let Some(time) = next.and_then(|status| status.next_attempt_time.as_ref()) {
+        page.line(&format!(
+            "next attempt: {} ({})",
+            time.0,
+            words::until(time.0, now)
+        ));
+    }
+}
+
+/// The Secrets that were written before and may be there still.
+fn formers(page: &mut Page, facts: &Facts, now: Timestamp) {
+    let status = facts.pki.as_ref().and_then(|pki| pki.status.as_ref());
+    let formers = status.iter().flat_map(|status| &status.former_secrets);
+    let formers = formers.filter_map(|former| Some((former, former.not_after.as_ref()?.0)));
+    let formers: Vec<_> = formers.filter(|(_, end)| *end > now).collect();
+    page.list(&formers, |(former, end)| {
+        format!(
+            "written instead of Secret {}, which stays while pods use it, until {end} at most",
+            printable(&former.name)
+        )
+    });
+}
+
+/// What the status tells of the certificate to those who may not see it.
+fn from_status(page: &mut Page, facts: &Facts, now: Timestamp) {
+    let status = facts.pki.as_ref().and_then(|pki| pki.status.as_ref());
+    let Some(status) = status else { return };
+    match (&status.serial_number, &status.not_after) {
+        (Some(serial), Some(end)) => page.line(&format!(
+            "by the status, it holds the certificate {}, valid until {} ({} left)",
+            printable(serial),
+            end.0,
+            words::until(end.0, now)
+        )),
+        _ => page.line("by the status, it holds no certificate"),
+    }
+}
+
+fn owner(secret: &Secret, pki: Option<&Pki>) -> String {
+    if pki.is_some_and(|pki| is_owned_by(secret, pki)) {
+        return "belongs to this Pki".to_owned();
+    }
+    let references = secret.metadata.owner_references.iter().flatten();
+    let mut controllers = references.filter(|reference| reference.controller == Some(true));
+    if let Some(owner) = controllers.next() {
+        return format!(
+            "belongs to {} {}",
+            printable(&owner.kind),
+            printable(&owner.name)
+        );
+    }
+    let annotations = secret.metadata.annotations.as_ref();
+    let offered_to = annotations.and_then(|all| all.get(ADOPT));
+    let offered = offered_to.map_or_else(String::new, |name| {
+        format!(", and {ADOPT} names \"{}\"", printable(name))
+    });
+    format!("does not belong to this Pki: it has no owner{offered}")
+}
+
+fn pods(page: &mut Page, facts: &Facts, now: Timestamp) {
+    page.heading("Pods that use it");
+    let is_there = matches!(&facts.secret, Part::Known(Some(_)));
+    match &facts.users {
+        Part::Unknown(sentence) => page.line(sentence),
+        Part::Known(users) if users.is_empty() => page.line("none"),
+        Part::Known(users) => {
+            page.list(users, |user| pod(user, facts.secret_name(), is_there, now));
+            page.line(&describe(&facts.namespace, users));
+        }
+    }
+}
+
+fn pod(user: &SecretUser, secret: &str, is_there: bool, now: Timestamp) -> String {
+    let its = user.use_of(secret);
+    let state = match user.started {
+        _ if user.waits_for(secret) && !is_there => {
+            "has not started: it waits for the Secret".to_owned()
+        }
+        _ if user.is_pending => "has not started".to_owned(),
+        Some(started) => format!("runs since {}", words::age(started, now)),
+        None => "runs".to_owned(),
+    };
+    let in_environment = its.is_some_and(|its| its.in_environment);
+    let note = if in_environment {
+        "; has it in its environment, so it sees a renewed one only after a restart"
+    } else {
+        ""
+    };
+    format!("{} {state}{note}", printable(&user.key.name))
+}
+
+/// The command that shows all Events of some of these pods. Without the flag, kubectl shows those
+/// of a single pod only.
+fn describe(namespace: &str, users: &[SecretUser]) -> String {
+    let names = users.iter().take(DESCRIBED);
+    let names: Vec<_> = names.map(|user| printable(&user.key.name)).collect();
+    format!(
+        "all that they were told: kubectl describe pod {} --show-events -n {}",
+        names.join(" "),
+        printable(namespace)
+    )
+}
+
+fn told(page: &mut Page, facts: &Facts, now: Timestamp) {
+    page.heading("What the operator told");
+    match &facts.told {
+        Part::Unknown(sentence) => page.line(sentence),
+        Part::Known(told) if told.is_empty() => {
+            page.line("nothing lately (Events are kept for an hour)");
+        }
+        Part::Known(told) => page.list(told, |told| told.line(now)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

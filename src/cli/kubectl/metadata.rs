@@ -1,0 +1,338 @@
+//! Judges the metadata of manifests: names, labels, annotations and finalizers as the API server
+//! does (`k8s.io/apimachinery/pkg/api/validation`), and entries of `box.com/` by the table of the
+//! operator.
+
+use super::finding::{Fault, reason};
+use super::schema::Kind;
+use crate::api::annotations::{self, Carrier, MOST_FAULTS, Place};
+use crate::controllers::ignored_metadata;
+use crate::policy::{is_key, is_label, is_label_value, is_subdomain};
+use crate::util::text::printable;
+use crate::util::yaml::{Content, Key, Node};
+use serde_json::Value;
+
+/// The size of all annotations of an object.
+const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
+
+/// The errors in the metadata of a Pki or `PkiPolicy`: what the API server refuses. A text that is
+/// none is for the schema to tell.
+pub(super) fn errors(kind: Kind, object: &Node) -> Vec<Fault> {
+    let Some(metadata) = object.get("metadata") else {
+        return Vec::new();
+    };
+    let mut faults = Vec::new();
+    names(kind, metadata, &mut faults);
+    labels(metadata, &mut faults);
+    annotations_of(metadata, &mut faults);
+    finalizers(metadata, &mut faults);
+    faults
+}
+
+fn names(kind: Kind, metadata: &Node, faults: &mut Vec<Fault>) {
+    const NAME: &str = "write lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, for example app1-pki";
+    let mut note = |field: &str, value: &str, what: &str, advice: &str| {
+        let message = format!("\"{}\" is not {what}: {advice}", printable(value));
+        let fault = Fault::new(format!("metadata.{field}"), reason::METADATA, message);
+        faults.push(fault);
+    };
+    let name = metadata.text("name").filter(|name| !name.is_empty());
+    if let Some(name) = name.filter(|name| !is_subdomain(name)) {
+        note("name", name, "a name", NAME);
+    }
+    let prefix = metadata.text("generateName");
+    if let Some(prefix) = prefix.filter(|it| !it.is_empty() && !is_prefix(it)) {
+        note("generateName", prefix, "the beginning of a name", NAME);
+    }
+    let namespace = metadata.text("namespace").filter(|it| !it.is_empty());
+    if let Some(namespace) = namespace.filter(|it| kind == Kind::Pki && !is_label(it)) {
+        let advice = "write at most 63 lower-case letters, digits and '-', for example team-a";
+        note("namespace", namespace, "the name of a namespace", advice);
+    }
+}
+
+/// Whether the API server can make a name of it: it keeps the first 58 characters and adds five.
+fn is_prefix(prefix: &str) -> bool {
+    let has_room = prefix.len() <= 253;
+    let kept = prefix.get(..58).unwrap_or(prefix);
+    has_room && !prefix.ends_with('.') && is_subdomain(&format!("{kept}aaaaa"))
+}
+
+const KEY: &str = "is not a key: write at most 63 letters, digits, '-', '_' and '.', with a domain and '/' before it if you like, for \
+                   example example.com/team";
+
+fn labels(metadata: &Node, faults: &mut Vec<Fault>) {
+    for (key, value) in entries(metadata, Place::Labels) {
+        if !is_key(&key.name) {
+            faults.push(fault(
+                Place::Labels,
+                key,
+                format!("{} {KEY}", quoted(&key.name)),
+            ));
+        } else if !is_label_value(value) {
+            let message = format!(
+                "{} cannot be the value of {}: write at most 63 letters, digits, '-', '_' and '.', beginning and ending with a \
+                 letter or digit",
+                quoted(value),
+                quoted(&key.name)
+            );
+            faults.push(fault(Place::Labels, key, message));
+        }
+    }
+}
+
+fn annotations_of(metadata: &Node, faults: &mut Vec<Fault>) {
+    let mut bytes = 0;
+    for (key, value) in entries(metadata, Place::Annotations) {
+        bytes += key.name.len() + value.len();
+        // Case does not matter here.
+        if !is_key(&key.name.to_ascii_lowercase()) {
+            faults.push(fault(
+                Place::Annotations,
+                key,
+                format!("{} {KEY}", quoted(&key.name)),
+            ));
+        }
+    }
+    if bytes > MAX_ANNOTATION_BYTES {
+        let message =
+            format!("{bytes} bytes are too many: write at most {MAX_ANNOTATION_BYTES} in all");
+        faults.push(Fault::new(
+            "metadata.annotations",
+            reason::METADATA,
+            message,
+        ));
+    }
+}
+
+fn finalizers(metadata: &Node, faults: &mut Vec<Fault>) {
+    let Some(list) = metadata.get("finalizers") else {
+        return;
+    };
+    for (index, element) in list.elements().iter().enumerate() {
+        if let Content::Scalar(Value::String(name), _) = &element.content
+            && !is_key(name)
+        {
+            let field = format!("metadata.finalizers[{index}]");
+            let message = format!("{} {KEY}", quoted(name));
+            faults.push(Fault::new(field, reason::METADATA, message));
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", printable(text))
+}
+
+/// Its path leads to the map alone: a key may have dots in it.
+fn fault(place: Place, key: &Key, message: String) -> Fault {
+    Fault {
+        at: Some(key.at),
+        ..Fault::new(
+            format!("metadata.{}", place.field()),
+            reason::METADATA,
+            message,
+        )
+    }
+}
+
+/// The entries of a map whose values are texts.
+fn entries(metadata: &Node, place: Place) -> impl Iterator<Item = (&Key, &str)> {
+    let map = metadata.get(place.field()).into_iter();
+    let entries = map.flat_map(Node::entries);
+    entries.filter_map(|(key, value)| match &value.content {
+        Content::Scalar(Value::String(text), _) => Some((key, text.as_str())),
+        _ => None,
+    })
+}
+
+/// The entries of `box.com/` without an effect: in the metadata of an object of any kind, and in
+/// those of its pod template.
+pub(super) fn ignored(carrier: Carrier, object: &Node) -> Vec<Fault> {
+    let own = object.get("metadata").map(|it| (carrier, "metadata", it));
+    let template = |path: &'static str| {
+        let mut steps = path.split('.');
+        let found = steps.try_fold(object, |node, step| node.get(step));
+        found.map(|it| (Carrier::PodTemplate, path, it))
+    };
+    let templates = [
+        "spec.template.metadata",
+        "spec.jobTemplate.spec.template.metadata",
+    ];
+    let all = own
+        .into_iter()
+        .chain(templates.into_iter().filter_map(template));
+    let faults = all.flat_map(|(carrier, path, metadata)| {
+        [Place::Labels, Place::Annotations]
+            .into_iter()
+            .flat_map(move |place| {
+                entries(metadata, place).filter_map(move |(key, value)| {
+                    let message = annotations::fault(carrier, place, &key.name, value)?;
+                    let field = format!("{path}.{}", place.field());
+                    Some(Fault {
+                        at: Some(key.at),
+                        ..Fault::new(field, ignored_metadata::REASON, message)
+                    })
+                })
+            })
+    });
+    faults.take(MOST_FAULTS).collect()
+}
+
+/// The carrier that an object is by `apiVersion` and `kind`.
+pub(super) fn carrier(object: &Node) -> Carrier {
+    let text = |field| object.text(field).unwrap_or_default();
+    match (text("apiVersion"), text("kind")) {
+        ("v1", "Namespace") => Carrier::Namespace,
+        ("v1", "Secret") => Carrier::Secret,
+        ("v1", "ConfigMap") => Carrier::ConfigMap,
+        ("v1", "Pod") => Carrier::Pod,
+        ("apps/v1", "Deployment") => Carrier::Deployment,
+        ("apps/v1", "StatefulSet") => Carrier::StatefulSet,
+        ("apps/v1", "DaemonSet") => Carrier::DaemonSet,
+        _ => Carrier::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::util::yaml;
+
+    fn node(text: &str) -> Node {
+        yaml::documents(text).remove(0).unwrap()
+    }
+
+    fn shown(faults: &[Fault]) -> Vec<String> {
+        let faults = faults.iter();
+        faults
+            .map(|fault| format!("{}: {}", fault.field, fault.message))
+            .collect()
+    }
+
+    fn judge(kind: Kind, metadata: &str) -> Vec<String> {
+        shown(&errors(kind, &node(&format!("metadata: {metadata}"))))
+    }
+
+    #[test]
+    fn metadata_that_the_api_server_takes_have_no_fault() {
+        let long = format!("{{name: {}}}", "a".repeat(253));
+        for metadata in [
+            "{name: a}",
+            "{name: a.b-c.9}",
+            "{generateName: a-}",
+            "{generateName: a}",
+            "{name: a, namespace: team-a, labels: {a: '', b.c/D_e: F.g}, annotations: {X.Y/Z: 'any ü text'}}",
+            "{name: a, finalizers: [example.com/hold]}",
+            "{name: a, labels: , annotations: ~}",
+            &long,
+        ] {
+            assert_eq!(
+                judge(Kind::Pki, metadata),
+                Vec::<String>::new(),
+                "{metadata}"
+            );
+        }
+        assert_eq!(
+            judge(Kind::PkiPolicy, "{name: a, namespace: A_B}"),
+            Vec::<String>::new(),
+            "the API server drops it"
+        );
+    }
+
+    #[test]
+    fn metadata_that_the_api_server_refuses_are_told_with_what_to_write() {
+        let long = format!("{{name: {}}}", "a".repeat(254));
+        let huge = format!("{{name: a, annotations: {{a: {}}}}}", "x".repeat(262_145));
+        for (metadata, expected) in [
+            (
+                "{name: App1}",
+                "metadata.name: \"App1\" is not a name: write lower-case letters, digits",
+            ),
+            ("{name: a_b}", "metadata.name: \"a_b\" is not a name"),
+            ("{name: -a}", "metadata.name: \"-a\" is not a name"),
+            ("{name: a/b}", "metadata.name: \"a/b\" is not a name"),
+            (&long, "metadata.name: \"aaa"),
+            (
+                "{generateName: A-}",
+                "metadata.generateName: \"A-\" is not the beginning of a name",
+            ),
+            (
+                "{generateName: '-'}",
+                "metadata.generateName: \"-\" is not the beginning",
+            ),
+            (
+                "{generateName: a.}",
+                "metadata.generateName: \"a.\" is not the beginning",
+            ),
+            (
+                "{generateName: a_}",
+                "metadata.generateName: \"a_\" is not the beginning",
+            ),
+            (
+                "{name: a, namespace: Team_A}",
+                "metadata.namespace: \"Team_A\" is not the name of a namespace",
+            ),
+            (
+                "{name: a, labels: {'a b': c}}",
+                "metadata.labels: \"a b\" is not a key",
+            ),
+            (
+                "{name: a, labels: {A.B/c: d}}",
+                "metadata.labels: \"A.B/c\" is not a key",
+            ),
+            (
+                "{name: a, labels: {a: 'b c'}}",
+                "metadata.labels: \"b c\" cannot be the value of \"a\"",
+            ),
+            (
+                "{name: a, annotations: {a/b/c: d}}",
+                "metadata.annotations: \"a/b/c\" is not a key",
+            ),
+            (&huge, "metadata.annotations: 262146 bytes are too many"),
+            (
+                "{name: a, finalizers: ['a b']}",
+                "metadata.finalizers[0]: \"a b\" is not a key",
+            ),
+        ] {
+            let shown = judge(Kind::Pki, metadata);
+            assert!(
+                shown.len() == 1 && shown[0].starts_with(expected),
+                "{expected}: {shown:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn entries_without_effect_are_found_in_objects_and_in_pod_templates() {
+        let of = |text: &str| {
+            let node = node(text);
+            shown(&ignored(carrier(&node), &node))
+        };
+        let restart = "annotations: {box.com/restart-on-renewal: 'true'}";
+        for (api_version, kind, is_fine) in [
+            ("apps/v1", "Deployment", true),
+            ("apps/v1", "StatefulSet", true),
+            ("apps/v1", "DaemonSet", true),
+            ("apps/v1", "ReplicaSet", false),
+            ("v1", "Pod", false),
+            ("argoproj.io/v1alpha1", "Rollout", false),
+        ] {
+            let head = format!("apiVersion: {api_version}\nkind: {kind}\n");
+            let own = of(&format!("{head}metadata: {{name: a, {restart}}}"));
+            assert_eq!(own.is_empty(), is_fine, "{kind}: {own:?}");
+        }
+        let template = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {template: {metadata: {annotations: \
+            {box.com/restart-on-renewal: 'true'}}}}";
+        assert_eq!(
+            of(template),
+            [
+                "spec.template.metadata.annotations: \"box.com/restart-on-renewal\" has no effect on a pod template: write it as \
+                 annotation of a Deployment, a StatefulSet or a DaemonSet, not of its pod template"
+            ]
+        );
+        let cron = "apiVersion: batch/v1\nkind: CronJob\nspec: {jobTemplate: {spec: {template: {metadata: {labels: {box.com/x: z}}}}}}";
+        assert_eq!(of(cron).len(), 1);
+        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {box.com/trust-bundle: 'yes'}}";
+        assert_eq!(of(namespace).len(), 1);
+    }
+}

@@ -1,0 +1,209 @@
+//! How the findings of a check are shown: to people, to programs, and to those that show them beside the lines.
+
+use super::check::Report;
+use super::finding::{Finding, Severity};
+use super::words::count;
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+use serde::Serialize;
+use std::fmt::Write as _;
+
+mod github;
+mod sarif;
+
+/// A form of output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One line a finding, as compilers write them.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+    /// SARIF 2.1.0, which code scanners exchange.
+    Sarif,
+    /// Workflow commands of GitHub Actions, which annotate the lines of a pull request.
+    Github,
+}
+
+/// The findings in this form. What is for people has colours; whoever prints it elsewhere takes them away.
+pub fn render(report: &Report, format: Format) -> String {
+    match format {
+        Format::Text => report.findings.iter().map(line).collect(),
+        Format::Json => pretty(&Json::from(report)),
+        Format::Sarif => pretty(&sarif::log(report)),
+        Format::Github => report.findings.iter().map(github::command).collect(),
+    }
+}
+
+/// What all of it comes to, in one line.
+pub fn summary(report: &Report) -> String {
+    let mut checked = vec![count(report.pkis, "Pki", "Pkis")];
+    if report.policies > 0 {
+        checked.push(count(report.policies, "policy", "policies"));
+    }
+    format!(
+        "checked {}: {}, {}",
+        checked.join(" and "),
+        count(report.violations(), "error", "errors"),
+        count(report.warnings(), "warning", "warnings")
+    )
+}
+
+fn line(finding: &Finding) -> String {
+    let colour = match finding.severity {
+        Severity::Error => AnsiColor::Red,
+        Severity::Warning => AnsiColor::Yellow,
+    };
+    let (bold, severity) = (Style::new().bold(), colour.on_default().bold());
+    let mut line = String::new();
+    writeln!(
+        line,
+        "{bold}{}:{bold:#} {severity}{}:{severity:#} {}",
+        finding.place(),
+        finding.severity,
+        finding.text()
+    )
+    .expect("writing to a string does not fail");
+    line
+}
+
+/// A report for programs: what is there stays; more may be added.
+#[derive(Serialize)]
+struct Json<'a> {
+    findings: Vec<JsonFinding<'a>>,
+    checked: usize,
+    violations: usize,
+    warnings: usize,
+}
+
+#[derive(Serialize)]
+struct JsonFinding<'a> {
+    file: &'a str,
+    line: usize,
+    column: usize,
+    severity: String,
+    kind: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+    field: &'a str,
+    reason: &'a str,
+    message: &'a str,
+}
+
+impl<'a> From<&'a Report> for Json<'a> {
+    fn from(report: &'a Report) -> Self {
+        Self {
+            findings: report.findings.iter().map(JsonFinding::from).collect(),
+            checked: report.pkis + report.policies,
+            violations: report.violations(),
+            warnings: report.warnings(),
+        }
+    }
+}
+
+impl<'a> From<&'a Finding> for JsonFinding<'a> {
+    fn from(finding: &'a Finding) -> Self {
+        Self {
+            file: &finding.file,
+            line: finding.at.line,
+            column: finding.at.column,
+            severity: finding.severity.to_string(),
+            kind: &finding.object.kind,
+            namespace: &finding.object.namespace,
+            name: &finding.object.name,
+            field: &finding.field,
+            reason: &finding.reason,
+            message: &finding.message,
+        }
+    }
+}
+
+/// JSON for a file or a terminal, with a line break at its end.
+pub(super) fn pretty(value: &impl Serialize) -> String {
+    let json = serde_json::to_string_pretty(value).expect("texts and numbers are JSON");
+    json + "\n"
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::cli::kubectl::finding::Object;
+    use crate::util::yaml::Position;
+    use serde_json::{Value, json};
+
+    /// A finding with whatever could break a format.
+    pub(in crate::cli::kubectl) fn report() -> Report {
+        let finding = Finding {
+            file: "a b/äpp1,x:y%.yaml".into(),
+            at: Position {
+                line: 9,
+                column: 16,
+            },
+            severity: Severity::Error,
+            object: Object {
+                kind: "Pki".into(),
+                namespace: "app1".into(),
+                name: "app1-pki".into(),
+            },
+            field: "spec.serviceName".into(),
+            reason: "PkiServiceNameError".into(),
+            message: "100% \"wrong\":\r\n::error::\u{1b}[31m, write app1".into(),
+        };
+        let warning = Finding {
+            file: "-".into(),
+            at: Position::START,
+            severity: Severity::Warning,
+            object: Object::default(),
+            field: String::new(),
+            reason: "InvalidYaml".into(),
+            message: "no".into(),
+        };
+        Report {
+            findings: vec![finding, warning],
+            pkis: 1,
+            policies: 2,
+        }
+    }
+
+    #[test]
+    fn people_read_one_line_a_finding_and_nothing_that_steers_their_terminal() {
+        let shown = render(&report(), Format::Text);
+        let plain = anstream::adapter::strip_str(&shown).to_string();
+        let expected = "a b/äpp1,x:y%.yaml:9:16: error: Pki app1/app1-pki: spec.serviceName: \
+            100% \"wrong\":\\r\\n::error::\\u{1b}[31m, write app1\n-:1:1: warning: no\n";
+        assert_eq!(plain, expected);
+        assert!(
+            shown.contains("\u{1b}[1m"),
+            "there are colours to take away"
+        );
+    }
+
+    #[test]
+    fn programs_read_one_object_of_a_fixed_shape() {
+        let read: Value = serde_json::from_str(&render(&report(), Format::Json)).unwrap();
+        assert_eq!(read["checked"], 3);
+        assert_eq!(
+            (&read["violations"], &read["warnings"]),
+            (&json!(1), &json!(1))
+        );
+        let expected = json!({
+            "file": "a b/äpp1,x:y%.yaml", "line": 9, "column": 16, "severity": "error", "kind": "Pki",
+            "namespace": "app1", "name": "app1-pki", "field": "spec.serviceName", "reason": "PkiServiceNameError",
+            "message": "100% \"wrong\":\r\n::error::\u{1b}[31m, write app1",
+        });
+        assert_eq!(read["findings"][0], expected);
+    }
+
+    #[test]
+    fn the_summary_counts_what_there_is() {
+        assert_eq!(
+            summary(&report()),
+            "checked 1 Pki and 2 policies: 1 error, 1 warning"
+        );
+        let nothing = Report {
+            pkis: 2,
+            ..Report::default()
+        };
+        assert_eq!(summary(&nothing), "checked 2 Pkis: 0 errors, 0 warnings");
+    }
+}

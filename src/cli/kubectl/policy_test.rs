@@ -1,0 +1,445 @@
+//! `kubectl pki policy test`: a table of Pkis, and what the policies shall say of each.
+//!
+//! ```yaml
+//! policies: [policies/]          # files or directories, relative to this file
+//! cases:
+//!   - name: teams get their own names
+//!     namespace: team-a
+//!     labels: {stage: live}      # of the namespace
+//!     spec: {serviceName: team-a-web}
+//!     expect: admitted
+//!     policy: teams              # the one that permits it
+//!     effective: {duration: 720h, usages: server auth}   # values that count, also those that the spec leaves out
+//!   - name: but not those of others
+//!     namespace: team-a
+//!     spec: {serviceName: team-b-web}
+//!     expect: refused
+//!     reason: PkiServiceNameError
+//!     message: team-a-*          # somewhere in what is said
+//! ```
+
+use super::check::{self, Verdict};
+use super::manifests::{self, Manifest};
+use super::schema::Kind;
+use super::{values, words};
+use crate::api::Pki;
+use crate::policy::{Labels, Namespaces, RuleBook};
+use crate::util::text;
+use crate::util::yaml::{self, Node, Position, SyntaxError};
+use crate::webhook::review::World;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, RwLock};
+
+/// A file of cases.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// Files with policies, relative to this one.
+    pub policies: Vec<String>,
+    /// The cases, in the order of the file.
+    pub cases: Vec<Case>,
+}
+
+/// What shall come of one Pki.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    at: Position,
+    spec: Node,
+    expected: Expected,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    name: String,
+    namespace: String,
+    #[serde(default)]
+    labels: Labels,
+    #[serde(default = "some_pki")]
+    pki: String,
+    // Read as it stands.
+    #[serde(rename = "spec")]
+    _spec: serde_json::Value,
+    expect: Answer,
+    policy: Option<String>,
+    #[serde(default)]
+    effective: BTreeMap<String, serde_json::Value>,
+    reason: Option<String>,
+    message: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Admitted,
+    Refused,
+}
+
+fn some_pki() -> String {
+    "test".to_owned()
+}
+
+/// Reads a file of cases. Total: any text gives a table or what is wrong with it, and where.
+pub fn parse(text: &str) -> Result<Table, SyntaxError> {
+    let mut documents = yaml::documents(text).into_iter();
+    let root = documents
+        .next()
+        .unwrap_or_else(|| Err(no_cases(Position::START)))?;
+    if let Some(next) = documents.next() {
+        let message = "write all cases in one document, without ---";
+        return Err(next.map_or_else(|error| error, |node| SyntaxError::new(node.at, message)));
+    }
+    let mut table = Table::default();
+    for (key, value) in root.entries() {
+        match key.name.as_str() {
+            "policies" => table.policies = read(value)?,
+            "cases" => {
+                table.cases = value
+                    .elements()
+                    .iter()
+                    .map(case)
+                    .collect::<Result<_, _>>()?;
+            }
+            other => {
+                let message = format!(
+                    "unknown field \"{}\": write policies or cases",
+                    text::printable(other)
+                );
+                return Err(SyntaxError::new(key.at, message));
+            }
+        }
+    }
+    if table.cases.is_empty() {
+        return Err(no_cases(root.at));
+    }
+    Ok(table)
+}
+
+fn no_cases(at: Position) -> SyntaxError {
+    SyntaxError::new(at, "there are no cases: write a list of them as `cases`")
+}
+
+fn case(node: &Node) -> Result<Case, SyntaxError> {
+    let expected: Expected = read(node)?;
+    let of_refused = expected.reason.is_some() || expected.message.is_some();
+    let contradiction = match expected.expect {
+        Answer::Admitted if of_refused => "a Pki that is admitted has no reason and no message",
+        Answer::Refused if expected.policy.is_some() => "a Pki that is refused has no policy",
+        Answer::Refused if !expected.effective.is_empty() => {
+            "a Pki that is refused has no effective values"
+        }
+        _ => "",
+    };
+    if !contradiction.is_empty() {
+        let message = format!("{contradiction}: leave that out");
+        return Err(SyntaxError::new(node.at, message));
+    }
+    let spec = node.get("spec").cloned();
+    Ok(Case {
+        at: node.at,
+        spec: spec.expect("a case is read with its spec"),
+        expected,
+    })
+}
+
+fn read<T: for<'de> Deserialize<'de>>(node: &Node) -> Result<T, SyntaxError> {
+    serde_json::from_value(node.to_json()).map_err(|error| {
+        let message = format!("cannot be read: {}", text::printable(&error.to_string()));
+        SyntaxError::new(node.at, message)
+    })
+}
+
+/// What came of the cases of one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What to print: a paragraph for each case that failed.
+    pub failures: String,
+    /// The values that count for each Pki that is admitted, with who decides them.
+    pub values: String,
+    /// How many passed.
+    pub passed: usize,
+    /// How many failed.
+    pub failed: usize,
+}
+
+impl Outcome {
+    /// All of it in one line.
+    pub fn summary(&self) -> String {
+        let cases = words::count(self.passed + self.failed, "case", "cases");
+        format!("{cases}: {} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+/// Asks the rule book about each case. `file` is what failures call the file.
+pub fn run(file: &str, table: &Table, rules: &RuleBook, now: Timestamp) -> Outcome {
+    let mut outcome = Outcome::default();
+    for case in &table.cases {
+        let verdict = case.judge(rules, now);
+        let values = if verdict.errors.is_empty() {
+            case.values(rules)
+        } else {
+            Vec::new()
+        };
+        if !values.is_empty() {
+            let (place, name) = (text::line(file), text::printable(&case.expected.name));
+            let got = got(&verdict);
+            writeln!(outcome.values, "{place}:{}: {name}\n  {got}", case.at)
+                .expect("writing to a string does not fail");
+            outcome.values += &indented(&values);
+        }
+        match case.complaint(&verdict, &values) {
+            None => outcome.passed += 1,
+            Some(complaint) => {
+                outcome.failed += 1;
+                let (place, name) = (text::line(file), text::printable(&case.expected.name));
+                writeln!(
+                    outcome.failures,
+                    "{place}:{}: FAILED {name}\n{complaint}",
+                    case.at
+                )
+                .expect("writing to a string does not fail");
+            }
+        }
+    }
+    outcome
+}
+
+fn indented(lines: &[String]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        writeln!(text, "    {line}").expect("writing to a string does not fail");
+    }
+    text
+}
+
+/// A value of the file as [`values::lines`] begins with it.
+fn shown(field: &str, value: &serde_json::Value) -> String {
+    let one = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let value = match value {
+        serde_json::Value::Array(all) => all.iter().map(one).collect::<Vec<_>>().join(", "),
+        other => one(other),
+    };
+    text::line(&format!("{field}: {value}"))
+}
+
+impl Case {
+    /// The rule book with the namespace of the case.
+    fn rules(&self, rules: &RuleBook) -> RuleBook {
+        let namespace = self.expected.namespace.as_str();
+        let mut labels = self.expected.labels.clone();
+        labels.insert("kubernetes.io/metadata.name".into(), namespace.to_owned());
+        rules.with_namespaces(Arc::new(Namespaces::from([(namespace.to_owned(), labels)])))
+    }
+
+    /// The values that count for a Pki that is admitted, and who decides them.
+    fn values(&self, rules: &RuleBook) -> Vec<String> {
+        let Ok(spec) = serde_json::from_value(manifests::as_stored(&self.spec)) else {
+            return Vec::new();
+        };
+        let mut pki = Pki::new(&self.expected.pki, spec);
+        pki.metadata.namespace = Some(self.expected.namespace.clone());
+        let approved = self.rules(rules).evaluate(&pki);
+        approved.as_ref().map_or_else(|_| Vec::new(), values::lines)
+    }
+
+    fn judge(&self, rules: &RuleBook, now: Timestamp) -> Verdict {
+        let namespace = self.expected.namespace.as_str();
+        let world = World {
+            rules: &self.rules(rules),
+            pkis: &RwLock::default(),
+            secrets: &Mutex::default(),
+            pods: &RwLock::default(),
+            ca: None,
+            now,
+        };
+        let around = json!({
+            "apiVersion": "box.com/v1", "kind": "Pki",
+            "metadata": {"name": self.expected.pki, "namespace": namespace},
+        });
+        let node = Node::of(&around, self.at).with("spec", self.spec.clone());
+        let manifest = Manifest {
+            kind: Kind::Pki,
+            node,
+        };
+        check::judge_pki(&manifest, namespace, &world)
+    }
+
+    /// What was expected, and what came instead; `None` if it came.
+    fn complaint(&self, verdict: &Verdict, values: &[String]) -> Option<String> {
+        let expected = &self.expected;
+        let has = |(field, value): (&String, &serde_json::Value)| {
+            let wanted = format!("{} (", shown(field, value));
+            values.iter().any(|line| line.starts_with(&wanted))
+        };
+        let is_as_expected = match expected.expect {
+            Answer::Admitted => {
+                let is_policy = |policy| verdict.policy.as_ref() == Some(policy);
+                verdict.errors.is_empty()
+                    && expected.policy.as_ref().is_none_or(is_policy)
+                    && expected.effective.iter().all(has)
+            }
+            Answer::Refused => verdict.errors.iter().any(|fault| {
+                let has = |part: &String| fault.message.contains(part.as_str());
+                let is_reason = |reason: &String| reason == fault.reason;
+                expected.reason.as_ref().is_none_or(is_reason)
+                    && expected.message.as_ref().is_none_or(has)
+            }),
+        };
+        let shows = !expected.effective.is_empty() && !values.is_empty();
+        let values = || {
+            if shows {
+                "\n".to_owned() + indented(values).trim_end()
+            } else {
+                String::new()
+            }
+        };
+        (!is_as_expected).then(|| {
+            format!(
+                "  expected: {expected}\n  got: {}{}",
+                got(verdict),
+                values()
+            )
+        })
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.expect {
+            Answer::Admitted => "admitted",
+            Answer::Refused => "refused",
+        })?;
+        for (before, part) in [
+            (" by PkiPolicy ", &self.policy),
+            (" for the reason ", &self.reason),
+            (", saying ", &self.message),
+        ] {
+            if let Some(part) = part {
+                write!(f, "{before}{}", text::printable(part))?;
+            }
+        }
+        let values = self
+            .effective
+            .iter()
+            .map(|(field, value)| shown(field, value));
+        let values: Vec<_> = values.collect();
+        if values.is_empty() {
+            return Ok(());
+        }
+        write!(f, ", with {}", values.join("; "))
+    }
+}
+
+fn got(verdict: &Verdict) -> String {
+    if verdict.errors.is_empty() {
+        let policy = verdict.policy.as_deref().unwrap_or_default();
+        return format!("admitted by PkiPolicy {}", text::printable(policy));
+    }
+    let faults = verdict.errors.iter();
+    let lines = faults.map(|fault| {
+        format!(
+            "\n    {}: {}: {}",
+            fault.reason,
+            text::printable(&fault.field),
+            text::line(&fault.message)
+        )
+    });
+    format!("refused{}", lines.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::kubectl::policies;
+    use crate::policy::Settings;
+
+    const POLICY: &str = "apiVersion: box.com/v1\nkind: PkiPolicy\nmetadata: {name: teams}\n\
+        spec: {serviceNames: ['{namespace}-*'], namespaces: {selector: {matchLabels: {stage: live}}}}\n";
+
+    fn run_text(cases: &str) -> Outcome {
+        let files = [manifests::parse("p", POLICY.as_bytes())];
+        let rules = policies::rule_book(Settings::default(), &files, &[]);
+        let table = parse(cases).unwrap();
+        run("t.yaml", &table, &rules, Timestamp::UNIX_EPOCH)
+    }
+
+    fn case(more: &str) -> String {
+        format!("- {{name: c, namespace: team-a, labels: {{stage: live}}, {more}}}\n")
+    }
+
+    #[test]
+    fn cases_that_come_out_as_expected_pass() {
+        let cases = [
+            case("spec: {serviceName: team-a-web}, expect: admitted"),
+            case("spec: {serviceName: team-a-web}, expect: admitted, policy: teams"),
+            case("spec: {serviceName: team-b-web}, expect: refused"),
+            case("spec: {serviceName: team-b-web}, expect: refused, reason: PkiServiceNameError, message: 'team-a-*'"),
+            case("spec: {serviceName: team-a-web, foo: 1}, expect: refused, reason: UnknownField"),
+            "- {name: other, namespace: team-a, spec: {serviceName: team-a-web}, expect: refused, message: no PkiPolicy}\n".into(),
+        ];
+        let outcome = run_text(&format!("cases:\n{}", cases.concat()));
+        assert_eq!((outcome.failures.as_str(), outcome.passed), ("", 6));
+        assert_eq!(outcome.summary(), "6 cases: 6 passed, 0 failed");
+    }
+
+    #[test]
+    fn a_case_that_does_not_tells_what_came_instead() {
+        for (more, expected) in [
+            (
+                "spec: {serviceName: team-a-web}, expect: refused, reason: PkiUriError",
+                "t.yaml:2:3: FAILED c\n  expected: refused for the reason PkiUriError\n  got: admitted by PkiPolicy teams\n",
+            ),
+            (
+                "spec: {serviceName: team-a-web}, expect: admitted, policy: other",
+                "t.yaml:2:3: FAILED c\n  expected: admitted by PkiPolicy other\n  got: admitted by PkiPolicy teams\n",
+            ),
+            (
+                "spec: {serviceName: Web}, expect: refused, message: allowedNames",
+                "t.yaml:2:3: FAILED c\n  expected: refused, saying allowedNames\n  got: refused\n    PkiServiceNameError: spec.serviceName: \"Web\" is not a service name: write at most 63 lower-case letters, digits and '-', for example app1\n",
+            ),
+        ] {
+            let outcome = run_text(&format!("cases:\n{}", case(more)));
+            assert_eq!((outcome.failures.as_str(), outcome.failed), (expected, 1));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_table_is_told_where() {
+        for (text, expected) in [
+            ("", "1:1: there are no cases"),
+            ("cases: []", "1:1: there are no cases"),
+            (
+                "policy: []\ncases: []",
+                "1:1: unknown field \"policy\": write policies or cases",
+            ),
+            (
+                "cases:\n- {name: a}\n",
+                "2:3: cannot be read: missing field `namespace`",
+            ),
+            (
+                "cases:\n- {name: a, namespace: b, spec: {}, expect: maybe}\n",
+                "2:3: cannot be read: unknown variant `maybe`",
+            ),
+            (
+                "cases:\n- {name: a, namespace: b, spec: {}, expect: admitted, extra: 1}\n",
+                "2:3: cannot be read: unknown field `extra`",
+            ),
+            (
+                "policies: x\ncases: []",
+                "1:11: cannot be read: invalid type",
+            ),
+            ("cases: [\n", "1:8: this is no YAML"),
+            ("a: b\n---\nc: d\n", "3:1: write all cases in one document"),
+        ] {
+            let error = parse(text).unwrap_err();
+            let shown = format!("{}: {error}", error.at);
+            assert!(shown.starts_with(expected), "{text:?}: {shown}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Reads the files and the policies of a check, and prints what is found.
+
+use super::{Error, Verdict, print, tell};
+use crate::cli::kubectl::check::{self, Report, Settings};
+use crate::cli::kubectl::cli::{Check, PolicyTest};
+use crate::cli::kubectl::dry_run::{self, Answer};
+use crate::cli::kubectl::manifests::{self, Manifests};
+use crate::cli::kubectl::policies::{PolicyFiles, rule_book};
+use crate::cli::kubectl::policy_test::{self, Table};
+use crate::cli::kubectl::sources::{self, Source};
+use crate::cli::kubectl::{output, schema};
+use crate::k8s::client::{self, Access, Cluster};
+use crate::policy::{Namespaces, RuleBook};
+use crate::util::text;
+use jiff::Timestamp;
+use std::io::{self, IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(super) async fn check(access: &Access, arguments: &Check) -> Result<Verdict, Error> {
+    let mut files = parse(&sources::read(&arguments.filename, arguments.recursive)?);
+    let is_empty = |file: &Manifests| {
+        file.objects.is_empty() && file.faults.is_empty() && file.others.is_empty()
+    };
+    if files.iter().all(is_empty) {
+        let names: Vec<_> = arguments
+            .filename
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        return Err(Error::Nothing(names.join(", ")));
+    }
+    let policies = PolicyFiles::parse(&sources::read(&arguments.policy, arguments.recursive)?);
+    let is_offline = !arguments.policy.is_empty() || has_policies(&files) || !has_pkis(&files);
+    files.extend(policies.manifests);
+    let settings = arguments.installation.settings();
+    let offline = rule_book(settings, &files, &policies.allowed_names);
+    let namespace = access.namespace.clone();
+    let (rules, answers, namespace) = if is_offline {
+        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+        (offline, None, namespace)
+    } else {
+        let cluster = access.connect().await.map_err(Error::Policies)?;
+        match live(&cluster, &offline, &files).await {
+            Err(error) if error.is_forbidden() => {
+                let answers = ask(&cluster, &files, error).await?;
+                (offline, Some(answers), cluster.namespace)
+            }
+            rules => (rules.map_err(Error::Policies)?, None, cluster.namespace),
+        }
+    };
+    let settings = Settings {
+        rules: &rules,
+        answers: answers.as_deref(),
+        namespace: &namespace,
+        now: Timestamp::now(),
+    };
+    let total = files.iter().map(|file| file.objects.len()).sum();
+    let mut progress = Progress::new(total);
+    let report = check::check(&files, &settings, || progress.step());
+    drop(progress);
+    print_report(&report, arguments)
+}
+
+fn parse(sources: &[Source]) -> Vec<Manifests> {
+    let files = sources.iter();
+    files
+        .map(|source| manifests::parse(&source.name, &source.bytes))
+        .collect()
+}
+
+fn has_policies(files: &[Manifests]) -> bool {
+    let mut objects = files.iter().flat_map(|file| &file.objects);
+    objects.any(|manifest| manifest.kind == schema::Kind::PkiPolicy)
+}
+
+fn has_pkis(files: &[Manifests]) -> bool {
+    let mut objects = files.iter().flat_map(|file| &file.objects);
+    objects.any(|manifest| manifest.kind == schema::Kind::Pki)
+}
+
+/// Asks the API server about each Pki, because the policies cannot be read.
+async fn ask(
+    cluster: &Cluster,
+    files: &[Manifests],
+    policies: client::Error,
+) -> Result<Vec<Answer>, Error> {
+    match dry_run::ask(cluster, files).await {
+        Ok(answers) => {
+            tell("You may not read the policies: the API server judged each Pki in a dry run.");
+            Ok(answers)
+        }
+        Err(dry_run) if dry_run.is_forbidden() => Err(Error::Neither { policies, dry_run }),
+        Err(error) => Err(Error::Cluster(error)),
+    }
+}
+
+/// The rule book of the cluster. Labels in the files go before those of the cluster: they may be about to be applied.
+async fn live(
+    cluster: &Cluster,
+    offline: &RuleBook,
+    files: &[Manifests],
+) -> Result<RuleBook, client::Error> {
+    let policies = cluster.policies().await?;
+    let rules = RuleBook::new(offline.settings.clone(), &policies);
+    let mut namespaces = Namespaces::clone(&offline.namespaces());
+    if rules.reads_labels() {
+        let objects = files.iter().flat_map(|file| &file.objects);
+        for manifest in objects {
+            let namespace = manifest.namespace(&cluster.namespace);
+            if !namespaces.contains_key(namespace)
+                && let Ok(labels) = cluster.labels(namespace).await
+            {
+                namespaces.insert(namespace.to_owned(), labels);
+            }
+        }
+    }
+    Ok(rules.with_namespaces(Arc::new(namespaces)))
+}
+
+fn print_report(report: &Report, arguments: &Check) -> Result<Verdict, Error> {
+    print(&output::render(report, arguments.output))?;
+    tell(&output::summary(report));
+    Ok(match report.violations() {
+        0 => Verdict::Good,
+        _ => Verdict::Bad,
+    })
+}
+
+/// Runs the tables of cases.
+pub(super) fn test_policies(arguments: &PolicyTest) -> Result<Verdict, Error> {
+    let mut verdict = Verdict::Good;
+    for source in sources::read(&arguments.files, false)? {
+        let table = read_table(&source)?;
+        let paths = policy_paths(&source.name, &table, &arguments.policy);
+        if paths.is_empty() {
+            return Err(Error::NoPolicies(text::line(&source.name)));
+        }
+        let files = PolicyFiles::parse(&sources::read(&paths, false)?);
+        let rules = rule_book(
+            arguments.installation.settings(),
+            &files.manifests,
+            &files.allowed_names,
+        );
+        let report = check_policies(&files.manifests);
+        print(&output::render(&report, output::Format::Text))?;
+        let outcome = policy_test::run(&source.name, &table, &rules, Timestamp::now());
+        if arguments.show_values {
+            print(&outcome.values)?;
+        }
+        print(&outcome.failures)?;
+        tell(&format!(
+            "{}: {}",
+            text::line(&source.name),
+            outcome.summary()
+        ));
+        if outcome.failed + report.violations() > 0 {
+            verdict = Verdict::Bad;
+        }
+    }
+    Ok(verdict)
+}
+
+fn read_table(source: &Source) -> Result<Table, Error> {
+    let text = crate::util::yaml::text(&source.bytes);
+    let table = text.and_then(policy_test::parse);
+    table.map_err(|error| Error::Table {
+        place: format!("{}:{}", text::line(&source.name), error.at),
+        message: error.message,
+    })
+}
+
+/// The policies that the file of cases names, relative to it, and those of the command line.
+fn policy_paths(file: &str, table: &Table, more: &[PathBuf]) -> Vec<PathBuf> {
+    let directory = Path::new(file).parent().unwrap_or(Path::new(""));
+    let named = table.policies.iter().map(|path| directory.join(path));
+    named.chain(more.iter().cloned()).collect()
+}
+
+/// What is wrong with the policies themselves. Pkis beside them are not asked about.
+fn check_policies(files: &[Manifests]) -> Report {
+    let policies = files.iter().map(|file| {
+        let objects = file.objects.iter();
+        let policies = objects.filter(|manifest| manifest.kind == schema::Kind::PkiPolicy);
+        Manifests {
+            file: file.file.clone(),
+            objects: policies.cloned().collect(),
+            others: Vec::new(),
+            namespaces: Vec::new(),
+            faults: file.faults.clone(),
+        }
+    });
+    let settings = Settings {
+        rules: &RuleBook::default(),
+        answers: None,
+        namespace: "",
+        now: Timestamp::UNIX_EPOCH,
+    };
+    check::check(&policies.collect::<Vec<_>>(), &settings, || {})
+}
+
+/// Tells a person who waits how far it is.
+struct Progress {
+    done: usize,
+    total: usize,
+    is_shown: bool,
+}
+
+impl Progress {
+    const LONG: usize = 1000;
+
+    fn new(total: usize) -> Self {
+        let is_shown = total > Self::LONG && io::stderr().is_terminal();
+        Self {
+            done: 0,
+            total,
+            is_shown,
+        }
+    }
+
+    fn step(&mut self) {
+        self.done += 1;
+        if self.is_shown && self.done.is_multiple_of(100) {
+            let _ = write!(io::stderr(), "\rchecked {} of {}", self.done, self.total);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.is_shown {
+            let _ = write!(io::stderr(), "\r\u{1b}[K");
+        }
+    }
+}

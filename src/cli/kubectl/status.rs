@@ -1,0 +1,216 @@
+//! `kubectl pki status`: all Pkis, the most urgent ones first.
+
+use super::output::pretty;
+use super::words;
+use crate::api::{Pki, READY};
+use crate::controllers::ca::fleet::{Phase, Report};
+use crate::guide;
+use crate::util::text;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use serde::Serialize;
+
+/// One Pki, as `-o json` shows it: what is there stays; more may be added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    namespace: String,
+    name: String,
+    service: String,
+    /// `True` or `False`, or `Unknown` if the operator has not looked at it.
+    ready: String,
+    reason: String,
+    message: String,
+    not_after: Option<String>,
+    renewal_time: Option<String>,
+    secret: String,
+    #[serde(skip)]
+    ends: Option<Timestamp>,
+    #[serde(skip)]
+    renews: Option<Timestamp>,
+}
+
+/// The Pkis as rows: those without a certificate first, then by when the certificate ends.
+pub fn rows<'a>(pkis: impl IntoIterator<Item = &'a Pki>) -> Vec<Row> {
+    let mut rows: Vec<_> = pkis.into_iter().map(Row::of).collect();
+    rows.sort_by(|a, b| (a.ends, &a.namespace, &a.name).cmp(&(b.ends, &b.namespace, &b.name)));
+    rows
+}
+
+impl Row {
+    fn of(pki: &Pki) -> Self {
+        let status = pki.status.as_ref();
+        let ready = pki.condition(READY);
+        let time = |time: Option<&Time>| time.map(|time| time.0);
+        let ends = time(status.and_then(|status| status.not_after.as_ref()));
+        let renews = time(status.and_then(|status| status.renewal_time.as_ref()));
+        Self {
+            namespace: pki.namespace().unwrap_or_default(),
+            name: pki.name_any(),
+            service: pki.spec.service_name.clone(),
+            ready: ready.map_or("Unknown".to_owned(), |ready| ready.status.clone()),
+            reason: ready.map(|ready| ready.reason.clone()).unwrap_or_default(),
+            message: ready.map(|ready| ready.message.clone()).unwrap_or_default(),
+            not_after: ends.map(|time| time.to_string()),
+            renewal_time: renews.map(|time| time.to_string()),
+            secret: pki.secret_name().to_owned(),
+            ends,
+            renews,
+        }
+    }
+}
+
+/// A table for people.
+pub fn table(rows: &[Row], now: Timestamp) -> String {
+    let header = [
+        "NAMESPACE",
+        "NAME",
+        "SERVICE",
+        "READY",
+        "REASON",
+        "EXPIRES-IN",
+        "RENEWAL",
+        "SECRET",
+    ];
+    let until =
+        |time: Option<Timestamp>| time.map(|time| words::until(time, now)).unwrap_or_default();
+    let cells = rows.iter().map(|row| {
+        [
+            row.namespace.clone(),
+            row.name.clone(),
+            row.service.clone(),
+            row.ready.clone(),
+            row.reason.clone(),
+            until(row.ends),
+            until(row.renews),
+            row.secret.clone(),
+        ]
+    });
+    words::table(header, &cells.collect::<Vec<_>>())
+}
+
+/// Prints the objects that a rotation of the CA waits for, and what to do for each.
+pub fn rotation(report: &Report, now: Timestamp) -> String {
+    let Report { since, blocked, .. } = report;
+    let beginning = match report.phase {
+        Phase::Publishing => format!("The next CA is being made known since {since}."),
+        Phase::Replacing => {
+            format!("The certificates of the CA before are being replaced since {since}.")
+        }
+        Phase::Retained => format!(
+            "The CA that was replaced at {since} stays trusted until its last certificate is replaced or ends."
+        ),
+        Phase::Withdrawn => format!(
+            "The CA that was withdrawn by force at {since} is trusted no more, and certificates of it are left."
+        ),
+    };
+    let until = report.until.filter(|_| *blocked > 0);
+    let until = until.map_or_else(String::new, |until| {
+        let left = words::until(until, now);
+        format!(" It goes on without those below at {until} (in {left}).")
+    });
+    let blockers = report.blockers.iter().map(|blocker| {
+        let advice = guide::advice(&blocker.reason).map(|advice| advice.remedy);
+        let advice =
+            advice.map_or_else(String::new, |advice| format!("    what to do: {advice}\n"));
+        format!(
+            "  {blocker}\n    {}\n{advice}",
+            text::line(&blocker.message)
+        )
+    });
+    let blockers: String = blockers.collect();
+    let more = match blocked.saturating_sub(report.blockers.len()) {
+        0 => String::new(),
+        more => format!("  and {more} more\n"),
+    };
+    format!("\n{beginning}{until}\n{blockers}{more}")
+}
+
+/// A list for programs.
+pub fn json(rows: &[Row]) -> String {
+    pretty(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pki(name: &str, status: &serde_json::Value) -> Pki {
+        serde_json::from_value(json!({
+            "apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"namespace": "ns", "name": name},
+            "spec": {"serviceName": "app"}, "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn pkis() -> [Pki; 4] {
+        let ready = |status: &str, reason: &str| {
+            json!([{"type": "Ready", "status": status, "reason": reason,
+            "message": "m", "lastTransitionTime": "2030-01-01T00:00:00Z"}])
+        };
+        [
+            pki(
+                "later",
+                &json!({"conditions": ready("True", "PkiReady"), "notAfter": "2030-03-01T00:00:00Z", "renewalTime": "2030-02-01T00:00:00Z"}),
+            ),
+            pki(
+                "over",
+                &json!({"conditions": ready("False", "PkiUriError"), "notAfter": "2029-12-31T00:00:00Z"}),
+            ),
+            pki("new", &json!(null)),
+            pki(
+                "refused",
+                &json!({"conditions": ready("False", "PkiServiceNameError")}),
+            ),
+        ]
+    }
+
+    #[test]
+    fn whoever_has_no_certificate_is_first_then_whoever_loses_it_first() {
+        let now = "2030-01-01T00:00:00Z".parse().unwrap();
+        let expected = "\
+NAMESPACE   NAME      SERVICE   READY     REASON                EXPIRES-IN   RENEWAL   SECRET
+ns          new       app       Unknown   -                     -            -         new
+ns          refused   app       False     PkiServiceNameError   -            -         refused
+ns          over      app       False     PkiUriError           24h ago      -         over
+ns          later     app       True      PkiReady              59d          31d       later
+";
+        assert_eq!(table(&rows(&pkis()), now), expected);
+    }
+
+    #[test]
+    fn whom_a_rotation_cannot_reach_is_named_with_what_to_do() {
+        let report: Report = serde_json::from_value(json!({
+            "phase": "publishing", "since": "2030-01-01T00:00:00Z", "until": "2030-01-08T00:00:00Z", "blocked": 9,
+            "blockers": [
+                {"namespace": "ns", "name": "frozen", "reason": "PkiIssuanceFailed", "message": "it is\u{1b} immutable"},
+                {"namespace": "gone", "name": "", "reason": "NamespaceUnread", "message": "its Pkis cannot be read"},
+            ],
+        }))
+        .unwrap();
+        let remedy = guide::advice("PkiIssuanceFailed").unwrap().remedy;
+        let expected = format!(
+            "
+The next CA is being made known since 2030-01-01T00:00:00Z. It goes on without those below at 2030-01-08T00:00:00Z (in 6d).
+  ns/frozen: PkiIssuanceFailed
+    it is\\u{{1b}} immutable
+    what to do: {remedy}
+  namespace gone: NamespaceUnread
+    its Pkis cannot be read
+  and 7 more
+"
+        );
+        let now = "2030-01-02T00:00:00Z".parse().unwrap();
+        assert_eq!(rotation(&report, now), expected);
+    }
+
+    #[test]
+    fn programs_get_the_same_with_times() {
+        let read: serde_json::Value = serde_json::from_str(&json(&rows(&pkis()))).unwrap();
+        let expected = json!({"namespace": "ns", "name": "later", "service": "app", "ready": "True", "reason": "PkiReady", "message": "m",
+            "notAfter": "2030-03-01T00:00:00Z", "renewalTime": "2030-02-01T00:00:00Z", "secret": "later"});
+        assert_eq!(read[3], expected);
+    }
+}

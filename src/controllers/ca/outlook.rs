@@ -1,0 +1,42 @@
+//! What every replica knows of the CA, to warn at `kubectl apply`: when it ends, and whether it is being replaced.
+
+use super::Ledger;
+use crate::k8s::object_key::Key;
+use crate::store::Cache;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What becomes of the CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// When it ends.
+    pub end: Timestamp,
+    /// Whether its successor is being made known, and will sign soon.
+    pub is_being_replaced: bool,
+}
+
+/// A CA changes once in years; this is soon enough.
+const POLL: Duration = Duration::from_secs(30);
+
+/// Reads the ledger from time to time, for as long as it is polled. What cannot be read leaves what was known.
+pub async fn follow(client: Client, ledger: Key, cache: Arc<Cache>) {
+    let maps = Api::<ConfigMap>::namespaced(client, &ledger.namespace);
+    loop {
+        match maps.get_opt(&ledger.name).await {
+            Ok(Some(map)) => {
+                if let Ok(ledger) = Ledger::read(&map, Timestamp::now()) {
+                    cache.set_outlook(Outlook {
+                        end: ledger.current.not_after(),
+                        is_being_replaced: ledger.next.is_some(),
+                    });
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "cannot read what becomes of the CA"),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,316 @@
+//! Publishes Events about annotations and labels of `box.com/` that have no effect, on the objects
+//! that carry them.
+//!
+//! No webhook sees pods, workloads, Secrets and namespaces, and some tools drop the warnings of the
+//! one that sees Pkis. The caches keep the entries in question of each watched object as
+//! [`Ignored`]; the leader publishes them.
+
+use crate::api::annotations::{self, Carrier, MOST_FAULTS, Place};
+use crate::api::{GROUP, VERSION};
+use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
+use crate::k8s::object_key::Key;
+use crate::store::Cache;
+use crate::store::secret_index::NamesSecrets;
+use crate::util::sync::{lock, read};
+use crate::util::text;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two sweeps at least, however often something changes.
+const PACE: Duration = Duration::from_secs(2);
+/// Between two sweeps at most, so that a fault that lasts is published again. The publisher drops
+/// what is not due.
+const REPEAT: Duration = Duration::from_secs(60);
+/// The most objects of one namespace, and of all, that get an Event.
+const MOST_IN_NAMESPACE: usize = 100;
+const MOST_IN_ALL: usize = 2000;
+/// The most bytes that are kept of a value: more than any valid one has.
+const MAX_VALUE_BYTES: usize = 256;
+
+/// The entries of an object's metadata that have no effect. Most objects have none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ignored(Option<Box<Entries>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entries {
+    uid: String,
+    entries: Box<[Entry]>,
+}
+
+/// Where it stands, its key and its value.
+type Entry = (Place, Box<str>, Box<str>);
+
+impl Ignored {
+    /// The entries of these metadata. An object that is being deleted has none.
+    pub fn of(carrier: Carrier, meta: &ObjectMeta) -> Self {
+        if meta.deletion_timestamp.is_some() {
+            return Self::default();
+        }
+        let entries = annotations::entries(meta)
+            .filter(|(place, key, value)| annotations::fault(carrier, *place, key, value).is_some())
+            .take(MOST_FAULTS)
+            .map(|(place, key, value)| {
+                (
+                    place,
+                    key.into(),
+                    text::start(value, MAX_VALUE_BYTES).into(),
+                )
+            });
+        let entries: Box<[_]> = entries.collect();
+        let uid = || meta.uid.clone().unwrap_or_default();
+        Self((!entries.is_empty()).then(|| {
+            Box::new(Entries {
+                uid: uid(),
+                entries,
+            })
+        }))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The Event about them, on the object of this key. `None` if they have an effect on such an
+    /// object.
+    fn notice(&self, carrier: Carrier, key: &Key) -> Option<Notice> {
+        let Entries { uid, entries } = self.0.as_deref()?;
+        let faults = entries.iter().filter_map(|(place, key, value)| {
+            annotations::field_fault(carrier, *place, key, value)
+        });
+        let faults: Vec<_> = faults.collect();
+        (!faults.is_empty()).then(|| Notice {
+            regarding: reference(carrier, key, uid),
+            related: None,
+            aspect: Aspect::Annotation,
+            kind: Kind::Warning,
+            reason: REASON.to_owned(),
+            note: text::list("", &faults, NOTE_BYTES),
+            topic: None,
+            since: Timestamp::UNIX_EPOCH,
+        })
+    }
+}
+
+/// The reason of the Events, and of findings of `kubectl pki check`.
+pub(crate) const REASON: &str = "PkiAnnotationIgnored";
+
+/// An object with such entries of which the caches keep nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misled {
+    key: Key,
+    ignored: Ignored,
+}
+
+impl Misled {
+    /// `None` if all of its entries have an effect.
+    pub fn of(carrier: Carrier, object: &impl ResourceExt) -> Option<Self> {
+        let ignored = Ignored::of(carrier, object.meta());
+        let key = || Key::of(object);
+        (!ignored.is_empty()).then(|| Self {
+            key: key(),
+            ignored,
+        })
+    }
+}
+
+/// An index finds it by its key alone.
+impl NamesSecrets for Misled {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
+        std::iter::empty()
+    }
+}
+
+/// Publishes for as long as it is polled. For the leader.
+pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
+    cache.synced().await;
+    loop {
+        let (swept, publisher) = (cache.clone(), publisher.clone());
+        // The sweep computes, and the leader has its Lease to renew.
+        let sweep = tokio::task::spawn_blocking(move || {
+            for notice in notices(found(&swept)) {
+                publisher.offer(notice);
+            }
+        });
+        let _ = sweep.await;
+        tokio::time::sleep(PACE).await;
+        let _ = tokio::time::timeout(REPEAT, cache.ignored_changed()).await;
+    }
+}
+
+/// The objects with such entries.
+fn found(cache: &Cache) -> Vec<(Carrier, Key, Ignored)> {
+    let mut found = Vec::new();
+    let mut take = |carrier, key: &Key, ignored: &Ignored| {
+        if !ignored.is_empty() {
+            found.push((carrier, key.clone(), ignored.clone()));
+        }
+    };
+    for pki in read(&cache.pkis).all() {
+        take(Carrier::Pki, pki.key(), &pki.ignored);
+    }
+    for pod in read(&cache.pods).all() {
+        take(Carrier::Pod, &pod.key, &pod.ignored);
+    }
+    let settings = cache.rules().settings.clone();
+    for secret in lock(&cache.secrets).all() {
+        let key = secret.key();
+        let is_of_ca = settings.is_reserved(&key.namespace, &key.name);
+        let carrier = if is_of_ca {
+            Carrier::CaSecret
+        } else {
+            Carrier::Secret
+        };
+        take(carrier, key, &secret.ignored);
+    }
+    for (carrier, objects) in &*lock(&cache.misled) {
+        for object in objects.all() {
+            take(*carrier, &object.key, &object.ignored);
+        }
+    }
+    found
+}
+
+/// The Events about them: of each namespace the first objects by name. Where there are too many in
+/// all, namespaces take turns.
+fn notices(mut found: Vec<(Carrier, Key, Ignored)>) -> Vec<Notice> {
+    found.sort_unstable_by(|a, b| (&a.1, a.0).cmp(&(&b.1, b.0)));
+    let mut counts = BTreeMap::<String, usize>::new();
+    let mut notices = Vec::new();
+    for (carrier, key, ignored) in found {
+        let Some(notice) = ignored.notice(carrier, &key) else {
+            continue;
+        };
+        let namespace = notice.regarding.namespace.clone().unwrap_or_default();
+        let count = counts.entry(namespace).or_default();
+        *count += 1;
+        if *count <= MOST_IN_NAMESPACE {
+            notices.push((*count, notice));
+        }
+    }
+    notices.sort_by_key(|(turn, _)| *turn);
+    let notices = notices.into_iter().map(|(_, notice)| notice);
+    notices.take(MOST_IN_ALL).collect()
+}
+
+/// An Event about a namespace goes into that namespace, where its users read it.
+fn reference(carrier: Carrier, key: &Key, uid: &str) -> ObjectReference {
+    let own = || format!("{GROUP}/{VERSION}");
+    let (api_version, kind) = match carrier {
+        Carrier::Pki => (own(), "Pki"),
+        Carrier::PkiPolicy => (own(), "PkiPolicy"),
+        Carrier::Secret | Carrier::CaSecret => ("v1".to_owned(), "Secret"),
+        Carrier::ConfigMap => ("v1".to_owned(), "ConfigMap"),
+        Carrier::Namespace => ("v1".to_owned(), "Namespace"),
+        Carrier::Deployment => ("apps/v1".to_owned(), "Deployment"),
+        Carrier::StatefulSet => ("apps/v1".to_owned(), "StatefulSet"),
+        Carrier::DaemonSet => ("apps/v1".to_owned(), "DaemonSet"),
+        Carrier::Pod | Carrier::PodTemplate | Carrier::Other => ("v1".to_owned(), "Pod"),
+    };
+    let namespace = match carrier {
+        Carrier::Namespace => &key.name,
+        _ => &key.namespace,
+    };
+    ObjectReference {
+        api_version: Some(api_version),
+        kind: Some(kind.to_owned()),
+        namespace: Some(namespace.to_string()),
+        name: Some(key.name.to_string()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn ignored(carrier: Carrier, meta: Value) -> Ignored {
+        Ignored::of(carrier, &serde_json::from_value(meta).unwrap())
+    }
+
+    #[test]
+    fn an_object_is_told_of_its_entries_without_effect_in_one_event() {
+        let meta = json!({"uid": "u", "labels": {"box.com/x": ""}, "annotations": {"box.com/restart-on-renewal": "true", "a": "b"}});
+        let notice = ignored(Carrier::Pod, meta)
+            .notice(Carrier::Pod, &Key::new("ns", "web"))
+            .unwrap();
+        assert_eq!(
+            notice.note,
+            "metadata.labels: \"box.com/x\" is unknown and has no effect: remove it, or use a key outside of box.com/; \
+             metadata.annotations: \"box.com/restart-on-renewal\" has no effect on a Pod: write it as annotation of a \
+             Deployment, a StatefulSet or a DaemonSet, not of its pod template"
+        );
+        assert_eq!(notice.regarding.uid.as_deref(), Some("u"));
+    }
+
+    #[test]
+    fn an_object_without_such_entries_or_that_is_being_deleted_is_not_told() {
+        for meta in [
+            json!({}),
+            json!({"annotations": {"a": "b"}}),
+            json!({"annotations": {"box.com/x": "b"}, "deletionTimestamp": "2030-01-01T00:00:00Z"}),
+        ] {
+            assert!(ignored(Carrier::Pod, meta.clone()).is_empty(), "{meta}");
+        }
+        let fine = json!({"annotations": {"box.com/rotate-now": "force"}});
+        let fine = ignored(Carrier::Secret, fine);
+        let key = Key::new("pki-operator", "ca");
+        assert_eq!(fine.notice(Carrier::CaSecret, &key), None);
+    }
+
+    #[test]
+    fn an_event_about_a_namespace_goes_into_it() {
+        let found = ignored(
+            Carrier::Namespace,
+            json!({"labels": {"box.com/trust-bundle": "yes"}}),
+        );
+        let notice = found
+            .notice(Carrier::Namespace, &Key::new("", "team-a"))
+            .unwrap();
+        assert_eq!(notice.regarding.namespace.as_deref(), Some("team-a"));
+        assert_eq!(notice.regarding.name.as_deref(), Some("team-a"));
+    }
+
+    #[test]
+    fn of_each_namespace_the_first_objects_are_told_and_of_all_no_more_than_fits() {
+        let fault = || ignored(Carrier::Pod, json!({"labels": {"box.com/x": ""}}));
+        let pods = |namespace: usize, count: usize| {
+            (0..count).map(move |pod| {
+                let key = Key::new(format!("ns-{namespace:03}"), format!("pod-{pod:03}"));
+                (Carrier::Pod, key, fault())
+            })
+        };
+        let counts_of = |found| -> BTreeMap<String, usize> {
+            let mut counts = BTreeMap::new();
+            for notice in notices(found) {
+                *counts
+                    .entry(notice.regarding.namespace.unwrap())
+                    .or_default() += 1;
+            }
+            counts
+        };
+        let mut found: Vec<_> = pods(0, 150).chain(pods(1, 3)).collect();
+        found.reverse();
+        let first = notices(found.clone()).into_iter();
+        let first: Vec<_> = first.filter_map(|it| it.regarding.name).collect();
+        assert!(first.contains(&"pod-099".to_owned()) && !first.contains(&"pod-100".to_owned()));
+        let counts: Vec<_> = counts_of(found).into_values().collect();
+        assert_eq!(counts, [MOST_IN_NAMESPACE, 3]);
+        // Where there are too many in all, no namespace is left out for the sake of those before
+        // it.
+        let all = (0..40).flat_map(|namespace| pods(namespace, 150)).collect();
+        let counts: Vec<_> = counts_of(all).into_values().collect();
+        assert_eq!(counts, [MOST_IN_ALL / 40; 40]);
+    }
+}

@@ -1,0 +1,341 @@
+//! Whose turn it is to be looked at: whoever waits for a certificate before renewals, renewals
+//! before re-checks; and each lane has some share of the turns, so that no burst in one holds up
+//! the others for long.
+//!
+//! Within a lane, [namespaces take turns](Fair). No namespace takes all the slots either: it holds
+//! at most [`SHARE`] times as many as are free, so that a slot is left for a namespace that comes
+//! later.
+
+use crate::api::{Pki, StoredPki};
+use crate::controllers::pki::fair::Fair;
+use crate::controllers::pki::request::{self, Request};
+use crate::k8s::object_key::Key;
+use crate::util::sync::lock;
+use futures::{Stream, stream};
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
+
+/// What a look at a Pki is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lane {
+    /// Somebody waits for a certificate, or to hear why there is none.
+    New,
+    /// The certificate is to be replaced, which has some time.
+    Renewal,
+    /// Most likely all is as it should be.
+    Check,
+}
+
+/// Who goes first at each turn, if anybody waits there; else it is the first lane in which somebody does.
+const TURNS: [Lane; 8] = {
+    use Lane::{Check, New, Renewal};
+    [New, New, Renewal, New, New, Renewal, New, Check]
+};
+
+/// How many slots a namespace may hold for each one that is free: alone it holds three quarters of
+/// them.
+const SHARE: usize = 3;
+
+impl Lane {
+    /// By what is known of the Pki, and whether there is a Secret of the name that it has.
+    pub(super) fn of(stored: &StoredPki, has_secret: bool, now: Timestamp) -> Self {
+        match &stored.0 {
+            Ok(pki) if !has_secret || !is_served(pki, now) => Self::New,
+            Ok(pki) if is_due(pki, now) => Self::Renewal,
+            _ => Self::Check,
+        }
+    }
+}
+
+/// Whether the present spec has a certificate, which is in force.
+fn is_served(pki: &Pki, now: Timestamp) -> bool {
+    pki.status.as_ref().is_some_and(|status| {
+        let is_over = status.not_after.as_ref().is_some_and(|end| end.0 <= now);
+        let is_of_this = status.observed_generation == pki.metadata.generation;
+        status.serial_number.is_some() && is_of_this && !is_over
+    })
+}
+
+fn is_due(pki: &Pki, now: Timestamp) -> bool {
+    let renewal = pki.status.as_ref().and_then(|it| it.renewal_time.as_ref());
+    renewal.is_some_and(|time| time.0 <= now) || request::of(pki, now) == Some(Request::New)
+}
+
+/// The Pkis that wait for a look, each once.
+#[derive(Debug, Default)]
+struct Lanes {
+    waiting: [Fair; 3],
+    /// The lane in which each waits. Where another lane has it still, it has moved.
+    lane_of: HashMap<Key, Lane>,
+    /// Those that are being looked at, and the lane for another look if one was asked for meanwhile.
+    busy: HashMap<Key, Option<Lane>>,
+    /// How many of those each namespace has.
+    held: HashMap<Arc<str>, usize>,
+    turn: usize,
+}
+
+impl Lanes {
+    fn push(&mut self, key: Key, lane: Lane) {
+        if let Some(again) = self.busy.get_mut(&key) {
+            *again = Some(again.map_or(lane, |known| known.min(lane)));
+            return;
+        }
+        let known = self.lane_of.get(&key);
+        if known.is_none_or(|known| *known > lane) {
+            self.lane_of.insert(key.clone(), lane);
+            self.waiting[lane as usize].push(key);
+        }
+    }
+
+    /// The next one, if there is a slot for it among `slots`. It is busy from then on.
+    fn next(&mut self, slots: usize) -> Option<Key> {
+        let free = slots
+            .checked_sub(self.busy.len())
+            .filter(|free| *free > 0)?;
+        let first = TURNS[self.turn % TURNS.len()];
+        let lanes = [first, Lane::New, Lane::Renewal, Lane::Check];
+        let key = lanes.into_iter().find_map(|lane| self.pop(lane, free))?;
+        self.turn += 1;
+        self.lane_of.remove(&key);
+        if self.lane_of.is_empty() {
+            // A burst is over, and what it took up is given back. What is left in a lane has moved to another.
+            self.lane_of.shrink_to_fit();
+            self.waiting = Default::default();
+        }
+        *self.held.entry(key.namespace.clone()).or_default() += 1;
+        self.busy.insert(key.clone(), None);
+        Some(key)
+    }
+
+    fn pop(&mut self, lane: Lane, free: usize) -> Option<Key> {
+        let (held, lane_of) = (&self.held, &self.lane_of);
+        let has_share = |namespace: &str| {
+            let held = held.get(namespace);
+            held.is_none_or(|held| *held < free.saturating_mul(SHARE))
+        };
+        let waits_here = |key: &Key| lane_of.get(key) == Some(&lane);
+        self.waiting[lane as usize].pop(has_share, waits_here)
+    }
+
+    fn done(&mut self, key: &Key) {
+        let Some(again) = self.busy.remove(key) else {
+            return;
+        };
+        if let Some(held) = self.held.get_mut(&key.namespace) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&key.namespace);
+            }
+        }
+        if let Some(lane) = again {
+            self.push(key.clone(), lane);
+        }
+    }
+}
+
+/// The lanes, for those who fill them and those who look.
+#[derive(Debug)]
+pub(super) struct Queue {
+    lanes: Mutex<Lanes>,
+    /// There may be another turn.
+    changed: Notify,
+    /// How many may be looked at at the same time.
+    most: usize,
+}
+
+impl Queue {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            lanes: Mutex::default(),
+            changed: Notify::new(),
+            most,
+        }
+    }
+
+    /// Asks for a look.
+    pub(super) fn push(&self, key: Key, lane: Lane) {
+        lock(&self.lanes).push(key, lane);
+        self.changed.notify_one();
+    }
+
+    /// A look is over.
+    pub(super) fn done(&self, key: &Key) {
+        lock(&self.lanes).done(key);
+        self.changed.notify_one();
+    }
+
+    /// Whose turn it is, whenever there is room for another look. For one listener.
+    pub(super) fn turns(self: Arc<Self>) -> impl Stream<Item = Key> + Send + 'static {
+        stream::unfold(self, |queue| async move {
+            loop {
+                if let Some(key) = queue.next() {
+                    return Some((key, queue));
+                }
+                queue.changed.notified().await;
+            }
+        })
+    }
+
+    fn next(&self) -> Option<Key> {
+        lock(&self.lanes).next(self.most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api;
+    use kube::core::DeserializeGuard;
+    use serde_json::json;
+
+    const SLOTS: usize = 32;
+
+    fn key(name: &str) -> Key {
+        Key::new("ns", name)
+    }
+
+    /// Takes all there are, and is done with each at once.
+    fn take(lanes: &mut Lanes) -> String {
+        let mut names = Vec::new();
+        while let Some(key) = lanes.next(SLOTS) {
+            lanes.done(&key);
+            names.push(key.name);
+        }
+        names.join(" ")
+    }
+
+    #[test]
+    fn new_ones_go_before_renewals_before_checks_and_each_lane_has_its_turns() {
+        let mut lanes = Lanes::default();
+        for (name, lane) in [("c", Lane::Check), ("r", Lane::Renewal), ("n", Lane::New)] {
+            for number in 0..8 {
+                lanes.push(key(&format!("{name}{number}")), lane);
+            }
+        }
+        assert_eq!(
+            take(&mut lanes),
+            "n0 n1 r0 n2 n3 r1 n4 c0 n5 n6 r2 n7 r3 r4 r5 c1 r6 r7 c2 c3 c4 c5 c6 c7"
+        );
+        lanes.push(key("c"), Lane::Check);
+        assert_eq!(
+            take(&mut lanes),
+            "c",
+            "nobody waits for those who are not there"
+        );
+    }
+
+    #[test]
+    fn who_waits_already_waits_once_and_moves_to_the_better_lane_only() {
+        let mut lanes = Lanes::default();
+        lanes.push(key("a"), Lane::Check);
+        lanes.push(key("b"), Lane::Check);
+        lanes.push(key("b"), Lane::New);
+        lanes.push(key("b"), Lane::Renewal);
+        lanes.push(key("a"), Lane::Check);
+        assert_eq!(take(&mut lanes), "b a");
+        assert!(lanes.lane_of.is_empty() && lanes.busy.is_empty());
+    }
+
+    #[test]
+    fn who_is_being_looked_at_gets_another_look_afterwards() {
+        let mut lanes = Lanes::default();
+        lanes.push(key("a"), Lane::New);
+        let a = lanes.next(SLOTS).unwrap();
+        lanes.push(key("a"), Lane::Check);
+        lanes.push(key("a"), Lane::New);
+        lanes.push(key("a"), Lane::Renewal);
+        assert_eq!(lanes.next(SLOTS), None, "not by two at once");
+        lanes.done(&a);
+        assert_eq!(take(&mut lanes), "a");
+    }
+
+    #[tokio::test]
+    async fn there_are_no_more_looks_at_once_than_there_may_be() {
+        use futures::{FutureExt as _, StreamExt as _};
+        let queue = Arc::new(Queue::new(2));
+        for name in ["a", "b", "c"] {
+            queue.push(key(name), Lane::New);
+        }
+        let mut turns = std::pin::pin!(queue.clone().turns());
+        let mut next = || turns.next().now_or_never().flatten().map(|key| key.name);
+        assert_eq!(
+            [next(), next(), next()],
+            [Some("a".into()), Some("b".into()), None]
+        );
+        queue.done(&key("a"));
+        assert_eq!([next(), next()], [Some("c".into()), None]);
+    }
+
+    #[test]
+    fn namespaces_take_turns_within_a_lane_and_lanes_keep_their_order() {
+        let mut lanes = Lanes::default();
+        for number in 0..4 {
+            lanes.push(Key::new("flood", format!("n{number}")), Lane::New);
+            lanes.push(Key::new("flood", format!("c{number}")), Lane::Check);
+        }
+        lanes.push(Key::new("other", "n"), Lane::New);
+        lanes.push(Key::new("other", "r"), Lane::Renewal);
+        lanes.push(Key::new("other", "c"), Lane::Check);
+        assert_eq!(take(&mut lanes), "n0 n r n1 n2 n3 c0 c c1 c2 c3");
+        assert!(lanes.held.is_empty());
+    }
+
+    #[test]
+    fn no_namespace_holds_all_slots() {
+        let mut lanes = Lanes::default();
+        let flood = |lanes: &mut Lanes, namespace: &str| {
+            for number in 0..100 {
+                lanes.push(Key::new(namespace, number.to_string()), Lane::New);
+            }
+            std::iter::from_fn(|| lanes.next(SLOTS)).count()
+        };
+        assert_eq!(flood(&mut lanes, "a"), 24, "three quarters, alone");
+        assert_eq!(flood(&mut lanes, "b"), 6, "three quarters of the rest");
+        lanes.push(Key::new("c", "1"), Lane::Check);
+        assert_eq!(lanes.next(SLOTS).unwrap().to_string(), "c/1");
+        assert_eq!(lanes.next(1), None, "no slot is free");
+        assert_eq!(flood(&mut Lanes::default(), "a"), 24);
+        let mut alone = Lanes::default();
+        alone.push(key("a"), Lane::New);
+        assert!(alone.next(1).is_some(), "one slot is anybody's");
+    }
+
+    #[test]
+    fn a_lane_is_told_by_the_status() {
+        let now = "2030-02-01T00:00:00Z".parse().unwrap();
+        let settled = json!({ "serialNumber": "0A", "observedGeneration": 1 });
+        let renewal = |time: &str| json!({ "serialNumber": "0A", "observedGeneration": 1, "renewalTime": time });
+        for (status, is_requested, lane) in [
+            (json!(null), false, Lane::New),
+            (json!(null), true, Lane::New),
+            (json!({ "observedGeneration": 1 }), false, Lane::New),
+            (
+                json!({ "serialNumber": "0A", "observedGeneration": 0 }),
+                false,
+                Lane::New,
+            ),
+            (settled.clone(), false, Lane::Check),
+            (settled, true, Lane::Renewal),
+            (renewal("2030-02-01T00:00:01Z"), false, Lane::Check),
+            (renewal("2030-02-01T00:00:00Z"), false, Lane::Renewal),
+            (
+                json!({ "serialNumber": "0A", "observedGeneration": 1, "notAfter": "2030-02-01T00:00:00Z" }),
+                false,
+                Lane::New,
+            ),
+        ] {
+            let mut pki = api::tests::pki(json!({}));
+            pki.status = serde_json::from_value(status.clone()).unwrap();
+            if is_requested {
+                let annotation = (request::RENEW_NOW.into(), String::new());
+                pki.metadata.annotations = Some([annotation].into());
+            }
+            let pki = DeserializeGuard(Ok(pki));
+            let found = Lane::of(&pki, true, now);
+            assert_eq!(found, lane, "{status} {is_requested}");
+            assert_eq!(Lane::of(&pki, false, now), Lane::New, "its Secret is gone");
+        }
+    }
+}

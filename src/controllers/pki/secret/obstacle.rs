@@ -1,0 +1,235 @@
+//! Why a Secret that is there cannot become this Pki's, and what people can do about it.
+
+use super::{ADOPT, TLS, controller};
+use crate::api::Pki;
+use crate::util::text;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use pki_certs::Fault;
+
+/// Why a Secret is not this Pki's. Each cause has a remedy of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Another object controls it, as in `ConfigMap owner`; `None` where its name is not known.
+    Controlled {
+        /// Kind and name of the controller.
+        by: Option<String>,
+    },
+    /// The annotation [`ADOPT`] names another Pki.
+    OfferedTo(String),
+    /// The Secret has another type, which never changes.
+    OfType(String),
+    /// The Secret is immutable.
+    Immutable,
+    /// The Secret is being deleted, and these finalizers hold it.
+    Deleting(Vec<String>),
+    /// The Secret has no owner and no offer.
+    Unclaimed,
+    /// The Secret has no owner and the operator's labels, but its certificate is for something
+    /// else.
+    Unproven(Fault),
+}
+
+impl Obstacle {
+    /// The first obstacle between a Secret and this Pki; `None` if the Secret is offered to the Pki
+    /// and can become its own.
+    pub(super) fn of(secret: &Secret, pki: &Pki) -> Option<Self> {
+        let offered_to = secret.annotations().get(ADOPT);
+        if let Some(controller) = controller(secret) {
+            let by = format!("{} {}", controller.kind, controller.name);
+            return Some(Self::Controlled { by: Some(by) });
+        }
+        if let Some(other) = offered_to.filter(|name| **name != pki.name_any()) {
+            return Some(Self::OfferedTo(other.clone()));
+        }
+        let type_ = secret.type_.as_deref().unwrap_or("Opaque");
+        if type_ != TLS {
+            return Some(Self::OfType(type_.to_owned()));
+        }
+        if secret.immutable == Some(true) {
+            return Some(Self::Immutable);
+        }
+        offered_to.is_none().then_some(Self::Unclaimed)
+    }
+
+    /// Finds the finalizers that hold a Secret which is being deleted: another deletion would
+    /// change nothing. The garbage collector removes its own finalizers by itself.
+    pub(super) fn held(secret: &Secret) -> Option<Self> {
+        secret.metadata.deletion_timestamp.as_ref()?;
+        let mut finalizers = secret.finalizers().to_vec();
+        finalizers.retain(|it| !["foregroundDeletion", "orphan"].contains(&it.as_str()));
+        (!finalizers.is_empty()).then_some(Self::Deleting(finalizers))
+    }
+
+    /// The message for people, in at most so many bytes. A long cause is cut, and not the remedy.
+    pub(in crate::controllers::pki) fn message(&self, pki: &Pki, bytes: usize) -> String {
+        let (secret, name) = (text::printable(pki.secret_name()), pki.name_any());
+        let delete = format!(
+            "delete the Secret (kubectl delete secret {secret} --namespace {})",
+            pki.namespace().unwrap_or_default()
+        );
+        let adopt = format!("annotate the Secret with {ADOPT}={name}");
+        let (cause, remedy) = match self {
+            Self::Unclaimed => (
+                String::new(),
+                format!(
+                    "delete the Secret, choose another spec.secretName, or {adopt} if its content may be replaced"
+                ),
+            ),
+            Self::Controlled { by } => {
+                let by = by.as_deref().unwrap_or("another object");
+                (
+                    text::line(by) + " controls it",
+                    format!(
+                        "; delete the Secret, choose another spec.secretName, or, if its content may be replaced, remove that owner \
+                         reference and {adopt}"
+                    ),
+                )
+            }
+            Self::OfferedTo(other) => (
+                format!("its annotation {ADOPT} names \"{}\"", text::line(other)),
+                format!(
+                    "; delete the Secret, choose another spec.secretName, or write {ADOPT}={name} if its content may be replaced"
+                ),
+            ),
+            Self::OfType(type_) => (
+                format!("its type is {}", text::line(type_)),
+                format!(
+                    ", a Pki needs {TLS}, and no Secret changes its type; {delete} and the Pki makes one of that type at once, or \
+                     choose another spec.secretName"
+                ),
+            ),
+            Self::Immutable => (
+                "it is immutable, so that nothing can be written into it".to_owned(),
+                format!(
+                    "; {delete} and the Pki makes one at once, or choose another spec.secretName"
+                ),
+            ),
+            Self::Deleting(finalizers) => (
+                format!(
+                    "it is being deleted, which waits for its finalizers [{}]",
+                    text::first_of(finalizers, 5)
+                ),
+                "; see to it that those are removed, or choose another spec.secretName".to_owned(),
+            ),
+            Self::Unproven(fault) => (
+                format!(
+                    "it has no owner and the operator's labels, but was not issued for this Pki: {}",
+                    text::line(&fault.to_string())
+                ),
+                format!(
+                    "; delete the Secret, choose another spec.secretName, or {adopt} if its content may be replaced"
+                ),
+            ),
+        };
+        let before = format!(
+            "Secret {secret} exists and does not belong to Pki {}, so it is left as it is: ",
+            pki.display_name()
+        );
+        text::fit(&before, &cause, &remedy, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn said(changes: &[Value]) -> String {
+        let mut secret = json!({"metadata": {"name": "app1-pki", "namespace": "ns"}, "type": TLS});
+        for change in changes {
+            json_patch::merge(&mut secret, change);
+        }
+        let pki = crate::api::tests::pki(json!({}));
+        let obstacle = Obstacle::of(&serde_json::from_value(secret).unwrap(), &pki);
+        obstacle.map_or_else(String::new, |it| it.message(&pki, 4096))
+    }
+
+    #[test]
+    fn each_cause_is_named_with_a_remedy_that_can_work() {
+        let owned = json!({"metadata": {"ownerReferences":
+            [{"apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": "u", "controller": true}]}});
+        let offered = |to: &str| json!({"metadata": {"annotations": {"box.com/adopt": to}}});
+        let delete = "delete the Secret (kubectl delete secret app1-pki --namespace ns) and the Pki makes one";
+        for (changes, words) in [
+            (
+                vec![json!({})],
+                vec![
+                    "left as it is: delete the Secret, choose another spec.secretName, or annotate the \
+                     Secret with box.com/adopt=app1-pki if its content may be replaced",
+                ],
+            ),
+            (
+                vec![owned.clone(), offered("app1-pki")],
+                vec![
+                    "left as it is: ConfigMap theirs controls it; ",
+                    "remove that owner reference and annotate",
+                ],
+            ),
+            (
+                vec![offered("ns/app1-pki")],
+                vec![
+                    "its annotation box.com/adopt names \"ns/app1-pki\"; ",
+                    "or write box.com/adopt=app1-pki if",
+                ],
+            ),
+            (
+                vec![json!({"type": "Opaque"}), offered("app1-pki")],
+                vec![
+                    "left as it is: its type is Opaque, a Pki needs kubernetes.io/tls",
+                    delete,
+                ],
+            ),
+            (
+                vec![json!({"type": null})],
+                vec!["its type is Opaque, ", delete],
+            ),
+            (
+                vec![json!({"immutable": true}), offered("app1-pki")],
+                vec!["left as it is: it is immutable", delete],
+            ),
+            (
+                vec![
+                    json!({"immutable": true}),
+                    offered("other"),
+                    json!({"type": "Opaque"}),
+                    owned.clone(),
+                ],
+                vec!["ConfigMap theirs controls it"],
+            ),
+        ] {
+            let said = said(&changes);
+            for words in words {
+                assert!(said.contains(words), "{changes:?}: {said}");
+            }
+            let is_offered_in_vain = said.contains("annotate") && said.contains("its type is");
+            assert!(!is_offered_in_vain, "{said}");
+        }
+        assert_eq!(said(&[offered("app1-pki")]), "", "it can be taken");
+    }
+
+    #[test]
+    fn a_long_cause_does_not_cut_the_remedy_off() {
+        let long = "x\u{202e}".repeat(40_000);
+        let fault = Fault::Rejected {
+            reason: long.clone(),
+        };
+        let pki = crate::api::tests::pki(json!({}));
+        for obstacle in [
+            Obstacle::Controlled {
+                by: Some(long.clone()),
+            },
+            Obstacle::OfferedTo(long.clone()),
+            Obstacle::OfType(long.clone()),
+            Obstacle::Deleting(vec![long; 100]),
+            Obstacle::Unproven(fault),
+        ] {
+            let said = obstacle.message(&pki, 1024);
+            assert!(
+                said.len() <= 1024 && said.contains("choose another spec.secretName"),
+                "{said}"
+            );
+            assert!(!said.contains('\u{202e}'), "{said}");
+        }
+    }
+}

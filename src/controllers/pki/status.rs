@@ -1,0 +1,375 @@
+//! What the Pki's status says after a look at it.
+
+use super::plan::Current;
+use super::request;
+use super::secret::Obstacle;
+use super::secret::formats::Unmade;
+use crate::api::{Defaults, FormerSecret, Pki, PkiStatus, READY};
+use crate::controllers::ca::Ca;
+use crate::k8s::object_key::Key;
+use crate::policy::{Violation, violation_summary};
+use crate::util::text;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use pki_certs::KeyAlgorithm;
+
+/// How a look at a Pki ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The Secret is as it should be.
+    Ready(Certificate),
+    /// The certificate is as it should be, and a keystore cannot be written.
+    Incomplete {
+        /// The certificate.
+        certificate: Certificate,
+        /// The keystores that are missing, or stay as they were.
+        unmade: Vec<Unmade>,
+    },
+    /// The Pki breaks the rule book.
+    Refused {
+        /// What it breaks.
+        violations: Vec<Violation>,
+        /// SHA-256 of the CA certificates, which its Secret holds if it has one.
+        trust: String,
+    },
+    /// Another Pki comes first.
+    Conflict {
+        /// That Pki.
+        winner: Key,
+    },
+    /// The Secret exists and is not this Pki's.
+    Foreign(Obstacle),
+    /// The Secret is about to be removed: its Pki is deleted, or writes another one by now.
+    Await,
+    /// Its private key is yet to be made, and others are made before.
+    AwaitKey(KeyAlgorithm),
+    /// The CA cannot sign.
+    Unsigned(String),
+    /// Somebody else keeps changing the Secret, so that it is repaired more slowly.
+    Contested {
+        /// The manager of the last change, as `managedFields` have it; `None` if the Secret was deleted.
+        by: Option<String>,
+        /// When it is repaired next.
+        next: Timestamp,
+    },
+    /// Issuing failed, and is tried again.
+    Failed {
+        /// What went wrong, in the words of whoever refused.
+        error: String,
+        /// What people can do about it, if that is known.
+        remedy: Option<&'static str>,
+        /// How many attempts have failed in a row.
+        attempts: i32,
+        /// When the next one is made.
+        next: Timestamp,
+    },
+}
+
+/// The certificate in the Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Serial number, in hexadecimal.
+    pub serial: String,
+    /// Start of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+    /// Whether it ends with its CA, before the duration that was asked for.
+    pub cut_short: bool,
+    /// When it is renewed.
+    pub renew_at: Timestamp,
+    /// SHA-256 of the CA certificate that signed it, in hexadecimal.
+    pub issuer: String,
+    /// SHA-256 of the CA certificates in `ca.crt`, in hexadecimal.
+    pub trust: String,
+    /// The source of the values that the spec leaves out.
+    pub terms: Box<Terms>,
+}
+
+/// Policy and defaults in force for a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The policy that permits it.
+    pub policy: String,
+    /// The values that the spec leaves out.
+    pub defaults: Defaults,
+}
+
+impl Certificate {
+    /// What lies in the Secret after a look at it.
+    pub fn of(current: &Current, ca: &Ca) -> Self {
+        let verified = current.verified.clone();
+        Self {
+            serial: verified.serial,
+            not_before: verified.not_before,
+            not_after: verified.not_after,
+            cut_short: verified.cut_short,
+            renew_at: current.renew_at,
+            issuer: verified.issuer,
+            trust: ca.trust.fingerprint().to_owned(),
+            terms: Box::new(Terms {
+                policy: current.approved.policy.clone(),
+                defaults: current.approved.recorded(),
+            }),
+        }
+    }
+}
+
+impl Outcome {
+    /// Certificate in the Secret, if it is as it should be.
+    pub(super) fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Self::Ready(certificate) | Self::Incomplete { certificate, .. } => Some(certificate),
+            _ => None,
+        }
+    }
+
+    /// Outcome for a Secret with this certificate and without these keystores.
+    pub(super) fn of(certificate: Certificate, unmade: Vec<Unmade>) -> Self {
+        if unmade.is_empty() {
+            Self::Ready(certificate)
+        } else {
+            Self::Incomplete {
+                certificate,
+                unmade,
+            }
+        }
+    }
+
+    /// `True` or `False`, as the condition `Ready` has it.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready(_))
+    }
+
+    /// Whether somebody has to do something about it, so that the pods that wait are told.
+    pub fn is_fault(&self) -> bool {
+        !matches!(self, Self::Ready(_) | Self::Await | Self::AwaitKey(_))
+    }
+
+    /// The reason of condition and Event.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Ready(_) => "PkiReady",
+            Self::Refused { violations, .. } => {
+                violations.first().map_or("PkiRefused", Violation::reason)
+            }
+            Self::Conflict { .. } => "PkiSecretConflict",
+            Self::Foreign(_) => "PkiSecretForeign",
+            Self::Incomplete { .. } => "PkiKeystoreNotWritten",
+            Self::Await => AWAITING,
+            Self::AwaitKey(_) => AWAITING_KEY,
+            Self::Unsigned(_) => "PkiCaUnavailable",
+            Self::Contested { .. } => "PkiSecretContested",
+            Self::Failed { .. } => "PkiIssuanceFailed",
+        }
+    }
+
+    /// The message of condition and Event, in so many bytes: what is wrong, and what to do about it.
+    pub fn message(&self, pki: &Pki, bytes: usize) -> String {
+        let secret = text::printable(pki.secret_name());
+        let subject = format!("Secret {secret} of Pki {}", pki.display_name());
+        let message = match self {
+            Self::Ready(certificate) => format!(
+                "Secret {secret} holds a certificate for {}, valid until {}{}",
+                text::printable(&pki.spec.service_name),
+                certificate.not_after,
+                if certificate.cut_short {
+                    ", which is the end of the CA and earlier than spec.duration asks for"
+                } else {
+                    ""
+                }
+            ),
+            Self::Refused { violations, .. } => {
+                let name = pki.metadata.name.as_deref().unwrap_or_default();
+                return violation_summary(name, violations, bytes);
+            }
+            Self::Conflict { winner } => format!(
+                "Secret {secret} belongs to Pki {winner}, which claimed it first: choose another spec.secretName for Pki {}",
+                pki.display_name()
+            ),
+            Self::Foreign(obstacle) => return obstacle.message(pki, bytes),
+            Self::Incomplete {
+                certificate,
+                unmade,
+            } => {
+                let before = format!(
+                    "Secret {secret} holds a certificate for {}, valid until {}; ",
+                    text::printable(&pki.spec.service_name),
+                    certificate.not_after,
+                );
+                return text::fit(&before, &keystores(unmade), "", bytes);
+            }
+            Self::Unsigned(alarm) => {
+                let before = format!(
+                    "{subject} gets no new certificate until the platform team has seen to the CA: "
+                );
+                return text::fit(&before, &text::line(alarm), "", bytes);
+            }
+            Self::Contested { by, .. } => {
+                let who = by.as_deref().map_or_else(
+                    || "is deleted".to_owned(),
+                    |by| format!("is changed by \"{}\"", text::printable(by)),
+                );
+                format!(
+                    "{subject} {who} again and again: stop that, or choose another spec.secretName; it is repaired ever more slowly, next at status.nextAttemptTime"
+                )
+            }
+            Self::Await => {
+                format!(
+                    "Secret {secret} belongs to a Pki that is deleted or writes another Secret by now, and is about to be removed"
+                )
+            }
+            Self::AwaitKey(algorithm) => format!(
+                "Secret {secret} is written as soon as there is a new {algorithm} key: keys of this kind take long to make, and are made for one namespace after the other"
+            ),
+            Self::Failed { error, remedy, .. } => {
+                let before = format!("{subject} cannot be written: ");
+                let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
+                let after = format!("{remedy}; it is tried again by itself");
+                return text::fit(&before, &text::line(error), &after, bytes);
+            }
+        };
+        text::cut(&message, bytes)
+    }
+}
+
+/// The keystores that are not written, each with the reason; one reason is said once.
+fn keystores(unmade: &[Unmade]) -> String {
+    let mut said = Vec::new();
+    let is_same =
+        |one: &Unmade, other: &Unmade| one.is_old == other.is_old && one.error == other.error;
+    for some in unmade.chunk_by(is_same) {
+        let files: Vec<_> = some.iter().map(|it| it.file).collect();
+        let (one, be) = (&some[0], if some.len() > 1 { "are" } else { "is" });
+        let state = if one.is_old {
+            "not renewed"
+        } else {
+            "not written"
+        };
+        said.push(format!(
+            "{} {be} {state}: {}",
+            files.join(" and "),
+            one.error
+        ));
+    }
+    text::line(&said.join("; "))
+}
+
+/// The schema of conditions takes 32768 characters; people take fewer.
+pub const MESSAGE_BYTES: usize = 4096;
+/// The number of former Secrets that a status tells of.
+pub(crate) const MAX_FORMER_SECRETS: usize = 10;
+const AWAITING: &str = "PkiSecretOfFormerPki";
+const AWAITING_KEY: &str = "PkiKeyPending";
+
+/// Whether this condition is one that pods were told of, so that they are owed a word when it is mended.
+pub fn was_told(ready: &Condition) -> bool {
+    ready.status == "False" && ready.reason != AWAITING && ready.reason != AWAITING_KEY
+}
+
+/// The status after this outcome. A field that the outcome says nothing about keeps its value: a refused edit does
+/// not make the certificate that is in use unknown.
+pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
+    let mut status = pki.status.clone().unwrap_or_default();
+    status.observed_generation = pki.metadata.generation;
+    // Until the Secret that is named now is there, the one before is the one in use, and to be removed then.
+    let is_moving =
+        status.serial_number.is_some() && status.secret_name.as_deref() != Some(pki.secret_name());
+    if outcome.certificate().is_some() || !is_moving {
+        note_former(&mut status, pki.secret_name(), now);
+        status.secret_name = Some(pki.secret_name().to_owned());
+    }
+    (status.failed_attempts, status.next_attempt_time) = (None, None);
+    match outcome {
+        Outcome::Ready(certificate) | Outcome::Incomplete { certificate, .. } => {
+            status.serial_number = Some(certificate.serial.clone());
+            status.not_before = Some(Time(certificate.not_before));
+            status.not_after = Some(Time(certificate.not_after));
+            status.renewal_time = Some(Time(certificate.renew_at));
+            status.issuer_fingerprint = Some(certificate.issuer.clone());
+            status.trust_fingerprint = Some(certificate.trust.clone());
+            status.policy = Some(certificate.terms.policy.clone());
+            status.defaults = Some(certificate.terms.defaults.clone());
+        }
+        // Its certificate may still be in use.
+        Outcome::Refused { trust, .. } if status.serial_number.is_some() => {
+            status.trust_fingerprint = Some(trust.clone());
+        }
+        // It has none.
+        Outcome::Conflict { .. } | Outcome::Foreign(_) if !is_moving => {
+            status.serial_number = None;
+            (status.not_before, status.not_after, status.renewal_time) = (None, None, None);
+            (status.issuer_fingerprint, status.trust_fingerprint) = (None, None);
+        }
+        Outcome::Failed { attempts, next, .. } => {
+            status.failed_attempts = Some(*attempts);
+            status.next_attempt_time = Some(Time(whole_second(*next)));
+        }
+        Outcome::Contested { next, .. } => {
+            status.next_attempt_time = Some(Time(whole_second(*next)));
+        }
+        _ => {}
+    }
+    if let Some(request) = &mut status.renewal_request {
+        request.message = request::message(pki, now);
+    }
+    let ready = condition(pki, outcome, now);
+    status.conditions.retain(|known| known.type_ != READY);
+    status.conditions.push(ready);
+    status
+}
+
+/// Keeps the name of the Secret that was written before, if this is another one.
+fn note_former(status: &mut PkiStatus, current: &str, now: Timestamp) {
+    let former = status.secret_name.take();
+    let formers = &mut status.former_secrets;
+    formers.retain(|known| known.name != current && Some(&known.name) != former.as_ref());
+    if let Some(name) = former.filter(|former| former != current) {
+        let end = status.not_after.clone();
+        formers.push(FormerSecret {
+            name,
+            replaced_time: Some(Time(whole_second(now))),
+            not_after: end.filter(|_| status.serial_number.is_some()),
+        });
+    }
+    let surplus = formers.len().saturating_sub(MAX_FORMER_SECRETS);
+    formers.drain(..surplus);
+}
+
+fn condition(pki: &Pki, outcome: &Outcome, now: Timestamp) -> Condition {
+    let status = if outcome.is_ready() { "True" } else { "False" };
+    let known = pki.condition(READY);
+    let is_waiting = matches!(outcome, Outcome::Await | Outcome::AwaitKey(_));
+    if let (true, Some(told)) = (is_waiting, known.filter(|known| was_told(known))) {
+        // What was told stands until it is mended, so that it is known who is owed that word.
+        return Condition {
+            observed_generation: pki.metadata.generation,
+            ..told.clone()
+        };
+    }
+    Condition {
+        type_: READY.into(),
+        status: status.into(),
+        reason: outcome.reason().into(),
+        message: outcome.message(pki, MESSAGE_BYTES),
+        observed_generation: pki.metadata.generation,
+        last_transition_time: since(known, status, now),
+    }
+}
+
+/// Since when a condition has this status, given what is known of it.
+pub(crate) fn since(known: Option<&Condition>, status: &str, now: Timestamp) -> Time {
+    let unchanged = known.filter(|known| known.status == status);
+    unchanged.map_or_else(
+        || Time(whole_second(now)),
+        |known| known.last_transition_time.clone(),
+    )
+}
+
+/// Times in the API have no fractions.
+pub(crate) fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).expect("a part of a valid time is one")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! Pods that wait for a Secret which nobody provides, and whose name looks mistyped, are told which one may have been
+//! meant.
+//!
+//! A hint that is wrong costs more than one that is missing. So it is given only for a Secret that does not exist, that no
+//! Pki claims and that has been missing for a while, and only if the likeness can hardly be chance.
+
+use crate::controllers::pod_hints::waiting;
+use crate::events::{Aspect, Kind, Notice, Publisher, Words, reference_by_name};
+use crate::k8s::object_key::Key;
+use crate::store::Cache;
+use crate::store::cached_pod::SecretUser;
+use crate::store::claims;
+use crate::util::sync;
+use crate::util::text::printable;
+use jiff::Timestamp;
+use rapidfuzz::distance::osa;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two looks. What is missing at two of them is not just about to be applied.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// So many Secrets are compared in one namespace, and names no longer than that, so that a look takes no time to speak of.
+const MOST_MISSING: usize = 50;
+const MOST_PROVIDED: usize = 1000;
+const LONGEST: usize = 100;
+
+/// Gives hints for as long as it is polled. For the leader.
+pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
+    cache.synced().await;
+    let mut before = Seen::new();
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let mut missing = missing(&cache);
+        before = keep_lasting(&mut missing, &before, |name| cache.namespace_uid(name));
+        let (cache, publisher) = (cache.clone(), publisher.clone());
+        // It computes, and the leader has its Lease to renew.
+        let said = tokio::task::spawn_blocking(move || {
+            let provided = provided(&cache, &missing);
+            for notice in hints(&missing, &provided) {
+                publisher.offer(notice);
+            }
+        });
+        let _ = said.await;
+    }
+}
+
+/// The Secrets that were missing at a look, each with the UID of its namespace.
+type Seen = HashMap<Key, Option<Arc<str>>>;
+
+/// Keeps those that were missing before, in the same namespace: one that was made anew has the
+/// name, and is another one. Returns all that are missing now.
+fn keep_lasting(
+    missing: &mut Missing,
+    before: &Seen,
+    uid: impl Fn(&str) -> Option<Arc<str>>,
+) -> Seen {
+    let seen = missing.keys();
+    let seen: Seen = seen.map(|key| (key.clone(), uid(&key.namespace))).collect();
+    missing.retain(|secret, _| {
+        let known = before.get(secret);
+        known.is_some() && known == seen.get(secret)
+    });
+    seen
+}
+
+/// The pods that cannot start without a Secret, by that Secret.
+type Missing = BTreeMap<Key, Vec<Arc<SecretUser>>>;
+/// The Secrets that Pkis provide, by namespace, and the Pki of each.
+type Provided = BTreeMap<String, BTreeMap<String, Key>>;
+
+/// The Secrets that are not there and that nobody will write, with the pods that wait for them.
+fn missing(cache: &Cache) -> Missing {
+    let mut awaited = cache.awaited();
+    awaited.retain(|secret, awaited| {
+        !awaited.is_claimed
+            && secret.name.len() <= LONGEST
+            && !cache.refusals.concern(secret)
+            && !waiting::is_explained(cache, secret)
+    });
+    let pods = awaited.into_iter();
+    pods.map(|(secret, awaited)| (secret, awaited.pods))
+        .collect()
+}
+
+/// What is provided in the namespaces where something is missing.
+fn provided(cache: &Cache, missing: &Missing) -> Provided {
+    let mut provided = Provided::new();
+    for secret in missing.keys() {
+        provided.entry(secret.namespace.to_string()).or_default();
+    }
+    let pkis = sync::read(&cache.pkis);
+    for secret in pkis.named().filter(|secret| secret.name.len() <= LONGEST) {
+        let Some(of_namespace) = provided.get_mut(&*secret.namespace) else {
+            continue;
+        };
+        let winner = claims::winner(&pkis, secret).filter(|_| cache.has_secret(secret));
+        if let Some(pki) = winner.filter(|_| of_namespace.len() < MOST_PROVIDED) {
+            of_namespace.insert(secret.name.to_string(), pki.clone());
+        }
+    }
+    provided
+}
+
+fn hints(missing: &Missing, provided: &Provided) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    for (namespace, provided) in provided {
+        let first = Key::new(namespace.clone(), "");
+        let of_namespace = missing.range(first..).take(MOST_MISSING);
+        for (secret, pods) in
+            of_namespace.take_while(|(secret, _)| *secret.namespace == **namespace)
+        {
+            let meant = meant(&secret.name, provided.keys().map(String::as_str));
+            if let Some((meant, pki)) = meant.and_then(|name| provided.get_key_value(name)) {
+                let words = hint(secret, meant, pki);
+                notices.extend(words.to_users(&secret.name, pods, &reference_by_name(pki)));
+            }
+        }
+    }
+    notices
+}
+
+fn hint(secret: &Key, meant: &str, pki: &Key) -> Words {
+    let (secret, meant) = (printable(&secret.name), printable(meant));
+    let message = format!(
+        "no Pki provides Secret {secret}: did you mean {meant}, which Pki {pki} provides? Write {meant} in the pod, or secretName: {secret} in the spec of the Pki"
+    );
+    Words {
+        aspect: Aspect::Name,
+        kind: Kind::Warning,
+        reason: "PkiSecretNotProvided".to_owned(),
+        message,
+        topic: None,
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// The one of these names that was probably meant: one edit away, or two where the names are long (an edit inserts, removes
+/// or changes a letter, or swaps two neighbours). Numbers tell things apart that belong together, such as app1 and
+/// app2, and so do short words between dashes: a difference there is taken for meant.
+fn meant<'a>(name: &str, provided: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = provided.filter_map(|other| {
+        // Cheaper than to count the edits.
+        if name.len().abs_diff(other.len()) > 2 || digits(name) != digits(other) {
+            return None;
+        }
+        let edits = osa::distance(name.chars(), other.chars());
+        let shorter = name.len().min(other.len());
+        let may_be_slip = match edits {
+            1 => shorter >= 6,
+            2 => shorter >= 10,
+            _ => false,
+        };
+        (may_be_slip && is_slip(name, other)).then_some((edits, other))
+    });
+    let mut near: Vec<_> = near.collect();
+    near.sort_unstable();
+    match near[..] {
+        [(_, only)] => Some(only),
+        [(first, nearest), (second, _), ..] if first < second => Some(nearest),
+        _ => None,
+    }
+}
+
+fn digits(name: &str) -> String {
+    name.matches(|c: char| c.is_ascii_digit()).collect()
+}
+
+/// Whether two names differ as by a slip of the finger, and not as names of two things do.
+fn is_slip(name: &str, other: &str) -> bool {
+    const SEPARATORS: [char; 2] = ['-', '.'];
+    let bare = |name: &str| name.replace(SEPARATORS, "");
+    let words = |name| str::split(name, SEPARATORS).collect::<Vec<_>>();
+    let (words, others) = (words(name), words(other));
+    if words.len() != others.len() {
+        return bare(name) == bare(other);
+    }
+    let mut pairs = words
+        .iter()
+        .zip(&others)
+        .filter(|(word, other)| word != other);
+    pairs.all(|(word, other)| is_slip_of_word(word, other))
+}
+
+/// A long word with any edit; of a short one only two neighbours swapped, which is hardly another word.
+fn is_slip_of_word(word: &str, other: &str) -> bool {
+    let sorted = |word: &str| {
+        let mut letters: Vec<_> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    word.len().min(other.len()) >= 4 || (word.len() >= 3 && sorted(word) == sorted(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_missing_for_a_while_in_one_namespace_and_not_in_two_of_a_name() {
+        let secret = Key::new("ns", "tls");
+        let missing = || Missing::from([(secret.clone(), Vec::new())]);
+        let look = |before: &Seen, uid: &'static str| {
+            let mut lasting = missing();
+            let seen = keep_lasting(&mut lasting, before, |_| Some(uid.into()));
+            (lasting.len(), seen)
+        };
+        let (count, first) = look(&Seen::new(), "1");
+        assert_eq!(count, 0, "it may be about to be applied");
+        assert_eq!(look(&first, "1").0, 1);
+        let (count, anew) = look(&first, "2");
+        assert_eq!(count, 0, "the namespace was made anew");
+        assert_eq!(look(&anew, "2").0, 1);
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_is_recognized() {
+        for (written, meant_by_it) in [
+            ("app1-pik", "app1-pki"),
+            ("app1pki", "app1-pki"),
+            ("app1.pki", "app1-pki"),
+            ("appp1-pki", "app1-pki"),
+            ("fronted-tls", "frontend-tls"),
+            ("forntned-tls", "frontend-tls"),
+            ("payments-certificat", "payments-certificate"),
+        ] {
+            let provided = ["unlike", meant_by_it, "db"];
+            let found = meant(written, provided.into_iter());
+            assert_eq!(found, Some(meant_by_it), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_chance_is_no_slip() {
+        for (written, provided) in [
+            ("app2-pki", "app1-pki"),
+            ("app11-pki", "app1-pki"),
+            ("web-a-pki", "web-b-pki"),
+            ("frontend-pki", "frontend-a-pki"),
+            ("dev-db-tls", "prd-db-tls"),
+            ("dba", "dbb"),
+            ("a", "b"),
+            ("tls-1", "tls"),
+            ("pay-ments-certificat", "payments-certificate"),
+            ("frontend", "backends"),
+            ("same-name", "same-name"),
+        ] {
+            assert_eq!(
+                meant(written, [provided].into_iter()),
+                None,
+                "{written} {provided}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_two_that_are_as_near_neither_is_meant_and_else_the_nearer() {
+        let found = |provided: &[&'static str]| meant("payment-tls", provided.iter().copied());
+        assert_eq!(found(&["payments-tls", "paymint-tls"]), None);
+        assert_eq!(
+            found(&["payments-tls", "paymentsx-tls"]),
+            Some("payments-tls")
+        );
+    }
+
+    #[test]
+    fn a_hint_names_both_secrets_and_the_pki_and_both_ways_out() {
+        let [secret, pki] = ["app1-pik", "app1-pki"].map(|name| Key::new("ns", name));
+        let words = hint(&secret, "app1-tls", &pki);
+        assert_eq!(
+            words.message,
+            "no Pki provides Secret app1-pik: did you mean app1-tls, which Pki ns/app1-pki provides? Write app1-tls in \
+             the pod, or secretName: app1-pik in the spec of the Pki"
+        );
+    }
+}

@@ -1,0 +1,273 @@
+//! Publishes Events on pods that cannot start because something of the operator's is not there: a
+//! Secret that was removed with its Pki, a file that the Secret does not have, the CA bundle in a
+//! namespace that does not ask for it.
+//!
+//! The module `finding` decides by the caches. The caches hold no content: where that matters, the
+//! object is read, and the names of its files are kept. A finding is published when two sweeps in a
+//! row see it, because a manifest may still be on its way. The same pods get another Event when the
+//! finding is resolved.
+
+use crate::api::Pki;
+use crate::controllers::trust_bundle;
+use crate::events::Publisher;
+use crate::k8s::object_key::Key;
+use crate::k8s::scope::Scope;
+use crate::k8s::tolerant::Lenient;
+use crate::store::cached_pod::{Object, SecretUser};
+use crate::store::claims;
+use crate::store::secret_index::NamesSecrets as _;
+use crate::store::{Cache, Removal};
+use crate::util::sync;
+use finding::{Finding, Surroundings};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+mod finding;
+
+/// The pause between two sweeps.
+const SWEEP: Duration = Duration::from_secs(3);
+/// The pause before a finding that lasts is offered to the publisher again, which repeats it more
+/// rarely still.
+const REPEAT: Duration = Duration::from_secs(60);
+/// How long the files of an object are taken to be the same.
+const BELIEF: Duration = Duration::from_secs(15);
+/// The number of objects that are read in one sweep.
+const MAX_READS: usize = 20;
+/// How long one of these may take.
+const LONGEST_READ: Duration = Duration::from_secs(5);
+/// The number of files that are kept of an object.
+const MAX_FILES: usize = 100;
+
+/// Publishes for as long as it is polled. For the leader. `bundle` is the name of the CA bundle.
+pub async fn follow(client: Client, cache: Arc<Cache>, publisher: Publisher, bundle: String) {
+    cache.synced().await;
+    let mut watcher = Watcher {
+        client,
+        cache,
+        publisher,
+        bundle: bundle.into(),
+        seen: HashSet::new(),
+        contents: HashMap::new(),
+        told: HashMap::new(),
+    };
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        watcher.look().await;
+    }
+}
+
+/// Pods by what they wait for.
+type Found = HashMap<Finding, Vec<Arc<SecretUser>>>;
+/// The files of an object, if there is one, and when they were read.
+type Content = (Instant, Option<Vec<String>>);
+
+struct Watcher {
+    client: Client,
+    cache: Arc<Cache>,
+    publisher: Publisher,
+    bundle: Arc<str>,
+    /// The findings of the sweep before.
+    seen: HashSet<Finding>,
+    contents: HashMap<(Object, Key), Content>,
+    told: HashMap<Finding, Told>,
+}
+
+/// The pods with an Event about a finding.
+struct Told {
+    /// By UID.
+    pods: HashMap<String, Key>,
+    /// When the Events were offered last.
+    last: Instant,
+}
+
+impl Watcher {
+    async fn look(&mut self) {
+        let (cache, bundle) = (self.cache.clone(), self.bundle.clone());
+        // The sweep computes, and must not hold up the renewal of the Lease.
+        let found = tokio::task::spawn_blocking(move || {
+            let pods = waiting(&cache);
+            finding::find(&pods, &bundle, &*cache)
+        });
+        let Ok(found) = found.await else { return };
+        self.contents.retain(|_, (at, _)| at.elapsed() < BELIEF);
+        let mut reads = 0;
+        for (finding, pods) in &found {
+            if self.seen.contains(finding)
+                && self.is_due(finding, pods)
+                && let Some(present) = self.confirm(finding, &mut reads).await
+            {
+                self.tell(finding, pods, &present);
+            }
+        }
+        self.resolve(&found);
+        self.seen = found.into_keys().collect();
+    }
+
+    /// Whether some of these pods have no Event about it, or the last offer was long ago.
+    fn is_due(&self, finding: &Finding, pods: &[Arc<SecretUser>]) -> bool {
+        self.told.get(finding).is_none_or(|told| {
+            let is_told = |pod: &Arc<SecretUser>| told.pods.contains_key(&pod.uid);
+            told.last.elapsed() >= REPEAT || !pods.iter().all(is_told)
+        })
+    }
+
+    /// The files of the object that a finding is about, if the finding holds.
+    async fn confirm(&mut self, finding: &Finding, reads: &mut usize) -> Option<Vec<String>> {
+        let Some((object, key)) = finding.doubt() else {
+            return Some(Vec::new());
+        };
+        let place = (object, key.clone());
+        if !self.contents.contains_key(&place) {
+            // The other objects are read in the next sweep.
+            if *reads >= MAX_READS {
+                return None;
+            }
+            *reads += 1;
+            let read = self.read(object, key);
+            match tokio::time::timeout(LONGEST_READ, read).await {
+                Ok(Ok(files)) => drop(self.contents.insert(place.clone(), (Instant::now(), files))),
+                Ok(Err(error)) => {
+                    tracing::debug!(object = %key, %error, "cannot read what a pod waits for");
+                    return None;
+                }
+                Err(_) => {
+                    *reads = MAX_READS;
+                    return None;
+                }
+            }
+        }
+        let (_, files) = self.contents.get(&place)?;
+        let holds = finding.holds(files.as_deref());
+        holds.then(|| files.clone().unwrap_or_default())
+    }
+
+    async fn read(&self, object: Object, key: &Key) -> Result<Option<Vec<String>>, kube::Error> {
+        let (client, namespace) = (self.client.clone(), &*key.namespace);
+        if object == Object::Secret {
+            let secret = Api::<Lenient<Secret>>::namespaced(client, namespace);
+            let secret = secret.get_opt(&key.name).await?;
+            return Ok(
+                secret.map(|Lenient(it)| files(it.data.iter().flatten().map(|(name, _)| name)))
+            );
+        }
+        let map = Api::<Lenient<ConfigMap>>::namespaced(client, namespace);
+        let map = map.get_opt(&key.name).await?;
+        Ok(map.map(|Lenient(it)| {
+            let data = it.data.iter().flatten().map(|(name, _)| name);
+            let binary = it.binary_data.iter().flatten().map(|(name, _)| name);
+            files(data.chain(binary))
+        }))
+    }
+
+    fn tell(&mut self, finding: &Finding, pods: &[Arc<SecretUser>], present: &[String]) {
+        let known = pods.iter().map(|pod| (pod.uid.clone(), pod.key.clone()));
+        let told = Told {
+            pods: known.collect(),
+            last: Instant::now(),
+        };
+        self.told.insert(finding.clone(), told);
+        let words = finding.words(present);
+        for notice in words.to_pods(&finding.object(), pods, &finding.related()) {
+            self.publisher.offer(notice);
+        }
+    }
+
+    /// Publishes what is resolved, on the pods that have not started yet.
+    fn resolve(&mut self, found: &Found) {
+        let (cache, publisher) = (&self.cache, &self.publisher);
+        self.told.retain(|finding, told| {
+            if found.contains_key(finding) {
+                return true;
+            }
+            let known = sync::read(&cache.pods);
+            let pods = told.pods.iter().filter_map(|(uid, key)| {
+                let pod = known.get(key)?;
+                (pod.uid == *uid && pod.is_pending).then(|| pod.clone())
+            });
+            let mut pods: Vec<_> = pods.collect();
+            drop(known);
+            if pods.is_empty() || !finding.is_resolved(&**cache) {
+                return !pods.is_empty();
+            }
+            pods.sort_by(|one, other| one.key.cmp(&other.key));
+            let words = finding.good_news();
+            for notice in words.to_pods(&finding.object(), &pods, &finding.related()) {
+                publisher.offer(notice);
+            }
+            false
+        });
+    }
+}
+
+/// The pods that have not started, in the order of their names.
+fn waiting(cache: &Cache) -> Vec<Arc<SecretUser>> {
+    let pods = sync::read(&cache.pods);
+    let waiting = pods.all().filter(|pod| pod.is_pending);
+    let mut waiting: Vec<_> = waiting.cloned().collect();
+    drop(pods);
+    waiting.sort_by(|one, other| one.key().cmp(other.key()));
+    waiting
+}
+
+fn files<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut names: Vec<_> = names.take(MAX_FILES).cloned().collect();
+    names.sort_unstable();
+    names
+}
+
+impl Surroundings for Cache {
+    fn has_secret(&self, secret: &Key) -> bool {
+        Cache::has_secret(self, secret)
+    }
+
+    fn is_spoken_for(&self, secret: &Key) -> bool {
+        let pkis = sync::read(&self.pkis);
+        claims::claimants(&pkis, secret).next().is_some()
+            || claims::former_holders(&pkis, secret).next().is_some()
+            || self.refusals.concern(secret)
+    }
+
+    fn removal(&self, secret: &Key) -> Option<Removal> {
+        Cache::removal(self, secret, Timestamp::now())
+    }
+
+    fn written_by_namesake(&self, secret: &Key) -> Option<Arc<str>> {
+        let pkis = sync::read(&self.pkis);
+        claims::namesake(&pkis, secret)?.claimed().cloned()
+    }
+
+    fn holder(&self, secret: &Key) -> Option<Pki> {
+        let winner = claims::winner(&sync::read(&self.pkis), secret).cloned()?;
+        let pki = self.pki(&winner)?.0.ok()?;
+        let uid = pki.metadata.uid.as_deref().unwrap_or_default();
+        self.has_secret_of(secret, &winner, uid).then_some(pki)
+    }
+
+    fn knows(&self, namespace: &str) -> bool {
+        self.rules().namespaces().contains_key(namespace)
+    }
+
+    fn label(&self, namespace: &str) -> Option<String> {
+        let namespaces = self.rules().namespaces();
+        let labels = namespaces.get(namespace)?;
+        labels.get(trust_bundle::LABEL).cloned()
+    }
+
+    fn serves_cluster(&self) -> bool {
+        matches!(self.scope, Scope::Cluster)
+    }
+}
+
+/// Whether a pod that waits for this Secret gets an Event about the reason other than by
+/// [`crate::controllers::pod_hints::name`].
+pub(crate) fn is_explained(cache: &Cache, secret: &Key) -> bool {
+    let pkis = sync::read(&cache.pkis);
+    let is_known = claims::former_holders(&pkis, secret).next().is_some()
+        || claims::namesake(&pkis, secret).is_some();
+    drop(pkis);
+    is_known || cache.removal(secret, Timestamp::now()).is_some()
+}

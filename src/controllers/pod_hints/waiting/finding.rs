@@ -1,0 +1,411 @@
+//! The reasons why pods cannot start, and the Events that say what to do. Without I/O.
+
+use crate::api::Pki;
+use crate::controllers::pki::secret::formats::Output;
+use crate::controllers::trust_bundle;
+use crate::events::{Aspect, Kind, NOTE_BYTES, Words, reference_by_name};
+use crate::k8s::object_key::Key;
+use crate::store::Removal;
+use crate::store::cached_pod::{Need, Object, SecretUser};
+use crate::util::text::{self, printable};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The number of files that are named.
+const MAX_FILES: usize = 8;
+
+/// A reason why pods cannot start. Pods with the same finding get the same Event.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Finding {
+    /// The Secret went with its Pki.
+    Removed { secret: Key, removal: Removal },
+    /// The pod has the name of a Pki where it should have that of its Secret.
+    Namesake { pki: Key, writes: Arc<str> },
+    /// The Secret of a Pki has no such files.
+    Files {
+        secret: Key,
+        pki: Key,
+        files: Vec<Box<str>>,
+    },
+    /// The namespace does not ask for the CA bundle. It has the label with this value, if it has
+    /// it.
+    Bundle {
+        config_map: Key,
+        label: Option<String>,
+    },
+    /// The `ConfigMap` with the CA bundle has no such files.
+    BundleFiles {
+        config_map: Key,
+        files: Vec<Box<str>>,
+    },
+    /// The operator writes no `ClusterTrustBundle`.
+    ClusterBundle { namespace: Arc<str>, name: Arc<str> },
+}
+
+/// The state of the cluster, as the caches have it.
+pub(super) trait Surroundings {
+    /// Whether it is there.
+    fn has_secret(&self, secret: &Key) -> bool;
+    /// Whether its Pki speaks for itself: one that claims it, wrote it before, or was refused.
+    fn is_spoken_for(&self, secret: &Key) -> bool;
+    /// The deleted Pki with which it went.
+    fn removal(&self, secret: &Key) -> Option<Removal>;
+    /// The Secret that the Pki of this name writes, if that is another one.
+    fn written_by_namesake(&self, secret: &Key) -> Option<Arc<str>>;
+    /// The Pki whose Secret it is.
+    fn holder(&self, secret: &Key) -> Option<Pki>;
+    /// Whether this namespace, with its labels, is known.
+    fn knows(&self, namespace: &str) -> bool;
+    /// The label by which a namespace asks for the CA bundle.
+    fn label(&self, namespace: &str) -> Option<String>;
+    /// Whether the whole cluster is served.
+    fn serves_cluster(&self) -> bool;
+}
+
+/// Finds the reasons why these pods cannot start. `bundle` is the name of the CA bundle.
+pub(super) fn find(
+    pods: &[Arc<SecretUser>],
+    bundle: &str,
+    around: &impl Surroundings,
+) -> HashMap<Finding, Vec<Arc<SecretUser>>> {
+    let mut found = HashMap::<_, Vec<_>>::new();
+    for pod in pods {
+        let secrets = pod.required_secrets();
+        let missing = secrets.filter_map(|secret| missing(&pod.key.beside(secret), around));
+        let needs = by_object(pod.needs());
+        let lacking = needs.into_iter().filter_map(|((object, name), files)| {
+            let key = pod.key.beside(name);
+            match object {
+                Object::Secret => lacking(key, files, around),
+                Object::ConfigMap if **name == *bundle => of_bundle(key, files, around),
+                Object::ClusterTrustBundle if **name == *bundle && !around.serves_cluster() => {
+                    let Key { namespace, name } = key;
+                    Some(Finding::ClusterBundle { namespace, name })
+                }
+                _ => None,
+            }
+        });
+        for finding in missing.chain(lacking) {
+            found.entry(finding).or_default().push(pod.clone());
+        }
+    }
+    found
+}
+
+/// The files that a pod needs of each object; none where it takes all there are.
+fn by_object(needs: &[Need]) -> BTreeMap<(Object, &Arc<str>), Vec<Box<str>>> {
+    let mut by_object = BTreeMap::<_, Vec<_>>::new();
+    for Need { object, name, file } in needs {
+        let files = by_object.entry((*object, name)).or_default();
+        if !file.is_empty() {
+            files.push(file.clone());
+        }
+    }
+    by_object
+}
+
+fn missing(secret: &Key, around: &impl Surroundings) -> Option<Finding> {
+    if around.has_secret(secret) || around.is_spoken_for(secret) {
+        return None;
+    }
+    if let Some(writes) = around.written_by_namesake(secret) {
+        let pki = secret.clone();
+        return Some(Finding::Namesake { pki, writes });
+    }
+    let removal = around.removal(secret)?;
+    let secret = secret.clone();
+    Some(Finding::Removed { secret, removal })
+}
+
+fn lacking(secret: Key, mut files: Vec<Box<str>>, around: &impl Surroundings) -> Option<Finding> {
+    let pki = around.holder(&secret)?;
+    let outputs = pki.spec.outputs.clone().unwrap_or_default();
+    files.retain(|file| Output::of(file).is_none_or(|output| !output.is_in(&outputs)));
+    (!files.is_empty()).then(|| Finding::Files {
+        secret,
+        pki: Key::of(&pki),
+        files,
+    })
+}
+
+fn of_bundle(
+    config_map: Key,
+    mut files: Vec<Box<str>>,
+    around: &impl Surroundings,
+) -> Option<Finding> {
+    if !around.knows(&config_map.namespace) {
+        return None;
+    }
+    let label = around.label(&config_map.namespace);
+    if !trust_bundle::is_wanted(label.as_deref()) {
+        return Some(Finding::Bundle { config_map, label });
+    }
+    files.retain(|file| **file != *trust_bundle::FILE);
+    (!files.is_empty()).then_some(Finding::BundleFiles { config_map, files })
+}
+
+impl Finding {
+    /// The object whose content tells whether it is so, if the caches cannot tell.
+    pub(super) fn doubt(&self) -> Option<(Object, &Key)> {
+        match self {
+            Self::Files { secret, .. } => Some((Object::Secret, secret)),
+            Self::Bundle { config_map, .. } | Self::BundleFiles { config_map, .. } => {
+                Some((Object::ConfigMap, config_map))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is so, given the files of that object, if there is one.
+    pub(super) fn holds(&self, files: Option<&[String]>) -> bool {
+        let has = |file: &str| files.is_some_and(|all| all.iter().any(|it| it == file));
+        let lacks = |wanted: &[Box<str>]| files.is_some() && !wanted.iter().all(|file| has(file));
+        match self {
+            Self::Files { files, .. } | Self::BundleFiles { files, .. } => lacks(files),
+            // Somebody else may have made one.
+            Self::Bundle { .. } => files.is_none(),
+            _ => true,
+        }
+    }
+
+    /// Whether the object or file that the pods wait for is there by now.
+    pub(super) fn is_resolved(&self, around: &impl Surroundings) -> bool {
+        match self {
+            Self::Removed { secret, .. } | Self::Namesake { pki: secret, .. } => {
+                around.has_secret(secret)
+            }
+            Self::Files { secret, files, .. } => around.holder(secret).is_some_and(|pki| {
+                pki.ready().is_some() && lacking(secret.clone(), files.clone(), around).is_none()
+            }),
+            Self::Bundle { config_map, .. } => {
+                let label = around.label(&config_map.namespace);
+                around.knows(&config_map.namespace) && trust_bundle::is_wanted(label.as_deref())
+            }
+            Self::BundleFiles { .. } | Self::ClusterBundle { .. } => false,
+        }
+    }
+
+    /// The object, as people write it.
+    pub(super) fn object(&self) -> String {
+        match self {
+            Self::Removed { secret, .. }
+            | Self::Namesake { pki: secret, .. }
+            | Self::Files { secret, .. } => format!("Secret {}", printable(&secret.name)),
+            Self::Bundle { config_map, .. } | Self::BundleFiles { config_map, .. } => {
+                format!("ConfigMap {}", printable(&config_map.name))
+            }
+            Self::ClusterBundle { name, .. } => format!("ClusterTrustBundle {}", printable(name)),
+        }
+    }
+
+    /// The object that an Event about it is related to.
+    pub(super) fn related(&self) -> ObjectReference {
+        match self {
+            Self::Removed { secret, removal } => {
+                reference_by_name(&Key::new(secret.namespace.clone(), removal.pki.clone()))
+            }
+            Self::Namesake { pki, .. } | Self::Files { pki, .. } => reference_by_name(pki),
+            Self::Bundle { config_map, .. } | Self::BundleFiles { config_map, .. } => {
+                ObjectReference {
+                    api_version: Some("v1".into()),
+                    kind: Some("ConfigMap".into()),
+                    namespace: Some(config_map.namespace.to_string()),
+                    name: Some(config_map.name.to_string()),
+                    ..ObjectReference::default()
+                }
+            }
+            Self::ClusterBundle { name, .. } => ObjectReference {
+                kind: Some("ClusterTrustBundle".into()),
+                name: Some(name.to_string()),
+                ..ObjectReference::default()
+            },
+        }
+    }
+
+    /// The Event about it. `present` are the files that there are.
+    pub(super) fn words(&self, present: &[String]) -> Words {
+        let (aspect, reason, message) = match self {
+            Self::Removed { secret, removal } => {
+                return removed(secret, removal);
+            }
+            Self::Namesake { pki, writes } => {
+                (Aspect::Name, "PkiSecretNotProvided", namesake(pki, writes))
+            }
+            Self::Files { secret, pki, files } => (
+                Aspect::Files,
+                "PkiFileMissing",
+                missing_files(secret, pki, files, present),
+            ),
+            Self::Bundle { config_map, label } => (
+                Aspect::Bundle,
+                "TrustBundleNotRequested",
+                not_requested(config_map, label.as_deref()),
+            ),
+            Self::BundleFiles { config_map, files } => (
+                Aspect::Files,
+                "TrustBundleFileMissing",
+                format!(
+                    "ConfigMap {} has no {}: {}",
+                    printable(&config_map.name),
+                    text::first_of(&owned(files), MAX_FILES),
+                    there_are(present)
+                ),
+            ),
+            Self::ClusterBundle { name, .. } => (
+                Aspect::Bundle,
+                "TrustBundleNotServed",
+                format!(
+                    "the operator serves some namespaces only, and so writes no ClusterTrustBundle {0}: mount ConfigMap {0} \
+                     instead, in a namespace with the label {1}=true",
+                    printable(name),
+                    trust_bundle::LABEL
+                ),
+            ),
+        };
+        warning(aspect, reason, &message, None)
+    }
+
+    /// The Event that it is resolved.
+    pub(super) fn good_news(&self) -> Words {
+        let again = "the pod goes on when its kubelet tries again, which takes two minutes at most";
+        let (reason, what) = match self {
+            Self::Files { files, .. } => (
+                "PkiReady",
+                format!(
+                    "{} has {} now",
+                    self.object(),
+                    text::first_of(&owned(files), MAX_FILES)
+                ),
+            ),
+            Self::Bundle { config_map, .. } => (
+                "TrustBundleReady",
+                format!(
+                    "namespace {} asks for {} now",
+                    config_map.namespace,
+                    self.object()
+                ),
+            ),
+            _ => ("PkiReady", format!("{} is there now", self.object())),
+        };
+        Words {
+            kind: Kind::Normal,
+            reason: reason.to_owned(),
+            message: format!("{what}: {again}"),
+            topic: None,
+            ..self.words(&[])
+        }
+    }
+}
+
+fn warning(aspect: Aspect, reason: &str, message: &str, topic: Option<String>) -> Words {
+    Words {
+        aspect,
+        kind: Kind::Warning,
+        reason: reason.to_owned(),
+        message: text::cut(message, NOTE_BYTES),
+        topic,
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn removed(secret: &Key, removal: &Removal) -> Words {
+    let pki = printable(&format!("{}/{}", secret.namespace, removal.pki));
+    let secret = printable(&secret.name);
+    let say = |when: &str| {
+        let what = if removal.was_written {
+            format!("Secret {secret} was removed when Pki {pki} was deleted{when}")
+        } else {
+            format!("Pki {pki}, which was to write Secret {secret}, was deleted{when}")
+        };
+        format!("{what}: apply the Pki again, or take the Secret out of the pod")
+    };
+    // Another replica may have seen it a moment later.
+    let message = say(&format!(" at {}", removal.at));
+    warning(Aspect::Removal, "PkiSecretRemoved", &message, Some(say("")))
+}
+
+fn namesake(pki: &Key, writes: &str) -> String {
+    let (name, writes) = (printable(&pki.name), printable(writes));
+    format!(
+        "no Pki provides Secret {name}: Pki {pki} writes Secret {writes}. Write {writes} in the pod, or secretName: {name} in the \
+         spec of the Pki"
+    )
+}
+
+fn not_requested(config_map: &Key, label: Option<&str>) -> String {
+    let Key { namespace, name } = config_map;
+    let name = printable(name);
+    let why = label.map_or_else(
+        || format!("does not ask for it by the label {}", trust_bundle::LABEL),
+        |label| {
+            let label = printable(label);
+            format!(
+                "has the label {}=\"{label}\", which is not true",
+                trust_bundle::LABEL
+            )
+        },
+    );
+    format!(
+        "there is no ConfigMap {name} with the CA bundle, because namespace {namespace} {why}: label the namespace (kubectl label \
+         namespace {namespace} --overwrite {}=true), or ask the platform team to do so",
+        trust_bundle::LABEL
+    )
+}
+
+fn missing_files(secret: &Key, pki: &Key, files: &[Box<str>], present: &[String]) -> String {
+    let mut remedies: Vec<_> = files
+        .iter()
+        .map(|file| remedy(file, pki, present))
+        .collect();
+    remedies.dedup();
+    remedies.truncate(MAX_FILES);
+    format!(
+        "Secret {} of Pki {pki} has no {}: {}; {}",
+        printable(&secret.name),
+        text::first_of(&owned(files), MAX_FILES),
+        remedies.join("; "),
+        there_are(present)
+    )
+}
+
+/// The change after which a file is there, or another one is named.
+fn remedy(file: &str, pki: &Key, present: &[String]) -> String {
+    if let Some(output) = Output::of(file) {
+        return add(output, pki);
+    }
+    let known = present.iter().map(String::as_str);
+    let known = known.chain(Output::FILES);
+    match text::nearest(file, known) {
+        Some(near) if present.iter().any(|it| it == near) => format!("did you mean {near}?"),
+        Some(near) => {
+            let add = Output::of(near).map_or_else(String::new, |output| add(output, pki));
+            format!("did you mean {near}? Then {add}")
+        }
+        None => format!("take {} out of the pod", printable(file)),
+    }
+}
+
+fn add(output: Output, pki: &Key) -> String {
+    let (field, value) = (output.field(), output.example());
+    format!(
+        "add spec.outputs.{field} to Pki {} ({field}: {value})",
+        pki.name
+    )
+}
+
+fn there_are(present: &[String]) -> String {
+    match present {
+        [] => "it is empty".to_owned(),
+        [only] => format!("the only file is {}", printable(only)),
+        files => format!("the files are {}", text::first_of(files, MAX_FILES)),
+    }
+}
+
+fn owned(files: &[Box<str>]) -> Vec<String> {
+    files.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What the owners of a workload read about its restart.
+
+use super::Cause;
+use super::workload::Workload;
+use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, reference_by_name};
+use crate::k8s::object_key::Key;
+use crate::util::text;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+
+/// What became of a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It was restarted.
+    Restarted,
+    /// It is paused.
+    Paused,
+    /// The API server refused, in these words.
+    Refused(String),
+}
+
+/// What to say on a workload.
+pub(super) fn about_restart(
+    workload: &Workload,
+    uid: &str,
+    cause: &Cause,
+    ending: &Ending,
+    now: Timestamp,
+) -> Notice {
+    let secret = text::printable(&cause.secret.name);
+    let renewed = format!(
+        "Secret {secret} was renewed (Pki {})",
+        text::printable(&cause.pki)
+    );
+    let (kind, reason, note) = match ending {
+        Ending::Restarted => (
+            Kind::Normal,
+            "PkiRestarted",
+            format!("Restarted, because {renewed} and its pods had read the certificate before"),
+        ),
+        Ending::Paused => (
+            Kind::Warning,
+            "PkiRestartPaused",
+            format!(
+                "Not restarted after {renewed}, because it is paused: its pods go on with the certificate before until \
+                 `kubectl rollout resume {}/{}`",
+                workload.kind.as_str().to_lowercase(),
+                text::printable(&workload.key.name)
+            ),
+        ),
+        Ending::Refused(words) => (
+            Kind::Warning,
+            "PkiRestartFailed",
+            format!(
+                "Cannot be restarted after {renewed}, which is tried again: {}",
+                text::line(words)
+            ),
+        ),
+    };
+    Notice {
+        regarding: reference(workload, uid),
+        related: Some(pki_reference(cause)),
+        aspect: Aspect::Restart,
+        kind,
+        reason: reason.into(),
+        note: text::cut(&note, NOTE_BYTES),
+        topic: None,
+        // A restart is told each time; a fault anew with each certificate.
+        since: if kind == Kind::Normal {
+            now
+        } else {
+            cause.issued
+        },
+    }
+}
+
+fn reference(workload: &Workload, uid: &str) -> ObjectReference {
+    let resource = workload.kind.resource();
+    ObjectReference {
+        api_version: Some(resource.api_version),
+        kind: Some(resource.kind),
+        namespace: Some(workload.key.namespace.to_string()),
+        name: Some(workload.key.name.to_string()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+fn pki_reference(cause: &Cause) -> ObjectReference {
+    ObjectReference {
+        uid: cause.pki_uid.clone(),
+        ..reference_by_name(&Key::new(cause.secret.namespace.clone(), &*cause.pki))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::restart::workload::Kind as WorkloadKind;
+
+    #[test]
+    fn the_owners_of_a_workload_read_what_happened_and_why() {
+        let (issued, now) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(9).unwrap());
+        let workload = Workload {
+            kind: WorkloadKind::Deployment,
+            key: Key::new("ns", "web"),
+        };
+        let cause = Cause {
+            secret: Key::new("ns", "web-tls"),
+            pki: "web-pki".into(),
+            pki_uid: Some("p".into()),
+            serial: "AB".into(),
+            issued,
+        };
+        for (ending, kind, reason, note, since) in [
+            (
+                Ending::Restarted,
+                Kind::Normal,
+                "PkiRestarted",
+                "Restarted, because Secret web-tls was renewed (Pki web-pki) and its pods had read the certificate before",
+                now,
+            ),
+            (
+                Ending::Paused,
+                Kind::Warning,
+                "PkiRestartPaused",
+                "Not restarted after Secret web-tls was renewed (Pki web-pki), because it is paused: its pods go on with the \
+                 certificate before until `kubectl rollout resume deployment/web`",
+                issued,
+            ),
+            (
+                Ending::Refused("no\nway\u{202e}".into()),
+                Kind::Warning,
+                "PkiRestartFailed",
+                "Cannot be restarted after Secret web-tls was renewed (Pki web-pki), which is tried again: no\\nway\\u{202e}",
+                issued,
+            ),
+        ] {
+            let notice = about_restart(&workload, "w", &cause, &ending, now);
+            assert_eq!(
+                (notice.kind, &*notice.reason, &*notice.note, notice.since),
+                (kind, reason, note, since)
+            );
+            let related = notice.related.unwrap();
+            for (reference, version, kind, name, uid) in [
+                (notice.regarding, "apps/v1", "Deployment", "web", "w"),
+                (related, "box.com/v1", "Pki", "web-pki", "p"),
+            ] {
+                assert_eq!(reference.api_version.as_deref(), Some(version));
+                assert_eq!(reference.kind.as_deref(), Some(kind));
+                assert_eq!(reference.namespace.as_deref(), Some("ns"));
+                assert_eq!(reference.name.as_deref(), Some(name));
+                assert_eq!(reference.uid.as_deref(), Some(uid));
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Tells clients whom to trust: the roots of the CA, as a `ConfigMap` in every namespace that asks for it, and as a
+//! `ClusterTrustBundle` where the API server has that type.
+//!
+//! So a client needs no Pki of its own to verify a server: it mounts `ca.crt`. These copies follow the CA as the
+//! [`Keeper`](crate::controllers::ca::Keeper) tells of it, so that while it is replaced they hold both roots, like the Secrets; and
+//! [`Published`] tells the keeper when all of them do, because nothing may be signed with a CA that clients do not know.
+//!
+//! What has the name of a copy and is somebody else's is left as it is. The module `board` decides what to do, without I/O.
+
+use crate::controllers::ca::Ca;
+use crate::events::Publisher;
+use crate::k8s::patch;
+use crate::k8s::scope::Scope;
+use crate::observability::metrics::Metrics;
+use bundle::ClusterBundle;
+use config_maps::ConfigMaps;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+mod board;
+mod bundle;
+mod config_maps;
+
+pub use crate::api::annotations::TRUST_BUNDLE as LABEL;
+use crate::api::annotations::parse_bool;
+
+/// The file in the `ConfigMap`.
+pub(crate) const FILE: &str = "ca.crt";
+/// How long one write may take.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// How clients are told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name of the `ConfigMaps`, and of the `ClusterTrustBundle`.
+    pub name: String,
+    /// How often a fault that lasts is said again.
+    pub reminder: Duration,
+}
+
+/// Writes the copies for one term as leader.
+pub struct Distributor {
+    config_maps: ConfigMaps,
+    bundle: ClusterBundle,
+}
+
+impl Distributor {
+    /// One that follows `ca` and tells `copies` how far it has come.
+    pub fn new(
+        client: &Client,
+        scope: &Scope,
+        settings: &Settings,
+        ca: &watch::Receiver<Option<Arc<Ca>>>,
+        copies: &Arc<Published>,
+        publisher: Publisher,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let settings = settings.clone();
+        Self {
+            bundle: ClusterBundle {
+                client: client.clone(),
+                is_wanted: matches!(scope, Scope::Cluster),
+                name: settings.name.clone(),
+                ca: ca.clone(),
+                published: copies.clone(),
+            },
+            config_maps: ConfigMaps {
+                client: client.clone(),
+                scope: scope.clone(),
+                settings,
+                ca: ca.clone(),
+                published: copies.clone(),
+                publisher,
+                metrics,
+            },
+        }
+    }
+
+    /// Writes, and mends, for as long as it is polled.
+    pub async fn run(self) {
+        tokio::join!(self.config_maps.run(), self.bundle.run());
+    }
+}
+
+/// How far the copies have come: the fingerprint of the last roots that were written everywhere. A namespace that asks
+/// later does not take it back: nobody there has read others.
+#[derive(Debug, Default)]
+pub struct Published {
+    config_maps: watch::Sender<Option<String>>,
+    bundle: watch::Sender<Option<String>>,
+    pending: watch::Sender<Vec<(String, String)>>,
+}
+
+impl Published {
+    /// Whether every copy has held these roots. What keeps being refused is not waited for.
+    pub fn holds(&self, fingerprint: &str) -> bool {
+        [&self.config_maps, &self.bundle]
+            .iter()
+            .all(|part| part.borrow().as_deref() == Some(fingerprint))
+    }
+
+    /// The copies that have yet to be written, each by its namespace and its name; those that keep
+    /// being refused too.
+    pub fn pending(&self) -> Vec<(String, String)> {
+        self.pending.borrow().clone()
+    }
+}
+
+/// The CA, once there are roots to trust.
+fn known(ca: &mut watch::Receiver<Option<Arc<Ca>>>) -> Option<Arc<Ca>> {
+    let ca = ca.borrow_and_update().clone();
+    ca.filter(|ca| !ca.trust.pem().is_empty())
+}
+
+/// Whether a namespace asks for a copy, by the value of its label.
+pub fn is_wanted(label: Option<&str>) -> bool {
+    label.and_then(parse_bool) == Some(true)
+}
+
+/// The labels of a copy.
+fn labels() -> BTreeMap<String, String> {
+    let mut labels = patch::labels();
+    labels.insert(LABEL.into(), "true".into());
+    labels
+}
+
+/// Whether the operator wrote this copy.
+fn is_ours(object: &ObjectMeta) -> bool {
+    patch::is_ours(object, &labels())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn ours_is_what_has_the_labels_and_was_written_by_the_operator() {
+        let ours = [
+            ("app.kubernetes.io/managed-by", "pki-operator"),
+            ("box.com/trust-bundle", "true"),
+        ];
+        for (labels, managers, expected) in [
+            (ours.as_slice(), ["pki-operator"].as_slice(), true),
+            (&ours, &["kubectl", "pki-operator"], true),
+            (&ours, &["kubectl"], false),
+            (&ours, &[], false),
+            (&ours[..1], &["pki-operator"], false),
+            (&[], &["pki-operator"], false),
+            (
+                &[ours[0], ("box.com/trust-bundle", "false")],
+                &["pki-operator"],
+                false,
+            ),
+        ] {
+            let managers: Vec<_> = managers
+                .iter()
+                .map(|name| json!({"manager": name}))
+                .collect();
+            let labels: BTreeMap<_, _> = labels.iter().copied().collect();
+            let object = json!({"labels": labels, "managedFields": managers});
+            assert_eq!(
+                is_ours(&serde_json::from_value(object.clone()).unwrap()),
+                expected,
+                "{object}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_published_is_in_every_copy() {
+        let published = Published::default();
+        assert!(!published.holds("a"));
+        published.config_maps.send_replace(Some("a".into()));
+        assert!(!published.holds("a"));
+        published.bundle.send_replace(Some("a".into()));
+        assert!(published.holds("a") && !published.holds("b"));
+    }
+}

@@ -1,0 +1,474 @@
+//! The copies in the namespaces that ask: what the [`Board`] wants done is done here.
+
+use super::board::{Board, Found, Outcome, Task};
+use super::{FILE, LABEL, LONGEST, Published, Settings, is_wanted, known, labels};
+use crate::controllers::ca::Ca;
+use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
+use crate::k8s::patch;
+use crate::k8s::scope::Scope;
+use crate::k8s::tolerant;
+use crate::observability::metrics::Metrics;
+use crate::util::text;
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, future};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ObjectReference};
+use kube::api::{DeleteParams, Patch, Preconditions};
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource, ResourceExt};
+use pki_certs::Trust;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// How many namespaces are written in at the same time.
+const CONCURRENCY: usize = 8;
+
+/// Keeps the `ConfigMaps`.
+pub(super) struct ConfigMaps {
+    pub(super) client: Client,
+    pub(super) scope: Scope,
+    pub(super) settings: Settings,
+    pub(super) ca: watch::Receiver<Option<Arc<Ca>>>,
+    pub(super) published: Arc<Published>,
+    pub(super) publisher: Publisher,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl ConfigMaps {
+    pub(super) async fn run(self) {
+        // A selector takes but one spelling of true, so the value is read here.
+        let asking = watcher::Config::default().labels(LABEL);
+        let namespaces = self.scope.watch_namespaces(&self.client, asking);
+        // By name, for which the operator needs no permission to watch the others.
+        let named =
+            watcher::Config::default().fields(&format!("metadata.name={}", self.settings.name));
+        let maps = Api::all(self.client.clone());
+        let copies = (self.scope).watch::<PartialObjectMeta<ConfigMap>>("configmaps", maps, named);
+        let (mut namespaces, mut copies) = (std::pin::pin!(namespaces), std::pin::pin!(copies));
+
+        let mut ca = self.ca.clone();
+        let mut board = Board::default();
+        let mut running = FuturesUnordered::new();
+        let mut reminder = tokio::time::interval(self.settings.reminder);
+        loop {
+            let known = known(&mut ca);
+            if let Some(ca) = &known {
+                board.expect(ca.trust.fingerprint());
+                while running.len() < CONCURRENCY
+                    && let Some((namespace, task)) = board.next(Instant::now())
+                {
+                    match task {
+                        Task::Complain(found) => self.complain(&namespace, found),
+                        task => running.push(self.act(namespace, task, ca.clone())),
+                    }
+                }
+            }
+            self.tell(&board);
+            tokio::select! {
+                Some(event) = namespaces.next() => if let Some(event) = asking_now(event) {
+                    board.namespace(event);
+                },
+                Some(event) = copies.next() => board.copy(tolerant::map(event, |copy| {
+                    (copy.namespace().unwrap_or_default(), Found::from(copy.meta()))
+                })),
+                Some((namespace, outcome)) = running.next() => {
+                    if let Outcome::Held { found, finalizers } = &outcome {
+                        self.name_held(&namespace, found, finalizers, board.is_held(&namespace));
+                    }
+                    board.settle(namespace, outcome, Instant::now());
+                }
+                changed = ca.changed() => {
+                    // Without a keeper the term is over.
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = until(board.wake()) => {}
+                _ = reminder.tick() => board.remind(),
+            }
+        }
+    }
+
+    async fn act(&self, namespace: String, task: Task, ca: Arc<Ca>) -> (String, Outcome) {
+        let copy = Copy {
+            maps: Api::namespaced(self.client.clone(), &namespace),
+            name: &self.settings.name,
+            namespace: &namespace,
+            trust: &ca.trust,
+        };
+        let outcome = match tokio::time::timeout(LONGEST, copy.act(task)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => {
+                tracing::warn!(namespace, name = copy.name, %error, "cannot write the CA bundle; trying again");
+                Outcome::Failed
+            }
+            Err(_) => {
+                tracing::warn!(
+                    namespace,
+                    name = copy.name,
+                    "writing the CA bundle takes too long; trying again"
+                );
+                Outcome::Failed
+            }
+        };
+        (namespace, outcome)
+    }
+
+    fn complain(&self, namespace: &str, found: Found) {
+        let notice = about_foreign(namespace, &self.settings.name, found);
+        tracing::warn!(namespace, "{}", notice.note);
+        self.publisher.offer(notice);
+    }
+
+    /// The Event is repeated as a fault that lasts is; the log has it once.
+    fn name_held(&self, namespace: &str, found: &Found, finalizers: &[String], is_known: bool) {
+        let notice = about_held(namespace, &self.settings.name, found, finalizers);
+        if !is_known {
+            tracing::warn!(namespace, "{}", notice.note);
+        }
+        self.publisher.offer(notice);
+    }
+
+    fn tell(&self, board: &Board) {
+        self.metrics.trust_bundles(&board.counts());
+        let unwritten = board.unwritten().into_iter();
+        let unwritten =
+            unwritten.map(|namespace| (namespace.to_owned(), self.settings.name.clone()));
+        let unwritten: Vec<_> = unwritten.collect();
+        self.published.pending.send_if_modified(|known| {
+            let is_news = *known != unwritten;
+            *known = unwritten;
+            is_news
+        });
+        let Some(fingerprint) = board.published() else {
+            return;
+        };
+        self.published.config_maps.send_if_modified(|published| {
+            let is_news = published.as_deref() != Some(fingerprint);
+            if is_news {
+                *published = Some(fingerprint.to_owned());
+            }
+            is_news
+        });
+    }
+}
+
+impl Drop for ConfigMaps {
+    /// Who does not lead any more knows nothing of them.
+    fn drop(&mut self) {
+        self.metrics.trust_bundles(&[]);
+    }
+}
+
+/// Turns an event about a labelled namespace into one about a namespace that asks for a copy, with
+/// whether it is being deleted.
+fn asking_now(event: Event<PartialObjectMeta<Namespace>>) -> Option<Event<(String, bool)>> {
+    let of = |namespace: PartialObjectMeta<Namespace>| {
+        let is_asking = is_wanted(namespace.labels().get(LABEL).map(String::as_str));
+        let is_going = namespace.metadata.deletion_timestamp.is_some();
+        (is_asking, (namespace.name_any(), is_going))
+    };
+    match event {
+        Event::Init => Some(Event::Init),
+        Event::InitDone => Some(Event::InitDone),
+        Event::InitApply(namespace) => {
+            let (is_asking, namespace) = of(namespace);
+            is_asking.then_some(Event::InitApply(namespace))
+        }
+        Event::Apply(namespace) => Some(match of(namespace) {
+            (true, namespace) => Event::Apply(namespace),
+            (false, namespace) => Event::Delete(namespace),
+        }),
+        Event::Delete(namespace) => Some(Event::Delete(of(namespace).1)),
+    }
+}
+
+/// The copy in one namespace.
+struct Copy<'a> {
+    maps: Api<ConfigMap>,
+    name: &'a str,
+    namespace: &'a str,
+    trust: &'a Trust,
+}
+
+impl Copy<'_> {
+    async fn act(&self, task: Task) -> Result<Outcome, kube::Error> {
+        match task {
+            Task::Create => match self.maps.create(&patch::post(), &self.manifest()).await {
+                Ok(created) => {
+                    tracing::info!(namespace = self.namespace, "wrote the CA bundle");
+                    Ok(self.holds(&created, true))
+                }
+                // The watch is behind.
+                Err(error) if patch::is_conflict(&error) => self.check().await,
+                Err(error) => Err(error),
+            },
+            Task::Check => self.check().await,
+            // Whether finalizers hold it is nothing to anybody who does not ask for it.
+            Task::Remove(found) => self.remove(found).await.map(|_| Outcome::Gone),
+            // Nothing is written.
+            Task::Complain(found) => Ok(Outcome::Foreign(found)),
+        }
+    }
+
+    async fn check(&self) -> Result<Outcome, kube::Error> {
+        let Some(stored) = self.maps.get_opt(self.name).await? else {
+            return Ok(Outcome::Gone);
+        };
+        match judge(&stored, self.trust) {
+            Verdict::Sound => Ok(self.holds(&stored, false)),
+            Verdict::Foreign => Ok(Outcome::Foreign(Found::from(&stored.metadata))),
+            // Another deletion would change nothing.
+            Verdict::Frozen if stored.metadata.deletion_timestamp.is_some() => Ok(held(&stored)),
+            Verdict::Frozen => {
+                let left = self.remove(Found::from(&stored.metadata)).await?;
+                Ok(left.as_ref().map_or(Outcome::Gone, held))
+            }
+            Verdict::Stale(change) => {
+                let patch = Patch::Merge(&change);
+                let written = self.maps.patch(self.name, &patch::patch(), &patch).await?;
+                tracing::info!(namespace = self.namespace, "mended the CA bundle");
+                Ok(self.holds(&written, true))
+            }
+        }
+    }
+
+    /// Deletes it; what is left of it where finalizers hold it.
+    async fn remove(&self, found: Found) -> Result<Option<ConfigMap>, kube::Error> {
+        let only_this = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: found.uid,
+                resource_version: found.version,
+            }),
+            ..DeleteParams::default()
+        };
+        let left = match self.maps.delete(self.name, &only_this).await {
+            Ok(deleted) => deleted.left(),
+            Err(kube::Error::Api(status)) if status.is_not_found() => None,
+            Err(error) => return Err(error),
+        };
+        if left.is_none() {
+            tracing::info!(namespace = self.namespace, "removed the CA bundle");
+        }
+        Ok(left)
+    }
+
+    fn manifest(&self) -> ConfigMap {
+        let manifest = json!({
+            "metadata": { "name": self.name, "namespace": self.namespace, "labels": labels() },
+            "data": { FILE: self.trust.pem() },
+        });
+        serde_json::from_value(manifest).expect("a name and texts are a ConfigMap")
+    }
+
+    fn holds(&self, stored: &ConfigMap, is_written: bool) -> Outcome {
+        Outcome::Holds {
+            found: Found::from(&stored.metadata),
+            fingerprint: self.trust.fingerprint().to_owned(),
+            is_written,
+        }
+    }
+}
+
+/// The copy cannot be made again before it is gone.
+fn held(stored: &ConfigMap) -> Outcome {
+    Outcome::Held {
+        found: Found::from(&stored.metadata),
+        finalizers: stored.finalizers().to_vec(),
+    }
+}
+
+/// What a `ConfigMap` is that has the name of a copy.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    /// A copy that holds the roots.
+    Sound,
+    /// A copy that holds something else, and the merge patch that mends it. What others added beside it stays.
+    Stale(Value),
+    /// A copy that holds something else and may not be changed: it has to be made again.
+    Frozen,
+    /// Somebody else's.
+    Foreign,
+}
+
+fn judge(stored: &ConfigMap, trust: &Trust) -> Verdict {
+    if !super::is_ours(&stored.metadata) {
+        return Verdict::Foreign;
+    }
+    let found = stored.data.as_ref().and_then(|data| data.get(FILE));
+    if found.map(String::as_str) == Some(trust.pem()) {
+        return Verdict::Sound;
+    }
+    if stored.immutable == Some(true) {
+        return Verdict::Frozen;
+    }
+    // One key cannot be in both.
+    let mut change = json!({ "data": { FILE: trust.pem() }, "binaryData": { FILE: null } });
+    patch::bind(&mut change, stored);
+    Verdict::Stale(change)
+}
+
+/// What to say of a `ConfigMap` that is in the way of a copy.
+fn about_foreign(namespace: &str, name: &str, found: Found) -> Notice {
+    let note = format!(
+        "ConfigMap {namespace}/{name} exists and is not the operator's, so it is left as it is and does not follow the CA: \
+         delete it to get the CA bundle there, or take the label {LABEL} from the namespace"
+    );
+    about(namespace, name, found.uid, "TrustBundleForeign", &note)
+}
+
+/// Event about a copy that can be neither repaired nor made again.
+fn about_held(namespace: &str, name: &str, found: &Found, finalizers: &[String]) -> Notice {
+    let note = format!(
+        "ConfigMap {namespace}/{name} does not hold the CA bundle, is immutable, and its deletion waits for its finalizers [{}]: \
+         remove those, and the operator makes it again",
+        finalizers.join(", ")
+    );
+    let uid = found.uid.clone();
+    about(namespace, name, uid, "TrustBundleHeld", &note)
+}
+
+fn about(namespace: &str, name: &str, uid: Option<String>, reason: &str, note: &str) -> Notice {
+    Notice {
+        regarding: ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("ConfigMap".into()),
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            uid,
+            ..ObjectReference::default()
+        },
+        related: None,
+        aspect: Aspect::State,
+        kind: Kind::Warning,
+        reason: reason.into(),
+        note: text::cut(note, NOTE_BYTES),
+        topic: None,
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::SignedDuration;
+    use pki_certs::Authority;
+
+    #[test]
+    fn a_namespace_asks_with_each_spelling_of_true() {
+        let namespace = |value: &str| -> PartialObjectMeta<Namespace> {
+            let labels = json!({ LABEL: value });
+            serde_json::from_value(json!({"metadata": {"name": "a", "labels": labels}})).unwrap()
+        };
+        let a = || ("a".to_owned(), false);
+        for (value, is_asking) in [
+            ("true", true),
+            ("True", true),
+            ("1", true),
+            ("false", false),
+            ("yes", false),
+            ("", false),
+        ] {
+            let listed = asking_now(Event::InitApply(namespace(value)));
+            let changed = asking_now(Event::Apply(namespace(value)));
+            if is_asking {
+                assert!(
+                    matches!(listed, Some(Event::InitApply(it)) if it == a()),
+                    "{value}"
+                );
+                assert!(
+                    matches!(changed, Some(Event::Apply(it)) if it == a()),
+                    "{value}"
+                );
+            } else {
+                assert!(listed.is_none(), "{value}");
+                assert!(
+                    matches!(changed, Some(Event::Delete(it)) if it == a()),
+                    "{value}"
+                );
+            }
+        }
+        let gone = asking_now(Event::Delete(namespace("true")));
+        assert!(matches!(gone, Some(Event::Delete(it)) if it == a()));
+    }
+
+    #[test]
+    fn a_copy_is_mended_where_it_may_be() {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let authority = Authority::generate("CA", SignedDuration::from_hours(100), now).unwrap();
+        let trust = Trust::of([authority.ca()]);
+        let judge = |labels: Value, more: Value| {
+            let mut stored = json!({"metadata": {"name": "n", "uid": "u", "resourceVersion": "7", "labels": labels,
+                "managedFields": [{"manager": "pki-operator"}]}});
+            for (key, value) in more.as_object().unwrap() {
+                stored[key] = value.clone();
+            }
+            judge(&serde_json::from_value(stored).unwrap(), &trust)
+        };
+        let change = json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "data": {"ca.crt": trust.pem()},
+            "binaryData": {"ca.crt": null}});
+        let stale = || Verdict::Stale(change.clone());
+        let pem = trust.pem();
+        for (more, expected) in [
+            (json!({"data": {"ca.crt": pem}}), Verdict::Sound),
+            (
+                json!({"data": {"ca.crt": pem, "theirs": ""}}),
+                Verdict::Sound,
+            ),
+            (
+                json!({"data": {"ca.crt": pem}, "immutable": true}),
+                Verdict::Sound,
+            ),
+            (json!({"data": {"ca.crt": "theirs"}}), stale()),
+            (json!({"data": {"ca.crt": format!("{pem}{pem}")}}), stale()),
+            (json!({"binaryData": {"ca.crt": "AAAA"}}), stale()),
+            (json!({}), stale()),
+            (
+                json!({"data": {"ca.crt": "theirs"}, "immutable": true}),
+                Verdict::Frozen,
+            ),
+        ] {
+            assert_eq!(judge(json!(labels()), more.clone()), expected, "{more}");
+            assert_eq!(judge(json!({}), more), Verdict::Foreign);
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_config_map_that_is_in_the_way_tells_what_to_do() {
+        let found = Found {
+            uid: Some("u".into()),
+            version: None,
+            is_ours: false,
+            is_going: false,
+        };
+        let notice = about_held(
+            "app1",
+            "pki-trust-bundle",
+            &found,
+            &["a".into(), "b/c".into()],
+        );
+        assert_eq!(
+            notice.note,
+            "ConfigMap app1/pki-trust-bundle does not hold the CA bundle, is immutable, and its deletion waits for its finalizers \
+             [a, b/c]: remove those, and the operator makes it again"
+        );
+        assert_eq!(notice.regarding.uid.as_deref(), Some("u"));
+        let notice = about_foreign("app1", "pki-trust-bundle", found);
+        assert_eq!(
+            notice.note,
+            "ConfigMap app1/pki-trust-bundle exists and is not the operator's, so it is left as it is and does not follow \
+             the CA: delete it to get the CA bundle there, or take the label box.com/trust-bundle from the namespace"
+        );
+        assert_eq!(notice.regarding.uid.as_deref(), Some("u"));
+    }
+}

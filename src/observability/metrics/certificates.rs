@@ -1,0 +1,196 @@
+//! What there is to tell of namespaces and of each Pki, read from the cache when somebody asks: nothing is kept twice, and nothing is left
+//! behind by a Pki that is gone.
+
+use crate::api::{Pki, READY};
+use crate::k8s::scope::Refused;
+use crate::policy;
+use crate::store::Cache;
+use crate::store::cached_pki::KnownPki;
+use crate::store::secret_index::NamesSecrets as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// The cache, once there is one. Only the leader shows the Pkis in it, so that each is there once.
+#[derive(Default)]
+pub(super) struct Certificates {
+    pub(super) cache: OnceLock<Arc<Cache>>,
+    pub(super) leader: Gauge,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certificates(..)")
+    }
+}
+
+impl Collector for Certificates {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(cache) = self.cache.get() else {
+            return Ok(());
+        };
+        encode_refused(&mut encoder, cache.scope.refused())?;
+        encode_ages(&mut encoder, cache)?;
+        if self.leader.get() != 1 {
+            return Ok(());
+        }
+        let told = Told::of(cache);
+        for (place, (name, help, _)) in SHOWN.iter().enumerate() {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (pki, values) in &told.pkis {
+                let Some(value) = values[place] else { continue };
+                let key = pki.key();
+                let labels = [("namespace", &*key.namespace), ("name", &*key.name)];
+                let series = metric.encode_family(&labels)?;
+                ConstGauge::new(value).encode(series)?;
+            }
+        }
+        let help = "Pkis that the operator has not looked at since they were last edited";
+        let metric = encoder.encode_descriptor("queue_depth", help, None, MetricType::Gauge)?;
+        ConstGauge::new(told.waiting).encode(metric)?;
+
+        let help = "Pkis that break the rule book, by namespace and reason; 0 where there is none";
+        let mut metric =
+            encoder.encode_descriptor("pkis_refused", help, None, MetricType::Gauge)?;
+        for ((namespace, reason), count) in told.refused {
+            let labels = [("namespace", namespace), ("reason", reason)];
+            ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
+        }
+        let help = "Pods that cannot start before the operator writes a Secret, by namespace; 0 where there is none";
+        let mut metric =
+            encoder.encode_descriptor("pods_waiting", help, None, MetricType::Gauge)?;
+        for (namespace, count) in waiting_pods(cache) {
+            let labels = [("namespace", namespace)];
+            ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The namespaces that are to be served and may not be read. One line of zero where there is none.
+fn encode_refused(encoder: &mut DescriptorEncoder<'_>, refused: Refused) -> fmt::Result {
+    let help = "1 while a resource may not be read in a namespace that is to be served; 0 where there is none";
+    let mut metric =
+        encoder.encode_descriptor("namespace_refused", help, None, MetricType::Gauge)?;
+    let mut encode = |namespace: String, resource, value| {
+        let labels = [("namespace", namespace), ("resource", resource)];
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)
+    };
+    if refused.is_empty() {
+        return encode(String::new(), String::new(), 0);
+    }
+    for (namespace, resources) in refused {
+        for resource in resources {
+            encode(namespace.clone(), resource.to_owned(), 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// How long ago each watch was confirmed.
+fn encode_ages(encoder: &mut DescriptorEncoder<'_>, cache: &Cache) -> fmt::Result {
+    let help = "Time since the API server last confirmed the watch of a resource";
+    let mut metric =
+        encoder.encode_descriptor("watch_age_seconds", help, None, MetricType::Gauge)?;
+    for (resource, age) in cache.watch_ages() {
+        let labels = [("resource", resource)];
+        ConstGauge::new(age.as_secs_f64()).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// What all Pkis tell.
+#[derive(Default)]
+struct Told {
+    /// What is [shown](SHOWN) of each.
+    pkis: Vec<(Arc<KnownPki>, [Option<i64>; SHOWN.len()])>,
+    /// How many have not been looked at since they were last edited.
+    waiting: i64,
+    /// How many break a rule, by namespace and reason. One of none, 0, where there is none, so that an alert on the sum has a
+    /// value at all times.
+    refused: BTreeMap<(String, String), i64>,
+}
+
+impl Told {
+    fn of(cache: &Cache) -> Self {
+        let mut told = Self::default();
+        for known in cache.known_pkis() {
+            let Ok(pki) = known.unpack().0 else { continue };
+            told.pkis
+                .push((known, SHOWN.map(|(_, _, value)| value(&pki))));
+            told.waiting += i64::from(is_unobserved(&pki));
+            let ready = pki.condition(READY).filter(|ready| ready.status == "False");
+            if let Some(ready) = ready.filter(|ready| policy::is_reason(&ready.reason)) {
+                let key = (pki.namespace().unwrap_or_default(), ready.reason.clone());
+                *told.refused.entry(key).or_default() += 1;
+            }
+        }
+        if told.refused.is_empty() {
+            told.refused.insert(Default::default(), 0);
+        }
+        told
+    }
+}
+
+/// The pods that wait for a Secret which is not there and which a Pki claims, or would if it had not been refused.
+fn waiting_pods(cache: &Cache) -> BTreeMap<String, i64> {
+    let awaited = cache.awaited();
+    let ours = awaited
+        .iter()
+        .filter(|(secret, awaited)| awaited.is_claimed || cache.refusals.concern(secret));
+    // A pod may wait for several.
+    let waiting: BTreeSet<_> = ours
+        .flat_map(|(_, awaited)| &awaited.pods)
+        .map(|pod| &pod.key)
+        .collect();
+    let mut counts = BTreeMap::new();
+    for pod in waiting {
+        *counts.entry(pod.namespace.to_string()).or_default() += 1;
+    }
+    if counts.is_empty() {
+        counts.insert(String::new(), 0);
+    }
+    counts
+}
+
+/// A metric of each Pki: name, help and value.
+type Shown = (&'static str, &'static str, fn(&Pki) -> Option<i64>);
+
+const SHOWN: [Shown; 4] = [
+    (
+        "pki_ready",
+        "1 if the Secret holds a valid certificate that matches the spec",
+        |pki| Some(i64::from(pki.condition(READY)?.status == "True")),
+    ),
+    (
+        "certificate_expiry_timestamp_seconds",
+        "End of the certificate's validity",
+        |pki| seconds(pki.status.as_ref()?.not_after.as_ref()),
+    ),
+    (
+        "certificate_not_before_timestamp_seconds",
+        "Start of the certificate's validity",
+        |pki| seconds(pki.status.as_ref()?.not_before.as_ref()),
+    ),
+    (
+        "certificate_renewal_timestamp_seconds",
+        "When the certificate is renewed",
+        |pki| seconds(pki.status.as_ref()?.renewal_time.as_ref()),
+    ),
+];
+
+fn seconds(time: Option<&Time>) -> Option<i64> {
+    time.map(|time| time.0.as_second())
+}
+
+fn is_unobserved(pki: &Pki) -> bool {
+    let status = pki.status.as_ref();
+    let observed = status.and_then(|status| status.observed_generation);
+    observed != pki.metadata.generation
+}

@@ -1,0 +1,267 @@
+//! What is kept of every Secret: whether it changed, and whose it is, as far as its metadata tells.
+
+use crate::api::annotations::{ADOPT, Carrier};
+use crate::controllers::ignored_metadata::Ignored;
+use crate::controllers::pki::secret::{Obstacle, controller, is_labelled, is_pki};
+use crate::k8s::object_key::Key;
+use crate::k8s::projection::Kept;
+use crate::store::cached_pki::KnownPki;
+use crate::store::secret_index::{BySecret, NamesSecrets};
+use crate::util::hash::digest;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
+use std::iter;
+use std::sync::Arc;
+
+/// A Secret. It is found by its own key alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownSecret {
+    key: Key,
+    /// Another one means that something in it has changed.
+    pub version: Version,
+    /// Annotations and labels without an effect.
+    pub ignored: Ignored,
+    owner: Owner,
+}
+
+/// Which state of which Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Version {
+    /// A digest.
+    uid: u64,
+    /// The resource version.
+    pub resource: Box<str>,
+}
+
+/// Whose it is, by its controller reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The Pki of this name, and of the UID with this digest.
+    Pki { name: Arc<str>, uid: u64 },
+    /// Somebody else.
+    Other,
+    /// Nobody; but it may be offered to the Pki of this name, or be one of the operator's that has
+    /// lost its owner.
+    Nobody {
+        offered_to: Option<Box<str>>,
+        is_labelled: bool,
+    },
+}
+
+impl From<PartialObjectMeta<Secret>> for KnownSecret {
+    fn from(secret: PartialObjectMeta<Secret>) -> Self {
+        let key = Key::of(&secret);
+        Self {
+            version: Version::of(&secret),
+            ignored: Ignored::of(Carrier::Secret, &secret.metadata),
+            owner: Owner::of(&secret, &key),
+            key,
+        }
+    }
+}
+
+impl Kept for KnownSecret {
+    type Whole = PartialObjectMeta<Secret>;
+
+    fn of(secret: Self::Whole) -> Self {
+        secret.into()
+    }
+}
+
+impl Version {
+    /// The one that this is.
+    pub fn of(secret: &impl ResourceExt) -> Self {
+        Self {
+            uid: digest(secret.meta().uid.as_deref().unwrap_or_default()),
+            resource: secret.resource_version().unwrap_or_default().into(),
+        }
+    }
+}
+
+impl Owner {
+    fn of(secret: &PartialObjectMeta<Secret>, key: &Key) -> Self {
+        match controller(secret) {
+            Some(owner) if is_pki(owner) => Self::Pki {
+                name: key.share_name(&owner.name),
+                uid: digest(owner.uid.as_str()),
+            },
+            Some(_) => Self::Other,
+            None => {
+                let offered_to = secret.annotations().get(ADOPT);
+                Self::Nobody {
+                    offered_to: offered_to.map(|name| name.as_str().into()),
+                    is_labelled: is_labelled(secret),
+                }
+            }
+        }
+    }
+}
+
+impl KnownSecret {
+    /// Whether it is this Pki's, by its metadata: controlled by the Pki, or offered to it.
+    pub fn is_of(&self, pki: &Key, pki_uid: &str) -> bool {
+        match &self.owner {
+            Owner::Pki { uid, .. } => *uid == digest(pki_uid),
+            Owner::Nobody { offered_to, .. } => offered_to.as_deref() == Some(&*pki.name),
+            Owner::Other => false,
+        }
+    }
+}
+
+impl NamesSecrets for KnownSecret {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
+        iter::empty()
+    }
+}
+
+/// Why this Pki could not write the Secret of this name that there is, by all that is known. A
+/// Secret that another Pki claims is not foreign, but a [conflict](crate::store::claims::foreseen_winner).
+pub fn foreseen_foreign(
+    secrets: &BySecret<KnownSecret>,
+    pkis: &BySecret<KnownPki>,
+    pki: &Key,
+    secret: &Key,
+) -> Option<Obstacle> {
+    match &secrets.get(secret)?.owner {
+        Owner::Other => Some(Obstacle::Controlled { by: None }),
+        // Its certificate tells whose it is, and that is not kept here.
+        Owner::Nobody {
+            offered_to: None,
+            is_labelled,
+        } => (!is_labelled).then_some(Obstacle::Unclaimed),
+        Owner::Nobody {
+            offered_to: Some(name),
+            ..
+        } => {
+            let other = Key::new(secret.namespace.clone(), &**name);
+            let offered = pkis.get(&other);
+            let is_foreign = other != *pki && !offered.is_some_and(|pki| pki.claims(&secret.name));
+            is_foreign.then(|| Obstacle::OfferedTo(name.to_string()))
+        }
+        Owner::Pki { name, uid } => {
+            // Of a Pki that is gone the Secret is about to be collected.
+            let owner = pkis
+                .get(&secret.beside(name))
+                .filter(|owner| owner.lives_as(*uid));
+            let name = &secret.name;
+            let is_other =
+                |owner: &&KnownPki| owner.key() != pki && !owner.claims(name) && !owner.wrote(name);
+            let other = owner.map(AsRef::as_ref).filter(is_other)?;
+            let by = Some(format!("Pki {}", other.key().name));
+            Some(Obstacle::Controlled { by })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Pki;
+    use kube::runtime::watcher::Event;
+    use serde_json::{Value, json};
+
+    fn secret(metadata: &Value) -> KnownSecret {
+        let mut all = json!({ "namespace": "ns", "name": "s", "uid": "u", "resourceVersion": "1" });
+        all.as_object_mut()
+            .unwrap()
+            .extend(metadata.as_object().unwrap().clone());
+        let object = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": all });
+        serde_json::from_value::<PartialObjectMeta<Secret>>(object)
+            .unwrap()
+            .into()
+    }
+
+    #[test]
+    fn a_secret_has_changed_when_its_version_has() {
+        let mut index = BySecret::default();
+        for (uid, version, is_news) in [
+            ("u", "1", true),
+            ("u", "1", false),
+            ("u", "2", true),
+            ("v", "2", true),
+        ] {
+            let metadata = json!({ "uid": uid, "resourceVersion": version });
+            let changes = index.apply(Event::Apply(secret(&metadata)));
+            assert_eq!(changes.len(), usize::from(is_news), "{uid} {version}");
+        }
+        assert!(index.get(&Key::new("ns", "s")).is_some());
+    }
+
+    #[test]
+    fn a_secret_is_a_pkis_by_its_controller_or_by_an_offer() {
+        let owner = json!({ "ownerReferences": [
+            { "apiVersion": "box.com/v1", "kind": "Pki", "name": "a", "uid": "u", "controller": true }] });
+        let offer = json!({ "annotations": { "box.com/adopt": "a" } });
+        for (metadata, name, uid, expected) in [
+            (&owner, "a", "u", true),
+            (&owner, "a", "another", false),
+            (&offer, "a", "u", true),
+            (&offer, "b", "u", false),
+            (&json!({}), "a", "u", false),
+        ] {
+            let is_of = secret(metadata).is_of(&Key::new("ns", name), uid);
+            assert_eq!(is_of, expected, "{metadata} {name} {uid}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_somebody_else_is_foreseen_to_stay_as_it_is() {
+        let stored = |name: &str, secret: &str| -> Pki {
+            let pki = json!({
+                "apiVersion": "box.com/v1", "kind": "Pki",
+                "metadata": { "namespace": "ns", "name": name, "uid": format!("uid-of-{name}") },
+                "spec": { "serviceName": "app", "secretName": secret }
+            });
+            serde_json::from_value(pki).unwrap()
+        };
+        let mut pkis = BySecret::default();
+        for (name, secret) in [("a", "s"), ("moved", "elsewhere"), ("b", "s")] {
+            pkis.apply(Event::Apply(KnownPki::from(stored(name, secret))));
+        }
+        let mut makes_way = stored("makes-way", "elsewhere");
+        makes_way.status =
+            serde_json::from_value(json!({ "formerSecrets": [{ "name": "s" }] })).unwrap();
+        pkis.apply(Event::Apply(KnownPki::from(makes_way)));
+        let owned_by = |api_version: &str, kind: &str, name: &str, uid: &str| {
+            json!({ "ownerReferences": [
+                { "apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true }] })
+        };
+        for (metadata, is_foreign) in [
+            (json!({}), true),
+            (json!({ "annotations": { "box.com/adopt": "a" } }), false),
+            (json!({ "annotations": { "box.com/adopt": "b" } }), false),
+            (json!({ "annotations": { "box.com/adopt": "moved" } }), true),
+            (json!({ "annotations": { "box.com/adopt": "gone" } }), true),
+            (
+                // Its certificate may prove that it is the Pki's.
+                json!({ "labels": { "app.kubernetes.io/managed-by": "pki-operator" } }),
+                false,
+            ),
+            (owned_by("v1", "ConfigMap", "a", "uid-of-a"), true),
+            (owned_by("example.com/v1", "Pki", "a", "uid-of-a"), true),
+            (owned_by("box.com/v1", "Pki", "a", "uid-of-a"), false),
+            (owned_by("box.com/v1", "Pki", "a", "of one before"), false),
+            (owned_by("box.com/v1", "Pki", "b", "uid-of-b"), false),
+            (owned_by("box.com/v1", "Pki", "gone", "x"), false),
+            (owned_by("box.com/v1", "Pki", "moved", "uid-of-moved"), true),
+            (
+                owned_by("box.com/v1", "Pki", "makes-way", "uid-of-makes-way"),
+                false,
+            ),
+        ] {
+            let mut secrets = BySecret::default();
+            secrets.apply(Event::Apply(secret(&metadata)));
+            let of = |name: &str| {
+                foreseen_foreign(&secrets, &pkis, &Key::new("ns", "a"), &Key::new("ns", name))
+                    .is_some()
+            };
+            assert_eq!(of("s"), is_foreign, "{metadata}");
+            assert!(!of("other"), "there is none");
+        }
+    }
+}

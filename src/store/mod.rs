@@ -1,0 +1,399 @@
+//! What the operator knows of the cluster without asking: watches, and the caches they feed.
+//!
+//! Every replica keeps them, so that each can answer admission and any can take over the lead at once. A change that
+//! may matter to a [`Pki`] becomes a trigger, which the leader's reconciler follows.
+
+use crate::api::annotations::Carrier;
+use crate::api::{Pki, StoredPki, StoredPolicy};
+use crate::controllers::ca::outlook::Outlook;
+use crate::controllers::ignored_metadata::{Ignored, Misled};
+use crate::controllers::rejected_pki::Refusals;
+use crate::k8s::object_key::Key;
+use crate::k8s::scope::Scope;
+use crate::policy::{RuleBook, Settings};
+use crate::store::cached_pki::KnownPki;
+use crate::store::cached_pod::SecretUser;
+use crate::store::cached_secret::{KnownSecret, Version};
+use crate::store::secret_index::{BySecret, NamesSecrets as _};
+use crate::util::sync::{lock, read};
+use ages::Ages;
+use futures::Stream;
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use jiff::Timestamp;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::Event;
+use kube::{Client, ResourceExt};
+use namespaces::NamespaceUids;
+use removed::Removals;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+mod ages;
+pub mod cached_pki;
+pub mod cached_pod;
+pub mod cached_secret;
+pub mod claims;
+mod namespaces;
+mod removed;
+pub mod secret_index;
+mod watches;
+
+pub use removed::Removal;
+
+/// The caches.
+#[derive(Debug)]
+pub struct Cache {
+    /// The namespaces that it knows.
+    pub scope: Scope,
+    /// All Pkis by the Secrets they name.
+    pub pkis: RwLock<BySecret<KnownPki>>,
+    /// All policies.
+    pub policies: Store<StoredPolicy>,
+    /// All pods by the Secrets they use.
+    pub pods: RwLock<BySecret<SecretUser>>,
+    /// All Secrets, as far as their metadata tells.
+    pub secrets: Mutex<BySecret<KnownSecret>>,
+    /// Other objects with annotations or labels without an effect, by kind.
+    pub misled: Mutex<BTreeMap<Carrier, BySecret<Misled>>>,
+    /// Signals that such entries may have come.
+    ignored_changed: Notify,
+    /// The Pkis that this replica refused lately.
+    pub refusals: Refusals,
+    /// The Secrets that went with deleted Pkis.
+    removals: Mutex<Removals>,
+    /// The Secrets of the CAs were touched.
+    ca_touched: Notify,
+    /// What becomes of the CA, as far as is known.
+    outlook: Mutex<Option<Outlook>>,
+    rules: watch::Sender<Arc<RuleBook>>,
+    namespace_uids: RwLock<NamespaceUids>,
+    ages: Ages,
+    /// Some verdict may be another one now.
+    verdicts_changed: Notify,
+    triggers: Mutex<Option<UnboundedSender<Key>>>,
+    /// What has been seen as a whole list.
+    synced: watch::Sender<BTreeSet<Watched>>,
+}
+
+/// A Secret that is not there.
+#[derive(Clone, Debug)]
+pub struct Awaited {
+    /// Whether a Pki claims it.
+    pub is_claimed: bool,
+    /// The pods that cannot start without it.
+    pub pods: Vec<Arc<SecretUser>>,
+}
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Watched {
+    Namespaces,
+    Pkis,
+    Policies,
+    Pods,
+    Secrets,
+}
+
+/// Runs a verdict about a namespace. A verdict with slow rules in CEL leaves the async workers
+/// free. Slow verdicts run one at a time, so that they occupy one core at most.
+pub fn judging<T>(rules: &RuleBook, namespace: &str, judge: impl FnOnce() -> T) -> T {
+    static TURN: Mutex<()> = Mutex::new(());
+    if !rules.is_slow(namespace) {
+        return judge();
+    }
+    tokio::task::block_in_place(|| {
+        let _turn = lock(&TURN);
+        judge()
+    })
+}
+
+impl Watched {
+    const ALL: [Self; 5] = [
+        Self::Namespaces,
+        Self::Pkis,
+        Self::Policies,
+        Self::Pods,
+        Self::Secrets,
+    ];
+    /// Without these nothing can be judged.
+    const NEEDED: [Self; 3] = [Self::Policies, Self::Namespaces, Self::Pkis];
+
+    /// As the API server calls it.
+    fn resource(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespaces",
+            Self::Pkis => "pkis",
+            Self::Policies => "pkipolicies",
+            Self::Pods => "pods",
+            Self::Secrets => "secrets",
+        }
+    }
+}
+
+impl Cache {
+    /// Empty caches, and the work that fills them and keeps them current for as long as it is polled.
+    pub fn new(
+        client: &Client,
+        scope: Scope,
+        settings: Settings,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let settings = Arc::new(settings);
+        let (cache, policies) = Self::empty(scope, settings.clone());
+        let cache = Arc::new(cache);
+        let work = {
+            let (cache, client) = (cache.clone(), client.clone());
+            async move { Box::pin(cache.follow(&client, policies, settings)).await }
+        };
+        (cache, work)
+    }
+
+    fn empty(scope: Scope, settings: Arc<Settings>) -> (Self, Writer<StoredPolicy>) {
+        let (policies, writer) = reflector::store();
+        let cache = Self {
+            scope,
+            pkis: RwLock::default(),
+            policies,
+            pods: RwLock::default(),
+            secrets: Mutex::default(),
+            misled: Mutex::default(),
+            ignored_changed: Notify::new(),
+            refusals: Refusals::default(),
+            removals: Mutex::default(),
+            ca_touched: Notify::new(),
+            outlook: Mutex::default(),
+            rules: watch::Sender::new(Arc::new(RuleBook::new(settings, []))),
+            namespace_uids: RwLock::default(),
+            ages: Ages::default(),
+            verdicts_changed: Notify::new(),
+            triggers: Mutex::default(),
+            synced: watch::Sender::default(),
+        };
+        (cache, writer)
+    }
+
+    /// The Pki of this key.
+    pub fn pki(&self, key: &Key) -> Option<StoredPki> {
+        let known = read(&self.pkis).get(key).cloned();
+        known.map(|known| known.unpack())
+    }
+
+    /// The Pkis that there are now, as far as they can be read: each is unpacked when its turn comes.
+    pub fn readable_pkis(&self) -> impl Iterator<Item = Pki> + use<> {
+        let known = self.known_pkis().into_iter();
+        known.filter_map(|known| known.unpack().0.ok())
+    }
+
+    /// The Pkis that there are now.
+    pub fn known_pkis(&self) -> Vec<Arc<KnownPki>> {
+        read(&self.pkis).all().cloned().collect()
+    }
+
+    /// The rule book of the policies that are in force.
+    pub fn rules(&self) -> Arc<RuleBook> {
+        self.rules.borrow().clone()
+    }
+
+    /// The rule book, once it knows this namespace: who makes both by one manifest is faster than a watch. A namespace that
+    /// does not come within a second is judged as it is.
+    pub async fn rules_for(&self, namespace: &str) -> Arc<RuleBook> {
+        const ATTEMPTS: u32 = 50;
+        for _ in 0..ATTEMPTS {
+            let rules = self.rules();
+            if rules.knows(namespace) {
+                return rules;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.rules()
+    }
+
+    /// The UID of the namespace that has this name now.
+    pub fn namespace_uid(&self, name: &str) -> Option<Arc<str>> {
+        read(&self.namespace_uids).get(name)
+    }
+
+    /// How long ago the API server last confirmed the watch of each resource.
+    pub fn watch_ages(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        let now = Instant::now();
+        let ages = Watched::ALL.into_iter();
+        ages.map(move |watched| (watched.resource(), self.ages.of(watched, now)))
+    }
+
+    /// The resources by which objects are judged, and whose watch is older than this.
+    pub fn stale(&self, max_age: Duration) -> Vec<&'static str> {
+        let now = Instant::now();
+        let needed = Watched::NEEDED.into_iter();
+        let stale = needed.filter(|watched| self.ages.of(*watched, now) > max_age);
+        stale.map(Watched::resource).collect()
+    }
+
+    /// Yields whenever the rule book changes, but for a namespace.
+    pub fn rules_changed(&self) -> impl Stream<Item = ()> + Send + 'static {
+        futures::stream::unfold(self.rules.subscribe(), |mut rules| async move {
+            rules.changed().await.ok().map(|()| ((), rules))
+        })
+    }
+
+    /// The state of a Secret that was seen last, if there is such a Secret.
+    pub fn secret_version(&self, key: &Key) -> Option<Version> {
+        lock(&self.secrets)
+            .get(key)
+            .map(|secret| secret.version.clone())
+    }
+
+    /// Whether the Secrets of this namespace are watched, so that there are no others than those that are known.
+    pub fn knows_secrets_of(&self, namespace: &str) -> bool {
+        self.scope.contains(namespace) && !self.scope.is_refused(namespace, "secrets")
+    }
+
+    /// Whether there is such a Secret.
+    pub fn has_secret(&self, key: &Key) -> bool {
+        lock(&self.secrets).get(key).is_some()
+    }
+
+    /// Whether there is such a Secret, and it is this Pki's by all that is known.
+    pub fn has_secret_of(&self, secret: &Key, pki: &Key, pki_uid: &str) -> bool {
+        let secrets = lock(&self.secrets);
+        secrets
+            .get(secret)
+            .is_some_and(|secret| secret.is_of(pki, pki_uid))
+    }
+
+    /// The pods that use a Secret and that people read.
+    pub fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>> {
+        cached_pod::users(&read(&self.pods), secret)
+            .cloned()
+            .collect()
+    }
+
+    /// Whether any pod uses a Secret, also one that is being deleted.
+    pub fn is_used(&self, secret: &Key) -> bool {
+        read(&self.pods).naming(secret).next().is_some()
+    }
+
+    /// The deleted Pki with which a Secret went that pods wait for, if that is known.
+    pub fn removal(&self, secret: &Key, now: Timestamp) -> Option<Removal> {
+        let uid = self.namespace_uid(&secret.namespace);
+        lock(&self.removals).awaited(secret, uid.as_ref(), now)
+    }
+
+    /// The Secrets that are not there and that pods cannot start without.
+    pub fn awaited(&self) -> BTreeMap<Key, Awaited> {
+        let (pods, pkis) = (read(&self.pods), read(&self.pkis));
+        let mut awaited = BTreeMap::new();
+        for secret in pods.named().filter(|secret| !self.has_secret(secret)) {
+            let waiting = pods
+                .naming(secret)
+                .filter(|pod| pod.waits_for(&secret.name));
+            let waiting: Vec<_> = waiting.cloned().collect();
+            if !waiting.is_empty() {
+                let is_claimed = claims::claimants(&pkis, secret).next().is_some();
+                let of_secret = Awaited {
+                    is_claimed,
+                    pods: waiting,
+                };
+                awaited.insert(secret.clone(), of_secret);
+            }
+        }
+        awaited
+    }
+
+    /// The namespaces to serve that are there and whose Pkis may not be read, so that nothing is
+    /// known of their certificates.
+    pub fn unread(&self) -> Vec<String> {
+        let known = self.rules().namespaces();
+        let refused = self.scope.refused().into_iter();
+        let unread = refused.filter(|(namespace, resources)| {
+            resources.contains(&"pkis") && known.contains_key(namespace)
+        });
+        unread.map(|(namespace, _)| namespace).collect()
+    }
+
+    /// What becomes of the CA, once that is known.
+    pub fn outlook(&self) -> Option<Outlook> {
+        *lock(&self.outlook)
+    }
+
+    pub(crate) fn set_outlook(&self, outlook: Outlook) {
+        *lock(&self.outlook) = Some(outlook);
+    }
+
+    /// Returns when a Secret of a CA has been touched since the last call. For one listener.
+    pub async fn ca_touched(&self) {
+        self.ca_touched.notified().await;
+    }
+
+    /// Returns when a verdict may have changed since the last call: of a Pki, or of policies or namespaces. For one listener.
+    pub async fn verdicts_changed(&self) {
+        self.verdicts_changed.notified().await;
+    }
+
+    /// Follows the watch of objects of which nothing else is kept, for their annotations and labels
+    /// without an effect.
+    pub fn watch_misled<K: ResourceExt>(&self, carrier: Carrier, event: &Event<K>) {
+        let mut misled = lock(&self.misled);
+        let known = misled.entry(carrier).or_default();
+        let changes = known.apply_some(event, |object| Misled::of(carrier, object));
+        if !changes.is_empty() {
+            self.ignored_changed.notify_one();
+        }
+    }
+
+    /// Returns when an annotation or label without an effect may have come since the last call. For
+    /// one listener.
+    pub async fn ignored_changed(&self) {
+        self.ignored_changed.notified().await;
+    }
+
+    /// Tells the listener if one of these objects has such entries.
+    fn note_ignored<'a>(&self, mut changed: impl Iterator<Item = &'a Ignored>) {
+        if changed.any(|ignored| !ignored.is_empty()) {
+            self.ignored_changed.notify_one();
+        }
+    }
+
+    /// The Pkis that may need work from now on. One listener at a time: a new one ends the one before.
+    pub fn triggers(&self) -> UnboundedReceiver<Key> {
+        let (sender, receiver) = unbounded();
+        *lock(&self.triggers) = Some(sender);
+        receiver
+    }
+
+    /// Asks for a look at these Pkis.
+    pub fn trigger(&self, keys: impl IntoIterator<Item = Key>) {
+        let mut listener = lock(&self.triggers);
+        let Some(sender) = listener.as_ref() else {
+            return;
+        };
+        for key in keys {
+            if sender.unbounded_send(key).is_err() {
+                *listener = None;
+                return;
+            }
+        }
+    }
+
+    /// Asks for a look at all the Pkis of these keys that there are.
+    pub fn trigger_where(&self, is_meant: impl Fn(&Key) -> bool) {
+        let keys = self.known_pkis().into_iter().map(|pki| pki.key().clone());
+        self.trigger(keys.filter(is_meant));
+    }
+
+    /// Whether admission can be answered: the policies, the namespaces and the Pkis are known.
+    pub fn can_judge(&self) -> bool {
+        let synced = self.synced.borrow();
+        let mut needed = Watched::NEEDED.iter();
+        needed.all(|watched| synced.contains(watched))
+    }
+
+    /// Waits until every cache has seen a whole list, so that nothing is decided on half of the facts.
+    pub async fn synced(&self) {
+        let all = BTreeSet::from(Watched::ALL);
+        let mut synced = self.synced.subscribe();
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = synced.wait_for(|synced| *synced == all).await;
+    }
+}
