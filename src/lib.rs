@@ -1,25 +1,46 @@
 //! The PKI operator: certificates for application teams on Kubernetes, with errors they can read.
 //!
+//! # Layers
+//!
+//! ```text
+//! operator.rs    wires the parts, drains them and stops
+//! cli            settings, CRDs, self-test, the kubectl plugin
+//! controllers    pki  ca  trust_bundle  restart  policy_status       webhook   review of an
+//!                rejected_pki  pod_hints  ignored_metadata  clock              object, server
+//! events         Events on pods and Pkis: text, rate, order
+//! observability  log, traces, metrics
+//! store          watches, and the caches they fill
+//! model          plain data that several layers share
+//! policy         the rule book, pure
+//! k8s            conventions of the Kubernetes API
+//! api            Pki, PkiPolicy, conditions, annotations
+//! util, guide    text, hashes, locks; the pages for people
+//! ```
+//!
+//! A module imports from lower layers only. Controllers import neither each other nor the webhook:
+//! they share data of [`model`] and [`store`], and [`operator`] connects them. The test
+//! `tests/architecture.rs` holds this.
+//!
 //! # The path of one object
 //!
-//! 1. A team applies a [`Pki`](api::Pki). The API server asks [`admission`], served by [`serve`], to fill in defaults
-//!    and to judge it. A refusal is read at once, by the person who typed.
-//! 2. The judge is the [`policy::RuleBook`], a pure function of the object and the policies of the platform team.
-//! 3. What is stored reaches the [`cache`], and from there the leader's ([`leader`]) reconciler: [`reconcile`] observes,
-//!    [plans](reconcile::plan) and acts. It asks the same rule book, so an object that slipped past admission hears the
-//!    same words.
-//! 4. Certificates come from [`pki_certs`], signed by the CA that [`ca`] looks after, and go into the Secret that the
-//!    Pki names.
-//! 5. What went wrong is said where people look: in the status of the Pki, and by [`events`] on the [`pods`] that use
-//!    the Secret.
-//!    A Pki that was refused and never stored is kept in mind by [`refusals`], for the pods that wait all the same;
-//!    [`hints`] help those that wait for a Secret whose name is mistyped, [`waiting`] those that wait
-//!    for something that a Pki or a namespace does not ask for.
-//! 6. Workloads that ask for it are [restarted](restarts) when the Secret of their pods was renewed.
-//! 7. Clients learn whom to trust from the copies that [`trust`] keeps in their namespaces.
+//! 1. A team applies a [`Pki`](api::Pki). The API server asks the [review](webhook::review), served
+//!    by the [server](webhook::server). The person who typed reads a denial at once.
+//! 2. The [`RuleBook`](policy::RuleBook) judges: a pure function of the object and the policies of
+//!    the platform team.
+//! 3. A stored object reaches the [`store`], and from there the [reconciler](controllers::pki) of
+//!    the replica that holds the [lease](k8s::lease). It observes, [plans](controllers::pki::plan)
+//!    and acts. It asks the same rule book, so an object that admission missed gets the same message.
+//! 4. [`pki_certs`] makes the certificate, signed by the CA of [`controllers::ca`]. The reconciler
+//!    writes it into the Secret that the Pki names.
+//! 5. The status of the Pki tells the outcome, and so do [`events`] on the
+//!    [pods](store::cached_pod) that use the Secret. [`controllers::rejected_pki`] tells the pods of
+//!    a Pki that was refused and never stored. [`controllers::pod_hints`] tells pods that wait for a
+//!    Secret with a mistyped name, or for something that no Pki and no namespace asks for.
+//! 6. [`controllers::restart`] restarts workloads that ask for it after a renewal.
+//! 7. [`controllers::trust_bundle`] copies the CA certificates into the namespaces of clients.
 //!
-//! What people read about all that, and what they can do about each reason, is in the [`guide`].
-//! [`kubectl`] asks the same rule book at the command line, about files that nobody has applied yet.
+//! The [`guide`] holds what people read about all that, and the remedy for each reason.
+//! [`cli::kubectl`] asks the same rule book at the command line, about files that nobody has applied.
 
 pub mod api;
 pub mod cli;
@@ -27,6 +48,7 @@ pub mod controllers;
 pub mod events;
 pub mod guide;
 pub mod k8s;
+pub mod model;
 pub mod observability;
 pub mod operator;
 pub mod policy;

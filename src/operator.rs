@@ -1,19 +1,21 @@
 //! Puts the parts together and takes them apart again at shutdown.
 
 use crate::cli::config::Config;
-use crate::controllers::ca::{Keeper, outlook};
+use crate::controllers;
+use crate::controllers::ca::{Keeper, keeper, outlook};
 use crate::controllers::ignored_metadata;
 use crate::controllers::pki::{self, Context};
 use crate::controllers::pod_hints::name;
 use crate::controllers::pod_hints::waiting;
 use crate::controllers::policy_status;
 use crate::controllers::rejected_pki;
-use crate::controllers::restart::Restarter;
-use crate::controllers::trust_bundle::{Distributor, Published};
+use crate::controllers::restart::{self, Restarter};
+use crate::controllers::trust_bundle::{self, Distributor};
 use crate::events::Publisher;
-use crate::k8s::clock::{self, Clock, ClockLayer};
+use crate::k8s::clock::{Clock, ClockLayer};
 use crate::k8s::lease::Election;
 use crate::k8s::object_key::Key;
+use crate::model::trust_bundle::Published;
 use crate::observability::metrics::Metrics;
 use crate::observability::traces::otlp;
 use crate::store::Cache;
@@ -97,7 +99,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     spawn(&mut parts, "the cache", follow);
     let outlook = outlook::follow(client.clone(), config.ca().secret, cache.clone());
     spawn(&mut parts, "the outlook on the CA", outlook);
-    let clock_report = clock::report::follow(
+    let clock_report = controllers::clock::follow(
         clock.clone(),
         Key::new(config.namespace.clone(), config.lease.clone()),
         config.identity.clone(),
@@ -188,7 +190,15 @@ struct Shared {
     clock: Arc<Clock>,
 }
 
-/// Reconciles while this replica leads.
+/// The settings of the controllers.
+struct Controllers {
+    ca: keeper::Settings,
+    trust_bundle: trust_bundle::Settings,
+    pki: pki::Settings,
+    restart: Option<restart::Settings>,
+}
+
+/// Runs the controllers while this replica leads.
 fn lead(
     shared: Shared,
     config: &Config,
@@ -201,98 +211,104 @@ fn lead(
         config.lease.clone(),
         config.identity.clone(),
     );
-    let ca = config.ca();
-    let trust = config.trust();
-    let settings = config.reconcile();
-    let restarts = config.restarts();
+    let controllers = Controllers {
+        ca: config.ca(),
+        trust_bundle: config.trust(),
+        pki: config.reconcile(),
+        restart: config.restarts(),
+    };
     async move {
-        let Shared {
-            publisher, metrics, ..
-        } = shared.clone();
-        let begin = |end: CancellationToken| {
-            let Shared {
-                client,
-                cache,
-                publisher,
-                metrics,
-                clock,
-            } = shared.clone();
-            let copies = Arc::new(Published::default());
-            let (keeper, ca) = Keeper::new(
-                client.clone(),
-                ca.clone(),
-                cache.clone(),
-                copies.clone(),
-                publisher.clone(),
-                metrics.clone(),
-                clock.clone(),
-            );
-            let distributor = Distributor::new(
-                &client,
-                &cache.scope,
-                &trust,
-                &ca,
-                &copies,
-                publisher.clone(),
-                metrics.clone(),
-            );
-            let restarter = restarts.clone().map(|settings| {
-                let (client, publisher) = (client.clone(), publisher.clone());
-                Restarter::new(client, settings, cache.clone(), publisher, metrics.clone())
-            });
-            let (restarter, renewals) = restarter.unzip();
-            let hints = name::follow(cache.clone(), publisher.clone());
-            let ignored = ignored_metadata::follow(cache.clone(), publisher.clone());
-            let (tell, bundle) = (publisher.clone(), trust.name.clone());
-            let waiting = Box::pin(waiting::follow(client.clone(), cache.clone(), tell, bundle));
-            let tally = Box::pin(policy_status::keep(client.clone(), cache.clone()));
-            let leader = metrics.leader.clone();
-            let context = Context::new(
-                client,
-                cache,
-                ca,
-                publisher,
-                metrics,
-                clock.clone(),
-                settings.clone(),
-            );
-            let context = Arc::new(context.with_renewals(renewals));
-            let restarting = Box::pin(async {
-                match restarter {
-                    Some(restarter) => restarter.run().await,
-                    None => future::pending().await,
-                }
-            });
-            async move {
-                leader.set(1);
-                tokio::select! {
-                    // First, so that nothing more is begun by a wrong time.
-                    biased;
-                    () = clock.distrusted() => {}
-                    () = hints => {}
-                    () = ignored => {}
-                    () = waiting => {}
-                    () = tally => {}
-                    () = Box::pin(pki::run(context, end)) => {}
-                    () = keeper.run() => {}
-                    () = Box::pin(distributor.run()) => {}
-                    () = restarting => {}
-                }
+        let begin = |end| Box::pin(control(shared.clone(), &controllers, end));
+        let after = |is_held: bool| {
+            shared.metrics.leader.set(0);
+            if !is_held {
+                shared.publisher.forget_what_leaders_say();
             }
         };
         election
-            .run(
-                shutdown,
-                || app.standing(),
-                begin,
-                |is_held| {
-                    metrics.leader.set(0);
-                    if !is_held {
-                        publisher.forget_what_leaders_say();
-                    }
-                },
-            )
+            .run(shutdown, || app.standing(), begin, after)
             .await;
+    }
+}
+
+/// Runs all controllers for one term as leader, until one of them ends or the clock cannot be
+/// trusted any more.
+fn control(
+    shared: Shared,
+    settings: &Controllers,
+    end: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let Shared {
+        client,
+        cache,
+        publisher,
+        metrics,
+        clock,
+    } = shared;
+    let copies = Arc::new(Published::default());
+    let (keeper, ca) = Keeper::new(
+        client.clone(),
+        settings.ca.clone(),
+        cache.clone(),
+        copies.clone(),
+        publisher.clone(),
+        metrics.clone(),
+        clock.clone(),
+    );
+    let distributor = Distributor::new(
+        &client,
+        &cache.scope,
+        &settings.trust_bundle,
+        &ca,
+        &copies,
+        publisher.clone(),
+        metrics.clone(),
+    );
+    let restarter = settings.restart.clone().map(|settings| {
+        let (client, publisher) = (client.clone(), publisher.clone());
+        Restarter::new(client, settings, cache.clone(), publisher, metrics.clone())
+    });
+    let (restarter, renewals) = restarter.unzip();
+    let hints = name::follow(cache.clone(), publisher.clone());
+    let ignored = ignored_metadata::follow(cache.clone(), publisher.clone());
+    let bundle = settings.trust_bundle.name.clone();
+    let waiting = waiting::follow(client.clone(), cache.clone(), publisher.clone(), bundle);
+    let policies = policy_status::keep(client.clone(), cache.clone());
+    let leader = metrics.leader.clone();
+    let context = Context::new(
+        client,
+        cache,
+        ca,
+        publisher,
+        metrics,
+        clock.clone(),
+        settings.pki.clone(),
+    );
+    let on_ready = renewals.map(|renewals| -> pki::OnReady {
+        Box::new(move |pki, certificate, users| renewals.found(pki, certificate, users))
+    });
+    let context = Arc::new(context.with_on_ready(on_ready));
+    let restarting = async {
+        match restarter {
+            Some(restarter) => restarter.run().await,
+            None => future::pending().await,
+        }
+    };
+    async move {
+        leader.set(1);
+        tokio::select! {
+            // First, so that nothing more is begun by a wrong time.
+            biased;
+            () = clock.distrusted() => {}
+            () = hints => {}
+            () = ignored => {}
+            () = Box::pin(waiting) => {}
+            () = Box::pin(policies) => {}
+            () = Box::pin(pki::run(context, end)) => {}
+            () = keeper.run() => {}
+            () = Box::pin(distributor.run()) => {}
+            () = Box::pin(restarting) => {}
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use crate::fault::Fault;
-use crate::leaf::LeafRequest;
+use crate::request::LeafRequest;
 
 /// In the order of the request, each once.
 pub(crate) fn write(request: &LeafRequest) -> Result<Vec<SanType>, rcgen::Error> {

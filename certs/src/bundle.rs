@@ -16,7 +16,7 @@ use crate::ca::CaCertificate;
 use crate::encoding;
 use crate::fault::Fault;
 use crate::key::{self, KeyAlgorithm, KeyEncoding};
-use crate::leaf::LeafRequest;
+use crate::request::LeafRequest;
 use crate::usage::{self, Usage};
 use crate::validity::{self, Validity};
 
@@ -84,7 +84,7 @@ pub fn verify(
     check_common_name(&certificate, request)?;
     alternative::check(&certificate, request)?;
     let usages = usage::distinct(&request.usages);
-    usage::check(&certificate, &usages)?;
+    check_usages(&certificate, &usages)?;
     // Clients and servers accept it, for as long as was asked for.
     let issuer = first_without_fault(&candidates, |issuer| {
         check_accepted(der, issuer, &usages, now)?;
@@ -273,6 +273,26 @@ fn check_key_algorithm(key: &KeyPair, requested: KeyAlgorithm) -> Result<(), Fau
     (KeyAlgorithm::of(key) == Some(requested))
         .then_some(())
         .ok_or(Fault::KeyAlgorithm { requested })
+}
+
+/// The certificate is for exactly these usages.
+fn check_usages(
+    certificate: &X509Certificate<'_>,
+    requested: &BTreeSet<Usage>,
+) -> Result<(), Fault> {
+    let extension = certificate
+        .extended_key_usage()
+        .map_err(|_| Fault::CertificateUnreadable)?;
+    let (found, others) =
+        extension.map_or_else(Default::default, |extension| usage::read(extension.value));
+    if let Some(&usage) = requested.difference(&found).next() {
+        return Err(Fault::Usage { usage });
+    }
+    let extra = found.difference(requested).map(Usage::to_string);
+    match extra.chain(others).next() {
+        Some(usage) => Err(Fault::ExtraUsage { usage }),
+        None => Ok(()),
+    }
 }
 
 fn check_key_encoding(found: KeyEncoding, request: &LeafRequest) -> Result<(), Fault> {

@@ -237,3 +237,12 @@ fn check_password(password: &str, least: usize) -> Result<(), FormatError> {
 fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
+
+/// As much as a Secret has room for. A store that was written and could be saved is never above it,
+/// so none is written again and again.
+const MAX_SIZE: usize = 1 << 20;
+
+/// Big-endian, as Java's characters are.
+fn utf16(password: &str) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(password.encode_utf16().flat_map(u16::to_be_bytes).collect())
+}

@@ -1,7 +1,5 @@
 //! Leaves: the certificates an authority issues.
 
-use std::net::IpAddr;
-
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
@@ -12,37 +10,9 @@ use crate::encoding;
 use crate::fault::Fault;
 use crate::key::{self, KeyAlgorithm, KeyEncoding, PrivateKeyPem};
 use crate::names::{NameProblem, check_common_name, check_dns_name, check_uri};
+use crate::request::LeafRequest;
 use crate::usage::{self, Usage};
 use crate::validity::{Validity, asn1_time};
-
-/// What a leaf is to be.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct LeafRequest {
-    /// The subject: the common name and nothing else. At most 64 characters. Without one the subject
-    /// is empty, and the names below are marked as critical ([RFC 5280, 4.1.2.6]).
-    ///
-    /// [RFC 5280, 4.1.2.6]: https://www.rfc-editor.org/rfc/rfc5280#section-4.1.2.6
-    pub common_name: Option<String>,
-    /// Another common name that [`verify`] accepts. It is never issued: a certificate that has it keeps
-    /// it until its next renewal.
-    pub former_common_name: Option<String>,
-    /// Host names, lower-case. `*` may be the whole first label. A name given twice counts once.
-    pub dns_names: Vec<String>,
-    /// Addresses.
-    pub ip_addresses: Vec<IpAddr>,
-    /// Absolute URIs, such as SPIFFE identities. Of host names, addresses and URIs together there
-    /// must be at least one.
-    pub uris: Vec<String>,
-    /// What the leaf may be used for: at least one usage. One given twice counts once.
-    pub usages: Vec<Usage>,
-    /// How long the leaf is valid from now on, in whole seconds; the end of the authority cuts it
-    /// short.
-    pub duration: SignedDuration,
-    /// The kind of key.
-    pub key: KeyAlgorithm,
-    /// How the key is written into its PEM.
-    pub key_encoding: KeyEncoding,
-}
 
 /// An issued certificate and its key.
 #[derive(Debug, Clone)]

@@ -7,10 +7,7 @@ use std::fmt;
 
 use rcgen::ExtendedKeyUsagePurpose;
 use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext};
-use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ExtendedKeyUsage;
-
-use crate::fault::Fault;
 
 /// What a certificate may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +27,7 @@ impl Usage {
     }
 
     /// As webpki checks it on the whole path. It accepts a certificate that lists no usage, which
-    /// is how most CAs are made; that the leaf lists its own is for [`check`] to say.
+    /// is how most CAs are made; that the leaf lists its own is for [`verify`](crate::verify) to say.
     pub(crate) fn on_path(self) -> KeyUsage {
         match self {
             Self::ServerAuth => KeyUsage::server_auth(),
@@ -78,33 +75,14 @@ pub(crate) fn distinct(requested: &[Usage]) -> BTreeSet<Usage> {
     requested.iter().copied().collect()
 }
 
-/// The certificate is for exactly these usages.
-pub(crate) fn check(
-    certificate: &X509Certificate<'_>,
-    requested: &BTreeSet<Usage>,
-) -> Result<(), Fault> {
-    let extension = certificate
-        .extended_key_usage()
-        .map_err(|_| Fault::CertificateUnreadable)?;
-    let (found, others) =
-        extension.map_or_else(Default::default, |extension| read(extension.value));
-    if let Some(&usage) = requested.difference(&found).next() {
-        return Err(Fault::Usage { usage });
-    }
-    let extra = found.difference(requested).map(Usage::to_string);
-    match extra.chain(others).next() {
-        Some(usage) => Err(Fault::ExtraUsage { usage }),
-        None => Ok(()),
-    }
-}
-
 /// Everything that it lists.
 pub(crate) fn names(extension: &ExtendedKeyUsage<'_>) -> Vec<String> {
     let (known, others) = read(extension);
     known.iter().map(Usage::to_string).chain(others).collect()
 }
 
-fn read(extension: &ExtendedKeyUsage<'_>) -> (BTreeSet<Usage>, Vec<String>) {
+/// The usages that an extension lists, and the names of the others.
+pub(crate) fn read(extension: &ExtendedKeyUsage<'_>) -> (BTreeSet<Usage>, Vec<String>) {
     let known = [
         (extension.server_auth, Usage::ServerAuth),
         (extension.client_auth, Usage::ClientAuth),

@@ -22,6 +22,7 @@ use kube::core::DeserializeGuard;
 use kube::{CustomResource, CustomResourceExt, KubeSchema, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 pub use certificate::{
     KeyAlgorithm, KeyEncoding, Keystore, Outputs, PrivateKey, RotationPolicy, SecretKeyReference,
@@ -35,6 +36,7 @@ pub use policy::{
 
 pub mod annotations;
 mod certificate;
+pub mod conditions;
 mod defaults;
 mod policy;
 mod rules;
@@ -379,6 +381,9 @@ fn unwrap_descriptions(value: &mut Value) {
         _ => {}
     }
 }
+
+/// The labels of an object.
+pub type Labels = BTreeMap<String, String>;
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -10,6 +10,7 @@ use crate::controllers::restart;
 use crate::controllers::trust_bundle;
 use crate::k8s::object_key::Key;
 use crate::k8s::scope::Scope;
+use crate::observability::log::LogFormat;
 use crate::observability::traces::otlp;
 use crate::policy::{self, range};
 use crate::webhook::server::{identity, limits::Limits};
@@ -279,15 +280,6 @@ pub enum CaSource {
     Make,
     /// The platform team.
     Bring,
-}
-
-/// How log records are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 impl Config {

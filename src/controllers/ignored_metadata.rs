@@ -5,18 +5,17 @@
 //! one that sees Pkis. The caches keep the entries in question of each watched object as
 //! [`Ignored`]; the leader publishes them.
 
-use crate::api::annotations::{self, Carrier, MOST_FAULTS, Place};
+use crate::api::annotations::Carrier;
 use crate::api::{GROUP, VERSION};
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
 use crate::k8s::object_key::Key;
 use crate::store::Cache;
+use crate::store::ignored::Ignored;
 use crate::store::secret_index::NamesSecrets;
 use crate::util::sync::{lock, read};
 use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,106 +28,8 @@ const REPEAT: Duration = Duration::from_secs(60);
 /// The most objects of one namespace, and of all, that get an Event.
 const MOST_IN_NAMESPACE: usize = 100;
 const MOST_IN_ALL: usize = 2000;
-/// The most bytes that are kept of a value: more than any valid one has.
-const MAX_VALUE_BYTES: usize = 256;
-
-/// The entries of an object's metadata that have no effect. Most objects have none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ignored(Option<Box<Entries>>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Entries {
-    uid: String,
-    entries: Box<[Entry]>,
-}
-
-/// Where it stands, its key and its value.
-type Entry = (Place, Box<str>, Box<str>);
-
-impl Ignored {
-    /// The entries of these metadata. An object that is being deleted has none.
-    pub fn of(carrier: Carrier, meta: &ObjectMeta) -> Self {
-        if meta.deletion_timestamp.is_some() {
-            return Self::default();
-        }
-        let entries = annotations::entries(meta)
-            .filter(|(place, key, value)| annotations::fault(carrier, *place, key, value).is_some())
-            .take(MOST_FAULTS)
-            .map(|(place, key, value)| {
-                (
-                    place,
-                    key.into(),
-                    text::start(value, MAX_VALUE_BYTES).into(),
-                )
-            });
-        let entries: Box<[_]> = entries.collect();
-        let uid = || meta.uid.clone().unwrap_or_default();
-        Self((!entries.is_empty()).then(|| {
-            Box::new(Entries {
-                uid: uid(),
-                entries,
-            })
-        }))
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// The Event about them, on the object of this key. `None` if they have an effect on such an
-    /// object.
-    fn notice(&self, carrier: Carrier, key: &Key) -> Option<Notice> {
-        let Entries { uid, entries } = self.0.as_deref()?;
-        let faults = entries.iter().filter_map(|(place, key, value)| {
-            annotations::field_fault(carrier, *place, key, value)
-        });
-        let faults: Vec<_> = faults.collect();
-        (!faults.is_empty()).then(|| Notice {
-            regarding: reference(carrier, key, uid),
-            related: None,
-            aspect: Aspect::Annotation,
-            kind: Kind::Warning,
-            reason: REASON.to_owned(),
-            note: text::list("", &faults, NOTE_BYTES),
-            topic: None,
-            since: Timestamp::UNIX_EPOCH,
-        })
-    }
-}
-
 /// The reason of the Events, and of findings of `kubectl pki check`.
 pub(crate) const REASON: &str = "PkiAnnotationIgnored";
-
-/// An object with such entries of which the caches keep nothing else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Misled {
-    key: Key,
-    ignored: Ignored,
-}
-
-impl Misled {
-    /// `None` if all of its entries have an effect.
-    pub fn of(carrier: Carrier, object: &impl ResourceExt) -> Option<Self> {
-        let ignored = Ignored::of(carrier, object.meta());
-        let key = || Key::of(object);
-        (!ignored.is_empty()).then(|| Self {
-            key: key(),
-            ignored,
-        })
-    }
-}
-
-/// An index finds it by its key alone.
-impl NamesSecrets for Misled {
-    fn key(&self) -> &Key {
-        &self.key
-    }
-
-    fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
-        std::iter::empty()
-    }
-}
 
 /// Publishes for as long as it is polled. For the leader.
 pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
@@ -187,7 +88,7 @@ fn notices(mut found: Vec<(Carrier, Key, Ignored)>) -> Vec<Notice> {
     let mut counts = BTreeMap::<String, usize>::new();
     let mut notices = Vec::new();
     for (carrier, key, ignored) in found {
-        let Some(notice) = ignored.notice(carrier, &key) else {
+        let Some(notice) = notice(&ignored, carrier, &key) else {
             continue;
         };
         let namespace = notice.regarding.namespace.clone().unwrap_or_default();
@@ -230,6 +131,21 @@ fn reference(carrier: Carrier, key: &Key, uid: &str) -> ObjectReference {
     }
 }
 
+/// The Event about the entries of an object. `None` if they have an effect on such an object.
+fn notice(ignored: &Ignored, carrier: Carrier, key: &Key) -> Option<Notice> {
+    let (uid, faults) = ignored.faults(carrier)?;
+    Some(Notice {
+        regarding: reference(carrier, key, uid),
+        related: None,
+        aspect: Aspect::Annotation,
+        kind: Kind::Warning,
+        reason: REASON.to_owned(),
+        note: text::list("", &faults, NOTE_BYTES),
+        topic: None,
+        since: Timestamp::UNIX_EPOCH,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,9 +158,8 @@ mod tests {
     #[test]
     fn an_object_is_told_of_its_entries_without_effect_in_one_event() {
         let meta = json!({"uid": "u", "labels": {"box.com/x": ""}, "annotations": {"box.com/restart-on-renewal": "true", "a": "b"}});
-        let notice = ignored(Carrier::Pod, meta)
-            .notice(Carrier::Pod, &Key::new("ns", "web"))
-            .unwrap();
+        let found = ignored(Carrier::Pod, meta);
+        let notice = notice(&found, Carrier::Pod, &Key::new("ns", "web")).unwrap();
         assert_eq!(
             notice.note,
             "metadata.labels: \"box.com/x\" is unknown and has no effect: remove it, or use a key outside of box.com/; \
@@ -266,7 +181,7 @@ mod tests {
         let fine = json!({"annotations": {"box.com/rotate-now": "force"}});
         let fine = ignored(Carrier::Secret, fine);
         let key = Key::new("pki-operator", "ca");
-        assert_eq!(fine.notice(Carrier::CaSecret, &key), None);
+        assert_eq!(notice(&fine, Carrier::CaSecret, &key), None);
     }
 
     #[test]
@@ -275,9 +190,7 @@ mod tests {
             Carrier::Namespace,
             json!({"labels": {"box.com/trust-bundle": "yes"}}),
         );
-        let notice = found
-            .notice(Carrier::Namespace, &Key::new("", "team-a"))
-            .unwrap();
+        let notice = notice(&found, Carrier::Namespace, &Key::new("", "team-a")).unwrap();
         assert_eq!(notice.regarding.namespace.as_deref(), Some("team-a"));
         assert_eq!(notice.regarding.name.as_deref(), Some("team-a"));
     }

@@ -1,6 +1,7 @@
 //! Layer 9: what the leader does, one folder for each controller. No controller imports another.
 
 pub mod ca;
+pub mod clock;
 pub mod ignored_metadata;
 pub mod pki;
 pub mod pod_hints;

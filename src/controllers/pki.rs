@@ -10,17 +10,19 @@
 //! one who has lost the lead without knowing, or whose cache is behind, writes nothing and looks again.
 
 use crate::api::{Pki, StoredPki};
-use crate::controllers::ca::Ca;
 use crate::controllers::pki::schedule::Schedule;
-use crate::controllers::restart::Renewals;
 use crate::events::{self, Publisher};
 use crate::k8s::clock::{Clock, ClockFault};
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
+use crate::k8s::secret;
 use crate::k8s::tolerant::Lenient;
+use crate::model::ca::Ca;
+use crate::model::outcome::{Certificate, Outcome};
 use crate::observability::metrics::Metrics;
 use crate::observability::traces::Work;
 use crate::store::Cache;
+use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::Version;
 use crate::store::secret_index::NamesSecrets as _;
 use crate::util::sync;
@@ -38,7 +40,6 @@ use observe::{observe, read};
 use pauses::Pauses;
 use plan::{Current, Observed, Plan, plan};
 use retry::Retries;
-use status::{Certificate, Outcome};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +50,7 @@ use tracing::Instrument as _;
 
 mod act;
 mod conclude;
+pub mod content;
 mod contest;
 mod fair;
 mod findings;
@@ -59,11 +61,8 @@ mod observe;
 mod pauses;
 pub mod plan;
 mod remedy;
-pub mod request;
 mod retry;
 pub mod schedule;
-pub mod secret;
-pub mod status;
 mod wishes;
 
 /// How many Pkis are looked at at the same time. The work is waiting for the API server.
@@ -95,8 +94,8 @@ pub struct Context {
     /// Tells the time, while it is known.
     pub clock: Arc<Clock>,
     settings: Settings,
-    /// Hears what is in the Secrets, if workloads are to be restarted.
-    renewals: Option<Renewals>,
+    /// Learns which certificate is in a Secret, if workloads are to be restarted.
+    on_ready: Option<OnReady>,
     schedule: Schedule,
     retries: Retries,
     contests: Contests,
@@ -105,6 +104,9 @@ pub struct Context {
     keys: Keys,
     former_uses: LastUses,
 }
+
+/// Called with each Pki that is ready, its certificate, and the pods that use its Secret.
+pub type OnReady = Box<dyn Fn(&Pki, &Certificate, &[Arc<SecretUser>]) + Send + Sync>;
 
 /// Why a look at a Pki ended early. It is taken again soon.
 #[derive(Debug, thiserror::Error)]
@@ -181,7 +183,7 @@ impl Context {
             metrics,
             clock,
             settings,
-            renewals: None,
+            on_ready: None,
             schedule,
             retries,
             contests,
@@ -194,8 +196,8 @@ impl Context {
 
     /// The same, with workloads that are restarted after a renewal.
     #[must_use]
-    pub fn with_renewals(self, renewals: Option<Renewals>) -> Self {
-        Self { renewals, ..self }
+    pub fn with_on_ready(self, on_ready: Option<OnReady>) -> Self {
+        Self { on_ready, ..self }
     }
 
     /// The CA as it is now.
@@ -497,7 +499,7 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
 /// Leaves the Secret as it is. One without a keystore that is wanted is read again each time: only
 /// there the passwords are known.
 fn keep(observed: &Observed<'_>, current: &Current, context: &Context) -> Outcome {
-    let certificate = Certificate::of(current, observed.ca);
+    let certificate = Current::certificate(current, observed.ca);
     let Some(secret) = observed.stored() else {
         return Outcome::Ready(certificate);
     };

@@ -3,8 +3,8 @@
 //!
 //! [`statuses`] is pure; the leader [keeps](keep) them written, a moment after something has changed.
 
+use crate::api::conditions::{MAX_CONDITION_MESSAGE_BYTES, transition_time};
 use crate::api::{Pki, PkiPolicy, PkiPolicyStatus};
-use crate::controllers::pki::status::{MESSAGE_BYTES, since};
 use crate::k8s::patch;
 use crate::k8s::tolerant::Lenient;
 use crate::policy::{RuleBook, faults};
@@ -140,7 +140,7 @@ fn valid(policy: &PkiPolicy, rules: &RuleBook, now: Timestamp) -> Condition {
         (
             "False",
             "RulesCannotMatch",
-            text::list("", &lines, MESSAGE_BYTES),
+            text::list("", &lines, MAX_CONDITION_MESSAGE_BYTES),
         )
     };
     let mut known = policy.status.iter().flat_map(|status| &status.conditions);
@@ -151,7 +151,7 @@ fn valid(policy: &PkiPolicy, rules: &RuleBook, now: Timestamp) -> Condition {
         reason: reason.into(),
         message,
         observed_generation: policy.metadata.generation,
-        last_transition_time: since(known, status, now),
+        last_transition_time: transition_time(known, status, now),
     }
 }
 

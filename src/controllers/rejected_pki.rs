@@ -12,13 +12,11 @@ use crate::policy::RuleBook;
 use crate::store::cached_pod::SecretUser;
 use crate::store::claims;
 use crate::store::{self, Cache};
-use crate::util::sync::{lock, read};
+use crate::util::sync::read;
 use jiff::{SignedDuration, Timestamp};
 use memory::{Memory, Surroundings};
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 
 mod memory;
 
@@ -29,37 +27,9 @@ const OWED: SignedDuration = SignedDuration::from_hours(1);
 /// How much later than a refusal its namespace may become known. A refusal of a namespace that was
 /// never heard of is dropped.
 const NAMESPACE_LAG: SignedDuration = SignedDuration::from_mins(1);
-/// So many are kept, and so many of one namespace.
-const MOST: usize = 1000;
 const MOST_OF_NAMESPACE: usize = 50;
 /// Between two looks at the pods.
 const POLL: Duration = Duration::from_secs(1);
-
-/// A Pki that was not stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The Pki that would have been stored.
-    pub pki: Key,
-    /// The Secret that it would have written, in the same namespace.
-    pub secret: String,
-    /// Whether one is stored, and this would have changed it.
-    pub is_edit: bool,
-    /// The reason, as an Event has it.
-    pub reason: String,
-    /// The rules it breaks, each with its field, in no more bytes than an Event has room for.
-    pub rules: String,
-}
-
-/// What was refused lately. Its locks are held for moments only and never while another one is taken, so that it can be
-/// asked from anywhere.
-#[derive(Debug, Default)]
-pub struct Refusals {
-    /// Those that the memory has not been told of.
-    new: Mutex<Vec<(Refusal, Timestamp)>>,
-    /// The Secrets that are not written because of what the memory knows.
-    missed: Mutex<HashSet<Key>>,
-    changed: Notify,
-}
 
 /// A Pki that is stored where one was refused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,41 +47,24 @@ pub(crate) enum Provider {
     },
 }
 
-impl Refusals {
-    /// Keeps a refusal in mind.
-    pub fn note(&self, refusal: Refusal, now: Timestamp) {
-        let mut new = lock(&self.new);
-        // Whoever is refused that often within a second will be refused again.
-        if new.len() < MOST {
-            new.push((refusal, now));
-            self.changed.notify_one();
-        }
-    }
-
-    /// Whether a Pki that would have written this Secret was refused.
-    pub fn concern(&self, secret: &Key) -> bool {
-        lock(&self.missed).contains(secret)
-    }
-}
-
 /// Tells the pods for as long as it is polled.
 pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
     cache.synced().await;
     let (refusals, mut memory) = (&cache.refusals, Memory::default());
     loop {
         if memory.is_empty() {
-            refusals.changed.notified().await;
+            refusals.changed().await;
         } else {
-            let _ = tokio::time::timeout(POLL, refusals.changed.notified()).await;
+            let _ = tokio::time::timeout(POLL, refusals.changed()).await;
         }
         memory.leave(&*cache, Timestamp::now());
-        for (refusal, at) in std::mem::take(&mut *lock(&refusals.new)) {
+        for (refusal, at) in refusals.take_new() {
             memory.note(refusal, at);
         }
         for notice in memory.look(&*cache, Timestamp::now()) {
             publisher.offer(notice);
         }
-        *lock(&refusals.missed) = memory.missed();
+        refusals.set_missed(memory.missed());
     }
 }
 

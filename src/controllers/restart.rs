@@ -14,8 +14,8 @@
 //! restart. So another leader, or the next process, neither forgets a restart nor repeats it.
 
 use crate::api::Pki;
-use crate::controllers::pki::status::Certificate;
 use crate::k8s::object_key::Key;
+use crate::model::outcome::Certificate;
 use crate::store::cached_pod::SecretUser;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use jiff::{SignedDuration, Timestamp};

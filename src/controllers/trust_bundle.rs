@@ -7,10 +7,10 @@
 //!
 //! What has the name of a copy and is somebody else's is left as it is. The module `board` decides what to do, without I/O.
 
-use crate::controllers::ca::Ca;
 use crate::events::Publisher;
 use crate::k8s::patch;
 use crate::k8s::scope::Scope;
+use crate::model::ca::Ca;
 use crate::observability::metrics::Metrics;
 use bundle::ClusterBundle;
 use config_maps::ConfigMaps;
@@ -25,11 +25,8 @@ mod board;
 mod bundle;
 mod config_maps;
 
-pub use crate::api::annotations::TRUST_BUNDLE as LABEL;
-use crate::api::annotations::parse_bool;
+use crate::model::trust_bundle::{LABEL, Published};
 
-/// The file in the `ConfigMap`.
-pub(crate) const FILE: &str = "ca.crt";
 /// How long one write may take.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -86,39 +83,10 @@ impl Distributor {
     }
 }
 
-/// How far the copies have come: the fingerprint of the last roots that were written everywhere. A namespace that asks
-/// later does not take it back: nobody there has read others.
-#[derive(Debug, Default)]
-pub struct Published {
-    config_maps: watch::Sender<Option<String>>,
-    bundle: watch::Sender<Option<String>>,
-    pending: watch::Sender<Vec<(String, String)>>,
-}
-
-impl Published {
-    /// Whether every copy has held these roots. What keeps being refused is not waited for.
-    pub fn holds(&self, fingerprint: &str) -> bool {
-        [&self.config_maps, &self.bundle]
-            .iter()
-            .all(|part| part.borrow().as_deref() == Some(fingerprint))
-    }
-
-    /// The copies that have yet to be written, each by its namespace and its name; those that keep
-    /// being refused too.
-    pub fn pending(&self) -> Vec<(String, String)> {
-        self.pending.borrow().clone()
-    }
-}
-
 /// The CA, once there are roots to trust.
 fn known(ca: &mut watch::Receiver<Option<Arc<Ca>>>) -> Option<Arc<Ca>> {
     let ca = ca.borrow_and_update().clone();
     ca.filter(|ca| !ca.trust.pem().is_empty())
-}
-
-/// Whether a namespace asks for a copy, by the value of its label.
-pub fn is_wanted(label: Option<&str>) -> bool {
-    label.and_then(parse_bool) == Some(true)
 }
 
 /// The labels of a copy.

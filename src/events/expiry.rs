@@ -2,7 +2,7 @@
 //! but while there is still time to do something.
 
 use crate::api::{Pki, PkiStatus};
-use crate::controllers::pki::status::Outcome;
+use crate::model::outcome::Outcome;
 use crate::util::text::printable;
 use jiff::Timestamp;
 
@@ -74,7 +74,7 @@ fn times(outcome: &Outcome, status: &PkiStatus) -> Option<(Timestamp, Timestamp)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controllers::pki::secret::Obstacle;
+    use crate::k8s::secret::Obstacle;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn at(hour: i64) -> Timestamp {

@@ -2,8 +2,8 @@
 
 use super::notice::{Hash, Kind, Notice};
 use super::refusal_budget::RefusalBudget;
-use crate::controllers::pki::status::whole_second;
 use crate::util::rate_limit::{Bucket, Limit};
+use crate::util::time::whole_second;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 use std::collections::HashMap;

@@ -6,12 +6,12 @@
 
 use crate::api::annotations::{RENEWAL_EVENTS, flag};
 use crate::api::{FormerSecret, Pki, PkiStatus, READY};
-use crate::controllers::ca::Alarm;
-use crate::controllers::ca::fleet::{Phase, Report};
-use crate::controllers::pki::request;
-use crate::controllers::pki::status::{self, Outcome};
 use crate::k8s::clock::ClockFault;
 use crate::k8s::object_key::Key;
+use crate::model::ca::Alarm;
+use crate::model::outcome::{self, Outcome};
+use crate::model::renewal_request;
+use crate::model::rollout::{Phase, Report};
 use crate::store::cached_pod::SecretUser;
 use crate::util::text;
 use expiry::Stage;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub(crate) use notice::NOTE_BYTES;
 pub use notice::{Aspect, Kind, Notice};
-pub use publisher::{Ending, Publisher};
+pub use publisher::Publisher;
 pub(crate) use words::Words;
 
 pub(crate) mod expiry;
@@ -65,7 +65,7 @@ pub fn about(look: &Look<'_>, users: &[Arc<SecretUser>]) -> Vec<Notice> {
 impl Look<'_> {
     fn state(&self) -> Option<Words> {
         let Self { pki, outcome, .. } = self;
-        let is_mended = is_ready(outcome) && pki.condition(READY).is_some_and(status::was_told);
+        let is_mended = is_ready(outcome) && pki.condition(READY).is_some_and(outcome::was_told);
         let kind = match outcome {
             fault if fault.is_fault() => Kind::Warning,
             _ if is_mended => Kind::Normal,
@@ -127,7 +127,7 @@ pub fn about_request(pki: &Pki, now: Timestamp) -> Option<Notice> {
         aspect: Aspect::Request,
         kind: Kind::Normal,
         reason: "PkiRenewalNotDue".to_owned(),
-        message: request::message(pki, now)?,
+        message: renewal_request::message(pki, now)?,
         topic: None,
         since: Timestamp::UNIX_EPOCH,
     };

@@ -1,7 +1,7 @@
 //! One thing to say to the readers of one object, and the Event that says it.
 
-use crate::controllers::pki::status::whole_second;
 use crate::util::text;
+use crate::util::time::whole_second;
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSeries, EventSource, ObjectReference};

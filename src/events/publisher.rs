@@ -13,6 +13,7 @@ use super::notice::{Aspect, Kind, Notice};
 use super::queue::{Offered, Queue, Waiting};
 use crate::k8s::clock::Clock;
 use crate::k8s::patch;
+use crate::model::event::Ending;
 use crate::observability::metrics::Metrics;
 use crate::util::rate_limit::{Bucket, Limit};
 use crate::util::sync::lock;
@@ -85,21 +86,6 @@ impl Publisher {
     pub fn forget_what_leaders_say(&self) {
         self.queue.clear(|notice| notice.aspect == Aspect::Refusal);
     }
-}
-
-/// What became of a notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// A new Event.
-    Sent,
-    /// One more in the series of an Event.
-    Merged,
-    /// Not sent, and nothing is lost by that: `told` already, `overtaken` by later news, or put off for the sake of the
-    /// object's `budget`.
-    Suppressed(&'static str),
-    /// Lost: the queue is `full`, or the API server said that it is `forbidden`, `invalid` or otherwise `refused`, or was
-    /// too busy until it was `stale` or this process came to its end (`closed`).
-    Dropped(&'static str),
 }
 
 /// Why a notice could not be sent.

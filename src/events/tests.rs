@@ -1,5 +1,5 @@
 use super::*;
-use crate::controllers::pki::status::after;
+use crate::model::outcome::after;
 use crate::policy::Violation;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -45,7 +45,7 @@ fn ready() -> Outcome {
 }
 
 fn ready_with(serial: &str) -> Outcome {
-    Outcome::Ready(crate::controllers::pki::status::Certificate {
+    Outcome::Ready(crate::model::outcome::Certificate {
         serial: serial.into(),
         not_before: now(),
         not_after: now() + jiff::SignedDuration::from_hours(10),

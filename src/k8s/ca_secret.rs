@@ -1,9 +1,9 @@
 //! A CA as it lies in a Secret of the operator's namespace.
 
-use crate::controllers::pki::secret;
 use crate::k8s::clock::MAX_FUTURE;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
+use crate::k8s::secret;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;

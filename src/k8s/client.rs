@@ -1,7 +1,7 @@
 //! The way to the cluster: by kubeconfig, as kubectl goes it.
 
+use crate::api::Labels;
 use crate::api::{PkiPolicy, StoredPolicy};
-use crate::policy::Labels;
 use crate::util::text;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;

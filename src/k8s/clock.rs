@@ -18,7 +18,6 @@ use tokio::sync::watch;
 pub use layer::ClockLayer;
 
 mod layer;
-pub mod report;
 
 /// The largest difference from the API server's clock that is tolerated. Certificates are backdated by five minutes, so the
 /// clients of a leader that is ahead by this much take them at once.

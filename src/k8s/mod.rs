@@ -8,4 +8,5 @@ pub mod object_key;
 pub mod patch;
 pub(crate) mod projection;
 pub mod scope;
+pub mod secret;
 pub mod tolerant;

@@ -4,8 +4,8 @@
 //! been formatted, and no field can be forgotten. For the same reason each value is cut, and then the record: anyone who
 //! may write a certificate into a Secret, say, chooses how long the names in it are.
 
-use crate::cli::config::LogFormat;
 use crate::util::text;
+use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
@@ -18,6 +18,15 @@ use tracing_subscriber::fmt::format::{FormatFields, Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
+
+/// How log records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// The longest value of a field that is written in full, and the longest message.
 const MAX_FIELD_BYTES: usize = 1024;

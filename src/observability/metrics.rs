@@ -1,8 +1,8 @@
 //! What is counted, in the text format of Prometheus (`OpenMetrics`).
 
-use crate::controllers::ca::Ledger;
-use crate::controllers::ca::fleet::{self, Fleet};
-use crate::events::Ending;
+use crate::model::event::Ending;
+use crate::model::ledger::Ledger;
+use crate::model::rollout::{self, Fleet};
 use crate::store::Cache;
 use certificates::Certificates;
 use jiff::{SignedDuration, Timestamp};
@@ -332,7 +332,7 @@ impl Metrics {
         ] {
             set(&self.ca_waiting, reason, count);
         }
-        for reason in fleet::REASONS {
+        for reason in rollout::REASONS {
             let count = fleet.blockers.counts.get(reason).copied();
             set(&self.ca_blocked, reason, count.unwrap_or_default());
         }

@@ -27,6 +27,7 @@ mod compiled;
 mod cost;
 mod facts;
 mod fault;
+mod largest;
 mod meter;
 mod pattern;
 mod shape;

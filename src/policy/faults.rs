@@ -2,9 +2,9 @@
 
 use super::effective::lifetime;
 use super::key::Key;
-use super::permission::selector;
+use super::namespace_selector::{has_readable_labels, label, selector};
 use super::reserved::Reserved;
-use super::{Labels, Settings, expression, identifiers, names, punycode, reserved, template};
+use super::{Labels, Settings, expression, identifiers, names, punycode, reserved};
 use crate::api::{
     KeyAlgorithm, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicySpec,
     Validation,
@@ -314,34 +314,6 @@ fn max_duration(text: &str) -> Option<String> {
     lifetime(text).is_none().then(|| {
         format!("\"{}\" is not a lifetime that a certificate can have: write at least 1h in hours, minutes and seconds, for example 2160h", printable(text))
     })
-}
-
-/// Whether each label that is written could be one.
-pub(super) fn has_readable_labels(written: &NamespaceSelector) -> bool {
-    let equal = written.match_labels.iter();
-    let required = written.match_expressions.iter();
-    equal
-        .into_iter()
-        .all(|(key, value)| label(key, [value]).is_none())
-        && required
-            .into_iter()
-            .all(|each| label(&each.key, &each.values).is_none())
-}
-
-fn label<'a>(key: &str, values: impl IntoIterator<Item = &'a String>) -> Option<String> {
-    if !template::is_key(key) {
-        return Some(format!(
-            "\"{}\" is not the key of a label: write one such as team or example.com/team",
-            printable(key)
-        ));
-    }
-    let value = values
-        .into_iter()
-        .find(|value| !template::is_label_value(value))?;
-    Some(format!(
-        "\"{}\" cannot be the value of a label: write at most 63 letters, digits, '-', '_' and '.'",
-        printable(value)
-    ))
 }
 
 /// The keys of labels of which nothing that a namespace has, or lacks, is what is required. Each key stands for itself, and

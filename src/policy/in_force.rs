@@ -1,12 +1,13 @@
 //! Defaults of a policy, and what remains in force of them: a changed default counts from the next renewal only.
 
 use super::effective::{BUILT_IN_DURATION, Chosen, Effective, Origin, Values, third};
-use super::names::{self, display_duration};
+use super::names::display_duration;
 use super::{Approved, Settings, template};
 use crate::api::{
     Defaults, KeyAlgorithm, KeyEncoding, Keystore, Outputs, Pki, PrivateKey, RotationPolicy,
     SecretTemplate, Usage,
 };
+use crate::util::text::is_subdomain;
 use jiff::SignedDuration;
 use pki_certs::renewal::RenewBefore;
 use std::borrow::Cow;
@@ -45,7 +46,7 @@ impl DefaultValues {
         let mut outputs = defaults.outputs.clone().unwrap_or_default();
         for keystore in [&mut outputs.pkcs12, &mut outputs.jks] {
             let taken = keystore.take();
-            *keystore = taken.filter(|it| names::is_subdomain(&it.password_secret_ref.name));
+            *keystore = taken.filter(|it| is_subdomain(&it.password_secret_ref.name));
         }
         Self {
             values: Values::of(defaults),

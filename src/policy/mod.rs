@@ -14,18 +14,19 @@ use pki_certs::LeafRequest;
 use pki_certs::renewal::RenewBefore;
 use policies::Policies;
 use std::cell::LazyCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use wanted::Wanted;
 
+pub use crate::api::Labels;
 pub use effective::Origin;
 pub use expression::{Clock, RULE_STEPS, Steps, measure};
 pub use faults::{PolicyFault, faults};
 pub use identifiers::range;
 pub use in_force::EffectiveValue;
 pub use key::ignored_size;
-pub(crate) use names::{is_certifiable, is_label, is_subdomain};
+pub(crate) use names::{is_certifiable, is_label};
 pub use reserved::Reserved;
 pub(crate) use template::{is_key, is_label_value};
 pub use violation::{
@@ -68,8 +69,6 @@ pub struct RuleBook {
     clock: Option<Clock>,
 }
 
-/// The labels of an object.
-pub type Labels = BTreeMap<String, String>;
 /// The labels of all namespaces that there are, by name.
 pub type Namespaces = HashMap<String, Labels>;
 
@@ -384,5 +383,6 @@ fn first_permitting<'a, 'f>(
     policies.find_map(|policy| Some((policy, policy.permits(wanted, facts)?)))
 }
 
+mod namespace_selector;
 #[cfg(test)]
 mod tests;

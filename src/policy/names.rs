@@ -17,18 +17,6 @@ pub(crate) fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// A DNS subdomain, as names of Secrets are: labels with dots between, at most 253 characters.
-pub(crate) fn is_subdomain(name: &str) -> bool {
-    let label = |label: &str| {
-        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        !label.is_empty()
-            && label.bytes().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
 /// May stand in a certificate: a folded host name, or one behind a whole-label wildcard (RFC 6125 section 6.4.3).
 pub(crate) fn is_certifiable(name: &str) -> bool {
     let host = name.strip_prefix("*.").unwrap_or(name);

@@ -5,16 +5,16 @@ use super::expression::{Facts, Objection, Rules};
 use super::in_force::DefaultValues;
 use super::key::Key;
 use super::name_list::NameList;
+use super::namespace_selector::selector;
 use super::violation::{AllowedNames, Violation};
 use super::wanted::Wanted;
-use super::{Labels, faults, identifiers, names};
-use crate::api::{LabelOperator, NamespaceSelector, PermittedKey, PkiPolicy};
+use super::{Labels, identifiers, names};
+use crate::api::{PermittedKey, PkiPolicy};
 use ipnet::IpNet;
 use kube::ResourceExt;
-use kube::core::{Expression, Selector, SelectorExt as _};
+use kube::core::{Selector, SelectorExt as _};
 use std::borrow::Cow;
 use std::cell::LazyCell;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -287,25 +287,6 @@ fn expanded(patterns: &[String], namespace: &str) -> Vec<String> {
     patterns
         .map(|pattern| names::expand(pattern, namespace).into_owned())
         .collect()
-}
-
-/// The labels that a namespace must have. What cannot be read selects none.
-pub(super) fn selector(written: &NamespaceSelector) -> Selector {
-    if !faults::has_readable_labels(written) {
-        return Selector::from_iter([Expression::In(String::new(), BTreeSet::new())]);
-    }
-    let labels = written.match_labels.clone().into_iter();
-    let equal = labels.map(|(key, value)| Expression::Equal(key, value));
-    let required = written.match_expressions.iter().map(|required| {
-        let (key, values) = (required.key.clone(), required.values.clone());
-        match required.operator {
-            LabelOperator::In => Expression::In(key, values),
-            LabelOperator::NotIn => Expression::NotIn(key, values),
-            LabelOperator::Exists => Expression::Exists(key),
-            LabelOperator::DoesNotExist => Expression::DoesNotExist(key),
-        }
-    });
-    equal.chain(required).collect()
 }
 
 fn described(key: &PermittedKey) -> String {

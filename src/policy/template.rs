@@ -1,8 +1,8 @@
 //! Labels and annotations as Kubernetes takes them, but for those that are not an application's to set.
 
-use super::names;
 use super::violation::{Field, Violation};
 use crate::api::SecretTemplate;
+use crate::util::text::is_subdomain;
 
 /// As in the schema.
 const MOST: usize = 32;
@@ -47,7 +47,7 @@ fn check_key(field: Field, key: &str, violations: &mut Vec<Violation>) {
 /// The key of a label or annotation: a name, with a domain and a slash before it or without.
 pub(crate) fn is_key(key: &str) -> bool {
     match key.split_once('/') {
-        Some((prefix, name)) => names::is_subdomain(prefix) && is_qualified(name),
+        Some((prefix, name)) => is_subdomain(prefix) && is_qualified(name),
         None => is_qualified(key),
     }
 }

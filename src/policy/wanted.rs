@@ -5,6 +5,7 @@ use super::reserved::{self, Reserved};
 use super::violation::{Field, NameOwner, Violation};
 use super::{Settings, identifiers, names, template};
 use crate::api::Pki;
+use crate::util::text::is_subdomain;
 use pki_certs::LeafRequest;
 use std::net::IpAddr;
 
@@ -346,7 +347,7 @@ fn read_outputs(pki: &Pki, settings: &Settings, violations: &mut Vec<Violation>)
 }
 
 fn check_secret_name(field: Field, name: &str, violations: &mut Vec<Violation>) {
-    if !names::is_subdomain(name) {
+    if !is_subdomain(name) {
         let name = name.into();
         violations.push(Violation::SecretNameShape { field, name });
     }

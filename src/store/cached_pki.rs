@@ -5,9 +5,9 @@
 
 use crate::api::annotations::Carrier;
 use crate::api::{Outputs, Pki, StoredPki};
-use crate::controllers::ignored_metadata::Ignored;
 use crate::k8s::object_key::Key;
 use crate::k8s::projection::Kept;
+use crate::store::ignored::Ignored;
 use crate::store::secret_index::NamesSecrets;
 use crate::util::hash::digest;
 use jiff::Timestamp;

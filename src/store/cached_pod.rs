@@ -1,9 +1,9 @@
 //! Which pods use a Secret, how, and on whose behalf: who must hear what becomes of it.
 
 use crate::api::annotations::Carrier;
-use crate::controllers::ignored_metadata::Ignored;
 use crate::k8s::object_key::Key;
 use crate::k8s::projection::Kept;
+use crate::store::ignored::Ignored;
 use crate::store::secret_index::{BySecret, Change, NamesSecrets};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};

@@ -1,11 +1,11 @@
 //! What is kept of every Secret: whether it changed, and whose it is, as far as its metadata tells.
 
 use crate::api::annotations::{ADOPT, Carrier};
-use crate::controllers::ignored_metadata::Ignored;
-use crate::controllers::pki::secret::{Obstacle, controller, is_labelled, is_pki};
 use crate::k8s::object_key::Key;
 use crate::k8s::projection::Kept;
+use crate::k8s::secret::{Obstacle, controller, is_labelled, is_pki};
 use crate::store::cached_pki::KnownPki;
+use crate::store::ignored::Ignored;
 use crate::store::secret_index::{BySecret, NamesSecrets};
 use crate::util::hash::digest;
 use k8s_openapi::api::core::v1::Secret;

@@ -1,6 +1,6 @@
 //! Which Pki may write a Secret that several name: the one whose it is already, else the oldest, then the first by name.
 //!
-//! Whose a Secret is already, only the Secret itself can tell ([`crate::controllers::pki::secret::owner`]): a Pki that is edited
+//! Whose a Secret is already, only the Secret itself can tell ([`crate::controllers::pki::content::owner`]): a Pki that is edited
 //! to name a Secret in use must not take it away from the Pki whose pods run with it, were it ten times older. This
 //! module knows the rest: who claims what, and since when.
 

@@ -5,15 +5,15 @@
 
 use crate::api::annotations::Carrier;
 use crate::api::{Pki, StoredPki, StoredPolicy};
-use crate::controllers::ca::outlook::Outlook;
-use crate::controllers::ignored_metadata::{Ignored, Misled};
-use crate::controllers::rejected_pki::Refusals;
 use crate::k8s::object_key::Key;
 use crate::k8s::scope::Scope;
+use crate::model::ca::Outlook;
 use crate::policy::{RuleBook, Settings};
 use crate::store::cached_pki::KnownPki;
 use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::{KnownSecret, Version};
+use crate::store::ignored::{Ignored, Misled};
+use crate::store::rejections::Refusals;
 use crate::store::secret_index::{BySecret, NamesSecrets as _};
 use crate::util::sync::{lock, read};
 use ages::Ages;
@@ -36,7 +36,9 @@ pub mod cached_pki;
 pub mod cached_pod;
 pub mod cached_secret;
 pub mod claims;
+pub mod ignored;
 mod namespaces;
+pub mod rejections;
 mod removed;
 pub mod secret_index;
 mod watches;

@@ -4,4 +4,5 @@ pub mod hash;
 pub mod rate_limit;
 pub mod sync;
 pub mod text;
+pub mod time;
 pub mod yaml;

@@ -110,6 +110,18 @@ pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&
     (distance <= (name.len() / 3).clamp(1, 3)).then_some(known)
 }
 
+/// A DNS subdomain, as names of Secrets are: labels with dots between, at most 253 characters.
+pub fn is_subdomain(name: &str) -> bool {
+    let label = |label: &str| {
+        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        !label.is_empty()
+            && label.bytes().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,18 +7,19 @@
 //! [`validate_policy`] does the same for a [`PkiPolicy`](crate::api::PkiPolicy): whether it means what it says, and whom it would leave without one.
 
 use crate::api::annotations::{self, Carrier};
+use crate::api::conditions::MAX_CONDITION_MESSAGE_BYTES;
 use crate::api::{GROUP, Pki, PkiSpec, PkiStatus, VERSION};
-use crate::controllers::ca::outlook::Outlook;
-use crate::controllers::pki::status::{MESSAGE_BYTES, Outcome};
-use crate::controllers::rejected_pki::Refusal;
 use crate::events::NOTE_BYTES;
 use crate::k8s::object_key::Key;
 use crate::k8s::tolerant;
+use crate::model::ca::Outlook;
+use crate::model::outcome::Outcome;
 use crate::policy::{Approved, RuleBook, Violation, ignored_size, reason_of};
 use crate::store::cached_pki::KnownPki;
 use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::{self, KnownSecret};
 use crate::store::claims;
+use crate::store::rejections::Refusal;
 use crate::store::secret_index::BySecret;
 use crate::util::sync;
 use crate::util::text::{self, printable};
@@ -320,7 +321,7 @@ pub(crate) fn secret_warning(
     world: &World<'_>,
 ) -> Option<String> {
     let outcome = foreseen_obstacle(own, secret, world)?;
-    let message = outcome.message(pki, MESSAGE_BYTES);
+    let message = outcome.message(pki, MAX_CONDITION_MESSAGE_BYTES);
     Some(format!("{}: {message}", pki.secret_name_field()))
 }
 

@@ -16,8 +16,8 @@ use der::{Decode as _, Encode as _, Sequence};
 use pkcs8::AlgorithmIdentifierRef;
 use zeroize::Zeroizing;
 
-use super::pkcs12::MAX_SIZE;
 use super::{Entries, FormatError, failed};
+use super::{MAX_SIZE, utf16};
 
 const MAGIC: u32 = 0xfeed_feed;
 const VERSION: u32 = 2;
@@ -179,11 +179,6 @@ fn digest(parts: &[&[u8]]) -> Digest {
         context.update(part);
     }
     context.finish()
-}
-
-/// Big-endian, as Java's characters are.
-pub(super) fn utf16(password: &str) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(password.encode_utf16().flat_map(u16::to_be_bytes).collect())
 }
 
 /// Writes as `java.io.DataOutputStream` does.

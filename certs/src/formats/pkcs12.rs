@@ -23,13 +23,9 @@ use pkcs8::AlgorithmIdentifierRef;
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::jks::utf16;
 use super::{Entries, FormatError, failed};
+use super::{MAX_SIZE, utf16};
 use crate::encoding;
-
-/// As much as a Secret has room for. A store that was written and could be saved is never above it,
-/// so none is written again and again.
-pub(super) const MAX_SIZE: usize = 1 << 20;
 
 /// The count of OpenSSL 3, and a fifth of that of Java 17. A greater one would cost time at every
 /// look and gain nothing: the same Secret holds the same private key unencrypted.

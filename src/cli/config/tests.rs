@@ -312,15 +312,17 @@ fn a_file_that_is_not_there_is_told_by_its_name() {
 /// Whoever adds a flag decides how it is set where the chart runs the operator.
 #[test]
 fn every_flag_can_be_set_in_the_chart() {
-    let schema: Value =
-        serde_json::from_str(include_str!("../../charts/pki-operator/values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(include_str!(
+        "../../../charts/pki-operator/values.schema.json"
+    ))
+    .unwrap();
     let of_config: BTreeSet<_> = schema["properties"]["config"]["properties"]
         .as_object()
         .unwrap()
         .keys()
         .map(String::as_str)
         .collect();
-    let deployment = include_str!("../../charts/pki-operator/templates/deployment.yaml");
+    let deployment = include_str!("../../../charts/pki-operator/templates/deployment.yaml");
     let arguments = deployment
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- --"));

@@ -1,6 +1,7 @@
 //! What the values of flags may be. Each refusal says what to write.
 
-use crate::policy::{is_certifiable, is_label, is_subdomain, range};
+use crate::policy::{is_certifiable, is_label, range};
+use crate::util::text::is_subdomain;
 use axum::http::Uri;
 use axum::http::uri::Authority;
 use ipnet::IpNet;

@@ -1,6 +1,6 @@
 //! `kubectl pki check`: judges Pkis in files as the webhook would, in the same words.
 
-use super::dry_run::Answer;
+use super::finding::Answer;
 use super::finding::{Fault, Finding, Severity, reason};
 use super::manifests::{Manifest, Manifests, Other, as_stored, in_namespace};
 use super::schema::{self, Kind};

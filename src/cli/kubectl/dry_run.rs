@@ -5,7 +5,7 @@
 //! with the warnings.
 
 use super::check::{as_new, is_well_formed, warning};
-use super::finding::Fault;
+use super::finding::{Answer, Fault};
 use super::manifests::{Manifest, Manifests, in_namespace};
 use super::schema::Kind;
 use crate::api::Pki;
@@ -27,15 +27,6 @@ use serde_json::Value;
 const CONCURRENCY: usize = 8;
 /// An answer holds the object, which has at most 3 MiB, and more.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
-
-/// The verdict of the API server on one object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// Faults that keep the object from being stored.
-    pub errors: Vec<Fault>,
-    /// Warnings for its author.
-    pub warnings: Vec<Fault>,
-}
 
 /// The answers to all objects, in the order of the files. One that is not well formed is not asked
 /// about.

@@ -5,9 +5,10 @@
 use super::inspect;
 use super::values;
 use super::words;
+use crate::api::annotations::ADOPT;
 use crate::api::{Pki, READY};
-use crate::controllers::pki::secret::{ADOPT, is_owned_by};
 use crate::guide;
+use crate::k8s::secret::is_owned_by;
 use crate::policy::{Approved, Violation};
 use crate::store::cached_pod::SecretUser;
 use crate::util::text::{line, printable, sentence};

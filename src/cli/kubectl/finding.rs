@@ -166,3 +166,12 @@ impl From<StatusCause> for Fault {
         Self::new(cause.field, reason, cause.message)
     }
 }
+
+/// The verdict of the API server on one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Faults that keep the object from being stored.
+    pub errors: Vec<Fault>,
+    /// Warnings for its author.
+    pub warnings: Vec<Fault>,
+}

@@ -1,7 +1,7 @@
 //! `kubectl pki inspect`: what is in a Secret or a PEM file. The private key is compared and never shown.
 
 use super::words;
-use crate::controllers::pki::secret::file;
+use crate::k8s::secret::file;
 use crate::util::text::{first_of, printable, sentence};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;

@@ -1,9 +1,9 @@
 //! `kubectl pki renew`: asks for new certificates now, and waits until they are there.
 
 use crate::api::{Pki, READY};
-use crate::controllers::pki::request::{self, RENEW_NOW};
 use crate::k8s::client::{Cluster, Error};
 use crate::k8s::tolerant::Lenient;
+use crate::model::renewal_request::{self, RENEW_NOW};
 use crate::util::text::{printable, sentence};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -65,7 +65,7 @@ pub async fn renew(
             are_all = false;
             continue;
         }
-        if let Some(wait) = request::wait(&pki, Timestamp::now()) {
+        if let Some(wait) = renewal_request::wait(&pki, Timestamp::now()) {
             say(&format!("pki {name} was {wait}"));
         }
         ask(cluster, &pki.name_any()).await?;

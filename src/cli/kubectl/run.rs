@@ -4,11 +4,11 @@ use super::cli::{Cli, Command, Explain, Inspect, ListFormat, Policy, Renew, Stat
 use super::sources::{self, SourceError};
 use super::{completion, explain, inspect, renew, status};
 use crate::api::Pki;
-use crate::controllers::ca::REPORT;
-use crate::controllers::ca::fleet::Report;
 use crate::k8s::client::{self, Access, Cluster};
 use crate::k8s::object_key::Key;
 use crate::k8s::tolerant::Lenient;
+use crate::model::ledger::REPORT;
+use crate::model::rollout::Report;
 use crate::util::text::printable;
 use clap::CommandFactory;
 use jiff::Timestamp;

@@ -3,8 +3,8 @@
 use super::output::pretty;
 use super::words;
 use crate::api::{Pki, READY};
-use crate::controllers::ca::fleet::{Phase, Report};
 use crate::guide;
+use crate::model::rollout::{Phase, Report};
 use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

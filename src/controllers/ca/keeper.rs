@@ -3,17 +3,19 @@
 //! It runs on the leader. What it finds goes to the reconciler as a [`Ca`]; what is wrong, to people as an Event on the
 //! Secret and to the metrics.
 
-use super::fleet::{self, Census, Fleet};
-use super::ledger::Ledger;
+use super::fleet::{self, Census};
+use super::placement;
 use super::rotation::{self, Pace};
-use super::{Alarm, Ca, placement};
-use crate::controllers::trust_bundle::Published;
 use crate::events::{self, Publisher};
 use crate::k8s::ca_secret;
 use crate::k8s::clock::Clock;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
 use crate::k8s::patch::api_message;
+use crate::model::ca::{Alarm, Ca};
+use crate::model::ledger::Ledger;
+use crate::model::rollout::Fleet;
+use crate::model::trust_bundle::Published;
 use crate::observability::metrics::Metrics;
 use crate::store::Cache;
 use crate::util::sync::lock;
@@ -319,7 +321,7 @@ impl Keeper {
             None => self.metrics.ca_alarm(None),
         }
         self.metrics.ca(ledger);
-        let ca = Ca::told_by(ledger, signer, &self.settings.pace);
+        let ca = Ca::told_by(ledger, signer, |forced| self.settings.pace.window(forced));
         self.state.send_if_modified(|known| {
             let is_news = known.as_ref().is_none_or(|known| ca.differs_from(known));
             if is_news {

@@ -1,22 +1,14 @@
 //! What every replica knows of the CA, to warn at `kubectl apply`: when it ends, and whether it is being replaced.
 
-use super::Ledger;
 use crate::k8s::object_key::Key;
+use crate::model::ca::Outlook;
+use crate::model::ledger::Ledger;
 use crate::store::Cache;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What becomes of the CA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outlook {
-    /// When it ends.
-    pub end: Timestamp,
-    /// Whether its successor is being made known, and will sign soon.
-    pub is_being_replaced: bool,
-}
 
 /// A CA changes once in years; this is soon enough.
 const POLL: Duration = Duration::from_secs(30);

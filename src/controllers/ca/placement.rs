@@ -4,12 +4,12 @@
 //! `retired-<id>.crt` and
 //! `retired-<id>.key`, where `<id>` is the beginning of its fingerprint, and stays there for a while.
 
-use super::ledger::{Ledger, Retired, whatever_the_time};
 use super::rotation::{Request, Stored};
 use super::{ACCEPT, ROTATE_NOW};
 use crate::api::annotations::{FORCE, FORCED};
-use crate::controllers::pki::secret;
 use crate::k8s::ca_secret;
+use crate::k8s::secret;
+use crate::model::ledger::{Ledger, Retired, whatever_the_time};
 use crate::util::hash::digest;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;

@@ -1,9 +1,10 @@
 //! How a CA is replaced, decided step by step on plain data.
 
-use super::fleet::Fleet;
-use super::ledger::{Ledger, Next, Retired};
-use super::{Alarm, ROTATE_NOW};
+use super::ROTATE_NOW;
 use crate::k8s::clock::MAX_FUTURE;
+use crate::model::ca::Alarm;
+use crate::model::ledger::{Ledger, Next, Retired};
+use crate::model::rollout::Fleet;
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, AuthorityError, CaCertificate, renewal};
 

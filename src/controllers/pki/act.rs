@@ -4,16 +4,17 @@ use super::lanes::Lane;
 use super::plan::{Current, Need, Observed, due};
 use super::remedy::remedy;
 use super::retry::Failure;
-use super::secret::formats::Unmade;
-use super::secret::{self, Content};
-use super::status::{Certificate, Outcome};
 use super::{Context, Error};
 use crate::api::Pki;
-use crate::controllers::ca::Ca;
+use crate::controllers::pki::content::Content;
 use crate::events;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
+use crate::k8s::secret;
 use crate::k8s::tolerant::Lenient;
+use crate::model::ca::Ca;
+use crate::model::keystore::Unmade;
+use crate::model::outcome::{Certificate, Outcome};
 use crate::policy::Approved;
 use crate::store::cached_secret::Version;
 use jiff::{SignedDuration, Timestamp};
@@ -173,7 +174,7 @@ pub(super) async fn mend(
             tracing::info!(pki = %Key::of(observed.pki), secret = approved.secret_name, "mended the Secret");
             note_write(observed, is_damage, context, now);
             context.retries.forget(&Key::of(observed.pki));
-            let certificate = Certificate::of(&current, observed.ca);
+            let certificate = Current::certificate(&current, observed.ca);
             Ok(Outcome::of(certificate, unmade))
         }
         Err(error) => failure(observed.pki, &error, context, now),
@@ -352,7 +353,7 @@ async fn write_certificate(
         renew_at,
         approved,
     };
-    Ok((Certificate::of(&current, observed.ca), unmade))
+    Ok((Current::certificate(&current, observed.ca), unmade))
 }
 
 /// The time to issue at: the clock may have gone back since the CA was made.

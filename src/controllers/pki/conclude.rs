@@ -2,14 +2,14 @@
 
 use super::act::outdated;
 use super::former;
-use super::secret;
-use super::status::{self, Outcome};
 use super::{Context, Error};
 use crate::api::{Pki, PkiStatus};
 use crate::events::{self, Kind, Look, Notice, expiry};
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
+use crate::k8s::secret;
 use crate::k8s::tolerant::Lenient;
+use crate::model::outcome::{self, Outcome};
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
 
@@ -21,7 +21,7 @@ pub(super) async fn conclude(
     now: Timestamp,
 ) -> Result<(), Error> {
     let key = context.key(pki);
-    let status = status::after(pki, outcome, now);
+    let status = outcome::after(pki, outcome, now);
     let formers = former::tend(pki, &status, context, now).await?;
     let users = context.cache.users(&secret::key(pki));
     let look = Look {
@@ -42,8 +42,8 @@ pub(super) async fn conclude(
     written?;
     // Workloads are restarted when all files are of the new certificate: a keystore may be what
     // they read.
-    if let (Outcome::Ready(certificate), Some(renewals)) = (outcome, &context.renewals) {
-        renewals.found(pki, certificate, &users);
+    if let (Outcome::Ready(certificate), Some(on_ready)) = (outcome, &context.on_ready) {
+        on_ready(pki, certificate, &users);
     }
     let again = match outcome {
         Outcome::Failed { next, .. } | Outcome::Contested { next, .. } => Some(*next),

@@ -4,9 +4,9 @@
 //! the status tells of its certificate. Another value anywhere makes it another, and the Secret is read.
 
 use super::plan::Observed;
-use super::secret;
 use crate::api::PkiStatus;
 use crate::k8s::object_key::Key;
+use crate::k8s::secret;
 use crate::policy::Approved;
 use crate::store::cached_secret::Version;
 use crate::util::hash::digest;
@@ -128,10 +128,10 @@ fn told(status: &PkiStatus, cut_short: bool) -> Option<Verified> {
 #[cfg(test)]
 mod tests {
     use super::super::plan::Sight;
-    use super::super::secret::formats::Passwords;
     use super::*;
     use crate::api::{self, Pki};
-    use crate::controllers::ca::Ca;
+    use crate::controllers::pki::content::formats::Passwords;
+    use crate::model::ca::Ca;
     use jiff::{SignedDuration, Timestamp};
     use k8s_openapi::api::core::v1::Secret;
     use kube::core::PartialObjectMeta;

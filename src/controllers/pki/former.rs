@@ -6,13 +6,13 @@
 
 use super::act::{self, outdated};
 use super::plan;
-use super::secret;
 use super::{Context, Error};
 use crate::api::{FormerSecret, Pki, PkiStatus};
-use crate::controllers::ca::Ca;
 use crate::events;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
+use crate::k8s::secret;
+use crate::model::ca::Ca;
 use crate::store::cached_pod::SecretUser;
 use crate::store::claims;
 use crate::util::sync::{self, lock};

@@ -8,8 +8,8 @@
 
 use crate::api::{Pki, StoredPki};
 use crate::controllers::pki::fair::Fair;
-use crate::controllers::pki::request::{self, Request};
 use crate::k8s::object_key::Key;
+use crate::model::renewal_request::{self, Request};
 use crate::util::sync::lock;
 use futures::{Stream, stream};
 use jiff::Timestamp;
@@ -60,7 +60,7 @@ fn is_served(pki: &Pki, now: Timestamp) -> bool {
 
 fn is_due(pki: &Pki, now: Timestamp) -> bool {
     let renewal = pki.status.as_ref().and_then(|it| it.renewal_time.as_ref());
-    renewal.is_some_and(|time| time.0 <= now) || request::of(pki, now) == Some(Request::New)
+    renewal.is_some_and(|time| time.0 <= now) || renewal_request::of(pki, now) == Some(Request::New)
 }
 
 /// The Pkis that wait for a look, each once.
@@ -329,7 +329,7 @@ mod tests {
             let mut pki = api::tests::pki(json!({}));
             pki.status = serde_json::from_value(status.clone()).unwrap();
             if is_requested {
-                let annotation = (request::RENEW_NOW.into(), String::new());
+                let annotation = (renewal_request::RENEW_NOW.into(), String::new());
                 pki.metadata.annotations = Some([annotation].into());
             }
             let pki = DeserializeGuard(Ok(pki));

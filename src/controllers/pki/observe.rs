@@ -1,11 +1,12 @@
 //! The facts on which a look at a Pki decides: from the caches, and where those do not tell enough, from the Secret.
 
 use super::plan::{Observed, Sight};
-use super::secret::formats::Passwords;
-use super::{Context, Error, secret};
+use super::{Context, Error, content};
 use crate::api::{Keystore, Outputs, Pki};
-use crate::controllers::ca::Ca;
+use crate::controllers::pki::content::formats::Passwords;
 use crate::k8s::object_key::Key;
+use crate::k8s::secret;
+use crate::model::ca::Ca;
 use crate::policy::Approved;
 use crate::store;
 use crate::store::claims;
@@ -78,7 +79,7 @@ pub(super) async fn read(observed: &mut Observed<'_>, context: &Context) -> Resu
     }
     observed.secret = if let Some(secret) = secret {
         let pkis = sync::read(&context.cache.pkis);
-        let owner = secret::owner(&secret, pki, &pkis);
+        let owner = content::owner(&secret, pki, &pkis);
         Sight::Stored(Box::new(secret), owner)
     } else {
         context.findings.forget(&Key::of(pki));

@@ -1,14 +1,16 @@
 //! The decision: from what was observed to what is to be done. Pure, and the only place that decides it.
 
-use super::request::{self, RENEW_NOW};
-use super::secret::formats::Passwords;
-use super::secret::{self, Content, Obstacle, Owner};
-use super::status::whole_second;
 use crate::api::{Pki, PkiStatus};
-use crate::controllers::ca::Ca;
+use crate::controllers::pki::content::formats::Passwords;
+use crate::controllers::pki::content::{Content, Owner};
 use crate::k8s::clock::MAX_FUTURE;
 use crate::k8s::object_key::Key;
+use crate::k8s::secret::{self, Obstacle};
+use crate::model::ca::Ca;
+use crate::model::outcome::{Certificate, Terms};
+use crate::model::renewal_request::{self, RENEW_NOW};
 use crate::policy::{Approved, Violation};
+use crate::util::time::whole_second;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -324,7 +326,7 @@ pub fn due(
             due = std::cmp::min_by_key(due, (turn, Need::OtherCa), |(at, _)| *at);
         }
     }
-    if let Some(at) = requested(pki, serial, now).or_else(|| request::next(pki, now)) {
+    if let Some(at) = requested(pki, serial, now).or_else(|| renewal_request::next(pki, now)) {
         due = std::cmp::min_by_key(due, (at, Need::Request), |(at, _)| *at);
     }
     due
@@ -373,6 +375,26 @@ fn is_unpublished(observed: &Observed<'_>) -> bool {
         // Of a CA that nothing is known of there is nothing to publish.
         && !trust.pem().is_empty()
         && !trust.is_published_in(secret::file(secret, "ca.crt"))
+}
+
+impl Current {
+    /// The certificate that lies in the Secret.
+    pub fn certificate(&self, ca: &Ca) -> Certificate {
+        let verified = self.verified.clone();
+        Certificate {
+            serial: verified.serial,
+            not_before: verified.not_before,
+            not_after: verified.not_after,
+            cut_short: verified.cut_short,
+            renew_at: self.renew_at,
+            issuer: verified.issuer,
+            trust: ca.trust.fingerprint().to_owned(),
+            terms: Box::new(Terms {
+                policy: self.approved.policy.clone(),
+                defaults: self.approved.recorded(),
+            }),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! How long to wait after a failure: from one second, doubled each time, to five minutes, for each object by itself.
 
-use super::status::Outcome;
 use crate::api::Pki;
 use crate::k8s::object_key::Key;
+use crate::model::outcome::Outcome;
 use crate::util::sync::lock;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;

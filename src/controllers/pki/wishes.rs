@@ -2,15 +2,16 @@
 
 use super::act::{change_secret, outdated};
 use super::conclude::write_status;
-use super::request::{self, RENEW_NOW, Request};
-use super::secret::{self, ADOPT};
 use super::{Context, Error};
 use crate::api::Pki;
+use crate::api::annotations::ADOPT;
 use crate::api::annotations::KEEP_SECRET;
 use crate::events;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
+use crate::k8s::secret;
 use crate::k8s::tolerant::Lenient;
+use crate::model::renewal_request::{self, RENEW_NOW, Request};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Patch;
@@ -32,7 +33,7 @@ pub(super) async fn note(
     context: &Context,
     now: Timestamp,
 ) -> Result<Option<Pki>, Error> {
-    match request::of(pki, now) {
+    match renewal_request::of(pki, now) {
         None => return Ok(None),
         Some(Request::New) => {}
         Some(Request::Early { .. } | Request::Served { .. }) => {
@@ -42,7 +43,7 @@ pub(super) async fn note(
             return Ok(None);
         }
     }
-    let status = request::served(pki, now);
+    let status = renewal_request::served(pki, now);
     let Some(pki) = write_status(pki, &status, context).await? else {
         return Ok(None);
     };

@@ -8,11 +8,11 @@
 //! finding is resolved.
 
 use crate::api::Pki;
-use crate::controllers::trust_bundle;
 use crate::events::Publisher;
 use crate::k8s::object_key::Key;
 use crate::k8s::scope::Scope;
 use crate::k8s::tolerant::Lenient;
+use crate::model::trust_bundle;
 use crate::store::cached_pod::{Object, SecretUser};
 use crate::store::claims;
 use crate::store::secret_index::NamesSecrets as _;

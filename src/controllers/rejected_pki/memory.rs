@@ -1,11 +1,12 @@
 //! Which refusals are remembered, and what is to be said of them. Without I/O.
 
-use super::{MEMORY, MOST, MOST_OF_NAMESPACE, NAMESPACE_LAG, OWED, Provider, Refusal};
-use crate::controllers::pki::status::whole_second;
+use super::{MEMORY, MOST_OF_NAMESPACE, NAMESPACE_LAG, OWED, Provider};
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Words, reference_by_name};
 use crate::k8s::object_key::Key;
 use crate::store::cached_pod::SecretUser;
+use crate::store::rejections::{MAX_REJECTIONS, Refusal};
 use crate::util::text;
+use crate::util::time::whole_second;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use std::collections::{BTreeMap, HashSet};
@@ -90,7 +91,7 @@ impl Memory {
     fn make_room(&mut self) {
         let count: usize = self.by_namespace.values().map(Vec::len).sum();
         let largest = self.by_namespace.values_mut().max_by_key(|all| all.len());
-        if let Some(largest) = largest.filter(|_| count > MOST) {
+        if let Some(largest) = largest.filter(|_| count > MAX_REJECTIONS) {
             largest.remove(0);
         }
     }

@@ -4,9 +4,10 @@
 //! the object is written without a type of its own. It names no signer: for that the operator would need a permission
 //! that says it speaks for all clients of that signer.
 
-use super::{LONGEST, Published, is_ours, known, labels};
-use crate::controllers::ca::Ca;
+use super::{LONGEST, is_ours, known, labels};
 use crate::k8s::patch;
+use crate::model::ca::Ca;
+use crate::model::trust_bundle::Published;
 use kube::api::{ApiResource, DynamicObject, Patch};
 use kube::error::DiscoveryError;
 use kube::{Api, Client, discovery};

@@ -1,12 +1,13 @@
 //! The copies in the namespaces that ask: what the [`Board`] wants done is done here.
 
 use super::board::{Board, Found, Outcome, Task};
-use super::{FILE, LABEL, LONGEST, Published, Settings, is_wanted, known, labels};
-use crate::controllers::ca::Ca;
+use super::{LONGEST, Settings, known, labels};
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
 use crate::k8s::patch;
 use crate::k8s::scope::Scope;
 use crate::k8s::tolerant;
+use crate::model::ca::Ca;
+use crate::model::trust_bundle::{FILE, LABEL, Published, is_wanted};
 use crate::observability::metrics::Metrics;
 use crate::util::text;
 use futures::stream::FuturesUnordered;

@@ -1,7 +1,7 @@
 //! An expression that is read once, with its patterns and its cost.
 
 use super::cost;
-use super::facts::largest;
+use super::largest::largest;
 use super::pattern::{Pattern, Patterns};
 use super::syntax;
 use crate::util::sync::lock;

@@ -2,6 +2,7 @@
 //! limits of one verdict.
 
 use super::compiled::{Compiled, Reading};
+use super::largest::{LONGEST_KEY, LONGEST_LABEL, LONGEST_NAME, LONGEST_VALUE, MOST_KEYS};
 use super::pattern;
 use super::shape::Shape;
 use super::{NAMESPACE, guarded};
@@ -9,8 +10,8 @@ use crate::api::{Pki, SecretTemplate, Usage};
 use crate::policy::effective::{Effective, Limits, Values};
 use crate::policy::names::display_duration;
 use crate::policy::permission::Policy;
-use crate::policy::wanted::{MOST_NAMES, Wanted};
-use crate::policy::{Labels, Settings, identifiers};
+use crate::policy::wanted::Wanted;
+use crate::policy::{Labels, Settings};
 use cel::common::ast::IdedExpr;
 use cel::{Context, Env, ExecutionError, Value};
 use serde_json::json;
@@ -20,17 +21,6 @@ use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-/// Number of labels and annotations that a rule may read. An author may write any number, and a
-/// rule may compare each of them with each other one.
-pub(super) const MOST_KEYS: usize = 100;
-/// The longest annotation of the largest Pki, in bytes. If one is longer, the steps are estimated
-/// for this very Pki.
-const LONGEST_VALUE: u64 = 4096;
-/// The longest name of an object, or of a host.
-const LONGEST_NAME: u64 = 253;
-/// The longest key of a label or annotation: a host name, a slash, and a name of 63.
-const LONGEST_KEY: u64 = 317;
-const LONGEST_LABEL: u64 = 63;
 /// Maximum number of steps of one verdict, for the rules of all policies of a namespace.
 pub(super) const VERDICT_STEPS: u64 = 300_000;
 /// No rule is begun after that time, even if the estimate was wrong.
@@ -333,46 +323,4 @@ fn facts(
 
 fn values<T: ToString>(listed: &[(usize, T)]) -> Vec<String> {
     listed.iter().map(|(_, value)| value.to_string()).collect()
-}
-
-/// The shape of the facts about the largest Pki, as the schema and [`Wanted`] bound it.
-pub(super) fn largest() -> &'static Shape {
-    static LARGEST: LazyLock<Shape> = LazyLock::new(|| {
-        let fields = |fields: Vec<(&str, Shape)>| {
-            let fields = fields.into_iter();
-            Shape::of_fields(fields.map(|(name, shape)| (name.to_owned(), shape)))
-        };
-        let names = |bytes: u64| Shape::list(MOST_NAMES as u64, Shape::text(bytes));
-        let (name, word) = (|| Shape::text(LONGEST_NAME), || Shape::text(32));
-        let keyed = |bytes| Shape::map(MOST_KEYS as u64, LONGEST_KEY, Shape::text(bytes));
-        let (labels, annotations) = (|| keyed(LONGEST_LABEL), || keyed(LONGEST_VALUE));
-        let key = ["algorithm", "encoding", "rotationPolicy"].map(|field| (field, word()));
-        let key = key.into_iter().chain([("size", Shape::default())]);
-        let spec = vec![
-            ("serviceName", name()),
-            ("commonName", Shape::text(LONGEST_NAME)),
-            ("dnsNames", names(LONGEST_NAME)),
-            ("ipAddresses", names(45)),
-            ("uris", names(identifiers::LONGEST as u64)),
-            ("usages", Shape::list(2, word())),
-            ("secretName", name()),
-            ("duration", word()),
-            ("privateKey", fields(key.collect())),
-            (
-                "secretTemplate",
-                fields(vec![("labels", labels()), ("annotations", annotations())]),
-            ),
-        ];
-        let metadata = vec![
-            ("name", name()),
-            ("namespace", name()),
-            ("labels", labels()),
-            ("annotations", annotations()),
-        ];
-        let pki = fields(vec![("metadata", fields(metadata)), ("spec", fields(spec))]);
-        let of_namespace = fields(vec![("name", name()), ("labels", labels())]);
-        let namespace = fields(vec![("metadata", of_namespace)]);
-        fields(vec![("pki", pki), (NAMESPACE, namespace)])
-    });
-    &LARGEST
 }

@@ -5,9 +5,10 @@ use crate::api::{Defaults, PkiPolicySpec, PkiSpec, PrivateKey};
 use crate::policy::effective::{Effective, Limits, Values, is_within, latest, lifetime};
 use crate::policy::in_force::{MAX_TEMPLATE_BYTES, template_bytes};
 use crate::policy::key::{Key, ignored_size};
-use crate::policy::names::{self, display_duration};
+use crate::policy::names::display_duration;
 use crate::policy::template;
 use crate::policy::violation::Violation;
+use crate::util::text::is_subdomain;
 use crate::util::text::printable;
 
 impl Faults {
@@ -131,7 +132,7 @@ impl Faults {
             ("jks", outputs.and_then(|it| it.jks.as_ref())),
         ] {
             let name = keystore.map(|it| it.password_secret_ref.name.as_str());
-            if let Some(name) = name.filter(|name| !names::is_subdomain(name)) {
+            if let Some(name) = name.filter(|name| !is_subdomain(name)) {
                 let field = format!("spec.defaults.outputs.{kind}.passwordSecretRef.name");
                 self.add(field, format!("\"{}\" is not the name of a Secret: write lower-case letters, digits, '-' and '.', for example keystore-password", printable(name)));
             }

@@ -299,7 +299,7 @@ fn what_is_wrong_is_said_on_one_line_that_steers_no_terminal() {
         "a\u{1b}\u{202e}",
     ] {
         let fault = fault(expression).unwrap_or_else(|| panic!("{expression:?} is taken"));
-        assert!(fault.chars().all(text::is_plain), "{fault:?}");
+        assert!(fault.chars().all(crate::util::text::is_plain), "{fault:?}");
     }
     let long = fault(&format!("''.matches('({}')", "\u{1b}".repeat(900))).unwrap();
     assert!(long.len() <= 1024, "{}", long.len());

@@ -3,10 +3,11 @@
 
 use super::{Request, World};
 use crate::api::annotations::KEEP_SECRET;
+use crate::api::conditions::MAX_FORMER_SECRETS;
 use crate::api::{Outputs, Pki};
-use crate::controllers::pki::secret::{self, formats::Output};
-use crate::controllers::pki::status::MAX_FORMER_SECRETS;
 use crate::k8s::object_key::Key;
+use crate::k8s::secret;
+use crate::model::output::Output;
 use crate::policy::Approved;
 use crate::store::cached_pod::{self, SecretUser};
 use crate::util::sync;
@@ -111,7 +112,8 @@ fn removed_files(
     let outputs = outputs.and_then(|outputs| Outputs::deserialize(outputs).ok());
     let outputs = outputs.unwrap_or_default();
     let removed = Output::FILES.into_iter().filter(|file| {
-        Output::of(file).is_some_and(|output| output.is_in(&outputs)) && !approved.wants(file)
+        Output::of(file).is_some_and(|output| output.is_in(&outputs))
+            && !Output::wants(&approved.outputs, file)
     });
     let pods = sync::read(world.pods);
     let warnings = removed.filter_map(|file| {

@@ -8,7 +8,7 @@ use kube::core::admission::{AdmissionResponse, Operation};
 use kube::runtime::watcher::Event;
 use pki_certs::{KeyAlgorithm, Usage};
 use pki_operator::api::{Pki, PkiPolicy, PkiPolicySpec, PkiSpec};
-use pki_operator::controllers::ca::outlook::Outlook;
+use pki_operator::model::ca::Outlook;
 use pki_operator::policy::{Approved, RuleBook, faults};
 use pki_operator::store::cached_pki::KnownPki;
 use pki_operator::store::cached_secret::KnownSecret;

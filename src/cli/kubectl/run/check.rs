@@ -3,7 +3,8 @@
 use super::{Error, Verdict, print, tell};
 use crate::cli::kubectl::check::{self, Report, Settings};
 use crate::cli::kubectl::cli::{Check, PolicyTest};
-use crate::cli::kubectl::dry_run::{self, Answer};
+use crate::cli::kubectl::dry_run;
+use crate::cli::kubectl::finding::Answer;
 use crate::cli::kubectl::manifests::{self, Manifests};
 use crate::cli::kubectl::policies::{PolicyFiles, rule_book};
 use crate::cli::kubectl::policy_test::{self, Table};

@@ -1,10 +1,10 @@
 //! The writes to the Secret of the CA: a successor, and each CA in its place.
 
-use super::super::ledger::Ledger;
 use super::super::{placement, rotation};
 use super::{Keeper, Settings};
 use crate::events;
 use crate::k8s::patch;
+use crate::model::ledger::Ledger;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Patch;

@@ -4,8 +4,9 @@ mod bounds;
 mod clock;
 mod story;
 
-use super::super::{Ca, ledger};
 use super::*;
+use crate::model::ca::Ca;
+use crate::model::ledger;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -682,7 +683,9 @@ fn damage_beside_a_successor_is_damage_all_the_same() {
 }
 
 fn told(ledger: &Ledger, signer: &Authority) -> Ca {
-    Ca::told_by(ledger, Ok(copy(signer).unwrap()), &PACE)
+    Ca::told_by(ledger, Ok(copy(signer).unwrap()), |forced| {
+        PACE.window(forced)
+    })
 }
 
 #[test]

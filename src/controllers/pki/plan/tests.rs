@@ -1,9 +1,9 @@
 //! What is decided, over time and under all that can happen to a Secret.
 
-use super::super::status::{self, Certificate, Outcome};
 use super::*;
 use crate::api::{self, Pki, PkiPolicy, PkiStatus};
-use crate::controllers::ca::Alarm;
+use crate::model::ca::Alarm;
+use crate::model::outcome::{self, Outcome};
 use crate::policy::RuleBook;
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
@@ -568,7 +568,7 @@ fn a_request_that_comes_too_early_is_when_the_certificate_is_renewed() {
     let mut pki = pki();
     let usual = current(plan_for(&pki, secret.clone(), &ca, now())).renew_at;
     insert(&mut pki.metadata.annotations, RENEW_NOW, "a");
-    pki.status = Some(request::served(&pki, now()));
+    pki.status = Some(renewal_request::served(&pki, now()));
     let renew_at = |pki: &Pki, seconds| {
         let at = now() + SignedDuration::from_secs(seconds);
         current(plan_for(pki, secret.clone(), &ca, at)).renew_at
@@ -579,7 +579,7 @@ fn a_request_that_comes_too_early_is_when_the_certificate_is_renewed() {
         "the same value is not served again"
     );
     insert(&mut pki.metadata.annotations, RENEW_NOW, "b");
-    assert_eq!(renew_at(&pki, 60), now() + request::MIN_INTERVAL);
+    assert_eq!(renew_at(&pki, 60), now() + renewal_request::MIN_INTERVAL);
     assert_eq!(
         renew_at(&pki, 300),
         usual,
@@ -939,8 +939,8 @@ fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
     let Plan::Keep(current) = look(&pki, &before, &secret, now()) else {
         panic!("it is as it should be")
     };
-    let outcome = Outcome::Ready(Certificate::of(&current, &ca));
-    pki.status = Some(status::after(&pki, &outcome, now()));
+    let outcome = Outcome::Ready(Current::certificate(&current, &ca));
+    pki.status = Some(outcome::after(&pki, &outcome, now()));
     let recorded = pki.status.as_ref().unwrap().defaults.clone().unwrap();
     assert_eq!(recorded.duration.as_deref(), Some("90h"));
     assert_eq!(recorded.renew_before.as_deref(), Some("30h"));
@@ -951,8 +951,8 @@ fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
             panic!("nothing is issued or written after {hours} hours")
         };
         assert_eq!(kept.renew_at, current.renew_at);
-        let outcome = Outcome::Ready(Certificate::of(&kept, &ca));
-        let status = status::after(&pki, &outcome, now);
+        let outcome = Outcome::Ready(Current::certificate(&kept, &ca));
+        let status = outcome::after(&pki, &outcome, now);
         assert_eq!(
             status.defaults.as_ref(),
             Some(&recorded),

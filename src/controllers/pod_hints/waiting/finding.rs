@@ -1,10 +1,10 @@
 //! The reasons why pods cannot start, and the Events that say what to do. Without I/O.
 
 use crate::api::Pki;
-use crate::controllers::pki::secret::formats::Output;
-use crate::controllers::trust_bundle;
 use crate::events::{Aspect, Kind, NOTE_BYTES, Words, reference_by_name};
 use crate::k8s::object_key::Key;
+use crate::model::output::Output;
+use crate::model::trust_bundle;
 use crate::store::Removal;
 use crate::store::cached_pod::{Need, Object, SecretUser};
 use crate::util::text::{self, printable};

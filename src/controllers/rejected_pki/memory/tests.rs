@@ -244,11 +244,11 @@ fn the_memory_is_bounded_and_one_namespace_does_not_push_the_others_out() {
         *last.refusal.pki.name,
         *(2 * MOST_OF_NAMESPACE - 1).to_string()
     );
-    for number in 0..2 * MOST {
+    for number in 0..2 * MAX_REJECTIONS {
         memory.note(of(&format!("ns-{number}"), 0), at(0));
     }
     let count: usize = memory.by_namespace.values().map(Vec::len).sum();
-    assert_eq!(count, MOST);
+    assert_eq!(count, MAX_REJECTIONS);
     assert!(memory.by_namespace["loud"].len() <= 1);
 }
 

@@ -3,10 +3,10 @@
 use super::decision::{Cas, Change, Current, Stored};
 use super::path::Segment;
 use crate::api::annotations::{PREVIOUS_SINCE as SINCE, ROTATE_NOW};
-use crate::controllers::pki::secret;
 use crate::k8s::ca_secret;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
+use crate::k8s::secret;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;

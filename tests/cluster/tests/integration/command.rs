@@ -7,8 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::operator;
-use crate::{processes_of, wait_until};
+use crate::{processes_of, run, wait_until};
 
 #[test]
 fn a_cluster_stays_up_until_down() {

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use pki_cluster::{Cluster, Options, Signal};
 
-use crate::operator;
-use crate::{processes_of, wait_until};
+use crate::{processes_of, run, wait_until};
 
 #[test]
 fn a_started_cluster_answers_and_a_stopped_one_leaves_no_trace() {

@@ -11,8 +11,7 @@ use std::time::Duration;
 use pki_cluster::{Cluster, Options, PAUSE_IMAGE, check_node, remove_abandoned_node};
 
 use crate::command::Home;
-use crate::operator;
-use crate::{processes_of, wait_until};
+use crate::{processes_of, run, wait_until};
 
 #[test]
 #[ignore = "needs root and packages: cargo test -p pki-cluster -- --ignored"]

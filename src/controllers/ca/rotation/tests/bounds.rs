@@ -1,7 +1,8 @@
 //! Nobody keeps a rotation waiting for ever, and by force nobody keeps it waiting at all.
 
 use super::*;
-use crate::controllers::ca::fleet::{self, Census, Phase};
+use crate::controllers::ca::fleet::{self, Census};
+use crate::model::rollout::Phase;
 
 const QUICK: Pace = Pace {
     step: DAY,
@@ -288,7 +289,7 @@ fn blockers_are_named_with_a_reason_and_what_is_being_deleted_is_none() {
     assert!(
         expected
             .iter()
-            .all(|reason| fleet::REASONS.contains(reason))
+            .all(|reason| crate::model::rollout::REASONS.contains(reason))
     );
 }
 

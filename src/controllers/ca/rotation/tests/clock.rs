@@ -128,7 +128,7 @@ impl Stage {
             has_ended && !self.is_brief || trusted.contains(&used.as_deref().unwrap()),
             "{time}: the root in use is gone"
         );
-        let next = crate::controllers::pki::secret::file(&secret, "next.key").to_vec();
+        let next = crate::k8s::secret::file(&secret, "next.key").to_vec();
         let next = String::from_utf8(next).unwrap();
         assert!(self.keys.is_subset(&keys), "{time}: a key is gone");
         // A successor has signed nothing: it may be made anew.

@@ -4,10 +4,11 @@
 use super::*;
 use crate::api::{self, Pki};
 use crate::controllers::ca::fleet::Census;
+use crate::controllers::pki::content::formats::Passwords;
+use crate::controllers::pki::content::{Content, Owner};
 use crate::controllers::pki::plan::{Current, Observed, Plan, Sight, plan};
-use crate::controllers::pki::secret::formats::Passwords;
-use crate::controllers::pki::secret::{self, Content, Owner};
-use crate::controllers::pki::status::{self, Certificate, Outcome};
+use crate::k8s::secret;
+use crate::model::outcome::{self, Outcome};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use pki_certs::Bundle;
 use rustls::client::WebPkiServerVerifier;
@@ -144,7 +145,7 @@ impl World {
         if is_moved {
             return true;
         }
-        let ca = Ca::told_by(&ledger, Ok(signer), &self.pace);
+        let ca = Ca::told_by(&ledger, Ok(signer), |forced| self.pace.window(forced));
         if self.ca.as_ref().is_none_or(|known| ca.differs_from(known)) {
             (self.ca, self.ca_since) = (Some(ca.into()), self.now);
         }
@@ -311,8 +312,8 @@ impl Peer {
             Plan::Keep(current) => (None, current),
             other => panic!("{other:?}"),
         };
-        let outcome = Outcome::Ready(Certificate::of(&current, ca));
-        self.pki.status = Some(status::after(&self.pki, &outcome, now));
+        let outcome = Outcome::Ready(current.certificate(ca));
+        self.pki.status = Some(outcome::after(&self.pki, &outcome, now));
         if written.is_some() {
             self.secret = written;
         }

@@ -1,6 +1,7 @@
 //! Whose a Secret is, and what is written into it.
 
 use super::*;
+use crate::k8s::secret::{bundle, is_controlled_by, is_owned_by, other_writer, take_up};
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
 use pki_certs::{Authority, Leaf};
@@ -550,7 +551,7 @@ fn further_files_are_written_once_and_found_again() {
     );
     let combined = [file(&made, "tls.key"), file(&made, "tls.crt")].concat();
     assert_eq!(file(&made, "tls-combined.pem"), combined);
-    for name in formats::OPTIONAL {
+    for name in OPTIONAL {
         for content in [&b""[..], b"garbage"] {
             let mut damaged = made.clone();
             let data = damaged.data.as_mut().unwrap();
@@ -600,7 +601,7 @@ fn keystores_follow_their_passwords_their_certificate_and_the_ca() {
 fn files_that_are_not_wanted_any_more_are_taken_away() {
     let case = with_keystores(Some("changeit"), Some("changeit"));
     let mut seen = stored(&case.content().manifest().0);
-    let fields: serde_json::Map<_, _> = formats::OPTIONAL
+    let fields: serde_json::Map<_, _> = OPTIONAL
         .iter()
         .map(|name| (format!("f:{name}"), json!({})))
         .collect();
@@ -610,7 +611,7 @@ fn files_that_are_not_wanted_any_more_are_taken_away() {
     (plain.leaf, plain.trust) = (case.leaf.clone(), case.trust.clone());
     assert!(case.content().is_in(&seen) && !plain.content().is_in(&seen));
     let change = plain.content().change(&seen).0;
-    for name in formats::OPTIONAL {
+    for name in OPTIONAL {
         assert_eq!(change["data"].get(name), Some(&Value::Null), "{name}");
     }
     let mended = patched(&seen, &change);

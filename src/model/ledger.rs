@@ -1,6 +1,6 @@
 //! What is known of the CA besides its keys, as a ConfigMap keeps it.
 
-use super::fleet::Report;
+use crate::model::rollout::Report;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use pki_certs::{AuthorityError, CaCertificate, Trust};
@@ -229,7 +229,7 @@ fn certificate(key: &str, pem: &str, now: Timestamp) -> Result<Option<CaCertific
 
 /// Reads the certificate of a CA, which may have expired or not have begun. Which one it is matters
 /// all the same: whether it may sign is for the Secret to say.
-pub(super) fn whatever_the_time(
+pub(crate) fn whatever_the_time(
     chain: &[u8],
     root: &[u8],
     now: Timestamp,

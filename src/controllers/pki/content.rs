@@ -1,31 +1,28 @@
 //! The Secret of a Pki: what it looks like, and whose it is.
 
 use crate::api::Pki;
-use crate::api::annotations::{KEEP_SECRET, flag};
+use crate::api::annotations::ADOPT;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
+use crate::k8s::secret::{
+    Obstacle, Ownership, TLS, file, is_kept, is_labelled, other_owners, owner_of, owner_reference,
+};
+use crate::model::keystore::Unmade;
+use crate::model::output::{OPTIONAL, Output};
 use crate::policy::Approved;
 use crate::store::cached_pki::KnownPki;
 use crate::store::secret_index::{BySecret, NamesSecrets};
 use crate::util::hash::digest;
-use formats::{Passwords, Unmade};
+use formats::Passwords;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::{Resource, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
 use pki_certs::{Bundle, Trust};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-pub use crate::api::annotations::ADOPT;
-
 pub mod formats;
-mod obstacle;
-
-pub use obstacle::Obstacle;
-
-/// The type of the Secret: the API server makes sure that both of its keys are there.
-pub const TLS: &str = "kubernetes.io/tls";
 
 /// Whose a Secret is, by its controller reference. Labels prove nothing: anybody may set them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,11 +36,6 @@ pub enum Owner {
     FormerPki,
     /// Another object's, or nobody's: its content is not ours to change.
     Foreign(Obstacle),
-}
-
-/// The Secret of a Pki.
-pub fn key(pki: &Pki) -> Key {
-    Key::new(pki.namespace().unwrap_or_default(), pki.secret_name())
 }
 
 /// Whose this Secret is. `pkis` tells which others there are.
@@ -79,95 +71,6 @@ pub fn owner(secret: &Secret, pki: &Pki, pkis: &BySecret<KnownPki>) -> Owner {
         _ => {}
     }
     Owner::Foreign(Obstacle::held(secret).unwrap_or(obstacle))
-}
-
-/// Whether the Secret is this Pki's by its controller reference, and so goes with it.
-pub fn is_controlled_by(secret: &Secret, pki: &Pki) -> bool {
-    owner_of(secret, pki) == Some(Ownership::Ours)
-}
-
-/// The owners of the Secret besides this Pki.
-pub fn other_owners<'a>(
-    secret: &'a Secret,
-    pki: &'a Pki,
-) -> impl Iterator<Item = &'a OwnerReference> {
-    let owners = secret.metadata.owner_references.iter().flatten();
-    owners.filter(|owner| Some(&owner.uid) != pki.metadata.uid.as_ref())
-}
-
-/// Whether the Secret is this Pki's: by its controller reference, or as one that is to be kept.
-pub fn is_owned_by(secret: &Secret, pki: &Pki) -> bool {
-    match owner_of(secret, pki) {
-        Some(ownership) => ownership == Ownership::Ours,
-        None => is_kept(pki) && is_offered(secret, pki),
-    }
-}
-
-/// Whether the Secret stays when the Pki is deleted.
-pub fn is_kept(pki: &Pki) -> bool {
-    is_kept_by(pki.metadata.annotations.as_ref())
-}
-
-/// Whether the Secret of a Pki with these annotations stays when the Pki is deleted.
-pub(crate) fn is_kept_by(annotations: Option<&BTreeMap<String, String>>) -> bool {
-    annotations.and_then(|annotations| flag(annotations, KEEP_SECRET)) == Some(true)
-}
-
-/// What the controller reference says.
-#[derive(Debug, PartialEq, Eq)]
-enum Ownership<'a> {
-    Ours,
-    Pki { name: &'a str, uid: &'a str },
-    Foreign,
-}
-
-fn owner_of<'a>(secret: &'a Secret, pki: &Pki) -> Option<Ownership<'a>> {
-    let controller = controller(secret)?;
-    Some(if !is_pki(controller) {
-        Ownership::Foreign
-    } else if Some(&controller.uid) == pki.metadata.uid.as_ref() {
-        Ownership::Ours
-    } else {
-        Ownership::Pki {
-            name: &controller.name,
-            uid: &controller.uid,
-        }
-    })
-}
-
-/// Who controls an object, by its owner references.
-pub(crate) fn controller(object: &impl ResourceExt) -> Option<&OwnerReference> {
-    let mut references = object.owner_references().iter();
-    references.find(|reference| reference.controller == Some(true))
-}
-
-/// Whether that is a Pki.
-pub(crate) fn is_pki(controller: &OwnerReference) -> bool {
-    controller.kind == Pki::kind(&()) && controller.api_version == Pki::api_version(&())
-}
-
-/// A Secret of another type cannot become one of ours, nor can one that may not change.
-fn is_offered(secret: &Secret, pki: &Pki) -> bool {
-    Obstacle::of(secret, pki).is_none()
-}
-
-/// Whether the Secret has the labels of the operator's own. Anybody may set them: they are no
-/// proof.
-pub fn is_labelled(secret: &impl ResourceExt) -> bool {
-    patch::has_all(secret.labels(), &patch::labels())
-}
-
-/// The merge patch that makes an unowned Secret this Pki's again. No byte of its content changes.
-pub fn take_up(secret: &Secret, pki: &Pki) -> Value {
-    let mut change = if is_kept(pki) {
-        json!({ "metadata": { "annotations": { ADOPT: pki.name_any() } } })
-    } else {
-        let ours = owner_reference(pki);
-        let owners: Vec<_> = other_owners(secret, pki).chain([&ours]).collect();
-        json!({ "metadata": { "ownerReferences": owners } })
-    };
-    patch::bind(&mut change, secret);
-    change
 }
 
 /// What goes into the Secret of a Pki.
@@ -298,8 +201,8 @@ impl Content<'_> {
             }
             Map::Data => {
                 !file(observed, key).is_empty()
-                    && formats::OPTIONAL.contains(&key)
-                    && !self.approved.wants(key)
+                    && OPTIONAL.contains(&key)
+                    && !Output::wants(&self.approved.outputs, key)
             }
         };
         let managed = observed.metadata.managed_fields.iter().flatten();
@@ -346,40 +249,6 @@ impl Map {
             Self::Annotations => &mut patch["metadata"]["annotations"],
             Self::Data => &mut patch["data"],
         }
-    }
-}
-
-/// Certificate and key of a Secret; what is missing is empty, which no check takes for sound.
-pub fn bundle(secret: &Secret) -> Bundle<'_> {
-    Bundle {
-        certificate: file(secret, "tls.crt"),
-        private_key: file(secret, "tls.key"),
-    }
-}
-
-/// One file of a Secret; empty if it is not there.
-pub fn file<'a>(secret: &'a Secret, name: &str) -> &'a [u8] {
-    let file = secret.data.as_ref().and_then(|data| data.get(name));
-    file.map_or(&[], |bytes| &bytes.0)
-}
-
-/// The manager that wrote the Secret last, besides the operator, as `managedFields` have it.
-pub fn other_writer(secret: &Secret) -> Option<&str> {
-    let entries = secret.metadata.managed_fields.iter().flatten();
-    entries
-        .filter(|entry| entry.manager.as_deref() != Some(patch::FIELD_MANAGER))
-        .max_by_key(|entry| entry.time.as_ref().map(|time| time.0))
-        .and_then(|entry| entry.manager.as_deref())
-}
-
-fn owner_reference(pki: &Pki) -> OwnerReference {
-    OwnerReference {
-        api_version: Pki::api_version(&()).into_owned(),
-        kind: Pki::kind(&()).into_owned(),
-        name: pki.name_any(),
-        uid: pki.metadata.uid.clone().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
     }
 }
 

@@ -4,8 +4,8 @@
 //! again. So the status keeps the value that was served last: each value is served once, and a Pki
 //! is renewed on request once in [`MIN_INTERVAL`].
 
-use super::status::whole_second;
 use crate::api::{Pki, PkiStatus, RenewalRequest};
+use crate::util::time::whole_second;
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -53,7 +53,7 @@ pub fn of(pki: &Pki, now: Timestamp) -> Option<Request> {
 }
 
 /// When a request that has to wait is served.
-pub(super) fn next(pki: &Pki, now: Timestamp) -> Option<Timestamp> {
+pub fn next(pki: &Pki, now: Timestamp) -> Option<Timestamp> {
     match of(pki, now)? {
         Request::Early { next, .. } => Some(next),
         _ => None,
@@ -82,7 +82,7 @@ pub fn message(pki: &Pki, now: Timestamp) -> Option<String> {
 
 /// The status by which a new request is served: the renewal is due, and the value is known from
 /// then on.
-pub(super) fn served(pki: &Pki, now: Timestamp) -> PkiStatus {
+pub fn served(pki: &Pki, now: Timestamp) -> PkiStatus {
     let mut status = pki.status.clone().unwrap_or_default();
     let time = Time(whole_second(now));
     // Without a certificate there is none to renew; one that is due is renewed in any case.

@@ -1,14 +1,14 @@
 //! What the Pki's status says after a look at it.
 
-use super::plan::Current;
-use super::request;
-use super::secret::Obstacle;
-use super::secret::formats::Unmade;
+use crate::api::conditions::{MAX_CONDITION_MESSAGE_BYTES, MAX_FORMER_SECRETS, transition_time};
 use crate::api::{Defaults, FormerSecret, Pki, PkiStatus, READY};
-use crate::controllers::ca::Ca;
 use crate::k8s::object_key::Key;
+use crate::k8s::secret::Obstacle;
+use crate::model::keystore::Unmade;
+use crate::model::renewal_request;
 use crate::policy::{Violation, violation_summary};
 use crate::util::text;
+use crate::util::time::whole_second;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use pki_certs::KeyAlgorithm;
@@ -95,29 +95,9 @@ pub struct Terms {
     pub defaults: Defaults,
 }
 
-impl Certificate {
-    /// What lies in the Secret after a look at it.
-    pub fn of(current: &Current, ca: &Ca) -> Self {
-        let verified = current.verified.clone();
-        Self {
-            serial: verified.serial,
-            not_before: verified.not_before,
-            not_after: verified.not_after,
-            cut_short: verified.cut_short,
-            renew_at: current.renew_at,
-            issuer: verified.issuer,
-            trust: ca.trust.fingerprint().to_owned(),
-            terms: Box::new(Terms {
-                policy: current.approved.policy.clone(),
-                defaults: current.approved.recorded(),
-            }),
-        }
-    }
-}
-
 impl Outcome {
     /// Certificate in the Secret, if it is as it should be.
-    pub(super) fn certificate(&self) -> Option<&Certificate> {
+    pub fn certificate(&self) -> Option<&Certificate> {
         match self {
             Self::Ready(certificate) | Self::Incomplete { certificate, .. } => Some(certificate),
             _ => None,
@@ -125,7 +105,7 @@ impl Outcome {
     }
 
     /// Outcome for a Secret with this certificate and without these keystores.
-    pub(super) fn of(certificate: Certificate, unmade: Vec<Unmade>) -> Self {
+    pub fn of(certificate: Certificate, unmade: Vec<Unmade>) -> Self {
         if unmade.is_empty() {
             Self::Ready(certificate)
         } else {
@@ -137,7 +117,7 @@ impl Outcome {
     }
 
     /// `True` or `False`, as the condition `Ready` has it.
-    pub(super) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         matches!(self, Self::Ready(_))
     }
 
@@ -255,10 +235,6 @@ fn keystores(unmade: &[Unmade]) -> String {
     text::line(&said.join("; "))
 }
 
-/// The schema of conditions takes 32768 characters; people take fewer.
-pub const MESSAGE_BYTES: usize = 4096;
-/// The number of former Secrets that a status tells of.
-pub(crate) const MAX_FORMER_SECRETS: usize = 10;
 const AWAITING: &str = "PkiSecretOfFormerPki";
 const AWAITING_KEY: &str = "PkiKeyPending";
 
@@ -311,7 +287,7 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
         _ => {}
     }
     if let Some(request) = &mut status.renewal_request {
-        request.message = request::message(pki, now);
+        request.message = renewal_request::message(pki, now);
     }
     let ready = condition(pki, outcome, now);
     status.conditions.retain(|known| known.type_ != READY);
@@ -351,24 +327,10 @@ fn condition(pki: &Pki, outcome: &Outcome, now: Timestamp) -> Condition {
         type_: READY.into(),
         status: status.into(),
         reason: outcome.reason().into(),
-        message: outcome.message(pki, MESSAGE_BYTES),
+        message: outcome.message(pki, MAX_CONDITION_MESSAGE_BYTES),
         observed_generation: pki.metadata.generation,
-        last_transition_time: since(known, status, now),
+        last_transition_time: transition_time(known, status, now),
     }
-}
-
-/// Since when a condition has this status, given what is known of it.
-pub(crate) fn since(known: Option<&Condition>, status: &str, now: Timestamp) -> Time {
-    let unchanged = known.filter(|known| known.status == status);
-    unchanged.map_or_else(
-        || Time(whole_second(now)),
-        |known| known.last_transition_time.clone(),
-    )
-}
-
-/// Times in the API have no fractions.
-pub(crate) fn whole_second(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).expect("a part of a valid time is one")
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::controllers::pki::secret::formats::FormatError;
+use crate::model::keystore::FormatError;
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -393,7 +393,7 @@ fn what_people_wrote_cannot_steer_the_terminal_of_those_who_read_it() {
         Outcome::Unsigned("line\nline\u{7}".into()),
         contested(Some("\u{202e}helm\n")),
     ] {
-        let message = outcome.message(&pki, MESSAGE_BYTES);
+        let message = outcome.message(&pki, MAX_CONDITION_MESSAGE_BYTES);
         let is_plain = |c: char| !c.is_control() && c != '\u{202e}';
         assert!(message.chars().all(is_plain), "{message:?}");
     }
@@ -442,9 +442,9 @@ fn who_waits_for_a_key_is_not_told_of_a_fault_and_what_was_told_stands() {
 #[test]
 fn what_becomes_of_a_request_is_in_the_status_as_long_as_it_waits() {
     let mut pki = pki();
-    let request = |value: &str| [(request::RENEW_NOW.to_owned(), value.to_owned())];
+    let request = |value: &str| [(renewal_request::RENEW_NOW.to_owned(), value.to_owned())];
     pki.metadata.annotations = Some(request("a").into());
-    pki.status = Some(request::served(&pki, at(0)));
+    pki.status = Some(renewal_request::served(&pki, at(0)));
     let message = |pki: &Pki, second| {
         let status = after(pki, &ready(), at(second));
         status.renewal_request.unwrap().message

@@ -1,7 +1,7 @@
 //! Tells people when the clock is not trusted: log, metrics, and an Event on the Lease of the leader election.
 
-use super::{Clock, ClockFault};
 use crate::events::{self, Publisher};
+use crate::k8s::clock::{Clock, ClockFault};
 use crate::k8s::object_key::Key;
 use crate::observability::metrics::Metrics;
 use std::sync::Arc;

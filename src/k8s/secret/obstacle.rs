@@ -1,7 +1,8 @@
 //! Why a Secret that is there cannot become this Pki's, and what people can do about it.
 
-use super::{ADOPT, TLS, controller};
+use super::{TLS, controller};
 use crate::api::Pki;
+use crate::api::annotations::ADOPT;
 use crate::util::text;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -33,7 +34,7 @@ pub enum Obstacle {
 impl Obstacle {
     /// The first obstacle between a Secret and this Pki; `None` if the Secret is offered to the Pki
     /// and can become its own.
-    pub(super) fn of(secret: &Secret, pki: &Pki) -> Option<Self> {
+    pub fn of(secret: &Secret, pki: &Pki) -> Option<Self> {
         let offered_to = secret.annotations().get(ADOPT);
         if let Some(controller) = controller(secret) {
             let by = format!("{} {}", controller.kind, controller.name);
@@ -54,7 +55,7 @@ impl Obstacle {
 
     /// Finds the finalizers that hold a Secret which is being deleted: another deletion would
     /// change nothing. The garbage collector removes its own finalizers by itself.
-    pub(super) fn held(secret: &Secret) -> Option<Self> {
+    pub fn held(secret: &Secret) -> Option<Self> {
         secret.metadata.deletion_timestamp.as_ref()?;
         let mut finalizers = secret.finalizers().to_vec();
         finalizers.retain(|it| !["foregroundDeletion", "orphan"].contains(&it.as_str()));
@@ -62,7 +63,7 @@ impl Obstacle {
     }
 
     /// The message for people, in at most so many bytes. A long cause is cut, and not the remedy.
-    pub(in crate::controllers::pki) fn message(&self, pki: &Pki, bytes: usize) -> String {
+    pub fn message(&self, pki: &Pki, bytes: usize) -> String {
         let (secret, name) = (text::printable(pki.secret_name()), pki.name_any());
         let delete = format!(
             "delete the Secret (kubectl delete secret {secret} --namespace {})",

@@ -88,8 +88,8 @@ fn what_is_written_is_what_is_read() {
 
 #[test]
 fn a_ca_below_a_root_comes_with_the_whole_path() {
-    let chain = include_bytes!("../rotation/tests/a.crt");
-    let root = include_bytes!("../rotation/tests/root.crt");
+    let chain = include_bytes!("../../controllers/ca/rotation/tests/a.crt");
+    let root = include_bytes!("../../controllers/ca/rotation/tests/root.crt");
     let ca = CaCertificate::from_pem(chain, root, now()).unwrap();
     let ledger = Ledger::of(ca.clone());
     assert_eq!(Ledger::read(&stored(&ledger), now()).unwrap().current, ca);
@@ -205,8 +205,8 @@ fn the_one_that_signs_is_known_whatever_the_time_and_a_successor_only_when_it_is
         assert_eq!(read.current, ledger.current, "{hours}");
         assert_eq!(read.next.is_some(), has_next, "{hours}");
     }
-    let chain = include_bytes!("../rotation/tests/a.crt");
-    let root = include_bytes!("../rotation/tests/root.crt");
+    let chain = include_bytes!("../../controllers/ca/rotation/tests/a.crt");
+    let root = include_bytes!("../../controllers/ca/rotation/tests/root.crt");
     let ca = CaCertificate::from_pem(chain, root, now()).unwrap();
     for time in [
         "2028-01-01T00:00:00Z",

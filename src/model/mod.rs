@@ -1,0 +1,11 @@
+//! Layer 5: plain data that several layers share.
+
+pub mod ca;
+pub mod event;
+pub mod keystore;
+pub mod ledger;
+pub mod outcome;
+pub mod output;
+pub mod renewal_request;
+pub mod rollout;
+pub mod trust_bundle;

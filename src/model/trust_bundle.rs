@@ -1,0 +1,41 @@
+//! The copies of the CA bundle: which namespaces want one, and how far they have come.
+
+use crate::api::annotations::parse_bool;
+use tokio::sync::watch;
+
+pub use crate::api::annotations::TRUST_BUNDLE as LABEL;
+
+/// The file in the `ConfigMap`.
+pub const FILE: &str = "ca.crt";
+
+/// Whether a namespace asks for a copy, by the value of its label.
+pub fn is_wanted(label: Option<&str>) -> bool {
+    label.and_then(parse_bool) == Some(true)
+}
+
+/// How far the copies have come: the fingerprint of the last roots that were written everywhere. A namespace that asks
+/// later does not take it back: nobody there has read others.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// Of the last roots that all `ConfigMaps` hold.
+    pub config_maps: watch::Sender<Option<String>>,
+    /// Of the last roots that the `ClusterTrustBundle` holds.
+    pub bundle: watch::Sender<Option<String>>,
+    /// The copies that have yet to be written.
+    pub pending: watch::Sender<Vec<(String, String)>>,
+}
+
+impl Published {
+    /// Whether every copy has held these roots. What keeps being refused is not waited for.
+    pub fn holds(&self, fingerprint: &str) -> bool {
+        [&self.config_maps, &self.bundle]
+            .iter()
+            .all(|part| part.borrow().as_deref() == Some(fingerprint))
+    }
+
+    /// The copies that have yet to be written, each by its namespace and its name; those that keep
+    /// being refused too.
+    pub fn pending(&self) -> Vec<(String, String)> {
+        self.pending.borrow().clone()
+    }
+}

@@ -1,0 +1,61 @@
+//! The largest Pki, by which the cost of a rule is estimated.
+
+use super::NAMESPACE;
+use super::shape::Shape;
+use crate::policy::identifiers;
+use crate::policy::wanted::MOST_NAMES;
+use std::sync::LazyLock;
+
+/// Number of labels and annotations that a rule may read. An author may write any number, and a
+/// rule may compare each of them with each other one.
+pub(super) const MOST_KEYS: usize = 100;
+/// The longest annotation of the largest Pki, in bytes. If one is longer, the steps are estimated
+/// for this very Pki.
+pub(super) const LONGEST_VALUE: u64 = 4096;
+/// The longest name of an object, or of a host.
+pub(super) const LONGEST_NAME: u64 = 253;
+/// The longest key of a label or annotation: a host name, a slash, and a name of 63.
+pub(super) const LONGEST_KEY: u64 = 317;
+pub(super) const LONGEST_LABEL: u64 = 63;
+
+/// The shape of the facts about the largest Pki, as the schema and [`Wanted`] bound it.
+pub(super) fn largest() -> &'static Shape {
+    static LARGEST: LazyLock<Shape> = LazyLock::new(|| {
+        let fields = |fields: Vec<(&str, Shape)>| {
+            let fields = fields.into_iter();
+            Shape::of_fields(fields.map(|(name, shape)| (name.to_owned(), shape)))
+        };
+        let names = |bytes: u64| Shape::list(MOST_NAMES as u64, Shape::text(bytes));
+        let (name, word) = (|| Shape::text(LONGEST_NAME), || Shape::text(32));
+        let keyed = |bytes| Shape::map(MOST_KEYS as u64, LONGEST_KEY, Shape::text(bytes));
+        let (labels, annotations) = (|| keyed(LONGEST_LABEL), || keyed(LONGEST_VALUE));
+        let key = ["algorithm", "encoding", "rotationPolicy"].map(|field| (field, word()));
+        let key = key.into_iter().chain([("size", Shape::default())]);
+        let spec = vec![
+            ("serviceName", name()),
+            ("commonName", Shape::text(LONGEST_NAME)),
+            ("dnsNames", names(LONGEST_NAME)),
+            ("ipAddresses", names(45)),
+            ("uris", names(identifiers::LONGEST as u64)),
+            ("usages", Shape::list(2, word())),
+            ("secretName", name()),
+            ("duration", word()),
+            ("privateKey", fields(key.collect())),
+            (
+                "secretTemplate",
+                fields(vec![("labels", labels()), ("annotations", annotations())]),
+            ),
+        ];
+        let metadata = vec![
+            ("name", name()),
+            ("namespace", name()),
+            ("labels", labels()),
+            ("annotations", annotations()),
+        ];
+        let pki = fields(vec![("metadata", fields(metadata)), ("spec", fields(spec))]);
+        let of_namespace = fields(vec![("name", name()), ("labels", labels())]);
+        let namespace = fields(vec![("metadata", of_namespace)]);
+        fields(vec![("pki", pki), (NAMESPACE, namespace)])
+    });
+    &LARGEST
+}
