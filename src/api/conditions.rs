@@ -7,6 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 /// The schema of conditions takes 32768 characters; people take fewer.
 pub const MAX_CONDITION_MESSAGE_BYTES: usize = 4096;
 
+/// The number of conditions that a status keeps: `Ready`, and those of others.
+pub const MAX_CONDITIONS: usize = 16;
 /// The number of former Secrets that a status tells of.
 pub const MAX_FORMER_SECRETS: usize = 10;
 

@@ -17,6 +17,7 @@
     reason = "each printer column has its own"
 )]
 
+use conditions::{MAX_CONDITIONS, MAX_FORMER_SECRETS};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::DeserializeGuard;
 use kube::{CustomResource, CustomResourceExt, KubeSchema, ResourceExt};
@@ -40,6 +41,7 @@ pub mod conditions;
 mod defaults;
 mod policy;
 mod rules;
+mod stored;
 
 /// The API group of both kinds.
 pub const GROUP: &str = "box.com";
@@ -199,7 +201,12 @@ pub struct PkiSpec {
 pub struct PkiStatus {
     /// `Ready` says whether the Secret holds a valid certificate that matches the spec; its reason and
     /// message say why not, in the words that `kubectl apply` would have used.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "stored::conditions",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(length(max = MAX_CONDITIONS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// The `metadata.generation` that this status is about.
@@ -219,13 +226,25 @@ pub struct PkiStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial_number: Option<String>,
     /// Start of the certificate's validity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "stored::time",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub not_before: Option<Time>,
     /// End of the certificate's validity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "stored::time",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub not_after: Option<Time>,
     /// When the certificate is renewed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "stored::time",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub renewal_time: Option<Time>,
     /// SHA-256 fingerprint of the CA certificate that signed, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -237,13 +256,22 @@ pub struct PkiStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_attempts: Option<i32>,
     /// When the next attempt is made, after a failed one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "stored::time",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub next_attempt_time: Option<Time>,
     /// The last renewal that was asked for with the annotation `box.com/renew-now`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_request: Option<RenewalRequest>,
     /// The Secrets that the Pki wrote before `spec.secretName` was changed, the last ten, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "stored::former_secrets",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(length(max = MAX_FORMER_SECRETS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub former_secrets: Vec<FormerSecret>,
 }
@@ -254,12 +282,21 @@ pub struct PkiStatus {
 #[serde(rename_all = "camelCase")]
 pub struct FormerSecret {
     /// Its name.
+    #[schemars(length(max = 253))]
     pub name: String,
     /// When another Secret took its place.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "stored::time",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub replaced_time: Option<Time>,
     /// End of the certificate in it, if there ever was one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "stored::time",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub not_after: Option<Time>,
 }
 
@@ -273,7 +310,11 @@ pub struct RenewalRequest {
     #[serde(default)]
     pub value: String,
     /// When it was served.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "stored::time",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub served_time: Option<Time>,
     /// The reason why the annotation that the Pki has now is not served, and the time when it will
     /// be.

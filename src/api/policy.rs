@@ -166,7 +166,12 @@ pub struct Validation {
 #[serde(rename_all = "camelCase")]
 pub struct PkiPolicyStatus {
     /// `Valid` says whether every rule of the policy can be read and can match; its message says what to write instead.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "super::stored::conditions",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(length(max = super::conditions::MAX_CONDITIONS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// The `metadata.generation` that this status is about.

@@ -15,7 +15,6 @@ use kube::Resource;
 use kube::core::error_boundary::InvalidObject;
 use kube::core::{DeserializeGuard, ObjectMeta};
 use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
-use serde_json::Value;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -159,16 +158,14 @@ impl KnownPki {
             Packed::Readable(packed) => {
                 let json = decompress_size_prepended_with_dict(packed, USUAL);
                 let json = json.expect("what was compressed can be decompressed");
-                serde_json::from_slice(&json)
-                    .or_else(|_| read_without_status(&json))
-                    .map_err(|error| self.unreadable(&error))
+                serde_json::from_slice(&json).map_err(|error| self.unreadable(&error))
             }
             Packed::Unreadable(invalid) => Err(invalid.as_ref().clone()),
         };
         DeserializeGuard(unpacked.map_err(|(error, metadata)| InvalidObject { error, metadata }))
     }
 
-    /// Nothing but a status was ever seen to fail. Should something else, its author is told.
+    /// What was packed was read before, so this was never seen. Should it happen, the author is told.
     fn unreadable(&self, error: &serde_json::Error) -> (String, ObjectMeta) {
         let metadata = ObjectMeta {
             namespace: Some(self.key.namespace.to_string()),
@@ -225,16 +222,6 @@ impl KnownPki {
     }
 }
 
-/// Whoever may write a status may write times there that can be read and, once written anew, not again: those before the year
-/// 0, by their offset. Such a status is as good as none, and is soon replaced.
-fn read_without_status(json: &[u8]) -> serde_json::Result<Pki> {
-    let mut object = serde_json::from_slice::<Value>(json)?;
-    if let Some(fields) = object.as_object_mut() {
-        fields.remove("status");
-    }
-    serde_json::from_value(object)
-}
-
 impl NamesSecrets for KnownPki {
     fn key(&self) -> &Key {
         &self.key
@@ -259,7 +246,7 @@ mod tests {
     use super::*;
     use crate::api;
     use kube::ResourceExt as _;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// One in which everything is said that can be.
     fn full() -> Value {
@@ -309,27 +296,28 @@ mod tests {
         let read = |time: &str| {
             let mut object = full();
             object["status"]["notAfter"] = json!(time);
-            serde_json::from_value::<Pki>(object)
+            serde_json::from_value::<Pki>(object).expect("as the API server takes it")
         };
-        assert!(read("9999-12-31T23:59:59Z").is_err(), "else it is packed");
-        for time in [
-            "0000-01-01T00:00:00+14:00",
-            "0000-01-01T00:00:00Z",
-            "9999-12-30T21:59:59.999999999Z",
-            "2030-01-01t00:00:00z",
-            "2016-12-31T23:59:60Z",
+        let end = |pki: &Pki| {
+            let end = pki.status.as_ref()?.not_after.as_ref()?;
+            Some(end.0.as_second())
+        };
+        for (time, is_kept) in [
+            // It can be read, and once written anew not again.
+            ("0000-01-01T00:00:00+14:00", false),
+            ("9999-12-31T23:59:59Z", false),
+            ("9999-12-31T23:59:59-01:00", false),
+            ("0000-01-01T00:00:00Z", true),
+            ("9999-12-30T21:59:59.999999999Z", true),
+            ("2030-01-01t00:00:00z", true),
+            ("2016-12-31T23:59:60Z", true),
         ] {
-            let pki = read(time).expect("as the API server takes it");
+            let pki = read(time);
             let unpacked = KnownPki::from(pki.clone()).unpack().0;
             let unpacked = unpacked.unwrap_or_else(|invalid| panic!("{time}: {invalid}"));
-            let seconds = |pki: &Pki| {
-                let end = pki.status.as_ref()?.not_after.as_ref()?;
-                Some(end.0.as_second())
-            };
-            if unpacked.status.is_some() {
-                assert_eq!(seconds(&unpacked), seconds(&pki), "{time}");
-            } else {
-                assert_eq!(time, "0000-01-01T00:00:00+14:00");
+            assert_eq!(end(&unpacked).is_some(), is_kept, "{time}");
+            if is_kept {
+                assert_eq!(end(&unpacked), end(&pki), "{time}");
             }
             assert_eq!(unpacked.spec, pki.spec);
         }

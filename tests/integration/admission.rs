@@ -433,3 +433,20 @@ fn the_audit_log_tells_what_was_judged_by_which_policy_or_rule() {
     let rules = json!("PkiServiceNameError");
     assert_eq!(noted("bad"), [json!("denied"), policy, rules]);
 }
+
+/// Its `managedFields` have an entry for each annotation, and a review of an edit holds them twice.
+#[test]
+fn a_pki_with_as_many_annotations_as_fit_can_be_edited() {
+    let ns = SHARED.namespace("annotated");
+    let annotations: serde_json::Map<_, _> = (0..20_000)
+        .map(|number| (format!("k{number}"), json!("")))
+        .collect();
+    let pki = manifest(
+        &json!({"name": "web", "annotations": annotations}),
+        &json!({"serviceName": "app1"}),
+    );
+    let create = ["create", "--namespace", &ns.name, "--filename", "-"];
+    SHARED.kubectl_with(&pki, &create).unwrap();
+    ns.kubectl(&["label", "pki", "web", "edited=true"]).unwrap();
+    ns.kubectl(&["delete", "pki", "web"]).unwrap();
+}

@@ -226,3 +226,49 @@ fn the_pki_the_pod_and_the_list_of_events_say_the_same_words() {
     }
     ns.withdraw();
 }
+
+/// Teams may not write a status. Whoever may is bounded all the same.
+#[test]
+fn a_forged_status_freezes_no_pki_and_renews_none() {
+    let arena = arena();
+    let _operator = arena.first_replica("operator-1", &[]).unwrap();
+    let ns = arena.namespace("forged-status");
+    ns.apply_pki("web", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.wait_until_ready("web");
+    let status = || ns.get("pki", "web").unwrap()["status"].take();
+    let serial = status()["serialNumber"].take();
+    let forge = |forged: Value| {
+        let patch = json!({ "status": forged }).to_string();
+        let forging = [
+            "patch",
+            "pki",
+            "web",
+            "--subresource=status",
+            "--type=merge",
+        ];
+        ns.kubectl(&[&forging[..], &["--patch", &patch]].concat())
+    };
+
+    let many: Vec<_> = (0..11).map(|n| json!({"name": format!("n{n}")})).collect();
+    let refusal = forge(json!({ "formerSecrets": many })).unwrap_err();
+    let refusal = refusal.to_string();
+    assert!(refusal.contains("status.formerSecrets"), "{refusal}");
+
+    let past = "2020-01-01T00:00:00Z";
+    let not_ready = json!({"type": "Ready", "status": "False", "reason": "X", "message": "", "lastTransitionTime": past});
+    forge(json!({"renewalTime": past, "conditions": [not_ready]})).unwrap();
+    eventually("the renewal time is replaced", || {
+        (status()["renewalTime"] != past).then_some(())
+    });
+    assert_eq!(status()["serialNumber"], serial, "nothing is renewed");
+
+    // The API server takes it, and no calendar has it.
+    let beyond = "9999-12-31T23:59:59-01:00";
+    forge(json!({ "notAfter": beyond })).unwrap();
+    assert_eq!(status()["notAfter"], beyond);
+    ns.kubectl(&["delete", "secret", "web"]).unwrap();
+    eventually("the Secret is issued again", || {
+        let end = status()["notAfter"].take();
+        (end != beyond && ns.get("secret", "web").is_some()).then_some(())
+    });
+}

@@ -202,6 +202,9 @@ pub(super) async fn publish_in_use(
 
 /// Makes the CA known in a Secret, if it is the Pki's own. Whether it is known there now.
 async fn publish_in(pki: &Pki, key: &Key, ca: &Ca, context: &Context) -> Result<bool, Error> {
+    if !context.cache.has_secret(key) {
+        return Ok(false);
+    }
     let secret = read(pki, key, context).await?;
     let Some(secret) = secret.filter(|secret| secret::is_owned_by(secret, pki)) else {
         return Ok(false);

@@ -1,7 +1,7 @@
 //! Backoff of a Pki whose reconcile ended early, with an [`Error`].
 //!
 //! A conflict is usually over at the next attempt, and an API server that is away comes back: both
-//! are retried soon. A fault that stays (an admission webhook that answers 409, an immutable Secret,
+//! are retried soon. An attempt that took too long has cost others time, and is retried more rarely. A fault that stays (an admission webhook that answers 409, an immutable Secret,
 //! a missing permission) is retried ever more rarely.
 
 use super::Error;
@@ -15,6 +15,7 @@ use std::time::Duration;
 const AFTER_CONFLICT: Duration = Duration::from_millis(200);
 const LONGEST_AFTER_CONFLICT: Duration = Duration::from_secs(30);
 const AFTER_ERROR: Duration = Duration::from_secs(5);
+const LONGEST_AFTER_TIMEOUT: Duration = Duration::from_secs(60);
 const LONGEST_AFTER_REFUSAL: Duration = Duration::from_secs(300);
 
 /// Number of consecutive failures, by Pki.
@@ -30,6 +31,7 @@ impl Pauses {
         let (first, longest) = match error {
             Error::Outdated { .. } => (AFTER_CONFLICT, LONGEST_AFTER_CONFLICT),
             error if is_refusal(error) => (AFTER_ERROR, LONGEST_AFTER_REFUSAL),
+            Error::TimedOut => (AFTER_ERROR, LONGEST_AFTER_TIMEOUT),
             _ => (AFTER_ERROR, AFTER_ERROR),
         };
         let doubled = first.saturating_mul(2_u32.saturating_pow(*count - 1));
@@ -82,6 +84,10 @@ mod tests {
             (&conflict as &dyn Fn() -> Error, doubling.as_slice()),
             (&|| answered(403), &refused),
             (&|| answered(422), &refused),
+            (
+                &|| Error::TimedOut,
+                &[5000, 10_000, 20_000, 40_000, 60_000, 60_000],
+            ),
             (&|| answered(500), &[5000; 4]),
             (&|| answered(429), &[5000; 4]),
         ] {

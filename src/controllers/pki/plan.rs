@@ -332,13 +332,15 @@ pub fn due(
     due
 }
 
-/// Since when the status, about this very certificate, has a renewal time that has come: it was put there on demand,
-/// before the annotation that asked for it was removed. So a request is neither lost nor served twice.
+/// Since when the status, about this very certificate, has a renewal time that has come and that a served request put there.
+/// So a request is neither lost nor served twice. Another time is none that the operator wrote, and is replaced.
 fn requested(pki: &Pki, serial: &str, now: Timestamp) -> Option<Timestamp> {
     let status = pki.status.as_ref()?;
     let is_of_this = status.serial_number.as_deref() == Some(serial);
-    let at = status.renewal_time.as_ref().filter(|_| is_of_this)?.0;
-    (at <= now).then_some(at)
+    let at = status.renewal_time.as_ref().filter(|_| is_of_this)?;
+    let request = status.renewal_request.as_ref()?;
+    let is_requested = request.served_time.as_ref() == Some(at);
+    (is_requested && at.0 <= now).then_some(at.0)
 }
 
 /// Whether the Secret of a refused Pki is to be looked into: its certificate is in use, and the CA is being replaced; or it is

@@ -213,16 +213,24 @@ async fn whole(
     }
 }
 
-/// Whether JSON has more lists and objects, or more values in them, than that.
+/// Whether JSON has more lists and objects, or more values in them, than that. Empty ones take up no memory of their own, and
+/// `managedFields` have one for each label and annotation: they count as values only.
 fn is_too_intricate(json: &[u8], most_containers: usize, most_values: usize) -> bool {
-    let (mut containers, mut values) = (0, 0);
+    let (mut containers, mut values) = (0_usize, 0);
     let (mut in_string, mut is_escaped) = (false, false);
-    for byte in json {
+    let mut is_opened = false;
+    for byte in json.iter().filter(|byte| !byte.is_ascii_whitespace()) {
+        if std::mem::take(&mut is_opened) && matches!(byte, b'}' | b']') {
+            containers -= 1;
+        }
         match (in_string, byte) {
             (true, _) if is_escaped => is_escaped = false,
             (true, b'\\') => is_escaped = true,
             (_, b'"') => in_string = !in_string,
-            (false, b'{' | b'[') => containers += 1,
+            (false, b'{' | b'[') => {
+                containers += 1;
+                is_opened = true;
+            }
             (false, b',') => values += 1,
             _ => {}
         }
@@ -237,7 +245,8 @@ mod tests {
     #[test]
     fn lists_objects_and_values_are_counted_but_not_in_strings() {
         for (json, containers, values) in [
-            (r#"{"a": [1, 2, 3], "b": {}}"#, 3, 3),
+            (r#"{"a": [1, 2, 3], "b": {}}"#, 2, 3),
+            (r#"[{}, [ ], {"a": {}}, "{", "}"]"#, 2, 4),
             (r#"{"a": "{[,", "b": "\"{,\\", "c": ["\\"]}"#, 2, 2),
             ("[[[", 3, 0),
             (",,", 0, 2),

@@ -550,12 +550,16 @@ fn an_offered_secret_gets_a_certificate_if_it_has_none_that_will_do() {
     );
 }
 
-/// The Pki, whose status tells of this certificate and this time of renewal.
+/// The Pki, whose status tells of this certificate and of a request that was served at this time.
 fn scheduled(serial: Option<&str>, renewal: Option<Timestamp>) -> Pki {
     let mut pki = pki();
     pki.status = Some(api::PkiStatus {
         serial_number: serial.map(str::to_owned),
         renewal_time: renewal.map(Time),
+        renewal_request: renewal.map(|at| api::RenewalRequest {
+            served_time: Some(Time(at)),
+            ..api::RenewalRequest::default()
+        }),
         ..api::PkiStatus::default()
     });
     pki
@@ -609,6 +613,19 @@ fn a_renewal_is_asked_for_by_the_time_in_the_status_of_this_very_certificate() {
         if decision == "keep" {
             assert_eq!(current(plan), known, "{serial:?} {renewal:?}");
         }
+    }
+    for request in [
+        None,
+        Some(api::RenewalRequest {
+            served_time: Some(Time(now() - HOUR)),
+            ..api::RenewalRequest::default()
+        }),
+    ] {
+        let mut forged = scheduled(Some(&own), Some(now()));
+        let status = forged.status.as_mut().expect("it has one");
+        status.renewal_request = request;
+        let plan = plan_for(&forged, secret.clone(), &ca, now());
+        assert_eq!(current(plan), known, "no request was served at that time");
     }
     // It has been served: there is another certificate, and the status still tells of the one before.
     let pki = scheduled(Some(&own), Some(now()));
