@@ -33,12 +33,13 @@ use futures::{Stream, StreamExt, future, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use keys::Keys;
+use kube::api::ListParams;
 use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Client, Resource as _};
 use lanes::{Lane, Queue};
 use observe::{observe, read};
 use pauses::Pauses;
-use plan::{Current, Observed, Plan, plan};
+use plan::{Current, Need, Observed, Plan, plan};
 use retry::Retries;
 use std::pin::pin;
 use std::sync::Arc;
@@ -448,6 +449,9 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
         _ => None,
     };
     let pki = republished.as_ref().unwrap_or(pki);
+    if matches!(planned, Plan::Issue(_, Need::NoSecret)) && is_leaving(pki, context).await {
+        return Ok(());
+    }
     if !matches!(planned, Plan::Issue(..)) {
         context.keys.forget(&Key::of(pki));
     }
@@ -494,6 +498,26 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
     };
     work.note("pki.reason", || outcome.reason());
     conclude::conclude(pki, &outcome, context, now).await
+}
+
+/// Whether a Pki whose Secret is gone is being deleted. With `--cascade=foreground` the Secret goes first, and its watch may be
+/// ahead of that of the Pkis. The next look is when the deletion is seen.
+async fn is_leaving(pki: &Pki, context: &Context) -> bool {
+    let status = pki.status.as_ref();
+    if status.is_none_or(|status| status.serial_number.is_none()) {
+        return false;
+    }
+    let key = Key::of(pki);
+    let this = ListParams::default().fields(&format!("metadata.name={}", key.name));
+    let found = context.pkis(&key.namespace).list_metadata(&this).await;
+    // What cannot be asked is for the write to tell.
+    found.is_ok_and(|list| {
+        let this = list
+            .items
+            .iter()
+            .find(|it| it.metadata.uid == pki.metadata.uid);
+        this.is_none_or(|it| it.metadata.deletion_timestamp.is_some())
+    })
 }
 
 /// Leaves the Secret as it is. One without a keystore that is wanted is read again each time: only

@@ -26,7 +26,7 @@ pub enum FormatError {
         key: String,
     },
     /// The Secret has no such entry.
-    #[error("Secret {secret} has no {key}: put the password of the keystores there")]
+    #[error("Secret {secret} has no entry \"{key}\": put the password of the keystores there")]
     NoKey {
         /// The Secret.
         secret: String,

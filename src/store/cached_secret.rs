@@ -133,7 +133,7 @@ pub fn foreseen_foreign(
         Owner::Nobody {
             offered_to: None,
             is_labelled,
-        } => (!is_labelled).then_some(Obstacle::Unclaimed),
+        } => (!is_labelled).then_some(Obstacle::Unread),
         Owner::Nobody {
             offered_to: Some(name),
             ..

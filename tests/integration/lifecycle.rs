@@ -137,6 +137,28 @@ fn a_secret_that_is_to_be_kept_stays_however_its_pki_is_deleted_and_is_taken_up_
     }
 }
 
+/// Kubernetes deletes the Secret first then, and the operator may see that before it sees the Pki go.
+#[test]
+fn pkis_that_are_deleted_in_the_foreground_get_no_other_secret() {
+    const COUNT: usize = 20;
+    let ns = SHARED.namespace("foreground");
+    let names: Vec<_> = (0..COUNT).map(|n| format!("web-{n}")).collect();
+    for name in &names {
+        ns.apply_pki(name, SPEC).unwrap();
+    }
+    for name in &names {
+        ns.wait_until_ready(name);
+    }
+    ns.kubectl(&["delete", "pkis", "--all", "--cascade=foreground"])
+        .unwrap();
+    let writes = ns.operator_writes();
+    let creates = writes
+        .iter()
+        .filter(|(write, _)| write.what == "create secrets");
+    let count: usize = creates.map(|(_, count)| count).sum();
+    assert_eq!(count, COUNT, "{writes:?}");
+}
+
 #[test]
 fn a_secret_that_is_to_be_kept_is_another_pkis_for_whoever_else_names_it() {
     let ns = SHARED.namespace("kept-by-one");

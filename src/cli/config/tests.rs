@@ -95,6 +95,12 @@ fn a_wrong_value_is_refused_with_the_flag_that_has_it_and_what_to_write() {
             "pki_operator=loud",
             "such as info,pki_operator=debug",
         ),
+        ("--log-level", "verbose", "\"verbose\" is no level"),
+        (
+            "--log-level",
+            "pki_operator=debug,inof",
+            "\"inof\" is no level",
+        ),
     ] {
         let error = read(&[flag, value]).unwrap_err().to_string();
         assert!(error.contains(flag) && error.contains(expected), "{error}");

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 /// A day, beyond which nothing that is given in seconds makes sense, except where a flag says so.
@@ -79,15 +80,23 @@ pub(super) fn ratio(text: &str) -> Result<f64, String> {
     ratio.ok_or_else(|| "write a number from 0 to 1, such as 0.1".into())
 }
 
-/// Which log records are written.
+/// Which log records are written. A word that is no level would be read as a target, and silence all others.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
-    let filter = EnvFilter::try_new(text);
-    let filter = filter.map(|_| text.to_owned());
-    filter.map_err(|error| {
-        format!(
-            "write a level (error, warn, info, debug, trace, off), or a filter such as info,pki_operator=debug ({error})"
-        )
-    })
+    let unknown = |part: &&str| !part.contains('=') && part.parse::<LevelFilter>().is_err();
+    let problem = match text.split(',').map(str::trim).find(unknown) {
+        Some(part) => Some(format!("\"{part}\" is no level")),
+        None => EnvFilter::try_new(text)
+            .err()
+            .map(|error| error.to_string()),
+    };
+    problem.map_or_else(
+        || Ok(text.to_owned()),
+        |problem| {
+            Err(format!(
+                "write a level (error, warn, info, debug, trace, off), or a filter such as info,pki_operator=debug ({problem})"
+            ))
+        },
+    )
 }
 
 /// A whole number of something, in these bounds.

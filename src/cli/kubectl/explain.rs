@@ -9,7 +9,7 @@ use crate::api::annotations::ADOPT;
 use crate::api::{Pki, READY};
 use crate::guide;
 use crate::k8s::secret::is_owned_by;
-use crate::policy::{Approved, Violation};
+use crate::policy::{self, Approved, Violation};
 use crate::store::cached_pod::SecretUser;
 use crate::util::text::{line, printable, sentence};
 use jiff::Timestamp;
@@ -212,11 +212,15 @@ fn secret(page: &mut Page, facts: &Facts, now: Timestamp) {
     }
     let next = facts.pki.as_ref().and_then(|pki| pki.status.as_ref());
     if let Some(time) = next.and_then(|status| status.renewal_time.as_ref()) {
-        page.line(&format!(
-            "renewal: {} ({})",
-            time.0,
-            words::until(time.0, now)
-        ));
+        let ready = facts.pki.as_ref().and_then(|pki| pki.condition(READY));
+        let is_refused =
+            ready.is_some_and(|it| it.status == "False" && policy::is_reason(&it.reason));
+        if is_refused {
+            page.line("renewal: not while the Pki is refused");
+        } else {
+            let left = words::until(time.0, now);
+            page.line(&format!("renewal: {} ({left})", time.0));
+        }
     }
     formers(page, facts, now);
     let request = next.and_then(|status| status.renewal_request.as_ref());

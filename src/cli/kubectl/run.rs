@@ -102,12 +102,21 @@ pub async fn run(cli: Cli) -> Result<Verdict, Error> {
 
 async fn explain(cluster: &Cluster, arguments: &Explain) -> Result<Verdict, Error> {
     let settings = arguments.installation.settings();
-    let facts = explain::ask::facts(cluster, &arguments.name, settings).await?;
+    let facts = explain::ask::facts(cluster, bare(&arguments.name), settings).await?;
     print(&explain::page(&facts, Timestamp::now()))?;
     Ok(match facts.pki {
         Some(_) => Verdict::Good,
         None => Verdict::Bad,
     })
+}
+
+/// The name of a Pki, which kubectl also writes as `pki/NAME`.
+fn bare(name: &str) -> &str {
+    let kinds = ["pki/", "pkis/", "pki.box.com/", "pkis.box.com/"];
+    kinds
+        .iter()
+        .find_map(|kind| name.strip_prefix(kind))
+        .unwrap_or(name)
 }
 
 async fn status(cluster: &Cluster, arguments: &Status) -> Result<Verdict, Error> {
@@ -119,7 +128,8 @@ async fn status(cluster: &Cluster, arguments: &Status) -> Result<Verdict, Error>
         ListFormat::Text => {
             let now = Timestamp::now();
             if rows.is_empty() {
-                tell("There are no Pkis here.");
+                let place = namespace.map_or_else(String::new, |it| format!(" in namespace {it}"));
+                tell(&format!("There are no Pkis{place}."));
             } else {
                 print(&status::table(&rows, now))?;
             }
@@ -161,7 +171,7 @@ async fn renew(cluster: &Cluster, arguments: &Renew) -> Result<Verdict, Error> {
         pkis(cluster, Some(&cluster.namespace)).await?
     } else {
         let mut named = Vec::new();
-        for name in &arguments.names {
+        for name in arguments.names.iter().map(|name| bare(name)) {
             named.push(pki(cluster, name).await?);
         }
         named

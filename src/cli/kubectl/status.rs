@@ -5,6 +5,7 @@ use super::words;
 use crate::api::{Pki, READY};
 use crate::guide;
 use crate::model::rollout::{Phase, Report};
+use crate::policy;
 use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -61,6 +62,13 @@ impl Row {
     }
 }
 
+impl Row {
+    /// Whether no policy permits the Pki: its certificate is not renewed then.
+    fn is_refused(&self) -> bool {
+        self.ready == "False" && policy::is_reason(&self.reason)
+    }
+}
+
 /// A table for people.
 pub fn table(rows: &[Row], now: Timestamp) -> String {
     let header = [
@@ -83,7 +91,7 @@ pub fn table(rows: &[Row], now: Timestamp) -> String {
             row.ready.clone(),
             row.reason.clone(),
             until(row.ends),
-            until(row.renews),
+            until(row.renews.filter(|_| !row.is_refused())),
             row.secret.clone(),
         ]
     });
@@ -93,10 +101,13 @@ pub fn table(rows: &[Row], now: Timestamp) -> String {
 /// Prints the objects that a rotation of the CA waits for, and what to do for each.
 pub fn rotation(report: &Report, now: Timestamp) -> String {
     let Report { since, blocked, .. } = report;
+    let force = if report.forced { ", by force" } else { "" };
     let beginning = match report.phase {
-        Phase::Publishing => format!("The next CA is being made known since {since}."),
+        Phase::Publishing => {
+            format!("The next CA is being made known since {since}{force}.")
+        }
         Phase::Replacing => {
-            format!("The certificates of the CA before are being replaced since {since}.")
+            format!("The certificates of the CA before are being replaced since {since}{force}.")
         }
         Phase::Retained => format!(
             "The CA that was replaced at {since} stays trusted until its last certificate is replaced or ends."

@@ -9,6 +9,7 @@ use crate::model::rollout::{
     REFUSED, Report, UNSIGNED,
 };
 use crate::util::text;
+use crate::util::time::whole_second;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
@@ -180,11 +181,11 @@ fn blocker(pki: &Pki, is_overdue: bool) -> Option<(&'static str, Blocker)> {
 /// Summarizes a rotation for people. `None` while none is under way and every certificate is of the
 /// CA that signs.
 pub fn report(ledger: &Ledger, fleet: &Fleet, pace: &Pace, now: Timestamp) -> Option<Report> {
-    let report = |phase, since, until, forced| {
+    let report = |phase, since, until: Option<Timestamp>, forced| {
         Some(Report {
             phase,
-            since,
-            until,
+            since: whole_second(since),
+            until: until.map(whole_second),
             forced,
             blocked: fleet.blockers.total(),
             blockers: fleet.blockers.named.clone(),

@@ -26,6 +26,8 @@ pub enum Obstacle {
     Deleting(Vec<String>),
     /// The Secret has no owner and no offer.
     Unclaimed,
+    /// By its metadata, which do not tell its type, the Secret has no owner and no offer.
+    Unread,
     /// The Secret has no owner and the operator's labels, but its certificate is for something
     /// else.
     Unproven(Fault),
@@ -75,6 +77,12 @@ impl Obstacle {
                 String::new(),
                 format!(
                     "delete the Secret, choose another spec.secretName, or {adopt} if its content may be replaced"
+                ),
+            ),
+            Self::Unread => (
+                String::new(),
+                format!(
+                    "delete the Secret, choose another spec.secretName, or, if its type is {TLS} and its content may be replaced, {adopt}"
                 ),
             ),
             Self::Controlled { by } => {

@@ -582,8 +582,8 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
         warnings(&spec("foreign"), end, false),
         [
             "spec.secretName: Secret foreign exists and does not belong to Pki ns/app1-pki, so it is left as it is: delete the \
-          Secret, choose another spec.secretName, or annotate the Secret with box.com/adopt=app1-pki if its content may \
-          be replaced"
+          Secret, choose another spec.secretName, or, if its type is kubernetes.io/tls and its content may be replaced, \
+          annotate the Secret with box.com/adopt=app1-pki"
         ]
     );
     assert_eq!(

@@ -77,7 +77,7 @@ Policies
 
 Secret app1-pki
   does not exist
-  renewal: 2030-02-01T00:00:00Z (30d)
+  renewal: not while the Pki is refused
 
 Pods that use it
   web has not started: it waits for the Secret

@@ -686,7 +686,7 @@ fn a_password_is_read_where_the_reference_leads_and_refused_with_what_to_write()
         let read = read(Some(password_secret("k", password.as_bytes()))).unwrap();
         assert_eq!(read.as_str(), password);
     }
-    let no_key = "Secret s has no k: put the password of the keystores there";
+    let no_key = "Secret s has no entry \"k\": put the password of the keystores there";
     let unsuitable = |problem: &str, advice: &str| {
         format!(
             "k in Secret s cannot be the password of a keystore, because it {problem}: write 6 to 256 printable ASCII \
