@@ -34,8 +34,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long what is under way may take to end after the drain.
 const GRACE: Duration = Duration::from_secs(10);
-/// The chart gives a pod the drain and 25 seconds more, then it is killed. Nothing else waits for others, so this holds
-/// also when neither the API server nor the collector answers.
+/// The chart gives a pod the drain and 25 seconds more, then it is killed. Nothing else waits for
+/// others, so this holds also when neither the API server nor the collector answers.
 const _: () = assert!(GRACE.as_secs() + otlp::FLUSH.as_secs() <= 20);
 
 /// Why the operator stopped, or could not start.

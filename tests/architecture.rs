@@ -1,5 +1,5 @@
-//! Holds the layers of `src/` (see the crate docs in `src/lib.rs`): an import points to a lower layer,
-//! and no two files import each other. Tests inside the crate may import anything.
+//! Holds the layers of `src/` (see the crate docs in `src/lib.rs`): an import points to a lower
+//! layer, and no two files import each other. Tests inside the crate may import anything.
 
 #![allow(
     clippy::unwrap_used,

@@ -16,7 +16,8 @@ use crate::validity::Validity;
 use crate::{alternative, bundle, encoding, key, usage};
 use rcgen::PublicKeyData as _;
 
-/// One certificate. What it says of itself is as it says it: whoever shows it makes it fit to be shown.
+/// One certificate. What it says of itself is as it says it: whoever shows it makes it fit to be
+/// shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// The holder. It may be empty: the names then say all.
@@ -41,7 +42,8 @@ pub struct Description {
     pub fingerprint: String,
 }
 
-/// The certificates in a file, in its order, whatever else is in it. `None` if one of them cannot be read.
+/// The certificates in a file, in its order, whatever else is in it. `None` if one of them cannot
+/// be read.
 pub fn certificates(pem: &[u8]) -> Option<Vec<Description>> {
     let certificates = encoding::certificates(pem)?;
     certificates.iter().map(describe).collect()
@@ -55,8 +57,8 @@ pub fn key_matches(certificate: &[u8], private_key: &[u8]) -> Option<bool> {
     Some(key.subject_public_key_info() == leaf.public_key().raw)
 }
 
-/// Whether clients that trust these roots, and know nothing else, accept the first certificate of the chain now, for
-/// something that it is for.
+/// Whether clients that trust these roots, and know nothing else, accept the first certificate of
+/// the chain now, for something that it is for.
 pub fn check_chain(chain: &[u8], roots: &[u8], now: Timestamp) -> Result<(), Fault> {
     let chain = encoding::certificates(chain).ok_or(Fault::CertificateUnreadable)?;
     let roots = encoding::certificates(roots).ok_or(Fault::CertificateUnreadable)?;

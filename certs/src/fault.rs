@@ -105,8 +105,8 @@ pub enum Fault {
     },
 }
 
-/// The number of names that are listed of each kind. Anyone who may write the Secret chooses what is
-/// in `tls.crt`.
+/// The number of names that are listed of each kind. Anyone who may write the Secret chooses what
+/// is in `tls.crt`.
 const MAX_NAMES: usize = 5;
 /// The number of characters that are shown of a name or a subject: that of the longest DNS name.
 const MAX_CHARACTERS: usize = 253;

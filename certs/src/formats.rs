@@ -63,8 +63,8 @@ pub fn keystore(
     write(kind, &Entries::of(bundle, alias)?, password)
 }
 
-/// `truststore.p12` or `truststore.jks`: what a program recognises others by. The first root is named
-/// `ca`, the others `ca-2` and so on.
+/// `truststore.p12` or `truststore.jks`: what a program recognises others by. The first root is
+/// named `ca`, the others `ca-2` and so on.
 ///
 /// `password` is of printable ASCII. Salts are random, so no two stores are alike: ask
 /// [`truststore_holds`] before writing one anew.
@@ -79,7 +79,8 @@ pub fn truststore(
 /// Does `stored` open with this password, and hold exactly the key and the certificates of the
 /// bundle, under whatever alias?
 ///
-/// PKCS#12 from another writer does not, even with the same content: opening it could cost anything.
+/// PKCS#12 from another writer does not, even with the same content: opening it could cost
+/// anything.
 pub fn keystore_holds(
     kind: KeystoreKind,
     stored: &[u8],

@@ -14,7 +14,8 @@
 //!    fault, no issuance: whoever asks first never issues twice.
 //! 5. [`Trust`] is what clients are to trust, `ca.crt`: the root of the CA, and while it is being
 //!    replaced, those of both.
-//! 6. [`renewal::at`] tells when a sound leaf is due, and [`renewal::with_jitter`] spreads the work.
+//! 6. [`renewal::at`] tells when a sound leaf is due, and [`renewal::with_jitter`] spreads the
+//!    work.
 //! 7. [`formats`] writes it all once more for programs that do not read PEM, and checks what lies
 //!    there.
 //!

@@ -20,10 +20,10 @@ pub enum RenewBefore {
 /// least two seconds apart. The duration counts from the moment of issue, so it leaves out the few
 /// minutes by which certificates are backdated.
 ///
-/// A `renew_before` that is not positive, leaves no time between issue and renewal, or is not one of
-/// the percentages above, is ignored in favour of the default: obeyed, it would make every leaf
-/// overdue at birth. That also happens to a sensible value once the end of the authority cuts leaves
-/// short.
+/// A `renew_before` that is not positive, leaves no time between issue and renewal, or is not one
+/// of the percentages above, is ignored in favour of the default: obeyed, it would make every leaf
+/// overdue at birth. That also happens to a sensible value once the end of the authority cuts
+/// leaves short.
 pub fn at(
     not_before: Timestamp,
     not_after: Timestamp,
@@ -41,8 +41,9 @@ pub fn at(
 /// `due`, or up to a tenth of the time since the issue earlier, as `seed` has it. So a thousand
 /// leaves issued together are not renewed together.
 ///
-/// The same seed, say the name of a Secret, gives the same answer in every version. Given that `due`
-/// lies strictly between `not_before` and `not_after`, so does the answer, and never after `due`.
+/// The same seed, say the name of a Secret, gives the same answer in every version. Given that
+/// `due` lies strictly between `not_before` and `not_after`, so does the answer, and never after
+/// `due`.
 pub fn with_jitter(
     due: Timestamp,
     not_before: Timestamp,
@@ -53,7 +54,8 @@ pub fn with_jitter(
     earlier(due, spread(waiting / 10, seed))
 }
 
-/// When a leaf with this validity was issued: it is backdated by a few minutes, for clients whose clocks are slow.
+/// When a leaf with this validity was issued: it is backdated by a few minutes, for clients whose
+/// clocks are slow.
 pub fn issued_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
     // A shorter certificate cannot be one of ours: nothing tells when it was issued.
     if not_after.duration_since(not_before) > BACKDATED {
@@ -63,8 +65,8 @@ pub fn issued_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
     }
 }
 
-/// A part of `window`, as `seed` has it: at least zero and less than `window`, in whole milliseconds.
-/// Zero if there is no window.
+/// A part of `window`, as `seed` has it: at least zero and less than `window`, in whole
+/// milliseconds. Zero if there is no window.
 ///
 /// Many seeds spread evenly. The same one gives the same answer in every version.
 pub fn spread(window: SignedDuration, seed: &[u8]) -> SignedDuration {

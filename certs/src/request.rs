@@ -10,13 +10,13 @@ use crate::usage::Usage;
 /// What a leaf is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LeafRequest {
-    /// The subject: the common name and nothing else. At most 64 characters. Without one the subject
-    /// is empty, and the names below are marked as critical ([RFC 5280, 4.1.2.6]).
+    /// The subject: the common name and nothing else. At most 64 characters. Without one the
+    /// subject is empty, and the names below are marked as critical ([RFC 5280, 4.1.2.6]).
     ///
     /// [RFC 5280, 4.1.2.6]: https://www.rfc-editor.org/rfc/rfc5280#section-4.1.2.6
     pub common_name: Option<String>,
-    /// Another common name that [`verify`](crate::verify) accepts. It is never issued: a certificate that has it keeps
-    /// it until its next renewal.
+    /// Another common name that [`verify`](crate::verify) accepts. It is never issued: a
+    /// certificate that has it keeps it until its next renewal.
     pub former_common_name: Option<String>,
     /// Host names, lower-case. `*` may be the whole first label. A name given twice counts once.
     pub dns_names: Vec<String>,

@@ -5,8 +5,8 @@ use rustls_pki_types::CertificateDer;
 use crate::ca::CaCertificate;
 use crate::encoding;
 
-/// The certificates in `pem`, each in PEM of its own: what a client takes for trust anchors that reads them there. None if
-/// one of them cannot be read.
+/// The certificates in `pem`, each in PEM of its own: what a client takes for trust anchors that
+/// reads them there. None if one of them cannot be read.
 pub fn anchors(pem: &[u8]) -> Option<Vec<String>> {
     let certificates = encoding::certificates(pem)?;
     let is_anchor = |der: &CertificateDer<'_>| webpki::anchor_from_trusted_cert(der).is_ok();

@@ -27,7 +27,8 @@ impl Usage {
     }
 
     /// As webpki checks it on the whole path. It accepts a certificate that lists no usage, which
-    /// is how most CAs are made; that the leaf lists its own is for [`verify`](crate::verify) to say.
+    /// is how most CAs are made; that the leaf lists its own is for [`verify`](crate::verify) to
+    /// say.
     pub(crate) fn on_path(self) -> KeyUsage {
         match self {
             Self::ServerAuth => KeyUsage::server_auth(),

@@ -17,17 +17,17 @@ use std::fmt;
     .message("must be PKCS8, or PKCS1 for RSA, or SEC1 for ECDSA")
     .field_path(".encoding"))]
 pub struct PrivateKey {
-    /// Algorithm of the key: ECDSA, RSA or Ed25519. Default: that of the PkiPolicy, else ECDSA, or the first kind of
-    /// key that the PkiPolicy permits.
+    /// Algorithm of the key: ECDSA, RSA or Ed25519. Default: that of the PkiPolicy, else ECDSA, or
+    /// the first kind of key that the PkiPolicy permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<KeyAlgorithm>,
-    /// Size of the key in bits: 256 or 384 for ECDSA (the curves P-256 and P-384), 2048, 3072 or 4096 for RSA; Ed25519
-    /// has one size. Default: that of the PkiPolicy, else 256 for ECDSA and 2048 for RSA, or the least that the
-    /// PkiPolicy permits.
+    /// Size of the key in bits: 256 or 384 for ECDSA (the curves P-256 and P-384), 2048, 3072 or
+    /// 4096 for RSA; Ed25519 has one size. Default: that of the PkiPolicy, else 256 for ECDSA and
+    /// 2048 for RSA, or the least that the PkiPolicy permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<i32>,
-    /// Encoding of `tls.key`: PKCS8; or the older PKCS1 for RSA and SEC1 for ECDSA, for servers that read nothing else.
-    /// Default: that of the PkiPolicy, else PKCS8.
+    /// Encoding of `tls.key`: PKCS8; or the older PKCS1 for RSA and SEC1 for ECDSA, for servers
+    /// that read nothing else. Default: that of the PkiPolicy, else PKCS8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<KeyEncoding>,
     /// Whether a renewed certificate gets a new key (`Always`) or keeps the one it has (`Never`).
@@ -132,11 +132,13 @@ impl fmt::Display for Usage {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretTemplate {
-    /// Labels of the Secret. Keys of kubernetes.io, k8s.io and box.com are not for use here. At most 32.
+    /// Labels of the Secret. Keys of kubernetes.io, k8s.io and box.com are not for use here. At
+    /// most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub labels: BTreeMap<String, String>,
-    /// Annotations of the Secret. Keys of kubernetes.io, k8s.io and box.com are not for use here. At most 32.
+    /// Annotations of the Secret. Keys of kubernetes.io, k8s.io and box.com are not for use here.
+    /// At most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, String>,
@@ -154,12 +156,12 @@ pub struct Outputs {
     /// false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub der_key: Option<bool>,
-    /// Adds `keystore.p12` (private key and certificates) and `truststore.p12` (the CA), in PKCS#12. Default: as the
-    /// PkiPolicy says, else neither.
+    /// Adds `keystore.p12` (private key and certificates) and `truststore.p12` (the CA), in
+    /// PKCS#12. Default: as the PkiPolicy says, else neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs12: Option<Keystore>,
-    /// Adds `keystore.jks` (private key and certificates) and `truststore.jks` (the CA), for old Java. Default:
-    /// as the PkiPolicy says, else neither.
+    /// Adds `keystore.jks` (private key and certificates) and `truststore.jks` (the CA), for old
+    /// Java. Default: as the PkiPolicy says, else neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jks: Option<Keystore>,
 }

@@ -1,9 +1,9 @@
 //! The objects people write: [`Pki`] and [`PkiPolicy`], group `box.com`, version `v1`.
 //!
-//! The schema holds what is true of one field by itself (bounds and shapes, as CEL rules, so that the
-//! refusal is a sentence and not a regular expression). What depends on a policy or on another field's
-//! default is the business of [`crate::policy`], which never trusts that the schema was enforced: an
-//! object may have been stored under an older one.
+//! The schema holds what is true of one field by itself (bounds and shapes, as CEL rules, so that
+//! the refusal is a sentence and not a regular expression). What depends on a policy or on another
+//! field's default is the business of [`crate::policy`], which never trusts that the schema was
+//! enforced: an object may have been stored under an older one.
 #![allow(
     unreachable_pub,
     reason = "KubeSchema repeats each struct inside a function"
@@ -114,78 +114,85 @@ pub struct PkiSpec {
     /// Name of the Kubernetes Service that the certificate is for, as in `metadata.name` of the
     /// Service: a DNS label of at most 63 characters. The certificate is valid for
     /// `<serviceName>.<namespace>.svc` and `<serviceName>.<namespace>.svc.<cluster domain>`. A
-    /// PkiPolicy must allow the name. No PkiPolicy can allow kubernetes in namespace default, the API server.
+    /// PkiPolicy must allow the name. No PkiPolicy can allow kubernetes in namespace default, the
+    /// API server.
     #[schemars(length(max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("must be a DNS label: lower-case letters, digits and '-', starting and ending with a letter or digit, for example app1"))]
     pub service_name: String,
 
-    /// Common name in the certificate's subject, at most 64 characters: the serviceName or one of the
-    /// certificate's DNS names. Default: `<serviceName>.<namespace>.svc`, or none if that has more than 64
-    /// characters. A certificate with the default of version 0.2, the serviceName, keeps it until its renewal.
+    /// Common name in the certificate's subject, at most 64 characters: the serviceName or one of
+    /// the certificate's DNS names. Default: `<serviceName>.<namespace>.svc`, or none if that has
+    /// more than 64 characters. A certificate with the default of version 0.2, the serviceName,
+    /// keeps it until its renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub common_name: Option<String>,
 
-    /// Further DNS names for the certificate, besides the two that follow from serviceName. A PkiPolicy
-    /// must allow each. Names of pods below the Service are `<pod>.<serviceName>.<namespace>.svc`, or with `*` for all
-    /// of them. Default: none. At most 100.
+    /// Further DNS names for the certificate, besides the two that follow from serviceName. A
+    /// PkiPolicy must allow each. Names of pods below the Service are
+    /// `<pod>.<serviceName>.<namespace>.svc`, or with `*` for all of them. Default: none. At most
+    /// 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 253)))]
     pub dns_names: Vec<String>,
 
-    /// Name of the Secret that holds `tls.crt`, `tls.key` and `ca.crt`. Default: the name of the Pki.
+    /// Name of the Secret that holds `tls.crt`, `tls.key` and `ca.crt`. Default: the name of the
+    /// Pki.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
         .message("must be the name of a Secret: lower-case letters, digits, '-' and '.', for example app1-pki"))]
     pub secret_name: Option<String>,
 
-    /// Lifetime of the certificate in hours, minutes and seconds, for example 2160h or 1h30m; at least
-    /// 1h. A PkiPolicy may set an upper limit. Default: that of the PkiPolicy, else 2160h (90 days), or the upper
-    /// limit if that is shorter.
+    /// Lifetime of the certificate in hours, minutes and seconds, for example 2160h or 1h30m; at
+    /// least 1h. A PkiPolicy may set an upper limit. Default: that of the PkiPolicy, else 2160h (90
+    /// days), or the upper limit if that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
     #[x_kube(validation = rules::lifetime())]
     pub duration: Option<String>,
 
-    /// IP addresses for the certificate, IPv4 or IPv6, for example 10.1.2.3. A PkiPolicy must allow each; none
-    /// can allow loopback, link-local, multicast and cloud metadata addresses. Default: none. At most 100.
+    /// IP addresses for the certificate, IPv4 or IPv6, for example 10.1.2.3. A PkiPolicy must allow
+    /// each; none can allow loopback, link-local, multicast and cloud metadata addresses. Default:
+    /// none. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 2, max = 45)))]
     pub ip_addresses: Vec<String>,
 
-    /// URIs for the certificate, for example spiffe://example.com/ns/team-a/app1. A PkiPolicy must allow each.
-    /// Default: none. At most 100.
+    /// URIs for the certificate, for example spiffe://example.com/ns/team-a/app1. A PkiPolicy must
+    /// allow each. Default: none. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 2048)))]
     pub uris: Vec<String>,
 
-    /// Usages of the certificate in TLS: `server auth`, `client auth` or both. Default: those of the PkiPolicy, else
-    /// all that it permits.
+    /// Usages of the certificate in TLS: `server auth`, `client auth` or both. Default: those of
+    /// the PkiPolicy, else all that it permits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub usages: Vec<Usage>,
 
-    /// How long before its expiry the certificate is renewed, written like duration; at most nine tenths of it.
-    /// Default: that of the PkiPolicy, else a third of the duration.
+    /// How long before its expiry the certificate is renewed, written like duration; at most nine
+    /// tenths of it. Default: that of the PkiPolicy, else a third of the duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
     #[x_kube(validation = rules::time_before())]
     pub renew_before: Option<String>,
 
-    /// How long before its expiry the certificate is renewed, in percent of the duration, from 1 to 90; instead of
-    /// renewBefore. Default: that of the PkiPolicy, else a third of the duration.
+    /// How long before its expiry the certificate is renewed, in percent of the duration, from 1 to
+    /// 90; instead of renewBefore. Default: that of the PkiPolicy, else a third of the duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 90))]
     pub renew_before_percentage: Option<i32>,
 
-    /// Kind of the certificate's private key. Default, field by field: that of the PkiPolicy, else ECDSA with
-    /// the curve P-256, in PKCS8, a new key for each certificate; or the first kind that the PkiPolicy permits.
+    /// Kind of the certificate's private key. Default, field by field: that of the PkiPolicy, else
+    /// ECDSA with the curve P-256, in PKCS8, a new key for each certificate; or the first kind that
+    /// the PkiPolicy permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
 
-    /// Labels and annotations for the Secret, besides those of the PkiPolicy and the operator's own. Default: none.
+    /// Labels and annotations for the Secret, besides those of the PkiPolicy and the operator's
+    /// own. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_template: Option<SecretTemplate>,
 
@@ -199,8 +206,8 @@ pub struct PkiSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PkiStatus {
-    /// `Ready` says whether the Secret holds a valid certificate that matches the spec; its reason and
-    /// message say why not, in the words that `kubectl apply` would have used.
+    /// `Ready` says whether the Secret holds a valid certificate that matches the spec; its reason
+    /// and message say why not, in the words that `kubectl apply` would have used.
     #[serde(
         default,
         deserialize_with = "stored::conditions",
@@ -212,11 +219,12 @@ pub struct PkiStatus {
     /// The `metadata.generation` that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The PkiPolicy that permits the Pki and decides what its spec leaves out, for as long as it permits it.
+    /// The PkiPolicy that permits the Pki and decides what its spec leaves out, for as long as it
+    /// permits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// Values that the certificate in the Secret has for fields that the spec leaves out. Changed defaults count from
-    /// the next renewal.
+    /// Values that the certificate in the Secret has for fields that the spec leaves out. Changed
+    /// defaults count from the next renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<Defaults>,
     /// The Secret that holds the certificate.
@@ -249,7 +257,8 @@ pub struct PkiStatus {
     /// SHA-256 fingerprint of the CA certificate that signed, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_fingerprint: Option<String>,
-    /// SHA-256 fingerprint of the CA certificates in `ca.crt`, in hexadecimal: it changes while the CA is replaced.
+    /// SHA-256 fingerprint of the CA certificates in `ca.crt`, in hexadecimal: it changes while the
+    /// CA is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_fingerprint: Option<String>,
     /// How many attempts to issue have failed in a row.
@@ -363,8 +372,8 @@ impl Pki {
     }
 }
 
-/// A [`Pki`] as stored. One that was stored under another schema and cannot be read must not hide the others, so
-/// it is carried along with its error.
+/// A [`Pki`] as stored. One that was stored under another schema and cannot be read must not hide
+/// the others, so it is carried along with its error.
 pub type StoredPki = DeserializeGuard<Pki>;
 /// A [`PkiPolicy`] as stored.
 pub type StoredPolicy = DeserializeGuard<PkiPolicy>;
@@ -375,7 +384,8 @@ pub const READY: &str = "Ready";
 /// The label of a custom resource definition that tells which version of the operator it is of.
 pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
 
-/// Both custom resource definitions as YAML documents, ready for `kubectl apply --server-side -f -`.
+/// Both custom resource definitions as YAML documents, ready for `kubectl apply --server-side -f
+/// -`.
 pub fn crds_yaml() -> String {
     let mut documents = String::new();
     for crd in definitions() {
@@ -407,7 +417,8 @@ fn definition<K: CustomResourceExt>() -> Value {
     crd
 }
 
-/// `kubectl explain` fills lines by itself, and would show the line breaks of this file besides its own.
+/// `kubectl explain` fills lines by itself, and would show the line breaks of this file besides its
+/// own.
 fn unwrap_descriptions(value: &mut Value) {
     match value {
         Value::Object(fields) => {

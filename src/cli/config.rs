@@ -1,7 +1,8 @@
 //! The command line. Every flag can be set by an environment variable too, and in a file.
 //!
-//! A flag has the first value that is given: on the command line, in the environment, in the file that `--config` names. What
-//! is wrong is told before anything starts, by the name of the flag, the variable or the key.
+//! A flag has the first value that is given: on the command line, in the environment, in the file
+//! that `--config` names. What is wrong is told before anything starts, by the name of the flag,
+//! the variable or the key.
 
 use crate::controllers::ca::keeper;
 use crate::controllers::ca::rotation::Pace;
@@ -48,11 +49,13 @@ pub enum Command {
     Run(Box<Config>),
     /// Print the custom resource definitions, or apply them.
     Crd {
-        /// Bring those of the cluster to this version, and wait until they are in force. A newer one stays as it is.
+        /// Bring those of the cluster to this version, and wait until they are in force. A newer
+        /// one stays as it is.
         #[arg(long)]
         apply: bool,
     },
-    /// Ask the API server, in dry-run, whether it refuses a bad Pki in the operator's words. `helm test` does.
+    /// Ask the API server, in dry-run, whether it refuses a bad Pki in the operator's words. `helm
+    /// test` does.
     SelfTest {
         /// Where to ask.
         #[arg(long, env = "POD_NAMESPACE", default_value = "pki-operator")]
@@ -66,8 +69,9 @@ pub enum Command {
 /// How to run.
 #[derive(Debug, Args)]
 pub struct Config {
-    /// A YAML file with further flags: a mapping of their names, without dashes, to their values; a list where a flag may be
-    /// given several times. The command line and the environment go before it.
+    /// A YAML file with further flags: a mapping of their names, without dashes, to their values; a
+    /// list where a flag may be given several times. The command line and the environment go before
+    /// it.
     #[arg(long, env = "PKI_OPERATOR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -75,8 +79,8 @@ pub struct Config {
     #[arg(long, env = "POD_NAMESPACE", default_value = "pki-operator", value_parser = values::namespace)]
     pub namespace: String,
 
-    /// The namespaces to serve, separated by commas; may be given several times. Default: all. With a list, the operator
-    /// reads and writes nothing in other namespaces but its own.
+    /// The namespaces to serve, separated by commas; may be given several times. Default: all. With
+    /// a list, the operator reads and writes nothing in other namespaces but its own.
     #[arg(long, env = "PKI_OPERATOR_NAMESPACES", value_delimiter = ',', value_parser = values::namespace)]
     pub namespaces: Vec<String>,
 
@@ -97,7 +101,8 @@ pub struct Config {
     )]
     pub metrics_listen: SocketAddr,
 
-    /// How many connections to the webhook may be open at once; with more, those that say nothing make way.
+    /// How many connections to the webhook may be open at once; with more, those that say nothing
+    /// make way.
     #[arg(long, env = "PKI_OPERATOR_MAX_CONNECTIONS", default_value = "512", 
         value_parser = values::whole("connections", 16..=65_536))]
     pub max_connections: u32,
@@ -113,18 +118,20 @@ pub struct Config {
     #[arg(long, env = "PKI_OPERATOR_MAX_WATCH_AGE_SECONDS", default_value = "600", value_parser = values::seconds(1))]
     pub max_watch_age_seconds: Duration,
 
-    /// A name or address by which the API server reaches the webhook; may be given several times. Default:
-    /// `pki-operator.<namespace>.svc`.
+    /// A name or address by which the API server reaches the webhook; may be given several times.
+    /// Default: `pki-operator.<namespace>.svc`.
     #[arg(long, env = "PKI_OPERATOR_WEBHOOK_HOST", value_delimiter = ',', value_parser = values::host)]
     pub webhook_host: Vec<String>,
 
-    /// A file with CAs in PEM. A caller of the webhook needs a client certificate of one of them. Default: no caller needs one.
-    /// The API server presents a certificate only if a file of the kind `AdmissionConfiguration` configures one.
+    /// A file with CAs in PEM. A caller of the webhook needs a client certificate of one of them.
+    /// Default: no caller needs one. The API server presents a certificate only if a file of the
+    /// kind `AdmissionConfiguration` configures one.
     #[arg(long, env = "PKI_OPERATOR_WEBHOOK_CLIENT_CA", value_name = "FILE")]
     pub webhook_client_ca: Option<PathBuf>,
 
-    /// A label selector that the operator's pods match, and no others in its namespace. The webhook's path gets its secret
-    /// segment when all of them know such paths. Default: the operator runs in no pod, and the webhook configuration decides.
+    /// A label selector that the operator's pods match, and no others in its namespace. The
+    /// webhook's path gets its secret segment when all of them know such paths. Default: the
+    /// operator runs in no pod, and the webhook configuration decides.
     #[arg(long, env = "PKI_OPERATOR_REPLICA_SELECTOR", value_name = "SELECTOR")]
     pub replica_selector: Option<String>,
 
@@ -137,7 +144,8 @@ pub struct Config {
     )]
     pub webhook_configuration: String,
 
-    /// The Secret with the CA that signs certificates. A ConfigMap of the same name tells clients what to trust.
+    /// The Secret with the CA that signs certificates. A ConfigMap of the same name tells clients
+    /// what to trust.
     #[arg(
         long,
         env = "PKI_OPERATOR_CA_SECRET",
@@ -146,7 +154,8 @@ pub struct Config {
     )]
     pub ca_secret: String,
 
-    /// Who provides the CA that signs certificates: the operator makes it, or the platform team brings it.
+    /// Who provides the CA that signs certificates: the operator makes it, or the platform team
+    /// brings it.
     #[arg(long, env = "PKI_OPERATOR_CA", default_value = "make")]
     pub ca: CaSource,
 
@@ -155,8 +164,8 @@ pub struct Config {
         value_parser = values::whole("hours", 1..=876_000))]
     pub ca_lifetime_hours: u32,
 
-    /// How long each step takes at least when the CA is replaced, in seconds: the time in which everybody reloads what is
-    /// mounted.
+    /// How long each step takes at least when the CA is replaced, in seconds: the time in which
+    /// everybody reloads what is mounted.
     #[arg(long, env = "PKI_OPERATOR_CA_STEP_SECONDS", default_value = "86400",
         value_parser = values::whole("seconds", 1..=31_536_000))]
     pub ca_step_seconds: u32,
@@ -173,8 +182,8 @@ pub struct Config {
         value_parser = values::whole("seconds", 1..=315_360_000))]
     pub ca_key_retention_seconds: u32,
 
-    /// The `ConfigMap` with the CA bundle in each namespace labelled `box.com/trust-bundle=true`; a `ClusterTrustBundle` of this
-    /// name has it too where the API server serves them.
+    /// The `ConfigMap` with the CA bundle in each namespace labelled `box.com/trust-bundle=true`; a
+    /// `ClusterTrustBundle` of this name has it too where the API server serves them.
     #[arg(
         long,
         env = "PKI_OPERATOR_TRUST_CONFIG_MAP",
@@ -192,8 +201,8 @@ pub struct Config {
     )]
     pub webhook_ca_secret: String,
 
-    /// How long a CA of the webhook is trusted after another took its place, in seconds. Default: as long as a serving
-    /// certificate lives, so that none of the old CA is left.
+    /// How long a CA of the webhook is trusted after another took its place, in seconds. Default:
+    /// as long as a serving certificate lives, so that none of the old CA is left.
     #[arg(long, env = "PKI_OPERATOR_WEBHOOK_CA_OVERLAP_SECONDS", default_value = "86400",
         value_parser = values::whole("seconds", 15..=31_536_000))]
     pub webhook_ca_overlap_seconds: u32,
@@ -211,8 +220,10 @@ pub struct Config {
     )]
     pub cluster_domain: String,
 
-    /// The address by which pods reach the API server, which no certificate is for, whatever policies permit. Kubernetes sets
-    /// the variable in every pod. The address in the URL of the kubeconfig is reserved as well. (Where it is a name, as in some managed clusters, policies alone decide about that.)
+    /// The address by which pods reach the API server, which no certificate is for, whatever
+    /// policies permit. Kubernetes sets the variable in every pod. The address in the URL of the
+    /// kubeconfig is reserved as well. (Where it is a name, as in some managed clusters, policies
+    /// alone decide about that.)
     #[arg(
         long,
         env = "KUBERNETES_SERVICE_HOST",
@@ -221,8 +232,8 @@ pub struct Config {
     )]
     pub api_server_address: String,
 
-    /// Further addresses and ranges (CIDR) that no certificate is for, such as the network of Services; may be given several
-    /// times.
+    /// Further addresses and ranges (CIDR) that no certificate is for, such as the network of
+    /// Services; may be given several times.
     #[arg(long, env = "PKI_OPERATOR_RESERVED_ADDRESSES", value_delimiter = ',', value_parser = values::addresses)]
     pub reserved_addresses: Vec<IpNet>,
 
@@ -230,37 +241,41 @@ pub struct Config {
     #[arg(long, env = "PKI_OPERATOR_REMINDER_SECONDS", default_value = "300", value_parser = values::seconds(1))]
     pub reminder_seconds: Duration,
 
-    /// Whether to restart the Deployments, `StatefulSets` and `DaemonSets` that ask for it with the annotation
-    /// `box.com/restart-on-renewal`, when a Secret of their pods was renewed.
+    /// Whether to restart the Deployments, `StatefulSets` and `DaemonSets` that ask for it with the
+    /// annotation `box.com/restart-on-renewal`, when a Secret of their pods was renewed.
     #[arg(long, env = "PKI_OPERATOR_RESTART_ON_RENEWAL", value_name = "BOOL", default_value_t = true,
         action = ArgAction::Set)]
     pub restart_on_renewal: bool,
 
-    /// Within what time after a renewal these are restarted, each at a time of its own, in seconds; 0: at once.
+    /// Within what time after a renewal these are restarted, each at a time of its own, in seconds;
+    /// 0: at once.
     #[arg(long, env = "PKI_OPERATOR_RESTART_SPREAD_SECONDS", default_value = "600", value_parser = values::seconds(0))]
     pub restart_spread_seconds: Duration,
 
-    /// Whether the pods that use a Secret are told, by a Normal Event, that its certificate was renewed.
+    /// Whether the pods that use a Secret are told, by a Normal Event, that its certificate was
+    /// renewed.
     #[arg(long, env = "PKI_OPERATOR_RENEWAL_EVENTS", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub renewal_events: bool,
 
-    /// How long to go on serving after SIGTERM, while the cluster learns that this replica leaves, in seconds.
+    /// How long to go on serving after SIGTERM, while the cluster learns that this replica leaves,
+    /// in seconds.
     #[arg(long, env = "PKI_OPERATOR_DRAIN_SECONDS", default_value = "5", value_parser = values::seconds(0))]
     pub drain_seconds: Duration,
 
-    /// The OpenTelemetry collector that gets a span of each admission request and of each look at a Pki, by OTLP over HTTP: its
-    /// base URL, for example <http://collector.monitoring.svc:4318>. Default: none. Further variables of OpenTelemetry, such as
-    /// `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_TRACES_SAMPLER`, have their effect.
+    /// The OpenTelemetry collector that gets a span of each admission request and of each look at a
+    /// Pki, by OTLP over HTTP: its base URL, for example <http://collector.monitoring.svc:4318>.
+    /// Default: none. Further variables of OpenTelemetry, such as `OTEL_EXPORTER_OTLP_HEADERS`,
+    /// `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_TRACES_SAMPLER`, have their effect.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = values::endpoint)]
     pub otlp_endpoint: Option<Uri>,
 
-    /// A file with the CAs, in PEM, that sign the collector's certificate. Default: those of the system, of which the image has
-    /// none.
+    /// A file with the CAs, in PEM, that sign the collector's certificate. Default: those of the
+    /// system, of which the image has none.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE", value_name = "FILE")]
     pub otlp_ca: Option<PathBuf>,
 
-    /// Which part of the traces goes to the collector, from 0 to 1. Of a request that the API server traces, the API server
-    /// decides.
+    /// Which part of the traces goes to the collector, from 0 to 1. Of a request that the API
+    /// server traces, the API server decides.
     #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "RATIO", default_value = "1", value_parser = values::ratio)]
     pub otlp_sampling_ratio: f64,
 

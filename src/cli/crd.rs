@@ -1,8 +1,9 @@
-//! Brings the custom resource definitions of a cluster to this version, before an operator of this version runs.
+//! Brings the custom resource definitions of a cluster to this version, before an operator of this
+//! version runs.
 //!
-//! Helm applies what a chart has in `crds/` when it installs, and not when it upgrades. So a hook of the chart runs
-//! `pki-operator crd --apply` before everything else of an upgrade. What is done to each definition is [decided](decide)
-//! before any of them is changed.
+//! Helm applies what a chart has in `crds/` when it installs, and not when it upgrades. So a hook
+//! of the chart runs `pki-operator crd --apply` before everything else of an upgrade. What is done
+//! to each definition is [decided](decide) before any of them is changed.
 
 use crate::api::{self, VERSION_LABEL};
 use crate::k8s::client;

@@ -1,7 +1,8 @@
-//! Whether an installation does what it is for: the API server refuses a bad Pki, in the operator's words.
+//! Whether an installation does what it is for: the API server refuses a bad Pki, in the operator's
+//! words.
 //!
-//! `helm test` runs it. Everything is asked in dry-run, so nothing is stored and nobody is told. What an answer means is
-//! [judged](judge_bad) by pure functions.
+//! `helm test` runs it. Everything is asked in dry-run, so nothing is stored and nobody is told.
+//! What an answer means is [judged](judge_bad) by pure functions.
 
 use crate::api::{Pki, PkiSpec};
 use crate::k8s::client;
@@ -12,7 +13,8 @@ use kube::{Api, Client};
 use std::time::{Duration, Instant};
 
 const NAME: &str = "pki-operator-self-test";
-/// A name of a domain that nobody can have (RFC 6761), so that no policy permits it but one that permits everything.
+/// A name of a domain that nobody can have (RFC 6761), so that no policy permits it but one that
+/// permits everything.
 const FORBIDDEN: &str = "self-test.pki-operator.invalid";
 const WEBHOOK: &str = "validate.pkis.box.com";
 /// A policy takes a moment to be in force, and so does a webhook.
@@ -49,7 +51,8 @@ pub enum Error {
     Api(#[from] client::Error),
 }
 
-/// What the answer to a Pki that nobody may have says of the installation: the refusal, if that is the operator's.
+/// What the answer to a Pki that nobody may have says of the installation: the refusal, if that is
+/// the operator's.
 pub fn judge_bad(answer: Result<(), &Status>) -> Result<String, Error> {
     let Err(status) = answer else {
         return Err(Error::Admitted);
@@ -76,8 +79,8 @@ pub fn judge_good(service: &str, answer: Result<(), &Status>) -> Result<(), Erro
     })
 }
 
-/// Asks until all is well, or has been wrong for too long; `say` hears what is well. The service is one that everybody may
-/// have, if there is one.
+/// Asks until all is well, or has been wrong for too long; `say` hears what is well. The service is
+/// one that everybody may have, if there is one.
 pub async fn run(
     client: &Client,
     namespace: &str,

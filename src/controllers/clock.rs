@@ -1,4 +1,5 @@
-//! Tells people when the clock is not trusted: log, metrics, and an Event on the Lease of the leader election.
+//! Tells people when the clock is not trusted: log, metrics, and an Event on the Lease of the
+//! leader election.
 
 use crate::events::{self, Publisher};
 use crate::k8s::clock::{Clock, ClockFault};
@@ -10,7 +11,8 @@ use std::time::Duration;
 /// How often both clocks are read.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Reads the clocks once a second, for as long as it is polled. So a step is noticed also while nothing else happens.
+/// Reads the clocks once a second, for as long as it is polled. So a step is noticed also while
+/// nothing else happens.
 pub async fn follow(
     clock: Arc<Clock>,
     lease: Key,

@@ -1,13 +1,16 @@
 //! One look at one [`Pki`]: observe, plan, act.
 //!
-//! 1. **Observe**: the Pki, its rivals and the version of its Secret, from the caches. The Secret itself is read only when
-//!    that does not tell enough: a new Pki needs no read (but for passwords), nor does one whose Secret has not changed.
+//! 1. **Observe**: the Pki, its rivals and the version of its Secret, from the caches. The Secret
+//!    itself is read only when that does not tell enough: a new Pki needs no read (but for
+//!    passwords), nor does one whose Secret has not changed.
 //! 2. [`plan`](plan::plan) decides, on those facts alone.
-//! 3. **Act**: write the Secret if the plan says so, the status if it changed, and hand to [`crate::events`] what
-//!    people should hear. A Secret and its status are the two writes of an issuance; nothing changed is no write.
+//! 3. **Act**: write the Secret if the plan says so, the status if it changed, and hand to
+//!    [`crate::events`] what people should hear. A Secret and its status are the two writes of an
+//!    issuance; nothing changed is no write.
 //!
-//! Only the leader runs this. Every write, of a Secret and of a status, carries the version it was decided on, so that
-//! one who has lost the lead without knowing, or whose cache is behind, writes nothing and looks again.
+//! Only the leader runs this. Every write, of a Secret and of a status, carries the version it was
+//! decided on, so that one who has lost the lead without knowing, or whose cache is behind, writes
+//! nothing and looks again.
 
 use crate::api::{Pki, StoredPki};
 use crate::controllers::pki::schedule::Schedule;
@@ -283,8 +286,8 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     }
 }
 
-/// Lines up whoever is to be looked at, for as long as it is polled: all there are at first, and whenever rules or CA have
-/// changed.
+/// Lines up whoever is to be looked at, for as long as it is polled: all there are at first, and
+/// whenever rules or CA have changed.
 async fn fill(
     queue: &Queue,
     context: &Context,
@@ -327,8 +330,8 @@ fn has_secret(stored: &StoredPki, cache: &Cache) -> bool {
     cache.has_secret(&secret::key(pki))
 }
 
-/// The Pkis whose time has come, by the wall clock, which is read at least twice a minute: a timer would stop while the
-/// machine sleeps.
+/// The Pkis whose time has come, by the wall clock, which is read at least twice a minute: a timer
+/// would stop while the machine sleeps.
 fn due(context: &Context) -> impl Stream<Item = Key> {
     const POLL: Duration = Duration::from_secs(30);
     stream::unfold((), |()| async {
@@ -500,8 +503,9 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
     conclude::conclude(pki, &outcome, context, now).await
 }
 
-/// Whether a Pki whose Secret is gone is being deleted. With `--cascade=foreground` the Secret goes first, and its watch may be
-/// ahead of that of the Pkis. The next look is when the deletion is seen.
+/// Whether a Pki whose Secret is gone is being deleted. With `--cascade=foreground` the Secret goes
+/// first, and its watch may be ahead of that of the Pkis. The next look is when the deletion is
+/// seen.
 async fn is_leaving(pki: &Pki, context: &Context) -> bool {
     let status = pki.status.as_ref();
     if status.is_none_or(|status| status.serial_number.is_none()) {
@@ -540,7 +544,8 @@ fn keep(observed: &Observed<'_>, current: &Current, context: &Context) -> Outcom
     Outcome::of(certificate, unmade)
 }
 
-/// An object that cannot even be read was stored under another schema. Its author can be told on the object.
+/// An object that cannot even be read was stored under another schema. Its author can be told on
+/// the object.
 fn report_unreadable(invalid: &InvalidObject, context: &Context) {
     let key = Key::new(
         invalid.metadata.namespace.clone().unwrap_or_default(),

@@ -1,7 +1,8 @@
-//! The status of each [`PkiPolicy`]: whether its rules mean something, how many Pkis it admits, and how many of its
-//! namespaces nobody admits.
+//! The status of each [`PkiPolicy`]: whether its rules mean something, how many Pkis it admits, and
+//! how many of its namespaces nobody admits.
 //!
-//! [`statuses`] is pure; the leader [keeps](keep) them written, a moment after something has changed.
+//! [`statuses`] is pure; the leader [keeps](keep) them written, a moment after something has
+//! changed.
 
 use crate::api::conditions::{MAX_CONDITION_MESSAGE_BYTES, transition_time};
 use crate::api::{Pki, PkiPolicy, PkiPolicyStatus};
@@ -24,7 +25,8 @@ pub const VALID: &str = "Valid";
 
 /// What changes within this time is counted once.
 const PAUSE: Duration = Duration::from_secs(1);
-/// So many times as long as it took to count there is a pause at least: of a burst of Pkis, each asks for another count.
+/// So many times as long as it took to count there is a pause at least: of a burst of Pkis, each
+/// asks for another count.
 const SHARE: u32 = 100;
 /// What cannot be written is tried again ever more slowly.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);

@@ -1,9 +1,11 @@
-//! What admission refused lately, so that the pods that wait for it hear of it: the Deployment of a manifest is stored
-//! even when the Pki beside it is not, and its pods then wait for a Secret that nobody will write.
+//! What admission refused lately, so that the pods that wait for it hear of it: the Deployment of a
+//! manifest is stored even when the Pki beside it is not, and its pods then wait for a Secret that
+//! nobody will write.
 //!
-//! It is kept in memory, by the replica that refused, for ten minutes, and within bounds. It is forgotten when a Pki is
-//! stored that breaks no rule, or where there was none; once that one is ready, those who were told hear that too. The words
-//! are the refusal's own. The module `memory` decides, [`follow`] asks it once a second while there is something to tell.
+//! It is kept in memory, by the replica that refused, for ten minutes, and within bounds. It is
+//! forgotten when a Pki is stored that breaks no rule, or where there was none; once that one is
+//! ready, those who were told hear that too. The words are the refusal's own. The module `memory`
+//! decides, [`follow`] asks it once a second while there is something to tell.
 
 use crate::api::Pki;
 use crate::events::Publisher;
@@ -34,7 +36,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// A Pki that is stored where one was refused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Provider {
-    /// It has the name of the one that was refused; it breaks a rule as well, or is for another Secret.
+    /// It has the name of the one that was refused; it breaks a rule as well, or is for another
+    /// Secret.
     Other,
     /// It breaks no rule, and its Secret is being seen to.
     Valid,

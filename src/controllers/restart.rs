@@ -1,17 +1,19 @@
 //! Restarts workloads whose pods still use the certificate before: those that ask for it with the
 //! annotation [`RESTART`](crate::api::annotations::RESTART).
 //!
-//! A program that reads its certificate once goes on with the old one until it ends, however often the Secret is renewed.
-//! Its owner may let the operator do what `kubectl rollout restart` does, some time after each renewal, spread out so that
-//! not everything restarts together.
+//! A program that reads its certificate once goes on with the old one until it ends, however often
+//! the Secret is renewed. Its owner may let the operator do what `kubectl rollout restart` does,
+//! some time after each renewal, spread out so that not everything restarts together.
 //!
-//! 1. The reconciler, whenever it has found a Secret in order, tells the [`Renewals`] of it; they notice pods that have
-//!    read an older certificate ([`SecretUser::has_read_before`]).
+//! 1. The reconciler, whenever it has found a Secret in order, tells the [`Renewals`] of it; they
+//!    notice pods that have read an older certificate ([`SecretUser::has_read_before`]).
 //! 2. The module `board` keeps which workloads are annotated, and which of them are due when.
-//! 3. When one is due, the module `decision` looks at the workload as it is then, and the [`Restarter`] acts.
+//! 3. When one is due, the module `decision` looks at the workload as it is then, and the
+//!    [`Restarter`] acts.
 //!
-//! Nothing of this is stored: what is to be done follows from the age of the certificate, of the pods, and of the last
-//! restart. So another leader, or the next process, neither forgets a restart nor repeats it.
+//! Nothing of this is stored: what is to be done follows from the age of the certificate, of the
+//! pods, and of the last restart. So another leader, or the next process, neither forgets a restart
+//! nor repeats it.
 
 use crate::api::Pki;
 use crate::k8s::object_key::Key;
@@ -74,8 +76,8 @@ impl Renewals {
         (Self(sender), receiver)
     }
 
-    /// Takes note of the certificate that is in the Secret of this Pki, which these pods use. Asks nobody, and does nothing
-    /// unless some of them are older.
+    /// Takes note of the certificate that is in the Secret of this Pki, which these pods use. Asks
+    /// nobody, and does nothing unless some of them are older.
     pub fn found(&self, pki: &Pki, certificate: &Certificate, users: &[Arc<SecretUser>]) {
         let issued = renewal::issued_at(certificate.not_before, certificate.not_after);
         let behind: BTreeSet<_> = users

@@ -1,11 +1,13 @@
-//! Tells clients whom to trust: the roots of the CA, as a `ConfigMap` in every namespace that asks for it, and as a
-//! `ClusterTrustBundle` where the API server has that type.
+//! Tells clients whom to trust: the roots of the CA, as a `ConfigMap` in every namespace that asks
+//! for it, and as a `ClusterTrustBundle` where the API server has that type.
 //!
-//! So a client needs no Pki of its own to verify a server: it mounts `ca.crt`. These copies follow the CA as the
-//! [`Keeper`](crate::controllers::ca::Keeper) tells of it, so that while it is replaced they hold both roots, like the Secrets; and
-//! [`Published`] tells the keeper when all of them do, because nothing may be signed with a CA that clients do not know.
+//! So a client needs no Pki of its own to verify a server: it mounts `ca.crt`. These copies follow
+//! the CA as the [`Keeper`](crate::controllers::ca::Keeper) tells of it, so that while it is
+//! replaced they hold both roots, like the Secrets; and [`Published`] tells the keeper when all of
+//! them do, because nothing may be signed with a CA that clients do not know.
 //!
-//! What has the name of a copy and is somebody else's is left as it is. The module `board` decides what to do, without I/O.
+//! What has the name of a copy and is somebody else's is left as it is. The module `board` decides
+//! what to do, without I/O.
 
 use crate::events::Publisher;
 use crate::k8s::patch;

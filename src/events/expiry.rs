@@ -1,5 +1,5 @@
-//! When people are told that a certificate is not being renewed: not at the first failure, since most mend themselves,
-//! but while there is still time to do something.
+//! When people are told that a certificate is not being renewed: not at the first failure, since
+//! most mend themselves, but while there is still time to do something.
 
 use crate::api::{Pki, PkiStatus};
 use crate::model::outcome::Outcome;

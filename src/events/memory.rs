@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::Event;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// How much one object is told, as client-go's event correlator has it: what is more than that waits.
+/// How much one object is told, as client-go's event correlator has it: what is more than that
+/// waits.
 pub(super) const PER_OBJECT: Limit = Limit {
     burst: 25,
     period: Duration::from_secs(300),
@@ -22,8 +23,8 @@ const GOOD_NEWS: Limit = Limit {
 };
 /// So much of that is kept for news.
 const RESERVE: u32 = 10;
-/// The watch cache may be this much behind the status that was written: a fault that seems to have begun so little
-/// after the Event about it is the same fault.
+/// The watch cache may be this much behind the status that was written: a fault that seems to have
+/// begun so little after the Event about it is the same fault.
 const CACHE_LAG: SignedDuration = SignedDuration::from_secs(5);
 /// So much is remembered of each kind; what is forgotten is found on the API server.
 const MOST: usize = 50_000;
@@ -57,7 +58,8 @@ pub(super) struct Told {
     last: Timestamp,
     /// The [sentence](Notice::sentence), if it is known.
     sentence: Option<Hash>,
-    /// The version that says so: a replica that leads again must not count on from where it once stopped.
+    /// The version that says so: a replica that leads again must not count on from where it once
+    /// stopped.
     pub(super) version: Option<String>,
 }
 
@@ -134,13 +136,15 @@ impl Memory {
         told
     }
 
-    /// As [`take`](Self::take), for a reminder: it leaves enough for news, which is to be told at once.
+    /// As [`take`](Self::take), for a reminder: it leaves enough for news, which is to be told at
+    /// once.
     pub(super) fn take_for_reminder(&mut self, notice: &Notice, now: Instant) -> bool {
         let bucket = self.budgets.entry(notice.budget()).or_default();
         bucket.left(PER_OBJECT, now) > RESERVE && self.take(notice, now).is_ok()
     }
 
-    /// Takes one from what the object may be told; or says when there will be one. Refusals have budgets of their own.
+    /// Takes one from what the object may be told; or says when there will be one. Refusals have
+    /// budgets of their own.
     pub(super) fn take(&mut self, notice: &Notice, now: Instant) -> Result<(), Instant> {
         if notice.is_refusal() {
             self.refusals.take(notice.namespace(), now)?;
@@ -192,11 +196,13 @@ fn limit(notice: &Notice) -> Limit {
 
 impl Told {
     fn due(&self, notice: &Notice, reminder: Duration, now: Timestamp) -> Due {
-        // Whoever may edit Events may have dated it: no sum with it, which could overflow, and the future is now.
+        // Whoever may edit Events may have dated it: no sum with it, which could overflow, and the
+        // future is now.
         let last = self.last.min(now);
         let since = whole_second(notice.since).duration_since(last);
         let passed = now.duration_since(last);
-        // Looks do not come on the dot; one a little early must not put the reminder off to the next.
+        // Looks do not come on the dot; one a little early must not put the reminder off to the
+        // next.
         let reminder = SignedDuration::try_from(reminder * 9 / 10).unwrap_or(SignedDuration::MAX);
         // That all is well is said with the status that says so, by whoever wrote that.
         let lag = match notice.kind {

@@ -1,8 +1,9 @@
-//! What is said, to whom: Events on the Pki, and on the pods that use its Secret, so that `kubectl describe pod` tells
-//! the reason to people who have no other access.
+//! What is said, to whom: Events on the Pki, and on the pods that use its Secret, so that `kubectl
+//! describe pod` tells the reason to people who have no other access.
 //!
-//! [`about`] decides, without I/O; the [`Publisher`] sends, and sees to it that a fault which lasts is one Event with a
-//! count, also across restarts and replicas. `queue`, `budget` and `memory` keep it from saying too much.
+//! [`about`] decides, without I/O; the [`Publisher`] sends, and sees to it that a fault which lasts
+//! is one Event with a count, also across restarts and replicas. `queue`, `budget` and `memory`
+//! keep it from saying too much.
 
 use crate::api::annotations::{RENEWAL_EVENTS, flag};
 use crate::api::{FormerSecret, Pki, PkiStatus, READY};
@@ -49,9 +50,9 @@ pub struct Look<'a> {
     pub tells_renewals: bool,
 }
 
-/// What to say after a look at a Pki, to the pods that use its Secret and to the readers of the Pki itself. A fault is
-/// told to all of them; that it is mended is told to those who were told of the fault; else it goes without saying, but for
-/// a renewal.
+/// What to say after a look at a Pki, to the pods that use its Secret and to the readers of the Pki
+/// itself. A fault is told to all of them; that it is mended is told to those who were told of the
+/// fault; else it goes without saying, but for a renewal.
 pub fn about(look: &Look<'_>, users: &[Arc<SecretUser>]) -> Vec<Notice> {
     let Some(words) = look.state().or_else(|| look.renewal()) else {
         return Vec::new();

@@ -31,14 +31,16 @@ pub struct Notice {
     pub reason: String,
     /// The sentence.
     pub note: String,
-    /// What makes it the same as one that was said before, where that is not the whole sentence: a sentence may tell a
-    /// time or a number, and another one is no news.
+    /// What makes it the same as one that was said before, where that is not the whole sentence: a
+    /// sentence may tell a time or a number, and another one is no news.
     pub topic: Option<String>,
-    /// Since when it has been so: an Event that was last sent before is about an earlier occurrence.
+    /// Since when it has been so: an Event that was last sent before is about an earlier
+    /// occurrence.
     pub since: Timestamp,
 }
 
-/// What a notice tells about its object. Of two that tell the same and have not been sent, the later one is what counts.
+/// What a notice tells about its object. Of two that tell the same and have not been sent, the
+/// later one is what counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Aspect {
     /// Whether all is well.

@@ -4,9 +4,9 @@
 //! it, after a restart or in another replica, finds the Event and continues its series:
 //! `(x3 over 15m)` instead of three lines. A changed message replaces the one before.
 //!
-//! Nobody waits for the [queue](super::queue), so that a slow or failing Events API never delays an issuance or an
-//! answer of the webhook. What the API server is too busy for is sent later; what it refuses is counted and dropped, and
-//! as long as the fault lasts it is said again.
+//! Nobody waits for the [queue](super::queue), so that a slow or failing Events API never delays an
+//! issuance or an answer of the webhook. What the API server is too busy for is sent later; what it
+//! refuses is counted and dropped, and as long as the fault lasts it is said again.
 
 use super::memory::{Due, Memory, Told};
 use super::notice::{Aspect, Kind, Notice};
@@ -26,7 +26,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// So many are sent side by side: enough to be quick, and few enough to leave the API server to others.
+/// So many are sent side by side: enough to be quick, and few enough to leave the API server to
+/// others.
 const CONCURRENCY: u16 = 8;
 /// How much is sent to the whole cluster.
 const IN_ALL: Limit = Limit {
@@ -46,8 +47,9 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A publisher, and the work that sends until it is [closed](Self::close). A fault that lasts is said again after
-    /// `reminder`, which also keeps its Event from expiring (an hour after the last write, by default).
+    /// A publisher, and the work that sends until it is [closed](Self::close). A fault that lasts
+    /// is said again after `reminder`, which also keeps its Event from expiring (an hour after the
+    /// last write, by default).
     pub fn new(
         client: Client,
         instance: String,
@@ -319,8 +321,8 @@ fn pause_after(failure: &Failure) -> Option<Duration> {
     }
 }
 
-/// Why the API server will never take it, in one word. While a namespace is being deleted, every create is forbidden; that
-/// is nothing to alert on.
+/// Why the API server will never take it, in one word. While a namespace is being deleted, every
+/// create is forbidden; that is nothing to alert on.
 fn refusal(failure: &Failure) -> &'static str {
     match failure {
         Failure::Api(error) if patch::is_namespace_ending(error) => "ending",

@@ -1,8 +1,10 @@
-//! What waits to be sent: of each matter the latest word, and the namespaces in turn, so that one in which much happens
-//! does not keep the others waiting. Within a namespace, who has heard nothing for the longest comes first.
+//! What waits to be sent: of each matter the latest word, and the namespaces in turn, so that one
+//! in which much happens does not keep the others waiting. Within a namespace, who has heard
+//! nothing for the longest comes first.
 //!
-//! It never grows past [`MOST`], and nobody waits to put something in. What is overtaken by later news is not sent at
-//! all: of a policy that flips every second, readers hear how it stands and not each flip.
+//! It never grows past [`MOST`], and nobody waits to put something in. What is overtaken by later
+//! news is not sent at all: of a policy that flips every second, readers hear how it stands and not
+//! each flip.
 
 use super::notice::{Hash, Kind, Notice};
 use crate::util::sync::lock;
@@ -13,9 +15,11 @@ use tokio::sync::Notify;
 
 /// So many notices wait at the most.
 const MOST: usize = 20_000;
-/// So many are sent side by side in one namespace, so that one in which every request hangs does not take all places.
+/// So many are sent side by side in one namespace, so that one in which every request hangs does
+/// not take all places.
 const MOST_BUSY: usize = 2;
-/// After a failure a namespace pauses this long, and twice as long each time that the next attempt fails too.
+/// After a failure a namespace pauses this long, and twice as long each time that the next attempt
+/// fails too.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -35,8 +39,9 @@ pub(super) struct Waiting {
     place: Place,
 }
 
-/// A place in the order of a namespace: whether it is about a refusal, of which anybody can make any number, so that these come
-/// last; when its readers last heard of the matter; then when it was put in.
+/// A place in the order of a namespace: whether it is about a refusal, of which anybody can make
+/// any number, so that these come last; when its readers last heard of the matter; then when it was
+/// put in.
 type Place = (bool, Option<Instant>, u64);
 
 /// What became of what was put in.
@@ -57,7 +62,8 @@ impl Queue {
         offered
     }
 
-    /// The next one to send; `None` when the queue is closed and what could be sent at once has been taken.
+    /// The next one to send; `None` when the queue is closed and what could be sent at once has
+    /// been taken.
     pub(super) async fn next(&self) -> Option<Waiting> {
         loop {
             let taken = self.state().take(Instant::now());
@@ -86,7 +92,8 @@ impl Queue {
         overtaken
     }
 
-    /// Puts one back that could not be sent, and lets its namespace pause for at least `pause`; what this overtakes.
+    /// Puts one back that could not be sent, and lets its namespace pause for at least `pause`;
+    /// what this overtakes.
     pub(super) fn retry(&self, waiting: Waiting, pause: Duration) -> Vec<Notice> {
         let mut state = self.state();
         state.pause(waiting.notice.namespace(), pause, Instant::now());
@@ -197,8 +204,9 @@ impl State {
         crowded_out.map_or(Offered::Queued, |last| Offered::Full(Box::new(last)))
     }
 
-    /// After the notice `before` was overtaken by what waits now: that something is mended goes without saying where the last
-    /// word was that all is well. Where it is not known what readers heard, from a former process say, they are told.
+    /// After the notice `before` was overtaken by what waits now: that something is mended goes
+    /// without saying where the last word was that all is well. Where it is not known what readers
+    /// heard, from a former process say, they are told.
     fn settle(&mut self, matter: Hash, before: Notice) -> Vec<Notice> {
         let mut overtaken = vec![before];
         let after = self.waiting.get(&matter).map(|after| after.notice.kind);
@@ -210,8 +218,8 @@ impl State {
         overtaken
     }
 
-    /// Gives up the last of the longest lane, if that is longer than the one of the notice; else a refusal of the same lane,
-    /// unless the notice is one.
+    /// Gives up the last of the longest lane, if that is longer than the one of the notice; else a
+    /// refusal of the same lane, unless the notice is one.
     fn make_room(&mut self, notice: &Notice) -> Option<Notice> {
         let own = self.lanes.get(notice.namespace());
         let length = own.map_or(0, |lane| lane.waiting.len());

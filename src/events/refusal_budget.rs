@@ -1,5 +1,6 @@
-//! How many Events there may be about refusals, beside what each object may be told: in a namespace, and in all. Anybody
-//! who may create Pkis can have thousands refused, which must neither flood a namespace nor delay what others are told.
+//! How many Events there may be about refusals, beside what each object may be told: in a
+//! namespace, and in all. Anybody who may create Pkis can have thousands refused, which must
+//! neither flood a namespace nor delay what others are told.
 
 use crate::util::rate_limit::{Bucket, Limit};
 use std::collections::HashMap;

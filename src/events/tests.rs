@@ -308,7 +308,8 @@ fn pods_hear_which_secret_takes_the_place_of_theirs() {
 /// Words that begin like reasons.
 const KINDS: [&str; 2] = ["PkiPolicy", "PkiPolicies"];
 
-/// The words in quotation marks in the sources that are reasons, as in `PkiSecretForeign`; those in `api` are types.
+/// The words in quotation marks in the sources that are reasons, as in `PkiSecretForeign`; those in
+/// `api` are types.
 fn reasons_in(folder: &std::path::Path, reasons: &mut std::collections::BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

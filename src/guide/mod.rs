@@ -1,4 +1,5 @@
-//! The guide: what teams read about the operator, and advice on each reason, taken from the same pages.
+//! The guide: what teams read about the operator, and advice on each reason, taken from the same
+//! pages.
 
 use std::borrow::Cow;
 

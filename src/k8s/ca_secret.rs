@@ -17,7 +17,8 @@ pub fn read(stored: &Secret, now: Timestamp) -> Result<Authority, AuthorityError
     from_files(file("tls.crt"), file("ca.crt"), file("tls.key"), now)
 }
 
-/// Reads a CA: its certificate with those between it and the root, the root where that is not among them, and the key.
+/// Reads a CA: its certificate with those between it and the root, the root where that is not among
+/// them, and the key.
 pub fn from_files(
     chain: &[u8],
     root: &[u8],

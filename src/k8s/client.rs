@@ -104,9 +104,9 @@ impl Error {
     }
 }
 
-/// What lies below says why: "client error (Connect)" alone helps nobody. Of each the first line: those that follow quote
-/// the kubeconfig, with the keys in it. Of a credential plugin nothing is quoted: what it was given, and what it says, may be
-/// secret.
+/// What lies below says why: "client error (Connect)" alone helps nobody. Of each the first line:
+/// those that follow quote the kubeconfig, with the keys in it. Of a credential plugin nothing is
+/// quoted: what it was given, and what it says, may be secret.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let errors = std::iter::successors(Some(error), |error| error.source());
     let mut said = String::new();

@@ -1,10 +1,12 @@
 //! The clock of this machine, believed only while it agrees with the API server's.
 //!
-//! Every response of an API server has a `Date` header ([RFC 9110, 6.6.1]). [`ClockLayer`] in the client compares each with the
-//! local clock. Between two responses the monotonic clock, which nobody can set, continues the API server's time. So a step of
-//! the local clock is noticed at the next reading, before anything is decided by it.
+//! Every response of an API server has a `Date` header ([RFC 9110, 6.6.1]). [`ClockLayer`] in the
+//! client compares each with the local clock. Between two responses the monotonic clock, which
+//! nobody can set, continues the API server's time. So a step of the local clock is noticed at the
+//! next reading, before anything is decided by it.
 //!
-//! A replica whose clock is not trusted issues, rotates and deletes nothing, does not lead, and is not ready.
+//! A replica whose clock is not trusted issues, rotates and deletes nothing, does not lead, and is
+//! not ready.
 //!
 //! [RFC 9110, 6.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
 
@@ -19,11 +21,11 @@ pub use layer::ClockLayer;
 
 mod layer;
 
-/// The largest difference from the API server's clock that is tolerated. Certificates are backdated by five minutes, so the
-/// clients of a leader that is ahead by this much take them at once.
+/// The largest difference from the API server's clock that is tolerated. Certificates are backdated
+/// by five minutes, so the clients of a leader that is ahead by this much take them at once.
 pub const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(3);
-/// By how much a time that was written by another leader may lie ahead of the local clock: both may be off by
-/// [`MAX_CLOCK_SKEW`], and certificates are backdated by more than half of that.
+/// By how much a time that was written by another leader may lie ahead of the local clock: both may
+/// be off by [`MAX_CLOCK_SKEW`], and certificates are backdated by more than half of that.
 pub const MAX_FUTURE: SignedDuration = MAX_CLOCK_SKEW;
 /// A response that took longer says too little about the time.
 const MAX_ROUND_TRIP: Duration = Duration::from_secs(10);
@@ -158,7 +160,8 @@ impl Clock {
         let _ = is_trusted.wait_for(|is| *is == wanted).await;
     }
 
-    /// Compares with a response that was asked for at `sent` and came at `received`, with this `Date`.
+    /// Compares with a response that was asked for at `sent` and came at `received`, with this
+    /// `Date`.
     fn compare(&self, date: Option<&str>, sent: Instant, received: Reading) {
         lock(&self.state).compare(date, sent, received);
         // Tells those that wait.
@@ -223,8 +226,8 @@ impl State {
     }
 }
 
-/// Reads an HTTP date ([RFC 9110, 5.6.7](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7)), which has whole seconds: the
-/// middle of that second.
+/// Reads an HTTP date ([RFC 9110, 5.6.7](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7)),
+/// which has whole seconds: the middle of that second.
 fn parse_http_date(date: &str) -> Option<Timestamp> {
     let second = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
     second.checked_add(SignedDuration::from_millis(500)).ok()

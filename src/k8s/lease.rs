@@ -1,9 +1,9 @@
 //! Which replica reconciles: the holder of a Lease, as client-go's leader election has it.
 //!
-//! Whether a holder has gone silent is judged by how long *this* process has seen the Lease unchanged, so that clocks
-//! need not agree. Every write of the Lease carries the version it was decided on, so of two that take it one fails.
-//! A holder that cannot renew stops before others may take over; what it still writes late is refused by the
-//! preconditions of those writes.
+//! Whether a holder has gone silent is judged by how long *this* process has seen the Lease
+//! unchanged, so that clocks need not agree. Every write of the Lease carries the version it was
+//! decided on, so of two that take it one fails. A holder that cannot renew stops before others may
+//! take over; what it still writes late is refused by the preconditions of those writes.
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -20,7 +20,8 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two looks at the Lease.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long a replica whose webhook is not ready leaves the Lease to those that are: each looks once in [`RETRY`].
+/// How long a replica whose webhook is not ready leaves the Lease to those that are: each looks
+/// once in [`RETRY`].
 const STAND_BACK: Duration = Duration::from_secs(6);
 
 /// Whether a replica may take the lead.
@@ -52,9 +53,9 @@ impl Election {
     }
 
     /// Leads term after term until `shutdown`, whenever its `standing` permits to take the lead. A
-    /// term gets a token that is cancelled when it should come to its end; when the lead is lost, it
-    /// is dropped where it stands. `ended` is called after either, with whether the lead is still
-    /// held.
+    /// term gets a token that is cancelled when it should come to its end; when the lead is lost,
+    /// it is dropped where it stands. `ended` is called after either, with whether the lead is
+    /// still held.
     pub async fn run<Term: Future<Output = ()>>(
         &self,
         shutdown: CancellationToken,
@@ -143,7 +144,8 @@ impl Election {
                 Ok(Ok(written)) => (lease, renewed) = (written, Instant::now()),
                 Ok(Err(kube::Error::Api(status))) if status.is_conflict() => {
                     match self.leases.get(&self.name).await {
-                        // Somebody edited the Lease, but it is still ours: renew that version of it.
+                        // Somebody edited the Lease, but it is still ours: renew that version of
+                        // it.
                         Ok(current) if holder(&current) == Some(&self.identity) => lease = current,
                         Ok(_) => return,
                         Err(error) => {
@@ -181,7 +183,8 @@ impl Election {
         }
     }
 
-    /// `lease` still carries the version that was read, which makes this fail when somebody was faster.
+    /// `lease` still carries the version that was read, which makes this fail when somebody was
+    /// faster.
     async fn write(&self, mut lease: Lease, spec: LeaseSpec) -> Result<Lease, kube::Error> {
         lease.spec = Some(spec);
         lease.metadata.managed_fields = None;
@@ -212,8 +215,8 @@ fn holder(lease: &Lease) -> Option<&String> {
         .filter(|holder| !holder.is_empty())
 }
 
-/// Whether the Lease is free for `identity`, having been seen unchanged for so long. A replica that is not ready leaves it to
-/// others for a while.
+/// Whether the Lease is free for `identity`, having been seen unchanged for so long. A replica that
+/// is not ready leaves it to others for a while.
 fn may_take(spec: &LeaseSpec, identity: &str, standing: Standing, unchanged: Duration) -> bool {
     let patience = match standing {
         Standing::Ready => Duration::ZERO,

@@ -52,7 +52,8 @@ impl Key {
 fn shared_namespace(name: &str) -> Arc<str> {
     /// So many are kept without asking whether there still are keys with them.
     const FEW: usize = 1024;
-    /// Of a DNS label (RFC 1123). What is longer names no namespace, and is not kept for whoever sends it.
+    /// Of a DNS label (RFC 1123). What is longer names no namespace, and is not kept for whoever
+    /// sends it.
     const LONGEST: usize = 63;
     static SHARED: Mutex<BTreeSet<Arc<str>>> = Mutex::new(BTreeSet::new());
     if name.len() > LONGEST {

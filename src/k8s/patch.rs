@@ -1,4 +1,5 @@
-//! How the operator writes: under its own name, and bound to the version that the decision was made on.
+//! How the operator writes: under its own name, and bound to the version that the decision was made
+//! on.
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{Patch, PatchOperation, RemoveOperation, TestOperation};
@@ -40,8 +41,8 @@ pub fn has_all(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, Strin
         .all(|(key, value)| found.get(key) == Some(value))
 }
 
-/// Whether the operator wrote this object: it has these labels, and the operator among its managers. Labels alone prove
-/// nothing: anybody may set them.
+/// Whether the operator wrote this object: it has these labels, and the operator among its
+/// managers. Labels alone prove nothing: anybody may set them.
 pub fn is_ours(object: &ObjectMeta, labels: &BTreeMap<String, String>) -> bool {
     let is_labelled = object
         .labels
@@ -51,8 +52,8 @@ pub fn is_ours(object: &ObjectMeta, labels: &BTreeMap<String, String>) -> bool {
     is_labelled && managers.any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
 }
 
-/// Makes a merge patch one of just this object in just this version: if it has changed, or has been deleted and made
-/// again, the API server answers 409 Conflict.
+/// Makes a merge patch one of just this object in just this version: if it has changed, or has been
+/// deleted and made again, the API server answers 409 Conflict.
 pub fn bind(change: &mut Value, observed: &impl ResourceExt) {
     change["metadata"]["uid"] = json!(observed.uid());
     change["metadata"]["resourceVersion"] = json!(observed.resource_version());
@@ -84,7 +85,8 @@ pub fn remove(path: &[&str]) -> PatchOperation {
     PatchOperation::Remove(RemoveOperation { path })
 }
 
-/// Whether the object has another version by now, or exists already; or a `test` of a JSON patch failed.
+/// Whether the object has another version by now, or exists already; or a `test` of a JSON patch
+/// failed.
 pub fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status)
         if status.is_conflict() || status.is_already_exists() || is_failed_test(status))
@@ -96,7 +98,8 @@ fn is_failed_test(status: &Status) -> bool {
     status.code == 422 && status.message == SAID
 }
 
-/// Whether the API server will not have it, whoever else does what: a permission is missing, most likely.
+/// Whether the API server will not have it, whoever else does what: a permission is missing, most
+/// likely.
 pub fn is_refusal(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status)
         if (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 409 | 429))

@@ -1,5 +1,5 @@
-//! Objects of which only a part is kept, from the moment they are read: of a page of five hundred pods, all the rest would
-//! take up ten megabytes until the last of them was handled.
+//! Objects of which only a part is kept, from the moment they are read: of a page of five hundred
+//! pods, all the rest would take up ten megabytes until the last of them was handled.
 
 use crate::k8s::scope::Named;
 use kube::Resource;

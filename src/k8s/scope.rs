@@ -1,7 +1,8 @@
 //! Which namespaces the operator serves: all, or those of a list.
 //!
-//! Where it serves all, a watch is one of the whole cluster. With a list there is one for each namespace, because the
-//! operator may read nothing else; the module `merger` makes one stream of their events, so that whoever follows need not know.
+//! Where it serves all, a watch is one of the whole cluster. With a list there is one for each
+//! namespace, because the operator may read nothing else; the module `merger` makes one stream of
+//! their events, so that whoever follows need not know.
 
 use crate::api::StoredPki;
 use crate::k8s::tolerant::{self, Lenient};
@@ -128,8 +129,9 @@ impl Scope {
         }
     }
 
-    /// A watch of what is in these namespaces; `api` is that of the whole cluster. In a namespace where the API server
-    /// does not permit it there is nothing, or what was known before, until it does.
+    /// A watch of what is in these namespaces; `api` is that of the whole cluster. In a namespace
+    /// where the API server does not permit it there is nothing, or what was known before, until it
+    /// does.
     pub(crate) fn watch<K>(
         &self,
         what: &'static str,
@@ -156,8 +158,9 @@ impl Scope {
         merged(what, list, watches, true).right_stream()
     }
 
-    /// A watch of these namespaces themselves. It needs permissions by their names, so it is one for each, too; and where
-    /// that is refused, nothing is taken for granted: a namespace that cannot be read is not one that is not there.
+    /// A watch of these namespaces themselves. It needs permissions by their names, so it is one
+    /// for each, too; and where that is refused, nothing is taken for granted: a namespace that
+    /// cannot be read is not one that is not there.
     pub(crate) fn watch_namespaces(
         &self,
         client: &Client,

@@ -1,8 +1,9 @@
 //! Objects as anybody may have written them.
 //!
-//! Who may update an object may write its `managedFields`, and the API server takes times there that the library which
-//! reads them does not (the last two hours of the year 9999). One such object must neither keep a whole list from being read
-//! nor its own Secret from being mended: a time that cannot be read is left out.
+//! Who may update an object may write its `managedFields`, and the API server takes times there
+//! that the library which reads them does not (the last two hours of the year 9999). One such
+//! object must neither keep a whole list from being read nor its own Secret from being mended: a
+//! time that cannot be read is left out.
 
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use jiff::Timestamp;
@@ -90,11 +91,12 @@ impl<K: Resource> Resource for Lenient<K> {
     }
 }
 
-/// The number of objects in a page of a list. Anybody who may store objects may make each as large as the API server takes,
-/// 1.5 MiB, and a page is in memory twice while it is read.
+/// The number of objects in a page of a list. Anybody who may store objects may make each as large
+/// as the API server takes, 1.5 MiB, and a page is in memory twice while it is read.
 const PAGE: u32 = 50;
 
-/// A watch, of metadata alone where `K` is that. One that breaks is taken up again, with a growing pause.
+/// A watch, of metadata alone where `K` is that. One that breaks is taken up again, with a growing
+/// pause.
 pub(crate) fn try_watch<K>(
     api: Api<Lenient<K>>,
     config: watcher::Config,

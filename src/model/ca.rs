@@ -16,7 +16,8 @@ pub struct Ca {
     pub trust: Trust,
     /// The key to sign with, or why there is none.
     pub signer: Result<Arc<Authority>, Alarm>,
-    /// Since when the present CA signs, while there are leaves of the one before it, and how long to take to replace those.
+    /// Since when the present CA signs, while there are leaves of the one before it, and how long
+    /// to take to replace those.
     pub replacing: Option<(Timestamp, SignedDuration)>,
 }
 

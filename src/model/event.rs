@@ -7,10 +7,11 @@ pub enum Ending {
     Sent,
     /// One more in the series of an Event.
     Merged,
-    /// Not sent, and nothing is lost by that: `told` already, `overtaken` by later news, or put off for the sake of the
-    /// object's `budget`.
+    /// Not sent, and nothing is lost by that: `told` already, `overtaken` by later news, or put off
+    /// for the sake of the object's `budget`.
     Suppressed(&'static str),
-    /// Lost: the queue is `full`, or the API server said that it is `forbidden`, `invalid` or otherwise `refused`, or was
-    /// too busy until it was `stale` or this process came to its end (`closed`).
+    /// Lost: the queue is `full`, or the API server said that it is `forbidden`, `invalid` or
+    /// otherwise `refused`, or was too busy until it was `stale` or this process came to its end
+    /// (`closed`).
     Dropped(&'static str),
 }

@@ -118,8 +118,8 @@ impl Ledger {
         })
     }
 
-    /// What clients trust: in an order that does not change when one takes the other's place, so that `ca.crt` stays as it
-    /// is then.
+    /// What clients trust: in an order that does not change when one takes the other's place, so
+    /// that `ca.crt` stays as it is then.
     pub fn trust(&self) -> Trust {
         let next = self.next.iter().map(|next| &next.ca);
         let retired = self.trusted().map(|retired| &retired.ca);
@@ -131,8 +131,8 @@ impl Ledger {
         Trust::of(trusted)
     }
 
-    /// The ConfigMap's data: for the operator itself, and for people (`ca.crt` is what clients trust). What is absent is
-    /// null, so that a merge patch removes it.
+    /// The ConfigMap's data: for the operator itself, and for people (`ca.crt` is what clients
+    /// trust). What is absent is null, so that a merge patch removes it.
     pub fn data(&self) -> Map<String, Value> {
         let next = self.next.as_ref();
         let previous = self.trusted().next();

@@ -47,7 +47,8 @@ pub enum Outcome {
     Unsigned(String),
     /// Somebody else keeps changing the Secret, so that it is repaired more slowly.
     Contested {
-        /// The manager of the last change, as `managedFields` have it; `None` if the Secret was deleted.
+        /// The manager of the last change, as `managedFields` have it; `None` if the Secret was
+        /// deleted.
         by: Option<String>,
         /// When it is repaired next.
         next: Timestamp,
@@ -144,7 +145,8 @@ impl Outcome {
         }
     }
 
-    /// The message of condition and Event, in so many bytes: what is wrong, and what to do about it.
+    /// The message of condition and Event, in so many bytes: what is wrong, and what to do about
+    /// it.
     pub fn message(&self, pki: &Pki, bytes: usize) -> String {
         let secret = text::printable(pki.secret_name());
         let subject = format!("Secret {secret} of Pki {}", pki.display_name());
@@ -238,17 +240,19 @@ fn keystores(unmade: &[Unmade]) -> String {
 const AWAITING: &str = "PkiSecretOfFormerPki";
 const AWAITING_KEY: &str = "PkiKeyPending";
 
-/// Whether this condition is one that pods were told of, so that they are owed a word when it is mended.
+/// Whether this condition is one that pods were told of, so that they are owed a word when it is
+/// mended.
 pub fn was_told(ready: &Condition) -> bool {
     ready.status == "False" && ready.reason != AWAITING && ready.reason != AWAITING_KEY
 }
 
-/// The status after this outcome. A field that the outcome says nothing about keeps its value: a refused edit does
-/// not make the certificate that is in use unknown.
+/// The status after this outcome. A field that the outcome says nothing about keeps its value: a
+/// refused edit does not make the certificate that is in use unknown.
 pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
     let mut status = pki.status.clone().unwrap_or_default();
     status.observed_generation = pki.metadata.generation;
-    // Until the Secret that is named now is there, the one before is the one in use, and to be removed then.
+    // Until the Secret that is named now is there, the one before is the one in use, and to be
+    // removed then.
     let is_moving =
         status.serial_number.is_some() && status.secret_name.as_deref() != Some(pki.secret_name());
     if outcome.certificate().is_some() || !is_moving {

@@ -13,8 +13,8 @@ pub fn is_wanted(label: Option<&str>) -> bool {
     label.and_then(parse_bool) == Some(true)
 }
 
-/// How far the copies have come: the fingerprint of the last roots that were written everywhere. A namespace that asks
-/// later does not take it back: nobody there has read others.
+/// How far the copies have come: the fingerprint of the last roots that were written everywhere. A
+/// namespace that asks later does not take it back: nobody there has read others.
 #[derive(Debug, Default)]
 pub struct Published {
     /// Of the last roots that all `ConfigMaps` hold.

@@ -1,8 +1,9 @@
 //! The log: each record is one line, and nothing in it steers a terminal or reorders what is read.
 //!
-//! Records quote what others wrote: names, errors of the API server, files. So a record is escaped as a whole when it has
-//! been formatted, and no field can be forgotten. For the same reason each value is cut, and then the record: anyone who
-//! may write a certificate into a Secret, say, chooses how long the names in it are.
+//! Records quote what others wrote: names, errors of the API server, files. So a record is escaped
+//! as a whole when it has been formatted, and no field can be forgotten. For the same reason each
+//! value is cut, and then the record: anyone who may write a certificate into a Secret, say,
+//! chooses how long the names in it are.
 
 use crate::util::text;
 use clap::ValueEnum;
@@ -33,8 +34,8 @@ const MAX_FIELD_BYTES: usize = 1024;
 /// The longest record, with its line break.
 pub const MAX_RECORD_BYTES: usize = 8 * 1024;
 
-/// Writes the records of this process to standard error from now on: those that `level`, a level or a filter, lets pass.
-/// A panic is a record, too.
+/// Writes the records of this process to standard error from now on: those that `level`, a level or
+/// a filter, lets pass. A panic is a record, too.
 pub fn init(format: LogFormat, level: &str) -> Result<(), ParseError> {
     subscriber(format, level, io::stderr)?.init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
@@ -63,8 +64,8 @@ where
     })
 }
 
-/// The client writes the whole body of a response that it cannot read, with the keys in it. Apart from the user's filter,
-/// in which a span would switch that on again whatever else it says.
+/// The client writes the whole body of a response that it cannot read, with the keys in it. Apart
+/// from the user's filter, in which a span would switch that on again whatever else it says.
 fn has_no_keys(metadata: &Metadata<'_>) -> bool {
     *metadata.level() == Level::ERROR || !metadata.target().starts_with("kube_client::client")
 }
@@ -159,7 +160,8 @@ impl<W: Write> Write for EscapingWriter<W> {
     }
 }
 
-/// A record as it is written: all but the line break at its end is on one line, which is not too long.
+/// A record as it is written: all but the line break at its end is on one line, which is not too
+/// long.
 fn escaped(format: LogFormat, record: &str) -> String {
     let (record, end) = match record.strip_suffix('\n') {
         Some(record) => (record, "\n"),
@@ -206,7 +208,8 @@ fn shorten(value: &mut Value, bytes: usize) {
     }
 }
 
-/// What is outside of strings in JSON is plain, so what is not plain is in one, where these escapes mean the same.
+/// What is outside of strings in JSON is plain, so what is not plain is in one, where these escapes
+/// mean the same.
 fn json_line(record: &str) -> String {
     let mut line = String::with_capacity(record.len());
     for c in record.chars() {
@@ -251,8 +254,8 @@ mod tests {
         texts.collect::<Result<_, _>>().unwrap()
     }
 
-    /// Line breaks of every kind, control characters of both sets, what reorders and what is not seen; also beyond the
-    /// characters that UTF-16 has one unit for.
+    /// Line breaks of every kind, control characters of both sets, what reorders and what is not
+    /// seen; also beyond the characters that UTF-16 has one unit for.
     const HOSTILE: &str = "a\nb\r\u{0}\u{1b}[31m\u{7f}\u{85}\u{9b}2J\u{2028}\u{2029}\u{202e}\u{2066}\u{200b}\u{feff}\u{ad}\u{e0041}z";
 
     fn log_all_ways() {

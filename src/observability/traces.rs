@@ -1,8 +1,10 @@
-//! Traces: each admission request and each look at a Pki has an id, which is on every log record about it.
+//! Traces: each admission request and each look at a Pki has an id, which is on every log record
+//! about it.
 //!
-//! The ids are those of W3C Trace Context. An API server that traces its own requests sends one along, and it is taken over,
-//! so that one id leads from a `kubectl apply` to what the operator logged of it. Where the platform team has a collector, it
-//! gets them as spans ([`otlp`]), with the attributes that are named here and no others: what is logged stays in the log.
+//! The ids are those of W3C Trace Context. An API server that traces its own requests sends one
+//! along, and it is taken over, so that one id leads from a `kubectl apply` to what the operator
+//! logged of it. Where the platform team has a collector, it gets them as spans ([`otlp`]), with
+//! the attributes that are named here and no others: what is logged stays in the log.
 
 use crate::util::text;
 use axum::http::HeaderMap;
@@ -48,7 +50,8 @@ fn tracer_of_ids() -> SdkTracer {
 pub struct Export(Option<SdkTracerProvider>);
 
 impl Export {
-    /// Sends what has not been sent yet, within [`otlp::FLUSH`]; then it ends. From now on nothing may be traced.
+    /// Sends what has not been sent yet, within [`otlp::FLUSH`]; then it ends. From now on nothing
+    /// may be traced.
     pub async fn end(self) {
         let Some(provider) = self.0 else { return };
         let flush = move || provider.shutdown_with_timeout(otlp::FLUSH);

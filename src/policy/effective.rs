@@ -1,8 +1,8 @@
-//! The values that count for a Pki: its own, else those of the policy, else the built-in ones narrowed to what the
-//! policy permits.
+//! The values that count for a Pki: its own, else those of the policy, else the built-in ones
+//! narrowed to what the policy permits.
 //!
-//! So a Pki is refused for what it says and never for what it leaves out. [`Effective::resolve`] is the only place that
-//! decides it; a default that its own policy does not permit is not used.
+//! So a Pki is refused for what it says and never for what it leaves out. [`Effective::resolve`] is
+//! the only place that decides it; a default that its own policy does not permit is not used.
 
 use super::key::{Key, ignored_size};
 use super::names;
@@ -187,7 +187,8 @@ pub(super) fn latest(duration: SignedDuration) -> SignedDuration {
     duration * 9 / 10
 }
 
-/// When to renew, as a spec says it. The bound of a duration that it leaves out is for the policy to tell.
+/// When to renew, as a spec says it. The bound of a duration that it leaves out is for the policy
+/// to tell.
 fn renewal(
     spec: &PkiSpec,
     duration: Option<SignedDuration>,
@@ -344,7 +345,8 @@ impl Effective {
         let encoding = self.encoding.kept(recorded.encoding);
         let has_one_size = Key::sizes(algorithm.value).is_empty();
         let is_key = has_one_size || Key::is_offered(algorithm.value, size.value);
-        // A part that was written then may have decided the rest; the record says nothing about this key.
+        // A part that was written then may have decided the rest; the record says nothing about
+        // this key.
         let is_recorded = (!self.algorithm.is_left_out() || recorded.algorithm.is_some())
             && (!self.size.is_left_out() || has_one_size || recorded.size.is_some())
             && (!self.encoding.is_left_out() || recorded.encoding.is_some());
@@ -426,7 +428,8 @@ pub(super) fn third(duration: SignedDuration) -> SignedDuration {
     SignedDuration::from_secs(duration.as_secs() / 3)
 }
 
-/// The algorithm that is said; else that of the policy, if what is said goes with it and the policy permits it.
+/// The algorithm that is said; else that of the policy, if what is said goes with it and the policy
+/// permits it.
 fn algorithm(said: &Values, defaults: &Values, limits: &Limits) -> Chosen<KeyAlgorithm> {
     let is_possible = |algorithm: &KeyAlgorithm| {
         let (size, encoding) = size_and_encoding(*algorithm, said, defaults, limits);

@@ -1,9 +1,9 @@
-//! Rules of a policy that are written in CEL, the Common Expression Language in which Kubernetes has its own
-//! (<https://github.com/google/cel-spec>).
+//! Rules of a policy that are written in CEL, the Common Expression Language in which Kubernetes
+//! has its own (<https://github.com/google/cel-spec>).
 //!
-//! An expression sees the Pki as its certificate will be, not as it was typed: a rule that forbids `admin.example.com`
-//! forbids `ADMIN.example.com.` as well. What cannot be told is taken for broken: a rule that is false for some Pki is
-//! never true because something was not known.
+//! An expression sees the Pki as its certificate will be, not as it was typed: a rule that forbids
+//! `admin.example.com` forbids `ADMIN.example.com.` as well. What cannot be told is taken for
+//! broken: a rule that is false for some Pki is never true because something was not known.
 //!
 //! The number of steps of each rule is [estimated](cost) when the rule is compiled. A rule over the
 //! limit is refused at apply, and permits no Pki when it is stored all the same. The rules of all
@@ -178,7 +178,8 @@ impl Rule {
     }
 }
 
-/// A policy is read wherever the operator starts: a defect of the interpreter must not keep it from starting.
+/// A policy is read wherever the operator starts: a defect of the interpreter must not keep it from
+/// starting.
 fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }

@@ -33,7 +33,8 @@ impl fmt::Display for PolicyFault {
     }
 }
 
-/// All that is wrong with a policy. Like [`RuleBook::evaluate`](super::RuleBook::evaluate) it does not rely on the schema.
+/// All that is wrong with a policy. Like [`RuleBook::evaluate`](super::RuleBook::evaluate) it does
+/// not rely on the schema.
 pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     let mut faults = Faults::default();
     if let Some(scope) = &spec.namespaces {
@@ -68,7 +69,8 @@ pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     faults.0
 }
 
-/// So many are told. A list of a million entries, each of them wrong, must not become an answer a thousand times as large.
+/// So many are told. A list of a million entries, each of them wrong, must not become an answer a
+/// thousand times as large.
 const MOST: usize = 100;
 
 #[derive(Default)]
@@ -316,8 +318,9 @@ fn max_duration(text: &str) -> Option<String> {
     })
 }
 
-/// The keys of labels of which nothing that a namespace has, or lacks, is what is required. Each key stands for itself, and
-/// of its values those that are written and one other are all there are to try.
+/// The keys of labels of which nothing that a namespace has, or lacks, is what is required. Each
+/// key stands for itself, and of its values those that are written and one other are all there are
+/// to try.
 fn contradicted(written: &NamespaceSelector) -> BTreeSet<&str> {
     let mut required = BTreeMap::<&str, NamespaceSelector>::new();
     for (key, value) in &written.match_labels {

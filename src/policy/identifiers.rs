@@ -10,8 +10,8 @@ pub fn range(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(single)
 }
 
-/// The IPv4 address inside an IPv4-mapped IPv6 one (RFC 4291, 2.5.5.2): two spellings of one host must not be judged
-/// apart.
+/// The IPv4 address inside an IPv4-mapped IPv6 one (RFC 4291, 2.5.5.2): two spellings of one host
+/// must not be judged apart.
 pub(super) fn mapped(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map(IpAddr::V4),
@@ -19,8 +19,9 @@ pub(super) fn mapped(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// A URI with scheme and host in lower case (RFC 3986, 6.2.2.1), or nothing where two readers could take it for two
-/// different ones: dot segments, percent-encoding, a query, a fragment, user information or empty segments.
+/// A URI with scheme and host in lower case (RFC 3986, 6.2.2.1), or nothing where two readers could
+/// take it for two different ones: dot segments, percent-encoding, a query, a fragment, user
+/// information or empty segments.
 pub(super) fn uri(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once(':')?;
     let in_scheme = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'-' | b'.');
@@ -57,8 +58,9 @@ pub(super) fn uri(text: &str) -> Option<String> {
     })
 }
 
-/// Whether a host, with or without a port, is a name or a dotted IPv4 address. Readers disagree on other numbers: 127.1,
-/// 2130706433 and 0x7f.1 are addresses to browsers (WHATWG URL, "ends in a number").
+/// Whether a host, with or without a port, is a name or a dotted IPv4 address. Readers disagree on
+/// other numbers: 127.1, 2130706433 and 0x7f.1 are addresses to browsers (WHATWG URL, "ends in a
+/// number").
 fn is_plain_host(host: &str) -> bool {
     let (name, port) = host.split_once(':').unwrap_or((host, ""));
     let name = name.strip_suffix('.').unwrap_or(name);
@@ -72,12 +74,14 @@ pub(super) fn host(uri: &str) -> Option<&str> {
     hierarchical.split(['/', ':']).next()
 }
 
-/// Whether a pattern permits a URI as [`uri`] gives it. `*` stands for one whole segment of the path, and as the last one
-/// for one or more; never for a part of a segment, of the scheme or of the host.
+/// Whether a pattern permits a URI as [`uri`] gives it. `*` stands for one whole segment of the
+/// path, and as the last one for one or more; never for a part of a segment, of the scheme or of
+/// the host.
 pub(super) fn uri_matches(pattern: &str, uri: &str) -> bool {
     let (pattern_root, pattern) = root(pattern);
     let (uri_root, path) = root(uri);
-    // Of a URI without a host only the scheme ignores case (RFC 8141, 3.1, has one more part that does; it is spelled out).
+    // Of a URI without a host only the scheme ignores case (RFC 8141, 3.1, has one more part that
+    // does; it is spelled out).
     let is_same = match pattern_root.split_once("://") {
         Some(_) => pattern_root.eq_ignore_ascii_case(uri_root),
         None => pattern_root.split_once(':').is_some_and(|(scheme, rest)| {
@@ -107,7 +111,8 @@ pub(super) fn uri_matches(pattern: &str, uri: &str) -> bool {
     segments.next().is_none()
 }
 
-/// Scheme and host, and the path after them. A URI without a host is all root but for what follows its last colon.
+/// Scheme and host, and the path after them. A URI without a host is all root but for what follows
+/// its last colon.
 pub(super) fn root(uri: &str) -> (&str, &str) {
     let after_scheme = uri.find("://").map(|at| at + 3);
     let split = match after_scheme {

@@ -1,4 +1,5 @@
-//! Defaults of a policy, and what remains in force of them: a changed default counts from the next renewal only.
+//! Defaults of a policy, and what remains in force of them: a changed default counts from the next
+//! renewal only.
 
 use super::effective::{BUILT_IN_DURATION, Chosen, Effective, Origin, Values, third};
 use super::names::display_duration;
@@ -13,7 +14,8 @@ use pki_certs::renewal::RenewBefore;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The maximum size of the labels and annotations of a policy's defaults, which the status of each Pki repeats.
+/// The maximum size of the labels and annotations of a policy's defaults, which the status of each
+/// Pki repeats.
 pub(super) const MAX_TEMPLATE_BYTES: usize = 4096;
 
 /// Defaults, ready to be used. What cannot be used is not there.
@@ -72,8 +74,8 @@ impl DefaultValues {
         Cow::Owned(all)
     }
 
-    /// The further files of a Secret: those of the Pki, and where it says nothing, these. A password is never read
-    /// from the Secret that is written, or from one of the operator's own.
+    /// The further files of a Secret: those of the Pki, and where it says nothing, these. A
+    /// password is never read from the Secret that is written, or from one of the operator's own.
     fn outputs(&self, pki: &Pki, settings: &Settings) -> Outputs {
         let said = pki.spec.outputs.clone().unwrap_or_default();
         let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
@@ -117,8 +119,8 @@ impl Approved {
         self.effective = effective;
     }
 
-    /// Returns the approval for the certificate that the Pki has. It differs in defaults that have changed since its
-    /// issue.
+    /// Returns the approval for the certificate that the Pki has. It differs in defaults that have
+    /// changed since its issue.
     pub fn in_force(&self) -> &Self {
         self.in_force.as_deref().unwrap_or(self)
     }
@@ -142,7 +144,8 @@ impl Approved {
         is_other.then_some(kept)
     }
 
-    /// Returns the record for the status: each value that the spec leaves out, and the policy's labels, annotations and files.
+    /// Returns the record for the status: each value that the spec leaves out, and the policy's
+    /// labels, annotations and files.
     pub fn recorded(&self) -> Defaults {
         fn left_out<T: Clone>(chosen: &Chosen<T>) -> Option<T> {
             chosen.is_left_out().then(|| chosen.value.clone())

@@ -1,8 +1,10 @@
-//! The rule book: may this [`Pki`] have its certificate, and if not, what should its author write instead?
+//! The rule book: may this [`Pki`] have its certificate, and if not, what should its author write
+//! instead?
 //!
-//! [`RuleBook::evaluate`] is the only place that answers. Admission asks it at `kubectl apply`, the reconciler
-//! asks it about what is already stored; both show the same [`Violation`]s. It is a pure function over plain
-//! data, and it does not rely on the schema: what the API server should have refused is refused here as well.
+//! [`RuleBook::evaluate`] is the only place that answers. Admission asks it at `kubectl apply`, the
+//! reconciler asks it about what is already stored; both show the same [`Violation`]s. It is a pure
+//! function over plain data, and it does not rely on the schema: what the API server should have
+//! refused is refused here as well.
 
 use crate::api::{Outputs, Pki, PkiPolicy, SecretTemplate};
 use effective::Effective;
@@ -81,8 +83,8 @@ pub struct Settings {
     pub namespace: String,
     /// Names of the Secrets that hold the operator's CAs.
     pub reserved_secrets: Vec<String>,
-    /// Addresses that no certificate is for: that of the API server, by which pods reach it, and what else the platform
-    /// team keeps.
+    /// Addresses that no certificate is for: that of the API server, by which pods reach it, and
+    /// what else the platform team keeps.
     pub reserved_addresses: Vec<IpNet>,
 }
 
@@ -92,7 +94,8 @@ impl Settings {
         namespace == self.namespace && self.reserved_secrets.iter().any(|name| name == secret)
     }
 
-    /// Reserves the address in the URL by which the API server is reached. A host name there reserves nothing.
+    /// Reserves the address in the URL by which the API server is reached. A host name there
+    /// reserves nothing.
     pub fn reserve_api_server(&mut self, host: &str) {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let address = host.parse::<IpAddr>().ok();
@@ -130,7 +133,8 @@ pub struct Approved {
     pub policy: String,
     effective: Effective,
     defaults: Arc<DefaultValues>,
-    /// Approval for the certificate that the Pki has. It differs where defaults have changed since its issue.
+    /// Approval for the certificate that the Pki has. It differs where defaults have changed since
+    /// its issue.
     in_force: Option<Box<Approved>>,
 }
 
@@ -180,7 +184,8 @@ impl RuleBook {
         }
     }
 
-    /// The same for these namespaces. Before, none is known, and no policy that selects by labels is for any.
+    /// The same for these namespaces. Before, none is known, and no policy that selects by labels
+    /// is for any.
     #[must_use]
     pub fn with_namespaces(&self, namespaces: Arc<Namespaces>) -> Self {
         Self {
@@ -204,8 +209,8 @@ impl RuleBook {
         self.policies.reads_labels()
     }
 
-    /// Judges one Pki. On refusal every violation is listed: first what is wrong in itself, then what the
-    /// policy that comes nearest does not permit.
+    /// Judges one Pki. On refusal every violation is listed: first what is wrong in itself, then
+    /// what the policy that comes nearest does not permit.
     pub fn evaluate(&self, pki: &Pki) -> Result<Approved, Vec<Violation>> {
         let mut violations = Vec::new();
         let wanted = Wanted::read(pki, &self.settings, &mut violations);
@@ -235,7 +240,8 @@ impl RuleBook {
         Ok(approved)
     }
 
-    /// The policy that admits a Pki, if one does. As [`evaluate`](Self::evaluate), but without a word for its author.
+    /// The policy that admits a Pki, if one does. As [`evaluate`](Self::evaluate), but without a
+    /// word for its author.
     pub fn admits(&self, pki: &Pki) -> Option<&str> {
         let mut violations = Vec::new();
         let wanted = Wanted::read(pki, &self.settings, &mut violations);
@@ -290,9 +296,9 @@ impl RuleBook {
         policies.into_iter().map(|policy| policy.name.as_str())
     }
 
-    /// The first policy that permits all of it, or what the nearest one objects to. A policy that allows the service
-    /// name is nearer than any that does not, so that "not found in allowedNames" is said only when no policy of this
-    /// namespace allows it.
+    /// The first policy that permits all of it, or what the nearest one objects to. A policy that
+    /// allows the service name is nearer than any that does not, so that "not found in
+    /// allowedNames" is said only when no policy of this namespace allows it.
     fn permitting(&self, wanted: &Wanted<'_>) -> Result<(&Policy, Effective), Vec<Violation>> {
         let labels = self.namespaces.get(wanted.namespace);
         let policies = self.policies_of(wanted, labels);

@@ -1,4 +1,5 @@
-//! The exact names of a policy: found at once, however many there are, and searched for those that come near another.
+//! The exact names of a policy: found at once, however many there are, and searched for those that
+//! come near another.
 
 use rapidfuzz::distance::osa;
 
@@ -9,7 +10,8 @@ pub(super) const NEAR: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub(super) struct NameList {
     names: Vec<Box<str>>,
-    /// What is known of each at a glance. Kept apart, so that a search of them all runs through little memory.
+    /// What is known of each at a glance. Kept apart, so that a search of them all runs through
+    /// little memory.
     profiles: Vec<Profile>,
 }
 
@@ -26,7 +28,8 @@ impl NameList {
         self.names.iter().map(AsRef::as_ref)
     }
 
-    /// The `most` that are nearest by edits, if they are [`NEAR`], and those that have the longest beginning in common.
+    /// The `most` that are nearest by edits, if they are [`NEAR`], and those that have the longest
+    /// beginning in common.
     pub(super) fn candidates(&self, name: &str, most: usize) -> impl Iterator<Item = &str> {
         let place = self.position(name).unwrap_or_else(|place| place);
         let around = place.saturating_sub(most)..self.len().min(place + most);
@@ -83,7 +86,8 @@ impl Profile {
         Self { characters, length }
     }
 
-    /// No fewer edits make one name of the other: each adds a character, takes one away, or does both.
+    /// No fewer edits make one name of the other: each adds a character, takes one away, or does
+    /// both.
     fn least_distance(self, other: Self) -> usize {
         let added = (self.characters & !other.characters).count_ones();
         let removed = (other.characters & !self.characters).count_ones();

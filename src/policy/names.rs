@@ -1,4 +1,5 @@
-//! Names and patterns, compared the way DNS does: label by label, case-folded, without the trailing dot.
+//! Names and patterns, compared the way DNS does: label by label, case-folded, without the trailing
+//! dot.
 
 use jiff::SignedDuration;
 use std::borrow::Cow;
@@ -8,7 +9,8 @@ pub(super) fn fold(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// A DNS label as Kubernetes takes it (RFC 1123 section 2.1): at most 63 lower-case letters, digits and hyphens.
+/// A DNS label as Kubernetes takes it (RFC 1123 section 2.1): at most 63 lower-case letters, digits
+/// and hyphens.
 pub(crate) fn is_label(label: &str) -> bool {
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     (1..=63).contains(&label.len())
@@ -17,14 +19,15 @@ pub(crate) fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// May stand in a certificate: a folded host name, or one behind a whole-label wildcard (RFC 6125 section 6.4.3).
+/// May stand in a certificate: a folded host name, or one behind a whole-label wildcard (RFC 6125
+/// section 6.4.3).
 pub(crate) fn is_certifiable(name: &str) -> bool {
     let host = name.strip_prefix("*.").unwrap_or(name);
     name.len() <= 253 && host.split('.').all(is_label) && !looks_like_ip(host)
 }
 
-/// The last label is a number, decimal or hexadecimal: a client would take the name for an address (WHATWG URL,
-/// "ends in a number").
+/// The last label is a number, decimal or hexadecimal: a client would take the name for an address
+/// (WHATWG URL, "ends in a number").
 pub(super) fn looks_like_ip(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     let hexadecimal = last.strip_prefix("0x");
@@ -32,8 +35,9 @@ pub(super) fn looks_like_ip(name: &str) -> bool {
         || hexadecimal.is_some_and(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()))
 }
 
-/// Names that a pod resolves inside the cluster or on its own machine, so that no policy on further names can
-/// give them away: single labels, `localhost`, and everything under `svc`, `pod` or the cluster's domain.
+/// Names that a pod resolves inside the cluster or on its own machine, so that no policy on further
+/// names can give them away: single labels, `localhost`, and everything under `svc`, `pod` or the
+/// cluster's domain.
 pub(super) fn is_cluster_internal(name: &str, cluster_domain: &str) -> bool {
     let under = |suffix: &str| {
         name.strip_suffix(suffix)
@@ -97,7 +101,8 @@ pub(super) fn has_unknown_placeholder(pattern: &str) -> bool {
 
 /// Whether a glob matches the whole of `text`. `*` stands for any run of characters, also none.
 ///
-/// Time is at most the product of both lengths: on a mismatch only the last `*` is tried again, one further on.
+/// Time is at most the product of both lengths: on a mismatch only the last `*` is tried again, one
+/// further on.
 pub(super) fn glob_matches(glob: &str, text: &str) -> bool {
     let (glob, text) = (glob.as_bytes(), text.as_bytes());
     let (mut g, mut t) = (0, 0);
@@ -125,11 +130,12 @@ pub(super) fn glob_matches(glob: &str, text: &str) -> bool {
     glob[g..].iter().all(|c| *c == b'*')
 }
 
-/// Whether a folded name matches a folded pattern label by label. `*` in the pattern stands for one whole label,
-/// the wildcard label included, which covers no more names than the pattern does.
+/// Whether a folded name matches a folded pattern label by label. `*` in the pattern stands for one
+/// whole label, the wildcard label included, which covers no more names than the pattern does.
 ///
-/// It does not stand for the last label: `*.*` would permit `db.victim`, by which pods reach the service of another
-/// namespace. Nor for an internationalized one (`xn--`), which may look like any other: those must be spelled out.
+/// It does not stand for the last label: `*.*` would permit `db.victim`, by which pods reach the
+/// service of another namespace. Nor for an internationalized one (`xn--`), which may look like any
+/// other: those must be spelled out.
 pub(super) fn labels_match(pattern: &str, name: &str) -> bool {
     let is_match = |p: &str, label: &str| p == label || p == "*" && !label.starts_with("xn--");
     let mut name = name.split('.');

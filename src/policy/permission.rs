@@ -18,7 +18,8 @@ use std::cell::LazyCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What one policy permits. What it has that cannot be read, stored under another schema, permits nothing.
+/// What one policy permits. What it has that cannot be read, stored under another schema, permits
+/// nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
     pub(super) name: String,
@@ -121,8 +122,8 @@ impl Policy {
         })
     }
 
-    /// Whether it allows just this service name, in whatever namespace. Patterns say less: `*` nothing about a name, and
-    /// `{namespace}-*` that there is such a namespace.
+    /// Whether it allows just this service name, in whatever namespace. Patterns say less: `*`
+    /// nothing about a name, and `{namespace}-*` that there is such a namespace.
     pub(super) fn names_service(&self, name: &str) -> bool {
         self.exact.contains(name)
     }
@@ -146,8 +147,8 @@ impl Policy {
         is_permitted.then_some(effective)
     }
 
-    /// What it does not permit, besides the service name: one by one, as far as they are asked for. `facts` are about the same
-    /// Pki.
+    /// What it does not permit, besides the service name: one by one, as far as they are asked for.
+    /// `facts` are about the same Pki.
     pub(super) fn objections<'f>(
         &self,
         wanted: &Wanted<'_>,

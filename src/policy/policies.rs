@@ -9,7 +9,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Policies {
     all: Vec<Arc<Policy>>,
-    /// Those that name all of their namespaces, so that a thousand teams with a policy each do not slow each other down.
+    /// Those that name all of their namespaces, so that a thousand teams with a policy each do not
+    /// slow each other down.
     by_namespace: HashMap<String, Vec<usize>>,
     /// The others.
     general: Vec<usize>,

@@ -158,7 +158,8 @@ mod tests {
         for name in [
             "example.com",
             "",
-            // A combining mark, a ligature, full-width and invisible characters, the Kelvin sign, other dots, a symbol.
+            // A combining mark, a ligature, full-width and invisible characters, the Kelvin sign,
+            // other dots, a symbol.
             "bu\u{308}cher.de",
             "ﬁsch.de",
             "ｄb.victim.svc",

@@ -45,7 +45,8 @@ const SPECIAL: [&str; 16] = [
     // Link-local. Most clouds have their metadata service at 169.254.169.254.
     "169.254.0.0/16",
     "fe80::/10",
-    // Metadata services elsewhere: Alibaba Cloud, Azure, Oracle Cloud, AWS (two), Google Cloud, Oracle Cloud.
+    // Metadata services elsewhere: Alibaba Cloud, Azure, Oracle Cloud, AWS (two), Google Cloud,
+    // Oracle Cloud.
     "100.100.100.200/32",
     "168.63.129.16/32",
     "192.0.0.192/32",
@@ -78,8 +79,8 @@ fn with_forms(mut ranges: Vec<IpNet>) -> Vec<IpNet> {
     ranges
 }
 
-/// The forms are: IPv4-compatible (RFC 4291, 2.5.5.1), IPv4-translated (RFC 2765), NAT64 (RFC 6052) and 6to4 (RFC 3056).
-/// The IPv4-mapped one is refused in any case.
+/// The forms are: IPv4-compatible (RFC 4291, 2.5.5.1), IPv4-translated (RFC 2765), NAT64 (RFC 6052)
+/// and 6to4 (RFC 3056). The IPv4-mapped one is refused in any case.
 fn translated(range: Ipv4Net) -> [Ipv6Net; 4] {
     let bits = u128::from(u32::from(range.network()));
     let at_end = |prefix: Ipv6Addr| (u128::from(prefix) | bits, 96);
@@ -131,7 +132,8 @@ pub(super) fn is_api_server(service: &str, namespace: &str) -> bool {
     (service, namespace) == ("kubernetes", "default")
 }
 
-/// Whether a folded name is one of the API server in some cluster, whatever its domain is, or a wildcard that covers one.
+/// Whether a folded name is one of the API server in some cluster, whatever its domain is, or a
+/// wildcard that covers one.
 pub(super) fn stands_for_api_server(name: &str) -> bool {
     let labels: Vec<_> = name.split('.').collect();
     matches!(

@@ -1,4 +1,5 @@
-//! Labels and annotations as Kubernetes takes them, but for those that are not an application's to set.
+//! Labels and annotations as Kubernetes takes them, but for those that are not an application's to
+//! set.
 
 use super::violation::{Field, Violation};
 use crate::api::SecretTemplate;

@@ -25,8 +25,9 @@ mod shape;
 mod unpermitted;
 mod words;
 
-/// One broken rule. Its [`Display`](std::fmt::Display) is the denial, the condition's message and the Event's note; its
-/// variant gives the [reason](Self::reason); its [field](Self::field) says where to mend it.
+/// One broken rule. Its [`Display`](std::fmt::Display) is the denial, the condition's message and
+/// the Event's note; its variant gives the [reason](Self::reason); its [field](Self::field) says
+/// where to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
@@ -467,7 +468,8 @@ impl Violation {
         reason_of(self.field().path())
     }
 
-    /// Whether the value is well formed and merely not on offer, which the API tells apart from a malformed one.
+    /// Whether the value is well formed and merely not on offer, which the API tells apart from a
+    /// malformed one.
     pub fn is_unsupported(&self) -> bool {
         matches!(
             self,

@@ -11,7 +11,8 @@ use std::net::IpAddr;
 
 /// The upper bound of X.520 and of RFC 5280, appendix A.
 const LONGEST_COMMON_NAME: usize = 64;
-/// As in the schema. It also keeps an object that never saw the schema from costing more than a moment.
+/// As in the schema. It also keeps an object that never saw the schema from costing more than a
+/// moment.
 pub(super) const MOST_NAMES: usize = 100;
 
 /// What a Pki asks for.
@@ -130,8 +131,8 @@ struct OwnService<'a> {
     names: &'a [String; 2],
 }
 
-/// The names that are well formed, folded, each once, with their place in the list; without those that every
-/// certificate has.
+/// The names that are well formed, folded, each once, with their place in the list; without those
+/// that every certificate has.
 fn read_dns_names(
     written: &[String],
     own: OwnService<'_>,
@@ -314,7 +315,8 @@ fn read_common_name(
 }
 
 fn read_secret_name(pki: &Pki, settings: &Settings, violations: &mut Vec<Violation>) {
-    // By default it is the name of the Pki, which the API server has judged, and may yet have to generate.
+    // By default it is the name of the Pki, which the API server has judged, and may yet have to
+    // generate.
     let field = Field::of(pki.secret_name_field());
     if let Some(name) = &pki.spec.secret_name {
         check_secret_name(field, name, violations);

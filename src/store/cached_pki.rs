@@ -1,7 +1,8 @@
 //! What is kept of every [`Pki`]: all of it, packed, beside what is asked again and again.
 //!
-//! As a structure a Pki takes up 2 KiB, as text the half of that, and 300 bytes if what all texts have in common is left out. To
-//! unpack that takes microseconds, where whatever is done with a Pki then takes milliseconds.
+//! As a structure a Pki takes up 2 KiB, as text the half of that, and 300 bytes if what all texts
+//! have in common is left out. To unpack that takes microseconds, where whatever is done with a Pki
+//! then takes milliseconds.
 
 use crate::api::annotations::Carrier;
 use crate::api::{Outputs, Pki, StoredPki};
@@ -33,7 +34,8 @@ pub struct KnownPki {
     passwords: Box<[Arc<str>]>,
     /// The Secrets that it wrote before.
     formers: Box<[Arc<str>]>,
-    /// A digest of what its author edits. Status is not in it: the operator's own writes are no news to it.
+    /// A digest of what its author edits. Status is not in it: the operator's own writes are no
+    /// news to it.
     pub edition: u64,
     /// Whether the status says of this very spec that it has its certificate.
     pub ready: bool,
@@ -165,7 +167,8 @@ impl KnownPki {
         DeserializeGuard(unpacked.map_err(|(error, metadata)| InvalidObject { error, metadata }))
     }
 
-    /// What was packed was read before, so this was never seen. Should it happen, the author is told.
+    /// What was packed was read before, so this was never seen. Should it happen, the author is
+    /// told.
     fn unreadable(&self, error: &serde_json::Error) -> (String, ObjectMeta) {
         let metadata = ObjectMeta {
             namespace: Some(self.key.namespace.to_string()),
@@ -214,8 +217,9 @@ impl KnownPki {
         self.told.as_ref()
     }
 
-    /// Whether both are states of one object, and this is the earlier one. Versions of one resource are ordered as
-    /// numbers, which Kubernetes promises since 1.35 and did before; of one that is no number nothing is said.
+    /// Whether both are states of one object, and this is the earlier one. Versions of one resource
+    /// are ordered as numbers, which Kubernetes promises since 1.35 and did before; of one that is
+    /// no number nothing is said.
     pub fn precedes(&self, other: &Self) -> bool {
         let versions = self.version.zip(other.version);
         self.uid == other.uid && versions.is_some_and(|(own, other)| own < other)

@@ -16,7 +16,8 @@ mod references;
 
 pub use references::Object;
 
-/// The label by which a Deployment tells the pods of its templates apart (kubernetes.io/docs, "Pod-template-hash label").
+/// The label by which a Deployment tells the pods of its templates apart (kubernetes.io/docs,
+/// "Pod-template-hash label").
 const TEMPLATE_HASH: &str = "pod-template-hash";
 /// The files that every Secret of a Pki has. A pod never waits for them alone.
 const USUAL_FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
@@ -49,8 +50,8 @@ pub struct SecretUser {
     needs: Box<[Need]>,
 }
 
-/// Something that a pod cannot start without, besides Secrets as a whole. Of a pod that has started,
-/// files of Secrets alone are kept.
+/// Something that a pod cannot start without, besides Secrets as a whole. Of a pod that has
+/// started, files of Secrets alone are kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Need {
     /// The kind of object.
@@ -166,8 +167,9 @@ impl SecretUser {
         self.is_pending && self.use_of(secret).is_some_and(|its| !its.is_optional)
     }
 
-    /// Whether it may have read its Secrets before this time. One that has waited since then has read nothing, however
-    /// old it is. One that was made later has not, whatever the clock of its node says.
+    /// Whether it may have read its Secrets before this time. One that has waited since then has
+    /// read nothing, however old it is. One that was made later has not, whatever the clock of its
+    /// node says.
     pub fn has_read_before(&self, time: Timestamp) -> bool {
         match self.started {
             Some(started) => started.max(self.created) < time,
@@ -184,7 +186,8 @@ pub fn users<'a>(
     pods.naming(secret).filter(|pod| !pod.is_ending)
 }
 
-/// Whether a pod came, or uses other Secrets now. How it fares is no news to whoever looks after Secrets.
+/// Whether a pod came, or uses other Secrets now. How it fares is no news to whoever looks after
+/// Secrets.
 pub fn is_news(change: &Change<SecretUser>) -> bool {
     let (before, after) = (change.before.as_deref(), change.after.as_deref());
     let part = |pod: Option<&SecretUser>| pod.map(|pod| (pod.uid.clone(), pod.uses.clone()));
@@ -221,8 +224,9 @@ impl Controller {
     }
 }
 
-/// When the first container began. The one before a container that was restarted counts too: what is mounted is renewed
-/// only a minute or two after its Secret. Init containers do not: they are over, and may have run without the Secret.
+/// When the first container began. The one before a container that was restarted counts too: what
+/// is mounted is renewed only a minute or two after its Secret. Init containers do not: they are
+/// over, and may have run without the Secret.
 fn started(status: &PodStatus) -> Option<Timestamp> {
     let containers = status.container_statuses.iter().flatten();
     containers.flat_map(starts).min()

@@ -120,7 +120,8 @@ impl NamesSecrets for KnownSecret {
 }
 
 /// Why this Pki could not write the Secret of this name that there is, by all that is known. A
-/// Secret that another Pki claims is not foreign, but a [conflict](crate::store::claims::foreseen_winner).
+/// Secret that another Pki claims is not foreign, but a
+/// [conflict](crate::store::claims::foreseen_winner).
 pub fn foreseen_foreign(
     secrets: &BySecret<KnownSecret>,
     pkis: &BySecret<KnownPki>,

@@ -1,8 +1,10 @@
-//! Which Pki may write a Secret that several name: the one whose it is already, else the oldest, then the first by name.
+//! Which Pki may write a Secret that several name: the one whose it is already, else the oldest,
+//! then the first by name.
 //!
-//! Whose a Secret is already, only the Secret itself can tell ([`crate::controllers::pki::content::owner`]): a Pki that is edited
-//! to name a Secret in use must not take it away from the Pki whose pods run with it, were it ten times older. This
-//! module knows the rest: who claims what, and since when.
+//! Whose a Secret is already, only the Secret itself can tell
+//! ([`crate::controllers::pki::content::owner`]): a Pki that is edited to name a Secret in use must
+//! not take it away from the Pki whose pods run with it, were it ten times older. This module knows
+//! the rest: who claims what, and since when.
 
 use crate::k8s::object_key::Key;
 use crate::store::cached_pki::KnownPki;
@@ -26,8 +28,8 @@ fn oldest<'a>(pkis: &'a BySecret<KnownPki>, secret: &'a Key) -> Option<&'a Arc<K
     claimants(pkis, secret).min_by_key(|pki| (pki.created, pki.key()))
 }
 
-/// The other Pki that this one would lose the Secret to, if it is stored as it is: the Secret is the other's already, by all
-/// that is known, or its claim is older.
+/// The other Pki that this one would lose the Secret to, if it is stored as it is: the Secret is
+/// the other's already, by all that is known, or its claim is older.
 pub fn foreseen_winner<'a>(
     pkis: &'a BySecret<KnownPki>,
     pki: &Key,
@@ -44,9 +46,9 @@ pub fn holder<'a>(pkis: &'a BySecret<KnownPki>, secret: &'a Key) -> Option<&'a A
     ready.or_else(|| oldest(pkis, secret))
 }
 
-/// The Pkis to look at after this change of one of them: itself when its author edited or deleted it, and all that
-/// claim what it claimed or claims when that has changed. Also itself when it is no longer ready: a pod that came
-/// while it still seemed so has not been told.
+/// The Pkis to look at after this change of one of them: itself when its author edited or deleted
+/// it, and all that claim what it claimed or claims when that has changed. Also itself when it is
+/// no longer ready: a pod that came while it still seemed so has not been told.
 pub fn affected(pkis: &BySecret<KnownPki>, change: &Change<KnownPki>) -> Vec<Key> {
     let (before, after) = (change.before.as_deref(), change.after.as_deref());
     let mut keys = Vec::new();

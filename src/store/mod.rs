@@ -1,7 +1,8 @@
 //! What the operator knows of the cluster without asking: watches, and the caches they feed.
 //!
-//! Every replica keeps them, so that each can answer admission and any can take over the lead at once. A change that
-//! may matter to a [`Pki`] becomes a trigger, which the leader's reconciler follows.
+//! Every replica keeps them, so that each can answer admission and any can take over the lead at
+//! once. A change that may matter to a [`Pki`] becomes a trigger, which the leader's reconciler
+//! follows.
 
 use crate::api::annotations::Carrier;
 use crate::api::{Pki, StoredPki, StoredPolicy};
@@ -136,7 +137,8 @@ impl Watched {
 }
 
 impl Cache {
-    /// Empty caches, and the work that fills them and keeps them current for as long as it is polled.
+    /// Empty caches, and the work that fills them and keeps them current for as long as it is
+    /// polled.
     pub fn new(
         client: &Client,
         scope: Scope,
@@ -182,7 +184,8 @@ impl Cache {
         known.map(|known| known.unpack())
     }
 
-    /// The Pkis that there are now, as far as they can be read: each is unpacked when its turn comes.
+    /// The Pkis that there are now, as far as they can be read: each is unpacked when its turn
+    /// comes.
     pub fn readable_pkis(&self) -> impl Iterator<Item = Pki> + use<> {
         let known = self.known_pkis().into_iter();
         known.filter_map(|known| known.unpack().0.ok())
@@ -198,8 +201,8 @@ impl Cache {
         self.rules.borrow().clone()
     }
 
-    /// The rule book, once it knows this namespace: who makes both by one manifest is faster than a watch. A namespace that
-    /// does not come within a second is judged as it is.
+    /// The rule book, once it knows this namespace: who makes both by one manifest is faster than a
+    /// watch. A namespace that does not come within a second is judged as it is.
     pub async fn rules_for(&self, namespace: &str) -> Arc<RuleBook> {
         const ATTEMPTS: u32 = 50;
         for _ in 0..ATTEMPTS {
@@ -246,7 +249,8 @@ impl Cache {
             .map(|secret| secret.version.clone())
     }
 
-    /// Whether the Secrets of this namespace are watched, so that there are no others than those that are known.
+    /// Whether the Secrets of this namespace are watched, so that there are no others than those
+    /// that are known.
     pub fn knows_secrets_of(&self, namespace: &str) -> bool {
         self.scope.contains(namespace) && !self.scope.is_refused(namespace, "secrets")
     }
@@ -328,7 +332,8 @@ impl Cache {
         self.ca_touched.notified().await;
     }
 
-    /// Returns when a verdict may have changed since the last call: of a Pki, or of policies or namespaces. For one listener.
+    /// Returns when a verdict may have changed since the last call: of a Pki, or of policies or
+    /// namespaces. For one listener.
     pub async fn verdicts_changed(&self) {
         self.verdicts_changed.notified().await;
     }
@@ -357,7 +362,8 @@ impl Cache {
         }
     }
 
-    /// The Pkis that may need work from now on. One listener at a time: a new one ends the one before.
+    /// The Pkis that may need work from now on. One listener at a time: a new one ends the one
+    /// before.
     pub fn triggers(&self) -> UnboundedReceiver<Key> {
         let (sender, receiver) = unbounded();
         *lock(&self.triggers) = Some(sender);
@@ -391,7 +397,8 @@ impl Cache {
         needed.all(|watched| synced.contains(watched))
     }
 
-    /// Waits until every cache has seen a whole list, so that nothing is decided on half of the facts.
+    /// Waits until every cache has seen a whole list, so that nothing is decided on half of the
+    /// facts.
     pub async fn synced(&self) {
         let all = BTreeSet::from(Watched::ALL);
         let mut synced = self.synced.subscribe();

@@ -25,8 +25,8 @@ pub struct Refusal {
     pub rules: String,
 }
 
-/// What was refused lately. Its locks are held for moments only and never while another one is taken, so that it can be
-/// asked from anywhere.
+/// What was refused lately. Its locks are held for moments only and never while another one is
+/// taken, so that it can be asked from anywhere.
 #[derive(Debug, Default)]
 pub struct Refusals {
     /// Those that the memory has not been told of.

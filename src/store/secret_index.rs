@@ -1,7 +1,9 @@
-//! Objects by the Secrets they name: which Pkis claim a Secret or take a password from it, which pods use it.
+//! Objects by the Secrets they name: which Pkis claim a Secret or take a password from it, which
+//! pods use it.
 //!
-//! An index follows a watch ([`BySecret::apply`]) and answers without a scan. What it keeps of each object is small, so that
-//! ten thousand pods cost hundreds of bytes each and not tens of thousands.
+//! An index follows a watch ([`BySecret::apply`]) and answers without a scan. What it keeps of each
+//! object is small, so that ten thousand pods cost hundreds of bytes each and not tens of
+//! thousands.
 
 use crate::k8s::object_key::Key;
 use kube::ResourceExt;

@@ -52,8 +52,8 @@ impl Cache {
         .await;
     }
 
-    /// While a list comes in, half of those that claim a Secret may seem to be all. So `affected` collects which Pkis to look
-    /// at when it is whole.
+    /// While a list comes in, half of those that claim a Secret may seem to be all. So `affected`
+    /// collects which Pkis to look at when it is whole.
     fn take_pki(&self, event: Event<KnownPki>, affected: &mut Vec<Key>) {
         let is_listing = matches!(event, Event::Init | Event::InitApply(_));
         let is_done = matches!(event, Event::InitDone);
@@ -97,8 +97,9 @@ impl Cache {
         lock(&self.removals).note(&secret, removal, uid);
     }
 
-    /// What came back from a write, which the watch will tell in a moment. Until then a look would judge by what was before:
-    /// it would write the same again and date it anew, or serve a wish a second time.
+    /// What came back from a write, which the watch will tell in a moment. Until then a look would
+    /// judge by what was before: it would write the same again and date it anew, or serve a wish a
+    /// second time.
     pub fn learn(&self, written: Pki) {
         let written = KnownPki::from(written);
         let mut pkis = write(&self.pkis);
@@ -113,8 +114,8 @@ impl Cache {
         self.look_at(affected);
     }
 
-    /// A write met a conflict. If it rested on what was learned, that may never be told, as the cluster was restored from a
-    /// backup; so what the watch told counts again.
+    /// A write met a conflict. If it rested on what was learned, that may never be told, as the
+    /// cluster was restored from a backup; so what the watch told counts again.
     pub fn doubt(&self, pki: &Key) {
         let mut pkis = write(&self.pkis);
         let told = pkis.get(pki).and_then(|known| known.told().cloned());
@@ -177,7 +178,8 @@ impl Cache {
         }
     }
 
-    /// Whether the policy is known with this very spec: a status is written to it, too, and no news.
+    /// Whether the policy is known with this very spec: a status is written to it, too, and no
+    /// news.
     fn has_spec_of(&self, policy: &StoredPolicy) -> bool {
         let version = |policy: &StoredPolicy| {
             let meta = policy.meta();
@@ -199,7 +201,8 @@ impl Cache {
         .await;
     }
 
-    /// Of a namespace its labels matter, to policies that select by them. `listed` collects a list until it is whole.
+    /// Of a namespace its labels matter, to policies that select by them. `listed` collects a list
+    /// until it is whole.
     fn take_namespace(&self, event: Event<PartialObjectMeta<Namespace>>, listed: &mut Namespaces) {
         write(&self.namespace_uids).apply(&event);
         self.watch_misled(Carrier::Namespace, &event);
@@ -274,7 +277,8 @@ impl Cache {
         }
     }
 
-    /// Secrets are watched by their metadata alone; their content is read one by one when it matters.
+    /// Secrets are watched by their metadata alone; their content is read one by one when it
+    /// matters.
     async fn follow_secrets(&self, client: &Client) {
         follow(
             self.watch::<KnownSecret>(Watched::Secrets, client),
@@ -293,8 +297,8 @@ impl Cache {
         .await;
     }
 
-    /// The Secrets of the CAs, where they are not among those that are watched anyway: by their names, because the operator
-    /// may read no others in its namespace then.
+    /// The Secrets of the CAs, where they are not among those that are watched anyway: by their
+    /// names, because the operator may read no others in its namespace then.
     async fn follow_reserved(&self, client: &Client, settings: &Settings) {
         if self.scope.contains(&settings.namespace) {
             return;
@@ -389,7 +393,8 @@ async fn follow<K>(
     }
 }
 
-/// A policy that cannot be read permits nothing. Its author is told in the log; the schema keeps it from happening.
+/// A policy that cannot be read permits nothing. Its author is told in the log; the schema keeps it
+/// from happening.
 fn readable_policy(stored: &StoredPolicy) -> Option<&PkiPolicy> {
     let result = stored.0.as_ref();
     if let Err(error) = result {
@@ -419,7 +424,8 @@ mod tests {
         serde_json::from_value(pki).unwrap()
     }
 
-    /// The Pkis that were asked to be looked at, and the generation that the cache shows of each, if it is there.
+    /// The Pkis that were asked to be looked at, and the generation that the cache shows of each,
+    /// if it is there.
     fn looks(cache: &Cache, triggers: &mut UnboundedReceiver<Key>) -> Vec<(String, Option<i64>)> {
         let keys = std::iter::from_fn(|| triggers.try_recv().ok());
         let look = |key: Key| {

@@ -1,7 +1,7 @@
 //! How much may be said: a bucket of so many at once, refilled one by one.
 //!
-//! A bucket is one instant, the time at which it would be full again, as the generic cell rate algorithm (ITU-T I.371)
-//! has it, so that one for each of ten thousand pods is cheap.
+//! A bucket is one instant, the time at which it would be full again, as the generic cell rate
+//! algorithm (ITU-T I.371) has it, so that one for each of ten thousand pods is cheap.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,10 @@
-//! Text that people read: user input made printable, cut to a length, and what it was probably meant to be.
+//! Text that people read: user input made printable, cut to a length, and what it was probably
+//! meant to be.
 
 use rapidfuzz::distance::osa;
 
-/// A value on one line, as [`line()`] has it. What is longer than 253 characters, the longest name in Kubernetes, is cut.
+/// A value on one line, as [`line()`] has it. What is longer than 253 characters, the longest name
+/// in Kubernetes, is cut.
 pub fn printable(text: &str) -> String {
     match text.char_indices().nth(253) {
         Some((end, _)) => line(&text[..end]) + "…",
@@ -10,8 +12,8 @@ pub fn printable(text: &str) -> String {
     }
 }
 
-/// A sentence or more on one line, as [`line()`] has it, in at most 4 KiB: as much as the operator itself writes into a
-/// condition. Others may have written more there.
+/// A sentence or more on one line, as [`line()`] has it, in at most 4 KiB: as much as the operator
+/// itself writes into a condition. Others may have written more there.
 pub fn sentence(text: &str) -> String {
     const MAX_SENTENCE_BYTES: usize = 4096;
     cut(&line(&cut(text, MAX_SENTENCE_BYTES)), MAX_SENTENCE_BYTES)
@@ -30,8 +32,9 @@ pub fn first_of(items: &[String], most: usize) -> String {
     }
 }
 
-/// `text` on one line, without anything that steers a terminal or reorders what is read: control characters,
-/// line breaks, and the bidirectional and invisible marks of Unicode (UTR 36, "Trojan Source") appear as escapes.
+/// `text` on one line, without anything that steers a terminal or reorders what is read: control
+/// characters, line breaks, and the bidirectional and invisible marks of Unicode (UTR 36, "Trojan
+/// Source") appear as escapes.
 pub fn line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -70,13 +73,15 @@ pub fn start(text: &str, bytes: usize) -> &str {
     &text[..end]
 }
 
-/// `before`, `inner` and `after` in at most `bytes` bytes: what is said around a long quotation is not what is cut.
+/// `before`, `inner` and `after` in at most `bytes` bytes: what is said around a long quotation is
+/// not what is cut.
 pub fn fit(before: &str, inner: &str, after: &str, bytes: usize) -> String {
     let room = bytes.saturating_sub(before.len() + after.len());
     cut(&format!("{before}{}{after}", cut(inner, room)), bytes)
 }
 
-/// `beginning` and these lines in at most `bytes` bytes: as many as fit, and how many more there are.
+/// `beginning` and these lines in at most `bytes` bytes: as many as fit, and how many more there
+/// are.
 pub fn list(beginning: &str, lines: &[String], bytes: usize) -> String {
     let more = |left: usize| match left {
         0 => String::new(),

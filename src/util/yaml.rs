@@ -1,8 +1,9 @@
 //! YAML with positions: every value of a document, and where in the file it stands.
 //!
-//! Scalars are read as kubectl reads them, so that `serviceName: on` is the boolean that the API server
-//! will see. Aliases and merge keys are expanded, up to a limit. [`documents`] is total: whatever the text, it ends, in
-//! time that grows with the length of the text, and says what is wrong and where.
+//! Scalars are read as kubectl reads them, so that `serviceName: on` is the boolean that the API
+//! server will see. Aliases and merge keys are expanded, up to a limit. [`documents`] is total:
+//! whatever the text, it ends, in time that grows with the length of the text, and says what is
+//! wrong and where.
 
 use crate::util::text;
 use granit_parser::{Marker, Parser, ScanError};
@@ -41,7 +42,8 @@ impl Position {
         Self { line, column }
     }
 
-    /// Where a text goes on after this beginning of it. As in YAML, a carriage return by itself ends a line too.
+    /// Where a text goes on after this beginning of it. As in YAML, a carriage return by itself
+    /// ends a line too.
     pub(crate) fn after(self, beginning: &str) -> Self {
         let lines = without_mark(beginning).replace("\r\n", "\n");
         let (mut more, mut last) = (0, "");
@@ -85,7 +87,8 @@ pub struct Node {
     pub at: Position,
     /// What it is.
     pub content: Content,
-    /// Whether it begins on the line of its key, so that its own position says more than that of the key.
+    /// Whether it begins on the line of its key, so that its own position says more than that of
+    /// the key.
     is_inline: bool,
     depth: usize,
     cost: usize,
@@ -94,7 +97,8 @@ pub struct Node {
 /// What a [`Node`] is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// A string, a number, a boolean or null; and how it is written, unless in quotes or as a block.
+    /// A string, a number, a boolean or null; and how it is written, unless in quotes or as a
+    /// block.
     Scalar(Value, Option<String>),
     /// A list.
     Sequence(Vec<Node>),
@@ -194,7 +198,8 @@ impl Node {
         }
     }
 
-    /// Where this path leads, as in `spec.dnsNames[0]`; of a path that leads nowhere, the last thing on it.
+    /// Where this path leads, as in `spec.dnsNames[0]`; of a path that leads nowhere, the last
+    /// thing on it.
     pub fn locate(&self, path: &str) -> Position {
         let mut at = self.at;
         let mut node = self;
@@ -263,8 +268,9 @@ pub fn text(bytes: &[u8]) -> Result<&str, SyntaxError> {
     })
 }
 
-/// Reads every document of a text: a stream of YAML, or JSON values one after the other. One that cannot be read does not
-/// keep those after it from being read. Documents without content are left out.
+/// Reads every document of a text: a stream of YAML, or JSON values one after the other. One that
+/// cannot be read does not keep those after it from being read. Documents without content are left
+/// out.
 pub fn documents(text: &str) -> Vec<Result<Node, SyntaxError>> {
     let text = without_mark(text);
     let mut documents = Vec::new();
@@ -292,7 +298,8 @@ pub fn documents(text: &str) -> Vec<Result<Node, SyntaxError>> {
     documents
 }
 
-/// The JSON values of a text, each with the place where it begins. A text of anything else is one part.
+/// The JSON values of a text, each with the place where it begins. A text of anything else is one
+/// part.
 fn json_values(text: &str) -> Vec<(Position, &str)> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     let mut parts = Vec::new();

@@ -1,10 +1,12 @@
 //! Admission: what the API server asks before it stores a [`Pki`], and what the author is told.
 //!
-//! [`validate`] is pure; [`crate::webhook::server`] gives it requests. It takes the object undecoded ([`DynamicObject`]), so that
-//! a spec which is no Pki becomes a denial that a person can read and not a failed call of the webhook. On UPDATE the change is judged: an edit of labels, or the removal of a finalizer, passes
-//! on an object whose spec has become invalid meanwhile.
+//! [`validate`] is pure; [`crate::webhook::server`] gives it requests. It takes the object
+//! undecoded ([`DynamicObject`]), so that a spec which is no Pki becomes a denial that a person can
+//! read and not a failed call of the webhook. On UPDATE the change is judged: an edit of labels, or
+//! the removal of a finalizer, passes on an object whose spec has become invalid meanwhile.
 //!
-//! [`validate_policy`] does the same for a [`PkiPolicy`](crate::api::PkiPolicy): whether it means what it says, and whom it would leave without one.
+//! [`validate_policy`] does the same for a [`PkiPolicy`](crate::api::PkiPolicy): whether it means
+//! what it says, and whom it would leave without one.
 
 use crate::api::annotations::{self, Carrier};
 use crate::api::conditions::MAX_CONDITION_MESSAGE_BYTES;
@@ -88,7 +90,8 @@ fn read_leniently(body: &[u8]) -> Option<Review> {
             is_changed |= tolerant::drop_unreadable_times(object);
         }
     }
-    // Whatever else is wrong with it stays wrong: this way of reading would forgive a field that is there twice.
+    // Whatever else is wrong with it stays wrong: this way of reading would forgive a field that is
+    // there twice.
     is_changed.then(|| serde_json::from_value(review).ok())?
 }
 
@@ -109,7 +112,8 @@ pub struct World<'a> {
     pub now: Timestamp,
 }
 
-/// Asks the rule book. What is permitted and will not end as its author expects comes back as a warning.
+/// Asks the rule book. What is permitted and will not end as its author expects comes back as a
+/// warning.
 pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
     let mut response = AdmissionResponse::from(request);
     if !is_pki(request) {
@@ -218,8 +222,8 @@ impl From<Vec<StatusCause>> for Denial {
     }
 }
 
-/// What the audit log of the API server keeps of the judgement, each under the name of the webhook: the verdict, the policy
-/// that permits it or comes nearest, and the rules that it breaks.
+/// What the audit log of the API server keeps of the judgement, each under the name of the webhook:
+/// the verdict, the policy that permits it or comes nearest, and the rules that it breaks.
 fn audit_annotations(
     judged: &Result<(String, Vec<String>), Denial>,
     is_binding: bool,
@@ -239,7 +243,8 @@ fn audit_annotations(
     annotations
 }
 
-/// What pods that wait for the Secret should hear of this answer: that a Pki was refused which would have written it.
+/// What pods that wait for the Secret should hear of this answer: that a Pki was refused which
+/// would have written it.
 pub fn refusal(request: &Request, response: &AdmissionResponse) -> Option<Refusal> {
     let object = request.object.as_ref()?;
     let details = response.result.details.as_ref()?;
@@ -313,7 +318,8 @@ fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
     warnings
 }
 
-/// Warns that the Secret is another's. Only here others are waited for: the rule book is asked before.
+/// Warns that the Secret is another's. Only here others are waited for: the rule book is asked
+/// before.
 pub(crate) fn secret_warning(
     pki: &Pki,
     own: &Key,
@@ -390,7 +396,8 @@ fn recorded_policy(request: &Request) -> Option<PkiStatus> {
     })
 }
 
-/// The fields of a spec that have a wrong type: those with which not even a spec without other faults can be read.
+/// The fields of a spec that have a wrong type: those with which not even a spec without other
+/// faults can be read.
 fn wrong_types(spec: &Value) -> Vec<StatusCause> {
     let fields = spec.as_object().into_iter().flatten();
     fields
@@ -456,8 +463,8 @@ fn line(cause: &StatusCause) -> String {
     format!("{}: {}", cause.field, cause.message)
 }
 
-/// A refusal with the code and reason that the API server itself gives an invalid object, which is what makes
-/// kubectl list the causes.
+/// A refusal with the code and reason that the API server itself gives an invalid object, which is
+/// what makes kubectl list the causes.
 fn refuse(
     mut response: AdmissionResponse,
     request: &Request,

@@ -38,7 +38,8 @@ mod refusal_log;
 mod requests;
 mod room;
 
-/// The longest name of an object, and of what is told about a request: whoever reaches the port may have sent anything.
+/// The longest name of an object, and of what is told about a request: whoever reaches the port may
+/// have sent anything.
 const LONGEST_NAME: usize = 253;
 /// The name of the webhook in metrics, logs and traces.
 const WEBHOOK: &str = "validate";
@@ -63,7 +64,8 @@ pub struct App {
 }
 
 impl App {
-    /// Handlers that judge by what `cache` knows. Not ready before they have an [identity](Self::serves_as).
+    /// Handlers that judge by what `cache` knows. Not ready before they have an
+    /// [identity](Self::serves_as).
     pub fn new(
         cache: Arc<Cache>,
         metrics: Arc<Metrics>,
@@ -94,7 +96,8 @@ impl App {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether this replica may take the lead. A fault of the webhook alone does not keep certificates from being issued.
+    /// Whether this replica may take the lead. A fault of the webhook alone does not keep
+    /// certificates from being issued.
     pub fn standing(&self) -> Standing {
         if !self.faults().is_empty() {
             Standing::Unfit
@@ -155,8 +158,8 @@ impl App {
     }
 }
 
-/// Serves `/validate` over TLS until `handle` says stop: at the paths of `identity`, for `clients` alone if
-/// these are known.
+/// Serves `/validate` over TLS until `handle` says stop: at the paths of `identity`, for `clients`
+/// alone if these are known.
 pub async fn admission(
     app: Arc<App>,
     identity: &Arc<Identity>,
@@ -246,8 +249,9 @@ async fn admit(
     app.requests.admit(request, next).await
 }
 
-/// While this replica leaves, has each client close its connection and come back elsewhere. Were the connection closed at
-/// the end of the drain instead, a request that is on its way at that moment would be lost, and API servers send it but once.
+/// While this replica leaves, has each client close its connection and come back elsewhere. Were
+/// the connection closed at the end of the drain instead, a request that is on its way at that
+/// moment would be lost, and API servers send it but once.
 async fn in_parting(
     State(app): State<Arc<App>>,
     request: axum::extract::Request,
@@ -269,7 +273,8 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
     let awaited = read.as_ref().ok().and_then(|it| Awaited::of(&app, it));
     let mut policy_turn = None;
     if let Some(awaited) = awaited {
-        // What was read takes up many times as much as the body, and holds up others: it is read again after the wait.
+        // What was read takes up many times as much as the body, and holds up others: it is read
+        // again after the wait.
         drop((turn.take(), read));
         match awaited {
             Awaited::Namespace(namespace) => drop(app.cache.rules_for(&namespace).await),
@@ -297,8 +302,9 @@ async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) 
 enum Awaited {
     /// The labels of this namespace.
     Namespace(String),
-    /// Every Pki may have to be judged twice, which takes longer than others that are served by this thread should wait. One
-    /// at a time: who reaches this port must not be able to keep every thread busy.
+    /// Every Pki may have to be judged twice, which takes longer than others that are served by
+    /// this thread should wait. One at a time: who reaches this port must not be able to keep every
+    /// thread busy.
     PolicyTurn,
 }
 
@@ -345,7 +351,8 @@ fn validate_policy(app: &App, request: &Request) -> AdmissionResponse {
     tokio::task::block_in_place(judge)
 }
 
-/// What is on every log record about a request, at whatever level, and in its trace. (In JSON, `name` is the span's own.)
+/// What is on every log record about a request, at whatever level, and in its trace. (In JSON,
+/// `name` is the span's own.)
 fn begin(work: &mut Work, request: &Request) -> tracing::Span {
     let uid = cut(&request.uid, LONGEST_NAME);
     let namespace = cut(
@@ -390,7 +397,8 @@ fn question(app: &App, headers: &HeaderMap, body: &[u8]) -> Result<Request, Resp
     })
 }
 
-/// Writes the answer. Everything between it and the question is pure and takes microseconds, so it runs where it is.
+/// Writes the answer. Everything between it and the question is pure and takes microseconds, so it
+/// runs where it is.
 fn answer(app: &App, request: &Request, response: AdmissionResponse, work: &mut Work) -> Response {
     let verdict = if response.allowed {
         "allowed"

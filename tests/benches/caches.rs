@@ -1,4 +1,5 @@
-//! What the operator keeps of Pkis and pods, and how fast it finds them: `cargo bench --bench caches`.
+//! What the operator keeps of Pkis and pods, and how fast it finds them: `cargo bench --bench
+//! caches`.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use k8s_openapi::api::core::v1::Pod;

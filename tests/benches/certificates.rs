@@ -1,6 +1,8 @@
-//! How long a certificate takes, beside the key and the signature in it: `cargo bench --bench certificates`.
+//! How long a certificate takes, beside the key and the signature in it: `cargo bench --bench
+//! certificates`.
 //!
-//! What the cryptography takes by itself is the bound; the rest is ours: names, DER, PEM and checks.
+//! What the cryptography takes by itself is the bound; the rest is ours: names, DER, PEM and
+//! checks.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;

@@ -66,7 +66,8 @@ fn what_is_lost_with_a_replica_that_crashes_goes_well_at_the_next_try() {
     node.install(&[]);
     node.pair();
     let load = Load::start(node.cluster.kubeconfig());
-    // What is on its way to a process is lost with it, and so is what is sent there before the node learns of it.
+    // What is on its way to a process is lost with it, and so is what is sent there before the node
+    // learns of it.
     for what in ["the leader is killed", "the other one is killed"] {
         let (_, failures) = load.during(what, || {
             let (leader, other) = node.pair();

@@ -39,8 +39,8 @@ pub(crate) fn build(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(archive)
 }
 
-/// The same binary as that of the other tests, linked again so that it needs no library: dependencies are not compiled
-/// for it once more.
+/// The same binary as that of the other tests, linked again so that it needs no library:
+/// dependencies are not compiled for it once more.
 fn build_binary() -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace_dir()).args([

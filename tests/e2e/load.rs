@@ -1,4 +1,5 @@
-//! Dry-run applies without a pause, each of which has one right answer, while something happens to the operator.
+//! Dry-run applies without a pause, each of which has one right answer, while something happens to
+//! the operator.
 
 use crate::node::PATIENCE;
 use kube::api::{Patch, PatchParams};
@@ -33,8 +34,8 @@ struct Answer {
 }
 
 impl Load {
-    /// Starts asking the API server of this kubeconfig, as soon as there is an answer: `helm --wait` of the chart before ours
-    /// returns before the way to its replicas is known.
+    /// Starts asking the API server of this kubeconfig, as soon as there is an answer: `helm
+    /// --wait` of the chart before ours returns before the way to its replicas is known.
     pub(crate) fn start(kubeconfig: &Path) -> Self {
         // One provider in a process; another test may have been here.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -63,7 +64,8 @@ impl Load {
         }
     }
 
-    /// What happens while `event` does: prints how the requests fared; how many there were, and the failures.
+    /// What happens while `event` does: prints how the requests fared; how many there were, and the
+    /// failures.
     pub(crate) fn during(&self, what: &str, event: impl FnOnce()) -> (usize, Vec<String>) {
         self.answers.lock().unwrap().clear();
         let begin = Instant::now();

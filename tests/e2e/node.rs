@@ -44,7 +44,8 @@ impl Node {
             "image: {} MiB (of a build that is not optimized)",
             size >> 20
         );
-        // What it was made of is not needed any more, and the tests make a cluster's folder large enough.
+        // What it was made of is not needed any more, and the tests make a cluster's folder large
+        // enough.
         fs::remove_dir_all(&dir)?;
         Ok(Self { cluster })
     }
@@ -146,7 +147,8 @@ impl Node {
         })
     }
 
-    /// How often the operator has written each Secret of such a name, as the audit log of the API server has it.
+    /// How often the operator has written each Secret of such a name, as the audit log of the API
+    /// server has it.
     pub(crate) fn writes_of_secrets(
         &self,
         is_such: impl Fn(&str) -> bool,

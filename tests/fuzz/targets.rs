@@ -1,7 +1,8 @@
-//! What is fuzzed: each target takes any bytes, and panics where something does not hold that must hold of all bytes.
+//! What is fuzzed: each target takes any bytes, and panics where something does not hold that must
+//! hold of all bytes.
 //!
-//! `cargo fuzz` runs them on what it makes up, and `cargo test` on what it has found before (`corpus/`). What a policy
-//! means is told by an [`oracle`] of its own.
+//! `cargo fuzz` runs them on what it makes up, and `cargo test` on what it has found before
+//! (`corpus/`). What a policy means is told by an [`oracle`] of its own.
 
 use pki_operator::api::{Pki, PkiPolicy};
 use pki_operator::policy::{Namespaces, RuleBook, Settings};

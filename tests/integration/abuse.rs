@@ -1,7 +1,8 @@
 //! Clients that mean harm, all at once, while an honest one is answered as if they were not there.
 //!
-//! What is asserted holds on any machine; the figures are printed. The small abuse is part of every run, the large one is
-//! run by name (see `.ci/run`): `cargo test --test integration -- --ignored abuse --nocapture`.
+//! What is asserted holds on any machine; the figures are printed. The small abuse is part of every
+//! run, the large one is run by name (see `.ci/run`): `cargo test --test integration -- --ignored
+//! abuse --nocapture`.
 
 mod attacks;
 
@@ -131,7 +132,8 @@ fn at_last(last: impl FnMut()) -> impl Drop {
     AtLast(last)
 }
 
-/// Somebody who asks over one connection, over new ones, and whether the replica lives; each is answered.
+/// Somebody who asks over one connection, over new ones, and whether the replica lives; each is
+/// answered.
 struct Honest {
     /// How long answers took, in milliseconds, in order.
     kept: Vec<f64>,
@@ -208,7 +210,8 @@ impl std::fmt::Display for Honest {
     }
 }
 
-/// The sum of a metric over its labels, of those lines that also hold this word and are not about the port of health.
+/// The sum of a metric over its labels, of those lines that also hold this word and are not about
+/// the port of health.
 fn counted(operator: &Operator, metric: &str, word: &str) -> u64 {
     let (_, page) = operator.get("/metrics").expect("a page");
     let prefix = format!("pki_operator_{metric}{{");

@@ -1,4 +1,5 @@
-//! What the API server refuses by itself: that of the rule book which no policy can change, in the same words.
+//! What the API server refuses by itself: that of the rule book which no policy can change, in the
+//! same words.
 
 use crate::harness::{Installed, Namespace, RESERVED, arena, eventually};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
@@ -147,7 +148,8 @@ fn specs(namespace: &str) -> Vec<Value> {
     .concat()
 }
 
-/// What the API server says, without what it puts before it, of Pkis `p-0`, `p-1` and so on, of which none is stored.
+/// What the API server says, without what it puts before it, of Pkis `p-0`, `p-1` and so on, of
+/// which none is stored.
 fn refusals(ns: &Namespace<'_>, specs: &[Value]) -> BTreeMap<usize, String> {
     let denied = |refusal: String| match refusal.split_once(" denied request: ") {
         Some((_, words)) => words.to_owned(),

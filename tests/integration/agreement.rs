@@ -1,4 +1,5 @@
-//! One rule book, asked in three ways: the webhook, `kubectl pki check` and the reconciler say the same of thousands of Pkis.
+//! One rule book, asked in three ways: the webhook, `kubectl pki check` and the reconciler say the
+//! same of thousands of Pkis.
 
 use crate::harness::{Installed, Namespace, RESERVED, arena, eventually};
 use crate::random::{self, Random};

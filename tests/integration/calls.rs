@@ -1,4 +1,5 @@
-//! When the API server asks the operator about a Pki, and when the answer is known without asking. Its audit log tells.
+//! When the API server asks the operator about a Pki, and when the answer is known without asking.
+//! Its audit log tells.
 
 use crate::harness::{Installed, Namespace, arena, eventually};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! A replica whose clock is wrong: real processes with shifted clocks, and the API server's to compare with.
+//! A replica whose clock is wrong: real processes with shifted clocks, and the API server's to
+//! compare with.
 
 use crate::harness::{Installed, Namespace, arena, eventually, file, openssl, operator_binary};
 use jiff::{SignedDuration, Timestamp};
@@ -117,7 +118,8 @@ fn wait_until_leading(replica: &Operator) {
     });
 }
 
-/// Everything that a wrong clock may not change: the CAs with their keys, and the Secrets of a namespace.
+/// Everything that a wrong clock may not change: the CAs with their keys, and the Secrets of a
+/// namespace.
 fn kept(arena: &Installed, ns: &Namespace<'_>) -> Vec<Value> {
     let data = |namespace: &str, name: &str| {
         let get = [
@@ -145,7 +147,8 @@ fn tempt(ns: &Namespace<'_>, name: &str) {
     ns.kubectl(&[&annotate[..], &[&value]].concat()).unwrap();
 }
 
-/// The beginning of the certificate lies at most the tolerated difference after this moment, and not long before.
+/// The beginning of the certificate lies at most the tolerated difference after this moment, and
+/// not long before.
 fn expect_right_time(ns: &Namespace<'_>, name: &str) {
     let secret = ns.get("secret", name).unwrap();
     let dates = openssl(

@@ -47,7 +47,8 @@ fn expect_undisturbed(operator: &Operator, ns: &Namespace<'_>, before: Duration)
     assert!(refusal.contains("never; the rule fails: it "), "{refusal}");
 }
 
-/// Prints how long `/livez` takes, and how long the API server waits for the webhook that judges Pkis.
+/// Prints how long `/livez` takes, and how long the API server waits for the webhook that judges
+/// Pkis.
 fn print_times(arena: &Installed, operator: &Operator) {
     let times = (0..100).map(|_| {
         let begin = Instant::now();

@@ -29,7 +29,8 @@ fn killed_at_any_moment_it_issues_once_and_says_once() {
     for round in 0..ROUNDS {
         let burst = burst(round);
         thread::scope(|scope| {
-            // Some of it may come too late for the webhook of this process, and is applied to the next one.
+            // Some of it may come too late for the webhook of this process, and is applied to the
+            // next one.
             scope.spawn(|| ns.apply(&burst).ok());
             thread::sleep(random(Duration::from_millis(400)));
             operator.process.kill().unwrap();
@@ -74,7 +75,8 @@ fn a_restart_with_a_thousand_certificates_writes_nothing() {
         .unwrap();
 }
 
-/// A time that the API server takes and the library that reads it does not: nobody's object may stop the operator.
+/// A time that the API server takes and the library that reads it does not: nobody's object may
+/// stop the operator.
 #[test]
 fn a_time_beyond_belief_in_the_managed_fields_of_one_object_harms_no_other() {
     let arena = arena();

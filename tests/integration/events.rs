@@ -8,8 +8,8 @@ const BOX_SENTENCE: &str = "ServiceName: appp1 in pki: app1-pki is not found in 
 
 /// Stores app1-pki with the typo while it is permitted, and then withdraws the permission.
 ///
-/// A refusal hints at another namespace that may have the name. So one test at a time has it permitted, as long as it holds
-/// what this returns.
+/// A refusal hints at another namespace that may have the name. So one test at a time has it
+/// permitted, as long as it holds what this returns.
 fn drift(ns: &Namespace<'_>) -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

@@ -177,7 +177,8 @@ fn commands<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
     commands
 }
 
-/// Runs a command of a page in this namespace, which the page calls `team-a`. kubectl would find its plugin by PATH.
+/// Runs a command of a page in this namespace, which the page calls `team-a`. kubectl would find
+/// its plugin by PATH.
 fn run(ns: &Namespace<'_>, command: &str) {
     let command = command.replace("team-a", &ns.name);
     let arguments: Vec<_> = command.split_whitespace().skip(1).collect();

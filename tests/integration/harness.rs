@@ -1,5 +1,5 @@
-//! One cluster with one operator for most tests of this binary, another for those that disturb; and what tests say
-//! often.
+//! One cluster with one operator for most tests of this binary, another for those that disturb; and
+//! what tests say often.
 
 use anyhow::Context as _;
 use k8s_openapi::ByteString;
@@ -55,8 +55,8 @@ impl Deref for Shared {
     }
 }
 
-/// A cluster without an operator, for one test at a time: it starts the replicas it needs, and may kill them. There are
-/// two, so that one test need not wait while another one does.
+/// A cluster without an operator, for one test at a time: it starts the replicas it needs, and may
+/// kill them. There are two, so that one test need not wait while another one does.
 pub(crate) fn arena() -> MutexGuard<'static, Installed> {
     static ARENAS: [LazyLock<Mutex<Installed>>; 2] = [LazyLock::new(new), LazyLock::new(new)];
     fn new() -> Mutex<Installed> {
@@ -213,7 +213,8 @@ impl Installed {
         }
     }
 
-    /// Takes away a webhook's CA that has others beside it, which a test before has made, so that a fresh one is made.
+    /// Takes away a webhook's CA that has others beside it, which a test before has made, so that a
+    /// fresh one is made.
     fn without_other_webhook_cas(&self) {
         let secret = [
             "secret",
@@ -245,7 +246,8 @@ impl Installed {
             .filter(|holder| !holder.is_empty())
     }
 
-    /// What the operator has written in a namespace so far, as the audit log of the API server has it.
+    /// What the operator has written in a namespace so far, as the audit log of the API server has
+    /// it.
     pub(crate) fn operator_writes(&self, namespace: &str) -> Vec<Write> {
         self.operator_writes_where(|other| other == namespace)
     }
@@ -258,7 +260,8 @@ impl Installed {
         requests
     }
 
-    /// What the operator has asked of the API server so far in namespaces whose name is such, also in vain.
+    /// What the operator has asked of the API server so far in namespaces whose name is such, also
+    /// in vain.
     pub(crate) fn operator_requests(&self, is_such: impl Fn(&str) -> bool) -> Vec<Write> {
         let log = std::fs::read_to_string(self.cluster.audit_log()).expect("there is an audit log");
         // The last line may be half written.
@@ -379,7 +382,8 @@ impl Namespace<'_> {
         )
     }
 
-    /// `kubectl create` of Pkis `p-0`, `p-1` and so on, all in one call; the refusals by their number.
+    /// `kubectl create` of Pkis `p-0`, `p-1` and so on, all in one call; the refusals by their
+    /// number.
     pub(crate) fn create_all(&self, specs: &[Value], options: &[&str]) -> BTreeMap<usize, String> {
         let pki = |(index, spec): (usize, &Value)| json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": format!("p-{index}")}, "spec": spec});
         let items: Vec<_> = specs.iter().enumerate().map(pki).collect();
@@ -464,7 +468,8 @@ impl Namespace<'_> {
         self.pod(name, &volume);
     }
 
-    /// Permits these service names in this namespace, with other fields of the policy's spec if need be.
+    /// Permits these service names in this namespace, with other fields of the policy's spec if
+    /// need be.
     pub(crate) fn permit(&self, service_names: &[&str], more: &str) {
         let manifest = format!(
             r#"{{"apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": {{"name": "{0}"}},

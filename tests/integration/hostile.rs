@@ -1,4 +1,5 @@
-//! Whatever people write, what others read of it is one printable line within the limits of the API.
+//! Whatever people write, what others read of it is one printable line within the limits of the
+//! API.
 
 use crate::harness::{Namespace, arena, eventually, file};
 use crate::webhook::client::Webhook;
@@ -8,7 +9,8 @@ use pki_operator::observability::log::MAX_RECORD_BYTES;
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};
 use serde_json::{Value, json};
 
-/// Control characters, a terminal's escape sequence, marks that reorder or hide text, and letters of several bytes.
+/// Control characters, a terminal's escape sequence, marks that reorder or hide text, and letters
+/// of several bytes.
 const HOSTILE: &str = "ä€\u{1b}[31m\u{202e}lla\u{2066}\u{200b}\u{ad}\n\r\t\u{7}\u{85}\u{2028}😀";
 
 fn is_printable(text: &str) -> bool {
@@ -94,7 +96,8 @@ fn expect_bounded_log(operator: &Operator) {
     }
 }
 
-/// A certificate that claims to be of this CA, for the names of the service and 2,500 others, and its key.
+/// A certificate that claims to be of this CA, for the names of the service and 2,500 others, and
+/// its key.
 fn forged(ca: &str, own: &str) -> [String; 2] {
     let others = (0..2500).map(|n| format!("n{n}.{}.example.com", "a".repeat(60)));
     let names = [own.to_owned(), format!("{own}.cluster.local")];

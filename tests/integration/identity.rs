@@ -21,7 +21,8 @@ pub(crate) const SECRET: [&str; 3] = [
     "--namespace=pki-operator",
 ];
 pub(crate) const CONFIGURATIONS: &str = "validatingwebhookconfiguration";
-/// So long that a test on a slow machine sees both CAs trusted, and so short that it sees the old one withdrawn.
+/// So long that a test on a slow machine sees both CAs trusted, and so short that it sees the old
+/// one withdrawn.
 pub(crate) const OVERLAP: &str = "--webhook-ca-overlap-seconds=40";
 
 #[test]

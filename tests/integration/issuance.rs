@@ -309,8 +309,9 @@ fn a_secret_that_the_pki_no_longer_names_stays_if_it_is_not_its_own_any_more() {
     assert!(ns.get("secret", "app1-pki").is_some());
 }
 
-/// The Secret is replaced by one that would have been issued forty minutes ago, so that the renewal of the hour it is
-/// valid for is due in seconds. The CA must be older than that, so it is one that was there before the operator.
+/// The Secret is replaced by one that would have been issued forty minutes ago, so that the renewal
+/// of the hour it is valid for is due in seconds. The CA must be older than that, so it is one that
+/// was there before the operator.
 #[test]
 fn a_certificate_is_renewed_when_its_time_has_come_by_the_ca_that_was_given() {
     let now = Timestamp::now();
@@ -468,7 +469,8 @@ fn a_refusal_of_the_api_server_is_told_and_tried_again_until_it_is_over() {
     assert_eq!(ns.operator_writes(), before, "what failed before is over");
 }
 
-/// Waits for a certificate that is not this one, and sound: the Pki is ready, and says what is in the Secret.
+/// Waits for a certificate that is not this one, and sound: the Pki is ready, and says what is in
+/// the Secret.
 fn wait_for_another(ns: &Namespace<'_>, pki: &str, serial_before: &str) -> String {
     eventually(&format!("{pki} has another certificate"), || {
         let current = ns.get("pki", pki)?;

@@ -1,4 +1,5 @@
-//! What people may ask of a certificate and its Secret: renewal now, the same key, labels, a Secret kept or taken over.
+//! What people may ask of a certificate and its Secret: renewal now, the same key, labels, a Secret
+//! kept or taken over.
 
 use crate::harness::{
     Namespace, SHARED, arena, bytes, eventually, file, notes, openssl, quiet, serial_of,
@@ -137,7 +138,8 @@ fn a_secret_that_is_to_be_kept_stays_however_its_pki_is_deleted_and_is_taken_up_
     }
 }
 
-/// Kubernetes deletes the Secret first then, and the operator may see that before it sees the Pki go.
+/// Kubernetes deletes the Secret first then, and the operator may see that before it sees the Pki
+/// go.
 #[test]
 fn pkis_that_are_deleted_in_the_foreground_get_no_other_secret() {
     const COUNT: usize = 20;

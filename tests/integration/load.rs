@@ -1,6 +1,8 @@
-//! What admission costs: the webhook by itself over HTTPS, and a create through the API server with it and without.
+//! What admission costs: the webhook by itself over HTTPS, and a create through the API server with
+//! it and without.
 //!
-//! Run optimized: `cargo test --release --test integration -- --ignored load --nocapture`. No time is asserted.
+//! Run optimized: `cargo test --release --test integration -- --ignored load --nocapture`. No time
+//! is asserted.
 
 use crate::harness::{Installed, arena};
 use crate::webhook::client::Dialer;

@@ -1,5 +1,5 @@
-//! The operator against a real API server: one binary, one cluster and another to disturb, a module for each part of
-//! the path.
+//! The operator against a real API server: one binary, one cluster and another to disturb, a module
+//! for each part of the path.
 //!
 //! Each test has a namespace of its own, so that they can run side by side.
 #![allow(

@@ -21,7 +21,8 @@ fn of_chart(file: &str) -> Value {
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The families of our metrics in a text: their names without the endings that Prometheus' types add.
+/// The families of our metrics in a text: their names without the endings that Prometheus' types
+/// add.
 fn families(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let ours = words.filter_map(|word| word.strip_prefix("pki_operator_"));

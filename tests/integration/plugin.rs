@@ -1,4 +1,5 @@
-//! `kubectl pki` against the real API server: it says what `kubectl apply` says, and as much as its user may know.
+//! `kubectl pki` against the real API server: it says what `kubectl apply` says, and as much as its
+//! user may know.
 
 use crate::harness::{Namespace, SHARED, file, serial_of};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! Policies as platform teams meet them: what is refused, what is warned of, and what their status tells.
+//! Policies as platform teams meet them: what is refused, what is warned of, and what their status
+//! tells.
 
 use crate::harness::{Namespace, SHARED, arena, eventually, quiet};
 use serde_json::{Value, json};
@@ -160,7 +161,8 @@ fn a_rule_in_cel_is_told_in_the_words_of_the_platform_team() {
         )
     );
     ns.wait_until_ready("good");
-    // While a policy reads labels, a namespace that there is not is waited for, which is no help to the tests of odd requests.
+    // While a policy reads labels, a namespace that there is not is waited for, which is no help to
+    // the tests of odd requests.
     ns.withdraw();
 }
 

@@ -1,4 +1,5 @@
-//! How Events are sent: to whom when there are many, when they may not be sent, and when sending is slow.
+//! How Events are sent: to whom when there are many, when they may not be sent, and when sending is
+//! slow.
 
 use crate::harness::{Installed, Namespace, SHARED, arena, eventually, notes, quiet};
 use axum::routing::post;
@@ -217,7 +218,8 @@ fn events_that_hang_delay_neither_certificates_nor_the_events_of_others() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let (slow, quick) = (arena.namespace("slow"), arena.namespace("quick"));
-    // Takes connections and never answers: so each Event takes as long as the API server waits for it.
+    // Takes connections and never answers: so each Event takes as long as the API server waits for
+    // it.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     thread::spawn(move || silent.incoming().collect::<Vec<_>>());
@@ -252,7 +254,8 @@ fn events_that_hang_delay_neither_certificates_nor_the_events_of_others() {
     }
 }
 
-/// Has the API server ask this address, whose certificate is signed by this CA, about every new Event of a namespace.
+/// Has the API server ask this address, whose certificate is signed by this CA, about every new
+/// Event of a namespace.
 fn judge_events(ns: &Namespace<'_>, address: SocketAddr, ca: Option<&str>) {
     let url = format!("https://{address}/");
     let bundle = ca.map(|ca| ByteString(ca.into()));

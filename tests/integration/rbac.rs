@@ -1,4 +1,5 @@
-//! What the operator may do: the whole of it, as golden files, so that no change of the chart gives it more unseen.
+//! What the operator may do: the whole of it, as golden files, so that no change of the chart gives
+//! it more unseen.
 
 use crate::harness::{Installed, arena, eventually, quiet};
 use std::collections::BTreeSet;
@@ -53,7 +54,8 @@ fn compare(arena: &Installed, name: &str, namespace: &str) {
     });
 }
 
-/// The table of `kubectl auth can-i --list` for the chart's service account, in an order of its own: that of kubectl varies.
+/// The table of `kubectl auth can-i --list` for the chart's service account, in an order of its
+/// own: that of kubectl varies.
 fn permissions(arena: &Installed, namespace: &str) -> String {
     let list = [
         "auth",
@@ -68,7 +70,8 @@ fn permissions(arena: &Installed, namespace: &str) -> String {
     rows.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// As in `pods [list watch]`; with the names that it is for, if it is not for all: `secrets [own] [get]`.
+/// As in `pods [list watch]`; with the names that it is for, if it is not for all: `secrets [own]
+/// [get]`.
 fn row(line: &str) -> String {
     // Resource, URLs, names, verbs; the last three are lists, and one of the first two is empty.
     let (what, lists) = line.split_once('[').expect(line);

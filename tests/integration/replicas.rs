@@ -222,8 +222,8 @@ pub(crate) fn expect_one_issuance_each(ns: &Namespace<'_>, pkis: usize) {
     let writes = ns.operator_writes();
     for (write, count) in &writes {
         match (write.what.as_str(), write.code) {
-            // When its client is killed, the API server gives up on a request, and logs an error for a Secret that
-            // may be stored all the same.
+            // When its client is killed, the API server gives up on a request, and logs an error
+            // for a Secret that may be stored all the same.
             ("create secrets", 0 | 499..) => given_up += count,
             ("create secrets", ..300) => stored += count,
             (what, ..300) => assert!(!what.contains(" secrets"), "issued twice: {writes:?}"),
@@ -237,7 +237,8 @@ pub(crate) fn expect_one_issuance_each(ns: &Namespace<'_>, pkis: usize) {
     expect_status_and_secret_to_agree(ns, pkis);
 }
 
-/// Every Secret holds one key and the certificate for it, which is the one that the status of its Pki tells of.
+/// Every Secret holds one key and the certificate for it, which is the one that the status of its
+/// Pki tells of.
 fn expect_status_and_secret_to_agree(ns: &Namespace<'_>, pkis: usize) {
     let printed = ns.kubectl(&["get", "pkis,secrets", "--output=json"]);
     let list: Value = serde_json::from_str(&printed.unwrap()).unwrap();

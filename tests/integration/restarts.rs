@@ -30,7 +30,8 @@ fn apply(ns: &Namespace<'_>, kind: &str, name: &str, asks: &str) {
     ns.apply(&workload.to_string()).unwrap();
 }
 
-/// Plays the kubelet: a pod of this workload runs, since `started` if that is told. Returns its UID.
+/// Plays the kubelet: a pod of this workload runs, since `started` if that is told. Returns its
+/// UID.
 fn run(ns: &Namespace<'_>, name: &str, started: Option<&str>) -> String {
     let pod = eventually(&format!("{name} has a pod"), || pods(ns, name).pop());
     let mut status = json!({"phase": "Running"});
@@ -65,7 +66,8 @@ fn pods(ns: &Namespace<'_>, name: &str) -> Vec<Value> {
     pods
 }
 
-/// Renews the certificate of `app1-pki`, when the pods that run are old enough to be told from new ones.
+/// Renews the certificate of `app1-pki`, when the pods that run are old enough to be told from new
+/// ones.
 fn renew(ns: &Namespace<'_>) {
     let serial = || ns.get("pki", "app1-pki").unwrap()["status"]["serialNumber"].clone();
     quiet();

@@ -1,9 +1,11 @@
-//! What the API server refuses by the schema alone, and how the kinds present themselves to kubectl.
+//! What the API server refuses by the schema alone, and how the kinds present themselves to
+//! kubectl.
 
 use crate::harness::SHARED;
 use serde_json::{Value, json};
 
-/// What kubectl prints, in alphabetical order, but for what the API server adds when it has not come to the rules.
+/// What kubectl prints, in alphabetical order, but for what the API server adds when it has not
+/// come to the rules.
 fn faults(refusal: anyhow::Result<String>) -> String {
     let refusal = refusal.expect_err("it is refused").to_string();
     let lines = refusal.lines();

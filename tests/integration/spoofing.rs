@@ -1,5 +1,5 @@
-//! Whatever a team writes, however generous a policy is, and whoever is there to judge it, no certificate is for the
-//! service of another namespace.
+//! Whatever a team writes, however generous a policy is, and whoever is there to judge it, no
+//! certificate is for the service of another namespace.
 
 use crate::harness::{Installed, Namespace, RESERVED, SHARED, arena, eventually, file, openssl};
 use pki_cluster::install::Operator;
@@ -16,8 +16,9 @@ const API_SERVER: &str = r#"{"serviceName": "kubernetes"}"#;
 const API_SERVER_IS_NOBODYS: &str =
     r#"spec.serviceName: "kubernetes" in namespace default is the service of the API server"#;
 
-/// Patterns that a platform team might write without thinking of names inside the cluster. They are refused at apply, but
-/// may be there since before the operator was. (Others, such as `*.*`, not even the schema takes.)
+/// Patterns that a platform team might write without thinking of names inside the cluster. They are
+/// refused at apply, but may be there since before the operator was. (Others, such as `*.*`, not
+/// even the schema takes.)
 const INSIDE: [&str; 10] = [
     "kubernetes.default",
     "kubernetes.default.svc.corp.example",
@@ -98,7 +99,8 @@ fn table(evil: &str) -> Vec<Row> {
     rows
 }
 
-/// A replica that knows the API server's address, as in a pod, where all that could permit something is in force.
+/// A replica that knows the API server's address, as in a pod, where all that could permit
+/// something is in force.
 fn start(ns: &Namespace<'_>) -> Operator {
     let arena = ns.installed;
     let address = [

@@ -1,8 +1,9 @@
-//! A policy that flips every second, over many pods: what the API server is asked to write stays within the budgets, the
-//! last word is the right one, and a Pki that has nothing to do with it gets its certificate meanwhile.
+//! A policy that flips every second, over many pods: what the API server is asked to write stays
+//! within the budgets, the last word is the right one, and a Pki that has nothing to do with it
+//! gets its certificate meanwhile.
 //!
-//! The small storm is part of every run; the large one is run by name (see `.ci/run`) and prints its figures:
-//! `cargo test --test integration -- --ignored storm --nocapture`.
+//! The small storm is part of every run; the large one is run by name (see `.ci/run`) and prints
+//! its figures: `cargo test --test integration -- --ignored storm --nocapture`.
 
 use crate::harness::{Installed, Namespace, arena, eventually, quiet};
 use pki_cluster::install::Operator;
@@ -11,7 +12,8 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What an object is told at once, and all objects together: then one in five minutes, and 200 a second.
+/// What an object is told at once, and all objects together: then one in five minutes, and 200 a
+/// second.
 const PER_OBJECT: u64 = 25;
 const IN_ALL: (u64, u64) = (1000, 200);
 

@@ -1,5 +1,6 @@
-//! Every kind of use, with every kind of fault, in pods that were there before and in pods that come later, with and
-//! without a restart of the operator in between: each hears it once, and nobody else does.
+//! Every kind of use, with every kind of fault, in pods that were there before and in pods that
+//! come later, with and without a restart of the operator in between: each hears it once, and
+//! nobody else does.
 
 use crate::harness::{Installed, Namespace, arena, eventually, quiet};
 use jiff::{SignedDuration, Timestamp};
@@ -185,7 +186,8 @@ fn wait_until_told(ns: &Namespace<'_>, prefix: &str, reason: &str) {
     );
 }
 
-/// Each pod has one Event; its note is the message of the Pki, or, where that is about the certificate, quotes it.
+/// Each pod has one Event; its note is the message of the Pki, or, where that is about the
+/// certificate, quotes it.
 fn expect_one_each(ns: &Namespace<'_>, reason: &str, prefixes: &[&str]) -> Told {
     let told = told(ns, reason);
     let message = ns.ready_field("app1-pki", "message");

@@ -1,5 +1,6 @@
-//! From each of thirty specs to each other one, by client-side apply, server-side apply and merge patch, against the real API
-//! server and the real webhook: what comes of it is what a first apply gives, and nothing that nobody wrote.
+//! From each of thirty specs to each other one, by client-side apply, server-side apply and merge
+//! patch, against the real API server and the real webhook: what comes of it is what a first apply
+//! gives, and nothing that nobody wrote.
 
 use crate::harness::{Installed, Namespace, SHARED};
 use futures::stream::{self, StreamExt};
@@ -101,7 +102,8 @@ fn an_object_of_version_0_2_takes_another_algorithm() {
     assert!(text.contains("ED25519"), "{text}");
 }
 
-/// A spec without maps that say nothing: after server-side apply the API server stores `null` for a map that lost its last field.
+/// A spec without maps that say nothing: after server-side apply the API server stores `null` for a
+/// map that lost its last field.
 fn meaning(spec: &Value) -> Value {
     let fields = spec.as_object().into_iter().flatten();
     let says = |value: &Value| !value.is_null() && *value != json!({});

@@ -1,5 +1,6 @@
-//! Trouble with the API server: what the operator is not permitted is tried again without haste, told with what to do
-//! about it, and goes well without a restart when it is mended; and whatever is restarted, nothing is issued twice.
+//! Trouble with the API server: what the operator is not permitted is tried again without haste,
+//! told with what to do about it, and goes well without a restart when it is mended; and whatever
+//! is restarted, nothing is issued twice.
 
 use crate::harness::{Installed, Namespace, Write, arena, eventually, notes, quiet};
 use pki_cluster::Signal;
@@ -21,7 +22,8 @@ fn apply(ns: &Namespace<'_>) {
     }
 }
 
-/// Waits until each Pki says these words, and then that fewer requests than one a second are made for each.
+/// Waits until each Pki says these words, and then that fewer requests than one a second are made
+/// for each.
 fn told_without_haste(ns: &Namespace<'_>, words: &[&str], begin: Instant) {
     for name in PKIS {
         let message = ns.wait_until_refused(name, "PkiIssuanceFailed");
@@ -272,8 +274,8 @@ fn restarts_of_the_control_plane_and_a_compaction_issue_nothing_and_end_nothing(
         steady(&arena, &operator, &format!("after a restart of {service}"));
     }
 
-    // While it sleeps, what it would go on from is forgotten: by etcd, and by the API server, whose restart alone is enough for
-    // 410 Gone.
+    // While it sleeps, what it would go on from is forgotten: by etcd, and by the API server, whose
+    // restart alone is enough for 410 Gone.
     let awake = operator.process.log().len();
     operator.process.signal(Signal::STOP).unwrap();
     let moved = arena.namespace("moved");

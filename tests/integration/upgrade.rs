@@ -100,7 +100,8 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
     }
     assert_eq!(issued(&ns), before);
 
-    // A revision has the path of its time, which is the plain one; the operator puts the segment back.
+    // A revision has the path of its time, which is the plain one; the operator puts the segment
+    // back.
     let rollback = |more: &[&str]| {
         let mut helm = arena.cluster.helm().expect("there is Helm");
         helm.args(["rollback", RELEASE, "3", "--namespace", RELEASE]);

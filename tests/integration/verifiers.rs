@@ -1,8 +1,9 @@
-//! Every kind of certificate, judged by tools that did not make it: OpenSSL, GnuTLS, Go, webpki, Python's cryptography and
-//! pkilint; and every keystore, by keytool and OpenSSL.
+//! Every kind of certificate, judged by tools that did not make it: OpenSSL, GnuTLS, Go, webpki,
+//! Python's cryptography and pkilint; and every keystore, by keytool and OpenSSL.
 //!
 //! They are no part of what a machine with Rust and Go has, so this is run by name (see `.ci/run`):
-//! `tests/verifiers/install.sh target/verifiers`, then `cargo test --test integration -- --ignored verifiers`.
+//! `tests/verifiers/install.sh target/verifiers`, then `cargo test --test integration -- --ignored
+//! verifiers`.
 
 use crate::harness::{Namespace, SHARED, bytes, file};
 use rustls_pki_types::pem::PemObject as _;

@@ -1,4 +1,5 @@
-//! The other ways by which people change a Pki, and what kubectl makes of them: each behaves as for any object.
+//! The other ways by which people change a Pki, and what kubectl makes of them: each behaves as for
+//! any object.
 
 use crate::harness::{Namespace, SHARED, notes, quiet};
 use serde_json::{Value, json};

@@ -1,11 +1,11 @@
 //! JKS, the keystore of Java before PKCS#12: `keystore.jks` and `truststore.jks`.
 //!
-//! The format is what `OpenJDK` reads and writes: [JavaKeyStore] for the file, [KeyProtector] for the
-//! private key in it. It is written here because the one crate for it (jks 0.3) panics on damaged
-//! files, which is what a Secret may hold.
+//! The format is what `OpenJDK` reads and writes: [JavaKeyStore] for the file, [KeyProtector] for
+//! the private key in it. It is written here because the one crate for it (jks 0.3) panics on
+//! damaged files, which is what a Secret may hold.
 //!
-//! Its cryptography is SHA-1 and home-made. It protects nothing, and need not: the same Secret holds
-//! the same private key unencrypted.
+//! Its cryptography is SHA-1 and home-made. It protects nothing, and need not: the same Secret
+//! holds the same private key unencrypted.
 //!
 //! [JavaKeyStore]: https://github.com/openjdk/jdk17u/blob/master/src/java.base/share/classes/sun/security/provider/JavaKeyStore.java
 //! [KeyProtector]: https://github.com/openjdk/jdk17u/blob/master/src/java.base/share/classes/sun/security/provider/KeyProtector.java
@@ -74,9 +74,9 @@ pub(super) fn holds(stored: &[u8], entries: &Entries<'_>, password: &str) -> boo
 
 /// `None` if it cannot be read.
 ///
-/// No file asks for more than a digest of it and the decryption of a key as long as the expected one:
-/// the rest is compared in place, and as often as there is something to compare it with, whatever
-/// counts the file has.
+/// No file asks for more than a digest of it and the decryption of a key as long as the expected
+/// one: the rest is compared in place, and as often as there is something to compare it with,
+/// whatever counts the file has.
 fn read_and_compare(stored: &[u8], entries: &Entries<'_>, password: &[u8]) -> Option<bool> {
     if stored.len() > MAX_SIZE {
         return None;
@@ -143,8 +143,8 @@ fn protect(private_key: &[u8], password: &[u8]) -> Result<Vec<u8>, FormatError> 
     protected.to_der().map_err(failed)
 }
 
-/// `None` if the key is of another length, before its key stream is made: each block of that costs a
-/// digest of the password.
+/// `None` if the key is of another length, before its key stream is made: each block of that costs
+/// a digest of the password.
 fn unprotect(protected: &[u8], password: &[u8], length: usize) -> Option<Zeroizing<Vec<u8>>> {
     let protected = ProtectedKey::from_der(protected).ok()?;
     if protected.algorithm.oid != KEY_PROTECTOR {

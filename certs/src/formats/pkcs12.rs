@@ -1,10 +1,10 @@
 //! PKCS#12 ([RFC 7292]): `keystore.p12` and `truststore.p12`.
 //!
-//! A library writes them. It does not read them: what is stored may be the work of anyone with access
-//! to the Secret, who knows the password too, and a file says itself what opening it costs. The
-//! reader here takes nothing but what [`write`] makes. Of any file, it derives three keys at most,
-//! each with [`ITERATIONS`], and what else it does grows with the size of the file alone, which is
-//! bounded.
+//! A library writes them. It does not read them: what is stored may be the work of anyone with
+//! access to the Secret, who knows the password too, and a file says itself what opening it costs.
+//! The reader here takes nothing but what [`write`] makes. Of any file, it derives three keys at
+//! most, each with [`ITERATIONS`], and what else it does grows with the size of the file alone,
+//! which is bounded.
 //!
 //! [RFC 7292]: https://www.rfc-editor.org/rfc/rfc7292
 
@@ -146,8 +146,8 @@ struct Sealed<'a> {
 }
 
 impl<'a> Sealed<'a> {
-    /// `None` unless it is as [`write`] makes it. Without a password, this can derive no key, whatever
-    /// `stored` asks for.
+    /// `None` unless it is as [`write`] makes it. Without a password, this can derive no key,
+    /// whatever `stored` asks for.
     fn read(stored: &'a [u8]) -> Option<Self> {
         if stored.len() > MAX_SIZE {
             return None;
@@ -243,8 +243,8 @@ fn encryption_key(salt: &[u8], password: &str) -> Option<UnboundCipherKey> {
     UnboundCipherKey::new(&AES_256, &*key).ok()
 }
 
-/// By the derivation that PKCS#12 has of its own ([RFC 7292, B.2]), which is this simple for a key as
-/// long as the digest.
+/// By the derivation that PKCS#12 has of its own ([RFC 7292, B.2]), which is this simple for a key
+/// as long as the digest.
 ///
 /// [RFC 7292, B.2]: https://www.rfc-editor.org/rfc/rfc7292#appendix-B.2
 fn mac_key(salt: [u8; MAC_SALT_LEN], password: &str) -> Digest {

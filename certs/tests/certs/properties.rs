@@ -115,7 +115,8 @@ proptest! {
         let len = mutated.len();
         mutated[index.index(len)] ^= bits;
         let verdict = stored.verify(&request(), authority, now());
-        // A bit or two of a key's encoding say nothing of the key: what is issued for it goes with the one before.
+        // A bit or two of a key's encoding say nothing of the key: what is issued for it goes with
+        // the one before.
         let is_the_same_key = || {
             let leaf = authority.issue_for(&request(), &stored.private_key, now()).unwrap();
             let certificate = leaf.chain_pem.into_bytes();

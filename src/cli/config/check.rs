@@ -2,7 +2,8 @@
 
 use super::{Config, Conflict, Error};
 
-/// So many steps a rotation of the CA may need until it is over: a third of a CA's life is left when it begins.
+/// So many steps a rotation of the CA may need until it is over: a third of a CA's life is left
+/// when it begins.
 const STEPS: i32 = 9;
 
 impl Config {

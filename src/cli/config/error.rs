@@ -1,4 +1,5 @@
-//! Why the operator cannot start as it is told to. Each names the flag, the variable, or the file and its key.
+//! Why the operator cannot start as it is told to. Each names the flag, the variable, or the file
+//! and its key.
 
 use super::Cli;
 use crate::util::text::printable;
@@ -57,7 +58,8 @@ impl Error {
         }
     }
 
-    /// Says it and ends the process, as clap does: with status 2, or with 0 after what was asked for, such as `--help`.
+    /// Says it and ends the process, as clap does: with status 2, or with 0 after what was asked
+    /// for, such as `--help`.
     pub fn exit(&self) -> ! {
         if let Self::CommandLine(error) = self {
             error.exit();

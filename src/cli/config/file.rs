@@ -1,7 +1,7 @@
 //! The file that `--config` names: a YAML mapping whose keys are flags without dashes in front.
 //!
-//! Each entry becomes a flag, so that a file can say neither more nor less than the command line. What is wrong is all told
-//! at once, with its place.
+//! Each entry becomes a flag, so that a file can say neither more nor less than the command line.
+//! What is wrong is all told at once, with its place.
 
 use super::error::{FileFault, Refusal};
 use crate::util::text::{nearest, printable};
@@ -165,7 +165,8 @@ fn values(flag: &Arg, key: &Key, node: &Node) -> Vec<(Position, Result<String, &
     }
 }
 
-/// A value as the command line would have it. `yes` is a boolean in YAML; what takes no booleans gets the word.
+/// A value as the command line would have it. `yes` is a boolean in YAML; what takes no booleans
+/// gets the word.
 fn scalar(flag: &Arg, node: &Node) -> Result<String, &'static str> {
     match &node.content {
         Content::Scalar(Value::Null, _) => Err("has no value: write one, or remove the key"),

@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 impl Cli {
-    /// What this process is told to do, by its arguments, its environment and the file that they name.
+    /// What this process is told to do, by its arguments, its environment and the file that they
+    /// name.
     pub fn read(arguments: Vec<OsString>) -> Result<Self, Error> {
         let given = matches(&arguments).map_err(|error| Error::of(error, &arguments))?;
         let arguments = match given.subcommand_matches("run") {

@@ -80,7 +80,8 @@ pub(super) fn ratio(text: &str) -> Result<f64, String> {
     ratio.ok_or_else(|| "write a number from 0 to 1, such as 0.1".into())
 }
 
-/// Which log records are written. A word that is no level would be read as a target, and silence all others.
+/// Which log records are written. A word that is no level would be read as a target, and silence
+/// all others.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     let unknown = |part: &&str| !part.contains('=') && part.parse::<LevelFilter>().is_err();
     let problem = match text.split(',').map(str::trim).find(unknown) {

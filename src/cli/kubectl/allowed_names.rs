@@ -18,8 +18,8 @@ pub struct LineError {
     pub message: String,
 }
 
-/// Reads the names, in the order of the file. Blank lines, and what follows a `#`, are skipped; a line may end as on
-/// Windows. Every line that is wrong is told.
+/// Reads the names, in the order of the file. Blank lines, and what follows a `#`, are skipped; a
+/// line may end as on Windows. Every line that is wrong is told.
 pub fn parse(text: &str) -> Result<Vec<String>, Vec<LineError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut names, mut errors) = (Vec::new(), Vec::new());

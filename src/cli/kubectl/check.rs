@@ -64,7 +64,8 @@ impl Report {
     }
 }
 
-/// The policies in these files; of those of one name, the last. One that cannot be read is none; [`check`] says why.
+/// The policies in these files; of those of one name, the last. One that cannot be read is none;
+/// [`check`] says why.
 pub fn policies(files: &[Manifests]) -> Vec<PkiPolicy> {
     let objects = files.iter().flat_map(|file| &file.objects);
     let policies = objects.filter(|manifest| manifest.kind == Kind::PkiPolicy);
@@ -477,8 +478,8 @@ pub(super) fn warning(line: &str) -> Option<Fault> {
     Some(Fault::new(field, reason, message))
 }
 
-/// Adds what the webhook says to what the schema says: of one field, the rule book knows better what to write, but the
-/// schema knows better which value has the wrong type.
+/// Adds what the webhook says to what the schema says: of one field, the rule book knows better
+/// what to write, but the schema knows better which value has the wrong type.
 fn merge(errors: &mut Vec<Fault>, refused: Vec<(Fault, bool)>) {
     let ruled: Vec<_> = refused
         .iter()

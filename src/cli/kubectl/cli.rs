@@ -11,7 +11,8 @@ use clap_complete::Shell;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Certificates for the services of your namespace: why one is missing, what to write instead, what is in a Secret.
+/// Certificates for the services of your namespace: why one is missing, what to write instead, what
+/// is in a Secret.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-pki", bin_name = "kubectl pki", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -45,7 +46,8 @@ pub enum Command {
     /// policies that are in these files are judged as well. An annotation or label of box.com/
     /// without an effect is a warning, on objects of every kind.
     ///
-    /// Exit status: 0 if nothing is refused (there may be warnings), 1 if something is, 2 if it could not be judged.
+    /// Exit status: 0 if nothing is refused (there may be warnings), 1 if something is, 2 if it
+    /// could not be judged.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
 
@@ -55,8 +57,9 @@ pub enum Command {
 
     /// Say why a Pki has its certificate, or has none, and what to do about it.
     ///
-    /// One page: how it stands and why, what the policies say of it now, what is in its Secret (never the key), which pods use
-    /// it and what they were told. What you may not read is left out, with a word. Exit status: 0, or 1 if there is no such Pki.
+    /// One page: how it stands and why, what the policies say of it now, what is in its Secret
+    /// (never the key), which pods use it and what they were told. What you may not read is left
+    /// out, with a word. Exit status: 0, or 1 if there is no such Pki.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
 
@@ -72,7 +75,8 @@ pub enum Command {
     #[command(after_help = RENEW_EXAMPLES)]
     Renew(Renew),
 
-    /// Show what is in a Secret or a PEM file: every certificate, whether clients accept it, whether the key matches.
+    /// Show what is in a Secret or a PEM file: every certificate, whether clients accept it,
+    /// whether the key matches.
     ///
     /// The key itself is never shown.
     #[command(after_help = INSPECT_EXAMPLES)]
@@ -104,7 +108,8 @@ pub enum Command {
 /// What to check, by which policies.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// A file with manifests in YAML or JSON, a directory of them, or - for standard input; may be given several times.
+    /// A file with manifests in YAML or JSON, a directory of them, or - for standard input; may be
+    /// given several times.
     #[arg(short, long = "filename", value_name = "FILE|DIR|-", required = true, value_hint = ValueHint::AnyPath)]
     pub filename: Vec<PathBuf>,
 
@@ -112,8 +117,9 @@ pub struct Check {
     #[arg(short = 'R', long)]
     pub recursive: bool,
 
-    /// A file with PkiPolicies (and Namespaces, for policies that select them by label), a list of allowed names (one service
-    /// name a line), or a directory of manifests; may be given several times.
+    /// A file with PkiPolicies (and Namespaces, for policies that select them by label), a list of
+    /// allowed names (one service name a line), or a directory of manifests; may be given several
+    /// times.
     #[arg(long, value_name = "FILE|DIR|-", value_hint = ValueHint::AnyPath)]
     pub policy: Vec<PathBuf>,
 
@@ -176,8 +182,8 @@ Examples:
 pub enum Policy {
     /// Run tables of cases: Pkis, and what the policies shall say of each.
     ///
-    /// Prints each case that comes out otherwise, with what was expected and what came. Exit status: 0 if all come out as
-    /// expected, 1 if one does not, 2 if they could not be run.
+    /// Prints each case that comes out otherwise, with what was expected and what came. Exit
+    /// status: 0 if all come out as expected, 1 if one does not, 2 if they could not be run.
     #[command(after_help = POLICY_TEST_EXAMPLES)]
     Test(PolicyTest),
 }
@@ -189,7 +195,8 @@ pub struct PolicyTest {
     #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
 
-    /// A file or a directory with policies, besides those that the files of cases name; may be given several times.
+    /// A file or a directory with policies, besides those that the files of cases name; may be
+    /// given several times.
     #[arg(long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
     pub policy: Vec<PathBuf>,
 
@@ -309,8 +316,8 @@ pub struct Installation {
     #[arg(long, value_name = "NS", default_value = "pki-operator")]
     pub operator_namespace: String,
 
-    /// Addresses and ranges (CIDR) that no certificate is for, as the operator's flag has them; the API server's own address
-    /// among them.
+    /// Addresses and ranges (CIDR) that no certificate is for, as the operator's flag has them; the
+    /// API server's own address among them.
     #[arg(long, value_name = "RANGE", value_delimiter = ',', value_parser = crate::cli::config::addresses)]
     pub reserved_addresses: Vec<ipnet::IpNet>,
 }

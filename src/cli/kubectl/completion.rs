@@ -1,9 +1,11 @@
-//! `kubectl pki completion`, and what kubectl itself asks its plugins: how a command line may go on.
+//! `kubectl pki completion`, and what kubectl itself asks its plugins: how a command line may go
+//! on.
 
 use clap::Command;
 
-/// How a line that begins with these words may go on, in the form that kubectl reads (that of cobra): one word a line,
-/// with what it is about, and a directive. The last word is the one that is being typed.
+/// How a line that begins with these words may go on, in the form that kubectl reads (that of
+/// cobra): one word a line, with what it is about, and a directive. The last word is the one that
+/// is being typed.
 pub fn answer(command: &Command, words: &[String]) -> String {
     let (typed, before) = words
         .split_last()

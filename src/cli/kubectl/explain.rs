@@ -1,6 +1,8 @@
-//! `kubectl pki explain`: one page on why a Pki has its certificate, or has none, and what to do about it.
+//! `kubectl pki explain`: one page on why a Pki has its certificate, or has none, and what to do
+//! about it.
 //!
-//! [`page`] is pure: [`Facts`] is what could be learnt, and where its reader may not look, a sentence says so.
+//! [`page`] is pure: [`Facts`] is what could be learnt, and where its reader may not look, a
+//! sentence says so.
 
 use super::inspect;
 use super::values;

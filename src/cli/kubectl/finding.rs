@@ -111,7 +111,8 @@ impl fmt::Display for Object {
 }
 
 impl Finding {
-    /// The finding in one line, without its place: `Pki app1/app1-pki: spec.serviceName: ...`, as the API server says it.
+    /// The finding in one line, without its place: `Pki app1/app1-pki: spec.serviceName: ...`, as
+    /// the API server says it.
     pub fn text(&self) -> String {
         let object = Some(&self.object).filter(|object| !object.kind.is_empty());
         let object = object.map(ToString::to_string);

@@ -1,4 +1,5 @@
-//! `kubectl pki inspect`: what is in a Secret or a PEM file. The private key is compared and never shown.
+//! `kubectl pki inspect`: what is in a Secret or a PEM file. The private key is compared and never
+//! shown.
 
 use super::words;
 use crate::k8s::secret::file;
@@ -32,7 +33,8 @@ pub fn secret(secret: &Secret, now: Timestamp) -> Inspection {
     }
 }
 
-/// What is in a PEM file: a chain, the first certificate of which is looked at, with or without CAs and a key.
+/// What is in a PEM file: a chain, the first certificate of which is looked at, with or without CAs
+/// and a key.
 pub fn pem(name: &str, pem: &[u8], now: Timestamp) -> Inspection {
     let holds_key = pem.windows(KEY.len()).any(|part| part == KEY);
     let certificates = described(pem);
@@ -134,7 +136,8 @@ fn more_certificates(certificates: &[Description], shown: usize) -> String {
     }
 }
 
-/// A subject. It is empty where the names are all that a certificate has, as where they are too long for a common name.
+/// A subject. It is empty where the names are all that a certificate has, as where they are too
+/// long for a common name.
 fn subject(written: &str) -> String {
     match written {
         "" => "none; the names count".to_owned(),

@@ -133,7 +133,8 @@ impl Manifest {
     }
 }
 
-/// Reads the manifests of one file, YAML or JSON. Objects of other kinds are skipped; those in a `List` are not.
+/// Reads the manifests of one file, YAML or JSON. Objects of other kinds are skipped; those in a
+/// `List` are not.
 pub fn parse(file: &str, bytes: &[u8]) -> Manifests {
     let mut found = Manifests {
         file: file.to_owned(),

@@ -1,4 +1,5 @@
-//! How the findings of a check are shown: to people, to programs, and to those that show them beside the lines.
+//! How the findings of a check are shown: to people, to programs, and to those that show them
+//! beside the lines.
 
 use super::check::Report;
 use super::finding::{Finding, Severity};
@@ -25,7 +26,8 @@ pub enum Format {
     Github,
 }
 
-/// The findings in this form. What is for people has colours; whoever prints it elsewhere takes them away.
+/// The findings in this form. What is for people has colours; whoever prints it elsewhere takes
+/// them away.
 pub fn render(report: &Report, format: Format) -> String {
     match format {
         Format::Text => report.findings.iter().map(line).collect(),

@@ -20,8 +20,8 @@ pub struct PolicyFiles {
 }
 
 impl PolicyFiles {
-    /// Reads them. A file with another ending than `.yaml`, `.yml` or `.json`, which does not look like a manifest either,
-    /// is a list of allowed names.
+    /// Reads them. A file with another ending than `.yaml`, `.yml` or `.json`, which does not look
+    /// like a manifest either, is a list of allowed names.
     pub fn parse(sources: &[Source]) -> Self {
         let mut files = Self::default();
         for source in sources {

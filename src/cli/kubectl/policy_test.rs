@@ -9,7 +9,7 @@
 //!     spec: {serviceName: team-a-web}
 //!     expect: admitted
 //!     policy: teams              # the one that permits it
-//!     effective: {duration: 720h, usages: server auth}   # values that count, also those that the spec leaves out
+//!     effective: {duration: 720h, usages: server auth} # also values that the spec leaves out
 //!   - name: but not those of others
 //!     namespace: team-a
 //!     spec: {serviceName: team-b-web}

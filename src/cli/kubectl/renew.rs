@@ -46,8 +46,8 @@ fn refusal(pki: &Pki) -> Option<String> {
         .then(|| format!("{}: {}", printable(&ready.reason), sentence(&ready.message)))
 }
 
-/// Renews these Pkis, one after the other. `say` hears how each ended, `wait` which one is waited for. Whether all were
-/// renewed, or asked for if nothing is waited for.
+/// Renews these Pkis, one after the other. `say` hears how each ended, `wait` which one is waited
+/// for. Whether all were renewed, or asked for if nothing is waited for.
 pub async fn renew(
     cluster: &Cluster,
     pkis: Vec<Pki>,

@@ -92,7 +92,8 @@ pub async fn run(cli: Cli) -> Result<Verdict, Error> {
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "kubectl-pki", &mut script);
-            // clap_complete takes the dash in the name for a subcommand in some places and not in others.
+            // clap_complete takes the dash in the name for a subcommand in some places and not in
+            // others.
             let script = String::from_utf8_lossy(&script);
             print(&script.replace("kubectl__subcmd__pki__subcmd__", "kubectl__pki__subcmd__"))
         }

@@ -1,8 +1,8 @@
 //! What the API server would say of the shape of an object, by the schema of its kind.
 //!
-//! `kubectl apply` refuses fields that the schema lacks, and the API server refuses values of the wrong shape. Of keys that
-//! are there twice, the last counts, without a word from either. CEL rules are left to the API server; what they say, the rule
-//! book says as well.
+//! `kubectl apply` refuses fields that the schema lacks, and the API server refuses values of the
+//! wrong shape. Of keys that are there twice, the last counts, without a word from either. CEL
+//! rules are left to the API server; what they say, the rule book says as well.
 
 use super::finding::{Fault, reason};
 use crate::api::{self, Pki, PkiPolicy};

@@ -1,7 +1,8 @@
-//! Keeps the CA: reads its Secret and its ledger, makes what is missing, goes on with a rotation, and raises the alarm.
+//! Keeps the CA: reads its Secret and its ledger, makes what is missing, goes on with a rotation,
+//! and raises the alarm.
 //!
-//! It runs on the leader. What it finds goes to the reconciler as a [`Ca`]; what is wrong, to people as an Event on the
-//! Secret and to the metrics.
+//! It runs on the leader. What it finds goes to the reconciler as a [`Ca`]; what is wrong, to
+//! people as an Event on the Secret and to the metrics.
 
 use super::fleet::{self, Census};
 use super::placement;
@@ -171,7 +172,8 @@ impl Keeper {
             return Ok(true);
         }
         match &secret {
-            // What raises the alarm is left as it is, to be looked into; unless all that is wrong is that its time is over.
+            // What raises the alarm is left as it is, to be looked into; unless all that is wrong
+            // is that its time is over.
             Some(secret) if !self.settings.is_brought && (can_sign || is_over) => {
                 self.turn(&secrets, secret, &ledger, now).await
             }
@@ -298,7 +300,8 @@ impl Keeper {
             return Fleet::default();
         }
         let mut census = Census::new(ledger, &self.settings.pace, now);
-        // What is recorded as published was in every copy, also if this term has not looked at them yet.
+        // What is recorded as published was in every copy, also if this term has not looked at them
+        // yet.
         let is_recorded = ledger
             .next
             .as_ref()

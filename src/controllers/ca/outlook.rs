@@ -1,4 +1,5 @@
-//! What every replica knows of the CA, to warn at `kubectl apply`: when it ends, and whether it is being replaced.
+//! What every replica knows of the CA, to warn at `kubectl apply`: when it ends, and whether it is
+//! being replaced.
 
 use crate::k8s::object_key::Key;
 use crate::model::ca::Outlook;
@@ -13,7 +14,8 @@ use std::time::Duration;
 /// A CA changes once in years; this is soon enough.
 const POLL: Duration = Duration::from_secs(30);
 
-/// Reads the ledger from time to time, for as long as it is polled. What cannot be read leaves what was known.
+/// Reads the ledger from time to time, for as long as it is polled. What cannot be read leaves what
+/// was known.
 pub async fn follow(client: Client, ledger: Key, cache: Arc<Cache>) {
     let maps = Api::<ConfigMap>::namespaced(client, &ledger.namespace);
     loop {

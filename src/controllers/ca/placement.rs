@@ -1,8 +1,8 @@
 //! Where the CAs lie in their Secret, and how they change places: on plain data.
 //!
 //! The one that signs belongs into `tls.crt` and `tls.key`. The one that did goes to
-//! `retired-<id>.crt` and
-//! `retired-<id>.key`, where `<id>` is the beginning of its fingerprint, and stays there for a while.
+//! `retired-<id>.crt` and `retired-<id>.key`, where `<id>` is the beginning of its fingerprint, and
+//! stays there for a while.
 
 use super::rotation::{Request, Stored};
 use super::{ACCEPT, ROTATE_NOW};

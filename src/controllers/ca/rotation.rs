@@ -54,7 +54,8 @@ pub enum Request {
     Force,
 }
 
-/// Reads ledger and Secret together: what the ledger is to say now, who signs, and what is wrong with the successor.
+/// Reads ledger and Secret together: what the ledger is to say now, who signs, and what is wrong
+/// with the successor.
 pub fn assess(
     ledger: Option<Ledger>,
     stored: Option<Stored>,
@@ -267,9 +268,9 @@ pub fn is_counted(ledger: &Ledger) -> bool {
 const TLS: &str = "tls.crt";
 const NEXT: &str = "next.crt";
 
-/// The CA that is to sign from now on, when the Secret holds it instead of the one that did: the successor, where the
-/// platform team moved it or where the one before has expired; one below a root that is trusted already; or one that the
-/// platform team vouches for.
+/// The CA that is to sign from now on, when the Secret holds it instead of the one that did: the
+/// successor, where the platform team moved it or where the one before has expired; one below a
+/// root that is trusted already; or one that the platform team vouches for.
 fn replaced_on_purpose(ledger: &Ledger, stored: &Stored, now: Timestamp) -> Option<CaCertificate> {
     let next = stored.next.as_ref().and_then(|next| next.as_ref().ok());
     let holds = |ca: &CaCertificate| {

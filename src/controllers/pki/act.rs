@@ -1,4 +1,5 @@
-//! The writes of Secrets that a [`Plan`](super::plan::Plan) comes to, each bound to the version that it was decided on.
+//! The writes of Secrets that a [`Plan`](super::plan::Plan) comes to, each bound to the version
+//! that it was decided on.
 
 use super::lanes::Lane;
 use super::plan::{Current, Need, Observed, due};
@@ -37,8 +38,8 @@ enum IssueError {
     Write(#[from] kube::Error),
 }
 
-/// Makes a certificate and writes the Secret. Failure is an outcome, told to the author and tried again; that somebody
-/// was faster is none. There is no outcome either while the key is being made.
+/// Makes a certificate and writes the Secret. Failure is an outcome, told to the author and tried
+/// again; that somebody was faster is none. There is no outcome either while the key is being made.
 pub(super) async fn issue(
     observed: &Observed<'_>,
     approved: &Approved,
@@ -261,7 +262,8 @@ fn failure(
     Ok(failed)
 }
 
-/// The API server does not let the operator see what there is: told and tried again as when it does not let it write.
+/// The API server does not let the operator see what there is: told and tried again as when it does
+/// not let it write.
 pub(super) fn refused(
     pki: &Pki,
     error: kube::Error,
@@ -278,8 +280,8 @@ pub(super) fn outdated(pki: &Pki) -> Error {
     Error::Outdated { pki: Key::of(pki) }
 }
 
-/// Whether the Secret was as it should be when it was last looked at, by the present spec and CA: then somebody else has
-/// changed it.
+/// Whether the Secret was as it should be when it was last looked at, by the present spec and CA:
+/// then somebody else has changed it.
 fn was_settled(observed: &Observed<'_>) -> bool {
     let Observed { pki, ca, .. } = observed;
     pki.status.as_ref().is_some_and(|status| {

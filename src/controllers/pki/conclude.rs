@@ -62,7 +62,8 @@ pub(super) async fn conclude(
     Ok(())
 }
 
-/// What the status could not be made to say would be new at every look; a fault is told all the same, as one that lasts.
+/// What the status could not be made to say would be new at every look; a fault is told all the
+/// same, as one that lasts.
 fn tell(notices: Vec<Notice>, is_stored: bool, context: &Context) {
     for mut notice in notices {
         if !is_stored {
@@ -83,9 +84,10 @@ pub(super) async fn write_status(
 ) -> Result<Option<Pki>, Error> {
     let key = Key::of(pki);
     let pkis = context.pkis(&key.namespace);
-    // A replacement costs the API server less than a patch. Its version makes it a conflict when the Pki has changed, or has
-    // been deleted and made again. Metadata and spec go along as they are: API servers before 1.36 take what is left out for
-    // removed, and whoever had set it for its owner no more.
+    // A replacement costs the API server less than a patch. Its version makes it a conflict when
+    // the Pki has changed, or has been deleted and made again. Metadata and spec go along as they
+    // are: API servers before 1.36 take what is left out for removed, and whoever had set it for
+    // its owner no more.
     let replacement = Lenient(Pki {
         metadata: ObjectMeta {
             managed_fields: None,

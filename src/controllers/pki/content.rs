@@ -31,8 +31,8 @@ pub enum Owner {
     Ours,
     /// Another Pki, which claims the Secret too.
     Rival(Key),
-    /// A Pki that is gone, or going: Kubernetes is about to collect the Secret with it. Or a Pki that
-    /// writes another Secret by now, and is about to remove this one.
+    /// A Pki that is gone, or going: Kubernetes is about to collect the Secret with it. Or a Pki
+    /// that writes another Secret by now, and is about to remove this one.
     FormerPki,
     /// Another object's, or nobody's: its content is not ours to change.
     Foreign(Obstacle),
@@ -186,7 +186,8 @@ impl Content<'_> {
         (files, unmade)
     }
 
-    /// What the operator has put there, as `managedFields` have it, and would put there no more. What others added is theirs.
+    /// What the operator has put there, as `managedFields` have it, and would put there no more.
+    /// What others added is theirs.
     fn stale(&self, observed: &Secret) -> Vec<(Map, String)> {
         let own = patch::labels();
         let annotations = self.annotations();

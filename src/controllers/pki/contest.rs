@@ -1,7 +1,8 @@
 //! Notices when somebody else writes what the operator writes, again and again, and slows down.
 //!
-//! What was damaged once or twice is mended at once. From then on every repair waits, twice as long each time, so that two
-//! writers that disagree about a Secret do not issue certificates in circles.
+//! What was damaged once or twice is mended at once. From then on every repair waits, twice as long
+//! each time, so that two writers that disagree about a Secret do not issue certificates in
+//! circles.
 
 use crate::k8s::object_key::Key;
 use crate::util::sync::lock;

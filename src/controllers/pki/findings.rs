@@ -1,7 +1,9 @@
-//! Which Secrets are known to be as they should be, so that none is read again before something has changed.
+//! Which Secrets are known to be as they should be, so that none is read again before something has
+//! changed.
 //!
-//! Of all that such a finding rests on there is kept one digest: the version of the Secret, what it was held against, and what
-//! the status tells of its certificate. Another value anywhere makes it another, and the Secret is read.
+//! Of all that such a finding rests on there is kept one digest: the version of the Secret, what it
+//! was held against, and what the status tells of its certificate. Another value anywhere makes it
+//! another, and the Secret is read.
 
 use super::plan::Observed;
 use crate::api::PkiStatus;

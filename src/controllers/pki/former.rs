@@ -2,7 +2,8 @@
 //! them, so that a restart of the operator forgets none.
 //!
 //! A former Secret stays until no pod uses it, or its certificate has ended. The operator does not
-//! renew it, but its `ca.crt` follows the CA. Events on the pods name the Secret that takes its place.
+//! renew it, but its `ca.crt` follows the CA. Events on the pods name the Secret that takes its
+//! place.
 
 use super::act::{self, outdated};
 use super::plan;

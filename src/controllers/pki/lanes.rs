@@ -28,7 +28,8 @@ pub(super) enum Lane {
     Check,
 }
 
-/// Who goes first at each turn, if anybody waits there; else it is the first lane in which somebody does.
+/// Who goes first at each turn, if anybody waits there; else it is the first lane in which somebody
+/// does.
 const TURNS: [Lane; 8] = {
     use Lane::{Check, New, Renewal};
     [New, New, Renewal, New, New, Renewal, New, Check]
@@ -69,7 +70,8 @@ struct Lanes {
     waiting: [Fair; 3],
     /// The lane in which each waits. Where another lane has it still, it has moved.
     lane_of: HashMap<Key, Lane>,
-    /// Those that are being looked at, and the lane for another look if one was asked for meanwhile.
+    /// Those that are being looked at, and the lane for another look if one was asked for
+    /// meanwhile.
     busy: HashMap<Key, Option<Lane>>,
     /// How many of those each namespace has.
     held: HashMap<Arc<str>, usize>,
@@ -100,7 +102,8 @@ impl Lanes {
         self.turn += 1;
         self.lane_of.remove(&key);
         if self.lane_of.is_empty() {
-            // A burst is over, and what it took up is given back. What is left in a lane has moved to another.
+            // A burst is over, and what it took up is given back. What is left in a lane has moved
+            // to another.
             self.lane_of.shrink_to_fit();
             self.waiting = Default::default();
         }

@@ -1,4 +1,5 @@
-//! The facts on which a look at a Pki decides: from the caches, and where those do not tell enough, from the Secret.
+//! The facts on which a look at a Pki decides: from the caches, and where those do not tell enough,
+//! from the Secret.
 
 use super::plan::{Observed, Sight};
 use super::{Context, Error, content};
@@ -53,8 +54,9 @@ fn sight(observed: &Observed<'_>, secret: &Key, context: &Context) -> Sight {
         let verified = findings.recall(observed, &version);
         return verified.map_or(Sight::Unread, Sight::Unchanged);
     }
-    // The cache may be behind. That matters little where a create follows, which fails then; but one that was just written is
-    // there. To make one with keystores, their passwords have to be read in any case.
+    // The cache may be behind. That matters little where a create follows, which fails then; but
+    // one that was just written is there. To make one with keystores, their passwords have to be
+    // read in any case.
     let is_absent = observed.verdict.is_ok()
         && observed.rival.is_none()
         && observed.passwords.versions.is_empty()
@@ -107,7 +109,8 @@ async fn read_passwords(
     Ok(passwords)
 }
 
-/// The further files that are in force, if their keystores are others than those of the next certificate.
+/// The further files that are in force, if their keystores are others than those of the next
+/// certificate.
 fn other_outputs(approved: &Approved) -> Option<&Outputs> {
     let (in_force, next) = (&approved.in_force().outputs, &approved.outputs);
     let is_other = (&in_force.pkcs12, &in_force.jks) != (&next.pkcs12, &next.jks);

@@ -1,8 +1,9 @@
 //! Backoff of a Pki whose reconcile ended early, with an [`Error`].
 //!
 //! A conflict is usually over at the next attempt, and an API server that is away comes back: both
-//! are retried soon. An attempt that took too long has cost others time, and is retried more rarely. A fault that stays (an admission webhook that answers 409, an immutable Secret,
-//! a missing permission) is retried ever more rarely.
+//! are retried soon. An attempt that took too long has cost others time, and is retried more
+//! rarely. A fault that stays (an admission webhook that answers 409, an immutable Secret, a
+//! missing permission) is retried ever more rarely.
 
 use super::Error;
 use crate::k8s::object_key::Key;

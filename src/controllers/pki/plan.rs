@@ -1,4 +1,5 @@
-//! The decision: from what was observed to what is to be done. Pure, and the only place that decides it.
+//! The decision: from what was observed to what is to be done. Pure, and the only place that
+//! decides it.
 
 use crate::api::{Pki, PkiStatus};
 use crate::controllers::pki::content::formats::Passwords;
@@ -156,8 +157,8 @@ impl Need {
     }
 }
 
-/// Decides. The order of the checks is the order of precedence: rules before ownership before arbitration before
-/// content.
+/// Decides. The order of the checks is the order of precedence: rules before ownership before
+/// arbitration before content.
 pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     let Observed { pki, ca, .. } = observed;
     if pki.metadata.deletion_timestamp.is_some() {
@@ -190,7 +191,8 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
         (Sight::Stored(_, Owner::FormerPki), None) => return Plan::Await,
         (Sight::Absent, None) => return Plan::Issue(Box::new(approved.clone()), Need::NoSecret),
     };
-    // Verified before written: whoever restarts, relists or takes over the lead finds nothing to do here.
+    // Verified before written: whoever restarts, relists or takes over the lead finds nothing to do
+    // here.
     let bundle = secret::bundle(secret);
     let (in_force, verified) = match verify(bundle, approved, ca, now) {
         Ok(found) => found,
@@ -219,8 +221,8 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     }
 }
 
-/// Verifies the certificate against what is in force for it. The status, which tells that, may not be written yet: so what
-/// counts for the next certificate will do as well.
+/// Verifies the certificate against what is in force for it. The status, which tells that, may not
+/// be written yet: so what counts for the next certificate will do as well.
 fn verify<'a>(
     bundle: Bundle<'_>,
     approved: &'a Approved,
@@ -332,8 +334,9 @@ pub fn due(
     due
 }
 
-/// Since when the status, about this very certificate, has a renewal time that has come and that a served request put there.
-/// So a request is neither lost nor served twice. Another time is none that the operator wrote, and is replaced.
+/// Since when the status, about this very certificate, has a renewal time that has come and that a
+/// served request put there. So a request is neither lost nor served twice. Another time is none
+/// that the operator wrote, and is replaced.
 fn requested(pki: &Pki, serial: &str, now: Timestamp) -> Option<Timestamp> {
     let status = pki.status.as_ref()?;
     let is_of_this = status.serial_number.as_deref() == Some(serial);
@@ -343,8 +346,8 @@ fn requested(pki: &Pki, serial: &str, now: Timestamp) -> Option<Timestamp> {
     (is_requested && at.0 <= now).then_some(at.0)
 }
 
-/// Whether the Secret of a refused Pki is to be looked into: its certificate is in use, and the CA is being replaced; or it is
-/// to be kept.
+/// Whether the Secret of a refused Pki is to be looked into: its certificate is in use, and the CA
+/// is being replaced; or it is to be kept.
 fn matters(pki: &Pki, ca: &Ca) -> bool {
     pki.status.as_ref().is_some_and(|status| {
         let is_unpublished = lacks_ca(Some(status), ca);
@@ -367,7 +370,8 @@ pub fn unpublished_former(pki: &Pki, ca: &Ca) -> Option<Key> {
     is_unpublished.then(|| Key::new(pki.namespace().unwrap_or_default(), former))
 }
 
-/// Whether clients of the certificate in use would not trust the CA of others: its own Pki may be refused by now.
+/// Whether clients of the certificate in use would not trust the CA of others: its own Pki may be
+/// refused by now.
 fn is_unpublished(observed: &Observed<'_>) -> bool {
     let Sight::Stored(secret, Owner::Ours) = &observed.secret else {
         return false;

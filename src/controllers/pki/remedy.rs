@@ -1,9 +1,10 @@
-//! What people can do when the API server does not take a Secret, and who can: its own words say only what it minds.
+//! What people can do when the API server does not take a Secret, and who can: its own words say
+//! only what it minds.
 
 use crate::k8s::patch::is_namespace_ending;
 
-/// To go behind the API server's sentence. Told by the sentence where the status has no other sign: should the words ever
-/// change, people are told no remedy, and nothing else.
+/// To go behind the API server's sentence. Told by the sentence where the status has no other sign:
+/// should the words ever change, people are told no remedy, and nothing else.
 pub(super) fn remedy(error: &kube::Error) -> Option<&'static str> {
     let kube::Error::Api(status) = error else {
         return None;

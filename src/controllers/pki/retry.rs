@@ -1,4 +1,5 @@
-//! How long to wait after a failure: from one second, doubled each time, to five minutes, for each object by itself.
+//! How long to wait after a failure: from one second, doubled each time, to five minutes, for each
+//! object by itself.
 
 use crate::api::Pki;
 use crate::k8s::object_key::Key;
@@ -8,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
-/// Failures in a row. An edit of the spec is a new beginning, and so is a new object of the same name.
+/// Failures in a row. An edit of the spec is a new beginning, and so is a new object of the same
+/// name.
 #[derive(Debug, Default)]
 pub(super) struct Retries(Mutex<HashMap<Key, Attempts>>);
 
@@ -57,8 +59,8 @@ impl Retries {
         outcome
     }
 
-    /// The failure before, as long as it is too early to try again: whatever else calls for a look does not bring the next
-    /// attempt forward.
+    /// The failure before, as long as it is too early to try again: whatever else calls for a look
+    /// does not bring the next attempt forward.
     pub(super) fn held(&self, pki: &Pki, now: Timestamp) -> Option<Outcome> {
         let all = self.all();
         let attempts = all.get(&Key::of(pki))?;

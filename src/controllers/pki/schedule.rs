@@ -71,8 +71,8 @@ impl Schedule {
         due
     }
 
-    /// How long to wait before the next look at the clock: until the next time, but at most `longest`, and long
-    /// enough not to spin.
+    /// How long to wait before the next look at the clock: until the next time, but at most
+    /// `longest`, and long enough not to spin.
     pub fn pause(&self, now: Timestamp, longest: Duration) -> Duration {
         let times = self.times();
         let next = times.in_order.first().map(|(at, _)| at.duration_since(now));

@@ -19,7 +19,8 @@ use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-/// By it version 0.1 held the deletion of a Pki whose Secret is to be kept, until that had been let go.
+/// By it version 0.1 held the deletion of a Pki whose Secret is to be kept, until that had been let
+/// go.
 const FINALIZER: &str = KEEP_SECRET;
 
 /// Takes note of what annotations ask for, before anything else is done: a renewal now becomes the
@@ -91,7 +92,8 @@ pub(super) async fn part(pki: &Pki, context: &Context) -> Result<(), Error> {
     release(pki, context).await.map(drop)
 }
 
-/// Takes the finalizer off a Pki, which does not need it once its Secret has been let go; whether it was there.
+/// Takes the finalizer off a Pki, which does not need it once its Secret has been let go; whether
+/// it was there.
 pub(super) async fn release(pki: &Pki, context: &Context) -> Result<bool, Error> {
     if !is_held(pki) {
         return Ok(false);

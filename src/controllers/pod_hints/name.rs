@@ -1,8 +1,9 @@
-//! Pods that wait for a Secret which nobody provides, and whose name looks mistyped, are told which one may have been
-//! meant.
+//! Pods that wait for a Secret which nobody provides, and whose name looks mistyped, are told which
+//! one may have been meant.
 //!
-//! A hint that is wrong costs more than one that is missing. So it is given only for a Secret that does not exist, that no
-//! Pki claims and that has been missing for a while, and only if the likeness can hardly be chance.
+//! A hint that is wrong costs more than one that is missing. So it is given only for a Secret that
+//! does not exist, that no Pki claims and that has been missing for a while, and only if the
+//! likeness can hardly be chance.
 
 use crate::controllers::pod_hints::waiting;
 use crate::events::{Aspect, Kind, Notice, Publisher, Words, reference_by_name};
@@ -21,7 +22,8 @@ use std::time::Duration;
 /// Between two looks. What is missing at two of them is not just about to be applied.
 const SWEEP: Duration = Duration::from_secs(15);
 
-/// So many Secrets are compared in one namespace, and names no longer than that, so that a look takes no time to speak of.
+/// So many Secrets are compared in one namespace, and names no longer than that, so that a look
+/// takes no time to speak of.
 const MOST_MISSING: usize = 50;
 const MOST_PROVIDED: usize = 1000;
 const LONGEST: usize = 100;
@@ -136,9 +138,10 @@ fn hint(secret: &Key, meant: &str, pki: &Key) -> Words {
     }
 }
 
-/// The one of these names that was probably meant: one edit away, or two where the names are long (an edit inserts, removes
-/// or changes a letter, or swaps two neighbours). Numbers tell things apart that belong together, such as app1 and
-/// app2, and so do short words between dashes: a difference there is taken for meant.
+/// The one of these names that was probably meant: one edit away, or two where the names are long
+/// (an edit inserts, removes or changes a letter, or swaps two neighbours). Numbers tell things
+/// apart that belong together, such as app1 and app2, and so do short words between dashes: a
+/// difference there is taken for meant.
 fn meant<'a>(name: &str, provided: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = provided.filter_map(|other| {
         // Cheaper than to count the edits.
@@ -183,7 +186,8 @@ fn is_slip(name: &str, other: &str) -> bool {
     pairs.all(|(word, other)| is_slip_of_word(word, other))
 }
 
-/// A long word with any edit; of a short one only two neighbours swapped, which is hardly another word.
+/// A long word with any edit; of a short one only two neighbours swapped, which is hardly another
+/// word.
 fn is_slip_of_word(word: &str, other: &str) -> bool {
     let sorted = |word: &str| {
         let mut letters: Vec<_> = word.chars().collect();

@@ -21,7 +21,8 @@ pub(super) trait Surroundings {
     fn has_secret(&self, secret: &Key) -> bool;
     /// The pods that use it.
     fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>>;
-    /// A Pki that breaks no rule and provides that Secret, or another one of that name, if there is one by now.
+    /// A Pki that breaks no rule and provides that Secret, or another one of that name, if there is
+    /// one by now.
     fn provider(&self, pki: &Key, secret: &Key) -> Option<Provider>;
 }
 
@@ -47,8 +48,8 @@ struct Remembered {
 }
 
 impl Memory {
-    /// What is refused again and again for the same reason is one refusal; for another reason it takes the place of
-    /// the one before.
+    /// What is refused again and again for the same reason is one refusal; for another reason it
+    /// takes the place of the one before.
     pub(super) fn note(&mut self, refusal: Refusal, now: Timestamp) {
         self.forget_old(now);
         let of_namespace = self
@@ -205,7 +206,8 @@ impl Remembered {
         reference_by_name(&self.refusal.pki)
     }
 
-    /// The time is that of the first refusal; how often and when last, the series of the Event tells.
+    /// The time is that of the first refusal; how often and when last, the series of the Event
+    /// tells.
     fn words(&self) -> Words {
         let Refusal { reason, rules, .. } = &self.refusal;
         let name = text::printable(&self.refusal.pki.name);

@@ -77,8 +77,8 @@ impl Board {
         }
     }
 
-    /// Follows the watch of one kind. Returns the namespaces in which a workload has begun to ask, whose Pkis are to be
-    /// looked at: what was found in their Secrets before was of no interest.
+    /// Follows the watch of one kind. Returns the namespaces in which a workload has begun to ask,
+    /// whose Pkis are to be looked at: what was found in their Secrets before was of no interest.
     pub(super) fn mark<K: ResourceExt>(
         &mut self,
         kind: Kind,
@@ -192,8 +192,8 @@ impl Board {
         });
     }
 
-    /// How long to wait until there may be something to do, if nothing happens: at most `longest`, after which to look at
-    /// the clock again, and long enough not to spin.
+    /// How long to wait until there may be something to do, if nothing happens: at most `longest`,
+    /// after which to look at the clock again, and long enough not to spin.
     pub(super) fn pause(&self, now: Timestamp, instant: Instant, longest: Duration) -> Duration {
         let idle = self.waiting.values().filter(|waiting| !waiting.is_busy);
         let waits = idle.filter_map(|waiting| {

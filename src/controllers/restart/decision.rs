@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-/// The annotation of a pod template by which `kubectl rollout restart` makes it another one, and with it all pods.
+/// The annotation of a pod template by which `kubectl rollout restart` makes it another one, and
+/// with it all pods.
 pub(super) const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
 /// How far ahead a restart may lie: people write it with the clocks of their own machines.
@@ -23,8 +24,8 @@ pub(super) enum Decision {
     Leave(&'static str),
 }
 
-/// Decides on a workload, as it is stored, whose pods may be older than a certificate that was issued at this time.
-/// `uid` is that of the workload that asked.
+/// Decides on a workload, as it is stored, whose pods may be older than a certificate that was
+/// issued at this time. `uid` is that of the workload that asked.
 pub(super) fn decide(
     stored: &DynamicObject,
     uid: &str,
@@ -49,8 +50,8 @@ pub(super) fn decide(
     Decision::Restart(restart(stored, now))
 }
 
-/// Whether a restart at this time brought pods that know what was issued. A time that lies far ahead is none: it would
-/// be the last restart for ever.
+/// Whether a restart at this time brought pods that know what was issued. A time that lies far
+/// ahead is none: it would be the last restart for ever.
 fn is_after(restarted: &str, issued: Timestamp, now: Timestamp) -> bool {
     restarted
         .parse::<Timestamp>()

@@ -93,7 +93,8 @@ impl Restarter {
 }
 
 impl Drop for Restarter {
-    /// A replica that does not lead any more does not watch workloads, so it forgets their annotations.
+    /// A replica that does not lead any more does not watch workloads, so it forgets their
+    /// annotations.
     fn drop(&mut self) {
         let is_watched =
             |carrier: &Carrier| Kind::ALL.iter().any(|kind| kind.carrier() == *carrier);
@@ -160,7 +161,8 @@ impl Attempt {
         (self.task, outcome)
     }
 
-    /// Why the workload is still to be restarted: of its pods, some are older than what is in the Secret.
+    /// Why the workload is still to be restarted: of its pods, some are older than what is in the
+    /// Secret.
     fn cause(&self) -> Option<&Cause> {
         let known = sync::read(&self.cache.pods);
         self.task.causes.iter().find(|cause| {
@@ -201,7 +203,8 @@ impl Attempt {
         }
     }
 
-    /// Somebody who wrote in between is no failure, nor is an API server that is away worth a word to the owners.
+    /// Somebody who wrote in between is no failure, nor is an API server that is away worth a word
+    /// to the owners.
     fn failed(&self, cause: &Cause, error: &kube::Error) -> Outcome {
         let workload = &self.task.workload;
         if patch::is_conflict(error) {

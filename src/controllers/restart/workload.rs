@@ -83,8 +83,9 @@ impl Workload {
         })
     }
 
-    /// Whether this pod is one of the workload's and may have read what was there before this time. `uid` is the
-    /// workload's; a Deployment is known by its name alone, because another object owns its pods.
+    /// Whether this pod is one of the workload's and may have read what was there before this time.
+    /// `uid` is the workload's; a Deployment is known by its name alone, because another object
+    /// owns its pods.
     pub(super) fn is_behind(&self, pod: &SecretUser, uid: &str, issued: Timestamp) -> bool {
         let owner = pod.controller.as_deref().map(|owner| &*owner.uid);
         pod.has_read_before(issued)

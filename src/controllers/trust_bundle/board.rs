@@ -1,4 +1,5 @@
-//! What is known of the namespaces and their copies, and what to do next: on plain data, without I/O.
+//! What is known of the namespaces and their copies, and what to do next: on plain data, without
+//! I/O.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
@@ -49,7 +50,8 @@ pub(super) enum Task {
 /// How it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The copy holds the roots of this fingerprint, because they were written just now or were there already.
+    /// The copy holds the roots of this fingerprint, because they were written just now or were
+    /// there already.
     Holds {
         found: Found,
         fingerprint: String,
@@ -69,7 +71,8 @@ pub(super) enum Outcome {
     Failed,
 }
 
-/// The board. A namespace that something happened in is due for a look; most looks find that nothing is to be done.
+/// The board. A namespace that something happened in is due for a look; most looks find that
+/// nothing is to be done.
 #[derive(Debug, Default)]
 pub(super) struct Board {
     /// Those that ask, and whether they are being deleted.
@@ -131,7 +134,8 @@ impl Board {
         }
     }
 
-    /// Something to do, unless there is nothing now. All but a complaint wants to be [settled](Self::settle).
+    /// Something to do, unless there is nothing now. All but a complaint wants to be
+    /// [settled](Self::settle).
     pub(super) fn next(&mut self, now: Instant) -> Option<(String, Task)> {
         // On half a list too much would be removed.
         if self.fingerprint.is_none() || !self.is_whole() {
@@ -173,7 +177,8 @@ impl Board {
 
     /// Takes note of how it went.
     pub(super) fn settle(&mut self, name: String, outcome: Outcome, now: Instant) {
-        // What the watch told meanwhile may be newer, or older; it is looked at if it is not what was found.
+        // What the watch told meanwhile may be newer, or older; it is looked at if it is not what
+        // was found.
         let is_changed = self.busy.remove(&name) == Some(true);
         let copies = &mut self.copies.items;
         let mut note = |found: Option<Found>| match found {

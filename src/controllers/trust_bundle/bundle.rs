@@ -1,8 +1,10 @@
-//! The copy for the whole cluster, which pods mount without a `ConfigMap`: a `ClusterTrustBundle`, where there is that type.
+//! The copy for the whole cluster, which pods mount without a `ConfigMap`: a `ClusterTrustBundle`,
+//! where there is that type.
 //!
-//! Kubernetes has it since 1.27 (beta since 1.33), and has it switched off by default; so what is served is found out, and
-//! the object is written without a type of its own. It names no signer: for that the operator would need a permission
-//! that says it speaks for all clients of that signer.
+//! Kubernetes has it since 1.27 (beta since 1.33), and has it switched off by default; so what is
+//! served is found out, and the object is written without a type of its own. It names no signer:
+//! for that the operator would need a permission that says it speaks for all clients of that
+//! signer.
 
 use super::{LONGEST, is_ours, known, labels};
 use crate::k8s::patch;
@@ -19,7 +21,8 @@ use tokio::sync::watch;
 
 const GROUP: &str = "certificates.k8s.io";
 const KIND: &str = "ClusterTrustBundle";
-/// How often it is looked at when nothing calls for it: only administrators of the cluster can edit it.
+/// How often it is looked at when nothing calls for it: only administrators of the cluster can edit
+/// it.
 const POLL: Duration = Duration::from_secs(30);
 /// How often to look whether the API server has the type by now.
 const DISCOVERY: Duration = Duration::from_secs(3600);
@@ -31,8 +34,8 @@ const MOST_FAILURES: u32 = 5;
 /// Keeps the `ClusterTrustBundle`.
 pub(super) struct ClusterBundle {
     pub(super) client: Client,
-    /// Whether the operator serves the whole cluster. Else it writes nothing that all of it reads: others may serve the
-    /// rest, with another CA.
+    /// Whether the operator serves the whole cluster. Else it writes nothing that all of it reads:
+    /// others may serve the rest, with another CA.
     pub(super) is_wanted: bool,
     pub(super) name: String,
     pub(super) ca: watch::Receiver<Option<Arc<Ca>>>,

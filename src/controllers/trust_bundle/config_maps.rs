@@ -287,7 +287,8 @@ fn held(stored: &ConfigMap) -> Outcome {
 enum Verdict {
     /// A copy that holds the roots.
     Sound,
-    /// A copy that holds something else, and the merge patch that mends it. What others added beside it stays.
+    /// A copy that holds something else, and the merge patch that mends it. What others added
+    /// beside it stays.
     Stale(Value),
     /// A copy that holds something else and may not be changed: it has to be made again.
     Frozen,

@@ -3,7 +3,8 @@ use futures::FutureExt as _;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Both clocks of a machine whose wall clock is `skew` seconds ahead, `after` seconds from the first response.
+/// Both clocks of a machine whose wall clock is `skew` seconds ahead, `after` seconds from the
+/// first response.
 struct Machine {
     start: Reading,
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 /// Between two attempts to read what may not be read.
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// The events of the watches of a list, in its order, as those of one. If `may_be_refused`, a namespace that may not be read
-/// counts as read, and keeps nobody waiting for the others.
+/// The events of the watches of a list, in its order, as those of one. If `may_be_refused`, a
+/// namespace that may not be read counts as read, and keeps nobody waiting for the others.
 pub(super) fn merged<K>(
     what: &'static str,
     list: Arc<List>,
@@ -36,7 +36,8 @@ where
         let namespace = &namespaces[place];
         let events = match event {
             Ok(event) => {
-                // That a list begins does not mean that it is given, and what it has not named so far may come yet.
+                // That a list begins does not mean that it is given, and what it has not named so
+                // far may come yet.
                 if !matches!(event, Event::Init | Event::InitApply(_)) {
                     access.is_given(namespace);
                 }
@@ -60,8 +61,8 @@ where
     stream::once(future::ready(Event::Init)).chain(events)
 }
 
-/// A watch that begins anew after it was refused. To go on where it was would tell nothing when it is permitted again, until
-/// something happens in the namespace.
+/// A watch that begins anew after it was refused. To go on where it was would tell nothing when it
+/// is permitted again, until something happens in the namespace.
 pub(super) fn insistent<K>(
     api: Api<Lenient<K>>,
     config: watcher::Config,

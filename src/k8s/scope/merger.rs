@@ -1,8 +1,10 @@
-//! One stream of events out of those of several watches, each of a namespace of its own: on plain data, without I/O.
+//! One stream of events out of those of several watches, each of a namespace of its own: on plain
+//! data, without I/O.
 //!
-//! The first lists of all become one list, which is done when the last of them is. After that a watch that lists anew
-//! tells of what it finds as if it had changed, and of what it does not find any more as deleted, so that nothing of the
-//! other namespaces is touched. For that the names of all objects are kept, and nothing else of them.
+//! The first lists of all become one list, which is done when the last of them is. After that a
+//! watch that lists anew tells of what it finds as if it had changed, and of what it does not find
+//! any more as deleted, so that nothing of the other namespaces is touched. For that the names of
+//! all objects are kept, and nothing else of them.
 
 use super::Named;
 use kube::core::ObjectMeta;
@@ -10,7 +12,8 @@ use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 use std::collections::HashSet;
 
-/// The merger. Whoever follows has been told [`Event::Init`] before the first event that it lets through.
+/// The merger. Whoever follows has been told [`Event::Init`] before the first event that it lets
+/// through.
 #[derive(Debug)]
 pub(super) struct Merger {
     sources: Vec<Source>,

@@ -1,5 +1,5 @@
-//! What there is to tell of namespaces and of each Pki, read from the cache when somebody asks: nothing is kept twice, and nothing is left
-//! behind by a Pki that is gone.
+//! What there is to tell of namespaces and of each Pki, read from the cache when somebody asks:
+//! nothing is kept twice, and nothing is left behind by a Pki that is gone.
 
 use crate::api::{Pki, READY};
 use crate::k8s::scope::Refused;
@@ -112,8 +112,8 @@ struct Told {
     pkis: Vec<(Arc<KnownPki>, [Option<i64>; SHOWN.len()])>,
     /// How many have not been looked at since they were last edited.
     waiting: i64,
-    /// How many break a rule, by namespace and reason. One of none, 0, where there is none, so that an alert on the sum has a
-    /// value at all times.
+    /// How many break a rule, by namespace and reason. One of none, 0, where there is none, so that
+    /// an alert on the sum has a value at all times.
     refused: BTreeMap<(String, String), i64>,
 }
 
@@ -138,7 +138,8 @@ impl Told {
     }
 }
 
-/// The pods that wait for a Secret which is not there and which a Pki claims, or would if it had not been refused.
+/// The pods that wait for a Secret which is not there and which a Pki claims, or would if it had
+/// not been refused.
 fn waiting_pods(cache: &Cache) -> BTreeMap<String, i64> {
     let awaited = cache.awaited();
     let ours = awaited

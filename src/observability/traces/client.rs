@@ -1,4 +1,5 @@
-//! The HTTP client that takes spans to the collector. It tells now and then when the collector does not take them.
+//! The HTTP client that takes spans to the collector. It tells now and then when the collector does
+//! not take them.
 
 use crate::util::rate_limit::{Bucket, Limit};
 use crate::util::sync::lock;

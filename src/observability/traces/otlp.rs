@@ -1,7 +1,8 @@
 //! Export of spans to the platform team's collector, by OTLP over HTTP.
 //!
-//! Nobody waits for the collector. Spans that have ended go into a queue of bounded size, from which a thread sends them;
-//! when the queue is full, or the collector does not take them, they are dropped.
+//! Nobody waits for the collector. Spans that have ended go into a queue of bounded size, from
+//! which a thread sends them; when the queue is full, or the collector does not take them, they are
+//! dropped.
 
 use super::client::{self, Client};
 use axum::http::Uri;
@@ -72,7 +73,8 @@ pub(super) fn provider(settings: &Settings) -> Result<SdkTracerProvider, Error> 
     Ok(provider.build())
 }
 
-/// What all spans have in common, by the semantic conventions of OpenTelemetry. Variables go before that.
+/// What all spans have in common, by the semantic conventions of OpenTelemetry. Variables go before
+/// that.
 fn resource(settings: &Settings) -> Resource {
     let of_pod = settings
         .is_pod

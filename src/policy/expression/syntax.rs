@@ -52,7 +52,8 @@ fn excess(expression: &IdedExpr) -> Option<String> {
             _ if loops > DEEPEST_LOOP => Some(format!(
                 "it has too many loops within loops: write at most {DEEPEST_LOOP}"
             )),
-            // A list of lists of lists, each ten times as long as the one before, takes but a few words.
+            // A list of lists of lists, each ten times as long as the one before, takes but a few
+            // words.
             Expr::Comprehension(each) if is_map(each) => Some(
                 "map() is not offered: write all(), exists(), exists_one() or filter()".to_owned(),
             ),

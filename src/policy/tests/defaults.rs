@@ -1,4 +1,5 @@
-//! Values that a Pki leaves out: the policy's default, else the built-in value narrowed to what the policy permits.
+//! Values that a Pki leaves out: the policy's default, else the built-in value narrowed to what the
+//! policy permits.
 
 use super::*;
 use crate::api::{Defaults, PkiStatus};

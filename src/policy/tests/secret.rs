@@ -1,4 +1,5 @@
-//! What the Secret looks like besides the certificate: its labels and annotations, its further files.
+//! What the Secret looks like besides the certificate: its labels and annotations, its further
+//! files.
 
 use super::*;
 

@@ -159,7 +159,8 @@ fn the_policy_that_comes_nearest_is_the_one_that_is_quoted() {
     );
 }
 
-/// Whether a Pki of a namespace with these labels is permitted by a policy for such namespaces; `None` is not known yet.
+/// Whether a Pki of a namespace with these labels is permitted by a policy for such namespaces;
+/// `None` is not known yet.
 fn is_permitted(scope: &Value, labels: Option<&Value>) -> bool {
     let book = rules(&[json!({ "serviceNames": ["app1"], "namespaces": scope })]);
     let labels = labels.map(|labels| serde_json::from_value(labels.clone()).expect("labels"));

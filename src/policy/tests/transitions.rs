@@ -1,6 +1,8 @@
-//! From each of thirty specs to each other one, by each way to apply it: what comes of it is what a first apply gives.
+//! From each of thirty specs to each other one, by each way to apply it: what comes of it is what a
+//! first apply gives.
 //!
-//! The ways are computed as kubectl and the API server do it. `tests/integration/transitions.rs` asks the real ones.
+//! The ways are computed as kubectl and the API server do it. `tests/integration/transitions.rs`
+//! asks the real ones.
 
 use super::*;
 use crate::api::PkiStatus;
@@ -19,7 +21,8 @@ const WAYS: [(&str, Way); 3] = [
     ("merge patch", merge_patch),
 ];
 
-/// As `kubectl apply`: what the last applied one has and the new one lacks is deleted; what the new one says is set.
+/// As `kubectl apply`: what the last applied one has and the new one lacks is deleted; what the new
+/// one says is set.
 fn client_side_apply(live: &Value, last: &Value, new: &Value) -> Value {
     let mut live = live.clone();
     json_patch::merge(&mut live, &deletions(last, new));
@@ -27,7 +30,8 @@ fn client_side_apply(live: &Value, last: &Value, new: &Value) -> Value {
     live
 }
 
-/// As the API server: fields that this manager owned and does not apply any more go, with maps that become empty so.
+/// As the API server: fields that this manager owned and does not apply any more go, with maps that
+/// become empty so.
 fn server_side_apply(live: &Value, last: &Value, new: &Value) -> Value {
     fn without(live: &mut Value, last: &Value, new: &Value) {
         let (Some(fields), Some(last)) = (live.as_object_mut(), last.as_object()) else {
@@ -162,8 +166,8 @@ fn from_an_object_with_the_stored_defaults_of_version_0_2_too() {
                 let judged = judged.unwrap_or_else(|refused| panic!("{what}: {refused:?}"));
                 let first = approve(book, "ns", &after);
                 let is_same = judged.certificate == first.certificate;
-                // An algorithm that the schema stored beside another field of the key cannot be told from one that was
-                // written; so it is the built-in one here.
+                // An algorithm that the schema stored beside another field of the key cannot be
+                // told from one that was written; so it is the built-in one here.
                 assert!(is_same, "{what}: {stored}");
             }
         }

@@ -21,8 +21,8 @@ impl AllowedNames {
     /// So many letters in common at the beginning are no accident.
     const COMMON: usize = 3;
 
-    /// Those of `names` that come nearest to `to`, of `all` that there are; `names` has all of them, unless they are
-    /// too many to be listed.
+    /// Those of `names` that come nearest to `to`, of `all` that there are; `names` has all of
+    /// them, unless they are too many to be listed.
     pub(in crate::policy) fn nearest<'a>(
         names: impl Iterator<Item = Cow<'a, str>>,
         to: &str,
@@ -42,8 +42,8 @@ impl AllowedNames {
         Self { names, more }
     }
 
-    /// The name that was probably meant: one to three edits away, by length, so that short names are not guessed; else one
-    /// of which the other is the beginning.
+    /// The name that was probably meant: one to three edits away, by length, so that short names
+    /// are not guessed; else one of which the other is the beginning.
     pub(super) fn suggestion(&self, name: &str) -> Option<&str> {
         let near = (name.chars().count() / 3).clamp(1, NEAR);
         let exact = || self.names.iter().filter(|known| !known.contains('*'));

@@ -15,8 +15,8 @@ pub struct Hint {
 }
 
 impl Hint {
-    /// About `name`, of which `policy` comes nearest to allowing it. Which policies allow it in other namespaces, and in
-    /// which, is not said: that is not for this namespace to read.
+    /// About `name`, of which `policy` comes nearest to allowing it. Which policies allow it in
+    /// other namespaces, and in which, is not said: that is not for this namespace to read.
     pub(in crate::policy) fn new(
         name: &str,
         allowed: &AllowedNames,

@@ -6,8 +6,9 @@ use crate::policy::key::Key;
 use crate::util::text::{self, printable};
 use std::fmt;
 
-/// What conditions and Events say of what is wrong with this Pki: each violation with its field, but Box's sentence,
-/// which names both, as it is where it is all there is to say. What does not fit into so many bytes is counted.
+/// What conditions and Events say of what is wrong with this Pki: each violation with its field,
+/// but Box's sentence, which names both, as it is where it is all there is to say. What does not
+/// fit into so many bytes is counted.
 pub fn summary(pki: &str, violations: &[Violation], bytes: usize) -> String {
     if let [only @ (Violation::ServiceName { .. } | Violation::NoPolicy { .. })] = violations {
         return text::cut(&only.to_string(), bytes);

@@ -60,7 +60,8 @@ impl Loader {
         self.anchors.clear();
     }
 
-    /// Takes the next event; the root of a document when it is complete. Of a document with a fault, nothing is kept.
+    /// Takes the next event; the root of a document when it is complete. Of a document with a
+    /// fault, nothing is kept.
     pub(super) fn take(&mut self, event: ParseResult<'_>) -> Result<Option<Node>, SyntaxError> {
         let event = event.map_err(|error| SyntaxError::of(&error, self.origin));
         let root = event.and_then(|(event, span)| self.take_event(event, &span));
@@ -240,8 +241,9 @@ impl Open {
     }
 }
 
-/// A mapping with what its merge keys (`<<: *defaults`) bring in, entry by entry as kubectl takes them: what comes later
-/// counts, whether it is written or brought in; of several mappings that one merge key brings in, the first.
+/// A mapping with what its merge keys (`<<: *defaults`) bring in, entry by entry as kubectl takes
+/// them: what comes later counts, whether it is written or brought in; of several mappings that one
+/// merge key brings in, the first.
 fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, SyntaxError> {
     if !entries.iter().any(|(key, _)| key.is_merge) {
         return Ok(entries);

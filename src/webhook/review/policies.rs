@@ -1,4 +1,5 @@
-//! Admission of a [`PkiPolicy`]: whether each of its rules can match, and which Pkis a change would leave without one.
+//! Admission of a [`PkiPolicy`]: whether each of its rules can match, and which Pkis a change would
+//! leave without one.
 
 use super::{Request, bounded, is_of_kind, keeps_spec, line, name, refuse_causes, warn};
 use crate::api::annotations::{self, Carrier};
@@ -20,8 +21,9 @@ pub fn is_about_policy(request: &Request) -> bool {
     is_of_kind(request, &PkiPolicy::kind(&()))
 }
 
-/// Judges a policy that is written, by itself; and warns of a change, or a deletion, that would break some of these
-/// stored Pkis, which are judged by `rules` now. No Pki is judged once `has_time` is false.
+/// Judges a policy that is written, by itself; and warns of a change, or a deletion, that would
+/// break some of these stored Pkis, which are judged by `rules` now. No Pki is judged once
+/// `has_time` is false.
 pub fn validate_policy(
     request: &Request,
     rules: &RuleBook,
@@ -55,7 +57,8 @@ pub fn validate_policy(
         Ok((changed, causes)) => (Some(changed), bounded(causes)),
         Err(cause) => (None, vec![cause]),
     };
-    // Labels can be edited, and a finalizer removed, of a policy that was stored when nobody checked it.
+    // Labels can be edited, and a finalizer removed, of a policy that was stored when nobody
+    // checked it.
     let is_kept = keeps_spec(request);
     let response = warn(
         response,

@@ -1,7 +1,9 @@
-//! The connections of a listener: how many there may be, how long each may be idle, and which makes way for another.
+//! The connections of a listener: how many there may be, how long each may be idle, and which makes
+//! way for another.
 //!
-//! Closing is pure judgement about what is known of each ([`Known`]). It is carried out from below: the stream under TLS
-//! and HTTP breaks, which ends a handshake, a head or a body alike, whatever the client has sent or not sent.
+//! Closing is pure judgement about what is known of each ([`Known`]). It is carried out from below:
+//! the stream under TLS and HTTP breaks, which ends a handshake, a head or a body alike, whatever
+//! the client has sent or not sent.
 
 use crate::observability::metrics::Metrics;
 use crate::util::sync::lock;
@@ -20,7 +22,8 @@ use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tower_service::Service;
 
-/// A connection that is younger is given the time to say what it wants, before it counts as one that wants nothing.
+/// A connection that is younger is given the time to say what it wants, before it counts as one
+/// that wants nothing.
 const GRACE: Duration = Duration::from_secs(1);
 /// How often idle connections are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -93,13 +96,15 @@ impl Known {
     }
 }
 
-/// Which of them makes way when there are as many as there may be: of those from an address that has more than half,
-/// if there is one, otherwise of all, one that never said anything sensible; otherwise, of those that were answered before and
-/// those that have just come, whichever are more, the one of which nothing was heard for the longest. One that waits for an
-/// answer, to a request that came in full or a moment ago, comes last.
+/// Which of them makes way when there are as many as there may be: of those from an address that
+/// has more than half, if there is one, otherwise of all, one that never said anything sensible;
+/// otherwise, of those that were answered before and those that have just come, whichever are more,
+/// the one of which nothing was heard for the longest. One that waits for an answer, to a request
+/// that came in full or a moment ago, comes last.
 ///
-/// So whoever opens connections in masses loses their own; who has just come, as the API server does in a flood, has
-/// the time of half of those before to be answered; and who was answered does not make way for strangers alone.
+/// So whoever opens connections in masses loses their own; who has just come, as the API server
+/// does in a flood, has the time of half of those before to be answered; and who was answered does
+/// not make way for strangers alone.
 fn displaced<K: Copy>(
     connections: impl Iterator<Item = (K, Known)> + Clone,
     now: Instant,
@@ -258,7 +263,8 @@ where
             // It is gone already.
             Err(error) => return Either::Right(future::ready(Err(error))),
         };
-        // Else the first answer waits for the client to acknowledge the session tickets, which it does 40 ms later.
+        // Else the first answer waits for the client to acknowledge the session tickets, which it
+        // does 40 ms later.
         if let Err(error) = stream.set_nodelay(true) {
             return Either::Right(future::ready(Err(error)));
         }

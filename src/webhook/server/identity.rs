@@ -1,22 +1,26 @@
-//! Who the webhook is to the API server: the serving certificate, and the `caBundle` that makes it trusted.
+//! Who the webhook is to the API server: the serving certificate, and the `caBundle` that makes it
+//! trusted.
 //!
-//! All replicas share one CA, kept in a Secret; each makes itself a leaf for a day and keeps it in memory. Nothing that the
-//! operator could lose in there is precious: the API server trusts what the operator writes into the field `caBundle` of
-//! its webhook configuration. So the CA is replaced without asking anybody, but never in a way that a request fails:
+//! All replicas share one CA, kept in a Secret; each makes itself a leaf for a day and keeps it in
+//! memory. Nothing that the operator could lose in there is precious: the API server trusts what
+//! the operator writes into the field `caBundle` of its webhook configuration. So the CA is
+//! replaced without asking anybody, but never in a way that a request fails:
 //!
-//! 1. The Secret gets another CA: because the one there has come into its last third, because somebody asks for it
-//!    ([`ROTATE_NOW`](crate::controllers::ca::ROTATE_NOW)), or because somebody put it there. The one before stays in its `previous.crt`.
+//! 1. The Secret gets another CA: because the one there has come into its last third, because
+//!    somebody asks for it ([`ROTATE_NOW`](crate::controllers::ca::ROTATE_NOW)), or because
+//!    somebody put it there. The one before stays in its `previous.crt`.
 //! 2. Every `caBundle` gets both.
-//! 3. When both have been there for a while, so that every API server knows, each replica makes itself a leaf of the new one.
+//! 3. When both have been there for a while, so that every API server knows, each replica makes
+//!    itself a leaf of the new one.
 //! 4. After a day no leaf of the one before is valid any more. It is withdrawn.
 //!
-//! The same Secret holds a secret segment for the path by which the API server asks. The operator writes the segment into the
-//! configuration together with the `caBundle`, and replaces it together with the CA. Callers who may not read the
-//! configuration do not know where to ask (`accepted`). The segment waits for replicas of older versions to end
-//! ([`Replicas`]).
+//! The same Secret holds a secret segment for the path by which the API server asks. The operator
+//! writes the segment into the configuration together with the `caBundle`, and replaces it together
+//! with the CA. Callers who may not read the configuration do not know where to ask (`accepted`).
+//! The segment waits for replicas of older versions to end ([`Replicas`]).
 //!
-//! A Secret that is deleted or damaged is written again by a replica that knows what was in it. [`decision`] decides all
-//! that; the [`Keeper`] looks, and does it.
+//! A Secret that is deleted or damaged is written again by a replica that knows what was in it.
+//! [`decision`] decides all that; the [`Keeper`] looks, and does it.
 
 use crate::util::sync::{read, write};
 use accepted::AcceptedPaths;
@@ -80,7 +84,8 @@ pub enum Error {
 }
 
 impl Identity {
-    /// A fresh leaf for these hosts, which are DNS names or addresses. Nobody is known to trust it yet.
+    /// A fresh leaf for these hosts, which are DNS names or addresses. Nobody is known to trust it
+    /// yet.
     pub fn new(
         issuer: Arc<Authority>,
         hosts: &[String],
@@ -97,7 +102,8 @@ impl Identity {
         }))
     }
 
-    /// TLS 1.2 and above, with whatever leaf is current at the handshake, for `clients` alone if these are known.
+    /// TLS 1.2 and above, with whatever leaf is current at the handshake, for `clients` alone if
+    /// these are known.
     pub fn server_config(
         self: &Arc<Self>,
         clients: Option<Arc<dyn ClientCertVerifier>>,

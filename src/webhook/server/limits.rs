@@ -1,5 +1,6 @@
-//! What a client may take up. Everything is bounded, so that whoever reaches a port can neither use up the memory nor shut
-//! out the API server: where something is full, who has taken the longest makes way for who comes.
+//! What a client may take up. Everything is bounded, so that whoever reaches a port can neither use
+//! up the memory nor shut out the API server: where something is full, who has taken the longest
+//! makes way for who comes.
 
 use crate::webhook::server::connections::Allowance;
 use hyper_util::rt::TokioTimer;
@@ -20,11 +21,12 @@ pub struct Limits {
 
 /// Connections for health and metrics: kubelet and a few scrapers.
 pub const HEALTH_CONNECTIONS: usize = 64;
-/// Files, connections to the API server, and those which have been accepted and not been looked at yet.
+/// Files, connections to the API server, and those which have been accepted and not been looked at
+/// yet.
 const OTHER_DESCRIPTORS: usize = 256;
 
-/// The API server closes its idle connections after 90 seconds. It must be the first to do so: a request that meets the end
-/// of its connection fails.
+/// The API server closes its idle connections after 90 seconds. It must be the first to do so: a
+/// request that meets the end of its connection fails.
 pub const WEBHOOK_ALLOWANCE: Allowance = Allowance {
     first_request: Duration::from_secs(10),
     next_request: Duration::from_secs(120),
@@ -37,7 +39,8 @@ pub const HEALTH_ALLOWANCE: Allowance = Allowance {
 
 /// The API server takes objects of 3 MiB, and an UPDATE carries two of them.
 pub const LARGEST_BODY: usize = 7 * 1024 * 1024;
-/// What people write has a few KiB. What comes of a body beyond this size takes up room among the large ones.
+/// What people write has a few KiB. What comes of a body beyond this size takes up room among the
+/// large ones.
 pub const LARGE_BODY: usize = 32 * 1024;
 /// How many bytes of large bodies are held at once.
 pub const LARGE_BODIES: usize = 6 * LARGEST_BODY;
@@ -45,30 +48,34 @@ pub const LARGE_BODIES: usize = 6 * LARGEST_BODY;
 pub const LARGE_AT_ONCE: usize = 2;
 /// How long a client may take to send a body: the API server sends it in one piece.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take from the head of a request to the answer; the API server waits 30 seconds at the most.
+/// How long a client may take from the head of a request to the answer; the API server waits 30
+/// seconds at the most.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pages of metrics that are sent at once: that of a large cluster has megabytes.
 pub const PAGES_AT_ONCE: usize = 4;
 
-/// What JSON becomes in memory depends on how many values there are, not on their length: an object of one field takes up a
-/// thousand bytes, so that a review of 7 MiB could have 800 MiB. A policy with 100,000 names is well below both, in its old and its new form together.
+/// What JSON becomes in memory depends on how many values there are, not on their length: an object
+/// of one field takes up a thousand bytes, so that a review of 7 MiB could have 800 MiB. A policy
+/// with 100,000 names is well below both, in its old and its new form together.
 pub const MOST_LISTS_AND_OBJECTS: usize = 25_000;
 /// As above, of values in lists and objects.
 pub const MOST_VALUES: usize = 400_000;
 
 /// The head of a request, and what is read or written at once; a TLS record has as much.
 const BUFFER: u32 = 16 * 1024;
-/// What a client may send before somebody reads it, for a request and for a connection. The latter is larger, so that
-/// one request that nobody reads does not hold up the others.
+/// What a client may send before somebody reads it, for a request and for a connection. The latter
+/// is larger, so that one request that nobody reads does not hold up the others.
 const REQUEST_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// API servers speak HTTP/1.1 to webhooks, a request at a time on each connection; whoever speaks HTTP/2 opens another one.
+/// API servers speak HTTP/1.1 to webhooks, a request at a time on each connection; whoever speaks
+/// HTTP/2 opens another one.
 const STREAMS: u32 = 128;
 /// A connection whose other end is gone is noticed after this time and as long again.
 const PING: Duration = Duration::from_secs(15);
 
 impl Limits {
-    /// As many connections as this process may have open: with more the system would shut out newcomers, whoever they are.
+    /// As many connections as this process may have open: with more the system would shut out
+    /// newcomers, whoever they are.
     #[must_use]
     pub fn within(self, descriptors: Option<usize>) -> Self {
         let others = HEALTH_CONNECTIONS + OTHER_DESCRIPTORS;
@@ -104,7 +111,8 @@ pub fn set<E>(builder: &mut Builder<E>) {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // Slow heads are for the allowance of the connection: hyper's timeout would close idle connections, too.
+        // Slow heads are for the allowance of the connection: hyper's timeout would close idle
+        // connections, too.
         .header_read_timeout(None)
         .max_buf_size(BUFFER as usize);
     builder

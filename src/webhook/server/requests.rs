@@ -1,4 +1,5 @@
-//! The requests to the webhook: how many there may be, how large each may be, and how long it may take.
+//! The requests to the webhook: how many there may be, how large each may be, and how long it may
+//! take.
 
 use crate::observability::metrics::Metrics;
 use crate::util::sync::lock;
@@ -128,7 +129,8 @@ impl Requests {
         }
     }
 
-    /// Waits until a body of this size may be read as JSON. Nobody may wait for anything while holding the turn.
+    /// Waits until a body of this size may be read as JSON. Nobody may wait for anything while
+    /// holding the turn.
     pub(super) async fn turn(&self, size: usize) -> Option<SemaphorePermit<'_>> {
         if size > LARGE_BODY {
             self.turns.acquire().await.ok()
@@ -137,8 +139,8 @@ impl Requests {
         }
     }
 
-    /// The page of metrics, which takes some time where there are many Pkis. Who reads it slowly makes way for who comes, and
-    /// its memory is shared.
+    /// The page of metrics, which takes some time where there are many Pkis. Who reads it slowly
+    /// makes way for who comes, and its memory is shared.
     pub(super) fn page(&self, client: u64) -> Response {
         let page = {
             let mut page = lock(&self.page);
@@ -179,8 +181,9 @@ fn in_chunks(page: Bytes, place: Place) -> Body {
     Body::from_stream(chunks)
 }
 
-/// A body in one piece, and if it is a large one its place in the room for these, which it takes up as it comes: what is
-/// only announced displaces nobody. (Kept in the chunks in which it comes, one of single bytes takes up forty times its size.)
+/// A body in one piece, and if it is a large one its place in the room for these, which it takes up
+/// as it comes: what is only announced displaces nobody. (Kept in the chunks in which it comes, one
+/// of single bytes takes up forty times its size.)
 async fn whole(
     body: Body,
     client: u64,
@@ -213,8 +216,9 @@ async fn whole(
     }
 }
 
-/// Whether JSON has more lists and objects, or more values in them, than that. Empty ones take up no memory of their own, and
-/// `managedFields` have one for each label and annotation: they count as values only.
+/// Whether JSON has more lists and objects, or more values in them, than that. Empty ones take up
+/// no memory of their own, and `managedFields` have one for each label and annotation: they count
+/// as values only.
 fn is_too_intricate(json: &[u8], most_containers: usize, most_values: usize) -> bool {
     let (mut containers, mut values) = (0_usize, 0);
     let (mut in_string, mut is_escaped) = (false, false);

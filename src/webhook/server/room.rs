@@ -1,6 +1,7 @@
-//! A room that never refuses: when it is full, whoever takes up the most places makes way for who comes, and among
-//! equals who came first. Honest clients have a request or a few at a time, which stay for milliseconds. So those
-//! that ask in masses displace their own, and those that are slow on purpose shut out nobody.
+//! A room that never refuses: when it is full, whoever takes up the most places makes way for who
+//! comes, and among equals who came first. Honest clients have a request or a few at a time, which
+//! stay for milliseconds. So those that ask in masses displace their own, and those that are slow
+//! on purpose shut out nobody.
 
 use crate::util::sync::lock;
 use std::cmp::Reverse;

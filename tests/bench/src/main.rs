@@ -1,7 +1,9 @@
-//! `cargo cluster-bench`: what the operator takes, on a real Kubernetes, beside what its API server takes at all.
+//! `cargo cluster-bench`: what the operator takes, on a real Kubernetes, beside what its API server
+//! takes at all.
 //!
-//! Each row is measured in the same run, on the same cluster, by the same clients, so that ratios mean something on any
-//! machine. Everything is repeated in rounds, and the spread is printed with it.
+//! Each row is measured in the same run, on the same cluster, by the same clients, so that ratios
+//! mean something on any machine. Everything is repeated in rounds, and the spread is printed with
+//! it.
 
 use crate::report::Report;
 use crate::stage::Stage;

@@ -11,7 +11,8 @@ const GAP: f64 = 14.0;
 const LEFT: f64 = 330.0;
 const LONGEST: f64 = 420.0;
 
-/// An SVG. The longest bar of each name takes all of its width: what is compared is the growth within it.
+/// An SVG. The longest bar of each name takes all of its width: what is compared is the growth
+/// within it.
 pub(crate) fn svg(rows: &[Row]) -> String {
     let mut bars = String::new();
     let mut y = GAP;

@@ -18,7 +18,8 @@ pub(crate) struct Row {
     /// Milliseconds.
     pub(crate) p50: Option<f64>,
     pub(crate) p99: Option<f64>,
-    /// The rate as a share of what the API server takes in bare creates of Secrets, or of requests without webhooks.
+    /// The rate as a share of what the API server takes in bare creates of Secrets, or of requests
+    /// without webhooks.
     pub(crate) ratio: Option<f64>,
     /// Writes of the operator for each object.
     pub(crate) writes: Option<f64>,
@@ -108,8 +109,8 @@ impl Report {
         table
     }
 
-    /// What one more object takes up in memory, and costs in processor time, wherever several sizes were measured: in the
-    /// order of the table, each from the smallest size to the largest.
+    /// What one more object takes up in memory, and costs in processor time, wherever several sizes
+    /// were measured: in the order of the table, each from the smallest size to the largest.
     pub(crate) fn growth(&self) -> String {
         let medians: Vec<_> = self.rounds().iter().map(|rows| median(rows)).collect();
         let mut growth = String::new();

@@ -115,8 +115,8 @@ impl Stage {
         self.operator().process.usage()
     }
 
-    /// How many requests that write the operator has sent about this namespace, Events aside, as the audit log of the API
-    /// server has it.
+    /// How many requests that write the operator has sent about this namespace, Events aside, as
+    /// the audit log of the API server has it.
     pub(crate) fn writes(&self) -> anyhow::Result<usize> {
         let log = fs::read_to_string(self.cluster.audit_log())?;
         let user = format!("serviceaccount:{RELEASE}:{RELEASE}");

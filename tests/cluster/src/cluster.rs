@@ -31,7 +31,8 @@ pub struct Options {
     pub node: bool,
     /// With the type `ClusterTrustBundle`, which Kubernetes 1.36 has switched off by default.
     pub trust_bundles: bool,
-    /// With an API server that shows every webhook a client certificate, of the CA in `credentials/ca.crt`.
+    /// With an API server that shows every webhook a client certificate, of the CA in
+    /// `credentials/ca.crt`.
     pub webhook_client: bool,
 }
 
@@ -170,8 +171,8 @@ impl Cluster {
         &self.kubeconfig
     }
 
-    /// The API server's audit log: a line of JSON for every write, and for every read of the operator, moments after it is
-    /// answered.
+    /// The API server's audit log: a line of JSON for every write, and for every read of the
+    /// operator, moments after it is answered.
     pub fn audit_log(&self) -> &Path {
         &self.audit_log
     }
@@ -273,8 +274,8 @@ impl Cluster {
         Ok(pid)
     }
 
-    /// Kills a program of the cluster, such as `etcd` or `kube-apiserver`, and starts it again as it was: with its data, on
-    /// its ports. Returns when the API server works.
+    /// Kills a program of the cluster, such as `etcd` or `kube-apiserver`, and starts it again as
+    /// it was: with its data, on its ports. Returns when the API server works.
     pub fn restart_service(&self, name: &str) -> anyhow::Result<()> {
         let mut services = self.services();
         let mut all = services.iter_mut();
@@ -286,9 +287,9 @@ impl Cluster {
         self.wait_for(name, || self.can(&["get", "--raw", "/readyz"]))
     }
 
-    /// Has etcd forget all but what is there now. That alone does not make a watch from an earlier version end with 410 Gone:
-    /// the API server keeps what it has seen since it was [restarted](Self::restart_service). Returns the version, as
-    /// `resourceVersion` has it.
+    /// Has etcd forget all but what is there now. That alone does not make a watch from an earlier
+    /// version end with 410 Gone: the API server keeps what it has seen since it was
+    /// [restarted](Self::restart_service). Returns the version, as `resourceVersion` has it.
     pub fn compact(&self) -> anyhow::Result<i64> {
         let etcd = self.etcd.context("the etcd of an existing cluster")?;
         // A key that nobody has; every answer tells the revision.

@@ -18,8 +18,8 @@ use crate::tools::{self, Program};
 const SERVICES: &str = "10.246.0.0/16";
 const API_SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 246, 0, 1));
 
-/// Writes are what the tests count, and what the operator asks for beside them; nothing is logged of
-/// the reads of others. The API server answers a request after its line is written.
+/// Writes are what the tests count, and what the operator asks for beside them; nothing is logged
+/// of the reads of others. The API server answers a request after its line is written.
 const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy

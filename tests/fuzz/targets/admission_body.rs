@@ -1,7 +1,7 @@
 //! The body of a request to the webhook.
 //!
-//! What is admitted has the names of its own service and what a policy permits; what is refused is refused in words that
-//! people can read; and defaults, once filled in, are filled in.
+//! What is admitted has the names of its own service and what a policy permits; what is refused is
+//! refused in words that people can read; and defaults, once filled in, are filled in.
 
 use super::{oracle, pki, policy, rule_book};
 use kube::core::admission::{AdmissionResponse, Operation};
@@ -200,7 +200,8 @@ fn asked(request: &Request) -> Option<Pki> {
     Some(pki)
 }
 
-/// A certificate has the two names of its own service, and otherwise what the policy that permits it says.
+/// A certificate has the two names of its own service, and otherwise what the policy that permits
+/// it says.
 fn check_certificate(pki: &Pki, approved: &Approved) {
     let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
     let service = &pki.spec.service_name;

@@ -102,7 +102,8 @@ fn is_final(fault: &PolicyFault) -> bool {
     .any(|beginning| fault.message.starts_with(beginning))
 }
 
-/// What a rule permits, the opposite rule does not; and a rule that fails permits nothing, either way.
+/// What a rule permits, the opposite rule does not; and a rule that fails permits nothing, either
+/// way.
 fn opposite_is_refused(expression: &str, verdicts: [bool; 3]) {
     let opposite = format!("!(\n{expression}\n)");
     let opposite = super::expression::verdicts(&of(&opposite));

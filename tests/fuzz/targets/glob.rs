@@ -1,4 +1,5 @@
-//! Globs of service names and of namespaces: a pattern, a name, and a namespace if there is a third line.
+//! Globs of service names and of namespaces: a pattern, a name, and a namespace if there is a third
+//! line.
 
 use super::{lossy, oracle, pki, policy, rule_book};
 use pki_operator::api::PkiPolicy;
@@ -74,7 +75,8 @@ fn cannot_match(faults: &[PolicyFault]) -> bool {
     })
 }
 
-/// A short name that a glob matches, if it matches any: a star is nothing in the middle, and a letter at the ends.
+/// A short name that a glob matches, if it matches any: a star is nothing in the middle, and a
+/// letter at the ends.
 fn witness(glob: &str) -> String {
     let last = glob.len().saturating_sub(1);
     let letters = glob.char_indices().filter_map(|(index, c)| match c {

@@ -24,7 +24,8 @@ static POLICIES: LazyLock<[PkiPolicy; 2]> = LazyLock::new(|| {
     [policy("own", own), policy("labelled", labelled)]
 });
 
-/// Checks a file by a fixed rule book, and by the policies that it has itself; and shows in every form what is found.
+/// Checks a file by a fixed rule book, and by the policies that it has itself; and shows in every
+/// form what is found.
 pub fn manifests(data: &[u8]) {
     let begin = Instant::now();
     let file = [manifests::parse("a,b:c%.yaml", data)];

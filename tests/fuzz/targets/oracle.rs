@@ -1,9 +1,11 @@
-//! What the rules of a policy mean, a second time and as simply as can be: slow, and without a line of what it judges.
+//! What the rules of a policy mean, a second time and as simply as can be: slow, and without a line
+//! of what it judges.
 
 use pki_operator::api::PkiPolicySpec;
 use std::net::IpAddr;
 
-/// The cluster's domain in every target: not the usual one, which must be kept from certificates all the same.
+/// The cluster's domain in every target: not the usual one, which must be kept from certificates
+/// all the same.
 pub(super) const CLUSTER_DOMAIN: &str = "corp.example";
 
 /// A DNS label as Kubernetes takes it.
@@ -13,7 +15,8 @@ pub(super) fn is_label(text: &str) -> bool {
     !text.is_empty() && text.len() <= 63 && text.chars().all(is_inner) && is_bounded
 }
 
-/// Whether a glob matches the whole of a text: row by row through the table of all beginnings of both.
+/// Whether a glob matches the whole of a text: row by row through the table of all beginnings of
+/// both.
 pub(super) fn glob_matches(glob: &str, text: &str) -> bool {
     let mut row = vec![false; text.len() + 1];
     row[0] = true;
@@ -146,7 +149,8 @@ fn is_host_of_uri(host: &str) -> bool {
     parts.len() < 3 && !is_number && !is_local && !is_api_server
 }
 
-/// Whether a folded name is one of the API server, or a wildcard for one, in a cluster of any domain.
+/// Whether a folded name is one of the API server, or a wildcard for one, in a cluster of any
+/// domain.
 pub(super) fn is_api_server(name: &str) -> bool {
     let any = name.replacen('*', "kubernetes", usize::from(name.starts_with("*.")));
     let whole = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"];
@@ -266,7 +270,8 @@ pub(super) fn allows_service(spec: &PkiPolicySpec, namespace: &str, name: &str) 
     is_label(name) && spec.service_names.iter().any(is_match)
 }
 
-/// Whether people can read a text as it is: nothing in it steers a terminal or reorders what is read.
+/// Whether people can read a text as it is: nothing in it steers a terminal or reorders what is
+/// read.
 pub(super) fn is_readable(text: &str) -> bool {
     let is_hidden = |c: char| {
         c.is_control()

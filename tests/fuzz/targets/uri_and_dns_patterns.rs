@@ -1,4 +1,5 @@
-//! Patterns of DNS names and of URIs: a line each for a pattern of names, a name, a pattern of URIs, a URI, a namespace.
+//! Patterns of DNS names and of URIs: a line each for a pattern of names, a name, a pattern of
+//! URIs, a URI, a namespace.
 
 use super::{lossy, oracle, pki, policy, rule_book, settings};
 use pki_operator::api::{Pki, PkiPolicy};

@@ -151,7 +151,8 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// A POST to the webhook by https; a body is to follow, of this length if it is told.
 fn fields(dialer: &Dialer, length: Option<&str>) -> Vec<u8> {
-    // From HPACK's static table: `:method: POST`, `:scheme: https`; `:path`, `:authority` and `content-length` with values.
+    // From HPACK's static table: `:method: POST`, `:scheme: https`; `:path`, `:authority` and
+    // `content-length` with values.
     let mut fields = vec![0x83, 0x87];
     let mut field = |name: &[u8], value: &str| {
         fields.extend(name);
@@ -248,7 +249,8 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Opens them until it is time to stop, so that there are always as many, whatever the other side closes.
+    /// Opens them until it is time to stop, so that there are always as many, whatever the other
+    /// side closes.
     pub(super) fn gather(
         most: usize,
         dialer: &Dialer,

@@ -25,8 +25,9 @@ impl Installed {
         Ok(())
     }
 
-    /// Deletes all objects of a kind and waits until these very ones are gone: the API server makes its own Lease again at
-    /// once. kubectl itself would wait for ever if somebody else, such as the controller of namespaces, deletes them too.
+    /// Deletes all objects of a kind and waits until these very ones are gone: the API server makes
+    /// its own Lease again at once. kubectl itself would wait for ever if somebody else, such as
+    /// the controller of namespaces, deletes them too.
     pub(crate) fn delete_all(&self, kind: &str) {
         let uids = "--output=jsonpath={.items[*].metadata.uid}";
         let get = ["get", kind, "--all-namespaces", uids];
@@ -51,8 +52,8 @@ impl Installed {
         Ok(())
     }
 
-    /// How many definitions are being deleted. An API server that meets the storage of one while that starts again puts the
-    /// deletion off by minutes; any edit has it try at once.
+    /// How many definitions are being deleted. An API server that meets the storage of one while
+    /// that starts again puts the deletion off by minutes; any edit has it try at once.
     pub(crate) fn press_deletions(&self) -> anyhow::Result<usize> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let going = "--output=jsonpath={.items[?(@.metadata.deletionTimestamp)].metadata.name}";

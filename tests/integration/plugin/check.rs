@@ -15,8 +15,8 @@ const REFUSED: [&str; 7] = [
     r#"{"serviceName": "app1", "renewBefore": "2159h"}"#,
 ];
 
-/// Prints the findings as kubectl prints the causes in the answer of the API server, in the order of `said`: that of the
-/// webhook, and not that of the file.
+/// Prints the findings as kubectl prints the causes in the answer of the API server, in the order
+/// of `said`: that of the webhook, and not that of the file.
 fn as_kubectl_says(run: &Run, said: &str) -> String {
     let mut checked: Value = serde_json::from_str(&run.stdout).unwrap();
     let findings = checked["findings"].as_array_mut().unwrap();

@@ -1,4 +1,5 @@
-//! HTTP/1.1 over TLS, a request at a time, by hand: a proper client would not send what is sent here.
+//! HTTP/1.1 over TLS, a request at a time, by hand: a proper client would not send what is sent
+//! here.
 
 use crate::harness::Installed;
 use rustls::pki_types::pem::PemObject as _;
@@ -24,7 +25,8 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Dials as the API server does: the address and path in the webhook configuration, trusting its `caBundle` alone.
+    /// Dials as the API server does: the address and path in the webhook configuration, trusting
+    /// its `caBundle` alone.
     pub(crate) fn of(installed: &Installed) -> Self {
         Self::speaking(installed, rustls::ALL_VERSIONS)
     }
@@ -114,7 +116,8 @@ impl Dialer {
     }
 }
 
-/// A connection to the webhook; it stays open from request to request. What is asked is asked below the path of the dialer.
+/// A connection to the webhook; it stays open from request to request. What is asked is asked below
+/// the path of the dialer.
 pub(crate) struct Webhook {
     base: String,
     stream: BufReader<Stream>,

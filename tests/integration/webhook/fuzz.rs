@@ -63,7 +63,8 @@ fn send(random: &mut Random, count: u64) -> BTreeMap<String, u64> {
     outcomes
 }
 
-/// As much of a review as every answer repeats. The rest may be what only a reader who ignores it takes for JSON.
+/// As much of a review as every answer repeats. The rest may be what only a reader who ignores it
+/// takes for JSON.
 #[derive(Deserialize)]
 struct Sent {
     request: Asked,
@@ -120,7 +121,8 @@ fn body(random: &mut Random) -> Vec<u8> {
     }
     if style >= 4 {
         for _ in 0..=random.below(3) {
-            // Mostly in the object: the frame is soon broken, and then nothing behind it is reached.
+            // Mostly in the object: the frame is soon broken, and then nothing behind it is
+            // reached.
             let path = random.pick(&[
                 "",
                 "/request/object",

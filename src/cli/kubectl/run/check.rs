@@ -96,7 +96,8 @@ async fn ask(
     }
 }
 
-/// The rule book of the cluster. Labels in the files go before those of the cluster: they may be about to be applied.
+/// The rule book of the cluster. Labels in the files go before those of the cluster: they may be
+/// about to be applied.
 async fn live(
     cluster: &Cluster,
     offline: &RuleBook,

@@ -37,7 +37,8 @@ impl fmt::Debug for Passwords {
 }
 
 impl Passwords {
-    /// Reads the password that a keystore's reference leads to. `secret` is the Secret that it names.
+    /// Reads the password that a keystore's reference leads to. `secret` is the Secret that it
+    /// names.
     pub fn read(keystore: &Keystore, secret: Option<&Secret>) -> Password {
         let (name, key) = {
             let reference = &keystore.password_secret_ref;
@@ -125,9 +126,9 @@ fn stores(
     Ok([key, trust])
 }
 
-/// Whether the further files are in the Secret as they should be. Keystores are salted, so they are opened
-/// and not compared. A keystore without a password cannot be opened, and stays as it is: programs
-/// that read it go on with the certificate in it as long as that is valid.
+/// Whether the further files are in the Secret as they should be. Keystores are salted, so they are
+/// opened and not compared. A keystore without a password cannot be opened, and stays as it is:
+/// programs that read it go on with the certificate in it as long as that is valid.
 pub(super) fn are_in(content: &Content<'_>, observed: &Secret) -> bool {
     let found = |name: &str| file(observed, name);
     plain(content).all(|(name, made)| found(name) == made.as_slice())

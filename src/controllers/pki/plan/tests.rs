@@ -131,7 +131,8 @@ fn rival() -> Key {
     Key::new("ns", "rival")
 }
 
-/// What is found when everything that could be wrong is, and then one thing after the other is mended.
+/// What is found when everything that could be wrong is, and then one thing after the other is
+/// mended.
 #[test]
 fn deletion_comes_before_rules_before_ownership_before_arbitration() {
     let ca = ca();
@@ -627,7 +628,8 @@ fn a_renewal_is_asked_for_by_the_time_in_the_status_of_this_very_certificate() {
         let plan = plan_for(&forged, secret.clone(), &ca, now());
         assert_eq!(current(plan), known, "no request was served at that time");
     }
-    // It has been served: there is another certificate, and the status still tells of the one before.
+    // It has been served: there is another certificate, and the status still tells of the one
+    // before.
     let pki = scheduled(Some(&own), Some(now()));
     let later = now() + HOUR;
     let renewed = secret_for(&pki, &approved(), &ca, later);
@@ -834,7 +836,8 @@ fn a_journey_in_time_renews_what_is_due_then_and_nothing_else() {
     let expired = "issue: tls.crt expired at 2030-04-01T00:00:00Z";
     for (moved, decision) in [
         (SignedDuration::ZERO, "keep"),
-        // The certificate begins five minutes before its issue, and clocks may be three minutes behind.
+        // The certificate begins five minutes before its issue, and clocks may be three minutes
+        // behind.
         (SignedDuration::from_mins(-5), "keep"),
         (SignedDuration::from_mins(-8), "keep"),
         (

@@ -7,8 +7,8 @@ type Object = PartialObjectMeta<ConfigMap>;
 
 const NAMESPACES: [&str; 2] = ["one", "two"];
 
-/// An event as the table has it: `i` a list begins, `d` it is done, `+a` it names `a`, `a` has changed, `-a` is gone; or
-/// nothing for `x`, a list that is refused.
+/// An event as the table has it: `i` a list begins, `d` it is done, `+a` it names `a`, `a` has
+/// changed, `-a` is gone; or nothing for `x`, a list that is refused.
 fn event(place: usize, word: &str) -> Option<Event<Object>> {
     let object = |name: &str| {
         Object::with(ObjectMeta {

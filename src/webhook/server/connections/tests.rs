@@ -80,7 +80,8 @@ fn who_was_answered_does_not_make_way_for_strangers_alone_nor_strangers_for_them
 #[test]
 fn who_opens_connections_in_masses_loses_their_own() {
     let now = now();
-    // The API server has come a moment ago, or has not been heard of for a minute; the others behave well and are many.
+    // The API server has come a moment ago, or has not been heard of for a minute; the others
+    // behave well and are many.
     for api in [known(1, now, 5), answered(known(1, now, 60))] {
         let mut connections = vec![api; 2];
         connections.extend((0..10).map(|seconds| answered(known(2, now, seconds))));

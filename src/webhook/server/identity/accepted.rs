@@ -1,11 +1,14 @@
-//! The paths that the webhook answers. A request by any other path gets 404, before its body is read.
+//! The paths that the webhook answers. A request by any other path gets 404, before its body is
+//! read.
 //!
-//! A replica answers at a path for as long as an API server may ask there: at those of the Secret, and at those that any
-//! webhook configuration carries or carried a few seconds ago. The plain path is one of them only while a configuration has
-//! it: before the operator has put the secret one there, or after somebody has put it back.
+//! A replica answers at a path for as long as an API server may ask there: at those of the Secret,
+//! and at those that any webhook configuration carries or carried a few seconds ago. The plain path
+//! is one of them only while a configuration has it: before the operator has put the secret one
+//! there, or after somebody has put it back.
 //!
-//! An API server may learn of a change before this replica does. So a request at a path that could be the webhook's waits
-//! until the configurations have been read once more, which happens at most once a second, whoever asks how often.
+//! An API server may learn of a change before this replica does. So a request at a path that could
+//! be the webhook's waits until the configurations have been read once more, which happens at most
+//! once a second, whoever asks how often.
 
 use super::decision::{Cas, SETTLING};
 use super::path::{Carried, LEAF, Segment};
@@ -15,7 +18,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-/// How long a request may wait for the configurations to be read. The API server waits for 5 s by default.
+/// How long a request may wait for the configurations to be read. The API server waits for 5 s by
+/// default.
 const MAX_WAIT: Duration = Duration::from_secs(4);
 /// How many requests may wait at once; with more, those of the client that has the most make way.
 const MAX_WAITING: usize = 128;
@@ -91,7 +95,8 @@ impl AcceptedPaths {
         }
     }
 
-    /// Waits until a request asks for a read of the configurations, and until that may be: the last one began at `last`.
+    /// Waits until a request asks for a read of the configurations, and until that may be: the last
+    /// one began at `last`.
     pub(super) async fn asked(&self, last: Instant) {
         self.asked.notified().await;
         tokio::time::sleep_until((last + MIN_INTERVAL).into()).await;

@@ -90,8 +90,8 @@ impl Configuration {
         self.operations(wanted).is_empty()
     }
 
-    /// Writes bundle and path where others stand, unless somebody has changed the configuration since it was read: that is
-    /// a conflict.
+    /// Writes bundle and path where others stand, unless somebody has changed the configuration
+    /// since it was read: that is a conflict.
     pub(super) async fn publish(
         &mut self,
         client: &Client,

@@ -6,12 +6,14 @@ use pki_certs::{Authority, AuthorityError, renewal};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long both `caBundle`s must have held a CA before anything is served from it. Each API server learns of a change by
-/// a watch of its own, which takes well under a second where nothing is wrong.
+/// How long both `caBundle`s must have held a CA before anything is served from it. Each API server
+/// learns of a change by a watch of its own, which takes well under a second where nothing is
+/// wrong.
 pub const SETTLING: Duration = Duration::from_secs(5);
 
-/// The most CAs before the present one that are kept. Somebody who asks for another CA time and again, by a manifest that
-/// holds [`ROTATE_NOW`](crate::controllers::ca::ROTATE_NOW), gets the next one when those before are withdrawn.
+/// The most CAs before the present one that are kept. Somebody who asks for another CA time and
+/// again, by a manifest that holds [`ROTATE_NOW`](crate::controllers::ca::ROTATE_NOW), gets the
+/// next one when those before are withdrawn.
 const MOST_PREVIOUS: usize = 3;
 
 /// The CAs of the webhook, and the secret segments of its path.
@@ -187,7 +189,8 @@ impl Cas {
         all.take(MOST_PREVIOUS).cloned().collect()
     }
 
-    /// Those before, and one more; the oldest makes way. Should any replica serve from that still, it puts it back.
+    /// Those before, and one more; the oldest makes way. Should any replica serve from that still,
+    /// it puts it back.
     fn previous_with(&self, authority: &Authority) -> Vec<String> {
         let newest = authority.ca().certificate_pem();
         let older = self.previous.iter().filter(|older| *older != newest);
@@ -198,8 +201,8 @@ impl Cas {
     }
 }
 
-/// What is to be written into the Secret, if anything. `known` is what it held when it was last usable, `served` the CA of
-/// the present leaf; `overlap` is how long those before are trusted.
+/// What is to be written into the Secret, if anything. `known` is what it held when it was last
+/// usable, `served` the CA of the present leaf; `overlap` is how long those before are trusted.
 pub fn change(
     stored: &Stored,
     known: Option<&Cas>,
@@ -280,8 +283,8 @@ fn remake(known: Option<&Cas>, now: Timestamp) -> Change {
     }
 }
 
-/// The CA of which a leaf is to be made now, if one is. `current` is that of the Secret, as far as it is known, and
-/// `carried_for` how long every webhook configuration has carried it.
+/// The CA of which a leaf is to be made now, if one is. `current` is that of the Secret, as far as
+/// it is known, and `carried_for` how long every webhook configuration has carried it.
 pub fn issuer(
     served: Served<'_>,
     current: Option<&Arc<Authority>>,
@@ -296,8 +299,8 @@ pub fn issuer(
     successor.or(is_due.then_some(served.issuer)).cloned()
 }
 
-/// Whether API servers may still be learning of the CA that is served from, while they know one before it: who asks another
-/// replica is better off.
+/// Whether API servers may still be learning of the CA that is served from, while they know one
+/// before it: who asks another replica is better off.
 pub fn is_early(served: &Authority, cas: &Cas, carried_for: Option<Duration>) -> bool {
     let is_settled = carried_for.is_some_and(|carried_for| carried_for >= SETTLING);
     is(served, &cas.current) && !cas.previous.is_empty() && !is_settled

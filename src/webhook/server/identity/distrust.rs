@@ -1,5 +1,6 @@
-//! Whether the API server trusts the serving certificate: asked as it asks, before it does. By the clock of this machine,
-//! which is all there is: with a clock that is fast a certificate is valid here before it is so to the API server.
+//! Whether the API server trusts the serving certificate: asked as it asks, before it does. By the
+//! clock of this machine, which is all there is: with a clock that is fast a certificate is valid
+//! here before it is so to the API server.
 
 use axum::http::Uri;
 use jiff::Timestamp;

@@ -1,4 +1,5 @@
-//! Keeps the webhook's CA, the leaf and each `caBundle`: looks, asks what to do, and does it. Every replica runs one.
+//! Keeps the webhook's CA, the leaf and each `caBundle`: looks, asks what to do, and does it. Every
+//! replica runs one.
 
 use super::accepted::Lately;
 use super::configuration::{Bundle, Configuration, Path, Wanted};
@@ -26,7 +27,8 @@ const POLL: Duration = Duration::from_secs(30);
 const HASTE: Duration = Duration::from_secs(1);
 /// How long a look may take: a connection that hangs must not keep the leaf from being renewed.
 const LIMIT: Duration = Duration::from_secs(20);
-/// The least time between two writes of the same: with somebody else who keeps changing it, it must not become a race.
+/// The least time between two writes of the same: with somebody else who keeps changing it, it must
+/// not become a race.
 const PACE: Duration = Duration::from_secs(1);
 
 /// How the webhook's identity is kept.
@@ -73,7 +75,8 @@ enum Look {
 }
 
 impl Keeper {
-    /// Waits until there is a CA: at an installation the API server, or the permission, may come later than this process.
+    /// Waits until there is a CA: at an installation the API server, or the permission, may come
+    /// later than this process.
     pub async fn begin(
         client: Client,
         settings: Settings,
@@ -158,8 +161,8 @@ impl Keeper {
         let begun = Instant::now();
         let name = &self.settings.configuration;
         let mut configuration = Configuration::read(&self.client, name).await?;
-        // The Secret last: a bundle is only written over one that was there before this Secret was read, so that it never
-        // takes the place of one made of a later Secret.
+        // The Secret last: a bundle is only written over one that was there before this Secret was
+        // read, so that it never takes the place of one made of a later Secret.
         let key = &self.settings.secret;
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &key.namespace);
         let secret = secrets.get_opt(&key.name).await?;
@@ -233,8 +236,8 @@ impl Keeper {
         withheld
     }
 
-    /// Nothing could be read. What was seen last holds for as long as no CA that was current then can have been withdrawn
-    /// by others, with half of that time left to send requests elsewhere.
+    /// Nothing could be read. What was seen last holds for as long as no CA that was current then
+    /// can have been withdrawn by others, with half of that time left to send requests elsewhere.
     fn doubt(&self, why: &dyn fmt::Display) {
         let overlap = self.settings.overlap.unsigned_abs();
         if self.looked.is_none_or(|at| at.elapsed() >= overlap / 2) {
@@ -243,7 +246,8 @@ impl Keeper {
         }
     }
 
-    /// Writes the Secret, or says what is wrong with one that is not the operator's to mend; whether it was written.
+    /// Writes the Secret, or says what is wrong with one that is not the operator's to mend;
+    /// whether it was written.
     async fn change(
         &self,
         secrets: &Api<Secret>,
@@ -303,8 +307,8 @@ impl Keeper {
         }
     }
 
-    /// Sets bundles and paths; whether they are as they should be. Where the Secret does not hold what is known, nothing is taken
-    /// out of them: another replica may be able to read it.
+    /// Sets bundles and paths; whether they are as they should be. Where the Secret does not hold
+    /// what is known, nothing is taken out of them: another replica may be able to read it.
     async fn publish(
         &mut self,
         configuration: &mut Configuration,
@@ -345,8 +349,8 @@ impl Keeper {
     }
 }
 
-/// The CA that is there at the start with a leaf of it, or nothing if one was just made. Of two replicas that start at once
-/// one makes it.
+/// The CA that is there at the start with a leaf of it, or nothing if one was just made. Of two
+/// replicas that start at once one makes it.
 async fn first(
     secrets: &Api<Secret>,
     settings: &Settings,

@@ -1,5 +1,5 @@
-//! The secret segment in the webhook's path, as in `/4f0c…/validate`: only the API server, which reads it in the webhook
-//! configuration, knows where to ask.
+//! The secret segment in the webhook's path, as in `/4f0c…/validate`: only the API server, which
+//! reads it in the webhook configuration, knows where to ask.
 
 use std::fmt::{self, Write as _};
 
@@ -71,7 +71,8 @@ pub(super) fn carried(address: &str) -> Carried {
     }
 }
 
-/// Puts a segment into a path or URL, or takes it out; `None` for a path that nobody answers, which is left alone.
+/// Puts a segment into a path or URL, or takes it out; `None` for a path that nobody answers, which
+/// is left alone.
 pub(super) fn with(address: &str, segment: Option<&Segment>) -> Option<String> {
     let (base, _) = split(address)?;
     Some(match segment {

@@ -1,12 +1,13 @@
 //! Which replicas there are, and whether each answers at a secret path.
 //!
-//! During a rolling upgrade, replicas of an older version serve beside this one. They know the plain path alone, and may be
-//! asked for as long as their pods exist, also while they end. The chart annotates the pods of versions that know secret
-//! paths. So the secret path is published when no pod is left without that annotation. It is taken back as soon as such a pod
-//! appears, as in a rollback: an API server asks the pod when it is ready, which takes seconds.
+//! During a rolling upgrade, replicas of an older version serve beside this one. They know the
+//! plain path alone, and may be asked for as long as their pods exist, also while they end. The
+//! chart annotates the pods of versions that know secret paths. So the secret path is published
+//! when no pod is left without that annotation. It is taken back as soon as such a pod appears, as
+//! in a rollback: an API server asks the pod when it is ready, which takes seconds.
 //!
-//! An operator outside the cluster has no pods. There the annotation of the webhook configuration decides alone: all
-//! replicas are upgraded before the chart is.
+//! An operator outside the cluster has no pods. There the annotation of the webhook configuration
+//! decides alone: all replicas are upgraded before the chart is.
 
 use super::path::SECRET_PATH;
 use k8s_openapi::api::core::v1::Pod;

@@ -96,7 +96,8 @@ pub(super) fn read(secret: Option<&Secret>, known: Option<&Cas>, now: Timestamp)
     }
 }
 
-/// Creates the Secret, or changes the one that was seen. If it has changed since, that is a conflict.
+/// Creates the Secret, or changes the one that was seen. If it has changed since, that is a
+/// conflict.
 pub(super) async fn write(
     secrets: &Api<Secret>,
     key: &Key,

@@ -11,7 +11,8 @@ use kube::{Api, Client, Resource};
 use std::fmt;
 use std::future;
 
-/// Something for every change of the Secret, of the webhook configuration, or of the operator's pods.
+/// Something for every change of the Secret, of the webhook configuration, or of the operator's
+/// pods.
 pub(super) fn touched(
     client: &Client,
     settings: &Settings,

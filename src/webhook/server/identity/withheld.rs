@@ -16,7 +16,8 @@ pub(super) enum Withheld {
 }
 
 impl Withheld {
-    /// Looks for a reason. `has_segment` is whether the Secret of the webhook's CA can be used and has a segment.
+    /// Looks for a reason. `has_segment` is whether the Secret of the webhook's CA can be used and
+    /// has a segment.
     pub(super) async fn find(
         client: &Client,
         configuration: &Configuration,

@@ -28,7 +28,8 @@ pub(crate) async fn rows(stage: &Stage) -> anyhow::Result<[Row; 2]> {
     ])
 }
 
-/// Asks whether a Pki would be admitted, once and again; how long each answer took is added to `times`.
+/// Asks whether a Pki would be admitted, once and again; how long each answer took is added to
+/// `times`.
 pub(crate) async fn ask_again_and_again(
     stage: &Stage,
     times: &mut Vec<Duration>,

@@ -1,5 +1,5 @@
-//! The limits: what the API server takes from clients that do nothing else, in Secrets like those of the operator, and in all
-//! three writes of an issuance.
+//! The limits: what the API server takes from clients that do nothing else, in Secrets like those
+//! of the operator, and in all three writes of an issuance.
 
 use crate::clients::send;
 use crate::report::Row;
@@ -33,7 +33,8 @@ pub(crate) async fn secrets(stage: &Stage) -> anyhow::Result<Row> {
     })
 }
 
-/// The three writes of an issuance, as fast as clients can send them: a Pki, without admission, its Secret and its status.
+/// The three writes of an issuance, as fast as clients can send them: a Pki, without admission, its
+/// Secret and its status.
 pub(crate) async fn issuances(stage: &Stage, bare: f64) -> anyhow::Result<Row> {
     stage.remove_webhooks().await?;
     let secrets = Api::<Secret>::namespaced(stage.client.clone(), NAMESPACE);

@@ -42,7 +42,8 @@ pub(crate) async fn rows(stage: &Stage, bare: f64) -> anyhow::Result<[Row; 3]> {
         failed = others => bail!("what was to go on stopped: {failed:?}"),
     };
     let after = stage.usage()?;
-    // A renewal is two writes too, and the removal of the annotation and the note that was taken of it two more.
+    // A renewal is two writes too, and the removal of the annotation and the note that was taken of
+    // it two more.
     let writes = stage.writes()? - written - 4 * renewals.len();
     let meanwhile = |name: &str, each: Vec<Duration>| {
         Row::of(name, stage.objects, &Times::new(times.all, each))
@@ -131,7 +132,8 @@ pub(crate) fn name(number: usize) -> String {
     format!("pki-{number}")
 }
 
-/// When each Pki was first seen with the condition `Ready` of this status; returns as soon as all are.
+/// When each Pki was first seen with the condition `Ready` of this status; returns as soon as all
+/// are.
 pub(crate) async fn wait_until_all(
     stage: &Stage,
     status: &str,

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 /// How long it must have been at rest to be steady.
 const REST: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Between two pages of metrics. To make one takes the operator a tenth of a second with 10,000 Pkis, which is not what is
-/// measured here.
+/// Between two pages of metrics. To make one takes the operator a tenth of a second with 10,000
+/// Pkis, which is not what is measured here.
 const POLL: Duration = Duration::from_millis(500);
 
 pub(crate) async fn row(stage: &mut Stage) -> anyhow::Result<Row> {

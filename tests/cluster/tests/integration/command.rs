@@ -57,7 +57,8 @@ fn an_interrupted_up_leaves_nothing() {
     let mut up = home.command("up").stdout(Stdio::null()).spawn().unwrap();
     wait_until("the cluster starts", || home.run_dirs().len() == 1);
     let dir = home.run_dirs().remove(0);
-    // Not INT: a shell may have started us with that ignored, as it does with what runs in the background.
+    // Not INT: a shell may have started us with that ignored, as it does with what runs in the
+    // background.
     run(Command::new("kill").args(["-s", "TERM", &up.id().to_string()]));
     assert_eq!(up.wait().unwrap().signal(), Some(15));
 

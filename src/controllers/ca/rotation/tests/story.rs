@@ -1,5 +1,6 @@
-//! Ten years of a CA and its replacement, hour by hour, with peers that reload what they mount sooner or later: at every
-//! moment each of them verifies each other, as a client and as a server, by what it has loaded.
+//! Ten years of a CA and its replacement, hour by hour, with peers that reload what they mount
+//! sooner or later: at every moment each of them verifies each other, as a client and as a server,
+//! by what it has loaded.
 
 use super::*;
 use crate::api::{self, Pki};
@@ -413,8 +414,8 @@ fn copy_from(world: &World) -> Authority {
     Authority::from_pem(world.file("tls.crt"), b"", world.file("tls.key"), world.now).unwrap()
 }
 
-/// The stages come one after the other, a step lies between publishing and signing, and another between the last use and
-/// the withdrawal; in the end nothing is left of the old CA.
+/// The stages come one after the other, a step lies between publishing and signing, and another
+/// between the last use and the withdrawal; in the end nothing is left of the old CA.
 fn expect_rotation(world: &World, old: &Authority, begin: Timestamp) {
     let new = copy_from(world);
     let (o, n) = (&fingerprint(old)[..8], &fingerprint(&new)[..8]);

@@ -40,7 +40,8 @@ pub(crate) fn has_node(cluster: &Cluster) -> anyhow::Result<bool> {
     Ok(!nodes.is_empty())
 }
 
-/// The address that this machine uses towards the API server, by which that can most likely reach it.
+/// The address that this machine uses towards the API server, by which that can most likely reach
+/// it.
 pub(crate) fn own_address(cluster: &Cluster) -> anyhow::Result<IpAddr> {
     let mut view = cluster.kubectl();
     view.args([
