@@ -2,7 +2,7 @@
 
 use crate::cli::config::Config;
 use crate::controllers;
-use crate::controllers::ca::{Keeper, keeper, outlook};
+use crate::controllers::ca::{Keeper, keeper, summary};
 use crate::controllers::ignored_metadata;
 use crate::controllers::pki::{self, Context};
 use crate::controllers::pod_hints::name;
@@ -97,8 +97,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         drop(health.await);
     });
     spawn(&mut parts, "the cache", follow);
-    let outlook = outlook::follow(client.clone(), config.ca().secret, cache.clone());
-    spawn(&mut parts, "the outlook on the CA", outlook);
+    let summary = summary::follow(client.clone(), config.ca().secret, cache.clone());
+    spawn(&mut parts, "the summary of the CA", summary);
     let clock_report = controllers::clock::follow(
         clock.clone(),
         Key::new(config.namespace.clone(), config.lease.clone()),

@@ -94,6 +94,39 @@ fn no_two_files_import_each_other() {
 }
 
 #[test]
+fn comments_fit_into_a_hundred_columns() {
+    let mut wrong = Vec::new();
+    for file in ["src", "certs/src", "tests"].iter().flat_map(all_sources) {
+        for (index, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
+            let text = line.trim_start();
+            // A link cannot be broken.
+            let is_link = text.contains("]: http");
+            if text.starts_with("//") && !is_link && line.chars().count() > 100 {
+                wrong.push(format!("{}:{}", file.display(), index + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// Words that only this project used, and a reader had to learn.
+#[test]
+fn names_are_words_of_the_field() {
+    const PRIVATE: [&str; 6] = ["lament", "wishes", "distrust", "outlook", "tally", "lanes"];
+    let mut wrong = Vec::new();
+    for file in ["src", "certs/src"].iter().flat_map(all_sources) {
+        for (index, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
+            let line = line.to_lowercase();
+            let mut words = line.split(|c: char| !c.is_alphanumeric());
+            if let Some(word) = words.find(|word| PRIVATE.contains(word)) {
+                wrong.push(format!("{}:{}: {word}", file.display(), index + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
 fn a_wrong_import_is_found() {
     let import = |from: &str, to: &str| Import {
         file: "src/x.rs".into(),
@@ -167,22 +200,30 @@ fn imports(folder: &Path) -> Vec<Import> {
     imports
 }
 
+fn all_sources(folder: &&str) -> Vec<PathBuf> {
+    files(&root(folder), true)
+}
+
 /// The files with code, without those that only hold tests.
 fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
+    files(folder, false)
+}
+
+fn files(folder: &Path, with_tests: bool) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy();
-        if name == "tests" {
+        if name == "target" || name == "tests" && !with_tests {
             continue;
         }
         if path.is_dir() {
-            files.extend(sources(&path));
+            found.extend(files(&path, with_tests));
         } else if path.extension().is_some_and(|it| it == "rs") {
-            files.push(path);
+            found.push(path);
         }
     }
-    files
+    found
 }
 
 /// The module of a file, as `["store", "claims"]`.

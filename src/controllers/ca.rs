@@ -32,8 +32,8 @@ pub use keeper::Keeper;
 
 pub mod fleet;
 pub mod keeper;
-pub mod outlook;
 mod placement;
 pub mod rotation;
+pub mod summary;
 
 pub use crate::api::annotations::{ACCEPT, ROTATE_NOW};

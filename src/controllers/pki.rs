@@ -39,10 +39,10 @@ use keys::Keys;
 use kube::api::ListParams;
 use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Client, Resource as _};
-use lanes::{Lane, Queue};
 use observe::{observe, read};
 use pauses::Pauses;
 use plan::{Current, Need, Observed, Plan, plan};
+use priority_queue::{Priority, Queue};
 use retry::Retries;
 use std::pin::pin;
 use std::sync::Arc;
@@ -60,14 +60,14 @@ mod fair;
 mod findings;
 mod former;
 mod keys;
-mod lanes;
 mod observe;
 mod pauses;
 pub mod plan;
+mod priority_queue;
 mod remedy;
+mod requests;
 mod retry;
 pub mod schedule;
-mod wishes;
 
 /// How many Pkis are looked at at the same time. The work is waiting for the API server.
 const CONCURRENCY: usize = 32;
@@ -300,13 +300,13 @@ async fn fill(
     });
     let cache = &context.cache;
     let changes = stream::select(first.chain(cache.rules_changed()), ca_changed);
-    let lane = |pki: &StoredPki, now| Lane::of(pki, has_secret(pki, cache), now);
+    let priority = |pki: &StoredPki, now| Priority::of(pki, has_secret(pki, cache), now);
     let everything = async {
         let mut changes = pin!(changes);
         while changes.next().await.is_some() {
             let now = Timestamp::now();
             for pki in cache.known_pkis() {
-                queue.push(pki.key().clone(), lane(&pki.unpack(), now));
+                queue.push(pki.key().clone(), priority(&pki.unpack(), now));
                 // Of many, the first are looked at before the last are lined up.
                 tokio::task::coop::consume_budget().await;
             }
@@ -317,8 +317,8 @@ async fn fill(
         while let Some(key) = keys.next().await {
             // One that is gone is forgotten at once.
             let stored = cache.pki(&key);
-            let lane = stored.map_or(Lane::New, |pki| lane(&pki, Timestamp::now()));
-            queue.push(key, lane);
+            let priority = stored.map_or(Priority::New, |pki| priority(&pki, Timestamp::now()));
+            queue.push(key, priority);
             tokio::task::coop::consume_budget().await;
         }
     };
@@ -397,7 +397,7 @@ async fn look_at(stored: &StoredPki, context: &Context, work: &mut Work) -> Resu
     match &stored.0 {
         Ok(pki) => look(pki, context, work).await,
         Err(invalid) if invalid.metadata.deletion_timestamp.is_some() => {
-            wishes::release_unreadable(&invalid.metadata, context).await?;
+            requests::release_unreadable(&invalid.metadata, context).await?;
             Ok(())
         }
         Err(invalid) => {
@@ -414,10 +414,10 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
     })?;
     if pki.metadata.deletion_timestamp.is_some() {
         context.keys.forget(&Key::of(pki));
-        wishes::part(pki, context).await?;
+        requests::part(pki, context).await?;
         return Ok(());
     }
-    let requested = wishes::note(pki, context, now).await?;
+    let requested = requests::note(pki, context, now).await?;
     let pki = requested.as_ref().unwrap_or(pki);
     let ca = context.ca();
     let mut observed = observe(pki, &ca, context);
@@ -433,13 +433,13 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
         }
         // Whatever is wrong with the Pki: it may be about to be deleted for that.
         if let Some(secret) = observed.stored()
-            && wishes::let_go(pki, secret, context).await?
+            && requests::let_go(pki, secret, context).await?
         {
             return Ok(());
         }
         planned = plan(&observed, now);
     }
-    if wishes::release(pki, context).await? {
+    if requests::release(pki, context).await? {
         return Ok(());
     }
     let republished = match planned {

@@ -128,7 +128,7 @@ impl Queue {
 #[derive(Debug, Default)]
 struct State {
     waiting: HashMap<Hash, Waiting>,
-    lanes: HashMap<String, Lane>,
+    by_namespace: HashMap<String, NamespaceQueue>,
     /// The namespaces that have something to send, in turn.
     turns: VecDeque<String>,
     /// What has to wait for a time.
@@ -144,7 +144,7 @@ struct State {
 
 /// A namespace.
 #[derive(Debug, Default)]
-struct Lane {
+struct NamespaceQueue {
     /// Those that may be sent.
     ready: BTreeMap<Place, Hash>,
     /// These, and those that have to wait for a time.
@@ -160,7 +160,7 @@ struct Lane {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Later {
     Matter(Hash),
-    Lane(String),
+    Namespace(String),
 }
 
 #[derive(Debug)]
@@ -218,13 +218,16 @@ impl State {
         overtaken
     }
 
-    /// Gives up the last of the longest lane, if that is longer than the one of the notice; else a
-    /// refusal of the same lane, unless the notice is one.
+    /// Gives up the last of the longest queue, if that is longer than the one of the notice;
+    /// else a refusal of the same queue, unless the notice is one.
     fn make_room(&mut self, notice: &Notice) -> Option<Notice> {
-        let own = self.lanes.get(notice.namespace());
-        let length = own.map_or(0, |lane| lane.waiting.len());
-        let longest = self.lanes.values().max_by_key(|lane| lane.waiting.len());
-        let longest = longest.filter(|lane| lane.waiting.len() > length);
+        let own = self.by_namespace.get(notice.namespace());
+        let length = own.map_or(0, |of_namespace| of_namespace.waiting.len());
+        let longest = self
+            .by_namespace
+            .values()
+            .max_by_key(|of_namespace| of_namespace.waiting.len());
+        let longest = longest.filter(|of_namespace| of_namespace.waiting.len() > length);
         let ((is_refusal, ..), last) = longest.or(own)?.waiting.last_key_value()?;
         let gives_way = longest.is_some() || (*is_refusal && !notice.is_refusal());
         let last = gives_way.then_some(*last)?;
@@ -233,17 +236,17 @@ impl State {
 
     fn remove(&mut self, matter: Hash) -> Option<Waiting> {
         let waiting = self.waiting.remove(&matter)?;
-        if let Some(lane) = self.lanes.get_mut(waiting.notice.namespace()) {
-            lane.waiting.remove(&waiting.place);
-            lane.ready.remove(&waiting.place);
+        if let Some(of_namespace) = self.by_namespace.get_mut(waiting.notice.namespace()) {
+            of_namespace.waiting.remove(&waiting.place);
+            of_namespace.ready.remove(&waiting.place);
         }
         Some(waiting)
     }
 
     fn enter(&mut self, matter: Hash, namespace: &str) {
         if let Some(waiting) = self.waiting.get(&matter) {
-            let lane = self.lanes.entry(namespace.to_owned()).or_default();
-            lane.waiting.insert(waiting.place, matter);
+            let of_namespace = self.by_namespace.entry(namespace.to_owned()).or_default();
+            of_namespace.waiting.insert(waiting.place, matter);
         }
     }
 
@@ -253,18 +256,18 @@ impl State {
         let Some(waiting) = waiting.filter(|_| !self.busy.contains(&matter)) else {
             return;
         };
-        let lane = self.lanes.entry(namespace.to_owned()).or_default();
-        lane.ready.insert(waiting.place, matter);
+        let of_namespace = self.by_namespace.entry(namespace.to_owned()).or_default();
+        of_namespace.ready.insert(waiting.place, matter);
         self.take_turn(namespace);
     }
 
     fn take_turn(&mut self, namespace: &str) {
-        let Some(lane) = self.lanes.get_mut(namespace) else {
+        let Some(of_namespace) = self.by_namespace.get_mut(namespace) else {
             return;
         };
-        let may_send = !lane.is_paused && lane.busy < MOST_BUSY;
-        if may_send && !lane.is_in_turn && !lane.ready.is_empty() {
-            lane.is_in_turn = true;
+        let may_send = !of_namespace.is_paused && of_namespace.busy < MOST_BUSY;
+        if may_send && !of_namespace.is_in_turn && !of_namespace.ready.is_empty() {
+            of_namespace.is_in_turn = true;
             self.turns.push_back(namespace.to_owned());
         }
     }
@@ -289,11 +292,14 @@ impl State {
     fn take(&mut self, now: Instant) -> Taken {
         self.wake(now);
         while let Some(namespace) = self.turns.pop_front() {
-            let Some(lane) = self.lanes.get_mut(&namespace) else {
+            let Some(of_namespace) = self.by_namespace.get_mut(&namespace) else {
                 continue;
             };
-            lane.is_in_turn = false;
-            let next = lane.ready.first_key_value().filter(|_| !lane.is_paused);
+            of_namespace.is_in_turn = false;
+            let next = of_namespace
+                .ready
+                .first_key_value()
+                .filter(|_| !of_namespace.is_paused);
             let next = next.map(|(_, matter)| *matter);
             let taken = next.and_then(|matter| Some((matter, self.remove(matter)?)));
             if let Some((matter, waiting)) = taken {
@@ -327,9 +333,9 @@ impl State {
                     self.ready(matter, &namespace);
                 }
             }
-            Later::Lane(namespace) => {
-                if let Some(lane) = self.lanes.get_mut(&namespace) {
-                    lane.is_paused = false;
+            Later::Namespace(namespace) => {
+                if let Some(of_namespace) = self.by_namespace.get_mut(&namespace) {
+                    of_namespace.is_paused = false;
                 }
                 self.take_turn(&namespace);
                 self.tidy(&namespace);
@@ -339,26 +345,29 @@ impl State {
 
     fn start(&mut self, matter: Hash, namespace: &str) {
         self.busy.insert(matter);
-        if let Some(lane) = self.lanes.get_mut(namespace) {
-            lane.busy += 1;
+        if let Some(of_namespace) = self.by_namespace.get_mut(namespace) {
+            of_namespace.busy += 1;
         }
     }
 
     fn stop(&mut self, matter: Hash, namespace: &str) {
         self.busy.remove(&matter);
-        if let Some(lane) = self.lanes.get_mut(namespace) {
-            lane.busy -= 1;
+        if let Some(of_namespace) = self.by_namespace.get_mut(namespace) {
+            of_namespace.busy -= 1;
         }
         self.take_turn(namespace);
     }
 
     /// Forgets a namespace in which nothing goes on.
     fn tidy(&mut self, namespace: &str) {
-        let is_idle = |lane: &Lane| {
-            lane.waiting.is_empty() && lane.busy == 0 && !lane.is_in_turn && !lane.is_paused
+        let is_idle = |of_namespace: &NamespaceQueue| {
+            of_namespace.waiting.is_empty()
+                && of_namespace.busy == 0
+                && !of_namespace.is_in_turn
+                && !of_namespace.is_paused
         };
-        if self.lanes.get(namespace).is_some_and(is_idle) {
-            self.lanes.remove(namespace);
+        if self.by_namespace.get(namespace).is_some_and(is_idle) {
+            self.by_namespace.remove(namespace);
         }
     }
 
@@ -373,8 +382,8 @@ impl State {
                 self.heard.clear();
             }
         }
-        if let Some(lane) = self.lanes.get_mut(notice.namespace()) {
-            lane.failures = 0;
+        if let Some(of_namespace) = self.by_namespace.get_mut(notice.namespace()) {
+            of_namespace.failures = 0;
         }
         self.follow_up(matter, notice.namespace());
     }
@@ -404,17 +413,17 @@ impl State {
     }
 
     fn pause(&mut self, namespace: &str, least: Duration, now: Instant) {
-        let lane = self.lanes.entry(namespace.to_owned()).or_default();
+        let of_namespace = self.by_namespace.entry(namespace.to_owned()).or_default();
         // Of those that fail side by side only the first lengthens the pause.
-        if lane.is_paused {
+        if of_namespace.is_paused {
             return;
         }
-        lane.is_paused = true;
-        let grown = SHORTEST_PAUSE * (1 << lane.failures.min(6));
-        lane.failures += 1;
+        of_namespace.is_paused = true;
+        let grown = SHORTEST_PAUSE * (1 << of_namespace.failures.min(6));
+        of_namespace.failures += 1;
         let until = now + grown.max(least).min(LONGEST_PAUSE);
         self.later
-            .insert((until, Later::Lane(namespace.to_owned())));
+            .insert((until, Later::Namespace(namespace.to_owned())));
     }
 }
 

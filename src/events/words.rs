@@ -54,9 +54,9 @@ impl Words {
         let object = format!("Secret {}", text::printable(secret));
         let mut notices = self.to_pods(&object, users, related);
         for (notice, pod) in notices.iter_mut().zip(users.iter().take(MOST_PODS)) {
-            let aside = pod.use_of(secret).map_or("", |its| self.aside(its));
-            if !aside.is_empty() {
-                notice.note = text::fit("", &self.message, aside, NOTE_BYTES);
+            let usage_note = pod.use_of(secret).map_or("", |its| self.usage_note(its));
+            if !usage_note.is_empty() {
+                notice.note = text::fit("", &self.message, usage_note, NOTE_BYTES);
             }
         }
         notices
@@ -78,7 +78,7 @@ impl Words {
     }
 
     /// What follows from the way in which the pod uses the Secret.
-    fn aside(&self, its: Use) -> &'static str {
+    fn usage_note(&self, its: Use) -> &'static str {
         match (self.aspect, self.kind) {
             (Aspect::Renewal, _) if its.in_environment => {
                 "; a container that has it in its environment goes on with the one before until it is restarted"

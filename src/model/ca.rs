@@ -160,7 +160,7 @@ impl Ca {
 
 /// What becomes of the CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outlook {
+pub struct CaSummary {
     /// When it ends.
     pub end: Timestamp,
     /// Whether its successor is being made known, and will sign soon.

@@ -8,7 +8,7 @@ use crate::api::annotations::Carrier;
 use crate::api::{Pki, StoredPki, StoredPolicy};
 use crate::k8s::object_key::Key;
 use crate::k8s::scope::Scope;
-use crate::model::ca::Outlook;
+use crate::model::ca::CaSummary;
 use crate::policy::{RuleBook, Settings};
 use crate::store::cached_pki::KnownPki;
 use crate::store::cached_pod::SecretUser;
@@ -70,7 +70,7 @@ pub struct Cache {
     /// The Secrets of the CAs were touched.
     ca_touched: Notify,
     /// What becomes of the CA, as far as is known.
-    outlook: Mutex<Option<Outlook>>,
+    ca_summary: Mutex<Option<CaSummary>>,
     rules: watch::Sender<Arc<RuleBook>>,
     namespace_uids: RwLock<NamespaceUids>,
     ages: Ages,
@@ -167,7 +167,7 @@ impl Cache {
             refusals: Refusals::default(),
             removals: Mutex::default(),
             ca_touched: Notify::new(),
-            outlook: Mutex::default(),
+            ca_summary: Mutex::default(),
             rules: watch::Sender::new(Arc::new(RuleBook::new(settings, []))),
             namespace_uids: RwLock::default(),
             ages: Ages::default(),
@@ -319,12 +319,12 @@ impl Cache {
     }
 
     /// What becomes of the CA, once that is known.
-    pub fn outlook(&self) -> Option<Outlook> {
-        *lock(&self.outlook)
+    pub fn ca_summary(&self) -> Option<CaSummary> {
+        *lock(&self.ca_summary)
     }
 
-    pub(crate) fn set_outlook(&self, outlook: Outlook) {
-        *lock(&self.outlook) = Some(outlook);
+    pub(crate) fn set_ca_summary(&self, summary: CaSummary) {
+        *lock(&self.ca_summary) = Some(summary);
     }
 
     /// Returns when a Secret of a CA has been touched since the last call. For one listener.

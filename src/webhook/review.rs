@@ -14,7 +14,7 @@ use crate::api::{GROUP, Pki, PkiSpec, PkiStatus, VERSION};
 use crate::events::NOTE_BYTES;
 use crate::k8s::object_key::Key;
 use crate::k8s::tolerant;
-use crate::model::ca::Outlook;
+use crate::model::ca::CaSummary;
 use crate::model::outcome::Outcome;
 use crate::policy::{Approved, RuleBook, Violation, ignored_size, reason_of};
 use crate::store::cached_pki::KnownPki;
@@ -107,7 +107,7 @@ pub struct World<'a> {
     /// Which pods there are, and which Secrets they use.
     pub pods: &'a RwLock<BySecret<SecretUser>>,
     /// What becomes of the CA, if that is known.
-    pub ca: Option<Outlook>,
+    pub ca: Option<CaSummary>,
     /// The present.
     pub now: Timestamp,
 }

@@ -117,7 +117,7 @@ impl App {
 
     fn webhook_faults(&self) -> Vec<String> {
         match self.identity.get() {
-            Some(identity) => identity.distrust(),
+            Some(identity) => identity.trust_problems(),
             None => vec!["no serving certificate yet".to_owned()],
         }
     }
@@ -327,7 +327,7 @@ fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
         pkis: &app.cache.pkis,
         secrets: &app.cache.secrets,
         pods: &app.cache.pods,
-        ca: app.cache.outlook(),
+        ca: app.cache.ca_summary(),
         now,
     };
     let namespace = request.namespace.as_deref().unwrap_or_default();

@@ -112,7 +112,7 @@ impl Keeper {
                     tracing::warn!(%error, "cannot look after the CA; trying again");
                     failures += 1;
                     if failures >= PATIENCE {
-                        self.lament(&error);
+                        self.report_api_error(&error);
                     }
                 }
             }
@@ -350,7 +350,7 @@ impl Keeper {
     }
 
     /// The API server does not let it be kept. What was known of the CA is still so.
-    fn lament(&self, error: &kube::Error) {
+    fn report_api_error(&self, error: &kube::Error) {
         let alarm = Alarm::NotKept {
             secret: self.settings.secret.to_string(),
             problem: api_message(error),

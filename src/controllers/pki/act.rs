@@ -1,8 +1,8 @@
 //! The writes of Secrets that a [`Plan`](super::plan::Plan) comes to, each bound to the version
 //! that it was decided on.
 
-use super::lanes::Lane;
 use super::plan::{Current, Need, Observed, due};
+use super::priority_queue::Priority;
 use super::remedy::remedy;
 use super::retry::Failure;
 use super::{Context, Error};
@@ -118,12 +118,12 @@ fn new_key(
 ) -> Result<PrivateKeyPem, NoKey> {
     let algorithm = approved.certificate.key;
     let made = if algorithm.is_slow() {
-        let lane = if need.is_damage() {
-            Lane::New
+        let priority = if need.is_damage() {
+            Priority::New
         } else {
-            Lane::Renewal
+            Priority::Renewal
         };
-        let made = context.keys.get(observed.pki, algorithm, lane, now);
+        let made = context.keys.get(observed.pki, algorithm, priority, now);
         made.map_err(NoKey::Awaited)?
     } else {
         algorithm.private_key()

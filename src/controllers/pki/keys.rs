@@ -2,10 +2,10 @@
 //! one.
 //!
 //! A reconcile that needs such a key orders it and ends; when the key is made, the Pki is
-//! reconciled again. Orders are served by lane and by namespace in turn, as Pkis are. A key waits
-//! here until its certificate is written, and no longer than its Pki wants one of that kind.
+//! reconciled again. Orders are served by priority and by namespace in turn, as Pkis are. A key
+//! waits here until its certificate is written, and no longer than its Pki wants one of that kind.
 
-use super::lanes::{Lane, Queue};
+use super::priority_queue::{Priority, Queue};
 use crate::api::Pki;
 use crate::k8s::object_key::Key;
 use crate::util::sync::lock;
@@ -69,7 +69,7 @@ impl Keys {
         &self,
         pki: &Pki,
         algorithm: KeyAlgorithm,
-        lane: Lane,
+        priority: Priority,
         now: Timestamp,
     ) -> Result<Result<PrivateKeyPem, IssueError>, Timestamp> {
         let (key, uid) = (Key::of(pki), pki.uid());
@@ -93,7 +93,7 @@ impl Keys {
         };
         orders.insert(key.clone(), order);
         drop(orders);
-        self.queue.push(key, lane);
+        self.queue.push(key, priority);
         Err(now)
     }
 
@@ -176,7 +176,7 @@ mod tests {
 
     /// Orders a key, or takes it.
     fn get(keys: &Keys, pki: &Pki, algorithm: KeyAlgorithm) -> Option<String> {
-        let made = keys.get(pki, algorithm, Lane::New, at(0)).ok()?;
+        let made = keys.get(pki, algorithm, Priority::New, at(0)).ok()?;
         Some(made.unwrap().as_str().to_owned())
     }
 
@@ -194,7 +194,10 @@ mod tests {
     async fn a_key_is_kept_for_its_pki_until_that_wants_another_or_none() {
         let (keys, pki) = (Keys::default(), pki("ns", "a"));
         assert_eq!(get(&keys, &pki, FAST), None);
-        assert_eq!(keys.get(&pki, FAST, Lane::New, at(5)).unwrap_err(), at(0));
+        assert_eq!(
+            keys.get(&pki, FAST, Priority::New, at(5)).unwrap_err(),
+            at(0)
+        );
         assert_eq!(made(&keys).await, "ns/a");
         let first = get(&keys, &pki, FAST).expect("it is made");
         assert_eq!(get(&keys, &pki, FAST), Some(first), "for another attempt");

@@ -41,7 +41,7 @@ fn namespaces_take_turns() {
     }
     let order = drain(&mut state, now);
     assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3"]);
-    assert!(state.lanes.is_empty() && state.waiting.is_empty());
+    assert!(state.by_namespace.is_empty() && state.waiting.is_empty());
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_namespace_in_which_requests_hang_does_not_take_all_places() {
     state.finish(&hanging[0].notice, true, now);
     assert_eq!(drain(&mut state, now), ["a3", "a4"]);
     state.finish(&hanging[1].notice, true, now);
-    assert!(state.lanes.is_empty());
+    assert!(state.by_namespace.is_empty());
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn good_news_does_not_wait_for_the_budget_of_the_fault_that_it_overtakes() {
     assert_eq!(sent.notice, good);
     state.finish(&good, true, now);
     assert!(take(&mut state, at).is_none());
-    assert!(state.lanes.is_empty());
+    assert!(state.by_namespace.is_empty());
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_namespace_that_fails_pauses_ever_longer_and_the_others_go_on() {
     assert!(early.is_none(), "as asked");
     let until = now + Duration::from_secs(3);
     assert_eq!(drain(&mut state, until), ["a2"]);
-    assert!(state.lanes.is_empty());
+    assert!(state.by_namespace.is_empty());
 }
 
 #[test]

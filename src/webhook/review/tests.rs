@@ -549,7 +549,7 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
             pkis: &pkis,
             secrets: &secrets,
             pods: &RwLock::default(),
-            ca: Some(Outlook {
+            ca: Some(CaSummary {
                 end: ca_end.parse().unwrap(),
                 is_being_replaced,
             }),

@@ -44,11 +44,11 @@ mod accepted;
 pub mod client_ca;
 mod configuration;
 pub mod decision;
-mod distrust;
 mod keeper;
 mod path;
 mod replicas;
 mod store;
+mod trust_problem;
 mod watch;
 mod withheld;
 
@@ -59,7 +59,7 @@ const LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 pub struct Identity {
     request: LeafRequest,
     leaf: RwLock<Arc<Leaf>>,
-    distrust: RwLock<Vec<String>>,
+    trust_problems: RwLock<Vec<String>>,
     paths: AcceptedPaths,
 }
 
@@ -97,7 +97,7 @@ impl Identity {
         Ok(Arc::new(Self {
             request,
             leaf: RwLock::new(Arc::new(leaf)),
-            distrust: RwLock::new(vec![unknown]),
+            trust_problems: RwLock::new(vec![unknown]),
             paths: AcceptedPaths::default(),
         }))
     }
@@ -122,8 +122,8 @@ impl Identity {
     }
 
     /// Why the API server would refuse the serving certificate, in words; nothing if it takes it.
-    pub fn distrust(&self) -> Vec<String> {
-        read(&self.distrust).clone()
+    pub fn trust_problems(&self) -> Vec<String> {
+        read(&self.trust_problems).clone()
     }
 
     /// Whether there can be a leaf of this CA.
@@ -143,15 +143,15 @@ impl Identity {
         Ok(())
     }
 
-    fn judged(&self, distrust: Vec<String>) {
-        let mut known = write(&self.distrust);
-        if *known != distrust {
-            if distrust.is_empty() {
+    fn judged(&self, trust_problems: Vec<String>) {
+        let mut known = write(&self.trust_problems);
+        if *known != trust_problems {
+            if trust_problems.is_empty() {
                 tracing::info!("the API server can trust the serving certificate");
             } else {
-                tracing::warn!(why = distrust.join("; "), "not ready");
+                tracing::warn!(why = trust_problems.join("; "), "not ready");
             }
-            *known = distrust;
+            *known = trust_problems;
         }
     }
 }

@@ -8,7 +8,7 @@ use kube::core::admission::{AdmissionResponse, Operation};
 use kube::runtime::watcher::Event;
 use pki_certs::{KeyAlgorithm, Usage};
 use pki_operator::api::{Pki, PkiPolicy, PkiPolicySpec, PkiSpec};
-use pki_operator::model::ca::Outlook;
+use pki_operator::model::ca::CaSummary;
 use pki_operator::policy::{Approved, RuleBook, faults};
 use pki_operator::store::cached_pki::KnownPki;
 use pki_operator::store::cached_secret::KnownSecret;
@@ -128,7 +128,7 @@ fn judge_pki(request: &Request) {
         pkis,
         secrets,
         pods: &RwLock::default(),
-        ca: Some(Outlook {
+        ca: Some(CaSummary {
             end: "2030-01-03T00:00:00Z".parse().expect("a time"),
             is_being_replaced: false,
         }),

@@ -1,8 +1,8 @@
 //! The webhook configuration, which tells the API server whom to ask, where, and whom to trust.
 
 use super::decision::Cas;
-use super::distrust::{Distrust, verify};
 use super::path::{self, Carried, SECRET_PATH, Segment};
+use super::trust_problem::{TrustProblem, verify};
 use crate::k8s::patch;
 use jiff::Timestamp;
 use json_patch::jsonptr::PointerBuf;
@@ -71,7 +71,11 @@ impl Configuration {
     }
 
     /// Why the API server would not take this chain, in words.
-    pub(super) fn distrust(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Option<String> {
+    pub(super) fn trust_problems(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Option<String> {
         let (kind, name) = (ValidatingWebhookConfiguration::kind(&()), &self.name);
         if self.stored.is_none() {
             return Some(format!(
@@ -79,7 +83,7 @@ impl Configuration {
             ));
         }
         let problem = |(webhook, client): (&str, &_)| {
-            let problem: Distrust = verify(chain, client, now).err()?;
+            let problem: TrustProblem = verify(chain, client, now).err()?;
             Some(format!("webhook {webhook} of {kind} {name}: {problem}"))
         };
         self.clients().find_map(problem)

@@ -188,11 +188,12 @@ impl Keeper {
         let published = self
             .publish(&mut configuration, &leaf, is_known, &withheld)
             .await;
-        let mut distrust = Vec::from_iter(configuration.distrust(&leaf.key.cert, now));
-        if distrust.is_empty() && decision::is_early(&leaf.issuer, &self.known, carried_for) {
-            distrust.push("the API servers are still learning of the webhook's CA".to_owned());
+        let mut trust_problems = Vec::from_iter(configuration.trust_problems(&leaf.key.cert, now));
+        if trust_problems.is_empty() && decision::is_early(&leaf.issuer, &self.known, carried_for) {
+            trust_problems
+                .push("the API servers are still learning of the webhook's CA".to_owned());
         }
-        self.identity.judged(distrust);
+        self.identity.judged(trust_problems);
         changed?;
         let is_put_off = !published?;
         let is_settling = carried_for.is_some_and(|carried_for| carried_for < SETTLING)

@@ -52,7 +52,7 @@ fn of_service(name: &str, bundle: &str) -> WebhookClientConfig {
 fn the_host_is_that_by_which_the_api_server_calls() {
     let authority = authority();
     let (chain, bundle) = (chain(&authority), authority.ca().certificate_pem());
-    let other = |host: &str| Err(Distrust::OtherHost { host: host.into() });
+    let other = |host: &str| Err(TrustProblem::OtherHost { host: host.into() });
     for (client, expected) in [
         (of_service("pki-operator", bundle), Ok(())),
         (of_service("other", bundle), other("other.pki.svc")),
@@ -68,10 +68,10 @@ fn the_host_is_that_by_which_the_api_server_calls() {
         ),
         (
             at("https://a..b/", bundle),
-            Err(Distrust::Host("a..b".into())),
+            Err(TrustProblem::Host("a..b".into())),
         ),
-        (at("/validate", bundle), Err(Distrust::NoHost)),
-        (at("https://", bundle), Err(Distrust::NoHost)),
+        (at("/validate", bundle), Err(TrustProblem::NoHost)),
+        (at("https://", bundle), Err(TrustProblem::NoHost)),
     ] {
         let host = format!("{:?} {:?}", client.url, client.service);
         assert_eq!(verify(&chain, &client, now()), expected, "{host}");
@@ -88,17 +88,20 @@ fn the_bundle_has_to_hold_the_ca() {
     assert_eq!(judge(&both), Ok(()));
     assert_eq!(
         judge(other.ca().certificate_pem()),
-        Err(Distrust::UnknownIssuer)
+        Err(TrustProblem::UnknownIssuer)
     );
-    assert_eq!(judge(""), Err(Distrust::NoBundle));
-    assert_eq!(judge("nothing"), Err(Distrust::Bundle));
-    assert_eq!(judge(&pem[..pem.len() / 2]), Err(Distrust::Bundle));
-    assert_eq!(judge(one.private_key_pem().as_str()), Err(Distrust::Bundle));
+    assert_eq!(judge(""), Err(TrustProblem::NoBundle));
+    assert_eq!(judge("nothing"), Err(TrustProblem::Bundle));
+    assert_eq!(judge(&pem[..pem.len() / 2]), Err(TrustProblem::Bundle));
+    assert_eq!(
+        judge(one.private_key_pem().as_str()),
+        Err(TrustProblem::Bundle)
+    );
     let without = WebhookClientConfig {
         ca_bundle: None,
         ..at("https://127.0.0.1", pem)
     };
-    assert_eq!(verify(&chain, &without, now()), Err(Distrust::NoBundle));
+    assert_eq!(verify(&chain, &without, now()), Err(TrustProblem::NoBundle));
 }
 
 #[test]

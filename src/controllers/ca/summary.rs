@@ -2,7 +2,7 @@
 //! being replaced.
 
 use crate::k8s::object_key::Key;
-use crate::model::ca::Outlook;
+use crate::model::ca::CaSummary;
 use crate::model::ledger::Ledger;
 use crate::store::Cache;
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ pub async fn follow(client: Client, ledger: Key, cache: Arc<Cache>) {
         match maps.get_opt(&ledger.name).await {
             Ok(Some(map)) => {
                 if let Ok(ledger) = Ledger::read(&map, Timestamp::now()) {
-                    cache.set_outlook(Outlook {
+                    cache.set_ca_summary(CaSummary {
                         end: ledger.current.not_after(),
                         is_being_replaced: ledger.next.is_some(),
                     });

@@ -1,10 +1,10 @@
 //! Whose turn it is to be looked at: whoever waits for a certificate before renewals, renewals
-//! before re-checks; and each lane has some share of the turns, so that no burst in one holds up
-//! the others for long.
+//! before re-checks; and each priority has some share of the turns, so that no burst in one holds
+//! up the others for long.
 //!
-//! Within a lane, [namespaces take turns](Fair). No namespace takes all the slots either: it holds
-//! at most [`SHARE`] times as many as are free, so that a slot is left for a namespace that comes
-//! later.
+//! Within a priority, [namespaces take turns](Fair). No namespace takes all the slots either: it
+//! holds at most [`SHARE`] times as many as are free, so that a slot is left for a namespace that
+//! comes later.
 
 use crate::api::{Pki, StoredPki};
 use crate::controllers::pki::fair::Fair;
@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 /// What a look at a Pki is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Lane {
+pub(super) enum Priority {
     /// Somebody waits for a certificate, or to hear why there is none.
     New,
     /// The certificate is to be replaced, which has some time.
@@ -28,10 +28,10 @@ pub(super) enum Lane {
     Check,
 }
 
-/// Who goes first at each turn, if anybody waits there; else it is the first lane in which somebody
-/// does.
-const TURNS: [Lane; 8] = {
-    use Lane::{Check, New, Renewal};
+/// Who goes first at each turn, if anybody waits there; else it is the first priority in which
+/// somebody does.
+const TURNS: [Priority; 8] = {
+    use Priority::{Check, New, Renewal};
     [New, New, Renewal, New, New, Renewal, New, Check]
 };
 
@@ -39,7 +39,7 @@ const TURNS: [Lane; 8] = {
 /// them.
 const SHARE: usize = 3;
 
-impl Lane {
+impl Priority {
     /// By what is known of the Pki, and whether there is a Secret of the name that it has.
     pub(super) fn of(stored: &StoredPki, has_secret: bool, now: Timestamp) -> Self {
         match &stored.0 {
@@ -66,28 +66,28 @@ fn is_due(pki: &Pki, now: Timestamp) -> bool {
 
 /// The Pkis that wait for a look, each once.
 #[derive(Debug, Default)]
-struct Lanes {
-    waiting: [Fair; 3],
-    /// The lane in which each waits. Where another lane has it still, it has moved.
-    lane_of: HashMap<Key, Lane>,
-    /// Those that are being looked at, and the lane for another look if one was asked for
+struct Waiting {
+    keys: [Fair; 3],
+    /// The priority in which each waits. Where another priority has it still, it has moved.
+    priority_of: HashMap<Key, Priority>,
+    /// Those that are being looked at, and the priority for another look if one was asked for
     /// meanwhile.
-    busy: HashMap<Key, Option<Lane>>,
+    busy: HashMap<Key, Option<Priority>>,
     /// How many of those each namespace has.
     held: HashMap<Arc<str>, usize>,
     turn: usize,
 }
 
-impl Lanes {
-    fn push(&mut self, key: Key, lane: Lane) {
+impl Waiting {
+    fn push(&mut self, key: Key, priority: Priority) {
         if let Some(again) = self.busy.get_mut(&key) {
-            *again = Some(again.map_or(lane, |known| known.min(lane)));
+            *again = Some(again.map_or(priority, |known| known.min(priority)));
             return;
         }
-        let known = self.lane_of.get(&key);
-        if known.is_none_or(|known| *known > lane) {
-            self.lane_of.insert(key.clone(), lane);
-            self.waiting[lane as usize].push(key);
+        let known = self.priority_of.get(&key);
+        if known.is_none_or(|known| *known > priority) {
+            self.priority_of.insert(key.clone(), priority);
+            self.keys[priority as usize].push(key);
         }
     }
 
@@ -97,29 +97,31 @@ impl Lanes {
             .checked_sub(self.busy.len())
             .filter(|free| *free > 0)?;
         let first = TURNS[self.turn % TURNS.len()];
-        let lanes = [first, Lane::New, Lane::Renewal, Lane::Check];
-        let key = lanes.into_iter().find_map(|lane| self.pop(lane, free))?;
+        let priorities = [first, Priority::New, Priority::Renewal, Priority::Check];
+        let key = priorities
+            .into_iter()
+            .find_map(|priority| self.pop(priority, free))?;
         self.turn += 1;
-        self.lane_of.remove(&key);
-        if self.lane_of.is_empty() {
-            // A burst is over, and what it took up is given back. What is left in a lane has moved
-            // to another.
-            self.lane_of.shrink_to_fit();
-            self.waiting = Default::default();
+        self.priority_of.remove(&key);
+        if self.priority_of.is_empty() {
+            // A burst is over, and what it took up is given back. What is left in a priority has
+            // moved to another.
+            self.priority_of.shrink_to_fit();
+            self.keys = Default::default();
         }
         *self.held.entry(key.namespace.clone()).or_default() += 1;
         self.busy.insert(key.clone(), None);
         Some(key)
     }
 
-    fn pop(&mut self, lane: Lane, free: usize) -> Option<Key> {
-        let (held, lane_of) = (&self.held, &self.lane_of);
+    fn pop(&mut self, priority: Priority, free: usize) -> Option<Key> {
+        let (held, priority_of) = (&self.held, &self.priority_of);
         let has_share = |namespace: &str| {
             let held = held.get(namespace);
             held.is_none_or(|held| *held < free.saturating_mul(SHARE))
         };
-        let waits_here = |key: &Key| lane_of.get(key) == Some(&lane);
-        self.waiting[lane as usize].pop(has_share, waits_here)
+        let waits_here = |key: &Key| priority_of.get(key) == Some(&priority);
+        self.keys[priority as usize].pop(has_share, waits_here)
     }
 
     fn done(&mut self, key: &Key) {
@@ -132,16 +134,16 @@ impl Lanes {
                 self.held.remove(&key.namespace);
             }
         }
-        if let Some(lane) = again {
-            self.push(key.clone(), lane);
+        if let Some(priority) = again {
+            self.push(key.clone(), priority);
         }
     }
 }
 
-/// The lanes, for those who fill them and those who look.
+/// The waiting, for those who fill them and those who look.
 #[derive(Debug)]
 pub(super) struct Queue {
-    lanes: Mutex<Lanes>,
+    waiting: Mutex<Waiting>,
     /// There may be another turn.
     changed: Notify,
     /// How many may be looked at at the same time.
@@ -151,21 +153,21 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(most: usize) -> Self {
         Self {
-            lanes: Mutex::default(),
+            waiting: Mutex::default(),
             changed: Notify::new(),
             most,
         }
     }
 
     /// Asks for a look.
-    pub(super) fn push(&self, key: Key, lane: Lane) {
-        lock(&self.lanes).push(key, lane);
+    pub(super) fn push(&self, key: Key, priority: Priority) {
+        lock(&self.waiting).push(key, priority);
         self.changed.notify_one();
     }
 
     /// A look is over.
     pub(super) fn done(&self, key: &Key) {
-        lock(&self.lanes).done(key);
+        lock(&self.waiting).done(key);
         self.changed.notify_one();
     }
 
@@ -182,7 +184,7 @@ impl Queue {
     }
 
     fn next(&self) -> Option<Key> {
-        lock(&self.lanes).next(self.most)
+        lock(&self.waiting).next(self.most)
     }
 }
 
@@ -200,58 +202,62 @@ mod tests {
     }
 
     /// Takes all there are, and is done with each at once.
-    fn take(lanes: &mut Lanes) -> String {
+    fn take(waiting: &mut Waiting) -> String {
         let mut names = Vec::new();
-        while let Some(key) = lanes.next(SLOTS) {
-            lanes.done(&key);
+        while let Some(key) = waiting.next(SLOTS) {
+            waiting.done(&key);
             names.push(key.name);
         }
         names.join(" ")
     }
 
     #[test]
-    fn new_ones_go_before_renewals_before_checks_and_each_lane_has_its_turns() {
-        let mut lanes = Lanes::default();
-        for (name, lane) in [("c", Lane::Check), ("r", Lane::Renewal), ("n", Lane::New)] {
+    fn new_ones_go_before_renewals_before_checks_and_each_priority_has_its_turns() {
+        let mut waiting = Waiting::default();
+        for (name, priority) in [
+            ("c", Priority::Check),
+            ("r", Priority::Renewal),
+            ("n", Priority::New),
+        ] {
             for number in 0..8 {
-                lanes.push(key(&format!("{name}{number}")), lane);
+                waiting.push(key(&format!("{name}{number}")), priority);
             }
         }
         assert_eq!(
-            take(&mut lanes),
+            take(&mut waiting),
             "n0 n1 r0 n2 n3 r1 n4 c0 n5 n6 r2 n7 r3 r4 r5 c1 r6 r7 c2 c3 c4 c5 c6 c7"
         );
-        lanes.push(key("c"), Lane::Check);
+        waiting.push(key("c"), Priority::Check);
         assert_eq!(
-            take(&mut lanes),
+            take(&mut waiting),
             "c",
             "nobody waits for those who are not there"
         );
     }
 
     #[test]
-    fn who_waits_already_waits_once_and_moves_to_the_better_lane_only() {
-        let mut lanes = Lanes::default();
-        lanes.push(key("a"), Lane::Check);
-        lanes.push(key("b"), Lane::Check);
-        lanes.push(key("b"), Lane::New);
-        lanes.push(key("b"), Lane::Renewal);
-        lanes.push(key("a"), Lane::Check);
-        assert_eq!(take(&mut lanes), "b a");
-        assert!(lanes.lane_of.is_empty() && lanes.busy.is_empty());
+    fn who_waits_already_waits_once_and_moves_to_the_better_priority_only() {
+        let mut waiting = Waiting::default();
+        waiting.push(key("a"), Priority::Check);
+        waiting.push(key("b"), Priority::Check);
+        waiting.push(key("b"), Priority::New);
+        waiting.push(key("b"), Priority::Renewal);
+        waiting.push(key("a"), Priority::Check);
+        assert_eq!(take(&mut waiting), "b a");
+        assert!(waiting.priority_of.is_empty() && waiting.busy.is_empty());
     }
 
     #[test]
     fn who_is_being_looked_at_gets_another_look_afterwards() {
-        let mut lanes = Lanes::default();
-        lanes.push(key("a"), Lane::New);
-        let a = lanes.next(SLOTS).unwrap();
-        lanes.push(key("a"), Lane::Check);
-        lanes.push(key("a"), Lane::New);
-        lanes.push(key("a"), Lane::Renewal);
-        assert_eq!(lanes.next(SLOTS), None, "not by two at once");
-        lanes.done(&a);
-        assert_eq!(take(&mut lanes), "a");
+        let mut waiting = Waiting::default();
+        waiting.push(key("a"), Priority::New);
+        let a = waiting.next(SLOTS).unwrap();
+        waiting.push(key("a"), Priority::Check);
+        waiting.push(key("a"), Priority::New);
+        waiting.push(key("a"), Priority::Renewal);
+        assert_eq!(waiting.next(SLOTS), None, "not by two at once");
+        waiting.done(&a);
+        assert_eq!(take(&mut waiting), "a");
     }
 
     #[tokio::test]
@@ -259,7 +265,7 @@ mod tests {
         use futures::{FutureExt as _, StreamExt as _};
         let queue = Arc::new(Queue::new(2));
         for name in ["a", "b", "c"] {
-            queue.push(key(name), Lane::New);
+            queue.push(key(name), Priority::New);
         }
         let mut turns = std::pin::pin!(queue.clone().turns());
         let mut next = || turns.next().now_or_never().flatten().map(|key| key.name);
@@ -272,61 +278,61 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_take_turns_within_a_lane_and_lanes_keep_their_order() {
-        let mut lanes = Lanes::default();
+    fn namespaces_take_turns_within_a_priority_and_priorities_keep_their_order() {
+        let mut waiting = Waiting::default();
         for number in 0..4 {
-            lanes.push(Key::new("flood", format!("n{number}")), Lane::New);
-            lanes.push(Key::new("flood", format!("c{number}")), Lane::Check);
+            waiting.push(Key::new("flood", format!("n{number}")), Priority::New);
+            waiting.push(Key::new("flood", format!("c{number}")), Priority::Check);
         }
-        lanes.push(Key::new("other", "n"), Lane::New);
-        lanes.push(Key::new("other", "r"), Lane::Renewal);
-        lanes.push(Key::new("other", "c"), Lane::Check);
-        assert_eq!(take(&mut lanes), "n0 n r n1 n2 n3 c0 c c1 c2 c3");
-        assert!(lanes.held.is_empty());
+        waiting.push(Key::new("other", "n"), Priority::New);
+        waiting.push(Key::new("other", "r"), Priority::Renewal);
+        waiting.push(Key::new("other", "c"), Priority::Check);
+        assert_eq!(take(&mut waiting), "n0 n r n1 n2 n3 c0 c c1 c2 c3");
+        assert!(waiting.held.is_empty());
     }
 
     #[test]
     fn no_namespace_holds_all_slots() {
-        let mut lanes = Lanes::default();
-        let flood = |lanes: &mut Lanes, namespace: &str| {
+        let mut waiting = Waiting::default();
+        let flood = |waiting: &mut Waiting, namespace: &str| {
             for number in 0..100 {
-                lanes.push(Key::new(namespace, number.to_string()), Lane::New);
+                waiting.push(Key::new(namespace, number.to_string()), Priority::New);
             }
-            std::iter::from_fn(|| lanes.next(SLOTS)).count()
+            std::iter::from_fn(|| waiting.next(SLOTS)).count()
         };
-        assert_eq!(flood(&mut lanes, "a"), 24, "three quarters, alone");
-        assert_eq!(flood(&mut lanes, "b"), 6, "three quarters of the rest");
-        lanes.push(Key::new("c", "1"), Lane::Check);
-        assert_eq!(lanes.next(SLOTS).unwrap().to_string(), "c/1");
-        assert_eq!(lanes.next(1), None, "no slot is free");
-        assert_eq!(flood(&mut Lanes::default(), "a"), 24);
-        let mut alone = Lanes::default();
-        alone.push(key("a"), Lane::New);
+        assert_eq!(flood(&mut waiting, "a"), 24, "three quarters, alone");
+        assert_eq!(flood(&mut waiting, "b"), 6, "three quarters of the rest");
+        waiting.push(Key::new("c", "1"), Priority::Check);
+        assert_eq!(waiting.next(SLOTS).unwrap().to_string(), "c/1");
+        assert_eq!(waiting.next(1), None, "no slot is free");
+        assert_eq!(flood(&mut Waiting::default(), "a"), 24);
+        let mut alone = Waiting::default();
+        alone.push(key("a"), Priority::New);
         assert!(alone.next(1).is_some(), "one slot is anybody's");
     }
 
     #[test]
-    fn a_lane_is_told_by_the_status() {
+    fn a_priority_is_told_by_the_status() {
         let now = "2030-02-01T00:00:00Z".parse().unwrap();
         let settled = json!({ "serialNumber": "0A", "observedGeneration": 1 });
         let renewal = |time: &str| json!({ "serialNumber": "0A", "observedGeneration": 1, "renewalTime": time });
-        for (status, is_requested, lane) in [
-            (json!(null), false, Lane::New),
-            (json!(null), true, Lane::New),
-            (json!({ "observedGeneration": 1 }), false, Lane::New),
+        for (status, is_requested, priority) in [
+            (json!(null), false, Priority::New),
+            (json!(null), true, Priority::New),
+            (json!({ "observedGeneration": 1 }), false, Priority::New),
             (
                 json!({ "serialNumber": "0A", "observedGeneration": 0 }),
                 false,
-                Lane::New,
+                Priority::New,
             ),
-            (settled.clone(), false, Lane::Check),
-            (settled, true, Lane::Renewal),
-            (renewal("2030-02-01T00:00:01Z"), false, Lane::Check),
-            (renewal("2030-02-01T00:00:00Z"), false, Lane::Renewal),
+            (settled.clone(), false, Priority::Check),
+            (settled, true, Priority::Renewal),
+            (renewal("2030-02-01T00:00:01Z"), false, Priority::Check),
+            (renewal("2030-02-01T00:00:00Z"), false, Priority::Renewal),
             (
                 json!({ "serialNumber": "0A", "observedGeneration": 1, "notAfter": "2030-02-01T00:00:00Z" }),
                 false,
-                Lane::New,
+                Priority::New,
             ),
         ] {
             let mut pki = api::tests::pki(json!({}));
@@ -336,9 +342,13 @@ mod tests {
                 pki.metadata.annotations = Some([annotation].into());
             }
             let pki = DeserializeGuard(Ok(pki));
-            let found = Lane::of(&pki, true, now);
-            assert_eq!(found, lane, "{status} {is_requested}");
-            assert_eq!(Lane::of(&pki, false, now), Lane::New, "its Secret is gone");
+            let found = Priority::of(&pki, true, now);
+            assert_eq!(found, priority, "{status} {is_requested}");
+            assert_eq!(
+                Priority::of(&pki, false, now),
+                Priority::New,
+                "its Secret is gone"
+            );
         }
     }
 }

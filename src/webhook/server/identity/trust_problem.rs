@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Why the API server would not send a request to whoever serves with a certificate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub(super) enum Distrust {
+pub(super) enum TrustProblem {
     /// Neither a Service nor a URL with a host.
     #[error("its clientConfig has no host; install the chart again")]
     NoHost,
@@ -49,9 +49,9 @@ pub(super) fn verify(
     chain: &[CertificateDer<'_>],
     client: &WebhookClientConfig,
     now: Timestamp,
-) -> Result<(), Distrust> {
-    let host = host(client).ok_or(Distrust::NoHost)?;
-    let name = ServerName::try_from(host.as_str()).map_err(|_| Distrust::Host(host.clone()))?;
+) -> Result<(), TrustProblem> {
+    let host = host(client).ok_or(TrustProblem::NoHost)?;
+    let name = ServerName::try_from(host.as_str()).map_err(|_| TrustProblem::Host(host.clone()))?;
     let roots = Arc::new(roots(client)?);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
@@ -63,12 +63,12 @@ pub(super) fn verify(
     match verifier.verify_server_cert(leaf, between, &name, &[], now) {
         Ok(_) => Ok(()),
         Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            Err(Distrust::UnknownIssuer)
+            Err(TrustProblem::UnknownIssuer)
         }
         Err(rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => Err(Distrust::OtherHost { host }),
-        Err(error) => Err(Distrust::Other(error)),
+        )) => Err(TrustProblem::OtherHost { host }),
+        Err(error) => Err(TrustProblem::Other(error)),
     }
 }
 
@@ -82,16 +82,16 @@ fn host(client: &WebhookClientConfig) -> Option<String> {
     Some(host.trim_matches(['[', ']']).to_owned())
 }
 
-fn roots(client: &WebhookClientConfig) -> Result<RootCertStore, Distrust> {
+fn roots(client: &WebhookClientConfig) -> Result<RootCertStore, TrustProblem> {
     let bundle = client.ca_bundle.as_ref().filter(|pem| !pem.0.is_empty());
-    let bundle = bundle.ok_or(Distrust::NoBundle)?;
+    let bundle = bundle.ok_or(TrustProblem::NoBundle)?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bundle.0) {
-        let certificate = certificate.map_err(|_| Distrust::Bundle)?;
-        roots.add(certificate).map_err(|_| Distrust::Bundle)?;
+        let certificate = certificate.map_err(|_| TrustProblem::Bundle)?;
+        roots.add(certificate).map_err(|_| TrustProblem::Bundle)?;
     }
     if roots.is_empty() {
-        return Err(Distrust::Bundle);
+        return Err(TrustProblem::Bundle);
     }
     Ok(roots)
 }
