@@ -121,14 +121,8 @@ fn reference(carrier: Carrier, key: &Key, uid: &str) -> ObjectReference {
         Carrier::Namespace => &key.name,
         _ => &key.namespace,
     };
-    ObjectReference {
-        api_version: Some(api_version),
-        kind: Some(kind.to_owned()),
-        namespace: Some(namespace.to_string()),
-        name: Some(key.name.to_string()),
-        uid: Some(uid.to_owned()),
-        ..ObjectReference::default()
-    }
+    let place = Key::new(namespace.clone(), key.name.clone());
+    place.reference(api_version, kind, Some(uid.to_owned()))
 }
 
 /// The Event about the entries of an object. `None` if they have an effect on such an object.

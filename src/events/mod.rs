@@ -192,10 +192,7 @@ pub fn about_former(
 
 /// What to say of a stored object that is no Pki any more.
 pub fn about_unreadable(key: &Key, invalid: &InvalidObject) -> Notice {
-    let regarding = ObjectReference {
-        uid: invalid.metadata.uid.clone(),
-        ..reference_by_name(key)
-    };
+    let regarding = reference_to_pki(key, invalid.metadata.uid.clone());
     let advice = "The Pki cannot be read: compare its spec with what `kubectl explain pki.spec` prints, and apply it again";
     Notice {
         regarding,
@@ -258,15 +255,8 @@ pub fn about_rotation_request(secret: &Key, obstacle: &str) -> Notice {
 }
 
 fn on_ca(secret: &Key, aspect: Aspect, reason: &str, note: String) -> Notice {
-    let regarding = ObjectReference {
-        api_version: Some("v1".into()),
-        kind: Some("Secret".into()),
-        namespace: Some(secret.namespace.to_string()),
-        name: Some(secret.name.to_string()),
-        ..ObjectReference::default()
-    };
     Notice {
-        regarding,
+        regarding: secret.reference("v1", "Secret", None),
         related: None,
         aspect,
         kind: Kind::Warning,
@@ -279,13 +269,6 @@ fn on_ca(secret: &Key, aspect: Aspect, reason: &str, note: String) -> Notice {
 
 /// The Event on the Lease of the leader election about a replica whose clock is not trusted.
 pub fn about_clock(lease: &Key, replica: &str, fault: &ClockFault) -> Notice {
-    let regarding = ObjectReference {
-        api_version: Some("coordination.k8s.io/v1".into()),
-        kind: Some("Lease".into()),
-        namespace: Some(lease.namespace.to_string()),
-        name: Some(lease.name.to_string()),
-        ..ObjectReference::default()
-    };
     let replica = text::printable(replica);
     let related = ObjectReference {
         name: Some(replica.clone()),
@@ -293,7 +276,7 @@ pub fn about_clock(lease: &Key, replica: &str, fault: &ClockFault) -> Notice {
     };
     let note = format!("Replica {replica} neither leads nor issues certificates: {fault}");
     Notice {
-        regarding,
+        regarding: lease.reference("coordination.k8s.io/v1", "Lease", None),
         // Each replica has a clock of its own, and a line.
         related: Some(related),
         aspect: Aspect::State,
@@ -307,21 +290,12 @@ pub fn about_clock(lease: &Key, replica: &str, fault: &ClockFault) -> Notice {
 }
 
 fn reference(pki: &Pki) -> ObjectReference {
-    ObjectReference {
-        uid: pki.uid(),
-        ..reference_by_name(&Key::of(pki))
-    }
+    reference_to_pki(&Key::of(pki), pki.uid())
 }
 
-/// A reference to a Pki of which no more is known, or which is not stored.
-pub(crate) fn reference_by_name(pki: &Key) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(Pki::api_version(&()).into_owned()),
-        kind: Some(Pki::kind(&()).into_owned()),
-        namespace: Some(pki.namespace.to_string()),
-        name: Some(pki.name.to_string()),
-        ..ObjectReference::default()
-    }
+/// A reference to a Pki, without the UID where that is not known or the Pki is not stored.
+pub(crate) fn reference_to_pki(pki: &Key, uid: Option<String>) -> ObjectReference {
+    pki.reference(Pki::api_version(&()), Pki::kind(&()), uid)
 }
 
 #[cfg(test)]

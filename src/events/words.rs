@@ -1,6 +1,7 @@
 //! What is said, before it is known to whom; and who hears it of those who use a Secret.
 
 use super::notice::{Aspect, Kind, NOTE_BYTES, Notice};
+use crate::k8s::object_key::Key;
 use crate::store::cached_pod::{Controller, SecretUser, Use};
 use crate::util::text;
 use jiff::Timestamp;
@@ -122,25 +123,19 @@ impl Words {
 }
 
 fn pod_reference(pod: &SecretUser) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".into()),
-        kind: Some("Pod".into()),
-        namespace: Some(pod.key.namespace.to_string()),
-        name: Some(pod.key.name.to_string()),
-        uid: Some(pod.uid.clone()),
-        ..ObjectReference::default()
-    }
+    pod.key.reference("v1", "Pod", Some(pod.uid.clone()))
 }
 
 fn controller_reference(pod: &SecretUser, controller: &Controller) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(controller.api_version.clone()),
-        kind: Some(controller.kind.clone()),
-        namespace: Some(pod.key.namespace.to_string()),
-        name: Some(controller.name.clone()),
-        uid: Some(controller.uid.clone()),
-        ..ObjectReference::default()
-    }
+    let Controller {
+        api_version,
+        kind,
+        name,
+        uid,
+        ..
+    } = controller;
+    let key = Key::new(pod.key.namespace.clone(), name.as_str());
+    key.reference(api_version, kind, Some(uid.clone()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The identity of an object in a namespace.
 
 use crate::util::sync::lock;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -36,6 +37,23 @@ impl Key {
             self.name.clone()
         } else {
             name.into()
+        }
+    }
+
+    /// A reference to the object of this kind with this key.
+    pub fn reference(
+        &self,
+        api_version: impl Into<String>,
+        kind: impl Into<String>,
+        uid: Option<String>,
+    ) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(api_version.into()),
+            kind: Some(kind.into()),
+            namespace: Some(self.namespace.to_string()),
+            name: Some(self.name.to_string()),
+            uid,
+            ..ObjectReference::default()
         }
     }
 

@@ -6,7 +6,7 @@
 //! likeness can hardly be chance.
 
 use crate::controllers::pod_hints::waiting;
-use crate::events::{Aspect, Kind, Notice, Publisher, Words, reference_by_name};
+use crate::events::{Aspect, Kind, Notice, Publisher, Words, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::store::Cache;
 use crate::store::cached_pod::SecretUser;
@@ -116,7 +116,7 @@ fn hints(missing: &Missing, provided: &Provided) -> Vec<Notice> {
             let meant = meant(&secret.name, provided.keys().map(String::as_str));
             if let Some((meant, pki)) = meant.and_then(|name| provided.get_key_value(name)) {
                 let words = hint(secret, meant, pki);
-                notices.extend(words.to_users(&secret.name, pods, &reference_by_name(pki)));
+                notices.extend(words.to_users(&secret.name, pods, &reference_to_pki(pki, None)));
             }
         }
     }

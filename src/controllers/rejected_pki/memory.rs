@@ -1,7 +1,7 @@
 //! Which refusals are remembered, and what is to be said of them. Without I/O.
 
 use super::{MEMORY, MOST_OF_NAMESPACE, NAMESPACE_LAG, OWED, Provider};
-use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Words, reference_by_name};
+use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Words, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::store::cached_pod::SecretUser;
 use crate::store::rejections::{MAX_REJECTIONS, Refusal};
@@ -203,7 +203,7 @@ impl Remembered {
     }
 
     fn pki(&self) -> ObjectReference {
-        reference_by_name(&self.refusal.pki)
+        reference_to_pki(&self.refusal.pki, None)
     }
 
     /// The time is that of the first refusal; how often and when last, the series of the Event

@@ -2,7 +2,7 @@
 
 use super::Cause;
 use super::workload::Workload;
-use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, reference_by_name};
+use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::util::text;
 use jiff::Timestamp;
@@ -76,21 +76,15 @@ pub(super) fn about_restart(
 
 fn reference(workload: &Workload, uid: &str) -> ObjectReference {
     let resource = workload.kind.resource();
-    ObjectReference {
-        api_version: Some(resource.api_version),
-        kind: Some(resource.kind),
-        namespace: Some(workload.key.namespace.to_string()),
-        name: Some(workload.key.name.to_string()),
-        uid: Some(uid.to_owned()),
-        ..ObjectReference::default()
-    }
+    let uid = Some(uid.to_owned());
+    workload
+        .key
+        .reference(resource.api_version, resource.kind, uid)
 }
 
 fn pki_reference(cause: &Cause) -> ObjectReference {
-    ObjectReference {
-        uid: cause.pki_uid.clone(),
-        ..reference_by_name(&Key::new(cause.secret.namespace.clone(), &*cause.pki))
-    }
+    let pki = Key::new(cause.secret.namespace.clone(), &*cause.pki);
+    reference_to_pki(&pki, cause.pki_uid.clone())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::board::{Board, Found, Outcome, Task};
 use super::{LONGEST, Settings, known, labels};
 use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
+use crate::k8s::object_key::Key;
 use crate::k8s::patch;
 use crate::k8s::scope::Scope;
 use crate::k8s::tolerant;
@@ -13,7 +14,7 @@ use crate::util::text;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, future};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ObjectReference};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{DeleteParams, Patch, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
@@ -335,14 +336,7 @@ fn about_held(namespace: &str, name: &str, found: &Found, finalizers: &[String])
 
 fn about(namespace: &str, name: &str, uid: Option<String>, reason: &str, note: &str) -> Notice {
     Notice {
-        regarding: ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("ConfigMap".into()),
-            namespace: Some(namespace.to_owned()),
-            name: Some(name.to_owned()),
-            uid,
-            ..ObjectReference::default()
-        },
+        regarding: Key::new(namespace, name).reference("v1", "ConfigMap", uid),
         related: None,
         aspect: Aspect::State,
         kind: Kind::Warning,

@@ -1,7 +1,7 @@
 //! The reasons why pods cannot start, and the Events that say what to do. Without I/O.
 
 use crate::api::Pki;
-use crate::events::{Aspect, Kind, NOTE_BYTES, Words, reference_by_name};
+use crate::events::{Aspect, Kind, NOTE_BYTES, Words, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::model::output::Output;
 use crate::model::trust_bundle;
@@ -203,18 +203,13 @@ impl Finding {
     /// The object that an Event about it is related to.
     pub(super) fn related(&self) -> ObjectReference {
         match self {
-            Self::Removed { secret, removal } => {
-                reference_by_name(&Key::new(secret.namespace.clone(), removal.pki.clone()))
-            }
-            Self::Namesake { pki, .. } | Self::Files { pki, .. } => reference_by_name(pki),
+            Self::Removed { secret, removal } => reference_to_pki(
+                &Key::new(secret.namespace.clone(), removal.pki.clone()),
+                None,
+            ),
+            Self::Namesake { pki, .. } | Self::Files { pki, .. } => reference_to_pki(pki, None),
             Self::Bundle { config_map, .. } | Self::BundleFiles { config_map, .. } => {
-                ObjectReference {
-                    api_version: Some("v1".into()),
-                    kind: Some("ConfigMap".into()),
-                    namespace: Some(config_map.namespace.to_string()),
-                    name: Some(config_map.name.to_string()),
-                    ..ObjectReference::default()
-                }
+                config_map.reference("v1", "ConfigMap", None)
             }
             Self::ClusterBundle { name, .. } => ObjectReference {
                 kind: Some("ClusterTrustBundle".into()),
