@@ -5,15 +5,20 @@
 //! circles.
 
 use crate::k8s::object_key::Key;
+use crate::util::backoff::Backoff;
 use crate::util::sync::lock;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 /// So many repairs are made at once.
 const FREE: u32 = 3;
-const SHORTEST: SignedDuration = SignedDuration::from_secs(5);
-const LONGEST: SignedDuration = SignedDuration::from_secs(300);
+/// Between the repairs after those.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_secs(5),
+    longest: Duration::from_secs(300),
+};
 /// Nobody has interfered for so long: the contest is over.
 const TRUCE: SignedDuration = SignedDuration::from_mins(15);
 /// So many are kept without asking how old they are.
@@ -98,10 +103,8 @@ impl Contest {
 }
 
 fn pause(repairs: u32) -> SignedDuration {
-    match repairs.checked_sub(FREE) {
-        None => SignedDuration::ZERO,
-        Some(more) => (SHORTEST * (1 << more.min(6))).min(LONGEST),
-    }
+    let pause = BACKOFF.pause((repairs + 1).saturating_sub(FREE));
+    SignedDuration::try_from(pause).expect("the longest pause is in range")
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use super::Error;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
+use crate::util::backoff::Backoff;
 use crate::util::sync::lock;
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -29,14 +30,14 @@ impl Pauses {
         let mut counts = lock(&self.0);
         let count = counts.entry(key.clone()).or_default();
         *count = count.saturating_add(1);
-        let (first, longest) = match error {
-            Error::Outdated { .. } => (AFTER_CONFLICT, LONGEST_AFTER_CONFLICT),
-            error if is_refusal(error) => (AFTER_ERROR, LONGEST_AFTER_REFUSAL),
-            Error::TimedOut => (AFTER_ERROR, LONGEST_AFTER_TIMEOUT),
-            _ => (AFTER_ERROR, AFTER_ERROR),
+        let backoff = |first, longest| Backoff { first, longest };
+        let backoff = match error {
+            Error::Outdated { .. } => backoff(AFTER_CONFLICT, LONGEST_AFTER_CONFLICT),
+            error if is_refusal(error) => backoff(AFTER_ERROR, LONGEST_AFTER_REFUSAL),
+            Error::TimedOut => backoff(AFTER_ERROR, LONGEST_AFTER_TIMEOUT),
+            _ => backoff(AFTER_ERROR, AFTER_ERROR),
         };
-        let doubled = first.saturating_mul(2_u32.saturating_pow(*count - 1));
-        doubled.min(longest)
+        backoff.pause(*count)
     }
 
     /// Forgets the failures of a Pki, after a success or with the Pki.

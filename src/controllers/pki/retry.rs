@@ -4,10 +4,12 @@
 use crate::api::Pki;
 use crate::k8s::object_key::Key;
 use crate::model::outcome::Outcome;
+use crate::util::backoff::Backoff;
 use crate::util::sync::lock;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 /// Failures in a row. An edit of the spec is a new beginning, and so is a new object of the same
 /// name.
@@ -44,9 +46,9 @@ impl Retries {
         let before = all.get(&Key::of(pki)).filter(|attempts| attempts.of == of);
         let failed = before.map_or(1, |attempts| attempts.failed.saturating_add(1));
         let pause = if failure.is_final {
-            LONGEST
+            BACKOFF.longest
         } else {
-            pause(failed)
+            BACKOFF.pause(failed.unsigned_abs())
         };
         let attempts = Attempts {
             of,
@@ -93,11 +95,10 @@ fn edition(pki: &Pki) -> Edition {
     (pki.metadata.uid.clone(), pki.metadata.generation)
 }
 
-const LONGEST: SignedDuration = SignedDuration::from_secs(300);
-
-fn pause(failed: i32) -> SignedDuration {
-    SignedDuration::from_secs(1 << failed.saturating_sub(1).min(9)).min(LONGEST)
-}
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(300),
+};
 
 #[cfg(test)]
 mod tests {

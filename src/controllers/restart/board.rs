@@ -3,6 +3,7 @@
 use super::workload::{Kind, Mark, Workload};
 use super::{Cause, Renewal};
 use crate::store::secret_index::{BySecret, Change, NamesSecrets};
+use crate::util::backoff::Backoff;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
@@ -13,7 +14,10 @@ use std::time::{Duration, Instant};
 /// Between two attempts on one workload, at least. An attempt takes two requests.
 const PACE: Duration = Duration::from_secs(2);
 /// Between two attempts that fail, in the end.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const BACKOFF: Backoff = Backoff {
+    first: PACE,
+    longest: Duration::from_secs(60),
+};
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,9 +180,7 @@ impl Board {
             _ => 0,
         };
         let pause = match outcome {
-            Outcome::Failed => {
-                LONGEST_PAUSE.min(PACE * 2_u32.saturating_pow(waiting.failures - 1).min(1 << 10))
-            }
+            Outcome::Failed => BACKOFF.pause(waiting.failures),
             Outcome::Paused => self.patience.max(PACE),
             Outcome::Restarted(_) | Outcome::Left => PACE,
         };

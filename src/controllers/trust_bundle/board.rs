@@ -1,6 +1,7 @@
 //! What is known of the namespaces and their copies, and what to do next: on plain data, without
 //! I/O.
 
+use crate::util::backoff::Backoff;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -11,7 +12,10 @@ const MOST_FAILURES: u32 = 5;
 /// Between two writes in one namespace: somebody who undoes each must not keep the operator busy.
 const PACE: Duration = Duration::from_secs(1);
 /// Between two attempts that fail, in the end.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const BACKOFF: Backoff = Backoff {
+    first: PACE,
+    longest: Duration::from_secs(60),
+};
 
 /// A `ConfigMap` that has the name of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,7 +235,7 @@ impl Board {
         if *failures >= MOST_FAILURES {
             self.pending.remove(name);
         }
-        LONGEST_PAUSE.min(PACE * 2_u32.saturating_pow(*failures - 1))
+        BACKOFF.pause(*failures)
     }
 
     /// Whether finalizers were known to hold the copy there.

@@ -307,7 +307,7 @@ fn what_keeps_failing_is_tried_ever_more_rarely_and_in_the_end_not_waited_for() 
     assert_eq!(play.task(), Some(Task::Create));
     play.settle("a", Outcome::Failed);
     assert_eq!(play.board.published(), Some("two"));
-    play.pass(LONGEST_PAUSE);
+    play.pass(BACKOFF.longest);
     assert_eq!(play.task(), Some(Task::Create));
     play.holds("a", "1", "two", true);
     assert_eq!((play.task(), play.board.counts()[2].1), (None, 0));
@@ -370,7 +370,7 @@ fn a_copy_that_nobody_asks_for_is_deleted_once_however_long_it_stays() {
     play.settle("a", Outcome::Gone);
     // Finalizers hold it.
     play.copy("a", going("2"));
-    play.pass(LONGEST_PAUSE);
+    play.pass(BACKOFF.longest);
     assert_eq!((play.task(), play.board.counts()[2].1), (None, 0));
     // Asked for again, it serves as long as it holds the roots.
     play.board.namespace(Event::Apply(("a".into(), false)));
