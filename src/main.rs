@@ -13,17 +13,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    match done() {
+    match run_cli() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", told_once(&error));
+            eprintln!("error: {}", format_error_chain(&error));
             ExitCode::FAILURE
         }
     }
 }
 
 /// The error and its causes, but those of which it has told itself.
-fn told_once(error: &anyhow::Error) -> String {
+fn format_error_chain(error: &anyhow::Error) -> String {
     let mut told = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if told.is_empty() {
@@ -35,7 +35,7 @@ fn told_once(error: &anyhow::Error) -> String {
     told
 }
 
-fn done() -> anyhow::Result<()> {
+fn run_cli() -> anyhow::Result<()> {
     let cli = Cli::read(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -109,10 +109,13 @@ mod tests {
     fn what_an_error_has_told_of_its_causes_is_not_told_again() {
         let file = std::io::Error::other("no such file");
         let read = anyhow::Error::new(file).context("cannot read ca.crt: no such file");
-        assert_eq!(told_once(&read), "cannot read ca.crt: no such file");
+        assert_eq!(
+            format_error_chain(&read),
+            "cannot read ca.crt: no such file"
+        );
         let flag = read.context("--otlp-ca");
         assert_eq!(
-            told_once(&flag),
+            format_error_chain(&flag),
             "--otlp-ca: cannot read ca.crt: no such file"
         );
     }

@@ -93,7 +93,7 @@ impl Error {
             },
             other => Self::Failed {
                 what,
-                said: with_sources(&other),
+                said: with_causes(&other),
             },
         }
     }
@@ -104,27 +104,15 @@ impl Error {
     }
 }
 
-/// What lies below says why: "client error (Connect)" alone helps nobody. Of each the first line:
-/// those that follow quote the kubeconfig, with the keys in it. Of a credential plugin nothing is
-/// quoted: what it was given, and what it says, may be secret.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let errors = std::iter::successors(Some(error), |error| error.source());
-    let mut said = String::new();
-    for error in errors {
-        let more = error.to_string();
-        let more = text::line(more.lines().next().unwrap_or_default());
-        if more.contains("auth exec") || more.contains("exec auth") {
-            return "the credential plugin of the kubeconfig failed: run `kubectl get pkis` to see why".into();
-        }
-        if !said.contains(&more) {
-            said = if said.is_empty() {
-                more
-            } else {
-                format!("{said}: {more}")
-            };
-        }
+/// Formats an error with its causes, which say why. A credential plugin is not quoted: its arguments
+/// and its output may be secret.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let chain = text::error_chain(error);
+    if chain.contains("auth exec") || chain.contains("exec auth") {
+        return "the credential plugin of the kubeconfig failed: run `kubectl get pkis` to see why"
+            .into();
     }
-    said
+    chain
 }
 
 impl Access {
@@ -138,7 +126,7 @@ impl Access {
         let namespace = self.namespace.clone().filter(|name| !name.is_empty());
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         let client =
-            Client::try_from(config).map_err(|error| Error::Kubeconfig(with_sources(&error)))?;
+            Client::try_from(config).map_err(|error| Error::Kubeconfig(with_causes(&error)))?;
         Ok(Cluster { client, namespace })
     }
 
@@ -147,7 +135,7 @@ impl Access {
             context: self.context.clone(),
             ..KubeConfigOptions::default()
         };
-        let failed = |error: &dyn std::error::Error| Error::Kubeconfig(with_sources(error));
+        let failed = |error: &dyn std::error::Error| Error::Kubeconfig(with_causes(error));
         match &self.kubeconfig {
             Some(path) => {
                 let kubeconfig = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;

@@ -3,6 +3,7 @@
 
 use crate::util::rate_limit::{Bucket, Limit};
 use crate::util::sync::lock;
+use crate::util::text;
 use async_trait::async_trait;
 use axum::http::Uri;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -98,7 +99,7 @@ impl Client {
         let why = match sent {
             Ok(answer) if answer.status().is_success() => None,
             Ok(answer) => Some(format!("it answers {}", answer.status())),
-            Err(error) => Some(in_full(error.as_ref())),
+            Err(error) => Some(text::error_chain(error.as_ref())),
         };
         if !lock(&self.fault).is_news(why.is_some(), now) {
             return;
@@ -169,17 +170,6 @@ fn roots(file: &Path) -> Result<RootCertStore, Error> {
         return Err(Error::NoCa(file.to_owned()));
     }
     Ok(roots)
-}
-
-/// An error and what caused it, which says more.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        said = format!("{said}: {error}");
-        cause = error.source();
-    }
-    said
 }
 
 #[cfg(test)]
