@@ -236,9 +236,10 @@ pub enum Violation {
 
     /// What the certificate is to hold is not permitted by the policy.
     #[error(
-        "{:?} is not permitted: PkiPolicy {} permits {permitted}{}; {}",
+        "{:?} is not permitted: PkiPolicy {} permits {}{}; {}",
         Shown(value),
         printable(policy),
+        permitted.or_none(),
         after(why.as_ref()),
         unpermitted_remedy(*field)
     )]

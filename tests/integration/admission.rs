@@ -46,7 +46,7 @@ fn one_fault_is_one_line_with_its_field_and_what_to_write_instead() {
         ),
         (
             json!({ "serviceName": "app1", "dnsNames": ["www.example.com"] }),
-            "spec.dnsNames[0]: \"www.example.com\" is not permitted: PkiPolicy pki-operator-allowed-names permits []; \
+            "spec.dnsNames[0]: \"www.example.com\" is not permitted: PkiPolicy pki-operator-allowed-names permits none; \
              remove it, or ask the platform team to permit it"
                 .into(),
         ),

@@ -169,7 +169,7 @@ fn an_address_outside_every_range_is_refused_with_the_ranges() {
             &spec("ipAddresses", &["10.1.2.3"])
         ),
         [format!(
-            "spec.ipAddresses[0]: \"10.1.2.3\" is not permitted: PkiPolicy policy-0 permits []; {REMEDY}"
+            "spec.ipAddresses[0]: \"10.1.2.3\" is not permitted: PkiPolicy policy-0 permits none; {REMEDY}"
         )]
     );
 }

@@ -9,9 +9,13 @@ fn why(field: &str, patterns: &[&str], value: &str) -> String {
     let spec = json!({ "serviceName": "db", field: [value] });
     let refused = refuse(&book, "ns", &spec).remove(0);
     let (_, rest) = refused
-        .split_once("PkiPolicy policy-0 permits [")
+        .split_once("PkiPolicy policy-0 permits ")
         .unwrap_or_else(|| panic!("{refused}"));
-    let (_, rest) = rest.split_once(']').expect("the end of the list");
+    let (_, rest) = rest
+        .split_once("none")
+        .filter(|_| patterns.is_empty())
+        .or_else(|| rest.split_once(']'))
+        .expect("the end of the list");
     let rest = rest.strip_suffix("; remove it, or ask the platform team to permit it");
     let rest = rest.unwrap_or_else(|| panic!("{refused}"));
     rest.strip_prefix("; ").unwrap_or_default().to_owned()

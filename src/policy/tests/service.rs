@@ -134,7 +134,7 @@ fn one_policy_must_permit_all_of_it() {
     let refusal = refuse(&book, "ns", &spec("app1"));
     assert_eq!(refusal.len(), 2, "{refusal:?}");
     assert!(
-        refusal[0].contains("PkiPolicy policy-0 permits []; remove it"),
+        refusal[0].contains("PkiPolicy policy-0 permits none; remove it"),
         "{refusal:?}"
     );
     assert!(

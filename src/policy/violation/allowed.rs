@@ -105,6 +105,17 @@ fn common(name: &str, other: &str) -> usize {
     pairs.take_while(|(a, b)| a == b).count()
 }
 
+impl AllowedNames {
+    /// The names in brackets, or the word `none`.
+    pub(super) fn or_none(&self) -> String {
+        if self.names.is_empty() {
+            "none".to_owned()
+        } else {
+            self.to_string()
+        }
+    }
+}
+
 impl fmt::Display for AllowedNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: Vec<_> = self.names.iter().map(|name| printable(name)).collect();

@@ -78,7 +78,7 @@ fn what_the_webhook_refuses_is_told_in_its_words_with_the_place() {
         (
             "{serviceName: app1, duration: 2h, dnsNames: [a.example.com, x.y.svc]}",
             &[
-                "f:10:52: error: Pki app1/a: spec.dnsNames[0]: \"a.example.com\" is not permitted: PkiPolicy p permits []; remove it, or ask the platform team to permit it",
+                "f:10:52: error: Pki app1/a: spec.dnsNames[0]: \"a.example.com\" is not permitted: PkiPolicy p permits none; remove it, or ask the platform team to permit it",
                 "f:10:67: error: Pki app1/a: spec.dnsNames[1]: \"x.y.svc\" is a name inside the cluster, which belongs to Service x of namespace y: remove it; the certificate is for app1.app1.svc by itself",
             ],
         ),
