@@ -174,7 +174,10 @@ fn advice(page: &mut Page, facts: &Facts) {
 fn policies(page: &mut Page, facts: &Facts) {
     page.heading("Policies");
     match &facts.judgement {
-        Part::Unknown(sentence) => page.line(sentence),
+        Part::Unknown(sentence) => {
+            page.line(sentence);
+            recorded(page, facts);
+        }
         Part::Known(Ok(approved)) => {
             page.line(&format!(
                 "PkiPolicy {} permits it",
@@ -189,6 +192,24 @@ fn policies(page: &mut Page, facts: &Facts) {
                 format!("  {}: {}", violation.field(), line(&violation.to_string()))
             });
         }
+    }
+}
+
+/// The values of the certificate as the status has them, for those who may not read the policies.
+fn recorded(page: &mut Page, facts: &Facts) {
+    let status = facts.pki.as_ref().and_then(|pki| pki.status.as_ref());
+    let Some((policy, defaults)) = status.and_then(|it| Some((it.policy.as_ref()?, &it.defaults)))
+    else {
+        return;
+    };
+    page.line(&format!(
+        "PkiPolicy {} permitted the certificate that is in use",
+        printable(policy)
+    ));
+    let values = defaults.as_ref().map(values::recorded).unwrap_or_default();
+    if !values.is_empty() {
+        page.heading("Values of that certificate which the Pki leaves out");
+        page.list(&values, Clone::clone);
     }
 }
 

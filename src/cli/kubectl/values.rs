@@ -1,7 +1,9 @@
 //! The values that count for a Pki, and where each comes from, in lines for people.
 
+use crate::api::Defaults;
 use crate::policy::{Approved, EffectiveValue, Origin};
 use crate::util::text::line;
+use serde_json::Value;
 
 /// One line for each value. Where the certificate that is in use has another one, both.
 pub(super) fn lines(approved: &Approved) -> Vec<String> {
@@ -36,6 +38,18 @@ pub(super) fn lines(approved: &Approved) -> Vec<String> {
         format!("{field}: {} until the next renewal", line(&value.value))
     }));
     lines
+}
+
+/// One line for each value that the status recorded.
+pub(super) fn recorded(defaults: &Defaults) -> Vec<String> {
+    let fields = serde_json::to_value(defaults).unwrap_or_default();
+    let fields = fields.as_object().into_iter().flatten();
+    fields
+        .map(|(field, value)| match value {
+            Value::String(text) => format!("{field}: {}", line(text)),
+            value => format!("{field}: {}", line(&value.to_string())),
+        })
+        .collect()
 }
 
 fn is_same(one: &EffectiveValue, other: &EffectiveValue) -> bool {

@@ -134,16 +134,23 @@ fn a_pki_that_does_not_exist_is_explained_by_what_pods_were_told() {
 
 #[test]
 fn what_may_not_be_read_is_said_and_the_status_is_gone_by() {
+    let mut issued = pki(Some(("True", "PkiReady", "fine")));
+    let status = issued.status.as_mut().unwrap();
+    status.policy = Some("teams".into());
+    status.defaults = Some(read(
+        json!({"duration": "24h", "usages": ["server auth"], "privateKey": {"algorithm": "ECDSA"}}),
+    ));
     let facts = Facts {
         judgement: Part::Unknown("no policies".into()),
         secret: Part::Unknown("no Secrets".into()),
         users: Part::Unknown("no pods".into()),
         told: Part::Unknown("no Events".into()),
-        ..facts(Some(pki(Some(("True", "PkiReady", "fine")))))
+        ..facts(Some(issued))
     };
     let shown = page(&facts, now());
     for expected in [
-        "  Ready for 10m: PkiReady\n  fine\n\nPolicies\n  no policies\n",
+        "  Ready for 10m: PkiReady\n  fine\n\nPolicies\n  no policies\n  PkiPolicy teams permitted the certificate that is in use\n",
+        "Values of that certificate which the Pki leaves out\n  duration: 24h\n  privateKey: {\"algorithm\":\"ECDSA\"}\n  usages: [\"server auth\"]\n",
         "Secret app1-pki\n  no Secrets\n  by the status, it holds the certificate 0A, valid until 2030-03-01T00:00:00Z (58d left)\n",
         "Pods that use it\n  no pods\n",
         "What the operator told\n  no Events\n",
