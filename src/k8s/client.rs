@@ -104,8 +104,8 @@ impl Error {
     }
 }
 
-/// Formats an error with its causes, which say why. A credential plugin is not quoted: its arguments
-/// and its output may be secret.
+/// Formats an error with its causes, which say why. A credential plugin is not quoted: its
+/// arguments and its output may be secret.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let chain = text::error_chain(error);
     if chain.contains("auth exec") || chain.contains("exec auth") {

@@ -127,8 +127,8 @@ pub fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// Formats an error and its causes on one line, each once. Of each only the first line is taken: the
-/// others quote the input, which may hold keys.
+/// Formats an error and its causes on one line, each once. Of each only the first line is taken:
+/// the others quote the input, which may hold keys.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let errors = std::iter::successors(Some(error), |error| error.source());
     let mut chain = String::new();

@@ -1,6 +1,7 @@
 //! The guides hold on a real cluster: their commands, scripts and statements.
 
-use crate::harness::{Namespace, SHARED, bytes, eventually, file, openssl};
+use crate::harness::{Namespace, SHARED, arena, bytes, eventually, file, openssl};
+use jiff::{SignedDuration, Timestamp};
 use mlua::LuaSerdeExt as _;
 use serde_json::{Value, json};
 use std::fs;
@@ -8,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 const GITOPS: &str = include_str!("../../src/guide/gitops.md");
+const PLATFORM_TEAMS: &str = include_str!("../../src/guide/platform-teams.md");
 const STOLEN: &str = include_str!("../../src/guide/a-key-was-stolen.md");
 
 /// The fenced block of this language.
@@ -223,4 +225,83 @@ fn the_commands_after_a_theft_replace_the_key_of_one_pki_and_void_those_of_a_ten
         let refused = ns.apply_pki("app3-pki", r#"{"serviceName": "app3"}"#);
         refused.is_err().then_some(())
     });
+}
+
+/// The policies of the guide for platform teams, as they are written there.
+fn policies() -> Vec<&'static str> {
+    let blocks = PLATFORM_TEAMS.split("```yaml\n").skip(1);
+    let blocks = blocks.filter_map(|rest| Some(rest.split_once("```")?.0));
+    blocks
+        .filter(|block| block.contains("kind: PkiPolicy\n"))
+        .collect()
+}
+
+#[test]
+fn a_pki_with_a_service_name_alone_gets_a_certificate_within_each_policy_of_the_guide() {
+    let arena = arena();
+    let _operator = arena.first_replica("operator-1", &[]).unwrap();
+    let ns = arena.namespace("team");
+    arena
+        .kubectl(&["label", "namespace", &ns.name, "stage=live"])
+        .unwrap();
+    let all = policies();
+    assert!(all.len() >= 12, "{}", all.len());
+    for policy in all {
+        let mut read: Value = serde_saphyr::from_str(policy).unwrap();
+        // The namespaces of the examples have other names here.
+        if !read["spec"]["namespaces"]["names"].is_null() {
+            read["spec"]["namespaces"]["names"] = json!([ns.name]);
+        }
+        let apply = ["apply", "--filename", "-"];
+        arena.kubectl_with(&read.to_string(), &apply).unwrap();
+        let name = read["metadata"]["name"].as_str().unwrap();
+        let service = read["spec"]["serviceNames"][0].as_str().unwrap();
+        let service = service.replace("{namespace}", &ns.name).replace('*', "web");
+        eventually(&format!("{name} permits {service}"), || {
+            let spec = json!({ "serviceName": service }).to_string();
+            ns.apply_pki("web", &spec).ok()
+        });
+        let status = ns.wait_until_ready("web")["status"].take();
+        assert_eq!(status["policy"], name, "{status}");
+        expect_within(
+            &read["spec"],
+            &status,
+            &file(&ns.get("secret", "web").unwrap(), "tls.crt"),
+        );
+        ns.kubectl(&["delete", "pki", "web"]).unwrap();
+        eventually("the Secret is gone", || {
+            ns.get("secret", "web").is_none().then_some(())
+        });
+        arena.kubectl(&["delete", "pkipolicy", name]).unwrap();
+    }
+}
+
+/// Whether a certificate is within the limits of a policy, as OpenSSL reads it.
+fn expect_within(policy: &Value, status: &Value, certificate: &str) {
+    let text = openssl(&["x509", "-noout", "-text"], certificate);
+    if let Some(longest) = policy["maxDuration"].as_str() {
+        let time = |field: &str| {
+            status[field]
+                .as_str()
+                .unwrap()
+                .parse::<Timestamp>()
+                .unwrap()
+        };
+        let longest: SignedDuration = longest.parse().unwrap();
+        // Certificates are backdated by five minutes.
+        let lifetime = time("notAfter").duration_since(time("notBefore"));
+        assert!(
+            lifetime <= longest + SignedDuration::from_mins(5),
+            "{lifetime} {policy}"
+        );
+    }
+    if policy["usages"] == json!(["server auth"]) {
+        assert!(!text.contains("TLS Web Client Authentication"), "{text}");
+    }
+    assert!(text.contains("TLS Web Server Authentication"), "{text}");
+    let curve = match policy["defaults"]["privateKey"]["size"].as_u64() {
+        Some(384) => "secp384r1",
+        _ => "prime256v1",
+    };
+    assert!(text.contains(curve), "{policy}\n{text}");
 }
