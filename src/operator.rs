@@ -2,7 +2,7 @@
 
 use crate::cli::config::Config;
 use crate::controllers;
-use crate::controllers::ca::{Keeper, keeper, summary};
+use crate::controllers::ca::{CaController, keeper, summary};
 use crate::controllers::ignored_metadata;
 use crate::controllers::pki::{self, Context};
 use crate::controllers::pod_hints::name;
@@ -41,7 +41,7 @@ const _: () = assert!(GRACE.as_secs() + otlp::FLUSH.as_secs() <= 20);
 /// Why the operator stopped, or could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum OperatorError {
     /// No way to the API server.
     #[error("cannot reach the API server: {0}; run inside a cluster, or set KUBECONFIG")]
     Client(#[from] kube::Error),
@@ -60,14 +60,14 @@ pub enum Error {
     },
     /// The webhook's clients cannot be told apart.
     #[error(transparent)]
-    ClientCa(#[from] identity::client_ca::Error),
+    ClientCa(#[from] identity::client_ca::ClientCaError),
     /// A part that runs for ever ended.
     #[error("{0} stopped unexpectedly")]
     Stopped(&'static str),
 }
 
 /// Runs until `shutdown` is cancelled.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), OperatorError> {
     let clients = config.webhook_client_ca.as_deref();
     let clients = clients.map(identity::client_ca::verifier).transpose()?;
     let cluster = kube::Config::infer().await?;
@@ -114,7 +114,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let admission_handle = Handle::new();
     let admission = {
         let (app, handle) = (app.clone(), admission_handle.clone());
-        let begin = identity::Keeper::begin(
+        let begin = identity::ServingCertKeeper::begin(
             client.clone(),
             config.webhook(),
             metrics.clone(),
@@ -146,9 +146,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         // First, because it is what ends the others.
         biased;
         () = shutdown.cancelled() => {}
-        _ = &mut leading => return Err(Error::Stopped("the reconciler")),
-        _ = &mut publishing => return Err(Error::Stopped("the publisher of Events")),
-        Some(ended) = parts.join_next() => return Err(Error::Stopped(ended.unwrap_or("a part that panicked"))),
+        _ = &mut leading => return Err(OperatorError::Stopped("the reconciler")),
+        _ = &mut publishing => return Err(OperatorError::Stopped("the publisher of Events")),
+        Some(ended) = parts.join_next() => return Err(OperatorError::Stopped(ended.unwrap_or("a part that panicked"))),
     }
 
     tracing::info!("shutting down");
@@ -192,10 +192,10 @@ struct Shared {
 
 /// The settings of the controllers.
 struct Controllers {
-    ca: keeper::Settings,
-    trust_bundle: trust_bundle::Settings,
-    pki: pki::Settings,
-    restart: Option<restart::Settings>,
+    ca: keeper::CaSettings,
+    trust_bundle: trust_bundle::TrustBundleSettings,
+    pki: pki::PkiSettings,
+    restart: Option<restart::RestartSettings>,
 }
 
 /// Runs the controllers while this replica leads.
@@ -246,7 +246,7 @@ fn control(
         clock,
     } = shared;
     let copies = Arc::new(Published::default());
-    let (keeper, ca) = Keeper::new(
+    let (keeper, ca) = CaController::new(
         client.clone(),
         settings.ca.clone(),
         cache.clone(),
@@ -312,10 +312,10 @@ fn control(
     }
 }
 
-fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Error> {
+fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, OperatorError> {
     let listener = TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    listener.map_err(|source| Error::Listen {
+    listener.map_err(|source| OperatorError::Listen {
         address,
         flag,
         source,

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
-use syn::{Attribute, ItemMod, ItemUse, UseTree};
+use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
 /// The layers, the lowest first. Modules on one row do not import each other.
 const ROWS: [&[&str]; 11] = [
@@ -91,6 +91,31 @@ fn no_two_files_import_each_other() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// A search for a type finds one.
+#[test]
+fn public_type_names_are_unique() {
+    let mut found = BTreeMap::<String, Vec<String>>::new();
+    for file in sources(&root("src")) {
+        let parsed = syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap();
+        for item in parsed.items {
+            let (visibility, name) = match item {
+                Item::Enum(it) => (it.vis, it.ident),
+                Item::Struct(it) => (it.vis, it.ident),
+                Item::Trait(it) => (it.vis, it.ident),
+                Item::Type(it) => (it.vis, it.ident),
+                _ => continue,
+            };
+            if matches!(visibility, Visibility::Public(_)) {
+                let place = format!("{}:{}", file.display(), name.span().start().line);
+                found.entry(name.to_string()).or_default().push(place);
+            }
+        }
+    }
+    assert!(found.len() > 100, "the sources are read");
+    found.retain(|_, places| places.len() > 1);
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! The plugin `kubectl pki`: parses the command line, runs it, and ends with its exit status.
 
 use clap::Parser;
-use pki_operator::cli::kubectl::cli::Cli;
+use pki_operator::cli::kubectl::cli::PluginCli;
 use pki_operator::cli::kubectl::run::{Verdict, run};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = PluginCli::parse();
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("nothing else installs a provider");
@@ -23,6 +23,6 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn tokio_main(cli: Cli) -> anyhow::Result<Verdict> {
+async fn tokio_main(cli: PluginCli) -> anyhow::Result<Verdict> {
     Ok(run(cli).await?)
 }

@@ -31,7 +31,7 @@ mod file;
 mod read;
 mod values;
 
-pub use error::{Conflict, Error, FileFault, Refusal};
+pub use error::{ConfigError, Conflict, FileFault, FlagRefusal};
 
 /// Certificates for application teams on Kubernetes, with errors they can read.
 #[derive(Debug, Parser)]
@@ -308,8 +308,8 @@ impl Config {
     }
 
     /// How the CA is kept.
-    pub fn ca(&self) -> keeper::Settings {
-        keeper::Settings {
+    pub fn ca(&self) -> keeper::CaSettings {
+        keeper::CaSettings {
             secret: Key::new(self.namespace.clone(), self.ca_secret.clone()),
             is_brought: self.ca == CaSource::Bring,
             lifetime: SignedDuration::from_hours(self.ca_lifetime_hours.into()),
@@ -322,9 +322,9 @@ impl Config {
     }
 
     /// Where spans go, if anywhere.
-    pub fn otlp(&self) -> Option<otlp::Settings> {
+    pub fn otlp(&self) -> Option<otlp::TraceSettings> {
         let endpoint = self.otlp_endpoint.clone()?;
-        Some(otlp::Settings {
+        Some(otlp::TraceSettings {
             endpoint,
             ca: self.otlp_ca.clone(),
             ratio: self.otlp_sampling_ratio,
@@ -335,8 +335,8 @@ impl Config {
     }
 
     /// How clients are told whom to trust.
-    pub fn trust(&self) -> trust_bundle::Settings {
-        trust_bundle::Settings {
+    pub fn trust(&self) -> trust_bundle::TrustBundleSettings {
+        trust_bundle::TrustBundleSettings {
             name: self.trust_config_map.clone(),
             reminder: self.reminder_seconds,
         }
@@ -359,25 +359,25 @@ impl Config {
     }
 
     /// How people are told what becomes of a Pki.
-    pub fn reconcile(&self) -> pki::Settings {
-        pki::Settings {
+    pub fn reconcile(&self) -> pki::PkiSettings {
+        pki::PkiSettings {
             reminder: self.reminder_seconds,
             tells_renewals: self.renewal_events,
         }
     }
 
     /// How workloads are restarted, if they are.
-    pub fn restarts(&self) -> Option<restart::Settings> {
+    pub fn restarts(&self) -> Option<restart::RestartSettings> {
         let window = self.restart_spread_seconds;
-        self.restart_on_renewal.then(|| restart::Settings {
+        self.restart_on_renewal.then(|| restart::RestartSettings {
             window: SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX),
             reminder: self.reminder_seconds,
         })
     }
 
     /// Who the webhook is to the API server.
-    pub fn webhook(&self) -> identity::Settings {
-        identity::Settings {
+    pub fn webhook(&self) -> identity::ServingCertSettings {
+        identity::ServingCertSettings {
             secret: Key::new(self.namespace.clone(), self.webhook_ca_secret.clone()),
             configuration: self.webhook_configuration.clone(),
             hosts: self.webhook_hosts(),

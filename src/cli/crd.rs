@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Why a definition is not of this version.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum CrdError {
     /// Objects would become unreadable.
     #[error(
         "CustomResourceDefinition {name}: objects are stored as {}, which this version cannot read: install a version that \
@@ -43,7 +43,7 @@ pub enum Error {
         /// Of the definition.
         name: String,
         /// What it said.
-        source: client::Error,
+        source: client::ClientError,
     },
     /// It was applied, and the API server does not serve it.
     #[error("CustomResourceDefinition {name} is not established after {PATIENCE:?}: {said}")]
@@ -76,7 +76,7 @@ pub enum Step {
 pub fn decide(
     live: Option<&CustomResourceDefinition>,
     ours: &CustomResourceDefinition,
-) -> Result<Step, Error> {
+) -> Result<Step, CrdError> {
     let Some(live) = live else {
         return Ok(Step::Create);
     };
@@ -96,7 +96,7 @@ pub fn decide(
     if lost.is_empty() {
         return Ok(Step::Update { from });
     }
-    Err(Error::Stored {
+    Err(CrdError::Stored {
         name: ours.name_any(),
         versions: lost.into_iter().map(|it| printable(it)).collect(),
     })
@@ -125,7 +125,7 @@ impl fmt::Display for Step {
 }
 
 /// Does it to each of them; `say` hears what was done.
-pub async fn apply(client: &Client, mut say: impl FnMut(&str)) -> Result<(), Error> {
+pub async fn apply(client: &Client, mut say: impl FnMut(&str)) -> Result<(), CrdError> {
     let crds = Api::<CustomResourceDefinition>::all(client.clone());
     let mut steps = Vec::new();
     for ours in api::definitions() {
@@ -155,7 +155,7 @@ pub async fn apply(client: &Client, mut say: impl FnMut(&str)) -> Result<(), Err
 async fn wait_until_established(
     crds: &Api<CustomResourceDefinition>,
     crd: &CustomResourceDefinition,
-) -> Result<(), Error> {
+) -> Result<(), CrdError> {
     let begin = Instant::now();
     loop {
         let live = crds.get(&crd.name_any()).await;
@@ -170,16 +170,16 @@ async fn wait_until_established(
             let said = conditions.into_iter().filter_map(|it| it.message);
             let name = crd.name_any();
             let said = printable(&said.collect::<Vec<_>>().join("; "));
-            return Err(Error::NotEstablished { name, said });
+            return Err(CrdError::NotEstablished { name, said });
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-fn failed(crd: &CustomResourceDefinition, what: &str, error: kube::Error) -> Error {
-    Error::Api {
+fn failed(crd: &CustomResourceDefinition, what: &str, error: kube::Error) -> CrdError {
+    CrdError::Api {
         name: crd.name_any(),
-        source: client::Error::of(what, error),
+        source: client::ClientError::of(what, error),
     }
 }
 

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What is wrong with the installation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum SelfTestError {
     /// Nobody objected.
     #[error(
         "a Pki for {FORBIDDEN} was admitted: nobody asks the operator; see whether there is a ValidatingWebhookConfiguration with \
@@ -48,14 +48,14 @@ pub enum Error {
     },
     /// It could not be asked at all.
     #[error("cannot ask the API server: {0}")]
-    Api(#[from] client::Error),
+    Api(#[from] client::ClientError),
 }
 
 /// What the answer to a Pki that nobody may have says of the installation: the refusal, if that is
 /// the operator's.
-pub fn judge_bad(answer: Result<(), &Status>) -> Result<String, Error> {
+pub fn judge_bad(answer: Result<(), &Status>) -> Result<String, SelfTestError> {
     let Err(status) = answer else {
-        return Err(Error::Admitted);
+        return Err(SelfTestError::Admitted);
     };
     let said = sentence(&status.message);
     let refusal = format!("admission webhook \"{WEBHOOK}\" denied the request: ");
@@ -65,15 +65,15 @@ pub fn judge_bad(answer: Result<(), &Status>) -> Result<String, Error> {
             Ok(refusal.lines().map(sentence).collect::<Vec<_>>().join("\n"))
         }
         _ if said.contains(&format!("failed calling webhook \"{WEBHOOK}\"")) => {
-            Err(Error::Unreachable(said))
+            Err(SelfTestError::Unreachable(said))
         }
-        _ => Err(Error::Other(said)),
+        _ => Err(SelfTestError::Other(said)),
     }
 }
 
 /// Judges the answer to a Pki for this service, which is to be admitted.
-pub fn judge_good(service: &str, answer: Result<(), &Status>) -> Result<(), Error> {
-    answer.map_err(|status| Error::Refused {
+pub fn judge_good(service: &str, answer: Result<(), &Status>) -> Result<(), SelfTestError> {
+    answer.map_err(|status| SelfTestError::Refused {
         service: service.to_owned(),
         said: sentence(&status.message),
     })
@@ -86,7 +86,7 @@ pub async fn run(
     namespace: &str,
     service: Option<&str>,
     mut say: impl FnMut(&str),
-) -> Result<(), Error> {
+) -> Result<(), SelfTestError> {
     let begin = Instant::now();
     loop {
         match ask(client, namespace, service).await {
@@ -103,7 +103,11 @@ pub async fn run(
     }
 }
 
-async fn ask(client: &Client, namespace: &str, service: Option<&str>) -> Result<String, Error> {
+async fn ask(
+    client: &Client,
+    namespace: &str,
+    service: Option<&str>,
+) -> Result<String, SelfTestError> {
     let pkis = Api::<Pki>::namespaced(client.clone(), namespace);
     let bad = create(&pkis, NAME, &[FORBIDDEN]).await?;
     let refusal = judge_bad(bad.as_ref().map(drop).map_err(AsRef::as_ref))?;
@@ -119,7 +123,7 @@ async fn create(
     pkis: &Api<Pki>,
     service: &str,
     dns_names: &[&str],
-) -> Result<Result<Pki, Box<Status>>, Error> {
+) -> Result<Result<Pki, Box<Status>>, SelfTestError> {
     let spec = PkiSpec {
         service_name: service.to_owned(),
         dns_names: dns_names.iter().map(ToString::to_string).collect(),
@@ -133,7 +137,7 @@ async fn create(
         Ok(pki) => Ok(Ok(pki)),
         // Not allowed to ask, or nobody there who knows Pkis.
         Err(kube::Error::Api(status)) if !matches!(status.code, 401 | 403 | 404) => Ok(Err(status)),
-        Err(error) => Err(client::Error::of("create pkis", error).into()),
+        Err(error) => Err(client::ClientError::of("create pkis", error).into()),
     }
 }
 

@@ -22,13 +22,13 @@
 //!
 //! Nobody can stop that: a Secret that cannot be written is waited for, but [not for
 //! ever](rotation::Pace), and is [named](crate::model::rollout::Blocker). Its old root stays
-//! trusted as long as it is used; unless the rotation is [forced](rotation::Request::Force),
-//! because a key was stolen.
+//! trusted as long as it is used; unless the rotation is
+//! [forced](rotation::RotationRequest::Force), because a key was stolen.
 //!
 //! So a peer that reloads what it mounts within a step verifies every other at any moment.
 //! [`rotation`] decides all that, without I/O.
 
-pub use keeper::Keeper;
+pub use keeper::CaController;
 
 pub mod fleet;
 pub mod keeper;

@@ -7,7 +7,7 @@
 
 use crate::api::annotations::Carrier;
 use crate::api::{GROUP, VERSION};
-use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
+use crate::events::{Aspect, EventKind, NOTE_BYTES, Notice, Publisher};
 use crate::k8s::object_key::Key;
 use crate::store::Cache;
 use crate::store::ignored::Ignored;
@@ -132,7 +132,7 @@ fn notice(ignored: &Ignored, carrier: Carrier, key: &Key) -> Option<Notice> {
         regarding: reference(carrier, key, uid),
         related: None,
         aspect: Aspect::Annotation,
-        kind: Kind::Warning,
+        kind: EventKind::Warning,
         reason: REASON.to_owned(),
         note: text::list("", &faults, NOTE_BYTES),
         topic: None,

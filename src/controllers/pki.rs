@@ -76,7 +76,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
 /// How people are told.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct PkiSettings {
     /// How often a fault that lasts is said again.
     pub reminder: Duration,
     /// Whether pods are told that a certificate was renewed.
@@ -97,7 +97,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Tells the time, while it is known.
     pub clock: Arc<Clock>,
-    settings: Settings,
+    settings: PkiSettings,
     /// Learns which certificate is in a Secret, if workloads are to be restarted.
     on_ready: Option<OnReady>,
     schedule: Schedule,
@@ -115,7 +115,7 @@ pub type OnReady = Box<dyn Fn(&Pki, &Certificate, &[Arc<SecretUser>]) + Send + S
 /// Why a look at a Pki ended early. It is taken again soon.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ReconcileError {
     /// The Secret could not be read.
     #[error("cannot read Secret {secret}: {source}")]
     ReadSecret {
@@ -176,7 +176,7 @@ impl Context {
         publisher: Publisher,
         metrics: Arc<Metrics>,
         clock: Arc<Clock>,
-        settings: Settings,
+        settings: PkiSettings,
     ) -> Self {
         let (schedule, retries, contests, findings, pauses, keys) = Default::default();
         Self {
@@ -227,10 +227,10 @@ impl Context {
         known.get(&key).map_or(key, |known| known.key().clone())
     }
 
-    async fn read_secret(&self, key: &Key) -> Result<Option<Secret>, Error> {
+    async fn read_secret(&self, key: &Key) -> Result<Option<Secret>, ReconcileError> {
         let secrets = self.secrets(&key.namespace);
         let read = secrets.get_opt(&key.name).await;
-        let read = read.map_err(|source| Error::ReadSecret {
+        let read = read.map_err(|source| ReconcileError::ReadSecret {
             secret: key.clone(),
             source,
         })?;
@@ -353,7 +353,7 @@ async fn take_turn(key: &Key, context: &Context) {
         context.pauses.forget(key);
         return;
     };
-    if !matches!(error, Error::Outdated { .. }) {
+    if !matches!(error, ReconcileError::Outdated { .. }) {
         context.metrics.reconcile_errors.inc();
     }
     let pause = context.pauses.after(key, &error);
@@ -362,7 +362,7 @@ async fn take_turn(key: &Key, context: &Context) {
         .hasten(key.clone(), Timestamp::now() + pause);
 }
 
-async fn reconcile(stored: &StoredPki, context: &Context) -> Result<(), Error> {
+async fn reconcile(stored: &StoredPki, context: &Context) -> Result<(), ReconcileError> {
     let (started, mut work, key) = (Instant::now(), Work::look(), Key::of(stored));
     let (namespace, object) = (&*key.namespace, &*key.name);
     let span = tracing::error_span!("reconcile", trace_id = %work.trace_id(), namespace, object);
@@ -372,9 +372,9 @@ async fn reconcile(stored: &StoredPki, context: &Context) -> Result<(), Error> {
     let looked = async {
         let look = look_at(stored, context, &mut work);
         let look = tokio::time::timeout(LONGEST_LOOK, look).await;
-        let result = look.unwrap_or(Err(Error::TimedOut));
+        let result = look.unwrap_or(Err(ReconcileError::TimedOut));
         match &result {
-            Err(Error::Outdated { pki }) => {
+            Err(ReconcileError::Outdated { pki }) => {
                 tracing::debug!(%pki, "changed meanwhile; will look again");
             }
             Err(error) => {
@@ -393,7 +393,11 @@ async fn reconcile(stored: &StoredPki, context: &Context) -> Result<(), Error> {
     result
 }
 
-async fn look_at(stored: &StoredPki, context: &Context, work: &mut Work) -> Result<(), Error> {
+async fn look_at(
+    stored: &StoredPki,
+    context: &Context,
+    work: &mut Work,
+) -> Result<(), ReconcileError> {
     match &stored.0 {
         Ok(pki) => look(pki, context, work).await,
         Err(invalid) if invalid.metadata.deletion_timestamp.is_some() => {
@@ -407,11 +411,14 @@ async fn look_at(stored: &StoredPki, context: &Context, work: &mut Work) -> Resu
     }
 }
 
-async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error> {
-    let now = context.clock.now().map_err(|source| Error::Clock {
-        pki: Key::of(pki),
-        source,
-    })?;
+async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), ReconcileError> {
+    let now = context
+        .clock
+        .now()
+        .map_err(|source| ReconcileError::Clock {
+            pki: Key::of(pki),
+            source,
+        })?;
     if pki.metadata.deletion_timestamp.is_some() {
         context.keys.forget(&Key::of(pki));
         requests::part(pki, context).await?;
@@ -425,7 +432,7 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Error
     if matches!(planned, Plan::Read) {
         match read(&mut observed, context).await {
             // Not for this look to mend: people are told, as when the Secret cannot be written.
-            Err(Error::ReadSecret { source, .. }) if patch::is_refusal(&source) => {
+            Err(ReconcileError::ReadSecret { source, .. }) if patch::is_refusal(&source) => {
                 let outcome = act::refused(pki, source, context, now)?;
                 return conclude::conclude(pki, &outcome, context, now).await;
             }

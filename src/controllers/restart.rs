@@ -38,7 +38,7 @@ mod workload;
 
 /// How workloads are restarted.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct RestartSettings {
     /// Within what time after a renewal.
     pub window: SignedDuration,
     /// How often a fault that lasts is said again.

@@ -2,9 +2,9 @@
 //! for it, and as a `ClusterTrustBundle` where the API server has that type.
 //!
 //! So a client needs no Pki of its own to verify a server: it mounts `ca.crt`. These copies follow
-//! the CA as the [`Keeper`](crate::controllers::ca::Keeper) tells of it, so that while it is
-//! replaced they hold both roots, like the Secrets; and [`Published`] tells the keeper when all of
-//! them do, because nothing may be signed with a CA that clients do not know.
+//! the CA as the [`CaController`](crate::controllers::ca::CaController) tells of it, so that while
+//! it is replaced they hold both roots, like the Secrets; and [`Published`] tells the keeper when
+//! all of them do, because nothing may be signed with a CA that clients do not know.
 //!
 //! What has the name of a copy and is somebody else's is left as it is. The module `board` decides
 //! what to do, without I/O.
@@ -34,7 +34,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// How clients are told.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct TrustBundleSettings {
     /// The name of the `ConfigMaps`, and of the `ClusterTrustBundle`.
     pub name: String,
     /// How often a fault that lasts is said again.
@@ -52,7 +52,7 @@ impl Distributor {
     pub fn new(
         client: &Client,
         scope: &Scope,
-        settings: &Settings,
+        settings: &TrustBundleSettings,
         ca: &watch::Receiver<Option<Arc<Ca>>>,
         copies: &Arc<Published>,
         publisher: Publisher,

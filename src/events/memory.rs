@@ -1,6 +1,6 @@
 //! What has been said, to whom, and how much more may be.
 
-use super::notice::{Hash, Kind, Notice};
+use super::notice::{EventKind, Hash, Notice};
 use super::refusal_budget::RefusalBudget;
 use crate::util::rate_limit::{Bucket, Limit};
 use crate::util::time::whole_second;
@@ -189,8 +189,8 @@ impl Memory {
 /// The limit that the notice counts towards.
 fn limit(notice: &Notice) -> Limit {
     match notice.kind {
-        Kind::Warning => PER_OBJECT,
-        Kind::Normal => GOOD_NEWS,
+        EventKind::Warning => PER_OBJECT,
+        EventKind::Normal => GOOD_NEWS,
     }
 }
 
@@ -206,12 +206,12 @@ impl Told {
         let reminder = SignedDuration::try_from(reminder * 9 / 10).unwrap_or(SignedDuration::MAX);
         // That all is well is said with the status that says so, by whoever wrote that.
         let lag = match notice.kind {
-            Kind::Warning => CACHE_LAG,
-            Kind::Normal => SignedDuration::ZERO,
+            EventKind::Warning => CACHE_LAG,
+            EventKind::Normal => SignedDuration::ZERO,
         };
         if since > lag {
             Due::News
-        } else if notice.kind == Kind::Warning && passed >= reminder {
+        } else if notice.kind == EventKind::Warning && passed >= reminder {
             Due::Reminder
         } else {
             Due::Not
@@ -233,7 +233,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn since(kind: Kind, second: i64) -> Notice {
+    fn since(kind: EventKind, second: i64) -> Notice {
         let mut notice = notice(kind, "note");
         notice.since = at(second);
         notice
@@ -255,15 +255,18 @@ mod tests {
             (1050, 1100, Due::News, Due::News),
         ] {
             let due = |kind| told.due(&since(kind, second), REMINDER, at(now));
-            assert_eq!(due(Kind::Warning), fault, "{second} {now}");
-            assert_eq!(due(Kind::Normal), mended, "{second} {now}");
+            assert_eq!(due(EventKind::Warning), fault, "{second} {now}");
+            assert_eq!(due(EventKind::Normal), mended, "{second} {now}");
         }
     }
 
     #[test]
     fn what_was_said_before_something_else_is_news_again() {
         let mut memory = Memory::new(REMINDER);
-        let (bad, good) = (since(Kind::Warning, 1000), since(Kind::Normal, 1001));
+        let (bad, good) = (
+            since(EventKind::Warning, 1000),
+            since(EventKind::Normal, 1001),
+        );
         let event = |notice: &Notice, second| notice.event("instance", at(second));
         let told = memory.note(&bad, &event(&bad, 1000));
         assert_eq!(memory.due(&bad, &told, at(1001)), Due::Not);
@@ -281,7 +284,7 @@ mod tests {
         let mut memory = Memory::new(REMINDER);
         let fault = |note: &str| Notice {
             note: String::from(note),
-            ..since(Kind::Warning, 1000)
+            ..since(EventKind::Warning, 1000)
         };
         let (first, second) = (fault("first"), fault("second"));
         let event = first.event("instance", at(1000));
@@ -304,7 +307,10 @@ mod tests {
     #[test]
     fn two_lines_of_one_matter_are_written_in_different_seconds() {
         let mut memory = Memory::new(REMINDER);
-        let (bad, good) = (since(Kind::Warning, 1000), since(Kind::Normal, 1000));
+        let (bad, good) = (
+            since(EventKind::Warning, 1000),
+            since(EventKind::Normal, 1000),
+        );
         let later = |milliseconds| Timestamp::from_millisecond(milliseconds).unwrap();
         assert_eq!(memory.until_next_second(&bad, later(1_000_200)), None);
         memory.note(&bad, &bad.event("instance", later(1_000_200)));
@@ -325,7 +331,7 @@ mod tests {
     #[test]
     fn reminders_leave_enough_for_news() {
         let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
-        let fault = notice(Kind::Warning, "fault");
+        let fault = notice(EventKind::Warning, "fault");
         let reminders = (0..25).filter(|_| memory.take_for_reminder(&fault, now));
         assert_eq!(reminders.count(), 15);
         for _ in 0..RESERVE {
@@ -336,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_series_is_taken_up_where_it_stood() {
-        let fault = notice(Kind::Warning, "note");
+        let fault = notice(EventKind::Warning, "note");
         let mut stored = fault.event("instance", at(1000));
         stored.metadata.resource_version = Some("5".into());
         let as_stored = |count, last| Told {
@@ -354,7 +360,7 @@ mod tests {
         // A writer that knows one generation of the API changes the fields of that alone.
         (stored.count, stored.last_timestamp) = (Some(9), Some(Time(at(1400))));
         assert_eq!(Told::of(&stored, &fault), as_stored(9, at(1400)));
-        let other = notice(Kind::Warning, "other");
+        let other = notice(EventKind::Warning, "other");
         assert_eq!(Told::of(&stored, &other).sentence, None);
         let nothing = Event::default();
         let unknown = Told {
@@ -370,10 +376,10 @@ mod tests {
     fn an_object_is_told_so_much_at_once_whatever_it_is_about() {
         let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
         for number in 0..25 {
-            let notice = notice(Kind::Warning, &number.to_string());
+            let notice = notice(EventKind::Warning, &number.to_string());
             assert_eq!(memory.take(&notice, now), Ok(()));
         }
-        let one_more = notice(Kind::Warning, "more");
+        let one_more = notice(EventKind::Warning, "more");
         assert_eq!(memory.take(&one_more, now), Err(now + PER_OBJECT.period));
         memory.give_back(&one_more);
         assert_eq!(memory.take(&one_more, now), Ok(()));
@@ -385,8 +391,8 @@ mod tests {
     #[test]
     fn whatever_was_wrong_before_it_is_told_at_once_that_it_is_mended() {
         let (mut memory, mut now) = (Memory::new(REMINDER), Instant::now());
-        let good = notice(Kind::Normal, "good");
-        let fault = notice(Kind::Warning, "fault");
+        let good = notice(EventKind::Normal, "good");
+        let fault = notice(EventKind::Warning, "fault");
         let refusal = Notice {
             aspect: Aspect::Refusal,
             ..fault.clone()
@@ -410,14 +416,14 @@ mod tests {
         let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
         let refusal = Notice {
             aspect: Aspect::Refusal,
-            ..notice(Kind::Warning, "refused")
+            ..notice(EventKind::Warning, "refused")
         };
         for _ in 0..PER_OBJECT.burst {
             assert_eq!(memory.take(&refusal, now), Ok(()));
         }
         assert!(memory.take(&refusal, now).is_err());
         assert!(!memory.take_for_reminder(&refusal, now));
-        let fault = notice(Kind::Warning, "fault");
+        let fault = notice(EventKind::Warning, "fault");
         for _ in 0..PER_OBJECT.burst {
             assert_eq!(memory.take(&fault, now), Ok(()));
         }
@@ -431,11 +437,11 @@ mod tests {
         let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
         let refusal = |pod: usize| Notice {
             aspect: Aspect::Refusal,
-            ..notice_to("ns", &pod.to_string(), Kind::Warning, "refused")
+            ..notice_to("ns", &pod.to_string(), EventKind::Warning, "refused")
         };
         let told = (0..10_000).filter(|pod| memory.take(&refusal(*pod), now).is_ok());
         assert_eq!(told.count(), 500);
-        let fault = notice_to("ns", "0", Kind::Warning, "fault");
+        let fault = notice_to("ns", "0", EventKind::Warning, "fault");
         assert_eq!(memory.take(&fault, now), Ok(()));
     }
 
@@ -443,7 +449,7 @@ mod tests {
     fn what_is_long_past_is_forgotten() {
         let mut memory = Memory::new(REMINDER);
         for number in 0..=MOST {
-            let notice = notice_to("ns", &number.to_string(), Kind::Warning, "note");
+            let notice = notice_to("ns", &number.to_string(), EventKind::Warning, "note");
             let last = if number == 0 { at(10_000) } else { at(0) };
             memory.note(&notice, &notice.event("instance", last));
         }

@@ -12,7 +12,7 @@ use crate::k8s::object_key::Key;
 use crate::model::ca::Alarm;
 use crate::model::outcome::{self, Outcome};
 use crate::model::renewal_request;
-use crate::model::rollout::{Phase, Report};
+use crate::model::rollout::{Phase, RolloutReport};
 use crate::store::cached_pod::SecretUser;
 use crate::util::text;
 use expiry::Stage;
@@ -23,7 +23,7 @@ use kube::{Resource, ResourceExt};
 use std::sync::Arc;
 
 pub(crate) use notice::NOTE_BYTES;
-pub use notice::{Aspect, Kind, Notice};
+pub use notice::{Aspect, EventKind, Notice};
 pub use publisher::Publisher;
 pub(crate) use words::Words;
 
@@ -68,8 +68,8 @@ impl Look<'_> {
         let Self { pki, outcome, .. } = self;
         let is_mended = is_ready(outcome) && pki.condition(READY).is_some_and(outcome::was_told);
         let kind = match outcome {
-            fault if fault.is_fault() => Kind::Warning,
-            _ if is_mended => Kind::Normal,
+            fault if fault.is_fault() => EventKind::Warning,
+            _ if is_mended => EventKind::Normal,
             _ => return None,
         };
         let conditions = &self.status.conditions;
@@ -105,7 +105,7 @@ impl Look<'_> {
         let end = self.status.not_after.as_ref()?.0;
         Some(Words {
             aspect: Aspect::Renewal,
-            kind: Kind::Normal,
+            kind: EventKind::Normal,
             reason: "PkiRenewed".to_owned(),
             message: format!(
                 "Secret {} of Pki {} holds a renewed certificate, valid until {end}",
@@ -126,7 +126,7 @@ fn is_ready(outcome: &Outcome) -> bool {
 pub fn about_request(pki: &Pki, now: Timestamp) -> Option<Notice> {
     let words = Words {
         aspect: Aspect::Request,
-        kind: Kind::Normal,
+        kind: EventKind::Normal,
         reason: "PkiRenewalNotDue".to_owned(),
         message: renewal_request::message(pki, now)?,
         topic: None,
@@ -139,7 +139,7 @@ pub fn about_request(pki: &Pki, now: Timestamp) -> Option<Notice> {
 pub fn about_take_up(pki: &Pki, now: Timestamp) -> Notice {
     let words = Words {
         aspect: Aspect::TakeUp,
-        kind: Kind::Normal,
+        kind: EventKind::Normal,
         reason: "PkiSecretTakenUp".to_owned(),
         message: format!(
             "Secret {} had no owner, as after a restore, and belongs to Pki {} again: its certificate was issued by this CA for \
@@ -181,7 +181,7 @@ pub fn about_former(
     };
     let words = Words {
         aspect: Aspect::Former,
-        kind: Kind::Warning,
+        kind: EventKind::Warning,
         reason: "PkiSecretRenamed".to_owned(),
         message,
         topic: None,
@@ -198,7 +198,7 @@ pub fn about_unreadable(key: &Key, invalid: &InvalidObject) -> Notice {
         regarding,
         related: None,
         aspect: Aspect::State,
-        kind: Kind::Warning,
+        kind: EventKind::Warning,
         reason: "PkiUnreadable".into(),
         note: text::cut(
             &format!("{advice} ({})", text::printable(&invalid.error)),
@@ -216,9 +216,9 @@ pub fn about_ca(secret: &Key, alarm: &Alarm) -> Notice {
 }
 
 /// Event on the CA about the objects that a rotation cannot reach.
-pub fn about_rotation(secret: &Key, report: &Report) -> Notice {
+pub fn about_rotation(secret: &Key, report: &RolloutReport) -> Notice {
     let count = report.blocked;
-    let Report { since, .. } = report;
+    let RolloutReport { since, .. } = report;
     let in_spite = report.until.map_or_else(String::new, |until| {
         format!(", and goes on in spite of them at {until}")
     });
@@ -259,7 +259,7 @@ fn on_ca(secret: &Key, aspect: Aspect, reason: &str, note: String) -> Notice {
         regarding: secret.reference("v1", "Secret", None),
         related: None,
         aspect,
-        kind: Kind::Warning,
+        kind: EventKind::Warning,
         reason: reason.into(),
         note,
         topic: None,
@@ -280,7 +280,7 @@ pub fn about_clock(lease: &Key, replica: &str, fault: &ClockFault) -> Notice {
         // Each replica has a clock of its own, and a line.
         related: Some(related),
         aspect: Aspect::State,
-        kind: Kind::Warning,
+        kind: EventKind::Warning,
         reason: "ClockSkewed".into(),
         note: text::cut(&text::line(&note), NOTE_BYTES),
         // A clock that drifts is one fault, whatever it has come to.

@@ -26,7 +26,7 @@ pub struct Notice {
     /// What about it.
     pub aspect: Aspect,
     /// Whether something has to be done.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// Why, in one CamelCase word.
     pub reason: String,
     /// The sentence.
@@ -88,14 +88,14 @@ impl Aspect {
 
 /// The type of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     /// Something is wrong; said again while it lasts.
     Warning,
     /// Something was mended; said once.
     Normal,
 }
 
-impl Kind {
+impl EventKind {
     /// As the API writes it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -131,7 +131,7 @@ impl Notice {
         let related = related.and_then(|related| related.name.as_deref());
         // Reconciler and refusing replica both report that a Pki is ready.
         let aspect = match (self.aspect, self.kind) {
-            (Aspect::Refusal, Kind::Normal) => Aspect::State,
+            (Aspect::Refusal, EventKind::Normal) => Aspect::State,
             (aspect, _) => aspect,
         };
         Hash::of(&[
@@ -181,9 +181,9 @@ impl Notice {
         let (namespace, name) = (self.namespace(), self.regarding.name.as_deref());
         let kind = self.regarding.kind.as_deref().unwrap_or_default();
         let purpose = match self.kind {
-            Kind::Normal => "good news",
-            Kind::Warning if self.is_refusal() => "refusals",
-            Kind::Warning => "",
+            EventKind::Normal => "good news",
+            EventKind::Warning if self.is_refusal() => "refusals",
+            EventKind::Warning => "",
         };
         Hash::of(&[
             kind,
@@ -196,7 +196,7 @@ impl Notice {
 
     /// Whether it reports a refused Pki. The end of a refusal is no refusal.
     pub(super) fn is_refusal(&self) -> bool {
-        self.aspect == Aspect::Refusal && self.kind == Kind::Warning
+        self.aspect == Aspect::Refusal && self.kind == EventKind::Warning
     }
 
     pub(super) fn namespace(&self) -> &str {
@@ -219,8 +219,8 @@ impl Notice {
         let subject: String = subject.chars().take(200).collect();
         let subject = subject.trim_end_matches(['.', '-']);
         let order = match self.kind {
-            Kind::Warning => 'e',
-            Kind::Normal => 'f',
+            EventKind::Warning => 'e',
+            EventKind::Normal => 'f',
         };
         let Hash(line) = self.line();
         format!("{subject}.{order}{:015x}", line >> 4)
@@ -289,7 +289,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Something about the pod `ns/pod`.
-    pub(in crate::events) fn notice(kind: Kind, note: &str) -> Notice {
+    pub(in crate::events) fn notice(kind: EventKind, note: &str) -> Notice {
         notice_to("ns", "pod", kind, note)
     }
 
@@ -297,7 +297,7 @@ pub(super) mod tests {
     pub(in crate::events) fn notice_to(
         namespace: &str,
         pod: &str,
-        kind: Kind,
+        kind: EventKind,
         note: &str,
     ) -> Notice {
         Notice {
@@ -319,8 +319,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_name_depends_on_the_matter_and_the_reason_and_on_nothing_else() {
-        let base = notice(Kind::Warning, "note");
-        let mut same = notice(Kind::Warning, "another note");
+        let base = notice(EventKind::Warning, "note");
+        let mut same = notice(EventKind::Warning, "another note");
         same.since = Timestamp::MAX;
         same.related = Some(ObjectReference {
             uid: Some("of a Pki that was made anew".into()),
@@ -328,7 +328,7 @@ pub(super) mod tests {
         });
         assert_eq!(base.event_name(), same.event_name());
         let mut others = vec![base.clone(); 5];
-        others[0].kind = Kind::Normal;
+        others[0].kind = EventKind::Normal;
         others[1].aspect = Aspect::Refusal;
         others[2].reason = "Another".into();
         others[3].regarding.uid = Some("v".into());
@@ -345,7 +345,7 @@ pub(super) mod tests {
     fn whoever_says_that_a_pki_is_ready_says_it_in_one_line() {
         let ready = [Aspect::State, Aspect::Refusal].map(|aspect| Notice {
             aspect,
-            ..notice(Kind::Normal, "ready")
+            ..notice(EventKind::Normal, "ready")
         });
         assert_eq!(ready[0].event_name(), ready[1].event_name());
         assert_ne!(ready[0].matter(), ready[1].matter());
@@ -355,13 +355,14 @@ pub(super) mod tests {
     fn names_stand_in_the_order_of_what_usually_happens() {
         // A name as the kubelet makes it, in the last second in which it begins with 1.
         let kubelet = format!("pod.{:x}", 0x1fff_ffff_ffff_ffff_u64);
-        let names = [Kind::Warning, Kind::Normal].map(|kind| notice(kind, "note").event_name());
+        let names =
+            [EventKind::Warning, EventKind::Normal].map(|kind| notice(kind, "note").event_name());
         assert!(kubelet < names[0] && names[0] < names[1], "{names:?}");
     }
 
     #[test]
     fn a_topic_is_what_makes_two_sentences_one() {
-        let mut notices = ["3 pods", "4 pods"].map(|note| notice(Kind::Warning, note));
+        let mut notices = ["3 pods", "4 pods"].map(|note| notice(EventKind::Warning, note));
         assert_ne!(notices[0].sentence(), notices[1].sentence());
         for notice in &mut notices {
             notice.topic = Some("pods".into());
@@ -378,19 +379,19 @@ pub(super) mod tests {
             };
             (notice.budget(), notice.is_refusal())
         };
-        let fault = of(Kind::Warning, Aspect::State);
-        let refusal = of(Kind::Warning, Aspect::Refusal);
-        let mended = of(Kind::Normal, Aspect::State);
-        assert_eq!(of(Kind::Normal, Aspect::Refusal), mended);
-        assert_eq!(of(Kind::Warning, Aspect::Restart), fault);
+        let fault = of(EventKind::Warning, Aspect::State);
+        let refusal = of(EventKind::Warning, Aspect::Refusal);
+        let mended = of(EventKind::Normal, Aspect::State);
+        assert_eq!(of(EventKind::Normal, Aspect::Refusal), mended);
+        assert_eq!(of(EventKind::Warning, Aspect::Restart), fault);
         assert!(refusal.1 && !fault.1 && !mended.1);
         assert!(fault.0 != refusal.0 && refusal.0 != mended.0 && mended.0 != fault.0);
     }
 
     #[test]
     fn the_matter_is_the_same_however_it_stands() {
-        let bad = notice(Kind::Warning, "bad");
-        assert_eq!(bad.matter(), notice(Kind::Normal, "good").matter());
+        let bad = notice(EventKind::Warning, "bad");
+        assert_eq!(bad.matter(), notice(EventKind::Normal, "good").matter());
         let mut others = vec![bad.clone(); 4];
         others[0].aspect = Aspect::Renewal;
         others[1].regarding.uid = Some("v".into());
@@ -407,14 +408,14 @@ pub(super) mod tests {
         }
         let hints = ["one", "another"].map(|note| Notice {
             aspect: Aspect::Name,
-            ..notice(Kind::Warning, note)
+            ..notice(EventKind::Warning, note)
         });
         assert_ne!(hints[0].matter(), hints[1].matter());
     }
 
     #[test]
     fn a_name_is_valid_for_the_longest_pod_name() {
-        let mut longest = notice(Kind::Warning, "note");
+        let mut longest = notice(EventKind::Warning, "note");
         longest.regarding.name = Some(format!("{}.{}", "a".repeat(199), "b".repeat(53)));
         let name = longest.event_name();
         assert!(name.len() <= 253 && !name.contains(".."), "{name}");
@@ -422,7 +423,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_event_is_within_the_limits_of_the_api() {
-        let mut long = notice(Kind::Warning, &"ü€".repeat(1000));
+        let mut long = notice(EventKind::Warning, &"ü€".repeat(1000));
         long.reason = "R".repeat(1000);
         let event = long.event(&"i".repeat(1000), Timestamp::UNIX_EPOCH);
         let lengths = [event.message, event.reason, event.reporting_instance];

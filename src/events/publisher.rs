@@ -9,7 +9,7 @@
 //! refuses is counted and dropped, and as long as the fault lasts it is said again.
 
 use super::memory::{Due, Memory, Told};
-use super::notice::{Aspect, Kind, Notice};
+use super::notice::{Aspect, EventKind, Notice};
 use super::queue::{Offered, Queue, Waiting};
 use crate::k8s::clock::Clock;
 use crate::k8s::patch;
@@ -231,7 +231,7 @@ impl Sender {
     async fn afford(&self, notice: &Notice, due: Due) -> Result<Option<Ending>, Failure> {
         let instant = Instant::now();
         // Nobody will say later what cannot be said before the end.
-        let is_last_chance = notice.kind == Kind::Normal && self.queue.is_closed();
+        let is_last_chance = notice.kind == EventKind::Normal && self.queue.is_closed();
         let taken = match due {
             Due::Not => return Ok(Some(Ending::Suppressed("told"))),
             Due::Reminder if !self.memory().take_for_reminder(notice, instant) => {

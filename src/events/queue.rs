@@ -6,7 +6,7 @@
 //! news is not sent at all: of a policy that flips every second, readers hear how it stands and not
 //! each flip.
 
-use super::notice::{Hash, Kind, Notice};
+use super::notice::{EventKind, Hash, Notice};
 use crate::util::sync::lock;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -136,7 +136,7 @@ struct State {
     /// The matters that are being sent.
     busy: HashSet<Hash>,
     /// What readers last heard of a matter, and when.
-    heard: HashMap<Hash, (Kind, Instant)>,
+    heard: HashMap<Hash, (EventKind, Instant)>,
     /// How much has been put in.
     offered: u64,
     is_closed: bool,
@@ -210,9 +210,9 @@ impl State {
     fn settle(&mut self, matter: Hash, before: Notice) -> Vec<Notice> {
         let mut overtaken = vec![before];
         let after = self.waiting.get(&matter).map(|after| after.notice.kind);
-        let is_mended = (overtaken[0].kind, after) == (Kind::Warning, Some(Kind::Normal));
+        let is_mended = (overtaken[0].kind, after) == (EventKind::Warning, Some(EventKind::Normal));
         let heard = self.heard.get(&matter).map(|(kind, _)| *kind);
-        if is_mended && heard == Some(Kind::Normal) {
+        if is_mended && heard == Some(EventKind::Normal) {
             overtaken.extend(self.remove(matter).map(|waiting| waiting.notice));
         }
         overtaken

@@ -83,7 +83,7 @@ fn a_fault_is_told_on_each_pod_and_on_the_pki() {
     for notice in &notices {
         assert_eq!(
             (notice.kind, notice.reason.as_str()),
-            (Kind::Warning, "PkiServiceNameError")
+            (EventKind::Warning, "PkiServiceNameError")
         );
         assert_eq!(notice.note, refused().message(&pki(), NOTE_BYTES));
     }
@@ -102,7 +102,12 @@ fn that_all_is_well_is_told_once_and_only_to_those_who_heard_otherwise() {
     );
     pki.status = Some(after(&pki, &refused(), now()));
     let notices = said(&pki, &ready(), 2);
-    assert!(notices.len() == 3 && notices.iter().all(|notice| notice.kind == Kind::Normal));
+    assert!(
+        notices.len() == 3
+            && notices
+                .iter()
+                .all(|notice| notice.kind == EventKind::Normal)
+    );
     pki.status = Some(after(&pki, &ready(), now()));
     assert!(said(&pki, &ready(), 2).is_empty());
 }
@@ -154,7 +159,7 @@ fn a_certificate_that_is_not_renewed_and_a_secret_that_is_contested_are_faults()
         for notice in notices {
             assert_eq!(
                 (notice.kind, notice.reason.as_str()),
-                (Kind::Warning, reason)
+                (EventKind::Warning, reason)
             );
             assert_eq!(notice.note, outcome.message(&pki(), NOTE_BYTES));
         }
@@ -170,7 +175,7 @@ fn what_is_wrong_with_the_ca_is_told_on_its_secret() {
     let notice = about_ca(&secret, &alarm);
     assert_eq!(
         (notice.kind, notice.reason.as_str()),
-        (Kind::Warning, "CaUnavailable")
+        (EventKind::Warning, "CaUnavailable")
     );
     assert_eq!(
         notice.note,
@@ -204,7 +209,7 @@ fn a_renewed_certificate_is_told_unless_nobody_wants_to_hear_of_it() {
     assert_eq!(notices.len(), 3);
     for notice in &notices {
         let (kind, reason) = (notice.kind, notice.reason.as_str());
-        assert_eq!((kind, reason), (Kind::Normal, "PkiRenewed"));
+        assert_eq!((kind, reason), (EventKind::Normal, "PkiRenewed"));
         assert_eq!(
             notice.note,
             "Secret app1-pki of Pki app1/app1-pki holds a renewed certificate, valid until 2030-01-01T10:00:00Z"
@@ -265,7 +270,7 @@ fn that_a_certificate_ends_unrenewed_is_told_with_the_reason_why() {
     let mut ended = pki.clone();
     ended.status = Some(after(&ended, &refused(), at(10)));
     let mended = said_at(at(11), &ended, &ready_with("02"), 1);
-    assert_eq!((mended.len(), mended[0].kind), (2, Kind::Normal));
+    assert_eq!((mended.len(), mended[0].kind), (2, EventKind::Normal));
     assert_eq!(
         mended[0].matter(),
         said_at(at(10), &pki, &refused(), 1)[0].matter()

@@ -1,6 +1,6 @@
 //! What is said, before it is known to whom; and who hears it of those who use a Secret.
 
-use super::notice::{Aspect, Kind, NOTE_BYTES, Notice};
+use super::notice::{Aspect, EventKind, NOTE_BYTES, Notice};
 use crate::k8s::object_key::Key;
 use crate::store::cached_pod::{Controller, SecretUser, Use};
 use crate::util::text;
@@ -18,7 +18,7 @@ const MOST_CONTROLLERS: usize = 10;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Words {
     pub(crate) aspect: Aspect,
-    pub(crate) kind: Kind,
+    pub(crate) kind: EventKind,
     pub(crate) reason: String,
     pub(crate) message: String,
     /// As in [`Notice::topic`].
@@ -84,7 +84,7 @@ impl Words {
             (Aspect::Renewal, _) if its.in_environment => {
                 "; a container that has it in its environment goes on with the one before until it is restarted"
             }
-            (Aspect::State | Aspect::Refusal, Kind::Warning) if its.is_optional => {
+            (Aspect::State | Aspect::Refusal, EventKind::Warning) if its.is_optional => {
                 "; the pod does not wait for the Secret, since its reference says optional: true"
             }
             _ => "",
@@ -144,7 +144,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
-    fn words(kind: Kind, aspect: Aspect) -> Words {
+    fn words(kind: EventKind, aspect: Aspect) -> Words {
         Words {
             aspect,
             kind,
@@ -181,10 +181,10 @@ mod tests {
         let optional = "It is so; the pod does not wait for the Secret, since its reference says optional: true";
         let environment = "It is so; a container that has it in its environment goes on with the one before until it is restarted";
         for (kind, aspect, first, second) in [
-            (Kind::Warning, Aspect::State, "It is so", optional),
-            (Kind::Warning, Aspect::Refusal, "It is so", optional),
-            (Kind::Normal, Aspect::State, "It is so", "It is so"),
-            (Kind::Normal, Aspect::Renewal, environment, environment),
+            (EventKind::Warning, Aspect::State, "It is so", optional),
+            (EventKind::Warning, Aspect::Refusal, "It is so", optional),
+            (EventKind::Normal, Aspect::State, "It is so", "It is so"),
+            (EventKind::Normal, Aspect::Renewal, environment, environment),
         ] {
             let expected = [("a", first), ("b", second)];
             let expected = expected.map(|(name, note)| (name.to_owned(), note.to_owned()));
@@ -197,7 +197,7 @@ mod tests {
         let sets = |number: usize| if number < 150 { "big" } else { "small" };
         let users = (0..153).map(|number| pod(&format!("pod-{number:03}"), sets(number), false));
         let mut users: Vec<_> = users.collect();
-        let words = words(Kind::Warning, Aspect::State);
+        let words = words(EventKind::Warning, Aspect::State);
         let told = words.to_users("tls", &users, &ObjectReference::default());
         assert_eq!(told.len(), 102);
         let summary = |count| {
@@ -225,13 +225,13 @@ mod tests {
         let users =
             (0..200).map(|number| pod(&format!("{number}"), &format!("set-{number}"), false));
         let users: Vec<_> = users.collect();
-        let words = words(Kind::Warning, Aspect::State);
+        let words = words(EventKind::Warning, Aspect::State);
         assert_eq!(notes(&words, &users).len(), MOST_PODS + MOST_CONTROLLERS);
     }
 
     #[test]
     fn what_follows_is_not_cut_off_by_a_long_message() {
-        let mut words = words(Kind::Warning, Aspect::State);
+        let mut words = words(EventKind::Warning, Aspect::State);
         words.message = "ü".repeat(2000);
         let note = &notes(&words, &[pod("a", "s", true)])[0].1;
         assert!(

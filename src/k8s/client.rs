@@ -49,7 +49,7 @@ pub struct Cluster {
 /// Why the cluster does not answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ClientError {
     /// No kubeconfig.
     #[error("cannot find a cluster: {0}")]
     Kubeconfig(String),
@@ -74,7 +74,7 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl ClientError {
     pub(crate) fn of(what: impl Into<String>, error: kube::Error) -> Self {
         let what = what.into();
         match error {
@@ -117,7 +117,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 impl Access {
     /// Reads the kubeconfig. Nothing is asked yet.
-    pub async fn connect(&self) -> Result<Cluster, Error> {
+    pub async fn connect(&self) -> Result<Cluster, ClientError> {
         let mut config = self.config().await?;
         config.connect_timeout = Some(CONNECT);
         // People wait, and would wait for minutes.
@@ -125,17 +125,17 @@ impl Access {
         // An empty one is none: `-n "$NAMESPACE"` where that is not set.
         let namespace = self.namespace.clone().filter(|name| !name.is_empty());
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let client =
-            Client::try_from(config).map_err(|error| Error::Kubeconfig(with_causes(&error)))?;
+        let client = Client::try_from(config)
+            .map_err(|error| ClientError::Kubeconfig(with_causes(&error)))?;
         Ok(Cluster { client, namespace })
     }
 
-    async fn config(&self) -> Result<Config, Error> {
+    async fn config(&self) -> Result<Config, ClientError> {
         let options = KubeConfigOptions {
             context: self.context.clone(),
             ..KubeConfigOptions::default()
         };
-        let failed = |error: &dyn std::error::Error| Error::Kubeconfig(with_causes(error));
+        let failed = |error: &dyn std::error::Error| ClientError::Kubeconfig(with_causes(error));
         match &self.kubeconfig {
             Some(path) => {
                 let kubeconfig = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
@@ -167,7 +167,7 @@ impl Cluster {
         plural: &str,
         namespace: Option<&str>,
         fields: &str,
-    ) -> Result<Vec<K>, Error>
+    ) -> Result<Vec<K>, ClientError>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
@@ -181,7 +181,7 @@ impl Cluster {
         let mut found = Vec::new();
         loop {
             let page = api.list(&params).await;
-            let page = page.map_err(|error| Error::of(format!("list {plural}"), error))?;
+            let page = page.map_err(|error| ClientError::of(format!("list {plural}"), error))?;
             let next = page.metadata.continue_.clone();
             found.extend(page);
             match next.filter(|token| !token.is_empty()) {
@@ -192,10 +192,10 @@ impl Cluster {
     }
 
     /// The policies. What is stored under another schema, and cannot be read, is none.
-    pub async fn policies(&self) -> Result<Vec<PkiPolicy>, Error> {
+    pub async fn policies(&self) -> Result<Vec<PkiPolicy>, ClientError> {
         let policies = Api::<StoredPolicy>::all(self.client.clone());
         let listed = policies.list(&ListParams::default()).await;
-        let listed = listed.map_err(|error| Error::of("list pkipolicies", error))?;
+        let listed = listed.map_err(|error| ClientError::of("list pkipolicies", error))?;
         Ok(listed
             .into_iter()
             .filter_map(|stored| stored.0.ok())
@@ -203,10 +203,10 @@ impl Cluster {
     }
 
     /// The labels of a namespace.
-    pub async fn labels(&self, namespace: &str) -> Result<Labels, Error> {
+    pub async fn labels(&self, namespace: &str) -> Result<Labels, ClientError> {
         let namespaces = Api::<Namespace>::all(self.client.clone());
         let found = namespaces.get(namespace).await;
-        let found = found.map_err(|error| Error::of("get namespaces", error))?;
+        let found = found.map_err(|error| ClientError::of("get namespaces", error))?;
         Ok(found.labels().clone())
     }
 }

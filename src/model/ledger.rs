@@ -1,6 +1,6 @@
 //! What is known of the CA besides its keys, as a ConfigMap keeps it.
 
-use crate::model::rollout::Report;
+use crate::model::rollout::RolloutReport;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use pki_certs::{AuthorityError, CaCertificate, Trust};
@@ -17,7 +17,7 @@ pub struct Ledger {
     /// Those that signed before, the newest first.
     pub retired: Vec<Retired>,
     /// Summary of a rotation, for people. The operator writes it and does not read it.
-    pub report: Option<Report>,
+    pub report: Option<RolloutReport>,
 }
 
 /// A CA that is being made known before it signs.

@@ -22,7 +22,7 @@ const LONGEST_VALUE: usize = 64;
 
 /// How a request is handled now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum RenewalRequestState {
     /// The operator serves it now.
     New,
     /// The one before was served a short time ago.
@@ -40,22 +40,24 @@ pub enum Request {
 }
 
 /// The request that the Pki carries, if it carries one.
-pub fn of(pki: &Pki, now: Timestamp) -> Option<Request> {
+pub fn of(pki: &Pki, now: Timestamp) -> Option<RenewalRequestState> {
     let value = pki.annotations().get(RENEW_NOW)?;
     let Some((known, served)) = last(pki) else {
-        return Some(Request::New);
+        return Some(RenewalRequestState::New);
     };
     if *known == stored(value) {
-        return Some(Request::Served { at: served });
+        return Some(RenewalRequestState::Served { at: served });
     }
     let next = end_of_wait(served, now);
-    Some(next.map_or(Request::New, |next| Request::Early { served, next }))
+    Some(next.map_or(RenewalRequestState::New, |next| {
+        RenewalRequestState::Early { served, next }
+    }))
 }
 
 /// When a request that has to wait is served.
 pub fn next(pki: &Pki, now: Timestamp) -> Option<Timestamp> {
     match of(pki, now)? {
-        Request::Early { next, .. } => Some(next),
+        RenewalRequestState::Early { next, .. } => Some(next),
         _ => None,
     }
 }
@@ -72,9 +74,9 @@ pub fn wait(pki: &Pki, now: Timestamp) -> Option<String> {
 /// Explains to people why a request is not served now.
 pub fn message(pki: &Pki, now: Timestamp) -> Option<String> {
     match of(pki, now)? {
-        Request::New => None,
-        Request::Early { .. } => wait(pki, now),
-        Request::Served { at } => Some(format!(
+        RenewalRequestState::New => None,
+        RenewalRequestState::Early { .. } => wait(pki, now),
+        RenewalRequestState::Served { at } => Some(format!(
             "the value of annotation {RENEW_NOW} was served at {at}, and each value is served once: to renew again, run `kubectl pki renew` or write another value, such as the time"
         )),
     }
@@ -160,21 +162,31 @@ mod tests {
     fn each_value_is_served_once_and_one_request_in_five_minutes() {
         let long = "x".repeat(1000);
         assert_eq!(of(&pki(None), at(0)), None);
-        assert_eq!(of(&pki(Some("")), at(0)), Some(Request::New));
-        let early = Request::Early {
+        assert_eq!(of(&pki(Some("")), at(0)), Some(RenewalRequestState::New));
+        let early = RenewalRequestState::Early {
             served: at(0),
             next: at(300),
         };
         for (first, second, now, expected) in [
-            ("a", "a", 1, Request::Served { at: at(0) }),
-            ("a", "a", 1_000_000, Request::Served { at: at(0) }),
-            ("", "", 1_000_000, Request::Served { at: at(0) }),
-            (&long, &long, 1_000_000, Request::Served { at: at(0) }),
+            ("a", "a", 1, RenewalRequestState::Served { at: at(0) }),
+            (
+                "a",
+                "a",
+                1_000_000,
+                RenewalRequestState::Served { at: at(0) },
+            ),
+            ("", "", 1_000_000, RenewalRequestState::Served { at: at(0) }),
+            (
+                &long,
+                &long,
+                1_000_000,
+                RenewalRequestState::Served { at: at(0) },
+            ),
             ("a", "b", 1, early),
             ("a", "", 299, early),
             (&long, "b", 299, early),
-            ("a", "b", 300, Request::New),
-            ("a", "b", -1, Request::New),
+            ("a", "b", 300, RenewalRequestState::New),
+            ("a", "b", -1, RenewalRequestState::New),
         ] {
             let mut pki = after(pki(Some(first)), 0);
             annotate(&mut pki, Some(second));

@@ -61,7 +61,7 @@ pub struct Blocker {
 /// How far a rotation has come, for people.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct RolloutReport {
     /// The stage of the rotation.
     pub phase: Phase,
     /// Since when.

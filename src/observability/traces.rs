@@ -25,7 +25,7 @@ pub mod otlp;
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
 /// Sends spans to the collector from now on, if there is one.
-pub fn init(settings: Option<&otlp::Settings>) -> Result<Export, otlp::Error> {
+pub fn init(settings: Option<&otlp::TraceSettings>) -> Result<Export, otlp::TraceError> {
     let provider = settings.map(otlp::provider).transpose()?;
     if let Some(provider) = &provider {
         // Set once, before anything is traced.

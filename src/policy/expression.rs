@@ -18,8 +18,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use compiled::RULE_STEPS;
-pub use facts::Clock;
 pub(super) use facts::Facts;
+pub use facts::RuleClock;
 pub(super) use fault::fault;
 pub use meter::{Steps, measure};
 

@@ -23,7 +23,7 @@ use wanted::Wanted;
 
 pub use crate::api::Labels;
 pub use effective::Origin;
-pub use expression::{Clock, RULE_STEPS, Steps, measure};
+pub use expression::{RULE_STEPS, RuleClock, Steps, measure};
 pub use faults::{PolicyFault, faults};
 pub use identifiers::range;
 pub use in_force::EffectiveValue;
@@ -68,7 +68,7 @@ pub struct RuleBook {
     policies: Arc<Policies>,
     namespaces: Arc<Namespaces>,
     /// Ends a verdict that takes too long, if there is one.
-    clock: Option<Clock>,
+    clock: Option<RuleClock>,
 }
 
 /// The labels of all namespaces that there are, by name.
@@ -156,7 +156,7 @@ impl RuleBook {
     /// Adds a clock. A verdict that takes longer than two seconds evaluates no further
     /// rule in CEL.
     #[must_use]
-    pub fn with_clock(&self, clock: Clock) -> Self {
+    pub fn with_clock(&self, clock: RuleClock) -> Self {
         Self {
             clock: Some(clock),
             ..self.clone()

@@ -23,7 +23,7 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 const USUAL_FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
 /// The `ConfigMap` that Kubernetes puts into every namespace, and mounts into most pods.
 const ROOT_CA: &str = "kube-root-ca.crt";
-/// The number of [needs](Need) that are kept of a pod.
+/// The number of [needs](PodNeed) that are kept of a pod.
 const MAX_NEEDS: usize = 32;
 
 /// What is kept of a pod.
@@ -47,13 +47,13 @@ pub struct SecretUser {
     pub is_ending: bool,
     /// By name.
     uses: Box<[(Arc<str>, Use)]>,
-    needs: Box<[Need]>,
+    needs: Box<[PodNeed]>,
 }
 
 /// Something that a pod cannot start without, besides Secrets as a whole. Of a pod that has
 /// started, files of Secrets alone are kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Need {
+pub struct PodNeed {
     /// The kind of object.
     pub object: Object,
     /// Its name, in the namespace of the pod.
@@ -149,14 +149,14 @@ impl SecretUser {
     }
 
     /// The other objects and files that it cannot start without.
-    pub fn needs(&self) -> &[Need] {
+    pub fn needs(&self) -> &[PodNeed] {
         &self.needs
     }
 
     /// Whether it cannot start, or not again, without this file of a Secret. The files that every
     /// Secret of a Pki has are not kept.
     pub fn needs_file(&self, secret: &str, file: &str) -> bool {
-        let is_it = |need: &Need| {
+        let is_it = |need: &PodNeed| {
             need.object == Object::Secret && *need.name == *secret && *need.file == *file
         };
         self.needs.iter().any(is_it)
@@ -269,7 +269,7 @@ fn needs(
     references: &[Reference<'_>],
     uses: &BTreeMap<Arc<str>, Use>,
     is_pending: bool,
-) -> Box<[Need]> {
+) -> Box<[PodNeed]> {
     let is_kept = |it: &Reference<'_>| match it.object {
         Object::Secret => true,
         Object::ConfigMap | Object::ClusterTrustBundle => is_pending && it.name != ROOT_CA,
@@ -285,7 +285,7 @@ fn needs(
             files.filter(move |file| it.object != Object::Secret || !USUAL_FILES.contains(file));
         let known = uses.get_key_value(it.name).map(|(name, _)| name);
         let name = known.map_or_else(|| Arc::from(it.name), Arc::clone);
-        files.map(move |file| Need {
+        files.map(move |file| PodNeed {
             object: it.object,
             name: name.clone(),
             file: file.into(),

@@ -86,7 +86,7 @@ pub struct Node {
     /// Where it begins. Of an alias: where the alias stands.
     pub at: Position,
     /// What it is.
-    pub content: Content,
+    pub content: YamlContent,
     /// Whether it begins on the line of its key, so that its own position says more than that of
     /// the key.
     is_inline: bool,
@@ -96,19 +96,19 @@ pub struct Node {
 
 /// What a [`Node`] is.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Content {
+pub enum YamlContent {
     /// A string, a number, a boolean or null; and how it is written, unless in quotes or as a
     /// block.
     Scalar(Value, Option<String>),
     /// A list.
     Sequence(Vec<Node>),
     /// A mapping, in the order of the file. Of keys that are there twice, the last counts.
-    Mapping(Vec<(Key, Node)>),
+    Mapping(Vec<(YamlKey, Node)>),
 }
 
 /// A key of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct YamlKey {
     /// As JSON has it.
     pub name: String,
     /// Where it begins.
@@ -117,7 +117,7 @@ pub struct Key {
 }
 
 /// Where a value might be and is not.
-const NOTHING: Content = Content::Scalar(Value::Null, None);
+const NOTHING: YamlContent = YamlContent::Scalar(Value::Null, None);
 
 impl Node {
     /// A value that is written nowhere, but counts as if it were here.
@@ -128,23 +128,23 @@ impl Node {
     /// This mapping with one entry more.
     #[must_use]
     pub fn with(mut self, name: &str, value: Self) -> Self {
-        if let Content::Mapping(entries) = &mut self.content {
+        if let YamlContent::Mapping(entries) = &mut self.content {
             let (name, at) = (name.to_owned(), value.at);
             let is_merge = false;
-            entries.push((Key { name, at, is_merge }, value));
+            entries.push((YamlKey { name, at, is_merge }, value));
         }
         self
     }
 
     /// Whether it is null, or nothing is written.
     pub fn is_null(&self) -> bool {
-        matches!(self.content, Content::Scalar(Value::Null, _))
+        matches!(self.content, YamlContent::Scalar(Value::Null, _))
     }
 
     /// The entries of a mapping; none of anything else.
-    pub fn entries(&self) -> &[(Key, Self)] {
+    pub fn entries(&self) -> &[(YamlKey, Self)] {
         match &self.content {
-            Content::Mapping(entries) => entries,
+            YamlContent::Mapping(entries) => entries,
             _ => &[],
         }
     }
@@ -152,13 +152,13 @@ impl Node {
     /// The elements of a list; none of anything else.
     pub fn elements(&self) -> &[Self] {
         match &self.content {
-            Content::Sequence(elements) => elements,
+            YamlContent::Sequence(elements) => elements,
             _ => &[],
         }
     }
 
     /// The entry of this key.
-    pub fn entry(&self, name: &str) -> Option<&(Key, Self)> {
+    pub fn entry(&self, name: &str) -> Option<&(YamlKey, Self)> {
         self.entries().iter().rfind(|(key, _)| key.name == name)
     }
 
@@ -167,7 +167,7 @@ impl Node {
         let entries = into_entries(self).into_iter();
         let items = entries.filter(|(key, _)| key.name == "items");
         items.flat_map(|(_, items)| match items.content {
-            Content::Sequence(elements) => elements,
+            YamlContent::Sequence(elements) => elements,
             _ => Vec::new(),
         })
     }
@@ -180,7 +180,7 @@ impl Node {
     /// The text of this key, if it is one.
     pub fn text(&self, name: &str) -> Option<&str> {
         match &self.get(name)?.content {
-            Content::Scalar(Value::String(text), _) => Some(text),
+            YamlContent::Scalar(Value::String(text), _) => Some(text),
             _ => None,
         }
     }
@@ -188,9 +188,9 @@ impl Node {
     /// The same without positions.
     pub fn to_json(&self) -> Value {
         match &self.content {
-            Content::Scalar(value, _) => value.clone(),
-            Content::Sequence(elements) => elements.iter().map(Self::to_json).collect(),
-            Content::Mapping(entries) => {
+            YamlContent::Scalar(value, _) => value.clone(),
+            YamlContent::Sequence(elements) => elements.iter().map(Self::to_json).collect(),
+            YamlContent::Mapping(entries) => {
                 let fields = entries.iter();
                 let fields = fields.map(|(key, value)| (key.name.clone(), value.to_json()));
                 Value::Object(fields.collect())
@@ -220,7 +220,7 @@ impl Node {
     }
 }
 
-impl Key {
+impl YamlKey {
     /// Where to look for its value: there, or here if that begins on another line.
     pub fn place_of(&self, value: &Node) -> Position {
         if value.is_inline { value.at } else { self.at }
@@ -318,9 +318,9 @@ fn json_values(text: &str) -> Vec<(Position, &str)> {
     parts
 }
 
-fn into_entries(node: Node) -> Vec<(Key, Node)> {
+fn into_entries(node: Node) -> Vec<(YamlKey, Node)> {
     match node.content {
-        Content::Mapping(entries) => entries,
+        YamlContent::Mapping(entries) => entries,
         _ => Vec::new(),
     }
 }

@@ -1,6 +1,6 @@
 //! Values that are right by themselves, but not together.
 
-use super::{Config, Conflict, Error};
+use super::{Config, ConfigError, Conflict};
 
 /// So many steps a rotation of the CA may need until it is over: a third of a CA's life is left
 /// when it begins.
@@ -8,7 +8,7 @@ const STEPS: i32 = 9;
 
 impl Config {
     /// Whether all goes together.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         let conflicts: Vec<_> = [
             self.one_secret(),
             self.one_config_map(),
@@ -21,7 +21,7 @@ impl Config {
         if conflicts.is_empty() {
             Ok(())
         } else {
-            Err(Error::Conflicts(conflicts))
+            Err(ConfigError::Conflicts(conflicts))
         }
     }
 

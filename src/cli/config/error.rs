@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ConfigError {
     /// The command line is wrong, or asks for help, in clap's words.
     #[error(transparent)]
     CommandLine(#[from] clap::Error),
@@ -26,7 +26,7 @@ pub enum Error {
         /// Its name.
         name: String,
         /// What was refused.
-        refusal: Refusal,
+        refusal: FlagRefusal,
     },
     /// The file cannot be read.
     #[error(
@@ -46,10 +46,10 @@ pub enum Error {
     Conflicts(Vec<Conflict>),
 }
 
-impl Error {
+impl ConfigError {
     /// What clap says of these arguments and the environment.
     pub(super) fn of(error: clap::Error, arguments: &[OsString]) -> Self {
-        let Some(refusal) = Refusal::of(&error) else {
+        let Some(refusal) = FlagRefusal::of(&error) else {
             return error.into();
         };
         match variable(&error, arguments) {
@@ -99,12 +99,12 @@ fn variable(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
 
 /// A value that a flag refuses, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct FlagRefusal {
     value: String,
     expected: String,
 }
 
-impl Refusal {
+impl FlagRefusal {
     /// Takes it out of what clap says about a flag's value.
     pub(super) fn of(error: &clap::Error) -> Option<Self> {
         let text = |kind| match error.get(kind) {
@@ -126,7 +126,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for FlagRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { value, expected } = self;
         write!(f, "\"{}\" cannot be used: {expected}", printable(value))

@@ -3,9 +3,9 @@
 //! Each entry becomes a flag, so that a file can say neither more nor less than the command line.
 //! What is wrong is all told at once, with its place.
 
-use super::error::{FileFault, Refusal};
+use super::error::{FileFault, FlagRefusal};
 use crate::util::text::{nearest, printable};
-use crate::util::yaml::{self, Content, Key, Node, Position};
+use crate::util::yaml::{self, Node, Position, YamlContent, YamlKey};
 use clap::{Arg, ArgAction, Command, Id};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ pub(super) fn settings(
         match parse(&argument) {
             Ok(()) => settings.push(Setting { id, argument }),
             Err(error) => {
-                let refusal = Refusal::of(&error).map(|refusal| refusal.to_string());
+                let refusal = FlagRefusal::of(&error).map(|refusal| refusal.to_string());
                 let refusal = refusal.unwrap_or_else(|| first_line(&error));
                 reader.note(at, format!("{key}: {refusal}"));
             }
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
             let at = second.map_or_else(|error| error.at, |node| node.at);
             self.note(at, "only one document is read: remove the others".into());
         }
-        if !matches!(root.content, Content::Mapping(_)) {
+        if !matches!(root.content, YamlContent::Mapping(_)) {
             let expected = "write a mapping of flags without dashes, such as `drain-seconds: 5`";
             self.note(root.at, expected.into());
         }
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The flag of this name, unless it is none for a file.
-    fn flag(&mut self, key: &Key) -> Option<&'a Arg> {
+    fn flag(&mut self, key: &YamlKey) -> Option<&'a Arg> {
         let name = key.name.as_str();
         if name == "config" {
             let message = "config: a file cannot name another: remove it".to_owned();
@@ -154,11 +154,11 @@ impl<'a> Reader<'a> {
 }
 
 /// The values that are given to a flag, and where each stands.
-fn values(flag: &Arg, key: &Key, node: &Node) -> Vec<(Position, Result<String, &'static str>)> {
+fn values(flag: &Arg, key: &YamlKey, node: &Node) -> Vec<(Position, Result<String, &'static str>)> {
     let takes_many = matches!(flag.get_action(), ArgAction::Append);
     let elements = node.elements().iter();
     match &node.content {
-        Content::Sequence(_) if takes_many => elements
+        YamlContent::Sequence(_) if takes_many => elements
             .map(|element| (element.at, scalar(flag, element)))
             .collect(),
         _ => vec![(key.place_of(node), scalar(flag, node))],
@@ -169,12 +169,14 @@ fn values(flag: &Arg, key: &Key, node: &Node) -> Vec<(Position, Result<String, &
 /// gets the word.
 fn scalar(flag: &Arg, node: &Node) -> Result<String, &'static str> {
     match &node.content {
-        Content::Scalar(Value::Null, _) => Err("has no value: write one, or remove the key"),
-        Content::Scalar(Value::String(text), _) => Ok(text.clone()),
-        Content::Scalar(Value::Bool(value), _) if takes_boolean(flag) => Ok(value.to_string()),
-        Content::Scalar(value, written) => Ok(written.clone().unwrap_or_else(|| value.to_string())),
-        Content::Sequence(_) => Err("takes a plain value here, not a list"),
-        Content::Mapping(_) => Err("takes a plain value here, not a mapping"),
+        YamlContent::Scalar(Value::Null, _) => Err("has no value: write one, or remove the key"),
+        YamlContent::Scalar(Value::String(text), _) => Ok(text.clone()),
+        YamlContent::Scalar(Value::Bool(value), _) if takes_boolean(flag) => Ok(value.to_string()),
+        YamlContent::Scalar(value, written) => {
+            Ok(written.clone().unwrap_or_else(|| value.to_string()))
+        }
+        YamlContent::Sequence(_) => Err("takes a plain value here, not a list"),
+        YamlContent::Mapping(_) => Err("takes a plain value here, not a mapping"),
     }
 }
 

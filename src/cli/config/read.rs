@@ -1,6 +1,6 @@
 //! From arguments, environment and file to a [`Cli`].
 
-use super::{Cli, Command, Error, error::flag, file};
+use super::{Cli, Command, ConfigError, error::flag, file};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 use std::ffi::OsString;
@@ -9,8 +9,8 @@ use std::path::PathBuf;
 impl Cli {
     /// What this process is told to do, by its arguments, its environment and the file that they
     /// name.
-    pub fn read(arguments: Vec<OsString>) -> Result<Self, Error> {
-        let given = matches(&arguments).map_err(|error| Error::of(error, &arguments))?;
+    pub fn read(arguments: Vec<OsString>) -> Result<Self, ConfigError> {
+        let given = matches(&arguments).map_err(|error| ConfigError::of(error, &arguments))?;
         let arguments = match given.subcommand_matches("run") {
             Some(given) => with_file(arguments, given)?,
             None => arguments,
@@ -28,14 +28,17 @@ fn matches(arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
 }
 
 /// The arguments, and those of the file that are given neither by them nor by the environment.
-fn with_file(mut arguments: Vec<OsString>, given: &ArgMatches) -> Result<Vec<OsString>, Error> {
+fn with_file(
+    mut arguments: Vec<OsString>,
+    given: &ArgMatches,
+) -> Result<Vec<OsString>, ConfigError> {
     let Some(path) = given.get_one::<PathBuf>("config") else {
         return Ok(arguments);
     };
     let file = path.display().to_string();
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
-        Err(source) => return Err(Error::Unreadable { file, source }),
+        Err(source) => return Err(ConfigError::Unreadable { file, source }),
     };
     let command = Cli::command();
     let command = command.find_subcommand("run").expect("it was given");
@@ -50,7 +53,7 @@ fn with_file(mut arguments: Vec<OsString>, given: &ArgMatches) -> Result<Vec<OsS
             _ => Ok(()),
         }
     };
-    let settings = file::settings(&file, &bytes, command, by_itself).map_err(Error::File)?;
+    let settings = file::settings(&file, &bytes, command, by_itself).map_err(ConfigError::File)?;
     let run = arguments.iter().skip(1).position(|it| it == "run");
     let after_run = run.map_or(arguments.len(), |index| index + 2);
     let open = settings.into_iter().filter(|setting| {

@@ -360,7 +360,7 @@ fn every_flag_can_be_set_in_the_chart() {
     assert_eq!(settable, flags);
 }
 
-fn read(flags: &[&str]) -> Result<Config, Error> {
+fn read(flags: &[&str]) -> Result<Config, ConfigError> {
     let arguments = [&["pki-operator", "run"], flags].concat();
     let cli = Cli::read(arguments.into_iter().map(OsString::from).collect())?;
     let Command::Run(config) = cli.command else {

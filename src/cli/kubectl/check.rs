@@ -3,7 +3,7 @@
 use super::finding::Answer;
 use super::finding::{Fault, Finding, Severity, reason};
 use super::manifests::{Manifest, Manifests, Other, as_stored, in_namespace};
-use super::schema::{self, Kind};
+use super::schema::{self, ManifestKind};
 use super::{metadata, template};
 use crate::api::annotations::Carrier;
 use crate::api::{GROUP, Pki, PkiPolicy, VERSION};
@@ -26,7 +26,7 @@ use std::sync::{Mutex, RwLock};
 
 /// What a check rests on besides the files.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings<'a> {
+pub struct CheckSettings<'a> {
     /// The policies, and the labels of namespaces.
     pub rules: &'a RuleBook,
     /// The answers of the API server in place of the policies, to each object in the order of the
@@ -40,7 +40,7 @@ pub struct Settings<'a> {
 
 /// The outcome of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct CheckReport {
     /// In the order of the files.
     pub findings: Vec<Finding>,
     /// How many Pkis were judged.
@@ -49,7 +49,7 @@ pub struct Report {
     pub policies: usize,
 }
 
-impl Report {
+impl CheckReport {
     /// How many findings keep `kubectl apply` from taking something.
     pub fn violations(&self) -> usize {
         self.findings
@@ -68,7 +68,7 @@ impl Report {
 /// [`check`] says why.
 pub fn policies(files: &[Manifests]) -> Vec<PkiPolicy> {
     let objects = files.iter().flat_map(|file| &file.objects);
-    let policies = objects.filter(|manifest| manifest.kind == Kind::PkiPolicy);
+    let policies = objects.filter(|manifest| manifest.kind == ManifestKind::PkiPolicy);
     let read = policies.filter_map(|manifest| {
         let policy = serde_json::from_value(as_stored(&manifest.node)).ok()?;
         Some((manifest.metadata("name").to_owned(), policy))
@@ -77,17 +77,21 @@ pub fn policies(files: &[Manifests]) -> Vec<PkiPolicy> {
 }
 
 /// Judges everything in these files. `progress` hears of each object.
-pub fn check(files: &[Manifests], settings: &Settings<'_>, mut progress: impl FnMut()) -> Report {
+pub fn check(
+    files: &[Manifests],
+    settings: &CheckSettings<'_>,
+    mut progress: impl FnMut(),
+) -> CheckReport {
     let mut judge = Judge::new(settings);
-    let mut report = Report::default();
+    let mut report = CheckReport::default();
     for file in files {
         let mut findings = file.faults.clone();
         for manifest in &file.objects {
             findings.extend(judge.judge(&file.file, manifest));
             progress();
             match manifest.kind {
-                Kind::Pki => report.pkis += 1,
-                Kind::PkiPolicy => report.policies += 1,
+                ManifestKind::Pki => report.pkis += 1,
+                ManifestKind::PkiPolicy => report.policies += 1,
             }
         }
         for other in &file.others {
@@ -118,7 +122,7 @@ pub(super) fn judge_pki(manifest: &Manifest, namespace: &str, world: &World<'_>)
     };
     let object = in_namespace(&manifest.node, namespace);
     match request(
-        Kind::Pki,
+        ManifestKind::Pki,
         &object,
         Some(namespace),
         manifest.metadata("name"),
@@ -184,7 +188,12 @@ fn judge_policy(manifest: &Manifest, rules: &RuleBook) -> Verdict {
         Err(verdict) => return verdict,
     };
     let object = as_stored(&manifest.node);
-    match request(Kind::PkiPolicy, &object, None, manifest.metadata("name")) {
+    match request(
+        ManifestKind::PkiPolicy,
+        &object,
+        None,
+        manifest.metadata("name"),
+    ) {
         Ok(request) => {
             // By itself: whom it would leave without a policy is for the API server to tell.
             let alone = RuleBook::new(rules.settings.clone(), []);
@@ -211,8 +220,8 @@ impl Verdict {
         errors.extend(name_fault(manifest));
         errors.extend(metadata::errors(manifest.kind, &manifest.node));
         let carrier = match manifest.kind {
-            Kind::Pki => Carrier::Pki,
-            Kind::PkiPolicy => Carrier::PkiPolicy,
+            ManifestKind::Pki => Carrier::Pki,
+            ManifestKind::PkiPolicy => Carrier::PkiPolicy,
         };
         warnings.extend(metadata::ignored(carrier, &manifest.node));
         Ok(Self {
@@ -252,7 +261,7 @@ impl Verdict {
 
 /// Remembers what came before.
 struct Judge<'a> {
-    settings: &'a Settings<'a>,
+    settings: &'a CheckSettings<'a>,
     pkis: RwLock<BySecret<KnownPki>>,
     seen: HashMap<String, String>,
     unknown_namespaces: HashSet<String>,
@@ -260,7 +269,7 @@ struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    fn new(settings: &'a Settings<'a>) -> Self {
+    fn new(settings: &'a CheckSettings<'a>) -> Self {
         Self {
             settings,
             pkis: RwLock::default(),
@@ -273,8 +282,8 @@ impl<'a> Judge<'a> {
     fn judge(&mut self, file: &str, manifest: &Manifest) -> Vec<Finding> {
         self.judged += 1;
         let mut verdict = match manifest.kind {
-            Kind::Pki => self.judge_pki(manifest),
-            Kind::PkiPolicy => judge_policy(manifest, self.settings.rules),
+            ManifestKind::Pki => self.judge_pki(manifest),
+            ManifestKind::PkiPolicy => judge_policy(manifest, self.settings.rules),
         };
         verdict.warnings.extend(self.seen_before(file, manifest));
         let finding = |severity, fault: Fault| {
@@ -427,14 +436,14 @@ pub(super) fn as_new(mut object: Value) -> Value {
 
 /// The question that the API server would ask about a new object.
 fn request(
-    kind: Kind,
+    kind: ManifestKind,
     object: &Value,
     namespace: Option<&str>,
     name: &str,
 ) -> Result<Request, serde_json::Error> {
     let (kind, resource) = match kind {
-        Kind::Pki => (Pki::kind(&()), Pki::plural(&())),
-        Kind::PkiPolicy => (PkiPolicy::kind(&()), PkiPolicy::plural(&())),
+        ManifestKind::Pki => (Pki::kind(&()), Pki::plural(&())),
+        ManifestKind::PkiPolicy => (PkiPolicy::kind(&()), PkiPolicy::plural(&())),
     };
     let object = as_new(object.clone());
     serde_json::from_value(json!({

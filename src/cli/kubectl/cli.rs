@@ -15,13 +15,13 @@ use std::time::Duration;
 /// is in a Secret.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-pki", bin_name = "kubectl pki", version, after_help = EXAMPLES)]
-pub struct Cli {
+pub struct PluginCli {
     /// Which cluster.
     #[command(flatten)]
     pub access: Access,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: PluginCommand,
 }
 
 const EXAMPLES: &str = "\
@@ -35,7 +35,7 @@ kubectl pki COMMAND --help says more of each command.";
 
 /// What the plugin does.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum PluginCommand {
     /// Judge Pkis in files as the cluster would, in the same words.
     ///
     /// Every Pki in the files is judged by the rule book that the operator's webhook asks: by the
@@ -342,12 +342,12 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        PluginCli::command().debug_assert();
     }
 
     #[test]
     fn the_flags_of_kubectl_may_stand_anywhere_after_pki() {
-        let cli = Cli::try_parse_from([
+        let cli = PluginCli::try_parse_from([
             "kubectl-pki",
             "-n",
             "a",

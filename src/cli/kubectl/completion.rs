@@ -65,12 +65,12 @@ fn flags(root: &Command, command: &Command) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::kubectl::cli::Cli;
+    use crate::cli::kubectl::cli::PluginCli;
     use clap::CommandFactory;
 
     fn completed(words: &[&str]) -> Vec<String> {
         let words: Vec<_> = words.iter().map(ToString::to_string).collect();
-        let answer = answer(&Cli::command(), &words);
+        let answer = answer(&PluginCli::command(), &words);
         answer
             .lines()
             .map(|line| line.split('\t').next().unwrap_or_default().to_owned())

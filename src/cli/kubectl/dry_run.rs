@@ -7,9 +7,9 @@
 use super::check::{as_new, is_well_formed, warning};
 use super::finding::{Answer, Fault};
 use super::manifests::{Manifest, Manifests, in_namespace};
-use super::schema::Kind;
+use super::schema::ManifestKind;
 use crate::api::Pki;
-use crate::k8s::client::{Cluster, Error};
+use crate::k8s::client::{ClientError, Cluster};
 use crate::util::text;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -33,10 +33,13 @@ const MAX_ANSWER_BYTES: usize = 8 << 20;
 ///
 /// Errors: `Forbidden` if the caller may not create, or update, Pkis in a namespace; whatever keeps
 /// the API server from judging.
-pub(super) async fn ask(cluster: &Cluster, files: &[Manifests]) -> Result<Vec<Answer>, Error> {
+pub(super) async fn ask(
+    cluster: &Cluster,
+    files: &[Manifests],
+) -> Result<Vec<Answer>, ClientError> {
     let objects = files.iter().flat_map(|file| &file.objects);
     let answers = objects.map(|manifest| async move {
-        if manifest.kind == Kind::Pki && is_well_formed(manifest) {
+        if manifest.kind == ManifestKind::Pki && is_well_formed(manifest) {
             answer(cluster, manifest).await
         } else {
             Ok(Answer::default())
@@ -50,7 +53,7 @@ pub(super) async fn ask(cluster: &Cluster, files: &[Manifests]) -> Result<Vec<An
         .await
 }
 
-async fn answer(cluster: &Cluster, manifest: &Manifest) -> Result<Answer, Error> {
+async fn answer(cluster: &Cluster, manifest: &Manifest) -> Result<Answer, ClientError> {
     let namespace = manifest.namespace(&cluster.namespace);
     let object = as_new(in_namespace(&manifest.node, namespace));
     let path = Pki::url_path(&(), Some(namespace));
@@ -64,7 +67,7 @@ async fn answer(cluster: &Cluster, manifest: &Manifest) -> Result<Answer, Error>
         _ => ("create", created),
     };
     if reply.status == StatusCode::FORBIDDEN && !may(cluster, verb, namespace).await? {
-        return Err(Error::Forbidden {
+        return Err(ClientError::Forbidden {
             what: format!(
                 "{verb} pkis in namespace {}, not even in a dry run",
                 text::printable(namespace)
@@ -76,7 +79,7 @@ async fn answer(cluster: &Cluster, manifest: &Manifest) -> Result<Answer, Error>
 }
 
 /// Asks about the object in the place of the stored one.
-async fn replace(cluster: &Cluster, path: &str, mut object: Value) -> Result<Reply, Error> {
+async fn replace(cluster: &Cluster, path: &str, mut object: Value) -> Result<Reply, ClientError> {
     let stored = send(cluster, "GET", path, &Value::Null).await?;
     if stored.status != StatusCode::OK {
         return Ok(stored);
@@ -89,7 +92,7 @@ async fn replace(cluster: &Cluster, path: &str, mut object: Value) -> Result<Rep
 }
 
 /// Whether the caller has this permission, whatever else may forbid a request.
-async fn may(cluster: &Cluster, verb: &str, namespace: &str) -> Result<bool, Error> {
+async fn may(cluster: &Cluster, verb: &str, namespace: &str) -> Result<bool, ClientError> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
@@ -105,7 +108,7 @@ async fn may(cluster: &Cluster, verb: &str, namespace: &str) -> Result<bool, Err
     };
     let reviews = Api::<SelfSubjectAccessReview>::all(cluster.client.clone());
     let review = reviews.create(&PostParams::default(), &review).await;
-    let review = review.map_err(|error| Error::of("review your own access", error))?;
+    let review = review.map_err(|error| ClientError::of("review your own access", error))?;
     Ok(review.status.is_some_and(|status| status.allowed))
 }
 
@@ -116,8 +119,13 @@ struct Reply {
     body: Value,
 }
 
-async fn send(cluster: &Cluster, method: &str, path: &str, object: &Value) -> Result<Reply, Error> {
-    let failed = |said: String| Error::Failed {
+async fn send(
+    cluster: &Cluster,
+    method: &str,
+    path: &str,
+    object: &Value,
+) -> Result<Reply, ClientError> {
+    let failed = |said: String| ClientError::Failed {
         what: "ask the API server in a dry run".to_owned(),
         said,
     };
@@ -136,7 +144,7 @@ async fn send(cluster: &Cluster, method: &str, path: &str, object: &Value) -> Re
         .map_err(|error| failed(error.to_string()))?;
     let what = "ask the API server in a dry run";
     let response = cluster.client.send(request).await;
-    let response = response.map_err(|error| Error::of(what, error))?;
+    let response = response.map_err(|error| ClientError::of(what, error))?;
     let (head, body) = Response::into_parts(response);
     let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
     let body = body.map_err(|error| failed(error.to_string()))?;
@@ -152,7 +160,7 @@ impl Reply {
         self.body["message"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn answer(self) -> Result<Answer, Error> {
+    fn answer(self) -> Result<Answer, ClientError> {
         let warnings = self.warnings.iter().filter_map(|line| warning(line));
         let warnings: Vec<_> = warnings.collect();
         let errors = match self.status {
@@ -161,7 +169,7 @@ impl Reply {
                 refused(self.body)
             }
             status => {
-                return Err(Error::Failed {
+                return Err(ClientError::Failed {
                     what: "ask the API server in a dry run".to_owned(),
                     said: format!("{status}: {}", self.message()),
                 });
@@ -236,7 +244,7 @@ mod tests {
         }
     }
 
-    fn answer(status: StatusCode, body: Value) -> Result<Answer, Error> {
+    fn answer(status: StatusCode, body: Value) -> Result<Answer, ClientError> {
         let warnings = vec!["spec.secretName: taken".to_owned()];
         let reply = Reply {
             status,

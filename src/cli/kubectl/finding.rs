@@ -80,7 +80,7 @@ pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
     /// The object, as in `Pki app1/app1-pki`; empty where there is none.
-    pub object: Object,
+    pub object: FindingObject,
     /// The path of the field; empty where none is to blame.
     pub field: String,
     /// In CamelCase, as Events and conditions have it.
@@ -91,7 +91,7 @@ pub struct Finding {
 
 /// The object that a finding is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Object {
+pub struct FindingObject {
     /// Its kind; empty if there is no object.
     pub kind: String,
     /// Its namespace; empty if its kind has none.
@@ -100,7 +100,7 @@ pub struct Object {
     pub name: String,
 }
 
-impl fmt::Display for Object {
+impl fmt::Display for FindingObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, name) = (text::printable(&self.kind), text::printable(&self.name));
         match self.namespace.as_str() {

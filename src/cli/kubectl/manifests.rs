@@ -2,8 +2,8 @@
 //!
 //! [`parse`] is total: any bytes give objects, faults, or nothing.
 
-use super::finding::{Fault, Finding, Object, Severity, reason};
-use super::schema::Kind;
+use super::finding::{Fault, Finding, FindingObject, Severity, reason};
+use super::schema::ManifestKind;
 use super::{metadata, template};
 use crate::api::annotations::Carrier;
 use crate::api::{GROUP, VERSION};
@@ -32,7 +32,7 @@ pub struct Manifests {
 #[derive(Clone, Debug)]
 pub struct Manifest {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: ManifestKind,
     /// As written, with positions.
     pub node: Node,
 }
@@ -59,7 +59,7 @@ impl Other {
     }
 
     /// The object, as findings name it.
-    pub fn object(&self, default_namespace: &str) -> Object {
+    pub fn object(&self, default_namespace: &str) -> FindingObject {
         let metadata = self.node.get("metadata");
         let text = |field| {
             metadata
@@ -72,7 +72,7 @@ impl Other {
             (_, "") => default_namespace,
             (_, own) => own,
         };
-        Object {
+        FindingObject {
             kind: kind.to_owned(),
             namespace: namespace.to_owned(),
             name: text("name").to_owned(),
@@ -90,13 +90,13 @@ impl Manifest {
     }
 
     /// What findings about it call it.
-    pub fn object(&self, default_namespace: &str) -> Object {
+    pub fn object(&self, default_namespace: &str) -> FindingObject {
         let name = [self.metadata("name"), self.metadata("generateName")];
-        Object {
+        FindingObject {
             kind: self.kind.name().into_owned(),
             namespace: match self.kind {
-                Kind::Pki => self.namespace(default_namespace).to_owned(),
-                Kind::PkiPolicy => String::new(),
+                ManifestKind::Pki => self.namespace(default_namespace).to_owned(),
+                ManifestKind::PkiPolicy => String::new(),
             },
             name: name
                 .into_iter()
@@ -177,7 +177,7 @@ impl Manifests {
     }
 
     fn take_ours(&mut self, node: Node) {
-        let kinds = [Kind::Pki, Kind::PkiPolicy];
+        let kinds = [ManifestKind::Pki, ManifestKind::PkiPolicy];
         let kind = node.text("kind").unwrap_or_default();
         let api_version = node.text("apiVersion").unwrap_or_default();
         let (_, version) = api_version.split_once('/').unwrap_or_default();
@@ -209,7 +209,7 @@ impl Manifests {
             file: self.file.clone(),
             at,
             severity: Severity::Error,
-            object: Object::default(),
+            object: FindingObject::default(),
             field: String::new(),
             reason: reason.to_owned(),
             message,

@@ -3,13 +3,13 @@
 //! operator.
 
 use super::finding::{Fault, reason};
-use super::schema::Kind;
+use super::schema::ManifestKind;
 use crate::api::annotations::{self, Carrier, MOST_FAULTS, Place};
 use crate::controllers::ignored_metadata;
 use crate::policy::{is_key, is_label, is_label_value};
 use crate::util::text::is_subdomain;
 use crate::util::text::printable;
-use crate::util::yaml::{Content, Key, Node};
+use crate::util::yaml::{Node, YamlContent, YamlKey};
 use serde_json::Value;
 
 /// The size of all annotations of an object.
@@ -17,7 +17,7 @@ const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
 
 /// The errors in the metadata of a Pki or `PkiPolicy`: what the API server refuses. A text that is
 /// none is for the schema to tell.
-pub(super) fn errors(kind: Kind, object: &Node) -> Vec<Fault> {
+pub(super) fn errors(kind: ManifestKind, object: &Node) -> Vec<Fault> {
     let Some(metadata) = object.get("metadata") else {
         return Vec::new();
     };
@@ -29,7 +29,7 @@ pub(super) fn errors(kind: Kind, object: &Node) -> Vec<Fault> {
     faults
 }
 
-fn names(kind: Kind, metadata: &Node, faults: &mut Vec<Fault>) {
+fn names(kind: ManifestKind, metadata: &Node, faults: &mut Vec<Fault>) {
     const NAME: &str = "write lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, for example app1-pki";
     let mut note = |field: &str, value: &str, what: &str, advice: &str| {
         let message = format!("\"{}\" is not {what}: {advice}", printable(value));
@@ -45,7 +45,7 @@ fn names(kind: Kind, metadata: &Node, faults: &mut Vec<Fault>) {
         note("generateName", prefix, "the beginning of a name", NAME);
     }
     let namespace = metadata.text("namespace").filter(|it| !it.is_empty());
-    if let Some(namespace) = namespace.filter(|it| kind == Kind::Pki && !is_label(it)) {
+    if let Some(namespace) = namespace.filter(|it| kind == ManifestKind::Pki && !is_label(it)) {
         let advice = "write at most 63 lower-case letters, digits and '-', for example team-a";
         note("namespace", namespace, "the name of a namespace", advice);
     }
@@ -110,7 +110,7 @@ fn finalizers(metadata: &Node, faults: &mut Vec<Fault>) {
         return;
     };
     for (index, element) in list.elements().iter().enumerate() {
-        if let Content::Scalar(Value::String(name), _) = &element.content
+        if let YamlContent::Scalar(Value::String(name), _) = &element.content
             && !is_key(name)
         {
             let field = format!("metadata.finalizers[{index}]");
@@ -125,7 +125,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Its path leads to the map alone: a key may have dots in it.
-fn fault(place: Place, key: &Key, message: String) -> Fault {
+fn fault(place: Place, key: &YamlKey, message: String) -> Fault {
     Fault {
         at: Some(key.at),
         ..Fault::new(
@@ -137,11 +137,11 @@ fn fault(place: Place, key: &Key, message: String) -> Fault {
 }
 
 /// The entries of a map whose values are texts.
-fn entries(metadata: &Node, place: Place) -> impl Iterator<Item = (&Key, &str)> {
+fn entries(metadata: &Node, place: Place) -> impl Iterator<Item = (&YamlKey, &str)> {
     let map = metadata.get(place.field()).into_iter();
     let entries = map.flat_map(Node::entries);
     entries.filter_map(|(key, value)| match &value.content {
-        Content::Scalar(Value::String(text), _) => Some((key, text.as_str())),
+        YamlContent::Scalar(Value::String(text), _) => Some((key, text.as_str())),
         _ => None,
     })
 }
@@ -210,7 +210,7 @@ mod tests {
             .collect()
     }
 
-    fn judge(kind: Kind, metadata: &str) -> Vec<String> {
+    fn judge(kind: ManifestKind, metadata: &str) -> Vec<String> {
         shown(&errors(kind, &node(&format!("metadata: {metadata}"))))
     }
 
@@ -228,13 +228,13 @@ mod tests {
             &long,
         ] {
             assert_eq!(
-                judge(Kind::Pki, metadata),
+                judge(ManifestKind::Pki, metadata),
                 Vec::<String>::new(),
                 "{metadata}"
             );
         }
         assert_eq!(
-            judge(Kind::PkiPolicy, "{name: a, namespace: A_B}"),
+            judge(ManifestKind::PkiPolicy, "{name: a, namespace: A_B}"),
             Vec::<String>::new(),
             "the API server drops it"
         );
@@ -295,7 +295,7 @@ mod tests {
                 "metadata.finalizers[0]: \"a b\" is not a key",
             ),
         ] {
-            let shown = judge(Kind::Pki, metadata);
+            let shown = judge(ManifestKind::Pki, metadata);
             assert!(
                 shown.len() == 1 && shown[0].starts_with(expected),
                 "{expected}: {shown:?}"

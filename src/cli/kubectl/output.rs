@@ -1,7 +1,7 @@
 //! How the findings of a check are shown: to people, to programs, and to those that show them
 //! beside the lines.
 
-use super::check::Report;
+use super::check::CheckReport;
 use super::finding::{Finding, Severity};
 use super::words::count;
 use anstyle::{AnsiColor, Style};
@@ -28,7 +28,7 @@ pub enum Format {
 
 /// The findings in this form. What is for people has colours; whoever prints it elsewhere takes
 /// them away.
-pub fn render(report: &Report, format: Format) -> String {
+pub fn render(report: &CheckReport, format: Format) -> String {
     match format {
         Format::Text => report.findings.iter().map(line).collect(),
         Format::Json => pretty(&Json::from(report)),
@@ -38,7 +38,7 @@ pub fn render(report: &Report, format: Format) -> String {
 }
 
 /// What all of it comes to, in one line.
-pub fn summary(report: &Report) -> String {
+pub fn summary(report: &CheckReport) -> String {
     let mut checked = vec![count(report.pkis, "Pki", "Pkis")];
     if report.policies > 0 {
         checked.push(count(report.policies, "policy", "policies"));
@@ -92,8 +92,8 @@ struct JsonFinding<'a> {
     message: &'a str,
 }
 
-impl<'a> From<&'a Report> for Json<'a> {
-    fn from(report: &'a Report) -> Self {
+impl<'a> From<&'a CheckReport> for Json<'a> {
+    fn from(report: &'a CheckReport) -> Self {
         Self {
             findings: report.findings.iter().map(JsonFinding::from).collect(),
             checked: report.pkis + report.policies,
@@ -129,12 +129,12 @@ pub(super) fn pretty(value: &impl Serialize) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::cli::kubectl::finding::Object;
+    use crate::cli::kubectl::finding::FindingObject;
     use crate::util::yaml::Position;
     use serde_json::{Value, json};
 
     /// A finding with whatever could break a format.
-    pub(in crate::cli::kubectl) fn report() -> Report {
+    pub(in crate::cli::kubectl) fn report() -> CheckReport {
         let finding = Finding {
             file: "a b/äpp1,x:y%.yaml".into(),
             at: Position {
@@ -142,7 +142,7 @@ pub(super) mod tests {
                 column: 16,
             },
             severity: Severity::Error,
-            object: Object {
+            object: FindingObject {
                 kind: "Pki".into(),
                 namespace: "app1".into(),
                 name: "app1-pki".into(),
@@ -155,12 +155,12 @@ pub(super) mod tests {
             file: "-".into(),
             at: Position::START,
             severity: Severity::Warning,
-            object: Object::default(),
+            object: FindingObject::default(),
             field: String::new(),
             reason: "InvalidYaml".into(),
             message: "no".into(),
         };
-        Report {
+        CheckReport {
             findings: vec![finding, warning],
             pkis: 1,
             policies: 2,
@@ -202,9 +202,9 @@ pub(super) mod tests {
             summary(&report()),
             "checked 1 Pki and 2 policies: 1 error, 1 warning"
         );
-        let nothing = Report {
+        let nothing = CheckReport {
             pkis: 2,
-            ..Report::default()
+            ..CheckReport::default()
         };
         assert_eq!(summary(&nothing), "checked 2 Pkis: 0 errors, 0 warnings");
     }

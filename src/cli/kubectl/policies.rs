@@ -1,6 +1,6 @@
 //! The policies that a check rests on, from files.
 
-use super::finding::{Finding, Object, Severity, reason};
+use super::finding::{Finding, FindingObject, Severity, reason};
 use super::manifests::{self, Manifests};
 use super::sources::{self, Source};
 use super::{allowed_names, check};
@@ -69,7 +69,7 @@ fn finding(file: &str, error: allowed_names::LineError) -> Finding {
         file: file.to_owned(),
         at: error.at,
         severity: Severity::Error,
-        object: Object::default(),
+        object: FindingObject::default(),
         field: String::new(),
         reason: reason::ALLOWED_NAMES.to_owned(),
         message: error.message,

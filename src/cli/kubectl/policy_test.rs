@@ -20,7 +20,7 @@
 
 use super::check::{self, Verdict};
 use super::manifests::{self, Manifest};
-use super::schema::Kind;
+use super::schema::ManifestKind;
 use super::{values, words};
 use crate::api::Pki;
 use crate::policy::{Labels, Namespaces, RuleBook};
@@ -154,7 +154,7 @@ fn read<T: for<'de> Deserialize<'de>>(node: &Node) -> Result<T, SyntaxError> {
 
 /// What came of the cases of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct TestOutcome {
     /// What to print: a paragraph for each case that failed.
     pub failures: String,
     /// The values that count for each Pki that is admitted, with who decides them.
@@ -165,7 +165,7 @@ pub struct Outcome {
     pub failed: usize,
 }
 
-impl Outcome {
+impl TestOutcome {
     /// All of it in one line.
     pub fn summary(&self) -> String {
         let cases = words::count(self.passed + self.failed, "case", "cases");
@@ -174,8 +174,8 @@ impl Outcome {
 }
 
 /// Asks the rule book about each case. `file` is what failures call the file.
-pub fn run(file: &str, table: &Table, rules: &RuleBook, now: Timestamp) -> Outcome {
-    let mut outcome = Outcome::default();
+pub fn run(file: &str, table: &Table, rules: &RuleBook, now: Timestamp) -> TestOutcome {
+    let mut outcome = TestOutcome::default();
     for case in &table.cases {
         let verdict = case.judge(rules, now);
         let values = if verdict.errors.is_empty() {
@@ -264,7 +264,7 @@ impl Case {
         });
         let node = Node::of(&around, self.at).with("spec", self.spec.clone());
         let manifest = Manifest {
-            kind: Kind::Pki,
+            kind: ManifestKind::Pki,
             node,
         };
         check::judge_pki(&manifest, namespace, &world)
@@ -362,7 +362,7 @@ mod tests {
     const POLICY: &str = "apiVersion: box.com/v1\nkind: PkiPolicy\nmetadata: {name: teams}\n\
         spec: {serviceNames: ['{namespace}-*'], namespaces: {selector: {matchLabels: {stage: live}}}}\n";
 
-    fn run_text(cases: &str) -> Outcome {
+    fn run_text(cases: &str) -> TestOutcome {
         let files = [manifests::parse("p", POLICY.as_bytes())];
         let rules = policies::rule_book(Settings::default(), &files, &[]);
         let table = parse(cases).unwrap();

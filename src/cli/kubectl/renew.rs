@@ -1,7 +1,7 @@
 //! `kubectl pki renew`: asks for new certificates now, and waits until they are there.
 
 use crate::api::{Pki, READY};
-use crate::k8s::client::{Cluster, Error};
+use crate::k8s::client::{ClientError, Cluster};
 use crate::k8s::tolerant::Lenient;
 use crate::model::renewal_request::{self, RENEW_NOW};
 use crate::util::text::{printable, sentence};
@@ -53,7 +53,7 @@ pub async fn renew(
     pkis: Vec<Pki>,
     patience: Option<Duration>,
     mut say: impl FnMut(&str),
-) -> Result<bool, Error> {
+) -> Result<bool, ClientError> {
     let mut asked = Vec::new();
     let mut are_all = true;
     for pki in pkis {
@@ -91,7 +91,7 @@ pub async fn renew(
 
 /// The operator takes the annotation away when it has seen to it. It serves each value once, so
 /// this one is new each time.
-async fn ask(cluster: &Cluster, name: &str) -> Result<(), Error> {
+async fn ask(cluster: &Cluster, name: &str) -> Result<(), ClientError> {
     let change = json!({"metadata": {"annotations": {RENEW_NOW: Timestamp::now().to_string()}}});
     let pkis = cluster.namespaced::<Lenient<Pki>>();
     let patched = pkis
@@ -99,7 +99,7 @@ async fn ask(cluster: &Cluster, name: &str) -> Result<(), Error> {
         .await;
     patched
         .map(drop)
-        .map_err(|error| Error::of("patch pkis", error))
+        .map_err(|error| ClientError::of("patch pkis", error))
 }
 
 async fn wait(
@@ -107,7 +107,7 @@ async fn wait(
     pki: &Pki,
     end: Instant,
     say: &mut impl FnMut(&str),
-) -> Result<bool, Error> {
+) -> Result<bool, ClientError> {
     let name = pki.name_any();
     let shown = printable(&name);
     let before = pki
@@ -119,7 +119,7 @@ async fn wait(
         let Lenient(now) = pkis
             .get(&name)
             .await
-            .map_err(|error| Error::of("get pkis", error))?;
+            .map_err(|error| ClientError::of("get pkis", error))?;
         match state(before, &now) {
             State::Renewed(serial) => {
                 let end = now.status.and_then(|status| status.not_after);

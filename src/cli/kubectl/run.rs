@@ -1,6 +1,6 @@
 //! Runs a command of `kubectl pki`: what reads, asks and prints around the pure parts.
 
-use super::cli::{Cli, Command, Explain, Inspect, ListFormat, Policy, Renew, Status};
+use super::cli::{Explain, Inspect, ListFormat, PluginCli, PluginCommand, Policy, Renew, Status};
 use super::sources::{self, SourceError};
 use super::{completion, explain, inspect, renew, status};
 use crate::api::Pki;
@@ -8,7 +8,7 @@ use crate::k8s::client::{self, Access, Cluster};
 use crate::k8s::object_key::Key;
 use crate::k8s::tolerant::Lenient;
 use crate::model::ledger::REPORT;
-use crate::model::rollout::Report;
+use crate::model::rollout::RolloutReport;
 use crate::util::text::printable;
 use clap::CommandFactory;
 use jiff::Timestamp;
@@ -35,7 +35,7 @@ pub enum Verdict {
 /// Why a command could not be run: exit status 2.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum PluginError {
     /// A file.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -59,7 +59,7 @@ pub enum Error {
     #[error(
         "the policies of the cluster cannot be read: {0}; name files with policies by --policy, and no cluster is asked"
     )]
-    Policies(#[source] client::Error),
+    Policies(#[source] client::ClientError),
     /// Neither policies nor a dry run.
     #[error(
         "nothing can be judged: {policies}; and {dry_run}; ask for the role edit in the namespace, or name files with policies by \
@@ -67,41 +67,48 @@ pub enum Error {
     )]
     Neither {
         /// Why the policies cannot be read.
-        policies: client::Error,
+        policies: client::ClientError,
         /// Why the API server cannot be asked.
-        dry_run: client::Error,
+        dry_run: client::ClientError,
     },
     /// The cluster.
     #[error(transparent)]
-    Cluster(#[from] client::Error),
+    Cluster(#[from] client::ClientError),
     /// Nobody reads what is printed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
 }
 
 /// Runs what the command line says.
-pub async fn run(cli: Cli) -> Result<Verdict, Error> {
+pub async fn run(cli: PluginCli) -> Result<Verdict, PluginError> {
     let access = &cli.access;
     match &cli.command {
-        Command::Check(arguments) => check::check(access, arguments).await,
-        Command::Policy(Policy::Test(arguments)) => check::test_policies(arguments),
-        Command::Explain(arguments) => explain(&access.connect().await?, arguments).await,
-        Command::Status(arguments) => status(&access.connect().await?, arguments).await,
-        Command::Renew(arguments) => renew(&access.connect().await?, arguments).await,
-        Command::Inspect(arguments) => inspect(access, arguments).await,
-        Command::Completion { shell } => {
+        PluginCommand::Check(arguments) => check::check(access, arguments).await,
+        PluginCommand::Policy(Policy::Test(arguments)) => check::test_policies(arguments),
+        PluginCommand::Explain(arguments) => explain(&access.connect().await?, arguments).await,
+        PluginCommand::Status(arguments) => status(&access.connect().await?, arguments).await,
+        PluginCommand::Renew(arguments) => renew(&access.connect().await?, arguments).await,
+        PluginCommand::Inspect(arguments) => inspect(access, arguments).await,
+        PluginCommand::Completion { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "kubectl-pki", &mut script);
+            clap_complete::generate(
+                *shell,
+                &mut PluginCli::command(),
+                "kubectl-pki",
+                &mut script,
+            );
             // clap_complete takes the dash in the name for a subcommand in some places and not in
             // others.
             let script = String::from_utf8_lossy(&script);
             print(&script.replace("kubectl__subcmd__pki__subcmd__", "kubectl__pki__subcmd__"))
         }
-        Command::Complete { words } => print(&completion::answer(&Cli::command(), words)),
+        PluginCommand::Complete { words } => {
+            print(&completion::answer(&PluginCli::command(), words))
+        }
     }
 }
 
-async fn explain(cluster: &Cluster, arguments: &Explain) -> Result<Verdict, Error> {
+async fn explain(cluster: &Cluster, arguments: &Explain) -> Result<Verdict, PluginError> {
     let settings = arguments.installation.settings();
     let facts = explain::ask::facts(cluster, bare(&arguments.name), settings).await?;
     print(&explain::page(&facts, Timestamp::now()))?;
@@ -120,7 +127,7 @@ fn bare(name: &str) -> &str {
         .unwrap_or(name)
 }
 
-async fn status(cluster: &Cluster, arguments: &Status) -> Result<Verdict, Error> {
+async fn status(cluster: &Cluster, arguments: &Status) -> Result<Verdict, PluginError> {
     let namespace = Some(cluster.namespace.as_str()).filter(|_| !arguments.all_namespaces);
     let pkis = pkis(cluster, namespace).await?;
     let rows = status::rows(&pkis);
@@ -143,7 +150,7 @@ async fn status(cluster: &Cluster, arguments: &Status) -> Result<Verdict, Error>
 }
 
 /// Reads the summary of a rotation of the CA, if one is under way and the caller may read it.
-async fn rotation(cluster: &Cluster, namespace: &str) -> Option<Report> {
+async fn rotation(cluster: &Cluster, namespace: &str) -> Option<RolloutReport> {
     let maps = Api::<ConfigMap>::namespaced(cluster.client.clone(), namespace);
     let map = maps.get_opt(LEDGER).await.ok()??;
     let report = map.data?.remove(REPORT)?;
@@ -151,7 +158,7 @@ async fn rotation(cluster: &Cluster, namespace: &str) -> Option<Report> {
 }
 
 /// The Pkis of a namespace, or of all. Those that cannot be read are told of.
-async fn pkis(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Pki>, Error> {
+async fn pkis(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Pki>, PluginError> {
     let stored: Vec<DeserializeGuard<Lenient<Pki>>> = cluster.list("pkis", namespace, "").await?;
     let mut pkis = Vec::new();
     for stored in stored {
@@ -167,7 +174,7 @@ async fn pkis(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Pki>, Er
     Ok(pkis)
 }
 
-async fn renew(cluster: &Cluster, arguments: &Renew) -> Result<Verdict, Error> {
+async fn renew(cluster: &Cluster, arguments: &Renew) -> Result<Verdict, PluginError> {
     let pkis = if arguments.all {
         pkis(cluster, Some(&cluster.namespace)).await?
     } else {
@@ -190,13 +197,13 @@ async fn renew(cluster: &Cluster, arguments: &Renew) -> Result<Verdict, Error> {
     Ok(if are_all { Verdict::Good } else { Verdict::Bad })
 }
 
-async fn pki(cluster: &Cluster, name: &str) -> Result<Pki, Error> {
+async fn pki(cluster: &Cluster, name: &str) -> Result<Pki, PluginError> {
     let found = cluster.namespaced::<Lenient<Pki>>().get(name).await;
-    let Lenient(pki) = found.map_err(|error| client::Error::of("get pkis", error))?;
+    let Lenient(pki) = found.map_err(|error| client::ClientError::of("get pkis", error))?;
     Ok(pki)
 }
 
-async fn inspect(access: &Access, arguments: &Inspect) -> Result<Verdict, Error> {
+async fn inspect(access: &Access, arguments: &Inspect) -> Result<Verdict, PluginError> {
     let now = Timestamp::now();
     let inspection = match arguments.what.split_once('/') {
         Some(("secret" | "secrets", name)) => {
@@ -213,21 +220,21 @@ async fn inspect(access: &Access, arguments: &Inspect) -> Result<Verdict, Error>
             let sources = sources::read(&[path], false)?;
             let source = sources
                 .first()
-                .ok_or_else(|| Error::Nothing(arguments.what.clone()))?;
+                .ok_or_else(|| PluginError::Nothing(arguments.what.clone()))?;
             inspect::pem(&source.name, &source.bytes, now)
         }
     };
     print(&inspect::render(&inspection, now))
 }
 
-async fn secret(cluster: &Cluster, name: &str) -> Result<Secret, Error> {
+async fn secret(cluster: &Cluster, name: &str) -> Result<Secret, PluginError> {
     let found = cluster.namespaced::<Lenient<Secret>>().get(name).await;
-    let Lenient(secret) = found.map_err(|error| client::Error::of("get secrets", error))?;
+    let Lenient(secret) = found.map_err(|error| client::ClientError::of("get secrets", error))?;
     Ok(secret)
 }
 
 /// Prints to standard output: with colours only to a terminal, and only if `NO_COLOR` is not set.
-fn print(text: &str) -> Result<Verdict, Error> {
+fn print(text: &str) -> Result<Verdict, PluginError> {
     let mut stdout = anstream::stdout().lock();
     match stdout
         .write_all(text.as_bytes())

@@ -7,7 +7,7 @@
 use super::finding::{Fault, reason};
 use crate::api::{self, Pki, PkiPolicy};
 use crate::util::text::{nearest, printable};
-use crate::util::yaml::{Content, Key, Node, Position};
+use crate::util::yaml::{Node, Position, YamlContent, YamlKey};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde_json::Value;
@@ -21,14 +21,14 @@ static POLICY: LazyLock<Value> = LazyLock::new(|| with_metadata(api::schema::<Pk
 
 /// One of the two kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ManifestKind {
     /// What application teams write.
     Pki,
     /// What platform teams write.
     PkiPolicy,
 }
 
-impl Kind {
+impl ManifestKind {
     /// As `kind` has it.
     pub fn name(self) -> Cow<'static, str> {
         match self {
@@ -50,10 +50,10 @@ fn with_metadata(mut schema: Value) -> Value {
 }
 
 /// What is wrong with the shape of an object of this kind.
-pub fn faults(kind: Kind, object: &Node) -> Vec<Fault> {
+pub fn faults(kind: ManifestKind, object: &Node) -> Vec<Fault> {
     let schema = match kind {
-        Kind::Pki => &*PKI,
-        Kind::PkiPolicy => &*POLICY,
+        ManifestKind::Pki => &*PKI,
+        ManifestKind::PkiPolicy => &*POLICY,
     };
     let mut look = Look {
         kind: kind.name().to_ascii_lowercase(),
@@ -78,18 +78,18 @@ impl Look {
             return;
         }
         match &node.content {
-            Content::Mapping(entries) => self.at_mapping(entries, schema, path),
-            Content::Sequence(elements) => {
+            YamlContent::Mapping(entries) => self.at_mapping(entries, schema, path),
+            YamlContent::Sequence(elements) => {
                 for (index, element) in elements.iter().enumerate() {
                     let path = format!("{path}[{index}]");
                     self.at(element, element.at, &schema["items"], &path);
                 }
             }
-            Content::Scalar(..) => {}
+            YamlContent::Scalar(..) => {}
         }
     }
 
-    fn at_mapping(&mut self, entries: &[(Key, Node)], schema: &Value, path: &str) {
+    fn at_mapping(&mut self, entries: &[(YamlKey, Node)], schema: &Value, path: &str) {
         let mut known = HashSet::new();
         // The last one counts.
         for (key, value) in entries.iter().rev() {
@@ -116,7 +116,7 @@ impl Look {
         self.missing(entries, schema, path);
     }
 
-    fn missing(&mut self, entries: &[(Key, Node)], schema: &Value, path: &str) {
+    fn missing(&mut self, entries: &[(YamlKey, Node)], schema: &Value, path: &str) {
         let is_there = |name: &&str| {
             let mut entries = entries.iter().rev();
             let last = entries.find(|(key, _)| key.name == *name);
@@ -175,7 +175,7 @@ fn fault(node: &Node, schema: &Value) -> Option<String> {
             .and_then(|bound| usize::try_from(bound).ok())
     };
     match &node.content {
-        Content::Scalar(value, written) => wrong_type(value, written.as_deref(), schema)
+        YamlContent::Scalar(value, written) => wrong_type(value, written.as_deref(), schema)
             .or_else(|| not_offered(value, schema))
             .or_else(|| match value {
                 Value::String(text) => {
@@ -193,7 +193,7 @@ fn fault(node: &Node, schema: &Value) -> Option<String> {
                 }
                 _ => None,
             }),
-        Content::Sequence(elements) => wrong_kind("array", schema).or_else(|| {
+        YamlContent::Sequence(elements) => wrong_kind("array", schema).or_else(|| {
             out_of_bounds(
                 elements.len(),
                 bound("minItems"),
@@ -201,7 +201,7 @@ fn fault(node: &Node, schema: &Value) -> Option<String> {
                 " of them",
             )
         }),
-        Content::Mapping(entries) => wrong_kind("object", schema)
+        YamlContent::Mapping(entries) => wrong_kind("object", schema)
             .or_else(|| out_of_bounds(entries.len(), None, bound("maxProperties"), " of them")),
     }
 }

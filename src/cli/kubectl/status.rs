@@ -4,7 +4,7 @@ use super::output::pretty;
 use super::words;
 use crate::api::{Pki, READY};
 use crate::guide;
-use crate::model::rollout::{Phase, Report};
+use crate::model::rollout::{Phase, RolloutReport};
 use crate::policy;
 use crate::util::text;
 use jiff::Timestamp;
@@ -99,8 +99,8 @@ pub fn table(rows: &[Row], now: Timestamp) -> String {
 }
 
 /// Prints the objects that a rotation of the CA waits for, and what to do for each.
-pub fn rotation(report: &Report, now: Timestamp) -> String {
-    let Report { since, blocked, .. } = report;
+pub fn rotation(report: &RolloutReport, now: Timestamp) -> String {
+    let RolloutReport { since, blocked, .. } = report;
     let force = if report.forced { ", by force" } else { "" };
     let beginning = match report.phase {
         Phase::Publishing => {
@@ -193,7 +193,7 @@ ns          later     app       True      PkiReady              59d          31d
 
     #[test]
     fn whom_a_rotation_cannot_reach_is_named_with_what_to_do() {
-        let report: Report = serde_json::from_value(json!({
+        let report: RolloutReport = serde_json::from_value(json!({
             "phase": "publishing", "since": "2030-01-01T00:00:00Z", "until": "2030-01-08T00:00:00Z", "blocked": 9,
             "blockers": [
                 {"namespace": "ns", "name": "frozen", "reason": "PkiIssuanceFailed", "message": "it is\u{1b} immutable"},

@@ -1,9 +1,9 @@
 //! Recognizes templates that nobody has rendered: `{{ .Values.name }}` in a manifest.
 
 use super::finding::{Fault, reason};
-use super::schema::Kind;
+use super::schema::ManifestKind;
 use crate::util::text;
-use crate::util::yaml::{Content, Node, Position};
+use crate::util::yaml::{Node, Position, YamlContent};
 use serde_json::Value;
 
 /// The most bytes of a template that are quoted.
@@ -46,11 +46,11 @@ pub(super) fn in_document(text: &str, at: Position) -> Option<(Position, String)
 
 /// The first value of a Pki or `PkiPolicy` that is a template. Annotations may hold templates of
 /// others.
-pub(super) fn fault(kind: Kind, object: &Node) -> Option<Fault> {
+pub(super) fn fault(kind: ManifestKind, object: &Node) -> Option<Fault> {
     in_node(kind, object, object.at, &mut String::new())
 }
 
-fn in_node(kind: Kind, node: &Node, at: Position, path: &mut String) -> Option<Fault> {
+fn in_node(kind: ManifestKind, node: &Node, at: Position, path: &mut String) -> Option<Fault> {
     let length = path.len();
     let mut inner = |step: &str, node: &Node, at| {
         path.push_str(step);
@@ -59,7 +59,7 @@ fn in_node(kind: Kind, node: &Node, at: Position, path: &mut String) -> Option<F
         found
     };
     match &node.content {
-        Content::Mapping(entries) => entries.iter().find_map(|(key, value)| {
+        YamlContent::Mapping(entries) => entries.iter().find_map(|(key, value)| {
             let separator = if length == 0 { "" } else { "." };
             inner(
                 &format!("{separator}{}", key.name),
@@ -67,20 +67,22 @@ fn in_node(kind: Kind, node: &Node, at: Position, path: &mut String) -> Option<F
                 key.place_of(value),
             )
         }),
-        Content::Sequence(elements) => elements
+        YamlContent::Sequence(elements) => elements
             .iter()
             .enumerate()
             .find_map(|(index, element)| inner(&format!("[{index}]"), element, element.at)),
-        Content::Scalar(Value::String(text), _) if !path.starts_with("metadata.annotations.") => {
+        YamlContent::Scalar(Value::String(text), _)
+            if !path.starts_with("metadata.annotations.") =>
+        {
             // In a policy, `{{namespace}}` is rather a placeholder with braces too many.
-            let is_placeholder = kind == Kind::PkiPolicy && text.contains("{{namespace}}");
+            let is_placeholder = kind == ManifestKind::PkiPolicy && text.contains("{{namespace}}");
             let message = message(text).filter(|_| !is_placeholder && text.contains("}}"))?;
             Some(Fault {
                 at: Some(at),
                 ..Fault::new(path.clone(), reason::TEMPLATE, message)
             })
         }
-        Content::Scalar(..) => None,
+        YamlContent::Scalar(..) => None,
     }
 }
 
@@ -144,13 +146,13 @@ mod tests {
             ("spec: {serviceName: '{namespace}'}", None),
             ("spec: {serviceName: '{{'}", None),
         ] {
-            assert_eq!(of(Kind::Pki, text).as_deref(), field, "{text}");
+            assert_eq!(of(ManifestKind::Pki, text).as_deref(), field, "{text}");
         }
         let policy = "spec: {serviceNames: ['{{namespace}}-*']}";
-        assert_eq!(of(Kind::PkiPolicy, policy), None);
+        assert_eq!(of(ManifestKind::PkiPolicy, policy), None);
         let policy = "spec: {serviceNames: ['{{ .Values.x }}-*']}";
         assert_eq!(
-            of(Kind::PkiPolicy, policy).as_deref(),
+            of(ManifestKind::PkiPolicy, policy).as_deref(),
             Some("spec.serviceNames[0]")
         );
     }

@@ -6,7 +6,7 @@ use crate::api::{Pki, PkiStatus, READY};
 use crate::model::ledger::Ledger;
 use crate::model::rollout::{
     BEHIND, BUNDLE, Blocker, CONFLICT, CONTESTED, FAILED, FOREIGN, Fleet, NAMESPACE, Phase,
-    REFUSED, Report, UNSIGNED,
+    REFUSED, RolloutReport, UNSIGNED,
 };
 use crate::util::text;
 use crate::util::time::whole_second;
@@ -180,9 +180,14 @@ fn blocker(pki: &Pki, is_overdue: bool) -> Option<(&'static str, Blocker)> {
 
 /// Summarizes a rotation for people. `None` while none is under way and every certificate is of the
 /// CA that signs.
-pub fn report(ledger: &Ledger, fleet: &Fleet, pace: &Pace, now: Timestamp) -> Option<Report> {
+pub fn report(
+    ledger: &Ledger,
+    fleet: &Fleet,
+    pace: &Pace,
+    now: Timestamp,
+) -> Option<RolloutReport> {
     let report = |phase, since, until: Option<Timestamp>, forced| {
-        Some(Report {
+        Some(RolloutReport {
             phase,
             since: whole_second(since),
             until: until.map(whole_second),

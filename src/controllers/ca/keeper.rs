@@ -43,7 +43,7 @@ const COMMON_NAME: &str = "pki-operator CA";
 
 /// How the CA is kept.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct CaSettings {
     /// The Secret with the keys. The ConfigMap with the ledger has the same name.
     pub secret: Key,
     /// Whether the platform team brings the CA; else the operator makes it.
@@ -57,9 +57,9 @@ pub struct Settings {
 }
 
 /// Keeps the CA for one term as leader.
-pub struct Keeper {
+pub struct CaController {
     client: Client,
-    settings: Settings,
+    settings: CaSettings,
     cache: Arc<Cache>,
     copies: Arc<Published>,
     publisher: Publisher,
@@ -70,11 +70,11 @@ pub struct Keeper {
     aged: Mutex<Instant>,
 }
 
-impl Keeper {
+impl CaController {
     /// A keeper, and where it tells of the CA: nothing until it has been read.
     pub fn new(
         client: Client,
-        settings: Settings,
+        settings: CaSettings,
         cache: Arc<Cache>,
         copies: Arc<Published>,
         publisher: Publisher,
@@ -206,7 +206,7 @@ impl Keeper {
         rotation::age(&mut ledger, self.seen_for());
         let fleet = self.fleet(&ledger, now).await;
         self.metrics.ca_waits(&fleet);
-        let Settings {
+        let CaSettings {
             pace, retention, ..
         } = &self.settings;
         let mut ledger = rotation::advance(ledger, &fleet, pace, now);
@@ -376,7 +376,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for CaController {
     /// Another replica looks after it now.
     fn drop(&mut self) {
         self.metrics.forget_ca();

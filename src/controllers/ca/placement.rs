@@ -4,7 +4,7 @@
 //! `retired-<id>.crt` and `retired-<id>.key`, where `<id>` is the beginning of its fingerprint, and
 //! stays there for a while.
 
-use super::rotation::{Request, Stored};
+use super::rotation::{RotationRequest, StoredCa};
 use super::{ACCEPT, ROTATE_NOW};
 use crate::api::annotations::{FORCE, FORCED};
 use crate::k8s::ca_secret;
@@ -85,14 +85,14 @@ fn retired(secret: &Secret) -> impl Iterator<Item = Place> {
 
 /// Reads the Secret. Where the platform team brings the CA, the annotation `force` counts for the
 /// successor that is there.
-pub(super) fn read(stored: &Secret, is_brought: bool, now: Timestamp) -> Stored {
+pub(super) fn read(stored: &Secret, is_brought: bool, now: Timestamp) -> StoredCa {
     let next = Place::next();
     let next = next.is_taken(stored).then(|| next.authority(stored, now));
     let marked = stored.annotations().get(FORCED).cloned();
-    let is_wanted = is_brought && request(stored) == Some(Request::Force);
+    let is_wanted = is_brought && request(stored) == Some(RotationRequest::Force);
     let brought = next.as_ref().and_then(|next| next.as_ref().ok());
     let brought = brought.filter(|_| is_wanted);
-    Stored {
+    StoredCa {
         current: Place::tls().authority(stored, now),
         accepted: stored.annotations().get(ACCEPT).cloned(),
         retired: retired(stored)
@@ -104,11 +104,11 @@ pub(super) fn read(stored: &Secret, is_brought: bool, now: Timestamp) -> Stored 
 }
 
 /// Reads the annotation [`ROTATE_NOW`].
-pub(super) fn request(stored: &Secret) -> Option<Request> {
+pub(super) fn request(stored: &Secret) -> Option<RotationRequest> {
     let wish = stored.annotations().get(ROTATE_NOW)?;
     Some(match wish.trim() {
-        FORCE => Request::Force,
-        _ => Request::Rotate,
+        FORCE => RotationRequest::Force,
+        _ => RotationRequest::Rotate,
     })
 }
 
@@ -118,9 +118,9 @@ pub(super) fn has_next(secret: &Secret) -> bool {
 }
 
 /// The change that puts a successor into the Secret, and takes the wish for one away.
-pub(super) fn with_next(successor: &Authority, request: Option<Request>) -> Value {
+pub(super) fn with_next(successor: &Authority, request: Option<RotationRequest>) -> Value {
     let fingerprint = successor.ca().fingerprint();
-    let forced = (request == Some(Request::Force)).then_some(fingerprint);
+    let forced = (request == Some(RotationRequest::Force)).then_some(fingerprint);
     json!({
         "metadata": { "annotations": { ROTATE_NOW: null, FORCED: forced } },
         "stringData": {

@@ -10,7 +10,7 @@ use pki_certs::{Authority, AuthorityError, CaCertificate, renewal};
 
 /// What the Secret of the CA holds.
 #[derive(Debug)]
-pub struct Stored {
+pub struct StoredCa {
     /// `tls.crt` and `tls.key`.
     pub current: Result<Authority, AuthorityError>,
     /// `next.crt` and `next.key`, if they are there.
@@ -47,7 +47,7 @@ impl Pace {
 
 /// A request for another CA, by the annotation [`ROTATE_NOW`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum RotationRequest {
     /// Another CA, in the steps of a rotation.
     Rotate,
     /// Another CA, whoever is left behind: a key was stolen.
@@ -58,7 +58,7 @@ pub enum Request {
 /// with the successor.
 pub fn assess(
     ledger: Option<Ledger>,
-    stored: Option<Stored>,
+    stored: Option<StoredCa>,
     secret: &str,
     now: Timestamp,
 ) -> (Option<Ledger>, Result<Authority, Alarm>, Option<Alarm>) {
@@ -107,7 +107,7 @@ pub fn assess(
 /// that.
 type Found = (Authority, Option<Authority>, Option<AuthorityError>);
 
-fn find_signer(current: &CaCertificate, stored: Stored, secret: &str) -> Result<Found, Alarm> {
+fn find_signer(current: &CaCertificate, stored: StoredCa, secret: &str) -> Result<Found, Alarm> {
     let mut retired = stored.retired;
     match (stored.current, stored.next) {
         (Ok(tls), next) if is(current, &tls) => {
@@ -145,7 +145,12 @@ const MOST_TRUSTED: usize = 8;
 const MOST_RETIRED: usize = 32;
 
 /// Whether it is time to make a successor.
-pub fn is_due(ledger: &Ledger, request: Option<Request>, pace: &Pace, now: Timestamp) -> bool {
+pub fn is_due(
+    ledger: &Ledger,
+    request: Option<RotationRequest>,
+    pace: &Pace,
+    now: Timestamp,
+) -> bool {
     let ca = &ledger.current;
     let renewal = renewal::at(ca.not_before(), ca.not_after(), None);
     let is_wanted = request.is_some() || renewal <= now;
@@ -155,12 +160,12 @@ pub fn is_due(ledger: &Ledger, request: Option<Request>, pace: &Pace, now: Times
 /// Why no successor is made now, and when one will be.
 pub fn obstacle(
     ledger: &Ledger,
-    request: Option<Request>,
+    request: Option<RotationRequest>,
     pace: &Pace,
     now: Timestamp,
 ) -> Option<String> {
     let end = |since: Timestamp| since.saturating_add(pace.wait).unwrap_or(since);
-    if request == Some(Request::Force) {
+    if request == Some(RotationRequest::Force) {
         let mut forced = ledger.trusted().filter_map(|retired| retired.forced);
         let since = match &ledger.next {
             Some(next) if next.is_forced => next.since.unwrap_or(now),
@@ -271,7 +276,11 @@ const NEXT: &str = "next.crt";
 /// The CA that is to sign from now on, when the Secret holds it instead of the one that did: the
 /// successor, where the platform team moved it or where the one before has expired; one below a
 /// root that is trusted already; or one that the platform team vouches for.
-fn replaced_on_purpose(ledger: &Ledger, stored: &Stored, now: Timestamp) -> Option<CaCertificate> {
+fn replaced_on_purpose(
+    ledger: &Ledger,
+    stored: &StoredCa,
+    now: Timestamp,
+) -> Option<CaCertificate> {
     let next = stored.next.as_ref().and_then(|next| next.as_ref().ok());
     let holds = |ca: &CaCertificate| {
         [stored.current.as_ref().ok(), next]
@@ -298,7 +307,7 @@ fn replaced_on_purpose(ledger: &Ledger, stored: &Stored, now: Timestamp) -> Opti
 
 /// The CA that signed before and is to sign again, as the one that took its place is not in force:
 /// a wrong clock made that. One that was replaced by force never comes back.
-fn recalled(ledger: &Ledger, stored: &Stored, now: Timestamp) -> Option<CaCertificate> {
+fn recalled(ledger: &Ledger, stored: &StoredCa, now: Timestamp) -> Option<CaCertificate> {
     let ca = &ledger.current;
     let has_begun = ca.not_before().duration_since(now) <= MAX_FUTURE;
     let is_in_force = has_begun && now <= ca.not_after();

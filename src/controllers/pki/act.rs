@@ -5,9 +5,9 @@ use super::plan::{Current, Need, Observed, due};
 use super::priority_queue::Priority;
 use super::remedy::remedy;
 use super::retry::Failure;
-use super::{Context, Error};
+use super::{Context, ReconcileError};
 use crate::api::Pki;
-use crate::controllers::pki::content::Content;
+use crate::controllers::pki::content::SecretContent;
 use crate::events;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
@@ -46,7 +46,7 @@ pub(super) async fn issue(
     need: &Need,
     context: &Context,
     now: Timestamp,
-) -> Result<Option<Outcome>, Error> {
+) -> Result<Option<Outcome>, ReconcileError> {
     let signer = match &observed.ca.signer {
         Ok(signer) => signer.clone(),
         Err(alarm) => {
@@ -158,7 +158,7 @@ pub(super) async fn mend(
     current: Current,
     context: &Context,
     now: Timestamp,
-) -> Result<Outcome, Error> {
+) -> Result<Outcome, ReconcileError> {
     let approved = &current.approved;
     if let Some(held) = context.retries.held(observed.pki, now) {
         return Ok(held);
@@ -188,7 +188,7 @@ pub(super) async fn take_up(
     observed: &Observed<'_>,
     context: &Context,
     now: Timestamp,
-) -> Result<Option<Outcome>, Error> {
+) -> Result<Option<Outcome>, ReconcileError> {
     let pki = observed.pki;
     if let Some(held) = context.retries.held(pki, now) {
         return Ok(Some(held));
@@ -217,7 +217,7 @@ pub(super) async fn publish(
     secret: &Secret,
     ca: &Ca,
     context: &Context,
-) -> Result<bool, Error> {
+) -> Result<bool, ReconcileError> {
     let trust = k8s_openapi::ByteString(ca.trust.pem().into());
     let mut change = json!({ "data": { "ca.crt": trust } });
     patch::bind(&mut change, secret);
@@ -229,7 +229,7 @@ pub(super) async fn publish(
             tracing::warn!(pki = %Key::of(pki), %error, "cannot make the CA known in its Secret");
             Ok(false)
         }
-        Err(source) => Err(Error::ChangeSecret {
+        Err(source) => Err(ReconcileError::ChangeSecret {
             secret: Key::of(secret),
             source,
         }),
@@ -241,7 +241,7 @@ fn failure(
     error: &IssueError,
     context: &Context,
     now: Timestamp,
-) -> Result<Outcome, Error> {
+) -> Result<Outcome, ReconcileError> {
     let reason = match error {
         IssueError::Write(error) if patch::is_conflict(error) => return Err(outdated(pki)),
         IssueError::Write(_) => "api",
@@ -269,15 +269,15 @@ pub(super) fn refused(
     error: kube::Error,
     context: &Context,
     now: Timestamp,
-) -> Result<Outcome, Error> {
+) -> Result<Outcome, ReconcileError> {
     match context.retries.held(pki, now) {
         Some(held) => Ok(held),
         None => failure(pki, &IssueError::Write(error), context, now),
     }
 }
 
-pub(super) fn outdated(pki: &Pki) -> Error {
-    Error::Outdated { pki: Key::of(pki) }
+pub(super) fn outdated(pki: &Pki) -> ReconcileError {
+    ReconcileError::Outdated { pki: Key::of(pki) }
 }
 
 /// Whether the Secret was as it should be when it was last looked at, by the present spec and CA:
@@ -374,7 +374,7 @@ async fn store(
     context: &Context,
 ) -> Result<Vec<Unmade>, IssueError> {
     let pki = observed.pki;
-    let wanted = Content {
+    let wanted = SecretContent {
         pki,
         approved,
         bundle,

@@ -2,9 +2,9 @@
 
 use super::act::outdated;
 use super::former;
-use super::{Context, Error};
+use super::{Context, ReconcileError};
 use crate::api::{Pki, PkiStatus};
-use crate::events::{self, Kind, Look, Notice, expiry};
+use crate::events::{self, EventKind, Look, Notice, expiry};
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
 use crate::k8s::secret;
@@ -19,7 +19,7 @@ pub(super) async fn conclude(
     outcome: &Outcome,
     context: &Context,
     now: Timestamp,
-) -> Result<(), Error> {
+) -> Result<(), ReconcileError> {
     let key = context.key(pki);
     let status = outcome::after(pki, outcome, now);
     let formers = former::tend(pki, &status, context, now).await?;
@@ -36,7 +36,7 @@ pub(super) async fn conclude(
     } else {
         write_status(pki, &status, context).await.map(drop)
     };
-    if !matches!(written, Err(Error::Outdated { .. })) {
+    if !matches!(written, Err(ReconcileError::Outdated { .. })) {
         tell(events::about(&look, &users), written.is_ok(), context);
     }
     written?;
@@ -67,7 +67,7 @@ pub(super) async fn conclude(
 fn tell(notices: Vec<Notice>, is_stored: bool, context: &Context) {
     for mut notice in notices {
         if !is_stored {
-            if notice.kind == Kind::Normal {
+            if notice.kind == EventKind::Normal {
                 continue;
             }
             notice.since = Timestamp::UNIX_EPOCH;
@@ -81,7 +81,7 @@ pub(super) async fn write_status(
     pki: &Pki,
     status: &PkiStatus,
     context: &Context,
-) -> Result<Option<Pki>, Error> {
+) -> Result<Option<Pki>, ReconcileError> {
     let key = Key::of(pki);
     let pkis = context.pkis(&key.namespace);
     // A replacement costs the API server less than a patch. Its version makes it a conflict when
@@ -109,6 +109,6 @@ pub(super) async fn write_status(
             context.cache.doubt(&key);
             Err(outdated(pki))
         }
-        Err(source) => Err(Error::WriteStatus { pki: key, source }),
+        Err(source) => Err(ReconcileError::WriteStatus { pki: key, source }),
     }
 }

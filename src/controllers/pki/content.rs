@@ -75,7 +75,7 @@ pub fn owner(secret: &Secret, pki: &Pki, pkis: &BySecret<KnownPki>) -> Owner {
 
 /// What goes into the Secret of a Pki.
 #[derive(Debug)]
-pub struct Content<'a> {
+pub struct SecretContent<'a> {
     /// The Pki.
     pub pki: &'a Pki,
     /// What it may have.
@@ -88,7 +88,7 @@ pub struct Content<'a> {
     pub passwords: &'a Passwords,
 }
 
-impl Content<'_> {
+impl SecretContent<'_> {
     /// The Secret to create, and the keystores that are missing in it.
     pub fn manifest(&self) -> (Secret, Vec<Unmade>) {
         self.written(None)

@@ -7,7 +7,7 @@
 
 use super::act::{self, outdated};
 use super::plan;
-use super::{Context, Error};
+use super::{Context, ReconcileError};
 use crate::api::{FormerSecret, Pki, PkiStatus};
 use crate::events;
 use crate::k8s::object_key::Key;
@@ -92,7 +92,7 @@ pub(super) async fn tend(
     status: &PkiStatus,
     context: &Context,
     now: Timestamp,
-) -> Result<Option<Timestamp>, Error> {
+) -> Result<Option<Timestamp>, ReconcileError> {
     let mut next = None;
     for former in &status.former_secrets {
         let again = tend_one(pki, former, context, now).await?;
@@ -106,7 +106,7 @@ async fn tend_one(
     former: &FormerSecret,
     context: &Context,
     now: Timestamp,
-) -> Result<Option<Timestamp>, Error> {
+) -> Result<Option<Timestamp>, ReconcileError> {
     let (cache, own) = (&context.cache, context.key(pki));
     let key = Key::new(own.namespace.clone(), &*former.name);
     let is_claimed = claims::claimants(&sync::read(&cache.pkis), &key)
@@ -169,7 +169,7 @@ fn tell(
 }
 
 /// Makes the CA known in a former Secret, whose pods must trust the certificates of others.
-async fn publish(pki: &Pki, key: &Key, context: &Context) -> Result<(), Error> {
+async fn publish(pki: &Pki, key: &Key, context: &Context) -> Result<(), ReconcileError> {
     let ca = context.ca();
     if plan::lacks_ca(pki.status.as_ref(), &ca) {
         publish_in(pki, key, &ca, context).await?;
@@ -183,7 +183,7 @@ pub(super) async fn publish_in_use(
     pki: &Pki,
     ca: &Ca,
     context: &Context,
-) -> Result<Option<PkiStatus>, Error> {
+) -> Result<Option<PkiStatus>, ReconcileError> {
     let Some(former) = plan::unpublished_former(pki, ca) else {
         return Ok(None);
     };
@@ -202,7 +202,12 @@ pub(super) async fn publish_in_use(
 }
 
 /// Makes the CA known in a Secret, if it is the Pki's own. Whether it is known there now.
-async fn publish_in(pki: &Pki, key: &Key, ca: &Ca, context: &Context) -> Result<bool, Error> {
+async fn publish_in(
+    pki: &Pki,
+    key: &Key,
+    ca: &Ca,
+    context: &Context,
+) -> Result<bool, ReconcileError> {
     if !context.cache.has_secret(key) {
         return Ok(false);
     }
@@ -216,9 +221,9 @@ async fn publish_in(pki: &Pki, key: &Key, ca: &Ca, context: &Context) -> Result<
 
 /// Reads a former Secret. One that the operator may not read is left behind: the status and the
 /// Events of the Pki, which tell of a missing permission, come after it.
-async fn read(pki: &Pki, key: &Key, context: &Context) -> Result<Option<Secret>, Error> {
+async fn read(pki: &Pki, key: &Key, context: &Context) -> Result<Option<Secret>, ReconcileError> {
     match context.read_secret(key).await {
-        Err(Error::ReadSecret { secret, source }) if patch::is_refusal(&source) => {
+        Err(ReconcileError::ReadSecret { secret, source }) if patch::is_refusal(&source) => {
             tracing::warn!(pki = %Key::of(pki), %secret, error = %source, "cannot read the Secret that it no longer names");
             Ok(None)
         }
@@ -228,7 +233,7 @@ async fn read(pki: &Pki, key: &Key, context: &Context) -> Result<Option<Secret>,
 
 /// Deletes a former Secret, if it still is the Pki's own. Whether it is gone, or is none of the
 /// Pki's business.
-async fn remove(pki: &Pki, key: &Key, context: &Context) -> Result<bool, Error> {
+async fn remove(pki: &Pki, key: &Key, context: &Context) -> Result<bool, ReconcileError> {
     let Some(secret) = read(pki, key, context).await? else {
         return Ok(true);
     };
@@ -255,7 +260,7 @@ async fn remove(pki: &Pki, key: &Key, context: &Context) -> Result<bool, Error> 
             tracing::warn!(pki = %Key::of(pki), secret = %key, %error, "cannot remove the Secret that it no longer names");
             Ok(false)
         }
-        Err(source) => Err(Error::ChangeSecret {
+        Err(source) => Err(ReconcileError::ChangeSecret {
             secret: key.clone(),
             source,
         }),

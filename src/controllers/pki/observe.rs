@@ -2,7 +2,7 @@
 //! from the Secret.
 
 use super::plan::{Observed, Sight};
-use super::{Context, Error, content};
+use super::{Context, ReconcileError, content};
 use crate::api::{Keystore, Outputs, Pki};
 use crate::controllers::pki::content::formats::Passwords;
 use crate::k8s::object_key::Key;
@@ -69,7 +69,10 @@ fn sight(observed: &Observed<'_>, secret: &Key, context: &Context) -> Sight {
 }
 
 /// Reads what the caches do not have: the Secret, and those with the passwords of its keystores.
-pub(super) async fn read(observed: &mut Observed<'_>, context: &Context) -> Result<(), Error> {
+pub(super) async fn read(
+    observed: &mut Observed<'_>,
+    context: &Context,
+) -> Result<(), ReconcileError> {
     let pki = observed.pki;
     let secret = context.read_secret(&secret::key(pki)).await?;
     if let Ok(approved) = &observed.verdict {
@@ -94,7 +97,7 @@ async fn read_passwords(
     pki: &Pki,
     outputs: &Outputs,
     context: &Context,
-) -> Result<Passwords, Error> {
+) -> Result<Passwords, ReconcileError> {
     let mut passwords = Passwords::default();
     for (keystore, password) in [
         (&outputs.pkcs12, &mut passwords.pkcs12),

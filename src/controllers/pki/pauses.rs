@@ -1,11 +1,11 @@
-//! Backoff of a Pki whose reconcile ended early, with an [`Error`].
+//! Backoff of a Pki whose reconcile ended early, with a [`ReconcileError`].
 //!
 //! A conflict is usually over at the next attempt, and an API server that is away comes back: both
 //! are retried soon. An attempt that took too long has cost others time, and is retried more
 //! rarely. A fault that stays (an admission webhook that answers 409, an immutable Secret, a
 //! missing permission) is retried ever more rarely.
 
-use super::Error;
+use super::ReconcileError;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
 use crate::util::backoff::Backoff;
@@ -26,15 +26,15 @@ pub(super) struct Pauses(Mutex<HashMap<Key, u32>>);
 
 impl Pauses {
     /// Counts a failure. Returns the pause before the next attempt.
-    pub(super) fn after(&self, key: &Key, error: &Error) -> Duration {
+    pub(super) fn after(&self, key: &Key, error: &ReconcileError) -> Duration {
         let mut counts = lock(&self.0);
         let count = counts.entry(key.clone()).or_default();
         *count = count.saturating_add(1);
         let backoff = |first, longest| Backoff { first, longest };
         let backoff = match error {
-            Error::Outdated { .. } => backoff(AFTER_CONFLICT, LONGEST_AFTER_CONFLICT),
+            ReconcileError::Outdated { .. } => backoff(AFTER_CONFLICT, LONGEST_AFTER_CONFLICT),
             error if is_refusal(error) => backoff(AFTER_ERROR, LONGEST_AFTER_REFUSAL),
-            Error::TimedOut => backoff(AFTER_ERROR, LONGEST_AFTER_TIMEOUT),
+            ReconcileError::TimedOut => backoff(AFTER_ERROR, LONGEST_AFTER_TIMEOUT),
             _ => backoff(AFTER_ERROR, AFTER_ERROR),
         };
         backoff.pause(*count)
@@ -46,13 +46,15 @@ impl Pauses {
     }
 }
 
-fn is_refusal(error: &Error) -> bool {
+fn is_refusal(error: &ReconcileError) -> bool {
     match error {
-        Error::ReadSecret { source, .. }
-        | Error::ChangeSecret { source, .. }
-        | Error::WritePki { source, .. }
-        | Error::WriteStatus { source, .. } => patch::is_refusal(source),
-        Error::Clock { .. } | Error::TimedOut | Error::Outdated { .. } => false,
+        ReconcileError::ReadSecret { source, .. }
+        | ReconcileError::ChangeSecret { source, .. }
+        | ReconcileError::WritePki { source, .. }
+        | ReconcileError::WriteStatus { source, .. } => patch::is_refusal(source),
+        ReconcileError::Clock { .. }
+        | ReconcileError::TimedOut
+        | ReconcileError::Outdated { .. } => false,
     }
 }
 
@@ -61,9 +63,9 @@ mod tests {
     use super::*;
     use kube::core::response::Status;
 
-    fn answered(code: u16) -> Error {
+    fn answered(code: u16) -> ReconcileError {
         let status = Status::failure("no", "No").with_code(code);
-        Error::ChangeSecret {
+        ReconcileError::ChangeSecret {
             secret: key(),
             source: kube::Error::Api(Box::new(status)),
         }
@@ -75,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_fault_that_stays_is_retried_ever_more_rarely_and_a_success_begins_anew() {
-        let conflict = || Error::Outdated { pki: key() };
+        let conflict = || ReconcileError::Outdated { pki: key() };
         let doubling = [
             200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000,
         ];
@@ -83,11 +85,14 @@ mod tests {
             5000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000,
         ];
         for (error, expected) in [
-            (&conflict as &dyn Fn() -> Error, doubling.as_slice()),
+            (
+                &conflict as &dyn Fn() -> ReconcileError,
+                doubling.as_slice(),
+            ),
             (&|| answered(403), &refused),
             (&|| answered(422), &refused),
             (
-                &|| Error::TimedOut,
+                &|| ReconcileError::TimedOut,
                 &[5000, 10_000, 20_000, 40_000, 60_000, 60_000],
             ),
             (&|| answered(500), &[5000; 4]),

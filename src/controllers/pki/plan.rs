@@ -3,7 +3,7 @@
 
 use crate::api::{Pki, PkiStatus};
 use crate::controllers::pki::content::formats::Passwords;
-use crate::controllers::pki::content::{Content, Owner};
+use crate::controllers::pki::content::{Owner, SecretContent};
 use crate::k8s::clock::MAX_FUTURE;
 use crate::k8s::object_key::Key;
 use crate::k8s::secret::{self, Obstacle};
@@ -207,7 +207,7 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
         renew_at,
         approved: Box::new(in_force.clone()),
     };
-    let content = Content {
+    let content = SecretContent {
         pki,
         approved: in_force,
         bundle,

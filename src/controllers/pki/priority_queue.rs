@@ -9,7 +9,7 @@
 use crate::api::{Pki, StoredPki};
 use crate::controllers::pki::fair::Fair;
 use crate::k8s::object_key::Key;
-use crate::model::renewal_request::{self, Request};
+use crate::model::renewal_request::{self, RenewalRequestState};
 use crate::util::sync::lock;
 use futures::{Stream, stream};
 use jiff::Timestamp;
@@ -61,7 +61,8 @@ fn is_served(pki: &Pki, now: Timestamp) -> bool {
 
 fn is_due(pki: &Pki, now: Timestamp) -> bool {
     let renewal = pki.status.as_ref().and_then(|it| it.renewal_time.as_ref());
-    renewal.is_some_and(|time| time.0 <= now) || renewal_request::of(pki, now) == Some(Request::New)
+    renewal.is_some_and(|time| time.0 <= now)
+        || renewal_request::of(pki, now) == Some(RenewalRequestState::New)
 }
 
 /// The Pkis that wait for a look, each once.

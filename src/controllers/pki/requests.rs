@@ -2,7 +2,7 @@
 
 use super::act::{change_secret, outdated};
 use super::conclude::write_status;
-use super::{Context, Error};
+use super::{Context, ReconcileError};
 use crate::api::Pki;
 use crate::api::annotations::ADOPT;
 use crate::api::annotations::KEEP_SECRET;
@@ -11,7 +11,7 @@ use crate::k8s::object_key::Key;
 use crate::k8s::patch;
 use crate::k8s::secret;
 use crate::k8s::tolerant::Lenient;
-use crate::model::renewal_request::{self, RENEW_NOW, Request};
+use crate::model::renewal_request::{self, RENEW_NOW, RenewalRequestState};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Patch;
@@ -33,11 +33,11 @@ pub(super) async fn note(
     pki: &Pki,
     context: &Context,
     now: Timestamp,
-) -> Result<Option<Pki>, Error> {
+) -> Result<Option<Pki>, ReconcileError> {
     match renewal_request::of(pki, now) {
         None => return Ok(None),
-        Some(Request::New) => {}
-        Some(Request::Early { .. } | Request::Served { .. }) => {
+        Some(RenewalRequestState::New) => {}
+        Some(RenewalRequestState::Early { .. } | RenewalRequestState::Served { .. }) => {
             if let Some(notice) = events::about_request(pki, now) {
                 context.publisher.offer(notice);
             }
@@ -57,7 +57,11 @@ pub(super) async fn note(
 }
 
 /// Lets the Secret go on by itself, if it is to be kept and is not yet; whether that was so.
-pub(super) async fn let_go(pki: &Pki, secret: &Secret, context: &Context) -> Result<bool, Error> {
+pub(super) async fn let_go(
+    pki: &Pki,
+    secret: &Secret,
+    context: &Context,
+) -> Result<bool, ReconcileError> {
     if !secret::is_kept(pki) || !secret::is_controlled_by(secret, pki) {
         return Ok(false);
     }
@@ -73,7 +77,7 @@ pub(super) async fn let_go(pki: &Pki, secret: &Secret, context: &Context) -> Res
             Ok(true)
         }
         Err(error) if patch::is_conflict(&error) => Err(outdated(pki)),
-        Err(source) => Err(Error::ChangeSecret {
+        Err(source) => Err(ReconcileError::ChangeSecret {
             secret: key,
             source,
         }),
@@ -81,7 +85,7 @@ pub(super) async fn let_go(pki: &Pki, secret: &Secret, context: &Context) -> Res
 }
 
 /// Takes leave of a Pki that is being deleted and held.
-pub(super) async fn part(pki: &Pki, context: &Context) -> Result<(), Error> {
+pub(super) async fn part(pki: &Pki, context: &Context) -> Result<(), ReconcileError> {
     if !is_held(pki) {
         return Ok(());
     }
@@ -94,7 +98,7 @@ pub(super) async fn part(pki: &Pki, context: &Context) -> Result<(), Error> {
 
 /// Takes the finalizer off a Pki, which does not need it once its Secret has been let go; whether
 /// it was there.
-pub(super) async fn release(pki: &Pki, context: &Context) -> Result<bool, Error> {
+pub(super) async fn release(pki: &Pki, context: &Context) -> Result<bool, ReconcileError> {
     if !is_held(pki) {
         return Ok(false);
     }
@@ -111,7 +115,10 @@ fn is_held(pki: &Pki) -> bool {
 }
 
 /// Lets a Pki go that is being deleted and cannot be read: what it wished cannot be known.
-pub(super) async fn release_unreadable(meta: &ObjectMeta, context: &Context) -> Result<(), Error> {
+pub(super) async fn release_unreadable(
+    meta: &ObjectMeta,
+    context: &Context,
+) -> Result<(), ReconcileError> {
     let finalizers = meta.finalizers.clone().unwrap_or_default();
     let others: Vec<_> = finalizers
         .iter()
@@ -132,7 +139,7 @@ pub(super) async fn release_unreadable(meta: &ObjectMeta, context: &Context) -> 
     {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
-        Err(source) => Err(Error::WritePki { pki: key, source }),
+        Err(source) => Err(ReconcileError::WritePki { pki: key, source }),
     }
 }
 
@@ -141,7 +148,7 @@ async fn change_pki(
     pki: &Pki,
     patch: &Patch<Value>,
     context: &Context,
-) -> Result<Option<Pki>, Error> {
+) -> Result<Option<Pki>, ReconcileError> {
     let key = Key::of(pki);
     let pkis = context.pkis(&key.namespace);
     match pkis.patch(&key.name, &patch::patch(), patch).await {
@@ -154,6 +161,6 @@ async fn change_pki(
             context.cache.doubt(&key);
             Err(outdated(pki))
         }
-        Err(source) => Err(Error::WritePki { pki: key, source }),
+        Err(source) => Err(ReconcileError::WritePki { pki: key, source }),
     }
 }

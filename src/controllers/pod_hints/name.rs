@@ -6,7 +6,7 @@
 //! likeness can hardly be chance.
 
 use crate::controllers::pod_hints::waiting;
-use crate::events::{Aspect, Kind, Notice, Publisher, Words, reference_to_pki};
+use crate::events::{Aspect, EventKind, Notice, Publisher, Words, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::store::Cache;
 use crate::store::cached_pod::SecretUser;
@@ -130,7 +130,7 @@ fn hint(secret: &Key, meant: &str, pki: &Key) -> Words {
     );
     Words {
         aspect: Aspect::Name,
-        kind: Kind::Warning,
+        kind: EventKind::Warning,
         reason: "PkiSecretNotProvided".to_owned(),
         message,
         topic: None,

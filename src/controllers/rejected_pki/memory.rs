@@ -1,7 +1,7 @@
 //! Which refusals are remembered, and what is to be said of them. Without I/O.
 
 use super::{MEMORY, MOST_OF_NAMESPACE, NAMESPACE_LAG, OWED, Provider};
-use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Words, reference_to_pki};
+use crate::events::{Aspect, EventKind, NOTE_BYTES, Notice, Words, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::store::cached_pod::SecretUser;
 use crate::store::rejections::{MAX_REJECTIONS, Refusal};
@@ -221,7 +221,7 @@ impl Remembered {
         };
         Words {
             aspect: Aspect::Refusal,
-            kind: Kind::Warning,
+            kind: EventKind::Warning,
             reason: reason.clone(),
             message: say(&format!(" at {}", whole_second(self.first))),
             topic: Some(say("")),
@@ -240,7 +240,7 @@ impl Refusal {
 fn mended(message: String, since: Timestamp) -> Words {
     Words {
         aspect: Aspect::Refusal,
-        kind: Kind::Normal,
+        kind: EventKind::Normal,
         reason: "PkiReady".to_owned(),
         message,
         topic: None,

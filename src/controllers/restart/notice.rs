@@ -2,7 +2,7 @@
 
 use super::Cause;
 use super::workload::Workload;
-use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, reference_to_pki};
+use crate::events::{Aspect, EventKind, NOTE_BYTES, Notice, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::util::text;
 use jiff::Timestamp;
@@ -34,12 +34,12 @@ pub(super) fn about_restart(
     );
     let (kind, reason, note) = match ending {
         Ending::Restarted => (
-            Kind::Normal,
+            EventKind::Normal,
             "PkiRestarted",
             format!("Restarted, because {renewed} and its pods had read the certificate before"),
         ),
         Ending::Paused => (
-            Kind::Warning,
+            EventKind::Warning,
             "PkiRestartPaused",
             format!(
                 "Not restarted after {renewed}, because it is paused: its pods go on with the certificate before until \
@@ -49,7 +49,7 @@ pub(super) fn about_restart(
             ),
         ),
         Ending::Refused(words) => (
-            Kind::Warning,
+            EventKind::Warning,
             "PkiRestartFailed",
             format!(
                 "Cannot be restarted after {renewed}, which is tried again: {}",
@@ -66,7 +66,7 @@ pub(super) fn about_restart(
         note: text::cut(&note, NOTE_BYTES),
         topic: None,
         // A restart is told each time; a fault anew with each certificate.
-        since: if kind == Kind::Normal {
+        since: if kind == EventKind::Normal {
             now
         } else {
             cause.issued
@@ -109,14 +109,14 @@ mod tests {
         for (ending, kind, reason, note, since) in [
             (
                 Ending::Restarted,
-                Kind::Normal,
+                EventKind::Normal,
                 "PkiRestarted",
                 "Restarted, because Secret web-tls was renewed (Pki web-pki) and its pods had read the certificate before",
                 now,
             ),
             (
                 Ending::Paused,
-                Kind::Warning,
+                EventKind::Warning,
                 "PkiRestartPaused",
                 "Not restarted after Secret web-tls was renewed (Pki web-pki), because it is paused: its pods go on with the \
                  certificate before until `kubectl rollout resume deployment/web`",
@@ -124,7 +124,7 @@ mod tests {
             ),
             (
                 Ending::Refused("no\nway\u{202e}".into()),
-                Kind::Warning,
+                EventKind::Warning,
                 "PkiRestartFailed",
                 "Cannot be restarted after Secret web-tls was renewed (Pki web-pki), which is tried again: no\\nway\\u{202e}",
                 issued,

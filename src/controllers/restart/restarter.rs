@@ -4,7 +4,7 @@ use super::board::{Board, Outcome, Task};
 use super::decision::{Decision, decide};
 use super::notice::{Ending, about_restart};
 use super::workload::{Kind, Workload};
-use super::{Cause, Renewal, Renewals, Settings};
+use super::{Cause, Renewal, Renewals, RestartSettings};
 use crate::api::annotations::Carrier;
 use crate::events::Publisher;
 use crate::k8s::patch;
@@ -39,7 +39,7 @@ pub struct Restarter {
     cache: Arc<Cache>,
     publisher: Publisher,
     metrics: Arc<Metrics>,
-    settings: Settings,
+    settings: RestartSettings,
     renewals: UnboundedReceiver<Renewal>,
 }
 
@@ -47,7 +47,7 @@ impl Restarter {
     /// A restarter, and the way to tell it of certificates.
     pub fn new(
         client: Client,
-        settings: Settings,
+        settings: RestartSettings,
         cache: Arc<Cache>,
         publisher: Publisher,
         metrics: Arc<Metrics>,

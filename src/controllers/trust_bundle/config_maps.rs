@@ -1,8 +1,8 @@
 //! The copies in the namespaces that ask: what the [`Board`] wants done is done here.
 
 use super::board::{Board, Found, Outcome, Task};
-use super::{LONGEST, Settings, known, labels};
-use crate::events::{Aspect, Kind, NOTE_BYTES, Notice, Publisher};
+use super::{LONGEST, TrustBundleSettings, known, labels};
+use crate::events::{Aspect, EventKind, NOTE_BYTES, Notice, Publisher};
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
 use crate::k8s::scope::Scope;
@@ -32,7 +32,7 @@ const CONCURRENCY: usize = 8;
 pub(super) struct ConfigMaps {
     pub(super) client: Client,
     pub(super) scope: Scope,
-    pub(super) settings: Settings,
+    pub(super) settings: TrustBundleSettings,
     pub(super) ca: watch::Receiver<Option<Arc<Ca>>>,
     pub(super) published: Arc<Published>,
     pub(super) publisher: Publisher,
@@ -339,7 +339,7 @@ fn about(namespace: &str, name: &str, uid: Option<String>, reason: &str, note: &
         regarding: Key::new(namespace, name).reference("v1", "ConfigMap", uid),
         related: None,
         aspect: Aspect::State,
-        kind: Kind::Warning,
+        kind: EventKind::Warning,
         reason: reason.into(),
         note: text::cut(note, NOTE_BYTES),
         topic: None,

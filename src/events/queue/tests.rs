@@ -6,11 +6,11 @@ fn start() -> Instant {
 }
 
 fn warning(note: &str) -> Notice {
-    notice(Kind::Warning, note)
+    notice(EventKind::Warning, note)
 }
 
 fn to(namespace: &str, pod: &str) -> Notice {
-    notice_to(namespace, pod, Kind::Warning, "bad")
+    notice_to(namespace, pod, EventKind::Warning, "bad")
 }
 
 fn take(state: &mut State, now: Instant) -> Option<Waiting> {
@@ -52,7 +52,7 @@ fn who_has_heard_nothing_for_the_longest_comes_first() {
         let now = start + Duration::from_secs(second);
         for pod in ["a", "b", "c", "d"] {
             state.offer(
-                notice_to("ns", pod, Kind::Warning, &second.to_string()),
+                notice_to("ns", pod, EventKind::Warning, &second.to_string()),
                 now,
             );
         }
@@ -63,7 +63,7 @@ fn who_has_heard_nothing_for_the_longest_comes_first() {
             heard.push(sent.notice.regarding.name.unwrap());
         }
         for pod in ["a", "b", "c", "d"] {
-            let matter = notice_to("ns", pod, Kind::Warning, "").matter();
+            let matter = notice_to("ns", pod, EventKind::Warning, "").matter();
             state.remove(matter);
         }
     }
@@ -99,7 +99,7 @@ fn of_what_waits_the_latest_word_on_a_matter_counts() {
 #[test]
 fn that_it_is_mended_goes_without_saying_only_where_the_last_word_was_that_all_is_well() {
     let (mut state, now) = (State::default(), start());
-    let good = notice(Kind::Normal, "good");
+    let good = notice(EventKind::Normal, "good");
     state.offer(warning("bad"), now);
     let overtaken = state.offer(good.clone(), now);
     assert_eq!(overtaken, Offered::Overtaken(vec![warning("bad")]));
@@ -127,7 +127,7 @@ fn that_it_is_mended_goes_without_saying_only_where_the_last_word_was_that_all_i
 #[test]
 fn a_warning_that_may_have_been_written_is_taken_back_when_all_is_well() {
     let queue = Queue::default();
-    let good = notice(Kind::Normal, "good");
+    let good = notice(EventKind::Normal, "good");
     let next = || queue.state().take(start() + LONGEST_PAUSE);
     queue.offer(good.clone());
     let Taken::Notice(sent) = next() else {
@@ -193,10 +193,10 @@ fn good_news_does_not_wait_for_the_budget_of_the_fault_that_it_overtakes() {
     state.offer(to("a", "a1"), now);
     let waiting = take(&mut state, now).unwrap();
     state.put_back(waiting, Some(at));
-    let worse = notice_to("a", "a1", Kind::Warning, "worse");
+    let worse = notice_to("a", "a1", EventKind::Warning, "worse");
     state.offer(worse, now);
     assert!(take(&mut state, now).is_none());
-    let good = notice_to("a", "a1", Kind::Normal, "good");
+    let good = notice_to("a", "a1", EventKind::Normal, "good");
     state.offer(good.clone(), now);
     let sent = take(&mut state, now).unwrap();
     assert_eq!(sent.notice, good);
@@ -214,7 +214,7 @@ fn a_word_that_could_not_be_sent_is_overtaken_by_a_later_one() {
     assert_eq!(state.put_back(first, Some(now)), [warning("one")]);
     let second = take(&mut state, now).unwrap();
     assert_eq!(second.notice, warning("two"));
-    state.offer(notice(Kind::Normal, "good"), now);
+    state.offer(notice(EventKind::Normal, "good"), now);
     assert_eq!(state.put_back(second, None), [warning("two")]);
     assert_eq!(drain(&mut state, now), ["pod"]);
 }

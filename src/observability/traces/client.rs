@@ -35,7 +35,7 @@ const TOLD: Limit = Limit {
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum CollectorError {
     /// No CAs.
     #[error(
         "there are no CAs on this system ({0}); name a file with those of the collector with --otlp-ca"
@@ -70,7 +70,7 @@ struct Fault {
 }
 
 impl Client {
-    pub(super) fn new(endpoint: &Uri, ca: Option<&Path>) -> Result<Self, Error> {
+    pub(super) fn new(endpoint: &Uri, ca: Option<&Path>) -> Result<Self, CollectorError> {
         let roots = match ca {
             Some(file) => Some(roots(file)?),
             None => None,
@@ -79,7 +79,9 @@ impl Client {
         let tls = ClientConfig::builder();
         let tls = match roots {
             Some(roots) => tls.with_root_certificates(roots),
-            None if is_secure => tls.with_native_roots().map_err(Error::NoSystemCas)?,
+            None if is_secure => tls
+                .with_native_roots()
+                .map_err(CollectorError::NoSystemCas)?,
             None => tls.with_root_certificates(RootCertStore::empty()),
         };
         let connector = HttpsConnectorBuilder::new()
@@ -157,8 +159,8 @@ impl fmt::Debug for Client {
     }
 }
 
-fn roots(file: &Path) -> Result<RootCertStore, Error> {
-    let unreadable = |source| Error::Ca {
+fn roots(file: &Path) -> Result<RootCertStore, CollectorError> {
+    let unreadable = |source| CollectorError::Ca {
         file: file.to_owned(),
         source,
     };
@@ -167,7 +169,7 @@ fn roots(file: &Path) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     let (usable, unusable) = roots.add_parsable_certificates(certificates);
     if usable == 0 || unusable > 0 {
-        return Err(Error::NoCa(file.to_owned()));
+        return Err(CollectorError::NoCa(file.to_owned()));
     }
     Ok(roots)
 }

@@ -22,7 +22,7 @@ pub const FLUSH: Duration = Duration::from_secs(2);
 
 /// What is exported, and where to.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct TraceSettings {
     /// The collector's base URL.
     pub endpoint: Uri,
     /// A file with the CAs that sign the collector's certificate; without it, those of the system.
@@ -40,17 +40,17 @@ pub struct Settings {
 /// Why nothing can be exported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum TraceError {
     /// No client.
     #[error("--otlp-endpoint: {0}")]
-    Client(#[from] client::Error),
+    Client(#[from] client::CollectorError),
     /// A standard variable has a value that the exporter does not take.
     #[error("--otlp-endpoint: {0}; look at the variables OTEL_EXPORTER_OTLP_*")]
     Exporter(#[from] ExporterBuildError),
 }
 
 /// Begins; within a runtime, which sends.
-pub(super) fn provider(settings: &Settings) -> Result<SdkTracerProvider, Error> {
+pub(super) fn provider(settings: &TraceSettings) -> Result<SdkTracerProvider, TraceError> {
     let endpoint = settings.endpoint.to_string();
     let exporter = SpanExporter::builder()
         .with_http()
@@ -75,7 +75,7 @@ pub(super) fn provider(settings: &Settings) -> Result<SdkTracerProvider, Error> 
 
 /// What all spans have in common, by the semantic conventions of OpenTelemetry. Variables go before
 /// that.
-fn resource(settings: &Settings) -> Resource {
+fn resource(settings: &TraceSettings) -> Resource {
     let of_pod = settings
         .is_pod
         .then(|| KeyValue::new("k8s.pod.name", settings.identity.clone()));

@@ -33,7 +33,7 @@ const TOO_LATE: &str = "the verdict takes too long";
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(pattern::environment()));
 
 /// Returns the present.
-pub type Clock = fn() -> Instant;
+pub type RuleClock = fn() -> Instant;
 /// Whether a rule holds, or the reason why that is unknown.
 pub(super) type Verdict = Result<bool, &'static str>;
 
@@ -45,7 +45,7 @@ pub(in crate::policy) struct Facts<'a> {
     pub(super) has_too_many_keys: bool,
     /// The policies that are over the limit of the verdict.
     beyond_budget: HashSet<String>,
-    deadline: Option<(Clock, Instant)>,
+    deadline: Option<(RuleClock, Instant)>,
     /// The facts so far, by the values that count under the policies.
     scopes: RefCell<HashMap<RuleValues, Rc<Scope>>>,
     /// The results so far: each rule is evaluated once for the same facts.
@@ -65,7 +65,7 @@ impl<'a> Facts<'a> {
         wanted: &'a Wanted<'a>,
         labels: Option<&'a Labels>,
         policies: &[&Policy],
-        clock: Option<Clock>,
+        clock: Option<RuleClock>,
     ) -> Self {
         let has_too_many_keys = maps(wanted, labels).any(|(map, _)| map.len() > MOST_KEYS);
         let mut facts = Self {

@@ -1,6 +1,6 @@
 //! Puts nodes together from the events of the parser.
 
-use super::{Content, Key, NOTHING, Node, Position, SyntaxError, into_entries, scalar};
+use super::{NOTHING, Node, Position, SyntaxError, YamlContent, YamlKey, into_entries, scalar};
 use crate::util::text;
 use granit_parser::{Event, ParseResult, ScalarStyle, Span, StructureStyle, Tag};
 use serde_json::Value;
@@ -45,7 +45,7 @@ struct Open {
 
 enum Collection {
     Sequence(Vec<Node>),
-    Mapping(Vec<(Key, Node)>, Option<Key>),
+    Mapping(Vec<(YamlKey, Node)>, Option<YamlKey>),
 }
 
 impl Loader {
@@ -145,7 +145,7 @@ impl Loader {
             Collection::Sequence(elements) => elements.push(node),
             Collection::Mapping(entries, key) => match key.take() {
                 Some(key) => entries.push((key, node)),
-                None => *key = Some(Key::of(node)?),
+                None => *key = Some(YamlKey::of(node)?),
             },
         }
         Ok(None)
@@ -190,18 +190,18 @@ impl Loader {
 /// What nobody has written, in one place.
 pub(super) fn unwritten(value: &Value, at: Position) -> Node {
     let inner = |value| unwritten(value, at);
-    let key = |name: &String| Key {
+    let key = |name: &String| YamlKey {
         name: name.clone(),
         at,
         is_merge: false,
     };
     let content = match value {
-        Value::Array(elements) => Content::Sequence(elements.iter().map(inner).collect()),
+        Value::Array(elements) => YamlContent::Sequence(elements.iter().map(inner).collect()),
         Value::Object(fields) => {
             let entries = fields.iter().map(|(name, value)| (key(name), inner(value)));
-            Content::Mapping(entries.collect())
+            YamlContent::Mapping(entries.collect())
         }
-        scalar => Content::Scalar(scalar.clone(), None),
+        scalar => YamlContent::Scalar(scalar.clone(), None),
     };
     Node {
         content,
@@ -228,8 +228,8 @@ fn too_deep(at: Position) -> SyntaxError {
 impl Open {
     fn close(self) -> Result<Node, SyntaxError> {
         let content = match self.content {
-            Collection::Sequence(elements) => Content::Sequence(elements),
-            Collection::Mapping(entries, _) => Content::Mapping(merged(entries)?),
+            Collection::Sequence(elements) => YamlContent::Sequence(elements),
+            Collection::Mapping(entries, _) => YamlContent::Mapping(merged(entries)?),
         };
         Ok(Node {
             at: self.at,
@@ -244,11 +244,11 @@ impl Open {
 /// A mapping with what its merge keys (`<<: *defaults`) bring in, entry by entry as kubectl takes
 /// them: what comes later counts, whether it is written or brought in; of several mappings that one
 /// merge key brings in, the first.
-fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, SyntaxError> {
+fn merged(entries: Vec<(YamlKey, Node)>) -> Result<Vec<(YamlKey, Node)>, SyntaxError> {
     if !entries.iter().any(|(key, _)| key.is_merge) {
         return Ok(entries);
     }
-    let mut all: Vec<(Key, Node)> = Vec::new();
+    let mut all: Vec<(YamlKey, Node)> = Vec::new();
     let mut places = HashMap::<String, usize>::new();
     // What was brought in may be written as well; what is written twice is for others to tell.
     let mut brought = HashSet::<String>::new();
@@ -264,9 +264,9 @@ fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, SyntaxError> {
             continue;
         }
         let sources = match node.content {
-            Content::Mapping(entries) => vec![entries],
-            Content::Sequence(nodes) => nodes.into_iter().map(into_entries).rev().collect(),
-            Content::Scalar(..) => {
+            YamlContent::Mapping(entries) => vec![entries],
+            YamlContent::Sequence(nodes) => nodes.into_iter().map(into_entries).rev().collect(),
+            YamlContent::Scalar(..) => {
                 let message = "only mappings can be merged: write << with an alias of one";
                 return Err(SyntaxError::new(key.at, message));
             }
@@ -284,18 +284,20 @@ fn merged(entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, SyntaxError> {
     Ok(all)
 }
 
-impl Key {
+impl YamlKey {
     fn of(node: Node) -> Result<Self, SyntaxError> {
         let at = node.at;
         let (name, is_merge) = match node.content {
-            Content::Scalar(Value::String(name), written) => {
+            YamlContent::Scalar(Value::String(name), written) => {
                 let is_merge = written.is_some_and(|written| written == "<<");
                 (name, is_merge)
             }
-            Content::Scalar(Value::Null, _) | Content::Sequence(_) | Content::Mapping(_) => {
+            YamlContent::Scalar(Value::Null, _)
+            | YamlContent::Sequence(_)
+            | YamlContent::Mapping(_) => {
                 return Err(SyntaxError::new(at, "a key must be a text"));
             }
-            Content::Scalar(other, _) => (other.to_string(), false),
+            YamlContent::Scalar(other, _) => (other.to_string(), false),
         };
         Ok(Self { name, at, is_merge })
     }
@@ -319,7 +321,7 @@ fn scalar_node(
     })?;
     Ok(Node {
         at,
-        content: Content::Scalar(value, is_plain.then(|| text.to_owned())),
+        content: YamlContent::Scalar(value, is_plain.then(|| text.to_owned())),
         is_inline: true,
         depth: 0,
         cost: NODE_COST + text.len(),

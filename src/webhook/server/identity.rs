@@ -20,7 +20,7 @@
 //! The segment waits for replicas of older versions to end ([`Replicas`]).
 //!
 //! A Secret that is deleted or damaged is written again by a replica that knows what was in it.
-//! [`decision`] decides all that; the [`Keeper`] looks, and does it.
+//! [`decision`] decides all that; the [`ServingCertKeeper`] looks, and does it.
 
 use crate::util::sync::{read, write};
 use accepted::AcceptedPaths;
@@ -37,7 +37,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
 
-pub use keeper::{Keeper, Settings};
+pub use keeper::{ServingCertKeeper, ServingCertSettings};
 pub use replicas::Replicas;
 
 mod accepted;
@@ -74,7 +74,7 @@ struct Leaf {
 /// Why there is no serving certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ServingCertError {
     /// The CA did not sign; most likely it may not for a `--webhook-host`.
     #[error("cannot make the serving certificate: {0}")]
     Issue(#[from] pki_certs::IssueError),
@@ -90,7 +90,7 @@ impl Identity {
         issuer: Arc<Authority>,
         hosts: &[String],
         now: Timestamp,
-    ) -> Result<Arc<Self>, Error> {
+    ) -> Result<Arc<Self>, ServingCertError> {
         let request = request(hosts);
         let leaf = Leaf::issue(issuer, &request, now)?;
         let unknown = "the webhook configuration has not been read yet".to_owned();
@@ -127,7 +127,7 @@ impl Identity {
     }
 
     /// Whether there can be a leaf of this CA.
-    fn can_be_of(&self, issuer: &Arc<Authority>, now: Timestamp) -> Result<(), Error> {
+    fn can_be_of(&self, issuer: &Arc<Authority>, now: Timestamp) -> Result<(), ServingCertError> {
         Leaf::issue(issuer.clone(), &self.request, now).map(drop)
     }
 
@@ -136,7 +136,7 @@ impl Identity {
     }
 
     /// Serves with a fresh leaf of this CA from the next handshake on.
-    fn serve_from(&self, issuer: Arc<Authority>, now: Timestamp) -> Result<(), Error> {
+    fn serve_from(&self, issuer: Arc<Authority>, now: Timestamp) -> Result<(), ServingCertError> {
         let leaf = Leaf::issue(issuer, &self.request, now)?;
         tracing::info!(ca = leaf.issuer.ca().fingerprint(), renew_at = %leaf.renew_at, "renewed the serving certificate");
         *write(&self.leaf) = Arc::new(leaf);
@@ -189,7 +189,11 @@ fn request(hosts: &[String]) -> LeafRequest {
 }
 
 impl Leaf {
-    fn issue(issuer: Arc<Authority>, request: &LeafRequest, now: Timestamp) -> Result<Self, Error> {
+    fn issue(
+        issuer: Arc<Authority>,
+        request: &LeafRequest,
+        now: Timestamp,
+    ) -> Result<Self, ServingCertError> {
         let leaf = issuer.issue(request, now)?;
         let chain = CertificateDer::pem_slice_iter(leaf.chain_pem.as_bytes())
             .collect::<Result<Vec<_>, _>>()

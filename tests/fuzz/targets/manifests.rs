@@ -2,7 +2,7 @@
 
 use super::{lossy, oracle, policy, rule_book};
 use pki_operator::api::PkiPolicy;
-use pki_operator::cli::kubectl::check::{self, Report, Settings};
+use pki_operator::cli::kubectl::check::{self, CheckReport, CheckSettings};
 use pki_operator::cli::kubectl::manifests::{self, Manifests};
 use pki_operator::cli::kubectl::output::{Format, render, summary};
 use pki_operator::policy::RuleBook;
@@ -47,9 +47,9 @@ fn judge(file: &[Manifests], rules: &RuleBook, data: &[u8]) {
     check_forms(&report);
 }
 
-fn report(file: &[Manifests], rules: &RuleBook) -> Report {
+fn report(file: &[Manifests], rules: &RuleBook) -> CheckReport {
     let now = "2030-01-01T00:00:00Z".parse().expect("a time");
-    let settings = Settings {
+    let settings = CheckSettings {
         answers: None,
         rules,
         namespace: "default",
@@ -63,7 +63,7 @@ fn report(file: &[Manifests], rules: &RuleBook) -> Report {
 }
 
 /// Every place is one in the file: a character of it, or the end of a line.
-fn check_places(report: &Report, data: &[u8]) {
+fn check_places(report: &CheckReport, data: &[u8]) {
     let text = lossy(data);
     let text = text
         .strip_prefix('\u{feff}')
@@ -83,7 +83,7 @@ fn check_places(report: &Report, data: &[u8]) {
     }
 }
 
-fn check_forms(report: &Report) {
+fn check_forms(report: &CheckReport) {
     let count = report.findings.len();
     let [text, json, sarif, github] = [Format::Text, Format::Json, Format::Sarif, Format::Github]
         .map(|format| render(report, format));

@@ -21,7 +21,7 @@ fn check_text(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn report_of(text: &str) -> Report {
+fn report_of(text: &str) -> CheckReport {
     let files = [manifests::parse("f", text.as_bytes())];
     let namespaces = files[0].namespaces.iter();
     let namespaces: Namespaces = namespaces
@@ -29,7 +29,7 @@ fn report_of(text: &str) -> Report {
         .collect();
     let rules =
         RuleBook::new(Arc::default(), &policies(&files)).with_namespaces(Arc::new(namespaces));
-    let settings = Settings {
+    let settings = CheckSettings {
         rules: &rules,
         answers: None,
         namespace: "app1",
@@ -52,10 +52,10 @@ fn a_pki_that_is_permitted_has_no_finding() {
     ));
     assert_eq!(
         report,
-        Report {
+        CheckReport {
             pkis: 1,
             policies: 1,
-            ..Report::default()
+            ..CheckReport::default()
         }
     );
 }
@@ -237,7 +237,7 @@ fn what_the_api_server_sets_itself_changes_no_verdict() {
         );
         let files = [manifests::parse("a.yaml", text.as_bytes())];
         let rules = RuleBook::default();
-        let settings = Settings {
+        let settings = CheckSettings {
             rules: &rules,
             answers: None,
             namespace: "ns",
@@ -292,7 +292,7 @@ fn metadata_are_judged_as_the_api_server_does_and_the_name_is_to_blame_for_the_s
         };
         let files = [manifests::parse("f", text.as_bytes())];
         let rules = RuleBook::new(Arc::new(settings), &policies(&files));
-        let settings = Settings {
+        let settings = CheckSettings {
             rules: &rules,
             answers: None,
             namespace: "app1",
@@ -362,7 +362,7 @@ fn the_answer_of_the_api_server_counts_in_the_place_of_policies() {
         errors: vec![Fault::new("spec.serviceName", "PkiServiceNameError", "no")],
         warnings: vec![Fault::new("spec.secretName", reason::CONFLICT, "taken")],
     };
-    let settings = Settings {
+    let settings = CheckSettings {
         rules: &RuleBook::default(),
         answers: Some(&[
             refused,

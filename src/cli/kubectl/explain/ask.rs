@@ -2,7 +2,7 @@
 
 use super::{Facts, Part, Told};
 use crate::api::Pki;
-use crate::k8s::client::{Cluster, Error};
+use crate::k8s::client::{ClientError, Cluster};
 use crate::k8s::tolerant::Lenient;
 use crate::policy::{Approved, Namespaces, RuleBook, Settings, Violation};
 use crate::store::cached_pod::SecretUser;
@@ -13,10 +13,14 @@ use kube::core::PartialObjectMeta;
 use std::sync::Arc;
 
 /// Learns what may be learnt of this Pki.
-pub async fn facts(cluster: &Cluster, name: &str, settings: Settings) -> Result<Facts, Error> {
+pub async fn facts(
+    cluster: &Cluster,
+    name: &str,
+    settings: Settings,
+) -> Result<Facts, ClientError> {
     let pki = cluster.namespaced::<Lenient<Pki>>().get_opt(name).await;
     let pki = pki
-        .map_err(|error| Error::of("get pkis", error))?
+        .map_err(|error| ClientError::of("get pkis", error))?
         .map(|Lenient(pki)| pki);
     let secret = pki
         .as_ref()
@@ -79,7 +83,7 @@ async fn secret_of(cluster: &Cluster, name: &str) -> Part<Option<Secret>> {
         Ok(secret) => Part::Known(secret.map(|Lenient(secret)| secret)),
         Err(error) => unknown(
             "you may not read Secrets here",
-            &Error::of("get secrets", error),
+            &ClientError::of("get secrets", error),
         ),
     }
 }
@@ -112,7 +116,7 @@ async fn told(cluster: &Cluster, name: &str) -> Part<Vec<Told>> {
     }
 }
 
-fn unknown<T>(if_forbidden: &str, error: &Error) -> Part<T> {
+fn unknown<T>(if_forbidden: &str, error: &ClientError) -> Part<T> {
     Part::Unknown(if error.is_forbidden() {
         if_forbidden.to_owned()
     } else {

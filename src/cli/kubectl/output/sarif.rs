@@ -1,13 +1,13 @@
 //! SARIF 2.1.0 (OASIS, "Static Analysis Results Interchange Format").
 
-use crate::cli::kubectl::check::Report;
+use crate::cli::kubectl::check::CheckReport;
 use crate::cli::kubectl::finding::{Finding, Severity, reason};
 use crate::guide;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
 /// The log of one run.
-pub(super) fn log(report: &Report) -> Value {
+pub(super) fn log(report: &CheckReport) -> Value {
     let mut rules: Vec<&str> = report
         .findings
         .iter()

@@ -1,7 +1,7 @@
 //! Reads the files and the policies of a check, and prints what is found.
 
-use super::{Error, Verdict, print, tell};
-use crate::cli::kubectl::check::{self, Report, Settings};
+use super::{PluginError, Verdict, print, tell};
+use crate::cli::kubectl::check::{self, CheckReport, CheckSettings};
 use crate::cli::kubectl::cli::{Check, PolicyTest};
 use crate::cli::kubectl::dry_run;
 use crate::cli::kubectl::finding::Answer;
@@ -18,7 +18,7 @@ use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(super) async fn check(access: &Access, arguments: &Check) -> Result<Verdict, Error> {
+pub(super) async fn check(access: &Access, arguments: &Check) -> Result<Verdict, PluginError> {
     let mut files = parse(&sources::read(&arguments.filename, arguments.recursive)?);
     let is_empty = |file: &Manifests| {
         file.objects.is_empty() && file.faults.is_empty() && file.others.is_empty()
@@ -29,7 +29,7 @@ pub(super) async fn check(access: &Access, arguments: &Check) -> Result<Verdict,
             .iter()
             .map(|path| path.display().to_string())
             .collect();
-        return Err(Error::Nothing(names.join(", ")));
+        return Err(PluginError::Nothing(names.join(", ")));
     }
     let policies = PolicyFiles::parse(&sources::read(&arguments.policy, arguments.recursive)?);
     let is_offline = !arguments.policy.is_empty() || has_policies(&files) || !has_pkis(&files);
@@ -41,16 +41,20 @@ pub(super) async fn check(access: &Access, arguments: &Check) -> Result<Verdict,
         let namespace = namespace.unwrap_or_else(|| "default".to_owned());
         (offline, None, namespace)
     } else {
-        let cluster = access.connect().await.map_err(Error::Policies)?;
+        let cluster = access.connect().await.map_err(PluginError::Policies)?;
         match live(&cluster, &offline, &files).await {
             Err(error) if error.is_forbidden() => {
                 let answers = ask(&cluster, &files, error).await?;
                 (offline, Some(answers), cluster.namespace)
             }
-            rules => (rules.map_err(Error::Policies)?, None, cluster.namespace),
+            rules => (
+                rules.map_err(PluginError::Policies)?,
+                None,
+                cluster.namespace,
+            ),
         }
     };
-    let settings = Settings {
+    let settings = CheckSettings {
         rules: &rules,
         answers: answers.as_deref(),
         namespace: &namespace,
@@ -72,27 +76,27 @@ fn parse(sources: &[Source]) -> Vec<Manifests> {
 
 fn has_policies(files: &[Manifests]) -> bool {
     let mut objects = files.iter().flat_map(|file| &file.objects);
-    objects.any(|manifest| manifest.kind == schema::Kind::PkiPolicy)
+    objects.any(|manifest| manifest.kind == schema::ManifestKind::PkiPolicy)
 }
 
 fn has_pkis(files: &[Manifests]) -> bool {
     let mut objects = files.iter().flat_map(|file| &file.objects);
-    objects.any(|manifest| manifest.kind == schema::Kind::Pki)
+    objects.any(|manifest| manifest.kind == schema::ManifestKind::Pki)
 }
 
 /// Asks the API server about each Pki, because the policies cannot be read.
 async fn ask(
     cluster: &Cluster,
     files: &[Manifests],
-    policies: client::Error,
-) -> Result<Vec<Answer>, Error> {
+    policies: client::ClientError,
+) -> Result<Vec<Answer>, PluginError> {
     match dry_run::ask(cluster, files).await {
         Ok(answers) => {
             tell("You may not read the policies: the API server judged each Pki in a dry run.");
             Ok(answers)
         }
-        Err(dry_run) if dry_run.is_forbidden() => Err(Error::Neither { policies, dry_run }),
-        Err(error) => Err(Error::Cluster(error)),
+        Err(dry_run) if dry_run.is_forbidden() => Err(PluginError::Neither { policies, dry_run }),
+        Err(error) => Err(PluginError::Cluster(error)),
     }
 }
 
@@ -102,7 +106,7 @@ async fn live(
     cluster: &Cluster,
     offline: &RuleBook,
     files: &[Manifests],
-) -> Result<RuleBook, client::Error> {
+) -> Result<RuleBook, client::ClientError> {
     let policies = cluster.policies().await?;
     let rules = RuleBook::new(offline.settings.clone(), &policies);
     let mut namespaces = Namespaces::clone(&offline.namespaces());
@@ -120,7 +124,7 @@ async fn live(
     Ok(rules.with_namespaces(Arc::new(namespaces)))
 }
 
-fn print_report(report: &Report, arguments: &Check) -> Result<Verdict, Error> {
+fn print_report(report: &CheckReport, arguments: &Check) -> Result<Verdict, PluginError> {
     print(&output::render(report, arguments.output))?;
     tell(&output::summary(report));
     Ok(match report.violations() {
@@ -130,13 +134,13 @@ fn print_report(report: &Report, arguments: &Check) -> Result<Verdict, Error> {
 }
 
 /// Runs the tables of cases.
-pub(super) fn test_policies(arguments: &PolicyTest) -> Result<Verdict, Error> {
+pub(super) fn test_policies(arguments: &PolicyTest) -> Result<Verdict, PluginError> {
     let mut verdict = Verdict::Good;
     for source in sources::read(&arguments.files, false)? {
         let table = read_table(&source)?;
         let paths = policy_paths(&source.name, &table, &arguments.policy);
         if paths.is_empty() {
-            return Err(Error::NoPolicies(text::line(&source.name)));
+            return Err(PluginError::NoPolicies(text::line(&source.name)));
         }
         let files = PolicyFiles::parse(&sources::read(&paths, false)?);
         let rules = rule_book(
@@ -163,10 +167,10 @@ pub(super) fn test_policies(arguments: &PolicyTest) -> Result<Verdict, Error> {
     Ok(verdict)
 }
 
-fn read_table(source: &Source) -> Result<Table, Error> {
+fn read_table(source: &Source) -> Result<Table, PluginError> {
     let text = crate::util::yaml::text(&source.bytes);
     let table = text.and_then(policy_test::parse);
-    table.map_err(|error| Error::Table {
+    table.map_err(|error| PluginError::Table {
         place: format!("{}:{}", text::line(&source.name), error.at),
         message: error.message,
     })
@@ -180,10 +184,10 @@ fn policy_paths(file: &str, table: &Table, more: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 /// What is wrong with the policies themselves. Pkis beside them are not asked about.
-fn check_policies(files: &[Manifests]) -> Report {
+fn check_policies(files: &[Manifests]) -> CheckReport {
     let policies = files.iter().map(|file| {
         let objects = file.objects.iter();
-        let policies = objects.filter(|manifest| manifest.kind == schema::Kind::PkiPolicy);
+        let policies = objects.filter(|manifest| manifest.kind == schema::ManifestKind::PkiPolicy);
         Manifests {
             file: file.file.clone(),
             objects: policies.cloned().collect(),
@@ -192,7 +196,7 @@ fn check_policies(files: &[Manifests]) -> Report {
             faults: file.faults.clone(),
         }
     });
-    let settings = Settings {
+    let settings = CheckSettings {
         rules: &RuleBook::default(),
         answers: None,
         namespace: "",

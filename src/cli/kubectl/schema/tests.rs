@@ -1,7 +1,7 @@
 use super::*;
 use crate::util::yaml;
 
-fn faults(kind: Kind, text: &str) -> Vec<String> {
+fn faults(kind: ManifestKind, text: &str) -> Vec<String> {
     let node = yaml::documents(text).remove(0).unwrap();
     let faults = super::faults(kind, &node);
     let shown = faults.iter().map(|fault| {
@@ -13,7 +13,7 @@ fn faults(kind: Kind, text: &str) -> Vec<String> {
 
 fn pki(spec: &str) -> Vec<String> {
     faults(
-        Kind::Pki,
+        ManifestKind::Pki,
         &format!("apiVersion: box.com/v1\nkind: Pki\nmetadata: {{name: a}}\nspec:\n  {spec}\n"),
     )
 }
@@ -100,7 +100,7 @@ fn what_kubectl_prints_of_a_stored_object_has_no_fault() {
         \x20 annotations: {a.b/c: d}\n  labels: null\n  finalizers: [a]\n  managedFields: [{manager: m, time: x, fieldsV1: {\"f:x\": {}}}]\n\
         \x20 ownerReferences: [{apiVersion: v1, kind: K, name: n, uid: u, controller: true}]\n\
         spec: {serviceName: a}\nstatus: {conditions: [], notAfter: x}\n";
-    assert_eq!(faults(Kind::Pki, text), Vec::<String>::new());
+    assert_eq!(faults(ManifestKind::Pki, text), Vec::<String>::new());
 }
 
 #[test]
@@ -111,9 +111,9 @@ fn metadata_and_the_object_itself_are_looked_at_too() {
         "6:1 UnknownField: specs: unknown field \"specs\"; did you mean \"spec\"?",
         "7:22 InvalidField: spec.serviceNames: write at least 1 of them, not 0",
     ];
-    assert_eq!(faults(Kind::PkiPolicy, text), expected);
+    assert_eq!(faults(ManifestKind::PkiPolicy, text), expected);
     let text = "apiVersion: box.com/v1\nkind: Pki\nmetadata: {name: a, labels: {a: 1}, ownerReferences: [{kind: x, kind: y}]}\nspec: {serviceName: a}\n";
-    let found = faults(Kind::Pki, text);
+    let found = faults(ManifestKind::Pki, text);
     assert!(
         found
             .iter()

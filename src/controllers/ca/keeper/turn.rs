@@ -1,7 +1,7 @@
 //! The writes to the Secret of the CA: a successor, and each CA in its place.
 
 use super::super::{placement, rotation};
-use super::{Keeper, Settings};
+use super::{CaController, CaSettings};
 use crate::events;
 use crate::k8s::patch;
 use crate::model::ledger::Ledger;
@@ -11,7 +11,7 @@ use kube::api::Patch;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
-impl Keeper {
+impl CaController {
     /// Makes a successor when it is time, and puts each CA where it belongs.
     pub(super) async fn turn(
         &self,
@@ -20,12 +20,12 @@ impl Keeper {
         ledger: &Ledger,
         now: Timestamp,
     ) -> Result<bool, kube::Error> {
-        let Settings {
+        let CaSettings {
             pace, retention, ..
         } = &self.settings;
         let request = placement::request(secret);
         let outdated = rotation::outdated(ledger, *retention);
-        let is_forced = request == Some(rotation::Request::Force);
+        let is_forced = request == Some(rotation::RotationRequest::Force);
         let change = if let Some(change) = placement::tidied(secret, ledger, outdated, now) {
             tracing::info!("moved the CAs in their Secret");
             change

@@ -82,8 +82,8 @@ fn copy(authority: &Authority) -> Read {
     read_at(authority, now())
 }
 
-fn stored(current: Read, next: Option<Read>) -> Stored {
-    Stored {
+fn stored(current: Read, next: Option<Read>) -> StoredCa {
+    StoredCa {
         current,
         next,
         accepted: None,
@@ -123,7 +123,7 @@ fn previous(ledger: &Ledger) -> Option<&Retired> {
 /// Who signs, or the sentence that says why nobody does; and what is wrong besides.
 fn assess_now(
     ledger: Ledger,
-    stored: Option<Stored>,
+    stored: Option<StoredCa>,
 ) -> (Ledger, Result<String, String>, Option<String>) {
     let (ledger, signer, concern) = assess(Some(ledger), stored, SECRET, now());
     let signer = signer
@@ -181,7 +181,7 @@ fn a_successor_is_made_when_the_last_third_begins_or_on_demand() {
         (now() + TEN_YEARS, true),
     ] {
         assert_eq!(is_due(&ledger, None, &PACE, time), is, "{time}");
-        for request in [Request::Rotate, Request::Force] {
+        for request in [RotationRequest::Rotate, RotationRequest::Force] {
             assert!(is_due(&ledger, Some(request), &PACE, time), "{time}");
         }
     }
@@ -191,10 +191,15 @@ fn a_successor_is_made_when_the_last_third_begins_or_on_demand() {
         with_next(ledger.clone(), &other, None),
         with_previous(ledger.clone(), &other, None),
     ] {
-        for request in [None, Some(Request::Rotate)] {
+        for request in [None, Some(RotationRequest::Rotate)] {
             assert!(!is_due(&busy, request, &PACE, now() + DAY));
         }
-        assert!(is_due(&busy, Some(Request::Force), &PACE, now() + DAY));
+        assert!(is_due(
+            &busy,
+            Some(RotationRequest::Force),
+            &PACE,
+            now() + DAY
+        ));
     }
 }
 
@@ -426,7 +431,7 @@ fn the_ca_of_a_stranger_is_an_alarm_until_the_platform_team_vouches_for_it() {
         Some(fingerprint(&other)),
         Some(fingerprint(&old)),
     ] {
-        let found = Stored {
+        let found = StoredCa {
             accepted,
             ..stored(copy(&stranger), None)
         };
@@ -435,7 +440,7 @@ fn the_ca_of_a_stranger_is_an_alarm_until_the_platform_team_vouches_for_it() {
         assert_eq!(roles(&ledger), (fingerprint(&old), None, None));
         assert!(!ledger.trust().pem().contains(stranger.ca().root_pem()));
     }
-    let found = Stored {
+    let found = StoredCa {
         accepted: Some(fingerprint(&stranger)),
         ..stored(copy(&stranger), None)
     };
@@ -450,7 +455,7 @@ fn the_ca_of_a_stranger_is_an_alarm_until_the_platform_team_vouches_for_it() {
         assert!(ledger.trust().pem().contains(ca.ca().root_pem()));
     }
     // The annotation may stay.
-    let found = Stored {
+    let found = StoredCa {
         accepted: Some(fingerprint(&stranger)),
         ..stored(copy(&stranger), None)
     };
@@ -532,7 +537,7 @@ fn a_ca_that_has_run_out_is_replaced_as_any_other() {
     let make = || Authority::generate("ca", TEN_YEARS, later).unwrap();
     let (new, stranger) = (make(), make());
     let read = |authority| read_at(authority, later);
-    let accepted = Stored {
+    let accepted = StoredCa {
         accepted: Some(fingerprint(&new)),
         ..stored(read(&new), None)
     };

@@ -1,6 +1,6 @@
 //! The further files of a Secret, for servers that cannot read `tls.crt` and `tls.key`.
 
-use super::{Content, file};
+use super::{SecretContent, file};
 use crate::api::Keystore;
 use crate::model::keystore::{FormatError, PasswordProblem, Unmade};
 use crate::model::output::{COMBINED_PEM, DER_KEY, KEYSTORES};
@@ -92,7 +92,7 @@ impl Passwords {
 
 /// The further files that are wanted, and the keystores that cannot be made.
 pub(super) fn files(
-    content: &Content<'_>,
+    content: &SecretContent<'_>,
     observed: Option<&Secret>,
 ) -> (Vec<(String, ByteString)>, Vec<Unmade>) {
     let (mut files, mut unmade) = (Vec::new(), Vec::new());
@@ -116,7 +116,7 @@ pub(super) fn files(
 
 /// Keystore and truststore of one kind.
 fn stores(
-    content: &Content<'_>,
+    content: &SecretContent<'_>,
     kind: KeystoreKind,
     password: &Password,
 ) -> Result<[Vec<u8>; 2], FormatError> {
@@ -129,7 +129,7 @@ fn stores(
 /// Whether the further files are in the Secret as they should be. Keystores are salted, so they are
 /// opened and not compared. A keystore without a password cannot be opened, and stays as it is:
 /// programs that read it go on with the certificate in it as long as that is valid.
-pub(super) fn are_in(content: &Content<'_>, observed: &Secret) -> bool {
+pub(super) fn are_in(content: &SecretContent<'_>, observed: &Secret) -> bool {
     let found = |name: &str| file(observed, name);
     plain(content).all(|(name, made)| found(name) == made.as_slice())
         && KEYSTORES.iter().all(|(keystore, truststore, kind)| {
@@ -143,7 +143,7 @@ pub(super) fn are_in(content: &Content<'_>, observed: &Secret) -> bool {
 
 /// Those that follow from the bundle alone.
 fn plain<'a>(
-    content: &'a Content<'_>,
+    content: &'a SecretContent<'_>,
 ) -> impl Iterator<Item = (&'static str, Zeroizing<Vec<u8>>)> + 'a {
     let bundle = &content.bundle;
     let combined = content.approved.outputs.combined_pem == Some(true);

@@ -150,8 +150,8 @@ impl Case {
         }
     }
 
-    fn content(&self) -> Content<'_> {
-        Content {
+    fn content(&self) -> SecretContent<'_> {
+        SecretContent {
             pki: &self.pki,
             approved: &self.approved,
             bundle: Bundle {
@@ -573,12 +573,12 @@ fn keystores_follow_their_passwords_their_certificate_and_the_ca() {
         &mut other.passwords,
         &mut with_keystores(Some("changed"), Some("changeit")).passwords,
     );
-    let with_other_password = Content {
+    let with_other_password = SecretContent {
         passwords: &other.passwords,
         ..case.content()
     };
     assert!(!with_other_password.is_in(&made));
-    let with_other_trust = Content {
+    let with_other_trust = SecretContent {
         trust: &other.trust,
         ..case.content()
     };
@@ -590,7 +590,7 @@ fn keystores_follow_their_passwords_their_certificate_and_the_ca() {
         .unwrap()
         .insert("ca.crt".into(), ca_crt);
     assert!(!with_other_trust.is_in(&published));
-    let with_other_leaf = Content {
+    let with_other_leaf = SecretContent {
         bundle: other.content().bundle,
         ..case.content()
     };
@@ -648,7 +648,7 @@ fn without_a_password_all_but_its_keystore_is_written_and_it_is_said_which_is_mi
     assert!(case.content().is_in(&renewed));
     assert_eq!(case.passwords.unmade(&renewed), unmade);
     // With its password it is seen to be an old one.
-    let with_password = Content {
+    let with_password = SecretContent {
         passwords: &complete.passwords,
         ..case.content()
     };

@@ -44,7 +44,7 @@ fn secret_for(pki: &Pki, approved: &Approved, ca: &Ca, now: Timestamp) -> Secret
         certificate: leaf.chain_pem.as_bytes(),
         private_key: leaf.private_key_pem.as_bytes(),
     };
-    let content = Content {
+    let content = SecretContent {
         pki,
         approved,
         bundle,

@@ -1,12 +1,12 @@
 //! The reasons why pods cannot start, and the Events that say what to do. Without I/O.
 
 use crate::api::Pki;
-use crate::events::{Aspect, Kind, NOTE_BYTES, Words, reference_to_pki};
+use crate::events::{Aspect, EventKind, NOTE_BYTES, Words, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::model::output::Output;
 use crate::model::trust_bundle;
 use crate::store::Removal;
-use crate::store::cached_pod::{Need, Object, SecretUser};
+use crate::store::cached_pod::{Object, PodNeed, SecretUser};
 use crate::util::text::{self, printable};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -95,9 +95,9 @@ pub(super) fn find(
 }
 
 /// The files that a pod needs of each object; none where it takes all there are.
-fn by_object(needs: &[Need]) -> BTreeMap<(Object, &Arc<str>), Vec<Box<str>>> {
+fn by_object(needs: &[PodNeed]) -> BTreeMap<(Object, &Arc<str>), Vec<Box<str>>> {
     let mut by_object = BTreeMap::<_, Vec<_>>::new();
-    for Need { object, name, file } in needs {
+    for PodNeed { object, name, file } in needs {
         let files = by_object.entry((*object, name)).or_default();
         if !file.is_empty() {
             files.push(file.clone());
@@ -285,7 +285,7 @@ impl Finding {
             _ => ("PkiReady", format!("{} is there now", self.object())),
         };
         Words {
-            kind: Kind::Normal,
+            kind: EventKind::Normal,
             reason: reason.to_owned(),
             message: format!("{what}: {again}"),
             topic: None,
@@ -297,7 +297,7 @@ impl Finding {
 fn warning(aspect: Aspect, reason: &str, message: &str, topic: Option<String>) -> Words {
     Words {
         aspect,
-        kind: Kind::Warning,
+        kind: EventKind::Warning,
         reason: reason.to_owned(),
         message: text::cut(message, NOTE_BYTES),
         topic,

@@ -85,7 +85,7 @@ fn pods_that_wait_hear_by_what_rule_the_pki_was_refused_and_when() {
     assert_eq!(notices.len(), 1);
     let notice = &notices[0];
     assert_eq!(notice.reason, "PkiServiceNameError");
-    assert_eq!(notice.kind, Kind::Warning);
+    assert_eq!(notice.kind, EventKind::Warning);
     assert_eq!(
         notice.note,
         "Pki app1-pki was refused at 2030-01-01T00:00:00Z and is not stored: spec.serviceName: no such name"

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Why clients cannot be told apart.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ClientCaError {
     /// The file cannot be read.
     #[error("cannot read certificates in PEM from --webhook-client-ca {}: {source}", file.display())]
     Read {
@@ -29,12 +29,12 @@ pub enum Error {
 }
 
 /// Reads the CAs of this file; clients are to have a certificate of one of them.
-pub fn verifier(file: &Path) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    let unreadable = |source| Error::Read {
+pub fn verifier(file: &Path) -> Result<Arc<dyn ClientCertVerifier>, ClientCaError> {
+    let unreadable = |source| ClientCaError::Read {
         file: file.to_owned(),
         source,
     };
-    let unusable = || Error::Empty(file.to_owned());
+    let unusable = || ClientCaError::Empty(file.to_owned());
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).map_err(unreadable)? {
         let certificate = certificate.map_err(unreadable)?;

@@ -33,7 +33,7 @@ pub struct Cas {
 
 /// What the Secret holds.
 #[derive(Debug)]
-pub enum Stored {
+pub enum StoredServingCa {
     /// It is not there.
     Absent,
     /// A CA that signs.
@@ -54,15 +54,15 @@ pub enum Stored {
 
 /// What the Secret is to become.
 #[derive(Debug)]
-pub struct Change {
+pub struct ServingCaChange {
     /// Why, to be logged.
     pub reason: Reason,
     /// The CA in it.
-    pub current: Current<Arc<Authority>>,
+    pub current: CurrentServingCa<Arc<Authority>>,
     /// Those to be trusted beside it.
     pub previous: Vec<String>,
     /// The segment in it.
-    pub segment: Current<Segment>,
+    pub segment: CurrentServingCa<Segment>,
     /// Those to be answered beside it.
     pub previous_segments: Vec<Segment>,
     /// Since when.
@@ -71,7 +71,7 @@ pub struct Change {
 
 /// The CA, or the segment, that a Secret is to hold.
 #[derive(Debug)]
-pub enum Current<T> {
+pub enum CurrentServingCa<T> {
     /// The one that it holds.
     Same,
     /// This one.
@@ -173,12 +173,12 @@ impl Cas {
     }
 
     /// The segment that the Secret should hold, if it holds another or none.
-    fn missing_segment(&self, known: Option<&Self>) -> Current<Segment> {
+    fn missing_segment(&self, known: Option<&Self>) -> CurrentServingCa<Segment> {
         if self.segment.is_some() {
-            return Current::Same;
+            return CurrentServingCa::Same;
         }
         let known = known.and_then(|known| known.segment.clone());
-        known.map_or(Current::New, Current::Known)
+        known.map_or(CurrentServingCa::New, CurrentServingCa::Known)
     }
 
     /// Those before, and the present one.
@@ -204,20 +204,22 @@ impl Cas {
 /// What is to be written into the Secret, if anything. `known` is what it held when it was last
 /// usable, `served` the CA of the present leaf; `overlap` is how long those before are trusted.
 pub fn change(
-    stored: &Stored,
+    stored: &StoredServingCa,
     known: Option<&Cas>,
     served: Option<&Authority>,
     overlap: SignedDuration,
     now: Timestamp,
-) -> Option<Change> {
+) -> Option<ServingCaChange> {
     let (cas, rotate_now) = match stored {
-        Stored::Usable { cas, rotate_now } => (cas, *rotate_now),
+        StoredServingCa::Usable { cas, rotate_now } => (cas, *rotate_now),
         // The Secret may belong to somebody else, who chose this name by mistake.
-        Stored::Unusable { is_ours: false, .. } => return None,
+        StoredServingCa::Unusable { is_ours: false, .. } => return None,
         // `now` is a time that is trusted. So a CA that is not valid yet was made by a wrong clock.
-        Stored::Absent | Stored::Unusable { .. } => return Some(remake(known, now)),
+        StoredServingCa::Absent | StoredServingCa::Unusable { .. } => {
+            return Some(remake(known, now));
+        }
     };
-    let change = |reason, current, previous, since| Change {
+    let change = |reason, current, previous, since| ServingCaChange {
         reason,
         current,
         previous,
@@ -230,28 +232,43 @@ pub fn change(
     let is_served = served.is_some_and(|served| is(served, &cas.current));
     if let Some(served) = others {
         let previous = cas.previous_with(served);
-        Some(change(Reason::Overlap, Current::Same, previous, Some(now)))
+        Some(change(
+            Reason::Overlap,
+            CurrentServingCa::Same,
+            previous,
+            Some(now),
+        ))
     } else if !cas.is_full() && (rotate_now || cas.is_due(now)) {
         let previous = cas.previous_with(&cas.current);
         let known = known.and_then(|known| known.segment.as_ref());
         let segment = cas.segment.as_ref().or(known);
-        Some(Change {
-            segment: Current::New,
+        Some(ServingCaChange {
+            segment: CurrentServingCa::New,
             previous_segments: cas.previous_segments_with(segment),
-            ..change(Reason::Rotate, Current::New, previous, Some(now))
+            ..change(Reason::Rotate, CurrentServingCa::New, previous, Some(now))
         })
     } else if cas.segment.is_none() {
         let previous = cas.previous.clone();
-        Some(change(Reason::Path, Current::Same, previous, cas.since))
+        Some(change(
+            Reason::Path,
+            CurrentServingCa::Same,
+            previous,
+            cas.since,
+        ))
     } else if !cas.has_previous() {
         None
     } else if lasted.is_none() {
         let previous = cas.previous.clone();
-        Some(change(Reason::Date, Current::Same, previous, Some(now)))
+        Some(change(
+            Reason::Date,
+            CurrentServingCa::Same,
+            previous,
+            Some(now),
+        ))
     } else if is_served && lasted >= Some(overlap) {
-        Some(Change {
+        Some(ServingCaChange {
             previous_segments: vec![],
-            ..change(Reason::Withdraw, Current::Same, vec![], None)
+            ..change(Reason::Withdraw, CurrentServingCa::Same, vec![], None)
         })
     } else {
         None
@@ -259,24 +276,27 @@ pub fn change(
 }
 
 /// The CA that was in the Secret, as long as it is worth something; else a new one.
-fn remake(known: Option<&Cas>, now: Timestamp) -> Change {
+fn remake(known: Option<&Cas>, now: Timestamp) -> ServingCaChange {
     match known.filter(|known| {
         let ca = known.current.ca();
         ca.not_before() <= now && now < ca.not_after()
     }) {
-        Some(known) => Change {
+        Some(known) => ServingCaChange {
             reason: Reason::Restore,
-            current: Current::Known(known.current.clone()),
+            current: CurrentServingCa::Known(known.current.clone()),
             previous: known.previous.clone(),
-            segment: known.segment.clone().map_or(Current::New, Current::Known),
+            segment: known
+                .segment
+                .clone()
+                .map_or(CurrentServingCa::New, CurrentServingCa::Known),
             previous_segments: known.previous_segments.clone(),
             since: known.since,
         },
-        None => Change {
+        None => ServingCaChange {
             reason: Reason::Begin,
-            current: Current::New,
+            current: CurrentServingCa::New,
             previous: vec![],
-            segment: Current::New,
+            segment: CurrentServingCa::New,
             previous_segments: vec![],
             since: None,
         },

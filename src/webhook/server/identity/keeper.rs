@@ -3,7 +3,7 @@
 
 use super::accepted::Lately;
 use super::configuration::{Bundle, Configuration, Path, Wanted};
-use super::decision::{self, Cas, SETTLING, Stored};
+use super::decision::{self, Cas, SETTLING, StoredServingCa};
 use super::store::{self, Trouble};
 use super::watch::touched;
 use super::withheld::Withheld;
@@ -33,7 +33,7 @@ const PACE: Duration = Duration::from_secs(1);
 
 /// How the webhook's identity is kept.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ServingCertSettings {
     /// The Secret with the CA.
     pub secret: Key,
     /// The name of the webhook configuration.
@@ -47,9 +47,9 @@ pub struct Settings {
 }
 
 /// Keeps the identity of one replica.
-pub struct Keeper {
+pub struct ServingCertKeeper {
     client: Client,
-    settings: Settings,
+    settings: ServingCertSettings,
     metrics: Arc<Metrics>,
     clock: Arc<Clock>,
     identity: Arc<Identity>,
@@ -74,12 +74,12 @@ enum Look {
     Pause(Duration),
 }
 
-impl Keeper {
+impl ServingCertKeeper {
     /// Waits until there is a CA: at an installation the API server, or the permission, may come
     /// later than this process.
     pub async fn begin(
         client: Client,
-        settings: Settings,
+        settings: ServingCertSettings,
         metrics: Arc<Metrics>,
         clock: Arc<Clock>,
     ) -> Self {
@@ -207,8 +207,8 @@ impl Keeper {
     }
 
     /// Takes over what the Secret holds, if it is of use; whether it was.
-    fn learn(&mut self, stored: &Stored, now: Timestamp) -> bool {
-        let Stored::Usable { cas, .. } = stored else {
+    fn learn(&mut self, stored: &StoredServingCa, now: Timestamp) -> bool {
+        let StoredServingCa::Usable { cas, .. } = stored else {
             return false;
         };
         if cas.current.ca().fingerprint() != self.known.current.ca().fingerprint()
@@ -253,7 +253,7 @@ impl Keeper {
         &self,
         secrets: &Api<Secret>,
         seen: Option<&Secret>,
-        stored: &Stored,
+        stored: &StoredServingCa,
         now: Timestamp,
     ) -> Result<bool, kube::Error> {
         let leaf = self.identity.leaf();
@@ -265,14 +265,14 @@ impl Keeper {
             return Ok(true);
         }
         match stored {
-            Stored::Unusable { error, .. } => {
+            StoredServingCa::Unusable { error, .. } => {
                 let error = Trouble::Unusable {
                     secret: key.clone(),
                     source: error.clone(),
                 };
                 tracing::error!(%error, "the webhook goes on with the CA that was there before");
             }
-            Stored::Usable { cas, rotate_now } if *rotate_now && cas.is_full() => {
+            StoredServingCa::Usable { cas, rotate_now } if *rotate_now && cas.is_full() => {
                 tracing::warn!(secret = %key, "the webhook gets no other CA until those before are withdrawn");
             }
             _ => {}
@@ -354,7 +354,7 @@ impl Keeper {
 /// replicas that start at once one makes it.
 async fn first(
     secrets: &Api<Secret>,
-    settings: &Settings,
+    settings: &ServingCertSettings,
     now: Timestamp,
 ) -> Result<Option<(Cas, Arc<Identity>)>, Trouble> {
     let secret = || settings.secret.clone();
@@ -367,7 +367,7 @@ async fn first(
     let stored = store::read(seen.as_ref(), None, now);
     let change = decision::change(&stored, None, None, settings.overlap, now);
     let trouble = match stored {
-        Stored::Usable { cas, .. } => {
+        StoredServingCa::Usable { cas, .. } => {
             match Identity::new(cas.current.clone(), &settings.hosts, now) {
                 Ok(identity) => return Ok(Some((cas, identity))),
                 Err(source) => Some(Trouble::Useless {
@@ -376,11 +376,11 @@ async fn first(
                 }),
             }
         }
-        Stored::Unusable { error, .. } => Some(Trouble::Unusable {
+        StoredServingCa::Unusable { error, .. } => Some(Trouble::Unusable {
             secret: secret(),
             source: error,
         }),
-        Stored::Absent => None,
+        StoredServingCa::Absent => None,
     };
     if let Some(change) = change {
         let written = store::write(secrets, &settings.secret, seen.as_ref(), &change, now).await;

@@ -1,6 +1,6 @@
 //! The Secret with the CAs of the webhook: read, and written in the version that was read.
 
-use super::decision::{Cas, Change, Current, Stored};
+use super::decision::{Cas, CurrentServingCa, ServingCaChange, StoredServingCa};
 use super::path::Segment;
 use crate::api::annotations::{PREVIOUS_SINCE as SINCE, ROTATE_NOW};
 use crate::k8s::ca_secret;
@@ -45,7 +45,7 @@ pub(super) enum Trouble {
         /// The Secret of the CA.
         secret: Key,
         /// Why not.
-        source: super::Error,
+        source: super::ServingCertError,
     },
     /// The Secret holds no usable CA, and is not the operator's to change.
     #[error(
@@ -60,15 +60,19 @@ pub(super) enum Trouble {
 }
 
 /// Reads the Secret. Where those before cannot be read, they are the `known` ones.
-pub(super) fn read(secret: Option<&Secret>, known: Option<&Cas>, now: Timestamp) -> Stored {
+pub(super) fn read(
+    secret: Option<&Secret>,
+    known: Option<&Cas>,
+    now: Timestamp,
+) -> StoredServingCa {
     let Some(secret) = secret else {
-        return Stored::Absent;
+        return StoredServingCa::Absent;
     };
     let current = match ca_secret::read(secret, now) {
         Ok(current) => Arc::new(current),
         Err(error) => {
             let is_ours = patch::is_ours(&secret.metadata, &patch::labels());
-            return Stored::Unusable { error, is_ours };
+            return StoredServingCa::Unusable { error, is_ours };
         }
     };
     let annotation = |name: &str| secret.annotations().get(name);
@@ -82,7 +86,7 @@ pub(super) fn read(secret: Option<&Secret>, known: Option<&Cas>, now: Timestamp)
     };
     let segment = segments(PATH).next();
     let previous_segments = segments(PREVIOUS_PATH);
-    Stored::Usable {
+    StoredServingCa::Usable {
         cas: Cas {
             current,
             previous,
@@ -102,13 +106,13 @@ pub(super) async fn write(
     secrets: &Api<Secret>,
     key: &Key,
     seen: Option<&Secret>,
-    change: &Change,
+    change: &ServingCaChange,
     now: Timestamp,
 ) -> Result<(), kube::Error> {
     let authority = match &change.current {
-        Current::Same => None,
-        Current::Known(authority) => Some(authority.clone()),
-        Current::New => Some(Arc::new(generate(now))),
+        CurrentServingCa::Same => None,
+        CurrentServingCa::Known(authority) => Some(authority.clone()),
+        CurrentServingCa::New => Some(Arc::new(generate(now))),
     };
     let mut files = path_files(change);
     files.insert(PREVIOUS.to_owned(), file(change.previous.concat()));
@@ -148,14 +152,14 @@ pub(super) async fn write(
 }
 
 /// The files with the segments; `None` for one that is to go.
-fn path_files(change: &Change) -> BTreeMap<String, Option<ByteString>> {
+fn path_files(change: &ServingCaChange) -> BTreeMap<String, Option<ByteString>> {
     let previous = change.previous_segments.iter().map(Segment::as_str);
     let previous = previous.collect::<Vec<_>>().join("\n");
     let mut files = BTreeMap::from([(PREVIOUS_PATH.to_owned(), file(previous))]);
     let segment = match &change.segment {
-        Current::Same => return files,
-        Current::Known(segment) => segment.clone(),
-        Current::New => Segment::generate(),
+        CurrentServingCa::Same => return files,
+        CurrentServingCa::Known(segment) => segment.clone(),
+        CurrentServingCa::New => Segment::generate(),
     };
     files.insert(PATH.to_owned(), file(segment.as_str().to_owned()));
     files
@@ -214,7 +218,7 @@ mod tests {
         ] {
             let files = [("tls.crt", crt), ("tls.key", key), (PREVIOUS, previous)];
             let since: Vec<_> = since.map(|since| (SINCE, since)).into_iter().collect();
-            let Stored::Usable { cas, rotate_now } =
+            let StoredServingCa::Usable { cas, rotate_now } =
                 read(Some(&secret(&files, &since)), None, now())
             else {
                 panic!("it is usable")
@@ -241,7 +245,7 @@ mod tests {
             };
             let files = [("tls.crt", crt), ("tls.key", key), (PREVIOUS, file)];
             match read(Some(&secret(&files, &[])), Some(&known), now()) {
-                Stored::Usable { cas, .. } => cas.previous,
+                StoredServingCa::Usable { cas, .. } => cas.previous,
                 other => panic!("{other:?}"),
             }
         };
@@ -263,15 +267,15 @@ mod tests {
             let files = [("tls.crt", crt), ("tls.key", key.as_str()), (PATH, path)];
             let files = [&files[..], &[(PREVIOUS_PATH, previous)]].concat();
             match read(Some(&secret(&files, &[])), None, now()) {
-                Stored::Usable { cas, .. } => (cas.segment, cas.previous_segments),
+                StoredServingCa::Usable { cas, .. } => (cas.segment, cas.previous_segments),
                 other => panic!("{other:?}"),
             }
         };
-        let change = Change {
+        let change = ServingCaChange {
             reason: super::super::decision::Reason::Path,
-            current: Current::Same,
+            current: CurrentServingCa::Same,
             previous: vec![],
-            segment: Current::Known(one.clone()),
+            segment: CurrentServingCa::Known(one.clone()),
             previous_segments: vec![two.clone(), three.clone()],
             since: None,
         };
@@ -296,13 +300,13 @@ mod tests {
             let secret =
                 json!({"metadata": {"labels": labels, "managedFields": [{"manager": manager}]}});
             match read(Some(&serde_json::from_value(secret).unwrap()), None, now()) {
-                Stored::Unusable { is_ours, .. } => is_ours,
+                StoredServingCa::Unusable { is_ours, .. } => is_ours,
                 other => panic!("{other:?}"),
             }
         };
         assert!(of(json!(patch::labels()), patch::FIELD_MANAGER));
         assert!(!of(json!(patch::labels()), "kubectl"));
         assert!(!of(json!({}), patch::FIELD_MANAGER));
-        assert!(matches!(read(None, None, now()), Stored::Absent));
+        assert!(matches!(read(None, None, now()), StoredServingCa::Absent));
     }
 }

@@ -1,6 +1,6 @@
 //! Hears of every change that the keeper has to look at.
 
-use super::Settings;
+use super::ServingCertSettings;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -15,9 +15,9 @@ use std::future;
 /// pods.
 pub(super) fn touched(
     client: &Client,
-    settings: &Settings,
+    settings: &ServingCertSettings,
 ) -> impl Stream<Item = ()> + Unpin + use<> {
-    let Settings {
+    let ServingCertSettings {
         secret,
         configuration,
         ..

@@ -44,7 +44,7 @@ fn a_successor_signs_a_step_after_the_longest_wait_for_those_who_cannot_be_reach
     assert!(ledger.trust().pem().contains(old.ca().root_pem()));
     // And that keeps no other rotation from being begun.
     for (time, is) in [(wait + 2 * DAY, false), (later, true)] {
-        let request = Some(Request::Rotate);
+        let request = Some(RotationRequest::Rotate);
         assert_eq!(is_due(&ledger, request, &QUICK, time), is, "{time}");
     }
 }
@@ -87,7 +87,7 @@ fn no_ninth_ca_of_before_is_trusted_unless_by_force() {
         ledger = with_previous(ledger, &authority(), None);
     }
     let later = now() + 10 * DAY;
-    let rotate = Some(Request::Rotate);
+    let rotate = Some(RotationRequest::Rotate);
     assert!(!is_due(&ledger, rotate, &QUICK, later));
     let said = obstacle(&ledger, rotate, &QUICK, later).unwrap();
     assert!(
@@ -97,7 +97,7 @@ fn no_ninth_ca_of_before_is_trusted_unless_by_force() {
     let brought = with_next(ledger.clone(), &authority(), Some(now()));
     let brought = advance(brought, BEHIND, QUICK, later);
     assert!(brought.next.is_some());
-    assert!(is_due(&ledger, Some(Request::Force), &QUICK, later));
+    assert!(is_due(&ledger, Some(RotationRequest::Force), &QUICK, later));
     let next = authority();
     let ledger = advance(forced(ledger, &next), BEHIND, QUICK, later);
     let ledger = advance(ledger, BEHIND, QUICK, later + 3 * DAY);
@@ -134,8 +134,13 @@ fn force_makes_another_successor_even_of_a_rotation_that_is_under_way() {
     let [old, new, newer] = [(); 3].map(|()| authority());
     let published = Some(now());
     let under_way = with_next(ledger_of(&old), &new, published);
-    assert!(is_due(&under_way, Some(Request::Force), &PACE, now()));
-    let found = Stored {
+    assert!(is_due(
+        &under_way,
+        Some(RotationRequest::Force),
+        &PACE,
+        now()
+    ));
+    let found = StoredCa {
         forced: Some(fingerprint(&newer)),
         ..stored(copy(&old), Some(copy(&newer)))
     };
@@ -145,7 +150,7 @@ fn force_makes_another_successor_even_of_a_rotation_that_is_under_way() {
     assert_eq!(next.ca.fingerprint(), fingerprint(&newer));
     assert!(!ledger.trust().pem().contains(new.ca().root_pem()));
     // One that a manifest asks for again and again comes to an end before the next one begins.
-    let request = Some(Request::Force);
+    let request = Some(RotationRequest::Force);
     assert!(!is_due(&ledger, request, &PACE, now() + HOUR));
     let ledger = advance(ledger, BEHIND, PACE, now());
     let ledger = advance(ledger, BEHIND, PACE, now() + DAY / 4);
@@ -165,7 +170,8 @@ fn force_makes_another_successor_even_of_a_rotation_that_is_under_way() {
 #[test]
 fn a_wish_that_has_to_wait_is_answered() {
     let [old, new] = [(); 2].map(|()| authority());
-    let rotate = |ledger: &Ledger, time| obstacle(ledger, Some(Request::Rotate), &QUICK, time);
+    let rotate =
+        |ledger: &Ledger, time| obstacle(ledger, Some(RotationRequest::Rotate), &QUICK, time);
     let settled = ledger_of(&old);
     assert_eq!(rotate(&settled, now()), None);
     let publishing = with_next(settled.clone(), &new, None);

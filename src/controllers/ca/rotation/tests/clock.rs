@@ -234,7 +234,7 @@ fn what_was_signed_while_the_clock_was_wrong_is_trusted_until_it_is_replaced() {
 fn a_ca_that_was_replaced_by_force_never_signs_again() {
     let (stolen, new) = (authority(), authority());
     let mut ledger = with_previous(ledger_of(&new), &stolen, None);
-    let found = || Stored {
+    let found = || StoredCa {
         retired: vec![copy(&stolen).unwrap()],
         ..stored(read_at(&new, now() - YEAR), None)
     };

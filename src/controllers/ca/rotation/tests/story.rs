@@ -6,7 +6,7 @@ use super::*;
 use crate::api::{self, Pki};
 use crate::controllers::ca::fleet::Census;
 use crate::controllers::pki::content::formats::Passwords;
-use crate::controllers::pki::content::{Content, Owner};
+use crate::controllers::pki::content::{Owner, SecretContent};
 use crate::controllers::pki::plan::{Current, Observed, Plan, Sight, plan};
 use crate::k8s::secret;
 use crate::model::outcome::{self, Outcome};
@@ -115,7 +115,7 @@ impl World {
     }
 
     /// What the keeper does, until there is nothing to do; on the ledger as it is stored.
-    fn keep(&mut self, mut request: Option<Request>) {
+    fn keep(&mut self, mut request: Option<RotationRequest>) {
         for _ in 0..10 {
             if !self.keep_once(&mut request) {
                 return;
@@ -124,10 +124,10 @@ impl World {
         panic!("it does not come to rest");
     }
 
-    fn keep_once(&mut self, request: &mut Option<Request>) -> bool {
+    fn keep_once(&mut self, request: &mut Option<RotationRequest>) -> bool {
         let read = |crt, key| Authority::from_pem(self.file(crt), b"", self.file(key), self.now);
         let next = (!self.file("next.crt").is_empty()).then(|| read("next.crt", "next.key"));
-        let stored = Stored {
+        let stored = StoredCa {
             forced: self.forced.clone(),
             ..stored(read("tls.crt", "tls.key"), next)
         };
@@ -156,7 +156,7 @@ impl World {
         if is_due(&ledger, *request, &self.pace, self.now) && self.file("next.crt").is_empty() {
             let successor = Authority::generate("ca", TEN_YEARS, self.now).unwrap();
             self.put("next.crt", "next.key", &successor);
-            let is_forced = request.take() == Some(Request::Force);
+            let is_forced = request.take() == Some(RotationRequest::Force);
             self.forced = is_forced.then(|| fingerprint(&successor));
             return true;
         }
@@ -232,10 +232,10 @@ impl World {
     }
 
     fn hour(&mut self, on_demand: bool) {
-        self.hour_with(on_demand.then_some(Request::Rotate));
+        self.hour_with(on_demand.then_some(RotationRequest::Rotate));
     }
 
-    fn hour_with(&mut self, request: Option<Request>) {
+    fn hour_with(&mut self, request: Option<RotationRequest>) {
         self.keep(request);
         self.note_stage();
         self.reconcile();
@@ -279,7 +279,7 @@ impl Peer {
             pki_certs::verify(&bundle, &approved.certificate, &issuers, now).unwrap()
         };
         let write = |certificate: &[u8], private_key: &[u8]| {
-            let content = Content {
+            let content = SecretContent {
                 pki: &self.pki,
                 approved: &approved,
                 bundle: Bundle {
@@ -470,7 +470,10 @@ fn expect_rotation(world: &World, old: &Authority, begin: Timestamp) {
 #[test]
 fn one_in_the_way_stops_no_rotation_and_breaks_nobody_else() {
     let wait = 3 * DAY;
-    for (request, withdrawn) in [(Request::Force, true), (Request::Rotate, false)] {
+    for (request, withdrawn) in [
+        (RotationRequest::Force, true),
+        (RotationRequest::Rotate, false),
+    ] {
         let mut world = World::with_one_in_the_way();
         world.pace.wait = wait;
         let old = authority();

@@ -318,7 +318,7 @@ fn those_who_were_told_hear_that_it_is_resolved() {
     };
     assert!(finding.is_resolved(&labelled));
     let (bad, good) = (finding.words(&[]), finding.good_news());
-    assert_eq!((bad.aspect, good.kind), (good.aspect, Kind::Normal));
+    assert_eq!((bad.aspect, good.kind), (good.aspect, EventKind::Normal));
     assert_eq!(
         good.message,
         "namespace ns asks for ConfigMap pki-trust-bundle now: the pod goes on when its kubelet tries again, which takes two \

@@ -28,25 +28,25 @@ fn cas(current: &Arc<Authority>, previous: &[&Arc<Authority>], since: Option<Tim
     }
 }
 
-fn usable(cas: Cas) -> Stored {
+fn usable(cas: Cas) -> StoredServingCa {
     let rotate_now = false;
-    Stored::Usable { cas, rotate_now }
+    StoredServingCa::Usable { cas, rotate_now }
 }
 
-fn damaged(is_ours: bool) -> Stored {
+fn damaged(is_ours: bool) -> StoredServingCa {
     let error = AuthorityError::Unreadable;
-    Stored::Unusable { error, is_ours }
+    StoredServingCa::Unusable { error, is_ours }
 }
 
 /// Reason, CA that is written, certificates of those before, and their time.
 type Written = (Reason, String, Vec<String>, Option<Timestamp>);
 
-fn written(change: Option<Change>) -> Option<Written> {
+fn written(change: Option<ServingCaChange>) -> Option<Written> {
     let change = change?;
     let current = match change.current {
-        Current::Same => "same".to_owned(),
-        Current::New => "new".to_owned(),
-        Current::Known(authority) => pem(&authority),
+        CurrentServingCa::Same => "same".to_owned(),
+        CurrentServingCa::New => "new".to_owned(),
+        CurrentServingCa::Known(authority) => pem(&authority),
     };
     Some((change.reason, current, change.previous, change.since))
 }
@@ -82,7 +82,7 @@ fn what_the_secret_holds_decides_what_becomes_of_it() {
     let now = *BEGIN + DAY;
     let known = cas(&one, &[&other], Some(*BEGIN));
     let alone = cas(&one, &[], None);
-    let asked = |cas: &Cas| Stored::Usable {
+    let asked = |cas: &Cas| StoredServingCa::Usable {
         cas: cas.clone(),
         rotate_now: true,
     };
@@ -91,14 +91,14 @@ fn what_the_secret_holds_decides_what_becomes_of_it() {
     for (name, stored, known, served, expected) in [
         (
             "there is none, and nobody knows one",
-            Stored::Absent,
+            StoredServingCa::Absent,
             None,
             None,
             (Reason::Begin, new(), vec![], None),
         ),
         (
             "deleted",
-            Stored::Absent,
+            StoredServingCa::Absent,
             Some(&known),
             Some(&one),
             (Reason::Restore, pem(&one), vec![pem(&other)], Some(*BEGIN)),
@@ -202,7 +202,7 @@ fn who_asks_for_another_ca_time_and_again_waits_for_those_before_to_be_withdrawn
     let [one, two, three, four] = others.each_ref();
     let now = *BEGIN + DAY;
     let full = cas(one, &[two, three, four], Some(now));
-    let asked = |cas: &Cas| Stored::Usable {
+    let asked = |cas: &Cas| StoredServingCa::Usable {
         cas: cas.clone(),
         rotate_now: true,
     };
@@ -292,7 +292,7 @@ fn a_ca_that_a_wrong_clock_made_is_replaced_if_it_is_the_operators() {
         (false, Some(&known), None),
     ] {
         let error = error.clone();
-        let stored = Stored::Unusable { error, is_ours };
+        let stored = StoredServingCa::Unusable { error, is_ours };
         let change = change(&stored, known, Some(&one), OVERLAP, early);
         assert_eq!(change.map(|change| change.reason), expected, "{is_ours}");
     }
@@ -303,7 +303,7 @@ fn a_ca_that_has_expired_is_not_restored() {
     let one = ca();
     let known = cas(&one, &[], None);
     let end = one.ca().not_after();
-    for stored in [Stored::Absent, damaged(true)] {
+    for stored in [StoredServingCa::Absent, damaged(true)] {
         let change = change(&stored, Some(&known), Some(&one), OVERLAP, end);
         assert_eq!(change.map(|change| change.reason), Some(Reason::Begin));
     }
@@ -373,7 +373,7 @@ fn the_segment_is_made_restored_replaced_and_withdrawn_with_the_ca() {
     };
     let alone = || cas(&one, &[], None);
     let overlapping = |since| cas(&one, &[&two], Some(since));
-    let asked = |cas: Cas| Stored::Usable {
+    let asked = |cas: Cas| StoredServingCa::Usable {
         cas,
         rotate_now: true,
     };
@@ -381,13 +381,13 @@ fn the_segment_is_made_restored_replaced_and_withdrawn_with_the_ca() {
     for (name, stored, known, expected) in [
         (
             "there is nothing",
-            Stored::Absent,
+            StoredServingCa::Absent,
             None,
             Some((Reason::Begin, "new", vec![])),
         ),
         (
             "deleted",
-            Stored::Absent,
+            StoredServingCa::Absent,
             Some(&known),
             Some((Reason::Restore, "known", vec![older])),
         ),
@@ -444,10 +444,10 @@ fn the_segment_is_made_restored_replaced_and_withdrawn_with_the_ca() {
         let change = change(&stored, known, Some(&one), OVERLAP, now);
         let written = change.map(|change| {
             let segment = match change.segment {
-                Current::Same => "same",
-                Current::New => "new",
-                Current::Known(segment) if segment == *own => "known",
-                Current::Known(_) => "another",
+                CurrentServingCa::Same => "same",
+                CurrentServingCa::New => "new",
+                CurrentServingCa::Known(segment) if segment == *own => "known",
+                CurrentServingCa::Known(_) => "another",
             };
             (change.reason, segment, change.previous_segments)
         });
