@@ -208,6 +208,7 @@ fn a_secret_left_by_a_pki_that_is_gone_is_waited_out_and_no_fault() {
 fn of_two_pkis_with_one_secret_the_first_has_it_and_the_other_takes_over() {
     let ns = SHARED.namespace("rivals");
     let spec = r#"{"serviceName": "app1", "secretName": "shared"}"#;
+    ns.pod_with("web", "shared");
     ns.apply_pki("winner", spec).unwrap();
     ns.wait_until_ready("winner");
     ns.apply_pki("loser", spec).unwrap();
@@ -221,6 +222,8 @@ fn of_two_pkis_with_one_secret_the_first_has_it_and_the_other_takes_over() {
     quiet();
     assert_eq!(ns.get("secret", "shared"), secret);
     assert_eq!(ns.ready_field("winner", "status"), "True");
+    let told = notes(&ns.events("Pod", "web"));
+    assert_eq!(told, Vec::<String>::new(), "its Secret is there");
 
     ns.kubectl(&["delete", "pki", "winner"]).unwrap();
     let pki = ns.wait_until_ready("loser");
@@ -334,4 +337,27 @@ fn a_pki_that_is_made_again_has_a_secret_of_its_own() {
 fn controller(ns: &Namespace<'_>, secret: &str) -> Value {
     let secret = ns.get("secret", secret).unwrap_or_default();
     secret["metadata"]["ownerReferences"][0]["uid"].clone()
+}
+
+/// The pods lack a Secret then, and hear of both Pkis that name it.
+#[test]
+fn while_the_first_of_two_pkis_cannot_have_the_secret_pods_hear_of_both() {
+    let ns = SHARED.namespace("both");
+    ns.pod_with("web", "tls");
+    ns.kubectl(&["create", "quota", "none", "--hard=secrets=0"])
+        .unwrap();
+    eventually("the quota is in force", || {
+        let quota = ns.get("quota", "none")?;
+        quota["status"]["hard"]["secrets"].is_string().then_some(())
+    });
+    let spec = r#"{"serviceName": "app1", "secretName": "tls"}"#;
+    ns.apply_pki("elder", spec).unwrap();
+    ns.wait_until_refused("elder", "PkiIssuanceFailed");
+    ns.apply_pki("younger", spec).unwrap();
+    let conflict = ns.wait_until_refused("younger", "PkiSecretConflict");
+    eventually("the pod hears of both", || {
+        let told = notes(&ns.events("Pod", "web"));
+        let is_told = |text: &str| told.iter().any(|note| note.contains(text));
+        (is_told("exceeded quota") && is_told(&conflict)).then_some(())
+    });
 }

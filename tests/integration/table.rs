@@ -92,7 +92,7 @@ fn store(ns: &Namespace<'_>, service: &str) {
     ns.apply_pki("app1-pki", &spec.to_string()).unwrap();
 }
 
-const FAULTS: [Fault; 6] = [
+const FAULTS: [Fault; 5] = [
     Fault {
         reason: "PkiServiceNameError",
         happen: |ns| store(ns, "appp1"),
@@ -112,23 +112,9 @@ const FAULTS: [Fault; 6] = [
         },
     },
     Fault {
-        reason: "PkiSecretConflict",
-        happen: |ns| {
-            ns.apply_pki("elder", r#"{"serviceName": "app1", "secretName": "tls"}"#)
-                .unwrap();
-            ns.wait_until_ready("elder");
-            store(ns, "app1");
-        },
-    },
-    Fault {
         reason: "PkiIssuanceFailed",
         happen: |ns| {
-            ns.kubectl(&["create", "quota", "none", "--hard=secrets=0"])
-                .unwrap();
-            eventually("the quota is in force", || {
-                let quota = ns.get("quota", "none")?;
-                quota["status"]["hard"]["secrets"].is_string().then_some(())
-            });
+            forbid_secrets(ns);
             store(ns, "app1");
         },
     },
@@ -155,6 +141,15 @@ const FAULTS: [Fault; 6] = [
         },
     },
 ];
+
+fn forbid_secrets(ns: &Namespace<'_>) {
+    ns.kubectl(&["create", "quota", "none", "--hard=secrets=0"])
+        .unwrap();
+    eventually("the quota is in force", || {
+        let quota = ns.get("quota", "none")?;
+        quota["status"]["hard"]["secrets"].is_string().then_some(())
+    });
+}
 
 /// Of the Events with this reason, by the pod: UID and note of each.
 type Told = BTreeMap<String, Vec<(String, String)>>;

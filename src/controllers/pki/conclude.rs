@@ -3,7 +3,7 @@
 use super::act::outdated;
 use super::former;
 use super::{Context, ReconcileError};
-use crate::api::{Pki, PkiStatus};
+use crate::api::{Pki, PkiStatus, READY};
 use crate::events::{self, EventKind, Look, Notice, expiry};
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
@@ -37,7 +37,11 @@ pub(super) async fn conclude(
         write_status(pki, &status, context).await.map(drop)
     };
     if !matches!(written, Err(ReconcileError::Outdated { .. })) {
-        tell(events::about(&look, &users), written.is_ok(), context);
+        let told = match outcome {
+            Outcome::Conflict { winner } if !is_at_fault(winner, context) => &[],
+            _ => &users[..],
+        };
+        tell(events::about(&look, told), written.is_ok(), context);
     }
     written?;
     // Workloads are restarted when all files are of the new certificate: a keystore may be what
@@ -74,6 +78,14 @@ fn tell(notices: Vec<Notice>, is_stored: bool, context: &Context) {
         }
         context.publisher.offer(notice);
     }
+}
+
+/// Whether a Pki is known to lack its certificate. The pods of its Secret lack nothing otherwise,
+/// whoever else would like to have that Secret.
+fn is_at_fault(pki: &Key, context: &Context) -> bool {
+    let pki = context.cache.pki(pki).and_then(|stored| stored.0.ok());
+    let ready = pki.as_ref().and_then(|pki| pki.condition(READY));
+    ready.is_some_and(|ready| ready.status == "False")
 }
 
 /// Writes the status; the Pki as it is then, unless it is gone.
