@@ -127,6 +127,11 @@ pub fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
+/// The digits of a name, in order.
+pub fn digits(name: &str) -> String {
+    name.matches(|c: char| c.is_ascii_digit()).collect()
+}
+
 /// Formats an error and its causes on one line, each once. Of each only the first line is taken:
 /// the others quote the input, which may hold keys.
 pub fn error_chain(error: &dyn std::error::Error) -> String {

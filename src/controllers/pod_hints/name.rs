@@ -12,7 +12,7 @@ use crate::store::Cache;
 use crate::store::cached_pod::SecretUser;
 use crate::store::claims;
 use crate::util::sync;
-use crate::util::text::printable;
+use crate::util::text::{self, printable};
 use jiff::Timestamp;
 use rapidfuzz::distance::osa;
 use std::collections::{BTreeMap, HashMap};
@@ -145,7 +145,7 @@ fn hint(secret: &Key, meant: &str, pki: &Key) -> Words {
 fn meant<'a>(name: &str, provided: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = provided.filter_map(|other| {
         // Cheaper than to count the edits.
-        if name.len().abs_diff(other.len()) > 2 || digits(name) != digits(other) {
+        if name.len().abs_diff(other.len()) > 2 || text::digits(name) != text::digits(other) {
             return None;
         }
         let edits = osa::distance(name.chars(), other.chars());
@@ -164,10 +164,6 @@ fn meant<'a>(name: &str, provided: impl Iterator<Item = &'a str>) -> Option<&'a 
         [(first, nearest), (second, _), ..] if first < second => Some(nearest),
         _ => None,
     }
-}
-
-fn digits(name: &str) -> String {
-    name.matches(|c: char| c.is_ascii_digit()).collect()
 }
 
 /// Whether two names differ as by a slip of the finger, and not as names of two things do.

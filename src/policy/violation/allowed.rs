@@ -2,7 +2,7 @@
 
 use crate::policy::name_list::NEAR;
 use crate::policy::names;
-use crate::util::text::printable;
+use crate::util::text::{self, printable};
 use rapidfuzz::distance::osa;
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -43,10 +43,12 @@ impl AllowedNames {
     }
 
     /// The name that was probably meant: one to three edits away, by length, so that short names
-    /// are not guessed; else one of which the other is the beginning.
+    /// are not guessed; else one of which the other is the beginning. Another number is no typo: a
+    /// team whose name is app1 is not told to take app2.
     pub(super) fn suggestion(&self, name: &str) -> Option<&str> {
         let near = (name.chars().count() / 3).clamp(1, NEAR);
-        let exact = || self.names.iter().filter(|known| !known.contains('*'));
+        let is_candidate = |known: &&String| !known.contains('*') && !are_numbered(known, name);
+        let exact = || self.names.iter().filter(is_candidate);
         let by_edits = exact()
             .map(|known| (osa::distance(known.chars(), name.chars()), known))
             .filter(|(distance, _)| *distance <= near)
@@ -86,6 +88,12 @@ fn look_alike(pattern: &str, name: &str) -> Option<String> {
     let mut examples = examples.iter();
     let example = examples.find(|longer| names::glob_matches(pattern, longer))?;
     Some(format!("{} is for names such as {example}", shown()))
+}
+
+/// Whether both names have numbers, and different ones.
+fn are_numbered(name: &str, other: &str) -> bool {
+    let [one, another] = [name, other].map(text::digits);
+    !one.is_empty() && !another.is_empty() && one != another
 }
 
 /// Counts the edits between two names, up to one more than those that are near. Longer texts, such
@@ -154,6 +162,10 @@ mod tests {
             (&["a"], "abcdef", None),
             (&["web"], "db", None),
             (&["orders"], "payments", None),
+            // Other numbers are other services.
+            (&["app2"], "app1", None),
+            (&["app1"], "app11", None),
+            (&["app"], "app1", Some("app")),
         ] {
             assert_eq!(suggested(names, to).as_deref(), meant, "{names:?} {to}");
         }
