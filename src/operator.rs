@@ -10,7 +10,7 @@ use crate::controllers::pod_hints::waiting;
 use crate::controllers::policy_status;
 use crate::controllers::rejected_pki;
 use crate::controllers::restart::{self, Restarter};
-use crate::controllers::trust_bundle::{self, Distributor};
+use crate::controllers::trust_bundle::{self, TrustBundleController};
 use crate::events::Publisher;
 use crate::k8s::clock::{Clock, ClockLayer};
 use crate::k8s::lease::Election;
@@ -255,7 +255,7 @@ fn control(
         metrics.clone(),
         clock.clone(),
     );
-    let distributor = Distributor::new(
+    let distributor = TrustBundleController::new(
         &client,
         &cache.scope,
         &settings.trust_bundle,

@@ -4,7 +4,7 @@
 //! Its keys lie in a Secret: `tls.crt` and `tls.key`, and while it is being replaced its successor
 //! as `next.crt` and `next.key`; those that signed before, for a while, as `retired-<id>.crt` and
 //! `retired-<id>.key`. What is known of it otherwise lies in a ConfigMap of the same name, the
-//! [`Ledger`](crate::model::ledger::Ledger): which certificate signs, which ones have been
+//! [`CaState`](crate::model::ledger::CaState): which certificate signs, which ones have been
 //! published, and since when. The two are kept apart so that the loss of one is noticed by the
 //! other: a Secret that is deleted, damaged or replaced by a stranger's is an
 //! [`Alarm`](crate::model::ca::Alarm), never a new CA.

@@ -11,7 +11,7 @@ use crate::events::{Aspect, EventKind, NOTE_BYTES, Notice, Publisher};
 use crate::k8s::object_key::Key;
 use crate::store::Cache;
 use crate::store::ignored::Ignored;
-use crate::store::secret_index::NamesSecrets;
+use crate::store::secret_index::ReferencesSecrets;
 use crate::util::sync::{lock, read};
 use crate::util::text;
 use jiff::Timestamp;

@@ -27,7 +27,7 @@ use crate::observability::traces::Work;
 use crate::store::Cache;
 use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::Version;
-use crate::store::secret_index::NamesSecrets as _;
+use crate::store::secret_index::ReferencesSecrets as _;
 use crate::util::sync;
 use contest::Contests;
 use findings::Findings;
@@ -41,7 +41,7 @@ use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Client, Resource as _};
 use observe::{observe, read};
 use pauses::Pauses;
-use plan::{Current, Need, Observed, Plan, plan};
+use plan::{Current, IssueReason, Observed, Plan, plan};
 use priority_queue::{Priority, Queue};
 use retry::Retries;
 use std::pin::pin;
@@ -459,7 +459,7 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Recon
         _ => None,
     };
     let pki = republished.as_ref().unwrap_or(pki);
-    if matches!(planned, Plan::Issue(_, Need::NoSecret)) && is_leaving(pki, context).await {
+    if matches!(planned, Plan::Issue(_, IssueReason::NoSecret)) && is_leaving(pki, context).await {
         return Ok(());
     }
     if !matches!(planned, Plan::Issue(..)) {

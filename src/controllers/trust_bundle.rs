@@ -42,12 +42,12 @@ pub struct TrustBundleSettings {
 }
 
 /// Writes the copies for one term as leader.
-pub struct Distributor {
+pub struct TrustBundleController {
     config_maps: ConfigMaps,
     bundle: ClusterBundle,
 }
 
-impl Distributor {
+impl TrustBundleController {
     /// One that follows `ca` and tells `copies` how far it has come.
     pub fn new(
         client: &Client,

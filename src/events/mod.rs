@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub(crate) use notice::NOTE_BYTES;
 pub use notice::{Aspect, EventKind, Notice};
 pub use publisher::Publisher;
-pub(crate) use words::Words;
+pub(crate) use words::EventTemplate;
 
 pub(crate) mod expiry;
 mod memory;
@@ -64,7 +64,7 @@ pub fn about(look: &Look<'_>, users: &[Arc<SecretUser>]) -> Vec<Notice> {
 }
 
 impl Look<'_> {
-    fn state(&self) -> Option<Words> {
+    fn state(&self) -> Option<EventTemplate> {
         let Self { pki, outcome, .. } = self;
         let is_mended = is_ready(outcome) && pki.condition(READY).is_some_and(outcome::was_told);
         let kind = match outcome {
@@ -82,7 +82,7 @@ impl Look<'_> {
             let beginning = stage.beginning(pki, self.status);
             message = text::fit(&beginning, &message, "", NOTE_BYTES);
         }
-        Some(Words {
+        Some(EventTemplate {
             aspect: Aspect::State,
             kind,
             reason: reason.to_owned(),
@@ -92,7 +92,7 @@ impl Look<'_> {
         })
     }
 
-    fn renewal(&self) -> Option<Words> {
+    fn renewal(&self) -> Option<EventTemplate> {
         let (pki, before) = (self.pki, self.pki.status.as_ref()?);
         let is_told = flag(pki.annotations(), RENEWAL_EVENTS);
         let is_wanted = self.tells_renewals && is_told != Some(false);
@@ -103,7 +103,7 @@ impl Look<'_> {
             return None;
         }
         let end = self.status.not_after.as_ref()?.0;
-        Some(Words {
+        Some(EventTemplate {
             aspect: Aspect::Renewal,
             kind: EventKind::Normal,
             reason: "PkiRenewed".to_owned(),
@@ -124,7 +124,7 @@ fn is_ready(outcome: &Outcome) -> bool {
 
 /// The Event on a Pki that asks for a renewal which is not served now: why not, and when.
 pub fn about_request(pki: &Pki, now: Timestamp) -> Option<Notice> {
-    let words = Words {
+    let words = EventTemplate {
         aspect: Aspect::Request,
         kind: EventKind::Normal,
         reason: "PkiRenewalNotDue".to_owned(),
@@ -137,7 +137,7 @@ pub fn about_request(pki: &Pki, now: Timestamp) -> Option<Notice> {
 
 /// The Event on a Pki that has taken its Secret up again.
 pub fn about_take_up(pki: &Pki, now: Timestamp) -> Notice {
-    let words = Words {
+    let words = EventTemplate {
         aspect: Aspect::TakeUp,
         kind: EventKind::Normal,
         reason: "PkiSecretTakenUp".to_owned(),
@@ -179,7 +179,7 @@ pub fn about_former(
             "{beginning}; there is no Secret {name}: write {current} in the pod, or secretName: {name} in the spec of the Pki"
         )
     };
-    let words = Words {
+    let words = EventTemplate {
         aspect: Aspect::Former,
         kind: EventKind::Warning,
         reason: "PkiSecretRenamed".to_owned(),

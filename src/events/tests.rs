@@ -185,7 +185,7 @@ fn what_is_wrong_with_the_ca_is_told_on_its_secret() {
     assert_eq!(regarding.kind.as_deref(), Some("Secret"));
     assert_eq!(regarding.namespace.as_deref(), Some("pki-operator"));
     assert_eq!(regarding.name.as_deref(), Some("ca"));
-    let hostile = Alarm::Ledger {
+    let hostile = Alarm::State {
         secret: secret.to_string(),
         problem: "\u{1b}[2J\n".repeat(1000),
     };

@@ -16,7 +16,7 @@ const MOST_CONTROLLERS: usize = 10;
 
 /// What is said.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Words {
+pub(crate) struct EventTemplate {
     pub(crate) aspect: Aspect,
     pub(crate) kind: EventKind,
     pub(crate) reason: String,
@@ -26,7 +26,7 @@ pub(crate) struct Words {
     pub(crate) since: Timestamp,
 }
 
-impl Words {
+impl EventTemplate {
     /// To the readers of this object.
     pub(crate) fn to(
         &self,
@@ -144,8 +144,8 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
-    fn words(kind: EventKind, aspect: Aspect) -> Words {
-        Words {
+    fn words(kind: EventKind, aspect: Aspect) -> EventTemplate {
+        EventTemplate {
             aspect,
             kind,
             reason: "Reason".into(),
@@ -166,7 +166,7 @@ mod tests {
         Arc::new(pod.into())
     }
 
-    fn notes(words: &Words, users: &[Arc<SecretUser>]) -> Vec<(String, String)> {
+    fn notes(words: &EventTemplate, users: &[Arc<SecretUser>]) -> Vec<(String, String)> {
         let notices = words.to_users("tls", users, &ObjectReference::default());
         let name = |notice: &Notice| notice.regarding.name.clone().unwrap();
         notices

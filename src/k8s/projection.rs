@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// What is kept of an object.
-pub(crate) trait Kept: Clone + fmt::Debug + Send + 'static {
+pub(crate) trait Projection: Clone + fmt::Debug + Send + 'static {
     /// The object, as the API server sends it.
     type Whole: Resource<DynamicType = ()> + DeserializeOwned + Named;
 
@@ -20,14 +20,14 @@ pub(crate) trait Kept: Clone + fmt::Debug + Send + 'static {
 
 /// An object as a watch needs it, with what is kept of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Part<T> {
+pub(crate) struct Projected<T> {
     /// Namespace, name and resource version.
     meta: ObjectMeta,
     /// What is kept.
     pub(crate) kept: T,
 }
 
-impl<T: Kept> Part<T> {
+impl<T: Projection> Projected<T> {
     fn of(whole: T::Whole) -> Self {
         let meta = whole.meta();
         Self {
@@ -42,19 +42,19 @@ impl<T: Kept> Part<T> {
     }
 }
 
-impl<'de, T: Kept> Deserialize<'de> for Part<T> {
+impl<'de, T: Projection> Deserialize<'de> for Projected<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         T::Whole::deserialize(deserializer).map(Self::of)
     }
 }
 
-impl<T: Kept> Named for Part<T> {
+impl<T: Projection> Named for Projected<T> {
     fn with(metadata: ObjectMeta) -> Self {
         Self::of(T::Whole::with(metadata))
     }
 }
 
-impl<T: Kept> Resource for Part<T> {
+impl<T: Projection> Resource for Projected<T> {
     type DynamicType = ();
     type Scope = <T::Whole as Resource>::Scope;
 

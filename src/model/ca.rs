@@ -1,7 +1,7 @@
 //! The CA, as far as others than its controller need to know it.
 
 use crate::api::annotations::ACCEPT;
-use crate::model::ledger::{Ledger, Retired};
+use crate::model::ledger::{CaState, Retired};
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, AuthorityError, CaCertificate, Trust};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ pub enum Alarm {
     #[error(
         "ConfigMap {secret} does not tell which CA signs: {problem}; restore it, or delete it if Secret {secret} holds the right CA"
     )]
-    Ledger {
+    State {
         /// Where it is: the name is that of the Secret.
         secret: String,
         /// What is wrong with it.
@@ -94,7 +94,7 @@ impl Alarm {
             Self::Replaced { .. } => "replaced",
             Self::Unusable { .. } => "unusable",
             Self::NotKept { .. } => "api",
-            Self::Ledger { .. } => "ledger",
+            Self::State { .. } => "ledger",
         }
     }
 }
@@ -114,7 +114,7 @@ impl Ca {
     /// The CA that a ledger tells of, with its key if it is there.
     /// `window` is how long the leaves of the CA before are replaced over, by force or not.
     pub fn told_by(
-        ledger: &Ledger,
+        ledger: &CaState,
         signer: Result<Authority, Alarm>,
         window: impl Fn(bool) -> SignedDuration,
     ) -> Self {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 /// Which CA signs, and which are trusted beside it.
 #[derive(Clone, Debug)]
-pub struct Ledger {
+pub struct CaState {
     /// The one that signs.
     pub current: CaCertificate,
     /// Its successor.
@@ -66,7 +66,7 @@ impl Retired {
     }
 }
 
-impl Ledger {
+impl CaState {
     /// The ledger of a CA that has just begun.
     pub fn of(current: CaCertificate) -> Self {
         Self {

@@ -25,7 +25,7 @@ pub(crate) const BUNDLE: &str = "bundle";
 
 /// How far the certificates in use have come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fleet {
+pub struct RolloutProgress {
     /// Those whose Secret does not hold the present `ca.crt` yet.
     pub unpublished: usize,
     /// Those of a CA that is trusted and signs no more.

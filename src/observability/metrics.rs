@@ -1,8 +1,8 @@
 //! What is counted, in the text format of Prometheus (`OpenMetrics`).
 
 use crate::model::event::Ending;
-use crate::model::ledger::Ledger;
-use crate::model::rollout::{self, Fleet};
+use crate::model::ledger::CaState;
+use crate::model::rollout::{self, RolloutProgress};
 use crate::store::Cache;
 use certificates::Certificates;
 use jiff::{SignedDuration, Timestamp};
@@ -281,7 +281,7 @@ impl Metrics {
     }
 
     /// Tells when the CAs end.
-    pub fn ca(&self, ledger: &Ledger) {
+    pub fn ca(&self, ledger: &CaState) {
         self.ca_times.clear();
         for (role, ca) in [
             ("current", Some(&ledger.current)),
@@ -321,7 +321,7 @@ impl Metrics {
     }
 
     /// Tells what a rotation waits for.
-    pub fn ca_waits(&self, fleet: &Fleet) {
+    pub fn ca_waits(&self, fleet: &RolloutProgress) {
         let set = |family: &Family<Cause, Gauge>, reason, count| {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             family.get_or_create(&Cause { reason }).set(count);
@@ -406,14 +406,14 @@ mod tests {
     fn the_end_of_each_ca_is_shown_while_it_is_one() {
         let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
         let authority = Authority::generate("ca", SignedDuration::from_hours(1), now).unwrap();
-        let ledger = Ledger::of(authority.ca().clone());
+        let ledger = CaState::of(authority.ca().clone());
         let pem = authority.ca().root_pem().to_owned();
         let data = ["current.crt", "next.crt"].map(|key| (key.to_owned(), pem.clone()));
         let map = k8s_openapi::api::core::v1::ConfigMap {
             data: Some(data.into()),
             ..Default::default()
         };
-        let both = Ledger::read(&map, now).unwrap();
+        let both = CaState::read(&map, now).unwrap();
         let metrics = Metrics::default();
         metrics.ca(&both);
         assert_eq!(

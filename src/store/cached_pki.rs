@@ -7,9 +7,9 @@
 use crate::api::annotations::Carrier;
 use crate::api::{Outputs, Pki, StoredPki};
 use crate::k8s::object_key::Key;
-use crate::k8s::projection::Kept;
+use crate::k8s::projection::Projection;
 use crate::store::ignored::Ignored;
-use crate::store::secret_index::NamesSecrets;
+use crate::store::secret_index::ReferencesSecrets;
 use crate::util::hash::digest;
 use jiff::Timestamp;
 use kube::Resource;
@@ -226,7 +226,7 @@ impl KnownPki {
     }
 }
 
-impl NamesSecrets for KnownPki {
+impl ReferencesSecrets for KnownPki {
     fn key(&self) -> &Key {
         &self.key
     }
@@ -237,7 +237,7 @@ impl NamesSecrets for KnownPki {
     }
 }
 
-impl Kept for KnownPki {
+impl Projection for KnownPki {
     type Whole = StoredPki;
 
     fn of(stored: StoredPki) -> Self {

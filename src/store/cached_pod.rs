@@ -2,9 +2,9 @@
 
 use crate::api::annotations::Carrier;
 use crate::k8s::object_key::Key;
-use crate::k8s::projection::Kept;
+use crate::k8s::projection::Projection;
 use crate::store::ignored::Ignored;
-use crate::store::secret_index::{BySecret, Change, NamesSecrets};
+use crate::store::secret_index::{Change, ReferencesSecrets, SecretIndex};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
@@ -127,7 +127,7 @@ impl From<Pod> for SecretUser {
     }
 }
 
-impl Kept for SecretUser {
+impl Projection for SecretUser {
     type Whole = Pod;
 
     fn of(pod: Pod) -> Self {
@@ -180,7 +180,7 @@ impl SecretUser {
 
 /// The pods that use a Secret and that people read.
 pub fn users<'a>(
-    pods: &'a BySecret<SecretUser>,
+    pods: &'a SecretIndex<SecretUser>,
     secret: &'a Key,
 ) -> impl Iterator<Item = &'a Arc<SecretUser>> {
     pods.naming(secret).filter(|pod| !pod.is_ending)
@@ -194,7 +194,7 @@ pub fn is_news(change: &Change<SecretUser>) -> bool {
     after.is_some() && part(before) != part(after)
 }
 
-impl NamesSecrets for SecretUser {
+impl ReferencesSecrets for SecretUser {
     fn key(&self) -> &Key {
         &self.key
     }

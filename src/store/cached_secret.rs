@@ -2,11 +2,11 @@
 
 use crate::api::annotations::{ADOPT, Carrier};
 use crate::k8s::object_key::Key;
-use crate::k8s::projection::Kept;
+use crate::k8s::projection::Projection;
 use crate::k8s::secret::{Obstacle, controller, is_labelled, is_pki};
 use crate::store::cached_pki::KnownPki;
 use crate::store::ignored::Ignored;
-use crate::store::secret_index::{BySecret, NamesSecrets};
+use crate::store::secret_index::{ReferencesSecrets, SecretIndex};
 use crate::util::hash::digest;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -61,7 +61,7 @@ impl From<PartialObjectMeta<Secret>> for KnownSecret {
     }
 }
 
-impl Kept for KnownSecret {
+impl Projection for KnownSecret {
     type Whole = PartialObjectMeta<Secret>;
 
     fn of(secret: Self::Whole) -> Self {
@@ -109,7 +109,7 @@ impl KnownSecret {
     }
 }
 
-impl NamesSecrets for KnownSecret {
+impl ReferencesSecrets for KnownSecret {
     fn key(&self) -> &Key {
         &self.key
     }
@@ -123,8 +123,8 @@ impl NamesSecrets for KnownSecret {
 /// Secret that another Pki claims is not foreign, but a
 /// [conflict](crate::store::claims::foreseen_winner).
 pub fn foreseen_foreign(
-    secrets: &BySecret<KnownSecret>,
-    pkis: &BySecret<KnownPki>,
+    secrets: &SecretIndex<KnownSecret>,
+    pkis: &SecretIndex<KnownPki>,
     pki: &Key,
     secret: &Key,
 ) -> Option<Obstacle> {
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_secret_has_changed_when_its_version_has() {
-        let mut index = BySecret::default();
+        let mut index = SecretIndex::default();
         for (uid, version, is_news) in [
             ("u", "1", true),
             ("u", "1", false),
@@ -220,7 +220,7 @@ mod tests {
             });
             serde_json::from_value(pki).unwrap()
         };
-        let mut pkis = BySecret::default();
+        let mut pkis = SecretIndex::default();
         for (name, secret) in [("a", "s"), ("moved", "elsewhere"), ("b", "s")] {
             pkis.apply(Event::Apply(KnownPki::from(stored(name, secret))));
         }
@@ -255,7 +255,7 @@ mod tests {
                 false,
             ),
         ] {
-            let mut secrets = BySecret::default();
+            let mut secrets = SecretIndex::default();
             secrets.apply(Event::Apply(secret(&metadata)));
             let of = |name: &str| {
                 foreseen_foreign(&secrets, &pkis, &Key::new("ns", "a"), &Key::new("ns", name))

@@ -8,30 +8,30 @@
 
 use crate::k8s::object_key::Key;
 use crate::store::cached_pki::KnownPki;
-use crate::store::secret_index::{BySecret, Change, NamesSecrets as _};
+use crate::store::secret_index::{Change, ReferencesSecrets as _, SecretIndex};
 use std::sync::Arc;
 
 /// The Pkis that claim this Secret.
 pub fn claimants<'a>(
-    pkis: &'a BySecret<KnownPki>,
+    pkis: &'a SecretIndex<KnownPki>,
     secret: &'a Key,
 ) -> impl Iterator<Item = &'a Arc<KnownPki>> {
     pkis.naming(secret).filter(|pki| pki.claims(&secret.name))
 }
 
 /// The Pki that may write the Secret as long as it is nobody's.
-pub fn winner<'a>(pkis: &'a BySecret<KnownPki>, secret: &'a Key) -> Option<&'a Key> {
+pub fn winner<'a>(pkis: &'a SecretIndex<KnownPki>, secret: &'a Key) -> Option<&'a Key> {
     oldest(pkis, secret).map(|pki| pki.key())
 }
 
-fn oldest<'a>(pkis: &'a BySecret<KnownPki>, secret: &'a Key) -> Option<&'a Arc<KnownPki>> {
+fn oldest<'a>(pkis: &'a SecretIndex<KnownPki>, secret: &'a Key) -> Option<&'a Arc<KnownPki>> {
     claimants(pkis, secret).min_by_key(|pki| (pki.created, pki.key()))
 }
 
 /// The other Pki that this one would lose the Secret to, if it is stored as it is: the Secret is
 /// the other's already, by all that is known, or its claim is older.
 pub fn foreseen_winner<'a>(
-    pkis: &'a BySecret<KnownPki>,
+    pkis: &'a SecretIndex<KnownPki>,
     pki: &Key,
     secret: &'a Key,
 ) -> Option<&'a Key> {
@@ -41,7 +41,7 @@ pub fn foreseen_winner<'a>(
 }
 
 /// The Pki that has the Secret, by all that is known, or will have it.
-pub fn holder<'a>(pkis: &'a BySecret<KnownPki>, secret: &'a Key) -> Option<&'a Arc<KnownPki>> {
+pub fn holder<'a>(pkis: &'a SecretIndex<KnownPki>, secret: &'a Key) -> Option<&'a Arc<KnownPki>> {
     let ready = claimants(pkis, secret).find(|pki| pki.ready);
     ready.or_else(|| oldest(pkis, secret))
 }
@@ -49,7 +49,7 @@ pub fn holder<'a>(pkis: &'a BySecret<KnownPki>, secret: &'a Key) -> Option<&'a A
 /// The Pkis to look at after this change of one of them: itself when its author edited or deleted
 /// it, and all that claim what it claimed or claims when that has changed. Also itself when it is
 /// no longer ready: a pod that came while it still seemed so has not been told.
-pub fn affected(pkis: &BySecret<KnownPki>, change: &Change<KnownPki>) -> Vec<Key> {
+pub fn affected(pkis: &SecretIndex<KnownPki>, change: &Change<KnownPki>) -> Vec<Key> {
     let (before, after) = (change.before.as_deref(), change.after.as_deref());
     let mut keys = Vec::new();
     let is_edited = before.map(|pki| pki.edition) != after.map(|pki| pki.edition);
@@ -73,7 +73,7 @@ pub fn affected(pkis: &BySecret<KnownPki>, change: &Change<KnownPki>) -> Vec<Key
 }
 
 /// The Pkis that claim this Secret and have something to tell the pods that wait for it.
-pub fn unready_claimants(pkis: &BySecret<KnownPki>, secret: &Key) -> Vec<Key> {
+pub fn unready_claimants(pkis: &SecretIndex<KnownPki>, secret: &Key) -> Vec<Key> {
     claimants(pkis, secret)
         .filter(|pki| !pki.ready)
         .map(|pki| pki.key().clone())
@@ -82,14 +82,14 @@ pub fn unready_claimants(pkis: &BySecret<KnownPki>, secret: &Key) -> Vec<Key> {
 
 /// The Pkis that wrote this Secret before and write another one now.
 pub fn former_holders<'a>(
-    pkis: &'a BySecret<KnownPki>,
+    pkis: &'a SecretIndex<KnownPki>,
     secret: &'a Key,
 ) -> impl Iterator<Item = &'a Arc<KnownPki>> {
     pkis.naming(secret).filter(|pki| pki.wrote(&secret.name))
 }
 
 /// The Pki that has the name of this Secret and writes another one.
-pub fn namesake<'a>(pkis: &'a BySecret<KnownPki>, secret: &Key) -> Option<&'a Arc<KnownPki>> {
+pub fn namesake<'a>(pkis: &'a SecretIndex<KnownPki>, secret: &Key) -> Option<&'a Arc<KnownPki>> {
     let namesake = pkis.get(secret)?;
     let claimed = namesake.claimed()?;
     (*claimed != secret.name).then_some(namesake)
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_oldest_wins_then_the_first_by_name() {
-        let mut pkis = BySecret::default();
+        let mut pkis = SecretIndex::default();
         let secret = Key::new("ns", "s");
         for (name, second) in [("c", 2), ("b", 1), ("a", 1)] {
             pkis.apply(Event::Apply(stored(name, "s", second, 1).into()));
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn rivals_are_looked_at_when_a_claim_comes_or_goes() {
-        let mut pkis = BySecret::default();
+        let mut pkis = SecretIndex::default();
         pkis.apply(Event::Apply(stored("a", "s", 1, 1).into()));
         let change = pkis.apply(Event::Apply(stored("b", "s", 2, 1).into()));
         assert_eq!(names(&affected(&pkis, &change[0])), ["a", "b"]);
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_edit_concerns_its_own_pki_and_so_does_the_loss_of_readiness() {
-        let mut pkis = BySecret::default();
+        let mut pkis = SecretIndex::default();
         pkis.apply(Event::Apply(stored("a", "s", 1, 1).into()));
         pkis.apply(Event::Apply(stored("b", "s", 2, 1).into()));
         let change = pkis.apply(Event::Apply(stored("a", "s", 1, 2).into()));
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn an_annotation_or_label_is_an_edit_and_a_finalizer_is_none() {
-        let mut pkis = BySecret::default();
+        let mut pkis = SecretIndex::default();
         let mut labelled = stored("a", "s", 1, 1);
         labelled.metadata.labels = Some([("team".into(), "a".into())].into());
         pkis.apply(Event::Apply(labelled.into()));
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_pki_that_is_going_claims_nothing() {
-        let mut pkis = BySecret::default();
+        let mut pkis = SecretIndex::default();
         let mut going = stored("a", "s", 1, 1);
         going.metadata.deletion_timestamp =
             serde_json::from_value(json!("2030-01-02T00:00:00Z")).unwrap();
@@ -215,7 +215,7 @@ mod tests {
             stored
         };
         let store = |name: &str| json!({ "passwordSecretRef": { "name": name } });
-        let mut pkis = BySecret::default();
+        let mut pkis = SecretIndex::default();
         for (outputs, found) in [
             (json!(null), [false, false]),
             (json!({ "combinedPem": true }), [false, false]),
@@ -242,13 +242,13 @@ mod tests {
 
     #[test]
     fn a_pki_is_found_by_the_secrets_that_it_wrote_before_and_makes_way_for_who_claims_one() {
-        let mut pkis = BySecret::default();
+        let mut pkis = SecretIndex::default();
         let mut moved = stored("a", "new", 1, 2);
         let formers = json!({"formerSecrets": [{"name": "s"}, {"name": "new"}]});
         moved.status = serde_json::from_value(formers).unwrap();
         pkis.apply(Event::Apply(moved.into()));
         let secret = Key::new("ns", "s");
-        let holders = |pkis: &BySecret<KnownPki>, name: &str| {
+        let holders = |pkis: &SecretIndex<KnownPki>, name: &str| {
             let secret = Key::new("ns", name);
             former_holders(pkis, &secret).count()
         };
@@ -263,9 +263,9 @@ mod tests {
 
     #[test]
     fn whoever_has_a_certificate_in_the_secret_is_foreseen_to_keep_it() {
-        let mut pkis = BySecret::default();
+        let mut pkis = SecretIndex::default();
         let secret = Key::new("ns", "s");
-        let foreseen = |pkis: &BySecret<KnownPki>, name: &str| {
+        let foreseen = |pkis: &SecretIndex<KnownPki>, name: &str| {
             let own = Key::new("ns", name);
             foreseen_winner(pkis, &own, &secret).map(|key| key.name.clone())
         };

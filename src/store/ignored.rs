@@ -3,7 +3,7 @@
 
 use crate::api::annotations::{self, Carrier, MOST_FAULTS, Place};
 use crate::k8s::object_key::Key;
-use crate::store::secret_index::NamesSecrets;
+use crate::store::secret_index::ReferencesSecrets;
 use crate::util::text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
@@ -90,7 +90,7 @@ impl Misled {
 }
 
 /// An index finds it by its key alone.
-impl NamesSecrets for Misled {
+impl ReferencesSecrets for Misled {
     fn key(&self) -> &Key {
         &self.key
     }

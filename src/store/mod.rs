@@ -15,7 +15,7 @@ use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::{KnownSecret, Version};
 use crate::store::ignored::{Ignored, Misled};
 use crate::store::rejections::Refusals;
-use crate::store::secret_index::{BySecret, NamesSecrets as _};
+use crate::store::secret_index::{ReferencesSecrets as _, SecretIndex};
 use crate::util::sync::{lock, read};
 use ages::Ages;
 use futures::Stream;
@@ -52,15 +52,15 @@ pub struct Cache {
     /// The namespaces that it knows.
     pub scope: Scope,
     /// All Pkis by the Secrets they name.
-    pub pkis: RwLock<BySecret<KnownPki>>,
+    pub pkis: RwLock<SecretIndex<KnownPki>>,
     /// All policies.
     pub policies: Store<StoredPolicy>,
     /// All pods by the Secrets they use.
-    pub pods: RwLock<BySecret<SecretUser>>,
+    pub pods: RwLock<SecretIndex<SecretUser>>,
     /// All Secrets, as far as their metadata tells.
-    pub secrets: Mutex<BySecret<KnownSecret>>,
+    pub secrets: Mutex<SecretIndex<KnownSecret>>,
     /// Other objects with annotations or labels without an effect, by kind.
-    pub misled: Mutex<BTreeMap<Carrier, BySecret<Misled>>>,
+    pub misled: Mutex<BTreeMap<Carrier, SecretIndex<Misled>>>,
     /// Signals that such entries may have come.
     ignored_changed: Notify,
     /// The Pkis that this replica refused lately.

@@ -1,8 +1,8 @@
 //! Objects by the Secrets they name: which Pkis claim a Secret or take a password from it, which
 //! pods use it.
 //!
-//! An index follows a watch ([`BySecret::apply`]) and answers without a scan. What it keeps of each
-//! object is small, so that ten thousand pods cost hundreds of bytes each and not tens of
+//! An index follows a watch ([`SecretIndex::apply`]) and answers without a scan. What it keeps of
+//! each object is small, so that ten thousand pods cost hundreds of bytes each and not tens of
 //! thousands.
 
 use crate::k8s::object_key::Key;
@@ -16,7 +16,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// What an index keeps of an object.
-pub trait NamesSecrets: PartialEq {
+pub trait ReferencesSecrets: PartialEq {
     /// The object's own key.
     fn key(&self) -> &Key;
     /// The Secrets of its namespace that it names.
@@ -25,7 +25,7 @@ pub trait NamesSecrets: PartialEq {
 
 /// Objects, findable by their own key and by the Secrets they name.
 #[derive(Debug)]
-pub struct BySecret<T> {
+pub struct SecretIndex<T> {
     objects: HashSet<ByKey<T>>,
     /// By name, and most often just one.
     users: HashMap<Key, SmallVec<[Arc<T>; 2]>>,
@@ -37,27 +37,27 @@ pub struct BySecret<T> {
 #[derive(Debug)]
 struct ByKey<T>(Arc<T>);
 
-impl<T: NamesSecrets> Borrow<Key> for ByKey<T> {
+impl<T: ReferencesSecrets> Borrow<Key> for ByKey<T> {
     fn borrow(&self) -> &Key {
         self.0.key()
     }
 }
 
-impl<T: NamesSecrets> Hash for ByKey<T> {
+impl<T: ReferencesSecrets> Hash for ByKey<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.key().hash(state);
     }
 }
 
-impl<T: NamesSecrets> PartialEq for ByKey<T> {
+impl<T: ReferencesSecrets> PartialEq for ByKey<T> {
     fn eq(&self, other: &Self) -> bool {
         self.0.key() == other.0.key()
     }
 }
 
-impl<T: NamesSecrets> Eq for ByKey<T> {}
+impl<T: ReferencesSecrets> Eq for ByKey<T> {}
 
-impl<T> Default for BySecret<T> {
+impl<T> Default for SecretIndex<T> {
     fn default() -> Self {
         Self {
             objects: HashSet::new(),
@@ -76,7 +76,7 @@ pub struct Change<T> {
     pub after: Option<Arc<T>>,
 }
 
-impl<T: NamesSecrets> BySecret<T> {
+impl<T: ReferencesSecrets> SecretIndex<T> {
     /// Follows the watch: returns what changed in the part that is kept, which is often nothing.
     pub fn apply(&mut self, event: Event<T>) -> Vec<Change<T>> {
         match event {
@@ -182,11 +182,11 @@ impl<T: NamesSecrets> BySecret<T> {
 }
 
 /// Where the object of this key is, or would be.
-fn place<T: NamesSecrets>(users: &[Arc<T>], key: &Key) -> Result<usize, usize> {
+fn place<T: ReferencesSecrets>(users: &[Arc<T>], key: &Key) -> Result<usize, usize> {
     users.binary_search_by(|user| user.key().cmp(key))
 }
 
-impl<T: NamesSecrets> Change<T> {
+impl<T: ReferencesSecrets> Change<T> {
     /// Every Secret that the object named before or names now.
     pub fn secrets(&self) -> BTreeSet<Key> {
         let sides = self.before.iter().chain(&self.after);
@@ -211,7 +211,7 @@ mod tests {
         User(Key::new("ns", name), secrets.collect())
     }
 
-    impl NamesSecrets for User {
+    impl ReferencesSecrets for User {
         fn key(&self) -> &Key {
             &self.0
         }
@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    fn naming<'a>(index: &'a BySecret<User>, secret: &str) -> Vec<&'a str> {
+    fn naming<'a>(index: &'a SecretIndex<User>, secret: &str) -> Vec<&'a str> {
         index
             .naming(&Key::new("ns", secret))
             .map(|user| &*user.0.name)
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn an_object_is_found_by_each_secret_it_names_until_it_names_another() {
-        let mut index = BySecret::default();
+        let mut index = SecretIndex::default();
         index.apply(Event::Apply(user("a", &["x", "y"])));
         index.apply(Event::Apply(user("b", &["x"])));
         assert_eq!(
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_did_not_change_is_no_change() {
-        let mut index = BySecret::default();
+        let mut index = SecretIndex::default();
         assert_eq!(index.apply(Event::Apply(user("a", &["x"]))).len(), 1);
         assert!(index.apply(Event::Apply(user("a", &["x"]))).is_empty());
     }
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_new_list_removes_what_it_does_not_name() {
-        let mut index = BySecret::default();
+        let mut index = SecretIndex::default();
         for event in [
             Event::Apply(user("a", &["x"])),
             Event::Apply(user("b", &["x"])),
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn what_is_no_part_of_an_index_any_more_is_removed_from_it() {
-        let mut index = BySecret::default();
+        let mut index = SecretIndex::default();
         let events = [
             (Event::Apply(map(&["x"])), ["a"].as_slice(), [].as_slice()),
             (Event::Apply(map(&["y"])), &[], &["a"]),

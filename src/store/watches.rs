@@ -4,7 +4,7 @@ use super::{Cache, Removal, Watched};
 use crate::api::annotations::Carrier;
 use crate::api::{Pki, PkiPolicy, StoredPolicy};
 use crate::k8s::object_key::Key;
-use crate::k8s::projection::{Kept, Part};
+use crate::k8s::projection::{Projected, Projection};
 use crate::k8s::secret;
 use crate::k8s::tolerant::{self, Lenient, map};
 use crate::policy::{Namespaces, RuleBook, Settings};
@@ -12,7 +12,7 @@ use crate::store::cached_pki::KnownPki;
 use crate::store::cached_pod::{self, SecretUser};
 use crate::store::cached_secret::KnownSecret;
 use crate::store::claims;
-use crate::store::secret_index::{BySecret, Change, NamesSecrets};
+use crate::store::secret_index::{Change, ReferencesSecrets, SecretIndex};
 use crate::util::sync::{lock, read, write};
 use crate::util::time::whole_second;
 use futures::{Stream, StreamExt, stream};
@@ -349,18 +349,18 @@ impl Cache {
         client: &Client,
     ) -> impl Stream<Item = Event<T>> + Send + use<T>
     where
-        T: Kept<Whole: Resource<Scope: NamespaceScope>>,
+        T: Projection<Whole: Resource<Scope: NamespaceScope>>,
     {
-        let api = Api::<Lenient<Part<T>>>::all(self.ages.client(watched, client));
+        let api = Api::<Lenient<Projected<T>>>::all(self.ages.client(watched, client));
         let events = self
             .scope
             .watch(watched.resource(), api, watcher::Config::default());
-        events.map(|event| map(event, |part: Part<T>| part.kept))
+        events.map(|event| map(event, |part: Projected<T>| part.kept))
     }
 }
 
 /// What the watch tells, or what was learned of the same Pki, if the watch is still behind that.
-fn unless_behind(told: KnownPki, pkis: &BySecret<KnownPki>) -> KnownPki {
+fn unless_behind(told: KnownPki, pkis: &SecretIndex<KnownPki>) -> KnownPki {
     match pkis.get(told.key()) {
         Some(known) if known.told().is_some() && told.precedes(known) => {
             KnownPki::clone(known).ahead_of(Arc::new(told))
@@ -370,7 +370,7 @@ fn unless_behind(told: KnownPki, pkis: &BySecret<KnownPki>) -> KnownPki {
 }
 
 /// Which Pkis to look at after these changes.
-fn affected_by(pkis: &BySecret<KnownPki>, changes: &[Change<KnownPki>]) -> Vec<Key> {
+fn affected_by(pkis: &SecretIndex<KnownPki>, changes: &[Change<KnownPki>]) -> Vec<Key> {
     let affected = changes
         .iter()
         .flat_map(|change| claims::affected(pkis, change));

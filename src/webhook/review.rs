@@ -22,7 +22,7 @@ use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::{self, KnownSecret};
 use crate::store::claims;
 use crate::store::rejections::Refusal;
-use crate::store::secret_index::BySecret;
+use crate::store::secret_index::SecretIndex;
 use crate::util::sync;
 use crate::util::text::{self, printable};
 use jiff::Timestamp;
@@ -97,15 +97,15 @@ fn read_leniently(body: &[u8]) -> Option<Review> {
 
 /// What a judgement rests on besides the object.
 #[derive(Clone, Copy, Debug)]
-pub struct World<'a> {
+pub struct ValidationContext<'a> {
     /// What is permitted.
     pub rules: &'a RuleBook,
     /// Which Pkis there are, and which Secrets they claim.
-    pub pkis: &'a RwLock<BySecret<KnownPki>>,
+    pub pkis: &'a RwLock<SecretIndex<KnownPki>>,
     /// Which Secrets there are.
-    pub secrets: &'a Mutex<BySecret<KnownSecret>>,
+    pub secrets: &'a Mutex<SecretIndex<KnownSecret>>,
     /// Which pods there are, and which Secrets they use.
-    pub pods: &'a RwLock<BySecret<SecretUser>>,
+    pub pods: &'a RwLock<SecretIndex<SecretUser>>,
     /// What becomes of the CA, if that is known.
     pub ca: Option<CaSummary>,
     /// The present.
@@ -114,7 +114,7 @@ pub struct World<'a> {
 
 /// Asks the rule book. What is permitted and will not end as its author expects comes back as a
 /// warning.
-pub fn validate(request: &Request, world: &World<'_>) -> AdmissionResponse {
+pub fn validate(request: &Request, world: &ValidationContext<'_>) -> AdmissionResponse {
     let mut response = AdmissionResponse::from(request);
     if !is_pki(request) {
         let kind = printable(&request.kind.kind);
@@ -289,7 +289,7 @@ fn rules(causes: &[StatusCause]) -> String {
     text::list("", &causes.iter().map(line).collect::<Vec<_>>(), NOTE_BYTES)
 }
 
-fn warnings(pki: &Pki, approved: &Approved, world: &World<'_>) -> Vec<String> {
+fn warnings(pki: &Pki, approved: &Approved, world: &ValidationContext<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some((size, algorithm)) = pki.spec.private_key.as_ref().and_then(ignored_size) {
         warnings.push(format!(
@@ -324,7 +324,7 @@ pub(crate) fn secret_warning(
     pki: &Pki,
     own: &Key,
     secret: &Key,
-    world: &World<'_>,
+    world: &ValidationContext<'_>,
 ) -> Option<String> {
     let outcome = foreseen_obstacle(own, secret, world)?;
     let message = outcome.message(pki, MAX_CONDITION_MESSAGE_BYTES);
@@ -332,7 +332,7 @@ pub(crate) fn secret_warning(
 }
 
 /// Why this Pki could not write the Secret, by all that is known.
-fn foreseen_obstacle(own: &Key, secret: &Key, world: &World<'_>) -> Option<Outcome> {
+fn foreseen_obstacle(own: &Key, secret: &Key, world: &ValidationContext<'_>) -> Option<Outcome> {
     let pkis = sync::read(world.pkis);
     if let Some(winner) = claims::foreseen_winner(&pkis, own, secret) {
         let winner = winner.clone();

@@ -6,7 +6,7 @@ use crate::observability::metrics::Metrics;
 use crate::observability::traces::Work;
 use crate::store::{self, Cache};
 use crate::util::text::{cut, printable};
-use crate::webhook::review::{self, Request, World};
+use crate::webhook::review::{self, Request, ValidationContext};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
@@ -322,7 +322,7 @@ impl Awaited {
 
 fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
     let (rules, now) = (app.cache.rules(), Timestamp::now());
-    let world = World {
+    let world = ValidationContext {
         rules: &rules,
         pkis: &app.cache.pkis,
         secrets: &app.cache.secrets,

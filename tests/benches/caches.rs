@@ -8,7 +8,7 @@ use pki_operator::api::Pki;
 use pki_operator::k8s::object_key::Key;
 use pki_operator::store::cached_pki::KnownPki;
 use pki_operator::store::cached_pod::SecretUser;
-use pki_operator::store::secret_index::BySecret;
+use pki_operator::store::secret_index::SecretIndex;
 use serde_json::json;
 use std::collections::HashSet;
 use std::hint::black_box;
@@ -22,7 +22,7 @@ criterion_main!(benches);
 
 fn pods(criterion: &mut Criterion) {
     let all: Vec<_> = (0..PODS).map(pod).collect();
-    let mut index = BySecret::default();
+    let mut index = SecretIndex::default();
     for pod in &all {
         index.apply(Event::Apply(SecretUser::from(pod.clone())));
     }

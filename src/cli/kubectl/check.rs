@@ -10,10 +10,10 @@ use crate::api::{GROUP, Pki, PkiPolicy, VERSION};
 use crate::k8s::object_key::Key;
 use crate::policy::RuleBook;
 use crate::store::cached_pki::KnownPki;
-use crate::store::secret_index::BySecret;
+use crate::store::secret_index::SecretIndex;
 use crate::util::sync;
 use crate::util::text;
-use crate::webhook::review::{self, Request, World};
+use crate::webhook::review::{self, Request, ValidationContext};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource as _;
@@ -115,7 +115,11 @@ pub(super) struct Verdict {
 }
 
 /// Judges a Pki by the schema, then as the webhook would.
-pub(super) fn judge_pki(manifest: &Manifest, namespace: &str, world: &World<'_>) -> Verdict {
+pub(super) fn judge_pki(
+    manifest: &Manifest,
+    namespace: &str,
+    world: &ValidationContext<'_>,
+) -> Verdict {
     let mut verdict = match Verdict::of_shape(manifest) {
         Ok(verdict) => verdict,
         Err(verdict) => return verdict,
@@ -148,7 +152,7 @@ fn judge_by_answer(
     manifest: &Manifest,
     namespace: &str,
     answer: Option<&Answer>,
-    world: &World<'_>,
+    world: &ValidationContext<'_>,
 ) -> Verdict {
     let mut verdict = match Verdict::of_shape(manifest) {
         Ok(verdict) => verdict,
@@ -262,7 +266,7 @@ impl Verdict {
 /// Remembers what came before.
 struct Judge<'a> {
     settings: &'a CheckSettings<'a>,
-    pkis: RwLock<BySecret<KnownPki>>,
+    pkis: RwLock<SecretIndex<KnownPki>>,
     seen: HashMap<String, String>,
     unknown_namespaces: HashSet<String>,
     judged: i64,
@@ -322,7 +326,7 @@ impl<'a> Judge<'a> {
 
     fn judge_pki(&mut self, manifest: &Manifest) -> Verdict {
         let namespace = manifest.namespace(self.settings.namespace);
-        let world = World {
+        let world = ValidationContext {
             rules: self.settings.rules,
             pkis: &self.pkis,
             secrets: &Mutex::default(),

@@ -26,7 +26,7 @@ use crate::api::Pki;
 use crate::policy::{Labels, Namespaces, RuleBook};
 use crate::util::text;
 use crate::util::yaml::{self, Node, Position, SyntaxError};
-use crate::webhook::review::World;
+use crate::webhook::review::ValidationContext;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
@@ -250,7 +250,7 @@ impl Case {
 
     fn judge(&self, rules: &RuleBook, now: Timestamp) -> Verdict {
         let namespace = self.expected.namespace.as_str();
-        let world = World {
+        let world = ValidationContext {
             rules: &self.rules(rules),
             pkis: &RwLock::default(),
             secrets: &Mutex::default(),

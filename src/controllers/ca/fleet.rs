@@ -3,10 +3,10 @@
 
 use super::rotation::Pace;
 use crate::api::{Pki, PkiStatus, READY};
-use crate::model::ledger::Ledger;
+use crate::model::ledger::CaState;
 use crate::model::rollout::{
-    BEHIND, BUNDLE, Blocker, CONFLICT, CONTESTED, FAILED, FOREIGN, Fleet, NAMESPACE, Phase,
-    REFUSED, RolloutReport, UNSIGNED,
+    BEHIND, BUNDLE, Blocker, CONFLICT, CONTESTED, FAILED, FOREIGN, NAMESPACE, Phase, REFUSED,
+    RolloutProgress, RolloutReport, UNSIGNED,
 };
 use crate::util::text;
 use crate::util::time::whole_second;
@@ -19,8 +19,8 @@ const MESSAGE_BYTES: usize = 400;
 /// Counts the certificates in use, one by one.
 #[derive(Debug)]
 pub struct Census<'a> {
-    fleet: Fleet,
-    ledger: &'a Ledger,
+    fleet: RolloutProgress,
+    ledger: &'a CaState,
     trust: String,
     /// Whether even those count as blockers that seem to be well.
     is_overdue: Overdue,
@@ -35,7 +35,7 @@ struct Overdue {
 
 impl<'a> Census<'a> {
     /// A census that has counted nobody.
-    pub fn new(ledger: &'a Ledger, pace: &Pace, now: Timestamp) -> Self {
+    pub fn new(ledger: &'a CaState, pace: &Pace, now: Timestamp) -> Self {
         let grace = |is_forced| pace.wait_for(is_forced).min(pace.step);
         let next = ledger.next.as_ref();
         let publishing = next.and_then(|next| Some((next.since?, grace(next.is_forced))));
@@ -48,7 +48,7 @@ impl<'a> Census<'a> {
             phase.is_some_and(|(since, longest)| now.duration_since(since) >= longest)
         };
         Self {
-            fleet: Fleet::default(),
+            fleet: RolloutProgress::default(),
             ledger,
             trust: ledger.trust().fingerprint().to_owned(),
             is_overdue: Overdue {
@@ -140,7 +140,7 @@ impl<'a> Census<'a> {
     }
 
     /// Returns the counts.
-    pub fn end(self) -> Fleet {
+    pub fn end(self) -> RolloutProgress {
         self.fleet
     }
 }
@@ -181,8 +181,8 @@ fn blocker(pki: &Pki, is_overdue: bool) -> Option<(&'static str, Blocker)> {
 /// Summarizes a rotation for people. `None` while none is under way and every certificate is of the
 /// CA that signs.
 pub fn report(
-    ledger: &Ledger,
-    fleet: &Fleet,
+    ledger: &CaState,
+    fleet: &RolloutProgress,
     pace: &Pace,
     now: Timestamp,
 ) -> Option<RolloutReport> {

@@ -14,8 +14,8 @@ use crate::k8s::object_key::Key;
 use crate::k8s::patch;
 use crate::k8s::patch::api_message;
 use crate::model::ca::{Alarm, Ca};
-use crate::model::ledger::Ledger;
-use crate::model::rollout::Fleet;
+use crate::model::ledger::CaState;
+use crate::model::rollout::RolloutProgress;
 use crate::model::trust_bundle::Published;
 use crate::observability::metrics::Metrics;
 use crate::store::Cache;
@@ -128,11 +128,11 @@ impl CaController {
         let maps = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let (secret, map) = tokio::try_join!(secrets.get_opt(name), maps.get_opt(name))?;
 
-        let known = match map.as_ref().map(|map| Ledger::read(map, now)).transpose() {
+        let known = match map.as_ref().map(|map| CaState::read(map, now)).transpose() {
             Ok(known) => known,
             Err(problem) => {
                 let secret = self.settings.secret.to_string();
-                self.raise(&Alarm::Ledger { secret, problem });
+                self.raise(&Alarm::State { secret, problem });
                 return Ok(false);
             }
         };
@@ -202,7 +202,7 @@ impl CaController {
 
     /// Goes on with a rotation, and forgets the CAs whose time to be kept is over and whose keys
     /// have gone.
-    async fn advance(&self, mut ledger: Ledger, secret: &Secret, now: Timestamp) -> Ledger {
+    async fn advance(&self, mut ledger: CaState, secret: &Secret, now: Timestamp) -> CaState {
         rotation::age(&mut ledger, self.seen_for());
         let fleet = self.fleet(&ledger, now).await;
         self.metrics.ca_waits(&fleet);
@@ -252,7 +252,7 @@ impl CaController {
         &self,
         maps: &Api<ConfigMap>,
         stored: Option<&ConfigMap>,
-        ledger: &Ledger,
+        ledger: &CaState,
     ) -> Result<bool, kube::Error> {
         let data = ledger.data();
         let is_same = |map: &ConfigMap| {
@@ -295,9 +295,9 @@ impl CaController {
     }
 
     /// How far the certificates in use have come, by what their Pkis say.
-    async fn fleet(&self, ledger: &Ledger, now: Timestamp) -> Fleet {
+    async fn fleet(&self, ledger: &CaState, now: Timestamp) -> RolloutProgress {
         if !rotation::is_counted(ledger) {
-            return Fleet::default();
+            return RolloutProgress::default();
         }
         let mut census = Census::new(ledger, &self.settings.pace, now);
         // What is recorded as published was in every copy, also if this term has not looked at them
@@ -318,7 +318,7 @@ impl CaController {
     }
 
     /// Tells the reconciler what there is, and people what is wrong.
-    fn tell(&self, ledger: &Ledger, signer: Result<Authority, Alarm>, concern: Option<&Alarm>) {
+    fn tell(&self, ledger: &CaState, signer: Result<Authority, Alarm>, concern: Option<&Alarm>) {
         match signer.as_ref().err().or(concern) {
             Some(alarm) => self.warn(alarm),
             None => self.metrics.ca_alarm(None),

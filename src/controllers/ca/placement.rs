@@ -9,7 +9,7 @@ use super::{ACCEPT, ROTATE_NOW};
 use crate::api::annotations::{FORCE, FORCED};
 use crate::k8s::ca_secret;
 use crate::k8s::secret;
-use crate::model::ledger::{Ledger, Retired, whatever_the_time};
+use crate::model::ledger::{CaState, Retired, whatever_the_time};
 use crate::util::hash::digest;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -136,7 +136,7 @@ pub(super) fn with_next(successor: &Authority, request: Option<RotationRequest>)
 /// `outdated` ones go; so does a successor that a wrong clock has made, which has signed nothing.
 pub(super) fn tidied<'a>(
     secret: &Secret,
-    ledger: &Ledger,
+    ledger: &CaState,
     outdated: impl IntoIterator<Item = &'a Retired>,
     now: Timestamp,
 ) -> Option<Value> {

@@ -3,8 +3,8 @@
 use super::ROTATE_NOW;
 use crate::k8s::clock::MAX_FUTURE;
 use crate::model::ca::Alarm;
-use crate::model::ledger::{Ledger, Next, Retired};
-use crate::model::rollout::Fleet;
+use crate::model::ledger::{CaState, Next, Retired};
+use crate::model::rollout::RolloutProgress;
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, AuthorityError, CaCertificate, renewal};
 
@@ -57,11 +57,11 @@ pub enum RotationRequest {
 /// Reads ledger and Secret together: what the ledger is to say now, who signs, and what is wrong
 /// with the successor.
 pub fn assess(
-    ledger: Option<Ledger>,
+    ledger: Option<CaState>,
     stored: Option<StoredCa>,
     secret: &str,
     now: Timestamp,
-) -> (Option<Ledger>, Result<Authority, Alarm>, Option<Alarm>) {
+) -> (Option<CaState>, Result<Authority, Alarm>, Option<Alarm>) {
     let secret = secret.to_owned();
     let unusable = |secret, file, source| Alarm::Unusable {
         secret,
@@ -80,7 +80,7 @@ pub fn assess(
         }
         // The first sight of it.
         (None, Some(stored)) => match &stored.current {
-            Ok(authority) => (Ledger::of(authority.ca().clone()), stored),
+            Ok(authority) => (CaState::of(authority.ca().clone()), stored),
             Err(error) => return (None, Err(unusable(secret, TLS, error.clone())), None),
         },
         (Some(ledger), Some(stored)) => (ledger, stored),
@@ -146,7 +146,7 @@ const MOST_RETIRED: usize = 32;
 
 /// Whether it is time to make a successor.
 pub fn is_due(
-    ledger: &Ledger,
+    ledger: &CaState,
     request: Option<RotationRequest>,
     pace: &Pace,
     now: Timestamp,
@@ -159,7 +159,7 @@ pub fn is_due(
 
 /// Why no successor is made now, and when one will be.
 pub fn obstacle(
-    ledger: &Ledger,
+    ledger: &CaState,
     request: Option<RotationRequest>,
     pace: &Pace,
     now: Timestamp,
@@ -201,13 +201,18 @@ pub fn obstacle(
 }
 
 /// Whether the certificates of the CA before are being replaced, and are still waited for.
-fn is_replacing(ledger: &Ledger, pace: &Pace, now: Timestamp) -> bool {
+fn is_replacing(ledger: &CaState, pace: &Pace, now: Timestamp) -> bool {
     let newest = ledger.trusted().next();
     newest.is_some_and(|newest| !has_lasted(Some(newest.since), pace.wait, now))
 }
 
 /// Goes as far as certificates and time permit.
-pub fn advance(mut ledger: Ledger, fleet: &Fleet, pace: &Pace, now: Timestamp) -> Ledger {
+pub fn advance(
+    mut ledger: CaState,
+    fleet: &RolloutProgress,
+    pace: &Pace,
+    now: Timestamp,
+) -> CaState {
     for retired in &mut ledger.retired {
         if !retired.is_withdrawn {
             withdraw(retired, fleet, pace, now);
@@ -234,7 +239,7 @@ pub fn advance(mut ledger: Ledger, fleet: &Fleet, pace: &Pace, now: Timestamp) -
 
 /// Withdraws a root a step after its last certificate was replaced or has ended; by force, a step
 /// after the wait for that.
-fn withdraw(retired: &mut Retired, fleet: &Fleet, pace: &Pace, now: Timestamp) {
+fn withdraw(retired: &mut Retired, fleet: &RolloutProgress, pace: &Pace, now: Timestamp) {
     let wait = pace.wait_for(true);
     retired.forced = retired.forced.map(|since| since.min(now));
     let gives_up = retired.forced.is_some() && has_lasted(retired.forced, wait, now);
@@ -245,7 +250,7 @@ fn withdraw(retired: &mut Retired, fleet: &Fleet, pace: &Pace, now: Timestamp) {
 }
 
 /// Adds to the time that retired CAs have been seen as such, by a monotonic clock.
-pub fn age(ledger: &mut Ledger, seen_for: SignedDuration) {
+pub fn age(ledger: &mut CaState, seen_for: SignedDuration) {
     for retired in &mut ledger.retired {
         retired.kept = retired.kept.saturating_add(seen_for);
     }
@@ -253,7 +258,7 @@ pub fn age(ledger: &mut Ledger, seen_for: SignedDuration) {
 
 /// The CAs whose keys may go: nobody trusts them, and they have been kept for `retention`, or their
 /// keys were stolen. No time of day counts here, so that a wrong one destroys nothing.
-pub fn outdated(ledger: &Ledger, retention: SignedDuration) -> impl Iterator<Item = &Retired> {
+pub fn outdated(ledger: &CaState, retention: SignedDuration) -> impl Iterator<Item = &Retired> {
     let kept = ledger.retired.iter().enumerate();
     kept.filter(move |(place, retired)| {
         let is_over =
@@ -265,7 +270,7 @@ pub fn outdated(ledger: &Ledger, retention: SignedDuration) -> impl Iterator<Ite
 
 /// Whether certificates are to be counted: a rotation is under way, or is over and has left some
 /// behind.
-pub fn is_counted(ledger: &Ledger) -> bool {
+pub fn is_counted(ledger: &CaState) -> bool {
     let is_left = |retired: &Retired| !retired.is_withdrawn || retired.forced.is_some();
     ledger.next.is_some() || ledger.retired.iter().any(is_left)
 }
@@ -277,7 +282,7 @@ const NEXT: &str = "next.crt";
 /// successor, where the platform team moved it or where the one before has expired; one below a
 /// root that is trusted already; or one that the platform team vouches for.
 fn replaced_on_purpose(
-    ledger: &Ledger,
+    ledger: &CaState,
     stored: &StoredCa,
     now: Timestamp,
 ) -> Option<CaCertificate> {
@@ -307,7 +312,7 @@ fn replaced_on_purpose(
 
 /// The CA that signed before and is to sign again, as the one that took its place is not in force:
 /// a wrong clock made that. One that was replaced by force never comes back.
-fn recalled(ledger: &Ledger, stored: &StoredCa, now: Timestamp) -> Option<CaCertificate> {
+fn recalled(ledger: &CaState, stored: &StoredCa, now: Timestamp) -> Option<CaCertificate> {
     let ca = &ledger.current;
     let has_begun = ca.not_before().duration_since(now) <= MAX_FUTURE;
     let is_in_force = has_begun && now <= ca.not_after();
@@ -328,7 +333,7 @@ fn take(authorities: &mut Vec<Authority>, wanted: &CaCertificate) -> Option<Auth
     Some(authorities.swap_remove(place))
 }
 
-fn replace(ledger: &mut Ledger, successor: CaCertificate, now: Timestamp) {
+fn replace(ledger: &mut CaState, successor: CaCertificate, now: Timestamp) {
     let is_successor = |next: &Next| next.ca.fingerprint() == successor.fingerprint();
     let is_forced = ledger
         .next
@@ -349,7 +354,7 @@ fn replace(ledger: &mut Ledger, successor: CaCertificate, now: Timestamp) {
 
 /// The ledger with this authority, which lies in the Secret beside the one that signs, as the
 /// successor; unless it signed before.
-fn ledger_with(mut ledger: Ledger, other: Option<Authority>, forced: Option<&str>) -> Ledger {
+fn ledger_with(mut ledger: CaState, other: Option<Authority>, forced: Option<&str>) -> CaState {
     let is_retired = |other: &Authority| ledger.retired.iter().any(|it| is(&it.ca, other));
     let other = other.filter(|other| !is(&ledger.current, other) && !is_retired(other));
     let known = ledger.next.take();

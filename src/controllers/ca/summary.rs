@@ -3,7 +3,7 @@
 
 use crate::k8s::object_key::Key;
 use crate::model::ca::CaSummary;
-use crate::model::ledger::Ledger;
+use crate::model::ledger::CaState;
 use crate::store::Cache;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -21,7 +21,7 @@ pub async fn follow(client: Client, ledger: Key, cache: Arc<Cache>) {
     loop {
         match maps.get_opt(&ledger.name).await {
             Ok(Some(map)) => {
-                if let Ok(ledger) = Ledger::read(&map, Timestamp::now()) {
+                if let Ok(ledger) = CaState::read(&map, Timestamp::now()) {
                     cache.set_ca_summary(CaSummary {
                         end: ledger.current.not_after(),
                         is_being_replaced: ledger.next.is_some(),

@@ -1,7 +1,7 @@
 //! The writes of Secrets that a [`Plan`](super::plan::Plan) comes to, each bound to the version
 //! that it was decided on.
 
-use super::plan::{Current, Need, Observed, due};
+use super::plan::{Current, IssueReason, Observed, due};
 use super::priority_queue::Priority;
 use super::remedy::remedy;
 use super::retry::Failure;
@@ -43,7 +43,7 @@ enum IssueError {
 pub(super) async fn issue(
     observed: &Observed<'_>,
     approved: &Approved,
-    need: &Need,
+    need: &IssueReason,
     context: &Context,
     now: Timestamp,
 ) -> Result<Option<Outcome>, ReconcileError> {
@@ -112,7 +112,7 @@ fn kept_key(
 fn new_key(
     observed: &Observed<'_>,
     approved: &Approved,
-    need: &Need,
+    need: &IssueReason,
     context: &Context,
     now: Timestamp,
 ) -> Result<PrivateKeyPem, NoKey> {

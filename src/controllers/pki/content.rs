@@ -11,7 +11,7 @@ use crate::model::keystore::Unmade;
 use crate::model::output::{OPTIONAL, Output};
 use crate::policy::Approved;
 use crate::store::cached_pki::KnownPki;
-use crate::store::secret_index::{BySecret, NamesSecrets};
+use crate::store::secret_index::{ReferencesSecrets, SecretIndex};
 use crate::util::hash::digest;
 use formats::Passwords;
 use k8s_openapi::ByteString;
@@ -39,7 +39,7 @@ pub enum Owner {
 }
 
 /// Whose this Secret is. `pkis` tells which others there are.
-pub fn owner(secret: &Secret, pki: &Pki, pkis: &BySecret<KnownPki>) -> Owner {
+pub fn owner(secret: &Secret, pki: &Pki, pkis: &SecretIndex<KnownPki>) -> Owner {
     let key = |name: &str| Key::new(pki.namespace().unwrap_or_default(), name);
     let claims_it = |pki: &KnownPki| pki.claims(&secret.name_any());
     let ownership = owner_of(secret, pki);

@@ -129,7 +129,7 @@ fn told(status: &PkiStatus, cut_short: bool) -> Option<Verified> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::Sight;
+    use super::super::plan::SecretState;
     use super::*;
     use crate::api::{self, Pki};
     use crate::controllers::pki::content::formats::Passwords;
@@ -178,7 +178,7 @@ mod tests {
             pki,
             verdict: Ok(approved.clone()),
             rival: None,
-            secret: Sight::Unread,
+            secret: SecretState::Unread,
             passwords: Passwords {
                 versions: vec![password.to_owned()],
                 ..Passwords::default()

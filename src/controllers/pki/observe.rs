@@ -1,7 +1,7 @@
 //! The facts on which a look at a Pki decides: from the caches, and where those do not tell enough,
 //! from the Secret.
 
-use super::plan::{Observed, Sight};
+use super::plan::{Observed, SecretState};
 use super::{Context, ReconcileError, content};
 use crate::api::{Keystore, Outputs, Pki};
 use crate::controllers::pki::content::formats::Passwords;
@@ -36,7 +36,7 @@ pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observ
         pki,
         verdict,
         rival,
-        secret: Sight::Unread,
+        secret: SecretState::Unread,
         passwords,
         ca,
     };
@@ -45,14 +45,14 @@ pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observ
 }
 
 /// What the cache tells of the Secret.
-fn sight(observed: &Observed<'_>, secret: &Key, context: &Context) -> Sight {
+fn sight(observed: &Observed<'_>, secret: &Key, context: &Context) -> SecretState {
     let (cache, findings) = (&context.cache, &context.findings);
     if !cache.knows_secrets_of(&secret.namespace) {
-        return Sight::Unread;
+        return SecretState::Unread;
     }
     if let Some(version) = cache.secret_version(secret) {
         let verified = findings.recall(observed, &version);
-        return verified.map_or(Sight::Unread, Sight::Unchanged);
+        return verified.map_or(SecretState::Unread, SecretState::Unchanged);
     }
     // The cache may be behind. That matters little where a create follows, which fails then; but
     // one that was just written is there. To make one with keystores, their passwords have to be
@@ -62,9 +62,9 @@ fn sight(observed: &Observed<'_>, secret: &Key, context: &Context) -> Sight {
         && observed.passwords.versions.is_empty()
         && !findings.knows(&Key::of(observed.pki));
     if is_absent {
-        Sight::Absent
+        SecretState::Absent
     } else {
-        Sight::Unread
+        SecretState::Unread
     }
 }
 
@@ -85,10 +85,10 @@ pub(super) async fn read(
     observed.secret = if let Some(secret) = secret {
         let pkis = sync::read(&context.cache.pkis);
         let owner = content::owner(&secret, pki, &pkis);
-        Sight::Stored(Box::new(secret), owner)
+        SecretState::Stored(Box::new(secret), owner)
     } else {
         context.findings.forget(&Key::of(pki));
-        Sight::Absent
+        SecretState::Absent
     };
     Ok(())
 }

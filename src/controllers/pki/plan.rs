@@ -27,7 +27,7 @@ pub struct Observed<'a> {
     /// The Pki whose turn it is to create the Secret, when it is another one.
     pub rival: Option<Key>,
     /// The Secret, as far as it was looked at.
-    pub secret: Sight,
+    pub secret: SecretState,
     /// The passwords of its keystores.
     pub passwords: Passwords,
     /// The CA.
@@ -44,7 +44,7 @@ impl Observed<'_> {
 
 /// What is known of a Secret.
 #[derive(Debug)]
-pub enum Sight {
+pub enum SecretState {
     /// Not enough.
     Unread,
     /// There is none.
@@ -59,7 +59,7 @@ impl Observed<'_> {
     /// The Secret as it is stored, if it was read.
     pub fn stored(&self) -> Option<&Secret> {
         match &self.secret {
-            Sight::Stored(secret, _) => Some(secret),
+            SecretState::Stored(secret, _) => Some(secret),
             _ => None,
         }
     }
@@ -71,7 +71,7 @@ pub enum Plan {
     /// Read the Secret, and decide then.
     Read,
     /// Make a certificate and write the Secret.
-    Issue(Box<Approved>, Need),
+    Issue(Box<Approved>, IssueReason),
     /// The certificate is as it should be, and something else in the Secret is not: write that.
     Mend(Current),
     /// The Secret is as it should be.
@@ -114,7 +114,7 @@ pub struct Current {
 
 /// Why a certificate is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum IssueReason {
     /// There is no Secret.
     NoSecret,
     /// The Secret does not hold what it should.
@@ -127,7 +127,7 @@ pub enum Need {
     OtherCa,
 }
 
-impl fmt::Display for Need {
+impl fmt::Display for IssueReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSecret => f.write_str("there is no Secret"),
@@ -139,7 +139,7 @@ impl fmt::Display for Need {
     }
 }
 
-impl Need {
+impl IssueReason {
     /// One word for the metrics.
     pub fn label(&self) -> &'static str {
         match self {
@@ -166,7 +166,7 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     }
     let approved = match &observed.verdict {
         Ok(approved) => approved,
-        Err(_) if matches!(observed.secret, Sight::Unread) && matters(pki, ca) => {
+        Err(_) if matches!(observed.secret, SecretState::Unread) && matters(pki, ca) => {
             return Plan::Read;
         }
         Err(violations) => {
@@ -177,26 +177,28 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
         }
     };
     let secret = match (&observed.secret, &observed.rival) {
-        (Sight::Unread, _) => return Plan::Read,
-        (Sight::Unchanged(verified), _) => return keep(observed, approved, verified, now),
-        (Sight::Stored(secret, Owner::Ours), _) => secret,
-        (Sight::Stored(secret, Owner::Foreign(obstacle)), _) => {
+        (SecretState::Unread, _) => return Plan::Read,
+        (SecretState::Unchanged(verified), _) => return keep(observed, approved, verified, now),
+        (SecretState::Stored(secret, Owner::Ours), _) => secret,
+        (SecretState::Stored(secret, Owner::Foreign(obstacle)), _) => {
             return stranger(observed, approved, secret, obstacle);
         }
-        (Sight::Stored(_, Owner::Rival(winner)), _)
-        | (Sight::Stored(_, Owner::FormerPki) | Sight::Absent, Some(winner)) => {
+        (SecretState::Stored(_, Owner::Rival(winner)), _)
+        | (SecretState::Stored(_, Owner::FormerPki) | SecretState::Absent, Some(winner)) => {
             let winner = winner.clone();
             return Plan::Conflict { winner };
         }
-        (Sight::Stored(_, Owner::FormerPki), None) => return Plan::Await,
-        (Sight::Absent, None) => return Plan::Issue(Box::new(approved.clone()), Need::NoSecret),
+        (SecretState::Stored(_, Owner::FormerPki), None) => return Plan::Await,
+        (SecretState::Absent, None) => {
+            return Plan::Issue(Box::new(approved.clone()), IssueReason::NoSecret);
+        }
     };
     // Verified before written: whoever restarts, relists or takes over the lead finds nothing to do
     // here.
     let bundle = secret::bundle(secret);
     let (in_force, verified) = match verify(bundle, approved, ca, now) {
         Ok(found) => found,
-        Err(fault) => return Plan::Issue(Box::new(approved.clone()), Need::Unsound(fault)),
+        Err(fault) => return Plan::Issue(Box::new(approved.clone()), IssueReason::Unsound(fault)),
     };
     let (renew_at, need) = due(pki, in_force, &verified, ca, now);
     if renew_at <= now {
@@ -301,7 +303,7 @@ pub fn due(
     verified: &Verified,
     ca: &Ca,
     now: Timestamp,
-) -> (Timestamp, Need) {
+) -> (Timestamp, IssueReason) {
     let Verified {
         serial,
         not_before,
@@ -314,7 +316,7 @@ pub fn due(
     let by_time = renewal::with_jitter(by_time, *not_before, *not_after, seed.as_bytes());
     // As the status will have it, so that the two compare.
     let by_time = whole_second(by_time);
-    let mut due = (by_time, Need::Renewal);
+    let mut due = (by_time, IssueReason::Renewal);
     if let Ok(signer) = &ca.signer {
         if signer.ca().fingerprint() == verified.issuer {
             // The next one would end with the CA as well, no later.
@@ -325,11 +327,11 @@ pub fn due(
             let (since, window) = ca.replacing.unwrap_or_default();
             let turn = since.saturating_add(renewal::spread(window, seed.as_bytes()));
             let turn = whole_second(turn.unwrap_or(since));
-            due = std::cmp::min_by_key(due, (turn, Need::OtherCa), |(at, _)| *at);
+            due = std::cmp::min_by_key(due, (turn, IssueReason::OtherCa), |(at, _)| *at);
         }
     }
     if let Some(at) = requested(pki, serial, now).or_else(|| renewal_request::next(pki, now)) {
-        due = std::cmp::min_by_key(due, (at, Need::Request), |(at, _)| *at);
+        due = std::cmp::min_by_key(due, (at, IssueReason::Request), |(at, _)| *at);
     }
     due
 }
@@ -373,7 +375,7 @@ pub fn unpublished_former(pki: &Pki, ca: &Ca) -> Option<Key> {
 /// Whether clients of the certificate in use would not trust the CA of others: its own Pki may be
 /// refused by now.
 fn is_unpublished(observed: &Observed<'_>) -> bool {
-    let Sight::Stored(secret, Owner::Ours) = &observed.secret else {
+    let SecretState::Stored(secret, Owner::Ours) = &observed.secret else {
         return false;
     };
     let trust = &observed.ca.trust;

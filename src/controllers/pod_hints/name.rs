@@ -6,7 +6,7 @@
 //! likeness can hardly be chance.
 
 use crate::controllers::pod_hints::waiting;
-use crate::events::{Aspect, EventKind, Notice, Publisher, Words, reference_to_pki};
+use crate::events::{Aspect, EventKind, EventTemplate, Notice, Publisher, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::store::Cache;
 use crate::store::cached_pod::SecretUser;
@@ -123,12 +123,12 @@ fn hints(missing: &Missing, provided: &Provided) -> Vec<Notice> {
     notices
 }
 
-fn hint(secret: &Key, meant: &str, pki: &Key) -> Words {
+fn hint(secret: &Key, meant: &str, pki: &Key) -> EventTemplate {
     let (secret, meant) = (printable(&secret.name), printable(meant));
     let message = format!(
         "no Pki provides Secret {secret}: did you mean {meant}, which Pki {pki} provides? Write {meant} in the pod, or secretName: {secret} in the spec of the Pki"
     );
-    Words {
+    EventTemplate {
         aspect: Aspect::Name,
         kind: EventKind::Warning,
         reason: "PkiSecretNotProvided".to_owned(),

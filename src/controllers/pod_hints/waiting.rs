@@ -15,7 +15,7 @@ use crate::k8s::tolerant::Lenient;
 use crate::model::trust_bundle;
 use crate::store::cached_pod::{Object, SecretUser};
 use crate::store::claims;
-use crate::store::secret_index::NamesSecrets as _;
+use crate::store::secret_index::ReferencesSecrets as _;
 use crate::store::{Cache, Removal};
 use crate::util::sync;
 use finding::{Finding, Surroundings};

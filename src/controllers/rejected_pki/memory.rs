@@ -1,7 +1,7 @@
 //! Which refusals are remembered, and what is to be said of them. Without I/O.
 
 use super::{MEMORY, MOST_OF_NAMESPACE, NAMESPACE_LAG, OWED, Provider};
-use crate::events::{Aspect, EventKind, NOTE_BYTES, Notice, Words, reference_to_pki};
+use crate::events::{Aspect, EventKind, EventTemplate, NOTE_BYTES, Notice, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::store::cached_pod::SecretUser;
 use crate::store::rejections::{MAX_REJECTIONS, Refusal};
@@ -208,7 +208,7 @@ impl Remembered {
 
     /// The time is that of the first refusal; how often and when last, the series of the Event
     /// tells.
-    fn words(&self) -> Words {
+    fn words(&self) -> EventTemplate {
         let Refusal { reason, rules, .. } = &self.refusal;
         let name = text::printable(&self.refusal.pki.name);
         let say = |when: &str| {
@@ -219,7 +219,7 @@ impl Remembered {
             };
             text::fit(&beginning, rules, "", NOTE_BYTES)
         };
-        Words {
+        EventTemplate {
             aspect: Aspect::Refusal,
             kind: EventKind::Warning,
             reason: reason.clone(),
@@ -237,8 +237,8 @@ impl Refusal {
 }
 
 /// What the reconciler says as well, if it knows whom to tell.
-fn mended(message: String, since: Timestamp) -> Words {
-    Words {
+fn mended(message: String, since: Timestamp) -> EventTemplate {
+    EventTemplate {
         aspect: Aspect::Refusal,
         kind: EventKind::Normal,
         reason: "PkiReady".to_owned(),

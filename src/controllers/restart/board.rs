@@ -2,7 +2,7 @@
 
 use super::workload::{Kind, Mark, Workload};
 use super::{Cause, Renewal};
-use crate::store::secret_index::{BySecret, Change, NamesSecrets};
+use crate::store::secret_index::{Change, ReferencesSecrets, SecretIndex};
 use crate::util::backoff::Backoff;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -44,12 +44,12 @@ pub(super) struct Task {
 
 /// The board.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct RestartQueue {
     /// Within what time after a renewal to restart.
     window: SignedDuration,
     /// How long to leave a workload alone that is paused, unless it changes.
     patience: Duration,
-    marked: BTreeMap<Kind, BySecret<Mark>>,
+    marked: BTreeMap<Kind, SecretIndex<Mark>>,
     /// The namespaces of workloads that have begun to ask, while the watch lists.
     begun: BTreeSet<String>,
     waiting: HashMap<Workload, Waiting>,
@@ -70,7 +70,7 @@ struct Waiting {
     again: Option<Instant>,
 }
 
-impl Board {
+impl RestartQueue {
     pub(super) fn new(window: SignedDuration, patience: Duration) -> Self {
         Self {
             window,
@@ -102,7 +102,7 @@ impl Board {
 
     fn take(&mut self, kind: Kind, change: &Change<Mark>) {
         let (before, after) = (change.before.as_deref(), change.after.as_deref());
-        let Some(key) = after.or(before).map(NamesSecrets::key) else {
+        let Some(key) = after.or(before).map(ReferencesSecrets::key) else {
             return;
         };
         let workload = Workload {

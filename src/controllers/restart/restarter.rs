@@ -1,6 +1,6 @@
-//! The work: what the [`Board`] says is due is tried here.
+//! The work: what the [`RestartQueue`] says is due is tried here.
 
-use super::board::{Board, Outcome, Task};
+use super::board::{Outcome, RestartQueue, Task};
 use super::decision::{Decision, decide};
 use super::notice::{Ending, about_restart};
 use super::workload::{Kind, Workload};
@@ -66,7 +66,7 @@ impl Restarter {
 
     /// Restarts what is due, for as long as it is polled.
     pub async fn run(mut self) {
-        let mut board = Board::new(self.settings.window, self.settings.reminder);
+        let mut board = RestartQueue::new(self.settings.window, self.settings.reminder);
         let mut watches = std::pin::pin!(watches(&self.client, &self.cache.scope));
         let mut running = FuturesUnordered::new();
         loop {

@@ -3,7 +3,7 @@
 use crate::api::annotations::{Carrier, RESTART, flag};
 use crate::k8s::object_key::Key;
 use crate::store::cached_pod::SecretUser;
-use crate::store::secret_index::NamesSecrets;
+use crate::store::secret_index::ReferencesSecrets;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::{ApiResource, GroupVersionKind};
@@ -123,7 +123,7 @@ impl Mark {
 }
 
 /// It is found by its key alone: the Secrets are named by its pods.
-impl NamesSecrets for Mark {
+impl ReferencesSecrets for Mark {
     fn key(&self) -> &Key {
         &self.key
     }

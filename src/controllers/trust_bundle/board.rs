@@ -78,7 +78,7 @@ pub(super) enum Outcome {
 /// The board. A namespace that something happened in is due for a look; most looks find that
 /// nothing is to be done.
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct BundleQueue {
     /// Those that ask, and whether they are being deleted.
     namespaces: Listing<bool>,
     copies: Listing<Found>,
@@ -102,7 +102,7 @@ pub(super) struct Board {
     ends: BTreeSet<(Instant, String)>,
 }
 
-impl Board {
+impl BundleQueue {
     /// Other roots are to be written, or these still.
     pub(super) fn expect(&mut self, fingerprint: &str) {
         if self.fingerprint.as_deref() == Some(fingerprint) {

@@ -1,6 +1,6 @@
-//! The copies in the namespaces that ask: what the [`Board`] wants done is done here.
+//! The copies in the namespaces that ask: what the [`BundleQueue`] wants done is done here.
 
-use super::board::{Board, Found, Outcome, Task};
+use super::board::{BundleQueue, Found, Outcome, Task};
 use super::{LONGEST, TrustBundleSettings, known, labels};
 use crate::events::{Aspect, EventKind, NOTE_BYTES, Notice, Publisher};
 use crate::k8s::object_key::Key;
@@ -52,7 +52,7 @@ impl ConfigMaps {
         let (mut namespaces, mut copies) = (std::pin::pin!(namespaces), std::pin::pin!(copies));
 
         let mut ca = self.ca.clone();
-        let mut board = Board::default();
+        let mut board = BundleQueue::default();
         let mut running = FuturesUnordered::new();
         let mut reminder = tokio::time::interval(self.settings.reminder);
         loop {
@@ -134,7 +134,7 @@ impl ConfigMaps {
         self.publisher.offer(notice);
     }
 
-    fn tell(&self, board: &Board) {
+    fn tell(&self, board: &BundleQueue) {
         self.metrics.trust_bundles(&board.counts());
         let unwritten = board.unwritten().into_iter();
         let unwritten =

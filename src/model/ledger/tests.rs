@@ -14,15 +14,15 @@ fn ca(hours: i32) -> CaCertificate {
 }
 
 /// As the API server stores it.
-fn stored(ledger: &Ledger) -> ConfigMap {
+fn stored(ledger: &CaState) -> ConfigMap {
     let mut map = json!({});
     json_patch::merge(&mut map, &json!({ "data": ledger.data() }));
     serde_json::from_value(map).unwrap()
 }
 
-fn full() -> Ledger {
+fn full() -> CaState {
     let moment = now() + SignedDuration::from_nanos(123_456_789);
-    Ledger {
+    CaState {
         current: ca(1000),
         next: Some(Next {
             ca: ca(2000),
@@ -50,26 +50,26 @@ fn full() -> Ledger {
 #[test]
 fn what_is_written_is_what_is_read() {
     let full = full();
-    let mut ledgers = vec![Ledger::of(ca(1000)), full.clone()];
+    let mut ledgers = vec![CaState::of(ca(1000)), full.clone()];
     for (is_published, is_unused) in [(true, false), (false, true), (false, false)] {
         let mut ledger = full.clone();
         let (next, previous) = (ledger.next.as_mut().unwrap(), &mut ledger.retired[0]);
         next.published = next.published.filter(|_| is_published);
         previous.unused = previous.unused.filter(|_| is_unused);
         ledgers.push(ledger.clone());
-        ledgers.push(Ledger {
+        ledgers.push(CaState {
             retired: Vec::new(),
             ..ledger.clone()
         });
-        ledgers.push(Ledger {
+        ledgers.push(CaState {
             next: None,
             ..ledger
         });
     }
     for ledger in ledgers {
-        let read = Ledger::read(&stored(&ledger), now()).unwrap();
+        let read = CaState::read(&stored(&ledger), now()).unwrap();
         assert_eq!(read.current, ledger.current);
-        let next = |ledger: &Ledger| {
+        let next = |ledger: &CaState| {
             let next = ledger.next.clone();
             next.map(|next| (next.ca, next.since, next.published, next.is_forced))
         };
@@ -80,7 +80,7 @@ fn what_is_written_is_what_is_read() {
             } = it.clone();
             (ca, since, unused, it.forced, it.is_withdrawn, it.kept)
         };
-        let retired = |ledger: &Ledger| ledger.retired.iter().map(fields).collect::<Vec<_>>();
+        let retired = |ledger: &CaState| ledger.retired.iter().map(fields).collect::<Vec<_>>();
         assert_eq!(retired(&read), retired(&ledger));
         assert_eq!(read.data(), ledger.data());
     }
@@ -91,8 +91,8 @@ fn a_ca_below_a_root_comes_with_the_whole_path() {
     let chain = include_bytes!("../../controllers/ca/rotation/tests/a.crt");
     let root = include_bytes!("../../controllers/ca/rotation/tests/root.crt");
     let ca = CaCertificate::from_pem(chain, root, now()).unwrap();
-    let ledger = Ledger::of(ca.clone());
-    assert_eq!(Ledger::read(&stored(&ledger), now()).unwrap().current, ca);
+    let ledger = CaState::of(ca.clone());
+    assert_eq!(CaState::read(&stored(&ledger), now()).unwrap().current, ca);
     assert!(
         ledger.trust().is_published_in(root),
         "clients trust the root"
@@ -102,7 +102,7 @@ fn a_ca_below_a_root_comes_with_the_whole_path() {
 #[test]
 fn a_merge_takes_away_what_is_over() {
     let before = full();
-    let after = Ledger::of(before.current.clone());
+    let after = CaState::of(before.current.clone());
     let mut map = json!({ "data": before.data() });
     json_patch::merge(&mut map, &json!({ "data": after.data() }));
     let keys: Vec<_> = map["data"].as_object().unwrap().keys().collect();
@@ -120,13 +120,13 @@ fn what_clients_trust_stays_as_it_is_when_one_takes_the_place_of_another() {
         is_forced: false,
     };
     let previous = Retired::since(a.clone(), now());
-    let before = Ledger {
+    let before = CaState {
         next: Some(next),
-        ..Ledger::of(a.clone())
+        ..CaState::of(a.clone())
     };
-    let after = Ledger {
+    let after = CaState {
         retired: vec![previous],
-        ..Ledger::of(b.clone())
+        ..CaState::of(b.clone())
     };
     assert_eq!(before.trust(), after.trust());
     for ca in [&a, &b] {
@@ -139,9 +139,9 @@ fn what_clients_trust_stays_as_it_is_when_one_takes_the_place_of_another() {
         published: None,
         is_forced: false,
     };
-    let twice = Ledger {
+    let twice = CaState {
         next: Some(same),
-        ..Ledger::of(a.clone())
+        ..CaState::of(a.clone())
     };
     assert_eq!(twice.trust(), Trust::of([&a]), "each root once");
 }
@@ -151,7 +151,7 @@ fn what_clients_trust_stays_as_it_is_when_one_takes_the_place_of_another() {
 fn a_predecessor_is_known_and_trusted_whatever_the_time() {
     let ledger = full();
     for hours in [-1, 500, 501, 1_000_000] {
-        let read = Ledger::read(&stored(&ledger), now() + hours * HOUR).unwrap();
+        let read = CaState::read(&stored(&ledger), now() + hours * HOUR).unwrap();
         assert_eq!(read.retired.len(), 3, "{hours}");
         let root = ledger.retired[0].ca.root_pem();
         assert!(read.trust().pem().contains(root), "{hours}");
@@ -178,7 +178,7 @@ fn the_version_before_and_this_one_read_what_the_other_writes() {
 
     data.remove("retired.json");
     data.remove("next-since");
-    let read = Ledger::read(&map, now()).unwrap();
+    let read = CaState::read(&map, now()).unwrap();
     assert_eq!(read.retired.len(), 1);
     assert_eq!(read.retired[0].unused, ledger.retired[0].unused);
     assert_eq!(read.next.unwrap().since, None);
@@ -187,7 +187,7 @@ fn the_version_before_and_this_one_read_what_the_other_writes() {
     let mut map = stored(&ledger);
     let data = map.data.as_mut().unwrap();
     data.insert("previous.crt".into(), other.root_pem().to_owned());
-    let read = Ledger::read(&map, now()).unwrap();
+    let read = CaState::read(&map, now()).unwrap();
     let known: Vec<_> = read.retired.iter().map(|it| it.ca.clone()).collect();
     let before = ledger.retired.iter().map(|it| it.ca.clone());
     assert_eq!(known, [other].into_iter().chain(before).collect::<Vec<_>>());
@@ -196,12 +196,12 @@ fn the_version_before_and_this_one_read_what_the_other_writes() {
 /// Whether it may sign then is for the Secret to say, which may hold another by now.
 #[test]
 fn the_one_that_signs_is_known_whatever_the_time_and_a_successor_only_when_it_is_in_force() {
-    let ledger = Ledger {
+    let ledger = CaState {
         retired: Vec::new(),
         ..full()
     };
     for (hours, has_next) in [(-1, false), (0, true), (1001, true), (2001, false)] {
-        let read = Ledger::read(&stored(&ledger), now() + hours * HOUR).unwrap();
+        let read = CaState::read(&stored(&ledger), now() + hours * HOUR).unwrap();
         assert_eq!(read.current, ledger.current, "{hours}");
         assert_eq!(read.next.is_some(), has_next, "{hours}");
     }
@@ -213,8 +213,8 @@ fn the_one_that_signs_is_known_whatever_the_time_and_a_successor_only_when_it_is
         "2051-01-01T00:00:00Z",
         "2061-01-01T00:00:00Z",
     ] {
-        let map = stored(&Ledger::of(ca.clone()));
-        let read = Ledger::read(&map, time.parse().unwrap()).unwrap();
+        let map = stored(&CaState::of(ca.clone()));
+        let read = CaState::read(&map, time.parse().unwrap()).unwrap();
         assert_eq!(read.current, ca, "{time}");
     }
 }
@@ -227,7 +227,7 @@ fn a_ledger_that_cannot_be_read_says_where() {
         let mut map = json!(stored(&full()));
         json_patch::merge(&mut map, &change);
         let map = serde_json::from_value(map).unwrap();
-        Ledger::read(&map, now()).map(|ledger| ledger.data())
+        CaState::read(&map, now()).map(|ledger| ledger.data())
     };
     for (change, problem) in [
         (json!({ "data": null }), "current.crt is missing".to_owned()),
@@ -263,7 +263,7 @@ fn a_ledger_that_cannot_be_read_says_where() {
         assert_eq!(read(change.clone()), Err(problem), "{change}");
     }
     assert_eq!(
-        Ledger::read(&ConfigMap::default(), now()).unwrap_err(),
+        CaState::read(&ConfigMap::default(), now()).unwrap_err(),
         "current.crt is missing"
     );
 }
@@ -272,11 +272,11 @@ fn a_ledger_that_cannot_be_read_says_where() {
 fn a_ca_that_is_not_in_force_is_known_all_the_same_and_a_successor_is_not() {
     let ledger = full();
     for then in [now() + 1001 * HOUR, now() - HOUR] {
-        let read = Ledger::read(&stored(&ledger), then).unwrap();
+        let read = CaState::read(&stored(&ledger), then).unwrap();
         assert_eq!(read.current, ledger.current);
     }
     assert!(
-        Ledger::read(&stored(&ledger), now() - HOUR)
+        CaState::read(&stored(&ledger), now() - HOUR)
             .unwrap()
             .next
             .is_none()
@@ -296,7 +296,7 @@ fn a_time_that_cannot_be_read_is_none() {
             "{key}"
         );
     }
-    let read = Ledger::read(&map, now()).unwrap();
+    let read = CaState::read(&map, now()).unwrap();
     let next = read.next.as_ref().unwrap();
     assert_eq!((next.since, next.published), (None, None));
     let previous = &read.retired[0];

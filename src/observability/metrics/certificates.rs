@@ -6,7 +6,7 @@ use crate::k8s::scope::Refused;
 use crate::policy;
 use crate::store::Cache;
 use crate::store::cached_pki::KnownPki;
-use crate::store::secret_index::NamesSecrets as _;
+use crate::store::secret_index::ReferencesSecrets as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use prometheus_client::collector::Collector;

@@ -70,7 +70,7 @@ fn a_pod_that_is_being_deleted_uses_its_secrets_until_it_is_gone_and_nobody_read
     let ending = json!({"metadata": {"deletionTimestamp": "2030-01-01T00:00:00Z"}});
     let pod = user(&spec, &ending);
     assert!(pod.is_ending && !pod.is_pending && !pod.waits_for("s"));
-    let mut index = BySecret::default();
+    let mut index = SecretIndex::default();
     index.apply(kube::runtime::watcher::Event::Apply(pod));
     let secret = Key::new("ns", "s");
     assert_eq!(index.naming(&secret).count(), 1);

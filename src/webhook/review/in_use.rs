@@ -1,7 +1,7 @@
 //! Warnings about a change that takes something from the pods which use it: a Secret whose Pki
 //! names another one or is deleted, or a file that the Pki no longer asks for.
 
-use super::{Request, World};
+use super::{Request, ValidationContext};
 use crate::api::annotations::KEEP_SECRET;
 use crate::api::conditions::MAX_FORMER_SECRETS;
 use crate::api::{Outputs, Pki};
@@ -29,7 +29,7 @@ pub(super) fn of_update(
     request: &Request,
     pki: &Pki,
     approved: &Approved,
-    world: &World<'_>,
+    world: &ValidationContext<'_>,
 ) -> Vec<String> {
     let Some(old) = old_object(request) else {
         return Vec::new();
@@ -54,7 +54,7 @@ pub(super) fn of_update(
 }
 
 /// Warns of a deletion after which pods lack their Secrets. Nobody is kept from it.
-pub(super) fn of_deletion(request: &Request, world: &World<'_>) -> Vec<String> {
+pub(super) fn of_deletion(request: &Request, world: &ValidationContext<'_>) -> Vec<String> {
     let Some(old) = old_object(request).filter(|_| !keeps_secrets(request)) else {
         return Vec::new();
     };
@@ -106,7 +106,7 @@ fn removed_files(
     old: &DynamicObject,
     secret: &Key,
     approved: &Approved,
-    world: &World<'_>,
+    world: &ValidationContext<'_>,
 ) -> Vec<String> {
     let outputs = old.data.pointer("/spec/outputs");
     let outputs = outputs.and_then(|outputs| Outputs::deserialize(outputs).ok());
@@ -128,7 +128,7 @@ fn removed_files(
 }
 
 /// The pods that use this Secret, unless others than this Pki provide it.
-fn users_of_own(own: &Key, secret: &Key, world: &World<'_>) -> Vec<Arc<SecretUser>> {
+fn users_of_own(own: &Key, secret: &Key, world: &ValidationContext<'_>) -> Vec<Arc<SecretUser>> {
     if super::foreseen_obstacle(own, secret, world).is_some() {
         return Vec::new();
     }

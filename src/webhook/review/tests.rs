@@ -49,7 +49,7 @@ fn judge(review: &Value) -> AdmissionResponse {
 
 /// Where no other Pki is, and the CA lives for ever.
 fn judge_by(review: &Value, rules: &RuleBook) -> AdmissionResponse {
-    let world = World {
+    let world = ValidationContext {
         rules,
         pkis: &RwLock::default(),
         secrets: &Mutex::default(),
@@ -529,7 +529,7 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
         });
         serde_json::from_value::<Pki>(pki).unwrap()
     };
-    let mut pkis = BySecret::default();
+    let mut pkis = SecretIndex::default();
     for pki in [
         stored("older", "shared", "2029-01-01T00:00:00Z", "False"),
         stored("holder", "held", "2029-06-01T00:00:00Z", "True"),
@@ -537,14 +537,14 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
     ] {
         pkis.apply(kube::runtime::watcher::Event::Apply(pki.into()));
     }
-    let mut secrets = BySecret::default();
+    let mut secrets = SecretIndex::default();
     let foreign = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": "ns", "name": "foreign" } });
     let foreign: kube::core::PartialObjectMeta<_> = serde_json::from_value(foreign).unwrap();
     secrets.apply(kube::runtime::watcher::Event::Apply(foreign.into()));
     let (pkis, secrets) = (RwLock::new(pkis), Mutex::new(secrets));
     let warnings = |spec: &Value, ca_end: &str, is_being_replaced: bool| {
         let rules = rules();
-        let world = World {
+        let world = ValidationContext {
             rules: &rules,
             pkis: &pkis,
             secrets: &secrets,

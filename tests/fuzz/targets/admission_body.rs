@@ -12,8 +12,8 @@ use pki_operator::model::ca::CaSummary;
 use pki_operator::policy::{Approved, RuleBook, faults};
 use pki_operator::store::cached_pki::KnownPki;
 use pki_operator::store::cached_secret::KnownSecret;
-use pki_operator::store::secret_index::BySecret;
-use pki_operator::webhook::review::{self, Request, World};
+use pki_operator::store::secret_index::SecretIndex;
+use pki_operator::webhook::review::{self, Request, ValidationContext};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::{LazyLock, Mutex, RwLock};
@@ -91,11 +91,14 @@ static STORED: LazyLock<Vec<Pki>> = LazyLock::new(|| {
         .collect()
 });
 
-type Neighbours = (RwLock<BySecret<KnownPki>>, Mutex<BySecret<KnownSecret>>);
+type Neighbours = (
+    RwLock<SecretIndex<KnownPki>>,
+    Mutex<SecretIndex<KnownSecret>>,
+);
 
 /// Secrets that are claimed, or there already.
 static NEIGHBOURS: LazyLock<Neighbours> = LazyLock::new(|| {
-    let (mut pkis, mut secrets) = (BySecret::default(), BySecret::default());
+    let (mut pkis, mut secrets) = (SecretIndex::default(), SecretIndex::default());
     let mut claiming = pki(
         "team-a",
         json!({"serviceName": "app1", "secretName": "tls"}),
@@ -123,7 +126,7 @@ pub fn admission_body(data: &[u8]) {
 
 fn judge_pki(request: &Request) {
     let (pkis, secrets) = &*NEIGHBOURS;
-    let world = World {
+    let world = ValidationContext {
         rules: &RULES,
         pkis,
         secrets,

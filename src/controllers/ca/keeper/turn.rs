@@ -4,7 +4,7 @@ use super::super::{placement, rotation};
 use super::{CaController, CaSettings};
 use crate::events;
 use crate::k8s::patch;
-use crate::model::ledger::Ledger;
+use crate::model::ledger::CaState;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Patch;
@@ -17,7 +17,7 @@ impl CaController {
         &self,
         secrets: &Api<Secret>,
         secret: &Secret,
-        ledger: &Ledger,
+        ledger: &CaState,
         now: Timestamp,
     ) -> Result<bool, kube::Error> {
         let CaSettings {
@@ -47,7 +47,7 @@ impl CaController {
     }
 
     /// Tells whoever asks for another CA that this has to wait, and for what.
-    pub(super) fn answer(&self, secret: &Secret, ledger: &Ledger, now: Timestamp) {
+    pub(super) fn answer(&self, secret: &Secret, ledger: &CaState, now: Timestamp) {
         let Some(request) = placement::request(secret) else {
             return;
         };

@@ -56,16 +56,16 @@ struct Waiting {
 }
 
 /// Goes on, where all CAs of before are in use or none is.
-fn advance(ledger: Ledger, waiting: Waiting, pace: Pace, now: Timestamp) -> Ledger {
+fn advance(ledger: CaState, waiting: Waiting, pace: Pace, now: Timestamp) -> CaState {
     let signed = ledger
         .retired
         .iter()
         .map(|it| it.ca.fingerprint().to_owned());
-    let fleet = Fleet {
+    let fleet = RolloutProgress {
         unpublished: waiting.unpublished,
         of_retired: waiting.of_previous,
         in_use: signed.filter(|_| waiting.of_previous > 0).collect(),
-        ..Fleet::default()
+        ..RolloutProgress::default()
     };
     super::advance(ledger, &fleet, &pace, now)
 }
@@ -92,13 +92,13 @@ fn stored(current: Read, next: Option<Read>) -> StoredCa {
     }
 }
 
-fn ledger_of(authority: &Authority) -> Ledger {
-    Ledger::of(authority.ca().clone())
+fn ledger_of(authority: &Authority) -> CaState {
+    CaState::of(authority.ca().clone())
 }
 
-fn with_next(ledger: Ledger, next: &Authority, published: Option<Timestamp>) -> Ledger {
+fn with_next(ledger: CaState, next: &Authority, published: Option<Timestamp>) -> CaState {
     let ca = next.ca().clone();
-    Ledger {
+    CaState {
         next: Some(Next {
             ca,
             since: Some(now()),
@@ -109,22 +109,22 @@ fn with_next(ledger: Ledger, next: &Authority, published: Option<Timestamp>) -> 
     }
 }
 
-fn with_previous(mut ledger: Ledger, previous: &Authority, unused: Option<Timestamp>) -> Ledger {
+fn with_previous(mut ledger: CaState, previous: &Authority, unused: Option<Timestamp>) -> CaState {
     let previous = Retired::since(previous.ca().clone(), now());
     ledger.retired.insert(0, Retired { unused, ..previous });
     ledger
 }
 
 /// The newest CA that signs no more and is trusted still.
-fn previous(ledger: &Ledger) -> Option<&Retired> {
+fn previous(ledger: &CaState) -> Option<&Retired> {
     ledger.trusted().next()
 }
 
 /// Who signs, or the sentence that says why nobody does; and what is wrong besides.
 fn assess_now(
-    ledger: Ledger,
+    ledger: CaState,
     stored: Option<StoredCa>,
-) -> (Ledger, Result<String, String>, Option<String>) {
+) -> (CaState, Result<String, String>, Option<String>) {
     let (ledger, signer, concern) = assess(Some(ledger), stored, SECRET, now());
     let signer = signer
         .map(|signer| fingerprint(&signer))
@@ -141,7 +141,7 @@ fn fingerprint(authority: &Authority) -> String {
 }
 
 /// The CAs by their fingerprints: the one that signs, its successor and its predecessor.
-fn roles(ledger: &Ledger) -> (String, Option<String>, Option<String>) {
+fn roles(ledger: &CaState) -> (String, Option<String>, Option<String>) {
     let name = |ca: &CaCertificate| ca.fingerprint().to_owned();
     (
         name(&ledger.current),
@@ -687,7 +687,7 @@ fn damage_beside_a_successor_is_damage_all_the_same() {
     }
 }
 
-fn told(ledger: &Ledger, signer: &Authority) -> Ca {
+fn told(ledger: &CaState, signer: &Authority) -> Ca {
     Ca::told_by(ledger, Ok(copy(signer).unwrap()), |forced| {
         PACE.window(forced)
     })
@@ -706,7 +706,7 @@ fn what_the_reconciler_is_told_follows_from_the_ledger() {
         [old.ca().clone()],
         "the successor has signed nothing"
     );
-    assert_eq!(known.trust, ledger::Ledger::trust(&next));
+    assert_eq!(known.trust, ledger::CaState::trust(&next));
     let rotated = with_previous(ledger_of(&new), &old, None);
     let rotated = told(&rotated, &new);
     assert_eq!(rotated.issuers, [new.ca().clone(), old.ca().clone()]);

@@ -15,8 +15,8 @@ fn pki() -> Pki {
 }
 
 /// Pkis that live: app1-pki, its rival, and one with another Secret.
-fn pkis() -> BySecret<KnownPki> {
-    let mut pkis = BySecret::default();
+fn pkis() -> SecretIndex<KnownPki> {
+    let mut pkis = SecretIndex::default();
     for (name, secret, uid) in [
         ("app1-pki", "app1-pki", "uid-1"),
         ("rival", "app1-pki", "uid-2"),

@@ -78,8 +78,8 @@ fn plan_for(pki: &Pki, secret: Secret, ca: &Ca, now: Timestamp) -> Plan {
     plan(&observed, now)
 }
 
-fn stored(secret: Secret, owner: Owner) -> Sight {
-    Sight::Stored(Box::new(secret), owner)
+fn stored(secret: Secret, owner: Owner) -> SecretState {
+    SecretState::Stored(Box::new(secret), owner)
 }
 
 /// In few words.
@@ -147,7 +147,7 @@ fn deletion_comes_before_rules_before_ownership_before_arbitration() {
                 Ok(approved())
             },
             rival,
-            secret: owner.map_or(Sight::Absent, |owner| stored(sound(&ca), owner)),
+            secret: owner.map_or(SecretState::Absent, |owner| stored(sound(&ca), owner)),
             passwords: Passwords::default(),
             ca: &ca,
         };
@@ -224,7 +224,7 @@ fn renewal_is_due_at_its_time_and_not_a_moment_before() {
 
 fn expect_fault(secret: Secret, ca: &Ca, time: Timestamp, fault: &str) {
     match plan_for(&pki(), secret, ca, time) {
-        Plan::Issue(_, Need::Unsound(found)) => {
+        Plan::Issue(_, IssueReason::Unsound(found)) => {
             let found = format!("{found:?}");
             assert!(found.starts_with(fault), "{found} instead of {fault}");
         }
@@ -267,7 +267,7 @@ fn a_certificate_with_the_common_name_of_version_0_2_stays_until_its_renewal() {
     let kept = plan_for(&pki(), secret.clone(), &ca, now());
     assert_eq!(said(&kept), "keep");
     match plan_for(&pki(), secret.clone(), &ca, current(kept).renew_at) {
-        Plan::Issue(approved, Need::Renewal) => {
+        Plan::Issue(approved, IssueReason::Renewal) => {
             let renewed = approved.certificate.common_name.as_deref();
             assert_eq!(renewed, Some("app1.ns.svc"));
         }
@@ -340,23 +340,28 @@ fn a_certificate_that_is_not_what_is_wanted_gives_way_to_a_new_one() {
 
 #[test]
 fn the_reason_to_issue_is_one_word_for_the_metrics_and_a_sentence_for_the_log() {
-    let unsound = Need::Unsound(Fault::PrivateKeyMismatch);
+    let unsound = IssueReason::Unsound(Fault::PrivateKeyMismatch);
     for (need, word, is_damage, sentence) in [
-        (Need::NoSecret, "missing", true, "there is no Secret"),
+        (IssueReason::NoSecret, "missing", true, "there is no Secret"),
         (
             unsound,
             "unsound",
             true,
             "tls.key does not belong to tls.crt",
         ),
-        (Need::Renewal, "renewal", false, "renewal is due"),
+        (IssueReason::Renewal, "renewal", false, "renewal is due"),
         (
-            Need::Request,
+            IssueReason::Request,
             "request",
             false,
             "the Pki was annotated with box.com/renew-now",
         ),
-        (Need::OtherCa, "ca", false, "its CA is being replaced"),
+        (
+            IssueReason::OtherCa,
+            "ca",
+            false,
+            "its CA is being replaced",
+        ),
     ] {
         assert_eq!((need.label(), need.to_string().as_str()), (word, sentence));
         assert_eq!(need.is_damage(), is_damage, "{word}");
@@ -723,12 +728,16 @@ fn the_leaves_of_the_previous_ca_are_replaced_one_after_the_other() {
         let mut pki = pki();
         pki.metadata.uid = Some(format!("uid-{number}"));
         let (turn, need) = due(&pki, &approved(), &verified, &ca, now());
-        assert_eq!(need, Need::OtherCa);
+        assert_eq!(need, IssueReason::OtherCa);
         let hours = turn.duration_since(now()).as_hours();
         quarters[usize::try_from(hours / 6).unwrap()] += 1;
         turns.insert(turn);
         let again = due(&pki, &approved(), &verified, &ca, now() + HOUR);
-        assert_eq!(again, (turn, Need::OtherCa), "it is the same at every look");
+        assert_eq!(
+            again,
+            (turn, IssueReason::OtherCa),
+            "it is the same at every look"
+        );
     }
     assert!(turns.len() > 190, "{turns:?}");
     assert!(quarters.iter().all(|count| *count > 25), "{quarters:?}");
@@ -740,7 +749,7 @@ fn a_leaf_of_the_previous_ca_that_is_due_before_its_turn_is_renewed_when_it_is_d
     let verified = current(plan_for(&pki(), sound(&old), &old, now())).verified;
     let ca = replacing(&old, authority(), now() + 61 * HOUR, 24 * HOUR);
     let (at, need) = due(&pki(), &approved(), &verified, &ca, now());
-    assert_eq!(need, Need::Renewal);
+    assert_eq!(need, IssueReason::Renewal);
     assert!(at <= now() + 60 * HOUR);
 }
 
@@ -788,7 +797,7 @@ fn a_ca_that_cannot_sign_leaves_sound_certificates_alone() {
 fn the_ca_is_made_known_in_the_secret_of_a_refused_pki_if_that_is_its_own() {
     let (old, new) = (ca(), ca());
     let both = replacing(&old, authority(), now(), HOUR);
-    let decide = |ca: &Ca, secret: Sight| {
+    let decide = |ca: &Ca, secret: SecretState| {
         let observed = Observed {
             pki: &pki(),
             verdict: Err(vec![violation()]),
@@ -805,7 +814,7 @@ fn the_ca_is_made_known_in_the_secret_of_a_refused_pki_if_that_is_its_own() {
     let own = || stored(sound(&old), Owner::Ours);
     assert!(!decide(&old, own()), "it is known already");
     assert!(decide(&both, own()) && decide(&new, own()));
-    assert!(!decide(&both, Sight::Absent));
+    assert!(!decide(&both, SecretState::Absent));
     for other in [
         Owner::Foreign(Obstacle::Unclaimed),
         Owner::FormerPki,
@@ -858,8 +867,8 @@ fn a_journey_in_time_renews_what_is_due_then_and_nothing_else() {
 fn a_secret_is_read_only_where_it_decides() {
     let ca = ca();
     let verified = current(plan_for(&pki(), sound(&ca), &ca, now())).verified;
-    let unchanged = || Sight::Unchanged(verified.clone());
-    let decide = |secret: Sight, refused: bool, at: Timestamp| {
+    let unchanged = || SecretState::Unchanged(verified.clone());
+    let decide = |secret: SecretState, refused: bool, at: Timestamp| {
         let pki = pki();
         let verdict = if refused {
             Err(vec![violation()])
@@ -878,15 +887,15 @@ fn a_secret_is_read_only_where_it_decides() {
     };
     let refused = "refuse: 1, unpublished: false";
     for (secret, is_refused, minutes, decision) in [
-        (Sight::Absent, false, 0, "issue: there is no Secret"),
-        (Sight::Unread, false, 0, "read"),
+        (SecretState::Absent, false, 0, "issue: there is no Secret"),
+        (SecretState::Unread, false, 0, "read"),
         (unchanged(), false, 0, "keep"),
         (unchanged(), false, 49 * 60, "keep"),
         (unchanged(), false, 60 * 60, "read"),
         (unchanged(), false, -8, "keep"),
         (unchanged(), false, -9, "read"),
-        (Sight::Absent, true, 0, refused),
-        (Sight::Unread, true, 0, refused),
+        (SecretState::Absent, true, 0, refused),
+        (SecretState::Unread, true, 0, refused),
     ] {
         let case = format!("{secret:?}, {is_refused}, {minutes} minutes");
         let at = now() + SignedDuration::from_mins(minutes);
@@ -911,7 +920,7 @@ fn the_secret_of_a_refused_pki_is_read_where_its_certificate_is_in_use() {
             pki: &pki,
             verdict: Err(vec![violation()]),
             rival: None,
-            secret: Sight::Unread,
+            secret: SecretState::Unread,
             passwords: Passwords::default(),
             ca: &ca,
         };
@@ -979,7 +988,8 @@ fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
             "it stays in force"
         );
     }
-    let Plan::Issue(renewed, Need::Renewal) = look(&pki, &after, &secret, current.renew_at) else {
+    let Plan::Issue(renewed, IssueReason::Renewal) = look(&pki, &after, &secret, current.renew_at)
+    else {
         panic!("it is due")
     };
     assert_eq!(renewed.certificate.duration, 48 * HOUR);
@@ -999,7 +1009,7 @@ fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
     let planned = look(&pki, &after, &sound(&ca), now());
     assert!(matches!(
         planned,
-        Plan::Issue(_, Need::Unsound(Fault::Duration { .. }))
+        Plan::Issue(_, IssueReason::Unsound(Fault::Duration { .. }))
     ));
 }
 

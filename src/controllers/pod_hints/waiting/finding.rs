@@ -1,7 +1,7 @@
 //! The reasons why pods cannot start, and the Events that say what to do. Without I/O.
 
 use crate::api::Pki;
-use crate::events::{Aspect, EventKind, NOTE_BYTES, Words, reference_to_pki};
+use crate::events::{Aspect, EventKind, EventTemplate, NOTE_BYTES, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::model::output::Output;
 use crate::model::trust_bundle;
@@ -220,7 +220,7 @@ impl Finding {
     }
 
     /// The Event about it. `present` are the files that there are.
-    pub(super) fn words(&self, present: &[String]) -> Words {
+    pub(super) fn words(&self, present: &[String]) -> EventTemplate {
         let (aspect, reason, message) = match self {
             Self::Removed { secret, removal } => {
                 return removed(secret, removal);
@@ -263,7 +263,7 @@ impl Finding {
     }
 
     /// The Event that it is resolved.
-    pub(super) fn good_news(&self) -> Words {
+    pub(super) fn good_news(&self) -> EventTemplate {
         let again = "the pod goes on when its kubelet tries again, which takes two minutes at most";
         let (reason, what) = match self {
             Self::Files { files, .. } => (
@@ -284,7 +284,7 @@ impl Finding {
             ),
             _ => ("PkiReady", format!("{} is there now", self.object())),
         };
-        Words {
+        EventTemplate {
             kind: EventKind::Normal,
             reason: reason.to_owned(),
             message: format!("{what}: {again}"),
@@ -294,8 +294,8 @@ impl Finding {
     }
 }
 
-fn warning(aspect: Aspect, reason: &str, message: &str, topic: Option<String>) -> Words {
-    Words {
+fn warning(aspect: Aspect, reason: &str, message: &str, topic: Option<String>) -> EventTemplate {
+    EventTemplate {
         aspect,
         kind: EventKind::Warning,
         reason: reason.to_owned(),
@@ -305,7 +305,7 @@ fn warning(aspect: Aspect, reason: &str, message: &str, topic: Option<String>) -
     }
 }
 
-fn removed(secret: &Key, removal: &Removal) -> Words {
+fn removed(secret: &Key, removal: &Removal) -> EventTemplate {
     let pki = printable(&format!("{}/{}", secret.namespace, removal.pki));
     let secret = printable(&secret.name);
     let say = |when: &str| {

@@ -10,7 +10,7 @@ const ISSUED: Timestamp = Timestamp::constant(1_900_000_000, 0);
 
 /// A board and its clocks.
 struct Test {
-    board: Board,
+    board: RestartQueue,
     begin: Instant,
     seconds: u64,
 }
@@ -18,7 +18,7 @@ struct Test {
 impl Test {
     fn new(window: SignedDuration) -> Self {
         Self {
-            board: Board::new(window, PATIENCE),
+            board: RestartQueue::new(window, PATIENCE),
             begin: Instant::now(),
             seconds: 0,
         }

@@ -2,7 +2,7 @@ use super::*;
 
 /// A board with a clock, and one list of each watch behind it.
 struct Play {
-    board: Board,
+    board: BundleQueue,
     now: Instant,
 }
 
@@ -33,7 +33,7 @@ fn held(version: &str) -> Outcome {
 impl Play {
     fn new(namespaces: &[&str], copies: &[(&str, Found)]) -> Self {
         let mut play = Self {
-            board: Board::default(),
+            board: BundleQueue::default(),
             now: Instant::now(),
         };
         play.board.expect("one");
@@ -116,7 +116,7 @@ fn what_is_there_and_whether_it_is_asked_for_tell_what_to_do() {
 
 #[test]
 fn nothing_is_done_before_both_lists_are_whole_and_the_roots_are_known() {
-    let mut board = Board::default();
+    let mut board = BundleQueue::default();
     let now = Instant::now();
     board.copy(Event::Init);
     board.copy(Event::InitApply(("a".into(), found("1", true))));
@@ -132,7 +132,7 @@ fn nothing_is_done_before_both_lists_are_whole_and_the_roots_are_known() {
     );
     assert_eq!(board.next(now), Some(("b".into(), Task::Create)));
 
-    let mut board = Board::default();
+    let mut board = BundleQueue::default();
     for event in [Event::Init, Event::InitDone] {
         board.namespace(event);
     }

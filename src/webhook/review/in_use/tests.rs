@@ -3,8 +3,8 @@ use crate::policy::RuleBook;
 use crate::store::cached_pki::KnownPki;
 use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::KnownSecret;
-use crate::store::secret_index::BySecret;
-use crate::webhook::review::{World, read, validate};
+use crate::store::secret_index::SecretIndex;
+use crate::webhook::review::{ValidationContext, read, validate};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, RwLock};
 
 /// The namespace `ns` with a Pki `web` that writes the Secret `tls`, and wrote `old` before.
 struct Namespace {
-    pkis: RwLock<BySecret<KnownPki>>,
-    secrets: Mutex<BySecret<KnownSecret>>,
-    pods: RwLock<BySecret<SecretUser>>,
+    pkis: RwLock<SecretIndex<KnownPki>>,
+    secrets: Mutex<SecretIndex<KnownSecret>>,
+    pods: RwLock<SecretIndex<SecretUser>>,
 }
 
 fn stored(spec: &Value) -> Value {
@@ -35,10 +35,10 @@ fn current() -> Value {
 impl Namespace {
     /// With this many pods that mount each of these Secrets, and one that names files of `tls`.
     fn with(users: &[(&str, usize)]) -> Self {
-        let mut pkis = BySecret::default();
+        let mut pkis = SecretIndex::default();
         let web = serde_json::from_value::<Pki>(stored(&current())).unwrap();
         pkis.apply(Event::Apply(web.into()));
-        let mut pods = BySecret::default();
+        let mut pods = SecretIndex::default();
         let volume =
             |secret: Value| json!({"containers": [], "volumes": [{"name": "v", "secret": secret}]});
         let mut add = |name: String, spec: Value, status: &str| {
@@ -74,7 +74,7 @@ impl Namespace {
         });
         let spec = json!({ "serviceNames": ["app1"] });
         let policy = PkiPolicy::new("policy", serde_json::from_value(spec).unwrap());
-        let world = World {
+        let world = ValidationContext {
             rules: &RuleBook::new(Arc::default(), [&policy]),
             pkis: &self.pkis,
             secrets: &self.secrets,

@@ -14,7 +14,7 @@ const BEHIND: Waiting = Waiting {
     of_previous: 1,
 };
 
-fn forced(ledger: Ledger, next: &Authority) -> Ledger {
+fn forced(ledger: CaState, next: &Authority) -> CaState {
     let mut ledger = with_next(ledger, next, None);
     ledger.next.as_mut().unwrap().is_forced = true;
     ledger
@@ -69,9 +69,9 @@ fn several_cas_of_before_are_trusted_as_long_as_they_are_in_use() {
         assert!(ledger.trust().pem().contains(ca.ca().root_pem()));
     }
     // The oldest is not used any more; the one after it is.
-    let fleet = Fleet {
+    let fleet = RolloutProgress {
         in_use: [fingerprint(&cas[1])].into(),
-        ..Fleet::default()
+        ..RolloutProgress::default()
     };
     ledger = super::super::advance(ledger, &fleet, &QUICK, time);
     ledger = super::super::advance(ledger, &fleet, &QUICK, time + DAY);
@@ -171,7 +171,7 @@ fn force_makes_another_successor_even_of_a_rotation_that_is_under_way() {
 fn a_wish_that_has_to_wait_is_answered() {
     let [old, new] = [(); 2].map(|()| authority());
     let rotate =
-        |ledger: &Ledger, time| obstacle(ledger, Some(RotationRequest::Rotate), &QUICK, time);
+        |ledger: &CaState, time| obstacle(ledger, Some(RotationRequest::Rotate), &QUICK, time);
     let settled = ledger_of(&old);
     assert_eq!(rotate(&settled, now()), None);
     let publishing = with_next(settled.clone(), &new, None);
@@ -196,7 +196,7 @@ fn a_key_is_kept_for_a_time_that_no_clock_can_shorten() {
     let ledger = with_previous(ledger_of(&new), &old, Some(now()));
     let mut ledger = advance(ledger, Waiting::default(), PACE, now() + DAY);
     assert!(ledger.trusted().next().is_none());
-    let count = |ledger: &Ledger| outdated(ledger, 30 * DAY).count();
+    let count = |ledger: &CaState| outdated(ledger, 30 * DAY).count();
     for hour in 0..30 * 24 {
         assert_eq!(count(&ledger), 0, "{hour}");
         // The time of day goes to and fro by years.
@@ -258,7 +258,7 @@ fn blockers_are_named_with_a_reason_and_what_is_being_deleted_is_none() {
     };
     let early = count(now() + HOUR);
     assert_eq!(early.unpublished, 6);
-    let names = |fleet: &Fleet| -> Vec<String> {
+    let names = |fleet: &RolloutProgress| -> Vec<String> {
         fleet
             .blockers
             .named
@@ -320,12 +320,12 @@ fn few_of_many_blockers_are_named_and_the_same_ones_always() {
 #[test]
 fn a_report_says_what_is_waited_for_and_until_when() {
     let [old, new] = [(); 2].map(|()| authority());
-    let fleet = |ledger: &Ledger, time| {
+    let fleet = |ledger: &CaState, time| {
         let mut census = Census::new(ledger, &QUICK, time);
         census.count(&pki("p", &old, "before", ("False", "PkiIssuanceFailed")));
         census.end()
     };
-    let report = |ledger: &Ledger, time| {
+    let report = |ledger: &CaState, time| {
         let report = fleet::report(ledger, &fleet(ledger, time), &QUICK, time);
         report.map(|it| (it.phase, it.until, it.forced, it.blocked))
     };

@@ -53,10 +53,10 @@ impl Stage {
         serde_json::from_value(self.secret.clone()).unwrap()
     }
 
-    fn ledger(&self, time: Timestamp) -> Option<Ledger> {
+    fn ledger(&self, time: Timestamp) -> Option<CaState> {
         let map: ConfigMap = serde_json::from_value(self.map.clone()).unwrap();
         map.data.as_ref()?;
-        Some(Ledger::read(&map, time).unwrap())
+        Some(CaState::read(&map, time).unwrap())
     }
 
     /// Looks as often as the keeper does at this time, and checks that nothing was lost.
@@ -238,7 +238,7 @@ fn a_ca_that_was_replaced_by_force_never_signs_again() {
         retired: vec![copy(&stolen).unwrap()],
         ..stored(read_at(&new, now() - YEAR), None)
     };
-    let signer = |ledger: &Ledger| {
+    let signer = |ledger: &CaState| {
         let (_, signer, _) = assess(Some(ledger.clone()), Some(found()), SECRET, now() - YEAR);
         signer.ok().map(|signer| fingerprint(&signer))
     };

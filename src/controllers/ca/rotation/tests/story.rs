@@ -7,7 +7,7 @@ use crate::api::{self, Pki};
 use crate::controllers::ca::fleet::Census;
 use crate::controllers::pki::content::formats::Passwords;
 use crate::controllers::pki::content::{Owner, SecretContent};
-use crate::controllers::pki::plan::{Current, Observed, Plan, Sight, plan};
+use crate::controllers::pki::plan::{Current, Observed, Plan, SecretState, plan};
 use crate::k8s::secret;
 use crate::model::outcome::{self, Outcome};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -108,10 +108,10 @@ impl World {
             .insert(key, authority.private_key_pem().as_str().to_owned());
     }
 
-    fn ledger(&self) -> Option<Ledger> {
+    fn ledger(&self) -> Option<CaState> {
         self.map
             .as_ref()
-            .map(|map| Ledger::read(map, self.now).unwrap())
+            .map(|map| CaState::read(map, self.now).unwrap())
     }
 
     /// What the keeper does, until there is nothing to do; on the ledger as it is stored.
@@ -170,7 +170,7 @@ impl World {
         false
     }
 
-    fn fleet(&self, ledger: &Ledger) -> Fleet {
+    fn fleet(&self, ledger: &CaState) -> RolloutProgress {
         let mut census = Census::new(ledger, &self.pace, self.now);
         for peer in &self.peers {
             census.count(&peer.pki);
@@ -264,8 +264,8 @@ impl Peer {
             pki: &self.pki,
             verdict: Ok(approved.clone()),
             rival: None,
-            secret: self.secret.clone().map_or(Sight::Absent, |secret| {
-                Sight::Stored(Box::new(secret), Owner::Ours)
+            secret: self.secret.clone().map_or(SecretState::Absent, |secret| {
+                SecretState::Stored(Box::new(secret), Owner::Ours)
             }),
             passwords: Passwords::default(),
             ca,
