@@ -13,17 +13,22 @@ pub(super) fn lines(approved: &Approved) -> Vec<String> {
     let mut lines: Vec<_> = next
         .iter()
         .map(|value| {
-            let now = in_use.iter().find(|other| other.field == value.field);
-            let is_text = value.field.starts_with("secretTemplate");
-            let now = now.filter(|now| now.value != value.value && !is_text);
             let EffectiveValue { field, .. } = value;
+            let now = in_use.iter().find(|other| other.field == *field);
             match now {
-                Some(now) => format!(
+                _ if field.starts_with("secretTemplate") => {
+                    format!("{field}: {}", with_origin(value, &policy))
+                }
+                None => format!(
+                    "{field}: {} from the next renewal",
+                    with_origin(value, &policy)
+                ),
+                Some(now) if now.value != value.value => format!(
                     "{field}: {} until the next renewal, then {}",
                     line(&now.value),
                     with_origin(value, &policy)
                 ),
-                None => format!("{field}: {}", with_origin(value, &policy)),
+                Some(_) => format!("{field}: {}", with_origin(value, &policy)),
             }
         })
         .collect();
@@ -64,4 +69,72 @@ fn with_origin(value: &EffectiveValue, policy: &str) -> String {
         Origin::Recorded => "as the certificate was issued".to_owned(),
     };
     format!("{} ({origin})", line(&value.value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Pki, PkiPolicy};
+    use crate::policy::RuleBook;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn approved(spec: &Value, status: &Value) -> Approved {
+        let policy: PkiPolicy = serde_json::from_value(json!({
+            "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": {"name": "teams"},
+            "spec": {
+                "serviceNames": ["web"], "maxDuration": "720h",
+                "defaults": {"usages": ["server auth"], "outputs": {"combinedPem": true}}
+            }
+        }))
+        .unwrap();
+        let pki: Pki = serde_json::from_value(json!({
+            "apiVersion": "box.com/v1", "kind": "Pki",
+            "metadata": {"namespace": "ns", "name": "web"}, "spec": spec, "status": status
+        }))
+        .unwrap();
+        let rules = RuleBook::new(Arc::default(), [&policy]);
+        rules.evaluate(&pki).expect("it is permitted")
+    }
+
+    #[test]
+    fn each_value_is_listed_with_who_decides_it() {
+        let spec = json!({"serviceName": "web", "privateKey": {"algorithm": "RSA"}});
+        assert_eq!(
+            lines(&approved(&spec, &json!(null))),
+            [
+                "duration: 720h (built in)",
+                "renewBefore: 240h, a third of the duration (built in)",
+                "usages: server auth (default of PkiPolicy teams)",
+                "privateKey.algorithm: RSA (from the Pki)",
+                "privateKey.size: 2048 (built in)",
+                "privateKey.encoding: PKCS8 (built in)",
+                "privateKey.rotationPolicy: Always (built in)",
+                "outputs.combinedPem: true (default of PkiPolicy teams)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_value_that_changes_at_the_next_renewal_is_listed_with_both() {
+        let recorded = json!({
+            "serialNumber": "0A", "policy": "teams",
+            "defaults": {"duration": "240h", "usages": ["server auth", "client auth"], "outputs": {"derKey": true}}
+        });
+        let lines = lines(&approved(&json!({"serviceName": "web"}), &recorded));
+        assert_eq!(
+            lines,
+            [
+                "duration: 240h until the next renewal, then 720h (built in)",
+                "renewBefore: 80h, a third of the duration until the next renewal, then 240h, a third of the duration (built in)",
+                "usages: server auth, client auth until the next renewal, then server auth (default of PkiPolicy teams)",
+                "privateKey.algorithm: ECDSA (built in)",
+                "privateKey.size: 256 (built in)",
+                "privateKey.encoding: PKCS8 (built in)",
+                "privateKey.rotationPolicy: Always (built in)",
+                "outputs.combinedPem: true (default of PkiPolicy teams) from the next renewal",
+                "outputs.derKey: true until the next renewal",
+            ]
+        );
+    }
 }
