@@ -410,6 +410,39 @@ mod tests {
     }
 
     #[test]
+    fn the_values_that_count_are_shown_and_compared() {
+        let spec = "spec: {serviceName: team-a-web, usages: null, duration: 720h}";
+        let stated =
+            "effective: {duration: 720h, usages: [server auth, client auth], privateKey.size: 256}";
+        let outcome = run_text(&format!(
+            "cases:\n{}",
+            case(&format!("{spec}, expect: admitted, {stated}"))
+        ));
+        assert_eq!((outcome.failures.as_str(), outcome.passed), ("", 1));
+        let values = "t.yaml:2:3: c\n  admitted by PkiPolicy teams\n    duration: 720h (from the Pki)\n    \
+            renewBefore: 240h, a third of the duration (built in)\n    \
+            usages: server auth, client auth (built in)\n    privateKey.algorithm: ECDSA (built in)\n    \
+            privateKey.size: 256 (built in)\n    privateKey.encoding: PKCS8 (built in)\n    \
+            privateKey.rotationPolicy: Always (built in)\n";
+        assert_eq!(outcome.values, values);
+
+        let outcome = run_text(&format!(
+            "cases:\n{}",
+            case(&format!(
+                "{spec}, expect: admitted, effective: {{duration: 24h}}"
+            ))
+        ));
+        assert_eq!(outcome.failed, 1);
+        let beginning = "t.yaml:2:3: FAILED c\n  expected: admitted, with duration: 24h\n  \
+            got: admitted by PkiPolicy teams\n    duration: 720h (from the Pki)\n";
+        assert!(
+            outcome.failures.starts_with(beginning),
+            "{}",
+            outcome.failures
+        );
+    }
+
+    #[test]
     fn a_file_that_is_no_table_is_told_where() {
         for (text, expected) in [
             ("", "1:1: there are no cases"),
