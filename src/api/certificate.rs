@@ -51,6 +51,8 @@ pub struct PrivateKey {
     Ord,
     Hash,
 )]
+// The schema takes the description of the field.
+#[schemars(description = "")]
 pub enum KeyAlgorithm {
     /// Elliptic curve (FIPS 186-5).
     #[default]
@@ -76,6 +78,8 @@ impl fmt::Display for KeyAlgorithm {
 /// Encoding of a private key.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "UPPERCASE")]
+// The schema takes the description of the field.
+#[schemars(description = "")]
 pub enum KeyEncoding {
     /// For every algorithm (RFC 5958).
     #[default]
@@ -98,6 +102,8 @@ impl fmt::Display for KeyEncoding {
 
 /// What becomes of the key when the certificate is renewed.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+// The schema takes the description of the field.
+#[schemars(description = "")]
 pub enum RotationPolicy {
     /// A new key.
     #[default]

@@ -267,6 +267,18 @@ fn kubectl_explain_tells_unit_and_default() {
             "Ed25519 has one size. Default: that of the PkiPolicy, else 256 for ECDSA and 2048 for RSA,",
         ),
         (
+            "pki.spec.privateKey.algorithm",
+            "Default: that of the PkiPolicy, else ECDSA, or the first kind of key that",
+        ),
+        (
+            "pki.spec.privateKey.encoding",
+            "the older PKCS1 for RSA and SEC1 for ECDSA, for servers that read nothing else.",
+        ),
+        (
+            "pki.spec.privateKey.rotationPolicy",
+            "a new key (`Always`) or keeps the one it has (`Never`).",
+        ),
+        (
             "pkipolicy.spec.defaults",
             "A changed default counts from the next renewal of a certificate.",
         ),
