@@ -160,7 +160,11 @@ impl Replica<'_> {
         &self,
         spawn: impl FnOnce(&str, &Command) -> anyhow::Result<Process>,
     ) -> anyhow::Result<Operator> {
-        let metrics = free_address()?;
+        let mut metrics = free_address()?;
+        // The webhook's port is free as well until this process listens there.
+        while metrics == self.webhook {
+            metrics = free_address()?;
+        }
         let mut command = Command::new(self.binary);
         command
             .arg("run")
