@@ -6,8 +6,7 @@
 //! a known key on an object that does not take it.
 
 use super::GROUP;
-use crate::util::text::is_subdomain;
-use crate::util::text::{cut, nearest, printable};
+use crate::util::text::{cut, is_subdomain, nearest, printable};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 

@@ -4,9 +4,8 @@
 //! read: it takes times that no calendar has. Such a value counts as none, because an object that
 //! cannot be read would be neither issued nor renewed.
 
-use super::FormerSecret;
-use super::READY;
 use super::conditions::{MAX_CONDITIONS, MAX_FORMER_SECRETS};
+use super::{FormerSecret, READY};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};

@@ -6,9 +6,7 @@
 
 use crate::controllers::ca::keeper;
 use crate::controllers::ca::rotation::Pace;
-use crate::controllers::pki;
-use crate::controllers::restart;
-use crate::controllers::trust_bundle;
+use crate::controllers::{pki, restart, trust_bundle};
 use crate::k8s::object_key::Key;
 use crate::k8s::scope::Scope;
 use crate::observability::log::LogFormat;

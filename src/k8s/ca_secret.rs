@@ -2,8 +2,7 @@
 
 use crate::k8s::clock::MAX_FUTURE;
 use crate::k8s::object_key::Key;
-use crate::k8s::patch;
-use crate::k8s::secret;
+use crate::k8s::{patch, secret};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;

@@ -1,7 +1,6 @@
 //! The way to the cluster: by kubeconfig, as kubectl goes it.
 
-use crate::api::Labels;
-use crate::api::{PkiPolicy, StoredPolicy};
+use crate::api::{Labels, PkiPolicy, StoredPolicy};
 use crate::util::text;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;

@@ -1,7 +1,6 @@
 //! `kubectl pki check`: judges Pkis in files as the webhook would, in the same words.
 
-use super::finding::Answer;
-use super::finding::{Fault, Finding, Severity, reason};
+use super::finding::{Answer, Fault, Finding, Severity, reason};
 use super::manifests::{Manifest, Manifests, Other, as_stored, in_namespace};
 use super::schema::{self, ManifestKind};
 use super::{metadata, template};
@@ -11,8 +10,7 @@ use crate::k8s::object_key::Key;
 use crate::policy::RuleBook;
 use crate::store::cached_pki::KnownPki;
 use crate::store::secret_index::SecretIndex;
-use crate::util::sync;
-use crate::util::text;
+use crate::util::{sync, text};
 use crate::webhook::review::{self, Request, ValidationContext};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -4,14 +4,12 @@
 //! [`page`] is pure: [`Facts`] is what could be learnt, and where its reader may not look, a
 //! sentence says so.
 
-use super::inspect;
-use super::values;
-use super::words;
+use super::{inspect, status, values, words};
 use crate::api::annotations::ADOPT;
 use crate::api::{Pki, READY};
 use crate::guide;
 use crate::k8s::secret::is_owned_by;
-use crate::policy::{self, Approved, Violation};
+use crate::policy::{Approved, Violation};
 use crate::store::cached_pod::SecretUser;
 use crate::util::text::{line, printable, sentence};
 use jiff::Timestamp;
@@ -235,10 +233,7 @@ fn secret(page: &mut Page, facts: &Facts, now: Timestamp) {
     }
     let next = facts.pki.as_ref().and_then(|pki| pki.status.as_ref());
     if let Some(time) = next.and_then(|status| status.renewal_time.as_ref()) {
-        let ready = facts.pki.as_ref().and_then(|pki| pki.condition(READY));
-        let is_refused =
-            ready.is_some_and(|it| it.status == "False" && policy::is_reason(&it.reason));
-        if is_refused {
+        if facts.pki.as_ref().is_some_and(status::is_refused) {
             page.line("renewal: not while the Pki is refused");
         } else {
             let left = words::until(time.0, now);

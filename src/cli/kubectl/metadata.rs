@@ -7,8 +7,7 @@ use super::schema::ManifestKind;
 use crate::api::annotations::{self, Carrier, MOST_FAULTS, Place};
 use crate::controllers::ignored_metadata;
 use crate::policy::{is_key, is_label, is_label_value};
-use crate::util::text::is_subdomain;
-use crate::util::text::printable;
+use crate::util::text::{is_subdomain, printable};
 use crate::util::yaml::{Node, YamlContent, YamlKey};
 use serde_json::Value;
 

@@ -57,16 +57,16 @@ impl Row {
             renewal_time: renews.map(|time| time.to_string()),
             secret: pki.secret_name().to_owned(),
             ends,
-            renews,
+            // The text says when; a refused Pki has no such time.
+            renews: renews.filter(|_| !is_refused(pki)),
         }
     }
 }
 
-impl Row {
-    /// Whether no policy permits the Pki: its certificate is not renewed then.
-    fn is_refused(&self) -> bool {
-        self.ready == "False" && policy::is_reason(&self.reason)
-    }
+/// Whether no policy permits the Pki: its certificate is not renewed then.
+pub(super) fn is_refused(pki: &Pki) -> bool {
+    let ready = pki.condition(READY);
+    ready.is_some_and(|ready| ready.status == "False" && policy::is_reason(&ready.reason))
 }
 
 /// A table for people.
@@ -91,7 +91,7 @@ pub fn table(rows: &[Row], now: Timestamp) -> String {
             row.ready.clone(),
             row.reason.clone(),
             until(row.ends),
-            until(row.renews.filter(|_| !row.is_refused())),
+            until(row.renews),
             row.secret.clone(),
         ]
     });

@@ -7,8 +7,7 @@
 use super::rotation::{RotationRequest, StoredCa};
 use super::{ACCEPT, ROTATE_NOW};
 use crate::api::annotations::{FORCE, FORCED};
-use crate::k8s::ca_secret;
-use crate::k8s::secret;
+use crate::k8s::{ca_secret, secret};
 use crate::model::ledger::{CaState, Retired, whatever_the_time};
 use crate::util::hash::digest;
 use jiff::Timestamp;

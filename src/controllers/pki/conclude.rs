@@ -1,14 +1,12 @@
 //! The end of a look: the status is written, people are told, and the next look is planned.
 
 use super::act::outdated;
-use super::former;
-use super::{Context, ReconcileError};
+use super::{Context, ReconcileError, former};
 use crate::api::{Pki, PkiStatus, READY};
 use crate::events::{self, EventKind, Look, Notice, expiry};
 use crate::k8s::object_key::Key;
-use crate::k8s::patch;
-use crate::k8s::secret;
 use crate::k8s::tolerant::Lenient;
+use crate::k8s::{patch, secret};
 use crate::model::outcome::{self, Outcome};
 use jiff::Timestamp;
 use kube::api::ObjectMeta;

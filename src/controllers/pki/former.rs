@@ -6,13 +6,11 @@
 //! place.
 
 use super::act::{self, outdated};
-use super::plan;
-use super::{Context, ReconcileError};
+use super::{Context, ReconcileError, plan};
 use crate::api::{FormerSecret, Pki, PkiStatus};
 use crate::events;
 use crate::k8s::object_key::Key;
-use crate::k8s::patch;
-use crate::k8s::secret;
+use crate::k8s::{patch, secret};
 use crate::model::ca::Ca;
 use crate::store::cached_pod::SecretUser;
 use crate::store::claims;

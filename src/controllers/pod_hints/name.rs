@@ -8,9 +8,8 @@
 use crate::controllers::pod_hints::waiting;
 use crate::events::{Aspect, EventKind, EventTemplate, Notice, Publisher, reference_to_pki};
 use crate::k8s::object_key::Key;
-use crate::store::Cache;
 use crate::store::cached_pod::SecretUser;
-use crate::store::claims;
+use crate::store::{Cache, claims};
 use crate::util::sync;
 use crate::util::text::{self, printable};
 use jiff::Timestamp;

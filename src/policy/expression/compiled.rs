@@ -1,9 +1,8 @@
 //! An expression that is read once, with its patterns and its cost.
 
-use super::cost;
 use super::largest::largest;
 use super::pattern::{Pattern, Patterns};
-use super::syntax;
+use super::{cost, syntax};
 use crate::util::sync::lock;
 use cel::common::ast::IdedExpr;
 use std::collections::HashMap;

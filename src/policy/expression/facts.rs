@@ -3,9 +3,8 @@
 
 use super::compiled::{Compiled, Reading};
 use super::largest::{LONGEST_KEY, LONGEST_LABEL, LONGEST_NAME, LONGEST_VALUE, MOST_KEYS};
-use super::pattern;
 use super::shape::Shape;
-use super::{NAMESPACE, guarded};
+use super::{NAMESPACE, guarded, pattern};
 use crate::api::{Pki, SecretTemplate, Usage};
 use crate::policy::effective::{Effective, Limits, Values};
 use crate::policy::names::display_duration;

@@ -1,11 +1,10 @@
 //! What a rule has wrong with it whatever Pki it is asked about.
 
-use super::NAMESPACE;
 use super::compiled::{Compiled, RULE_STEPS};
-use super::cost;
 use super::facts::{Scope, facts_of};
 use super::shape::Shape;
 use super::syntax::{LONGEST, parts};
+use super::{NAMESPACE, cost};
 use crate::api::Pki;
 use crate::util::text;
 use cel::common::ast::{Expr, IdedExpr};

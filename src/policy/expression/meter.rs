@@ -2,11 +2,10 @@
 //! [estimate](super::cost).
 
 use super::compiled::Compiled;
-use super::cost;
 use super::facts::{Scope, facts_of};
-use super::pattern;
 use super::shape::Shape;
 use super::syntax::children_mut;
+use super::{cost, pattern};
 use crate::api::Pki;
 use cel::common::ast::{CallExpr, Expr, IdedExpr, operators};
 use cel::common::types::DYN_TYPE;

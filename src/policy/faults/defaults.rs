@@ -9,8 +9,7 @@ use crate::policy::key::{Key, ignored_size};
 use crate::policy::names::display_duration;
 use crate::policy::template;
 use crate::policy::violation::Violation;
-use crate::util::text::is_subdomain;
-use crate::util::text::printable;
+use crate::util::text::{is_subdomain, printable};
 
 impl Faults {
     /// Each default by itself, then against the limits of the policy.

@@ -3,13 +3,12 @@
 use super::{PluginError, Verdict, print, tell};
 use crate::cli::kubectl::check::{self, CheckReport, CheckSettings};
 use crate::cli::kubectl::cli::{Check, PolicyTest};
-use crate::cli::kubectl::dry_run;
 use crate::cli::kubectl::finding::Answer;
 use crate::cli::kubectl::manifests::{self, Manifests};
 use crate::cli::kubectl::policies::{PolicyFiles, rule_book};
 use crate::cli::kubectl::policy_test::{self, Table};
 use crate::cli::kubectl::sources::{self, Source};
-use crate::cli::kubectl::{output, schema};
+use crate::cli::kubectl::{dry_run, output, schema};
 use crate::k8s::client::{self, Access, Cluster};
 use crate::policy::{Namespaces, RuleBook};
 use crate::util::text;

@@ -3,10 +3,8 @@
 use super::decision::{Cas, CurrentServingCa, ServingCaChange, StoredServingCa};
 use super::path::Segment;
 use crate::api::annotations::{PREVIOUS_SINCE as SINCE, ROTATE_NOW};
-use crate::k8s::ca_secret;
 use crate::k8s::object_key::Key;
-use crate::k8s::patch;
-use crate::k8s::secret;
+use crate::k8s::{ca_secret, patch, secret};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
