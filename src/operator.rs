@@ -2,10 +2,10 @@
 
 use crate::cli::config::Config;
 use crate::controllers;
-use crate::controllers::ca::{CaController, keeper, summary};
+use crate::controllers::ca::{CaController, CaSettings, summary};
 use crate::controllers::pki::{self, Context};
 use crate::controllers::pod_hints::{name, waiting};
-use crate::controllers::restart::{self, Restarter};
+use crate::controllers::restart::{self, RestartController};
 use crate::controllers::trust_bundle::{self, TrustBundleController};
 use crate::controllers::{ignored_metadata, policy_status, rejected_pki};
 use crate::events::Publisher;
@@ -188,7 +188,7 @@ struct Shared {
 
 /// The settings of the controllers.
 struct Controllers {
-    ca: keeper::CaSettings,
+    ca: CaSettings,
     trust_bundle: trust_bundle::TrustBundleSettings,
     pki: pki::PkiSettings,
     restart: Option<restart::RestartSettings>,
@@ -218,7 +218,7 @@ fn lead(
         let after = |is_held: bool| {
             shared.metrics.leader.set(0);
             if !is_held {
-                shared.publisher.forget_what_leaders_say();
+                shared.publisher.drop_as_former_leader();
             }
         };
         election
@@ -262,14 +262,14 @@ fn control(
     );
     let restarter = settings.restart.clone().map(|settings| {
         let (client, publisher) = (client.clone(), publisher.clone());
-        Restarter::new(client, settings, cache.clone(), publisher, metrics.clone())
+        RestartController::new(client, settings, cache.clone(), publisher, metrics.clone())
     });
     let (restarter, renewals) = restarter.unzip();
     let hints = name::follow(cache.clone(), publisher.clone());
     let ignored = ignored_metadata::follow(cache.clone(), publisher.clone());
     let bundle = settings.trust_bundle.name.clone();
     let waiting = waiting::follow(client.clone(), cache.clone(), publisher.clone(), bundle);
-    let policies = policy_status::keep(client.clone(), cache.clone());
+    let policies = policy_status::run(client.clone(), cache.clone());
     let leader = metrics.leader.clone();
     let context = Context::new(
         client,

@@ -4,8 +4,8 @@
 //! that `--config` names. What is wrong is told before anything starts, by the name of the flag,
 //! the variable or the key.
 
-use crate::controllers::ca::keeper;
-use crate::controllers::ca::rotation::Pace;
+use crate::controllers::ca::CaSettings;
+use crate::controllers::ca::rotation::RotationTimes;
 use crate::controllers::{pki, restart, trust_bundle};
 use crate::k8s::object_key::Key;
 use crate::k8s::scope::Scope;
@@ -306,12 +306,12 @@ impl Config {
     }
 
     /// How the CA is kept.
-    pub fn ca(&self) -> keeper::CaSettings {
-        keeper::CaSettings {
+    pub fn ca(&self) -> CaSettings {
+        CaSettings {
             secret: Key::new(self.namespace.clone(), self.ca_secret.clone()),
             is_brought: self.ca == CaSource::Bring,
             lifetime: SignedDuration::from_hours(self.ca_lifetime_hours.into()),
-            pace: Pace {
+            times: RotationTimes {
                 step: SignedDuration::from_secs(self.ca_step_seconds.into()),
                 wait: SignedDuration::from_secs(self.ca_wait_seconds.into()),
             },
@@ -360,7 +360,7 @@ impl Config {
     pub fn reconcile(&self) -> pki::PkiSettings {
         pki::PkiSettings {
             reminder: self.reminder_seconds,
-            tells_renewals: self.renewal_events,
+            has_renewal_events: self.renewal_events,
         }
     }
 

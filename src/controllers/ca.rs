@@ -4,15 +4,16 @@
 //! Its keys lie in a Secret: `tls.crt` and `tls.key`, and while it is being replaced its successor
 //! as `next.crt` and `next.key`; those that signed before, for a while, as `retired-<id>.crt` and
 //! `retired-<id>.key`. What is known of it otherwise lies in a ConfigMap of the same name, the
-//! [`CaState`](crate::model::ledger::CaState): which certificate signs, which ones have been
+//! [`CaState`](crate::model::ca_state::CaState): which certificate signs, which ones have been
 //! published, and since when. The two are kept apart so that the loss of one is noticed by the
 //! other: a Secret that is deleted, damaged or replaced by a stranger's is an
 //! [`Alarm`](crate::model::ca::Alarm), never a new CA.
 //!
 //! # A rotation
 //!
-//! 1. A successor is put into the Secret: by the [`keeper`] when the CA's last third begins or when
-//!    the Secret is annotated with [`ROTATE_NOW`], by the platform team when it has brought the CA.
+//! 1. A successor is put into the Secret: by the [`CaController`] when the CA's last third begins or
+//!    when the Secret is annotated with [`ROTATE_NOW`], by the platform team when it has brought
+//!    the CA.
 //! 2. It is **published**: every `ca.crt` gets both roots. Nothing is signed with it.
 //! 3. When every Secret has both, and one step of time has passed for everybody to reload them, it
 //!    **signs**. The leaves of the old one are replaced, spread over another step. The old key is
@@ -21,18 +22,18 @@
 //!    to reload theirs, its root is **withdrawn**.
 //!
 //! Nobody can stop that: a Secret that cannot be written is waited for, but [not for
-//! ever](rotation::Pace), and is [named](crate::model::rollout::Blocker). Its old root stays
-//! trusted as long as it is used; unless the rotation is
+//! ever](rotation::RotationTimes), and is [named](crate::model::rollout::Blocker). Its old root
+//! stays trusted as long as it is used; unless the rotation is
 //! [forced](rotation::RotationRequest::Force), because a key was stolen.
 //!
 //! So a peer that reloads what it mounts within a step verifies every other at any moment.
 //! [`rotation`] decides all that, without I/O.
 
-pub use keeper::CaController;
+pub use controller::{CaController, CaSettings};
 
-pub mod fleet;
-pub mod keeper;
+mod controller;
 mod placement;
+pub mod progress;
 pub mod rotation;
 pub mod summary;
 

@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two sweeps at least, however often something changes.
-const PACE: Duration = Duration::from_secs(2);
+const MIN_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two sweeps at most, so that a fault that lasts is published again. The publisher drops
 /// what is not due.
-const REPEAT: Duration = Duration::from_secs(60);
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
 /// The most objects of one namespace, and of all, that get an Event.
-const MOST_IN_NAMESPACE: usize = 100;
-const MOST_IN_ALL: usize = 2000;
+const MAX_PER_NAMESPACE: usize = 100;
+const MAX_EVENTS: usize = 2000;
 /// The reason of the Events, and of findings of `kubectl pki check`.
 pub(crate) const REASON: &str = "PkiAnnotationIgnored";
 
@@ -43,8 +43,8 @@ pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
             }
         });
         let _ = sweep.await;
-        tokio::time::sleep(PACE).await;
-        let _ = tokio::time::timeout(REPEAT, cache.ignored_changed()).await;
+        tokio::time::sleep(MIN_INTERVAL).await;
+        let _ = tokio::time::timeout(MAX_INTERVAL, cache.ignored_changed()).await;
     }
 }
 
@@ -94,13 +94,13 @@ fn notices(mut found: Vec<(Carrier, Key, Ignored)>) -> Vec<Notice> {
         let namespace = notice.regarding.namespace.clone().unwrap_or_default();
         let count = counts.entry(namespace).or_default();
         *count += 1;
-        if *count <= MOST_IN_NAMESPACE {
+        if *count <= MAX_PER_NAMESPACE {
             notices.push((*count, notice));
         }
     }
     notices.sort_by_key(|(turn, _)| *turn);
     let notices = notices.into_iter().map(|(_, notice)| notice);
-    notices.take(MOST_IN_ALL).collect()
+    notices.take(MAX_EVENTS).collect()
 }
 
 /// An Event about a namespace goes into that namespace, where its users read it.
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_told_of_its_entries_without_effect_in_one_event() {
+    fn an_object_gets_one_event_about_all_entries_without_effect() {
         let meta = json!({"uid": "u", "labels": {"box.com/x": ""}, "annotations": {"box.com/restart-on-renewal": "true", "a": "b"}});
         let found = ignored(Carrier::Pod, meta);
         let notice = notice(&found, Carrier::Pod, &Key::new("ns", "web")).unwrap();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_such_entries_or_that_is_being_deleted_is_not_told() {
+    fn an_object_without_such_entries_or_that_is_being_deleted_gets_no_event() {
         for meta in [
             json!({}),
             json!({"annotations": {"a": "b"}}),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn of_each_namespace_the_first_objects_are_told_and_of_all_no_more_than_fits() {
+    fn events_are_limited_in_each_namespace_and_in_all() {
         let fault = || ignored(Carrier::Pod, json!({"labels": {"box.com/x": ""}}));
         let pods = |namespace: usize, count: usize| {
             (0..count).map(move |pod| {
@@ -213,11 +213,11 @@ mod tests {
         let first: Vec<_> = first.filter_map(|it| it.regarding.name).collect();
         assert!(first.contains(&"pod-099".to_owned()) && !first.contains(&"pod-100".to_owned()));
         let counts: Vec<_> = counts_of(found).into_values().collect();
-        assert_eq!(counts, [MOST_IN_NAMESPACE, 3]);
+        assert_eq!(counts, [MAX_PER_NAMESPACE, 3]);
         // Where there are too many in all, no namespace is left out for the sake of those before
         // it.
         let all = (0..40).flat_map(|namespace| pods(namespace, 150)).collect();
         let counts: Vec<_> = counts_of(all).into_values().collect();
-        assert_eq!(counts, [MOST_IN_ALL / 40; 40]);
+        assert_eq!(counts, [MAX_EVENTS / 40; 40]);
     }
 }

@@ -79,7 +79,7 @@ pub struct PkiSettings {
     /// How often a fault that lasts is said again.
     pub reminder: Duration,
     /// Whether pods are told that a certificate was renewed.
-    pub tells_renewals: bool,
+    pub has_renewal_events: bool,
 }
 
 /// What the reconciler works with.

@@ -1,7 +1,7 @@
 //! The status of each [`PkiPolicy`]: whether its rules mean something, how many Pkis it admits, and
 //! how many of its namespaces nobody admits.
 //!
-//! [`statuses`] is pure; the leader [keeps](keep) them written, a moment after something has
+//! [`statuses`] is pure; the leader [keeps](run) them written, a moment after something has
 //! changed.
 
 use crate::api::conditions::{MAX_CONDITION_MESSAGE_BYTES, transition_time};
@@ -32,7 +32,7 @@ const SHARE: u32 = 100;
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Keeps the statuses of all policies, for as long as it is polled.
-pub async fn keep(client: Client, cache: Arc<Cache>) {
+pub async fn run(client: Client, cache: Arc<Cache>) {
     cache.synced().await;
     let policies = Api::<Lenient<PkiPolicy>>::all(client);
     let mut pause = PAUSE;
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_tells_how_many_it_admits_and_how_many_of_its_namespaces_nobody_does() {
+    fn a_policy_counts_what_it_admits_and_what_nobody_admits() {
         let mut policies = [
             policy("apps", &json!({ "serviceNames": ["app*"] })),
             policy(

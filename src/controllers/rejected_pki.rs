@@ -2,9 +2,9 @@
 //! manifest is stored even when the Pki beside it is not, and its pods then wait for a Secret that
 //! nobody will write.
 //!
-//! It is kept in memory, by the replica that refused, for ten minutes, and within bounds. It is
+//! It is kept in history, by the replica that refused, for ten minutes, and within bounds. It is
 //! forgotten when a Pki is stored that breaks no rule, or where there was none; once that one is
-//! ready, those who were told hear that too. The words are the refusal's own. The module `memory`
+//! ready, those who were told hear that too. The words are the refusal's own. The module `history`
 //! decides, [`follow`] asks it once a second while there is something to tell.
 
 use crate::api::Pki;
@@ -14,21 +14,21 @@ use crate::policy::RuleBook;
 use crate::store::cached_pod::SecretUser;
 use crate::store::{self, Cache, claims};
 use crate::util::sync::read;
+use history::{RejectionHistory, Surroundings};
 use jiff::{SignedDuration, Timestamp};
-use memory::{Memory, Surroundings};
 use std::sync::Arc;
 use std::time::Duration;
 
-mod memory;
+mod history;
 
 /// How long a refusal is told to pods that come.
-const MEMORY: SignedDuration = SignedDuration::from_mins(10);
+const RETENTION: SignedDuration = SignedDuration::from_mins(10);
 /// How long those who were told of it are owed a word when it is mended.
-const OWED: SignedDuration = SignedDuration::from_hours(1);
+const RESOLUTION_RETENTION: SignedDuration = SignedDuration::from_hours(1);
 /// How much later than a refusal its namespace may become known. A refusal of a namespace that was
 /// never heard of is dropped.
 const NAMESPACE_LAG: SignedDuration = SignedDuration::from_mins(1);
-const MOST_OF_NAMESPACE: usize = 50;
+const MAX_PER_NAMESPACE: usize = 50;
 /// Between two looks at the pods.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -52,21 +52,21 @@ pub(crate) enum Provider {
 /// Tells the pods for as long as it is polled.
 pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
     cache.synced().await;
-    let (refusals, mut memory) = (&cache.refusals, Memory::default());
+    let (refusals, mut history) = (&cache.refusals, RejectionHistory::default());
     loop {
-        if memory.is_empty() {
+        if history.is_empty() {
             refusals.changed().await;
         } else {
             let _ = tokio::time::timeout(POLL, refusals.changed()).await;
         }
-        memory.leave(&*cache, Timestamp::now());
+        history.leave(&*cache, Timestamp::now());
         for (refusal, at) in refusals.take_new() {
-            memory.note(refusal, at);
+            history.note(refusal, at);
         }
-        for notice in memory.look(&*cache, Timestamp::now()) {
+        for notice in history.look(&*cache, Timestamp::now()) {
             publisher.offer(notice);
         }
-        refusals.set_missed(memory.missed());
+        refusals.set_missed(history.missed());
     }
 }
 

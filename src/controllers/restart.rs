@@ -7,9 +7,9 @@
 //!
 //! 1. The reconciler, whenever it has found a Secret in order, tells the [`Renewals`] of it; they
 //!    notice pods that have read an older certificate ([`SecretUser::has_read_before`]).
-//! 2. The module `board` keeps which workloads are annotated, and which of them are due when.
+//! 2. The module `queue` keeps which workloads are annotated, and which of them are due when.
 //! 3. When one is due, the module `decision` looks at the workload as it is then, and the
-//!    [`Restarter`] acts.
+//!    [`RestartController`] acts.
 //!
 //! Nothing of this is stored: what is to be done follows from the age of the certificate, of the
 //! pods, and of the last restart. So another leader, or the next process, neither forgets a restart
@@ -28,11 +28,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use workload::Workload;
 
-pub use restarter::Restarter;
+pub use restarter::RestartController;
 
-mod board;
 mod decision;
 mod notice;
+mod queue;
 mod restarter;
 mod workload;
 

@@ -6,7 +6,7 @@
 //! it is replaced they hold both roots, like the Secrets; and [`Published`] tells the keeper when
 //! all of them do, because nothing may be signed with a CA that clients do not know.
 //!
-//! What has the name of a copy and is somebody else's is left as it is. The module `board` decides
+//! What has the name of a copy and is somebody else's is left as it is. The module `queue` decides
 //! what to do, without I/O.
 
 use crate::events::Publisher;
@@ -23,14 +23,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-mod board;
 mod bundle;
 mod config_maps;
+mod queue;
 
 use crate::model::trust_bundle::{LABEL, Published};
 
 /// How long one write may take.
-const LONGEST: Duration = Duration::from_secs(30);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How clients are told.
 #[derive(Clone, Debug)]

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_told_when_half_of_the_time_for_a_renewal_is_over_and_at_the_end() {
+    fn an_unrenewed_certificate_is_reported_after_half_of_its_renewal_time_and_at_the_end() {
         let outcome = Outcome::Unsigned("no CA".into());
         for (hour, stage, then) in [
             (0, None, Some(25)),

@@ -2,7 +2,7 @@
 //! describe pod` tells the reason to people who have no other access.
 //!
 //! [`about`] decides, without I/O; the [`Publisher`] sends, and sees to it that a fault which lasts
-//! is one Event with a count, also across restarts and replicas. `queue`, `budget` and `memory`
+//! is one Event with a count, also across restarts and replicas. `queue`, `budget` and `history`
 //! keep it from saying too much.
 
 use crate::api::annotations::{RENEWAL_EVENTS, flag};
@@ -25,48 +25,51 @@ use std::sync::Arc;
 pub(crate) use notice::NOTE_BYTES;
 pub use notice::{Aspect, EventKind, Notice};
 pub use publisher::Publisher;
-pub(crate) use words::EventTemplate;
+pub(crate) use template::EventTemplate;
 
 pub(crate) mod expiry;
-mod memory;
+mod history;
 mod notice;
 mod publisher;
 mod queue;
 mod refusal_budget;
-mod words;
+mod template;
 
-/// A look at a Pki, as far as it matters to what is said.
+/// A reconcile of a Pki, as far as it matters to what is said.
 #[derive(Clone, Copy, Debug)]
-pub struct Look<'a> {
+pub struct Reconciled<'a> {
     /// The Pki, with the status that it had.
     pub pki: &'a Pki,
-    /// How the look ended.
+    /// How the reconcile ended.
     pub outcome: &'a Outcome,
     /// The status that goes with it.
     pub status: &'a PkiStatus,
     /// When it was.
     pub now: Timestamp,
     /// Whether this installation tells of renewals.
-    pub tells_renewals: bool,
+    pub has_renewal_events: bool,
 }
 
-/// What to say after a look at a Pki, to the pods that use its Secret and to the readers of the Pki
-/// itself. A fault is told to all of them; that it is mended is told to those who were told of the
-/// fault; else it goes without saying, but for a renewal.
-pub fn about(look: &Look<'_>, users: &[Arc<SecretUser>]) -> Vec<Notice> {
-    let Some(words) = look.state().or_else(|| look.renewal()) else {
+/// What to say after a reconcile of a Pki, to the pods that use its Secret and to the readers of
+/// the Pki itself. A fault is told to all of them; that it is mended is told to those who were told
+/// of the fault; else it goes without saying, but for a renewal.
+pub fn about(reconciled: &Reconciled<'_>, users: &[Arc<SecretUser>]) -> Vec<Notice> {
+    let Some(template) = reconciled.state().or_else(|| reconciled.renewal()) else {
         return Vec::new();
     };
-    let subject = reference(look.pki);
-    let mut notices = words.to_users(look.pki.secret_name(), users, &subject);
-    notices.push(words.to(subject, None));
+    let subject = reference(reconciled.pki);
+    let mut notices = template.for_users(reconciled.pki.secret_name(), users, &subject);
+    notices.push(template.to(subject, None));
     notices
 }
 
-impl Look<'_> {
+impl Reconciled<'_> {
     fn state(&self) -> Option<EventTemplate> {
         let Self { pki, outcome, .. } = self;
-        let is_mended = is_ready(outcome) && pki.condition(READY).is_some_and(outcome::was_told);
+        let is_mended = is_ready(outcome)
+            && pki
+                .condition(READY)
+                .is_some_and(outcome::is_published_fault);
         let kind = match outcome {
             fault if fault.is_fault() => EventKind::Warning,
             _ if is_mended => EventKind::Normal,
@@ -95,7 +98,7 @@ impl Look<'_> {
     fn renewal(&self) -> Option<EventTemplate> {
         let (pki, before) = (self.pki, self.pki.status.as_ref()?);
         let is_told = flag(pki.annotations(), RENEWAL_EVENTS);
-        let is_wanted = self.tells_renewals && is_told != Some(false);
+        let is_wanted = self.has_renewal_events && is_told != Some(false);
         let is_renewed = before.serial_number.is_some()
             && before.serial_number != self.status.serial_number
             && before.secret_name == self.status.secret_name;
@@ -124,7 +127,7 @@ fn is_ready(outcome: &Outcome) -> bool {
 
 /// The Event on a Pki that asks for a renewal which is not served now: why not, and when.
 pub fn about_request(pki: &Pki, now: Timestamp) -> Option<Notice> {
-    let words = EventTemplate {
+    let template = EventTemplate {
         aspect: Aspect::Request,
         kind: EventKind::Normal,
         reason: "PkiRenewalNotDue".to_owned(),
@@ -132,12 +135,12 @@ pub fn about_request(pki: &Pki, now: Timestamp) -> Option<Notice> {
         topic: None,
         since: Timestamp::UNIX_EPOCH,
     };
-    Some(words.to(reference(pki), None))
+    Some(template.to(reference(pki), None))
 }
 
 /// The Event on a Pki that has taken its Secret up again.
-pub fn about_take_up(pki: &Pki, now: Timestamp) -> Notice {
-    let words = EventTemplate {
+pub fn about_adoption(pki: &Pki, now: Timestamp) -> Notice {
+    let template = EventTemplate {
         aspect: Aspect::TakeUp,
         kind: EventKind::Normal,
         reason: "PkiSecretTakenUp".to_owned(),
@@ -150,7 +153,7 @@ pub fn about_take_up(pki: &Pki, now: Timestamp) -> Notice {
         topic: None,
         since: now,
     };
-    words.to(reference(pki), None)
+    template.to(reference(pki), None)
 }
 
 /// The Events on pods that use a Secret which the Pki wrote before, or that wait for it where it is
@@ -179,7 +182,7 @@ pub fn about_former(
             "{beginning}; there is no Secret {name}: write {current} in the pod, or secretName: {name} in the spec of the Pki"
         )
     };
-    let words = EventTemplate {
+    let template = EventTemplate {
         aspect: Aspect::Former,
         kind: EventKind::Warning,
         reason: "PkiSecretRenamed".to_owned(),
@@ -187,7 +190,7 @@ pub fn about_former(
         topic: None,
         since: Timestamp::UNIX_EPOCH,
     };
-    words.to_users(&former.name, pods, &reference(pki))
+    template.for_users(&former.name, pods, &reference(pki))
 }
 
 /// What to say of a stored object that is no Pki any more.

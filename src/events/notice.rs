@@ -31,7 +31,7 @@ pub struct Notice {
     pub reason: String,
     /// The sentence.
     pub note: String,
-    /// What makes it the same as one that was said before, where that is not the whole sentence: a
+    /// What makes it the same as one that was said before, where that is not the whole content: a
     /// sentence may tell a time or a number, and another one is no news.
     pub topic: Option<String>,
     /// Since when it has been so: an Event that was last sent before is about an earlier
@@ -118,15 +118,15 @@ impl Hash {
 }
 
 impl Notice {
-    /// Hash of what is said; another one in the same [line](Self::line) is news.
-    pub(super) fn sentence(&self) -> Hash {
+    /// Hash of what is said; another one in the same [line](Self::event_id) is news.
+    pub(super) fn content(&self) -> Hash {
         Hash::of(&[self.kind.as_str(), &self.reason, self.topic_or_note()])
     }
 
     /// Hash of the line that readers see: a matter and a reason, which is one Event. A changed
     /// message replaces the one before. So a person who tries ten wrong names reads the last
     /// answer, with a count.
-    pub(super) fn line(&self) -> Hash {
+    pub(super) fn event_id(&self) -> Hash {
         let related = self.related.as_ref();
         let related = related.and_then(|related| related.name.as_deref());
         // Reconciler and refusing replica both report that a Pki is ready.
@@ -157,7 +157,7 @@ impl Notice {
     }
 
     /// What is the same whenever the same is told of, well or badly.
-    pub(super) fn matter(&self) -> Hash {
+    pub(super) fn dedup_key(&self) -> Hash {
         let (namespace, name) = (self.namespace(), self.regarding.name.as_deref());
         let related = self.related.as_ref();
         let other_name = related.and_then(|other| other.name.as_deref());
@@ -207,7 +207,7 @@ impl Notice {
         self.regarding.uid.as_deref().unwrap_or_default()
     }
 
-    /// A valid object name that is the same for the same [line](Self::line) in every process.
+    /// A valid object name that is the same for the same [line](Self::event_id) in every process.
     ///
     /// kubectl prints Events of the same second in the order of their names, and without
     /// `--sort-by` all of them. The kubelet ends its names with the time in hexadecimal digits,
@@ -222,7 +222,7 @@ impl Notice {
             EventKind::Warning => 'e',
             EventKind::Normal => 'f',
         };
-        let Hash(line) = self.line();
+        let Hash(line) = self.event_id();
         format!("{subject}.{order}{:015x}", line >> 4)
     }
 
@@ -318,7 +318,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_name_depends_on_the_matter_and_the_reason_and_on_nothing_else() {
+    fn a_name_depends_on_the_subject_and_the_reason_and_on_nothing_else() {
         let base = notice(EventKind::Warning, "note");
         let mut same = notice(EventKind::Warning, "another note");
         same.since = Timestamp::MAX;
@@ -342,13 +342,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn whoever_says_that_a_pki_is_ready_says_it_in_one_line() {
+    fn all_replicas_publish_that_a_pki_is_ready_in_one_event() {
         let ready = [Aspect::State, Aspect::Refusal].map(|aspect| Notice {
             aspect,
             ..notice(EventKind::Normal, "ready")
         });
         assert_eq!(ready[0].event_name(), ready[1].event_name());
-        assert_ne!(ready[0].matter(), ready[1].matter());
+        assert_ne!(ready[0].dedup_key(), ready[1].dedup_key());
     }
 
     #[test]
@@ -361,17 +361,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_topic_is_what_makes_two_sentences_one() {
+    fn a_topic_makes_two_messages_one() {
         let mut notices = ["3 pods", "4 pods"].map(|note| notice(EventKind::Warning, note));
-        assert_ne!(notices[0].sentence(), notices[1].sentence());
+        assert_ne!(notices[0].content(), notices[1].content());
         for notice in &mut notices {
             notice.topic = Some("pods".into());
         }
-        assert_eq!(notices[0].sentence(), notices[1].sentence());
+        assert_eq!(notices[0].content(), notices[1].content());
     }
 
     #[test]
-    fn good_news_refusals_and_faults_have_a_budget_each() {
+    fn normal_events_refusals_and_faults_have_a_budget_each() {
         let of = |kind, aspect| {
             let notice = Notice {
                 aspect,
@@ -389,9 +389,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_matter_is_the_same_however_it_stands() {
+    fn the_dedup_key_is_the_same_for_a_fault_and_its_end() {
         let bad = notice(EventKind::Warning, "bad");
-        assert_eq!(bad.matter(), notice(EventKind::Normal, "good").matter());
+        assert_eq!(
+            bad.dedup_key(),
+            notice(EventKind::Normal, "good").dedup_key()
+        );
         let mut others = vec![bad.clone(); 4];
         others[0].aspect = Aspect::Renewal;
         others[1].regarding.uid = Some("v".into());
@@ -404,13 +407,13 @@ pub(super) mod tests {
             ..ObjectReference::default()
         });
         for other in others {
-            assert_ne!(bad.matter(), other.matter());
+            assert_ne!(bad.dedup_key(), other.dedup_key());
         }
         let hints = ["one", "another"].map(|note| Notice {
             aspect: Aspect::Name,
             ..notice(EventKind::Warning, note)
         });
-        assert_ne!(hints[0].matter(), hints[1].matter());
+        assert_ne!(hints[0].dedup_key(), hints[1].dedup_key());
     }
 
     #[test]

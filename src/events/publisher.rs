@@ -8,7 +8,7 @@
 //! issuance or an answer of the webhook. What the API server is too busy for is sent later; what it
 //! refuses is counted and dropped, and as long as the fault lasts it is said again.
 
-use super::memory::{Due, Memory, Told};
+use super::history::{Due, EventHistory, PublishedEvent};
 use super::notice::{Aspect, EventKind, Notice};
 use super::queue::{Offered, Queue, Waiting};
 use crate::k8s::clock::Clock;
@@ -63,7 +63,7 @@ impl Publisher {
             instance,
             metrics: metrics.clone(),
             clock,
-            memory: Mutex::new(Memory::new(reminder)),
+            history: Mutex::new(EventHistory::new(reminder)),
             in_all: Mutex::default(),
             queue: queue.clone(),
         };
@@ -85,7 +85,7 @@ impl Publisher {
     }
 
     /// What is still to be said as leader is another's to say by now.
-    pub fn forget_what_leaders_say(&self) {
+    pub fn drop_as_former_leader(&self) {
         self.queue.clear(|notice| notice.aspect == Aspect::Refusal);
     }
 }
@@ -105,7 +105,7 @@ struct Sender {
     instance: String,
     metrics: Arc<Metrics>,
     clock: Arc<Clock>,
-    memory: Mutex<Memory>,
+    history: Mutex<EventHistory>,
     /// What is left of [`IN_ALL`].
     in_all: Mutex<Bucket>,
     queue: Arc<Queue>,
@@ -148,11 +148,11 @@ impl Sender {
                 self.count_overtaken(&self.queue.defer(waiting, at));
             }
             Err(failure) => {
-                self.memory().give_back(notice);
+                self.history().give_back(notice);
                 self.fail(waiting, &failure);
             }
         }
-        self.memory()
+        self.history()
             .prune(self.clock.display_time(), Instant::now());
     }
 
@@ -178,9 +178,9 @@ impl Sender {
     /// Sends one notice, unless it has been said.
     async fn say(&self, notice: &Notice) -> Result<Ending, Failure> {
         let now = self.clock.display_time();
-        let known = self.memory().told(notice);
+        let known = self.history().told(notice);
         let due = match &known {
-            Some(told) => self.memory().due(notice, told, now),
+            Some(told) => self.history().due(notice, told, now),
             None => Due::News,
         };
         self.keep_order(notice, due, now)?;
@@ -205,7 +205,7 @@ impl Sender {
             .await
         {
             Ok(created) => {
-                self.memory().note(notice, &created);
+                self.history().note(notice, &created);
                 Ok(Ending::Sent)
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
@@ -221,7 +221,7 @@ impl Sender {
         if due == Due::Not || self.queue.is_closed() {
             return Ok(());
         }
-        let wait = self.memory().until_next_second(notice, now);
+        let wait = self.history().until_next_second(notice, now);
         wait.map_or(Ok(()), |wait| {
             Err(Failure::SameSecond(Instant::now() + wait))
         })
@@ -234,11 +234,11 @@ impl Sender {
         let is_last_chance = notice.kind == EventKind::Normal && self.queue.is_closed();
         let taken = match due {
             Due::Not => return Ok(Some(Ending::Suppressed("told"))),
-            Due::Reminder if !self.memory().take_for_reminder(notice, instant) => {
+            Due::Reminder if !self.history().take_for_reminder(notice, instant) => {
                 return Ok(Some(Ending::Suppressed("budget")));
             }
             Due::Reminder => Ok(()),
-            Due::News => self.memory().take(notice, instant),
+            Due::News => self.history().take(notice, instant),
         };
         if !is_last_chance {
             taken.map_err(Failure::Budget)?;
@@ -260,20 +260,20 @@ impl Sender {
         let known = events
             .patch(&notice.event_name(), &patch::patch(), &nothing)
             .await?;
-        let told = Told::of(&known, notice);
-        let due = self.memory().due(notice, &told, now);
+        let told = PublishedEvent::of(&known, notice);
+        let due = self.history().due(notice, &told, now);
         if due != Due::Not {
             return Ok(self.count_up(notice, &told, now).await?);
         }
-        self.memory().note(notice, &known);
-        self.memory().give_back(notice);
+        self.history().note(notice, &known);
+        self.history().give_back(notice);
         Ok(Ending::Suppressed("told"))
     }
 
     async fn count_up(
         &self,
         notice: &Notice,
-        before: &Told,
+        before: &PublishedEvent,
         now: Timestamp,
     ) -> Result<Ending, kube::Error> {
         let count = before.count.saturating_add(1);
@@ -281,7 +281,7 @@ impl Sender {
         let (name, patch) = (notice.event_name(), Patch::Merge(patch));
         let events = self.events(notice);
         let written = events.patch(&name, &patch::patch(), &patch).await?;
-        self.memory().note(notice, &written);
+        self.history().note(notice, &written);
         Ok(Ending::Merged)
     }
 
@@ -289,8 +289,8 @@ impl Sender {
         Api::namespaced(self.client.clone(), notice.namespace())
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        lock(&self.memory)
+    fn history(&self) -> MutexGuard<'_, EventHistory> {
+        lock(&self.history)
     }
 
     fn count(&self, ending: Ending, notice: &Notice) {
@@ -380,7 +380,7 @@ mod tests {
             assert_eq!(pause_after(&answered(code, asked)), pause, "{code}");
         }
         assert_eq!(pause_after(&Failure::TimedOut), Some(Duration::ZERO));
-        let words = [403, 404, 422].map(|code| refusal(&answered(code, 0)));
-        assert_eq!(words, ["forbidden", "refused", "invalid"]);
+        let template = [403, 404, 422].map(|code| refusal(&answered(code, 0)));
+        assert_eq!(template, ["forbidden", "refused", "invalid"]);
     }
 }

@@ -98,7 +98,7 @@ impl Queue {
         let mut state = self.state();
         state.pause(waiting.notice.namespace(), pause, Instant::now());
         // It may have been written all the same.
-        state.heard.remove(&waiting.notice.matter());
+        state.heard.remove(&waiting.notice.dedup_key());
         let overtaken = state.put_back(waiting, None);
         self.changed.notify_one();
         overtaken
@@ -172,7 +172,7 @@ enum Taken {
 
 impl State {
     fn offer(&mut self, notice: Notice, now: Instant) -> Offered {
-        let matter = notice.matter();
+        let matter = notice.dedup_key();
         if let Some(waiting) = self.waiting.get_mut(&matter) {
             let before = std::mem::replace(&mut waiting.notice, notice);
             waiting.since = now;
@@ -374,7 +374,7 @@ impl State {
     fn finish(&mut self, notice: &Notice, was_heard: bool, now: Instant) {
         /// So many are remembered; a word too much about the others does no harm.
         const MOST_HEARD: usize = 100_000;
-        let matter = notice.matter();
+        let matter = notice.dedup_key();
         self.stop(matter, notice.namespace());
         if was_heard {
             self.heard.insert(matter, (notice.kind, now));
@@ -395,7 +395,7 @@ impl State {
     }
 
     fn put_back(&mut self, waiting: Waiting, at: Option<Instant>) -> Vec<Notice> {
-        let matter = waiting.notice.matter();
+        let matter = waiting.notice.dedup_key();
         let namespace = waiting.notice.namespace().to_owned();
         self.stop(matter, &namespace);
         if self.waiting.contains_key(&matter) {

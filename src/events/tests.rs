@@ -62,18 +62,18 @@ fn said(pki: &Pki, outcome: &Outcome, pods: usize) -> Vec<Notice> {
 }
 
 fn said_at(now: Timestamp, pki: &Pki, outcome: &Outcome, pods: usize) -> Vec<Notice> {
-    let look = Look {
+    let reconciled = Reconciled {
         pki,
         outcome,
         status: &after(pki, outcome, now),
         now,
-        tells_renewals: true,
+        has_renewal_events: true,
     };
-    about(&look, &users(pods))
+    about(&reconciled, &users(pods))
 }
 
 #[test]
-fn a_fault_is_told_on_each_pod_and_on_the_pki() {
+fn a_fault_is_published_on_each_pod_and_on_the_pki() {
     let notices = said(&pki(), &refused(), 2);
     let names: Vec<_> = notices
         .iter()
@@ -94,7 +94,7 @@ fn a_fault_is_told_on_each_pod_and_on_the_pki() {
 }
 
 #[test]
-fn that_all_is_well_is_told_once_and_only_to_those_who_heard_otherwise() {
+fn the_end_of_a_fault_is_published_once_and_only_after_a_fault() {
     let mut pki = pki();
     assert!(
         said(&pki, &ready(), 2).is_empty(),
@@ -121,7 +121,7 @@ fn waiting_for_a_collection_is_no_fault() {
 }
 
 #[test]
-fn a_change_is_told_to_a_hundred_pods_at_most() {
+fn a_change_is_published_on_a_hundred_pods_at_most() {
     assert_eq!(said(&pki(), &refused(), 500).len(), 101);
 }
 
@@ -167,7 +167,7 @@ fn a_certificate_that_is_not_renewed_and_a_secret_that_is_contested_are_faults()
 }
 
 #[test]
-fn what_is_wrong_with_the_ca_is_told_on_its_secret() {
+fn a_ca_alarm_is_published_on_its_secret() {
     let secret = Key::new("pki-operator", "ca");
     let alarm = Alarm::NotBrought {
         secret: secret.to_string(),
@@ -204,7 +204,7 @@ fn served(serial: &str) -> Pki {
 }
 
 #[test]
-fn a_renewed_certificate_is_told_unless_nobody_wants_to_hear_of_it() {
+fn a_renewal_is_published_unless_renewal_events_are_off() {
     let notices = said(&served("01"), &ready_with("02"), 2);
     assert_eq!(notices.len(), 3);
     for notice in &notices {
@@ -240,18 +240,18 @@ fn a_renewed_certificate_is_told_unless_nobody_wants_to_hear_of_it() {
         assert_eq!(said(&quiet, &ready_with("02"), 2).len(), told, "{value}");
     }
     let (pki, outcome) = (served("01"), ready_with("02"));
-    let look = Look {
+    let reconciled = Reconciled {
         pki: &pki,
         outcome: &outcome,
         status: &after(&pki, &outcome, now()),
         now: now(),
-        tells_renewals: false,
+        has_renewal_events: false,
     };
-    assert!(about(&look, &users(2)).is_empty());
+    assert!(about(&reconciled, &users(2)).is_empty());
 }
 
 #[test]
-fn that_a_certificate_ends_unrenewed_is_told_with_the_reason_why() {
+fn an_expiring_certificate_is_published_with_the_reason() {
     let pki = served("01");
     let at = |hours| now() + jiff::SignedDuration::from_hours(hours);
     let reasons = |hours| {
@@ -272,13 +272,13 @@ fn that_a_certificate_ends_unrenewed_is_told_with_the_reason_why() {
     let mended = said_at(at(11), &ended, &ready_with("02"), 1);
     assert_eq!((mended.len(), mended[0].kind), (2, EventKind::Normal));
     assert_eq!(
-        mended[0].matter(),
-        said_at(at(10), &pki, &refused(), 1)[0].matter()
+        mended[0].dedup_key(),
+        said_at(at(10), &pki, &refused(), 1)[0].dedup_key()
     );
 }
 
 #[test]
-fn pods_hear_which_secret_takes_the_place_of_theirs() {
+fn pods_of_a_former_secret_get_the_name_of_the_new_one() {
     let mut pki = pki();
     pki.spec.secret_name = Some("moved".into());
     let former = FormerSecret {
@@ -313,8 +313,8 @@ fn pods_hear_which_secret_takes_the_place_of_theirs() {
 /// Words that begin like reasons.
 const KINDS: [&str; 2] = ["PkiPolicy", "PkiPolicies"];
 
-/// The words in quotation marks in the sources that are reasons, as in `PkiSecretForeign`; those in
-/// `api` are types.
+/// The texts in quotation marks in the sources that are reasons, as in `PkiSecretForeign`; those
+/// in `api` are types.
 fn reasons_in(folder: &std::path::Path, reasons: &mut std::collections::BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -337,9 +337,9 @@ fn reasons_in(folder: &std::path::Path, reasons: &mut std::collections::BTreeSet
                     && rest.chars().all(char::is_alphanumeric)
             })
         };
-        let words = source.split('"').filter(is_reason);
+        let template = source.split('"').filter(is_reason);
         reasons.extend(
-            words
+            template
                 .filter(|word| !KINDS.contains(word))
                 .map(str::to_owned),
         );

@@ -1,7 +1,7 @@
 //! The CA, as far as others than its controller need to know it.
 
 use crate::api::annotations::ACCEPT;
-use crate::model::ledger::{CaState, Retired};
+use crate::model::ca_state::{CaState, Retired};
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, AuthorityError, CaCertificate, Trust};
 use std::sync::Arc;
@@ -111,22 +111,22 @@ impl Ca {
         }
     }
 
-    /// The CA that a ledger tells of, with its key if it is there.
+    /// The CA that a state tells of, with its key if it is there.
     /// `window` is how long the leaves of the CA before are replaced over, by force or not.
-    pub fn told_by(
-        ledger: &CaState,
+    pub fn from_state(
+        state: &CaState,
         signer: Result<Authority, Alarm>,
         window: impl Fn(bool) -> SignedDuration,
     ) -> Self {
         let window = |retired: &Retired| window(retired.forced.is_some());
         Self {
-            trust: ledger.trust(),
-            issuers: std::iter::once(&ledger.current)
-                .chain(ledger.trusted().map(|retired| &retired.ca))
+            trust: state.trust(),
+            issuers: std::iter::once(&state.current)
+                .chain(state.trusted().map(|retired| &retired.ca))
                 .cloned()
                 .collect(),
             signer: signer.map(Arc::new),
-            replacing: ledger
+            replacing: state
                 .trusted()
                 .next()
                 .map(|retired| (retired.since, window(retired))),

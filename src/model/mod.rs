@@ -1,9 +1,9 @@
 //! Layer 5: plain data that several layers share.
 
 pub mod ca;
+pub mod ca_state;
 pub mod event;
 pub mod keystore;
-pub mod ledger;
 pub mod outcome;
 pub mod output;
 pub mod renewal_request;

@@ -242,7 +242,7 @@ const AWAITING_KEY: &str = "PkiKeyPending";
 
 /// Whether this condition is one that pods were told of, so that they are owed a word when it is
 /// mended.
-pub fn was_told(ready: &Condition) -> bool {
+pub fn is_published_fault(ready: &Condition) -> bool {
     ready.status == "False" && ready.reason != AWAITING && ready.reason != AWAITING_KEY
 }
 
@@ -320,7 +320,7 @@ fn condition(pki: &Pki, outcome: &Outcome, now: Timestamp) -> Condition {
     let status = if outcome.is_ready() { "True" } else { "False" };
     let known = pki.condition(READY);
     let is_waiting = matches!(outcome, Outcome::Await | Outcome::AwaitKey(_));
-    if let (true, Some(told)) = (is_waiting, known.filter(|known| was_told(known))) {
+    if let (true, Some(told)) = (is_waiting, known.filter(|known| is_published_fault(known))) {
         // What was told stands until it is mended, so that it is known who is owed that word.
         return Condition {
             observed_generation: pki.metadata.generation,

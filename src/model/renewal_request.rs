@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_in_vain_reads_why_and_when() {
+    fn a_request_that_waits_has_a_reason_and_a_time() {
         let mut pki = after(pki(Some("a")), 0);
         assert_eq!(
             message(&pki, at(60)).unwrap(),

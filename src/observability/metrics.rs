@@ -1,7 +1,7 @@
 //! What is counted, in the text format of Prometheus (`OpenMetrics`).
 
+use crate::model::ca_state::CaState;
 use crate::model::event::Ending;
-use crate::model::ledger::CaState;
 use crate::model::rollout::{self, RolloutProgress};
 use crate::store::Cache;
 use certificates::Certificates;
@@ -281,14 +281,14 @@ impl Metrics {
     }
 
     /// Tells when the CAs end.
-    pub fn ca(&self, ledger: &CaState) {
+    pub fn ca(&self, state: &CaState) {
         self.ca_times.clear();
         for (role, ca) in [
-            ("current", Some(&ledger.current)),
-            ("next", ledger.next.as_ref().map(|next| &next.ca)),
+            ("current", Some(&state.current)),
+            ("next", state.next.as_ref().map(|next| &next.ca)),
             (
                 "previous",
-                ledger.trusted().next().map(|previous| &previous.ca),
+                state.trusted().next().map(|previous| &previous.ca),
             ),
         ] {
             if let Some(ca) = ca {
@@ -321,19 +321,19 @@ impl Metrics {
     }
 
     /// Tells what a rotation waits for.
-    pub fn ca_waits(&self, fleet: &RolloutProgress) {
+    pub fn ca_waits(&self, progress: &RolloutProgress) {
         let set = |family: &Family<Cause, Gauge>, reason, count| {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             family.get_or_create(&Cause { reason }).set(count);
         };
         for (reason, count) in [
-            ("unpublished", fleet.unpublished),
-            ("of_previous", fleet.of_retired),
+            ("unpublished", progress.unpublished),
+            ("of_previous", progress.of_retired),
         ] {
             set(&self.ca_waiting, reason, count);
         }
         for reason in rollout::REASONS {
-            let count = fleet.blockers.counts.get(reason).copied();
+            let count = progress.blockers.counts.get(reason).copied();
             set(&self.ca_blocked, reason, count.unwrap_or_default());
         }
     }
@@ -406,7 +406,7 @@ mod tests {
     fn the_end_of_each_ca_is_shown_while_it_is_one() {
         let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
         let authority = Authority::generate("ca", SignedDuration::from_hours(1), now).unwrap();
-        let ledger = CaState::of(authority.ca().clone());
+        let state = CaState::of(authority.ca().clone());
         let pem = authority.ca().root_pem().to_owned();
         let data = ["current.crt", "next.crt"].map(|key| (key.to_owned(), pem.clone()));
         let map = k8s_openapi::api::core::v1::ConfigMap {
@@ -420,7 +420,7 @@ mod tests {
             lines(&metrics.page(), "ca_expiry_timestamp_seconds").len(),
             2
         );
-        metrics.ca(&ledger);
+        metrics.ca(&state);
         let end = r#"pki_operator_ca_expiry_timestamp_seconds{role="current"} 1893459600"#;
         assert_eq!(lines(&metrics.page(), "ca_expiry_timestamp_seconds"), [end]);
     }

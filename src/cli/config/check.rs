@@ -56,7 +56,7 @@ impl Config {
 
     fn ca_steps(&self) -> Option<Conflict> {
         let ca = self.ca();
-        let (lifetime, step) = (ca.lifetime, ca.pace.step);
+        let (lifetime, step) = (ca.lifetime, ca.times.step);
         (lifetime < step * STEPS).then_some(Conflict::CaSteps { lifetime, step })
     }
 }

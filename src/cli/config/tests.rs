@@ -379,15 +379,15 @@ fn the_ca_is_made_for_ten_years_and_replaced_in_steps_of_a_day() {
     assert_eq!(ca.secret, Key::new("pki-operator", "pki-operator-ca"));
     assert!(!ca.is_brought);
     assert_eq!(ca.lifetime, SignedDuration::from_hours(87_600));
-    assert_eq!(ca.pace.step, SignedDuration::from_hours(24));
-    assert_eq!(ca.pace.wait, SignedDuration::from_hours(7 * 24));
+    assert_eq!(ca.times.step, SignedDuration::from_hours(24));
+    assert_eq!(ca.times.wait, SignedDuration::from_hours(7 * 24));
     assert_eq!(ca.retention, SignedDuration::from_hours(30 * 24));
 
     let flags = ["--ca", "bring", "--namespace", "pki", "--ca-secret", "ca"];
     let ca = config(&flags).ca();
     assert_eq!((ca.secret, ca.is_brought), (Key::new("pki", "ca"), true));
     let ca = config(&["--ca-lifetime-hours", "1", "--ca-step-seconds", "2"]).ca();
-    assert_eq!((ca.lifetime.as_secs(), ca.pace.step.as_secs()), (3600, 2));
+    assert_eq!((ca.lifetime.as_secs(), ca.times.step.as_secs()), (3600, 2));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::api::Pki;
 use crate::k8s::client::{self, Access, Cluster};
 use crate::k8s::object_key::Key;
 use crate::k8s::tolerant::Lenient;
-use crate::model::ledger::REPORT;
+use crate::model::ca_state::REPORT;
 use crate::model::rollout::RolloutReport;
 use crate::util::text::printable;
 use clap::CommandFactory;

@@ -8,7 +8,7 @@ use super::rotation::{RotationRequest, StoredCa};
 use super::{ACCEPT, ROTATE_NOW};
 use crate::api::annotations::{FORCE, FORCED};
 use crate::k8s::{ca_secret, secret};
-use crate::model::ledger::{CaState, Retired, whatever_the_time};
+use crate::model::ca_state::{CaState, Retired, certificate_at_any_time};
 use crate::util::hash::digest;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -55,7 +55,7 @@ impl Place {
     /// too.
     fn retirement(&self, secret: &Secret, now: Timestamp) -> Self {
         let files @ [chain, _, root] = self.0.each_ref().map(|name| secret::file(secret, name));
-        match whatever_the_time(chain, root, now) {
+        match certificate_at_any_time(chain, root, now) {
             Ok(ca) => Self::retired(&ca),
             Err(_) => Self::of_id(&format!("{:016x}", digest(files))),
         }
@@ -133,9 +133,9 @@ pub(super) fn with_next(successor: &Authority, request: Option<RotationRequest>)
 /// The change that tidies up: the one that signs moves to its place, the one that lay there to
 /// those that signed before, and
 /// `outdated` ones go; so does a successor that a wrong clock has made, which has signed nothing.
-pub(super) fn tidied<'a>(
+pub(super) fn moved<'a>(
     secret: &Secret,
-    ledger: &CaState,
+    state: &CaState,
     outdated: impl IntoIterator<Item = &'a Retired>,
     now: Timestamp,
 ) -> Option<Value> {
@@ -144,7 +144,7 @@ pub(super) fn tidied<'a>(
     let (tls, next) = (Place::tls(), Place::next());
     let is_current = |place: &Place| {
         let found = place.authority(secret, now);
-        found.is_ok_and(|found| found.ca().fingerprint() == ledger.current.fingerprint())
+        found.is_ok_and(|found| found.ca().fingerprint() == state.current.fingerprint())
     };
     if !is_current(&tls)
         && let Some(place) = std::iter::once(next.clone())
@@ -159,7 +159,7 @@ pub(super) fn tidied<'a>(
         if secret.annotations().contains_key(FORCED) {
             annotations.insert(FORCED.to_owned(), Value::Null);
         }
-    } else if ledger.next.is_none() && is_untimely(&next, secret, now) {
+    } else if state.next.is_none() && is_untimely(&next, secret, now) {
         next.clear(&mut data);
     } else {
         for place in outdated.into_iter().map(|it| Place::retired(&it.ca)) {

@@ -3,7 +3,7 @@
 
 use crate::k8s::object_key::Key;
 use crate::model::ca::CaSummary;
-use crate::model::ledger::CaState;
+use crate::model::ca_state::CaState;
 use crate::store::Cache;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -14,17 +14,17 @@ use std::time::Duration;
 /// A CA changes once in years; this is soon enough.
 const POLL: Duration = Duration::from_secs(30);
 
-/// Reads the ledger from time to time, for as long as it is polled. What cannot be read leaves what
+/// Reads the state from time to time, for as long as it is polled. What cannot be read leaves what
 /// was known.
-pub async fn follow(client: Client, ledger: Key, cache: Arc<Cache>) {
-    let maps = Api::<ConfigMap>::namespaced(client, &ledger.namespace);
+pub async fn follow(client: Client, state: Key, cache: Arc<Cache>) {
+    let maps = Api::<ConfigMap>::namespaced(client, &state.namespace);
     loop {
-        match maps.get_opt(&ledger.name).await {
+        match maps.get_opt(&state.name).await {
             Ok(Some(map)) => {
-                if let Ok(ledger) = CaState::read(&map, Timestamp::now()) {
+                if let Ok(state) = CaState::read(&map, Timestamp::now()) {
                     cache.set_ca_summary(CaSummary {
-                        end: ledger.current.not_after(),
-                        is_being_replaced: ledger.next.is_some(),
+                        end: state.current.not_after(),
+                        is_being_replaced: state.next.is_some(),
                     });
                 }
             }

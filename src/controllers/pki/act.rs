@@ -202,7 +202,7 @@ pub(super) async fn take_up(
         Ok(_) => {
             tracing::info!(pki = %Key::of(pki), secret = %Key::of(secret), "took the Secret up again");
             note_write(observed, is_damage, context, now);
-            context.publisher.offer(events::about_take_up(pki, now));
+            context.publisher.offer(events::about_adoption(pki, now));
             Ok(None)
         }
         Err(error) => failure(pki, &error.into(), context, now).map(Some),

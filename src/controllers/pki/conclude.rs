@@ -3,7 +3,7 @@
 use super::act::outdated;
 use super::{Context, ReconcileError, former};
 use crate::api::{Pki, PkiStatus, READY};
-use crate::events::{self, EventKind, Look, Notice, expiry};
+use crate::events::{self, EventKind, Notice, Reconciled, expiry};
 use crate::k8s::object_key::Key;
 use crate::k8s::tolerant::Lenient;
 use crate::k8s::{patch, secret};
@@ -22,12 +22,12 @@ pub(super) async fn conclude(
     let status = outcome::after(pki, outcome, now);
     let formers = former::tend(pki, &status, context, now).await?;
     let users = context.cache.users(&secret::key(pki));
-    let look = Look {
+    let reconciled = Reconciled {
         pki,
         outcome,
         status: &status,
         now,
-        tells_renewals: context.settings.tells_renewals,
+        has_renewal_events: context.settings.has_renewal_events,
     };
     let written = if pki.status.as_ref() == Some(&status) {
         Ok(())
@@ -39,7 +39,7 @@ pub(super) async fn conclude(
             Outcome::Conflict { winner } if !is_at_fault(winner, context) => &[],
             _ => &users[..],
         };
-        tell(events::about(&look, told), written.is_ok(), context);
+        tell(events::about(&reconciled, told), written.is_ok(), context);
     }
     written?;
     // Workloads are restarted when all files are of the new certificate: a keystore may be what

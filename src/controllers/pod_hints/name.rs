@@ -115,7 +115,7 @@ fn hints(missing: &Missing, provided: &Provided) -> Vec<Notice> {
             let meant = meant(&secret.name, provided.keys().map(String::as_str));
             if let Some((meant, pki)) = meant.and_then(|name| provided.get_key_value(name)) {
                 let words = hint(secret, meant, pki);
-                notices.extend(words.to_users(&secret.name, pods, &reference_to_pki(pki, None)));
+                notices.extend(words.for_users(&secret.name, pods, &reference_to_pki(pki, None)));
             }
         }
     }

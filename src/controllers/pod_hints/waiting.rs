@@ -170,7 +170,7 @@ impl Watcher {
         };
         self.told.insert(finding.clone(), told);
         let words = finding.words(present);
-        for notice in words.to_pods(&finding.object(), pods, &finding.related()) {
+        for notice in words.for_pods(&finding.object(), pods, &finding.related()) {
             self.publisher.offer(notice);
         }
     }
@@ -194,7 +194,7 @@ impl Watcher {
             }
             pods.sort_by(|one, other| one.key.cmp(&other.key));
             let words = finding.good_news();
-            for notice in words.to_pods(&finding.object(), &pods, &finding.related()) {
+            for notice in words.for_pods(&finding.object(), &pods, &finding.related()) {
                 publisher.offer(notice);
             }
             false

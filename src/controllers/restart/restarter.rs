@@ -1,8 +1,8 @@
 //! The work: what the [`RestartQueue`] says is due is tried here.
 
-use super::board::{Outcome, RestartQueue, Task};
 use super::decision::{Decision, decide};
 use super::notice::{Ending, about_restart};
+use super::queue::{Outcome, RestartQueue, Task};
 use super::workload::{Kind, Workload};
 use super::{Cause, Renewal, Renewals, RestartSettings};
 use crate::api::annotations::Carrier;
@@ -28,12 +28,12 @@ use std::time::{Duration, Instant};
 /// How many workloads are tried at the same time.
 const CONCURRENCY: usize = 4;
 /// How long one attempt may take.
-const LONGEST: Duration = Duration::from_secs(30);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the clock is read at least: a timer would stop while the machine sleeps.
 const POLL: Duration = Duration::from_secs(30);
 
 /// Restarts workloads for one term as leader.
-pub struct Restarter {
+pub struct RestartController {
     client: Client,
     cache: Arc<Cache>,
     publisher: Publisher,
@@ -42,7 +42,7 @@ pub struct Restarter {
     renewals: UnboundedReceiver<Renewal>,
 }
 
-impl Restarter {
+impl RestartController {
     /// A restarter, and the way to tell it of certificates.
     pub fn new(
         client: Client,
@@ -65,25 +65,25 @@ impl Restarter {
 
     /// Restarts what is due, for as long as it is polled.
     pub async fn run(mut self) {
-        let mut board = RestartQueue::new(self.settings.window, self.settings.reminder);
+        let mut queue = RestartQueue::new(self.settings.window, self.settings.reminder);
         let mut watches = std::pin::pin!(watches(&self.client, &self.cache.scope));
         let mut running = FuturesUnordered::new();
         loop {
             while running.len() < CONCURRENCY
-                && let Some(task) = board.next(Timestamp::now(), Instant::now())
+                && let Some(task) = queue.next(Timestamp::now(), Instant::now())
             {
                 running.push(Attempt::of(&self, task).run());
             }
-            let pause = board.pause(Timestamp::now(), Instant::now(), POLL);
+            let pause = queue.pause(Timestamp::now(), Instant::now(), POLL);
             tokio::select! {
                 Some((kind, event)) = watches.next() => {
                     self.cache.watch_misled(kind.carrier(), &event);
-                    let namespaces = board.mark(kind, &event);
+                    let namespaces = queue.mark(kind, &event);
                     look_at(&self.cache, &namespaces);
                 }
-                Some(renewal) = self.renewals.next() => board.want(renewal),
+                Some(renewal) = self.renewals.next() => queue.want(renewal),
                 Some((task, outcome)) = running.next() => {
-                    board.settle(&task, outcome, Instant::now());
+                    queue.on_result(&task, outcome, Instant::now());
                 }
                 () = tokio::time::sleep(pause) => {}
             }
@@ -91,7 +91,7 @@ impl Restarter {
     }
 }
 
-impl Drop for Restarter {
+impl Drop for RestartController {
     /// A replica that does not lead any more does not watch workloads, so it forgets their
     /// annotations.
     fn drop(&mut self) {
@@ -132,7 +132,7 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn of(restarter: &Restarter, task: Task) -> Self {
+    fn of(restarter: &RestartController, task: Task) -> Self {
         let Workload { kind, key } = &task.workload;
         let client = restarter.client.clone();
         Self {
@@ -148,7 +148,7 @@ impl Attempt {
         let Some(cause) = self.cause().cloned() else {
             return (self.task, Outcome::Left);
         };
-        let outcome = match tokio::time::timeout(LONGEST, self.restart(&cause)).await {
+        let outcome = match tokio::time::timeout(ATTEMPT_TIMEOUT, self.restart(&cause)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => self.failed(&cause, &error),
             Err(_) => {

@@ -6,7 +6,7 @@
 //! for that the operator would need a permission that says it speaks for all clients of that
 //! signer.
 
-use super::{LONGEST, is_ours, known, labels};
+use super::{ATTEMPT_TIMEOUT, is_ours, known, labels};
 use crate::k8s::patch;
 use crate::model::ca::Ca;
 use crate::model::trust_bundle::Published;
@@ -29,7 +29,7 @@ const DISCOVERY: Duration = Duration::from_secs(3600);
 /// Between two attempts that fail.
 const RETRY: Duration = Duration::from_secs(5);
 /// After so many failures it is not waited for any more; it is tried again all the same.
-const MOST_FAILURES: u32 = 5;
+const MAX_FAILURES: u32 = 5;
 
 /// Keeps the `ClusterTrustBundle`.
 pub(super) struct ClusterBundle {
@@ -45,7 +45,7 @@ pub(super) struct ClusterBundle {
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    Sound,
+    Current,
     Foreign,
     Unserved,
     Unwanted,
@@ -60,13 +60,13 @@ impl ClusterBundle {
         loop {
             let mut pause = DISCOVERY;
             if let Some(ca) = known(&mut ca) {
-                let look = tokio::time::timeout(LONGEST, self.look(&mut served, &ca.trust));
+                let look = tokio::time::timeout(ATTEMPT_TIMEOUT, self.look(&mut served, &ca.trust));
                 let problem = match look.await {
                     Ok(Ok(outcome)) => {
                         if said.replace(outcome) != Some(outcome) {
                             self.say(outcome, served.as_ref());
                         }
-                        if matches!(outcome, Outcome::Sound | Outcome::Foreign) {
+                        if matches!(outcome, Outcome::Current | Outcome::Foreign) {
                             pause = POLL;
                         }
                         failures = 0;
@@ -86,7 +86,7 @@ impl ClusterBundle {
                     // What was served may not be any more.
                     served = None;
                 }
-                if failures == 0 || failures >= MOST_FAILURES {
+                if failures == 0 || failures >= MAX_FAILURES {
                     let fingerprint = ca.trust.fingerprint().to_owned();
                     self.published.bundle.send_replace(Some(fingerprint));
                 }
@@ -124,7 +124,7 @@ impl ClusterBundle {
             bundle.metadata.labels = Some(labels());
             bundles.create(&patch::post(), &bundle).await?;
             tracing::info!(name = self.name, "wrote the ClusterTrustBundle");
-            return Ok(Outcome::Sound);
+            return Ok(Outcome::Current);
         };
         if !is_ours(&stored.metadata) {
             return Ok(Outcome::Foreign);
@@ -137,7 +137,7 @@ impl ClusterBundle {
                 .await?;
             tracing::info!(name = self.name, "mended the ClusterTrustBundle");
         }
-        Ok(Outcome::Sound)
+        Ok(Outcome::Current)
     }
 
     /// The type in the most stable version that is served.
@@ -157,7 +157,7 @@ impl ClusterBundle {
             served.map(|resource| resource.api_version.as_str()),
         );
         match outcome {
-            Outcome::Sound => {
+            Outcome::Current => {
                 tracing::info!(name, version, "the ClusterTrustBundle holds the CA bundle");
             }
             Outcome::Foreign => tracing::warn!(

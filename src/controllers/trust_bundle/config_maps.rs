@@ -1,7 +1,7 @@
 //! The copies in the namespaces that ask: what the [`BundleQueue`] wants done is done here.
 
-use super::board::{BundleQueue, Found, Outcome, Task};
-use super::{LONGEST, TrustBundleSettings, known, labels};
+use super::queue::{BundleQueue, Found, Outcome, Task};
+use super::{ATTEMPT_TIMEOUT, TrustBundleSettings, known, labels};
 use crate::events::{Aspect, EventKind, NOTE_BYTES, Notice, Publisher};
 use crate::k8s::object_key::Key;
 use crate::k8s::scope::Scope;
@@ -51,35 +51,35 @@ impl ConfigMaps {
         let (mut namespaces, mut copies) = (std::pin::pin!(namespaces), std::pin::pin!(copies));
 
         let mut ca = self.ca.clone();
-        let mut board = BundleQueue::default();
+        let mut queue = BundleQueue::default();
         let mut running = FuturesUnordered::new();
         let mut reminder = tokio::time::interval(self.settings.reminder);
         loop {
             let known = known(&mut ca);
             if let Some(ca) = &known {
-                board.expect(ca.trust.fingerprint());
+                queue.expect(ca.trust.fingerprint());
                 while running.len() < CONCURRENCY
-                    && let Some((namespace, task)) = board.next(Instant::now())
+                    && let Some((namespace, task)) = queue.next(Instant::now())
                 {
                     match task {
-                        Task::Complain(found) => self.complain(&namespace, found),
+                        Task::ReportForeign(found) => self.complain(&namespace, found),
                         task => running.push(self.act(namespace, task, ca.clone())),
                     }
                 }
             }
-            self.tell(&board);
+            self.tell(&queue);
             tokio::select! {
                 Some(event) = namespaces.next() => if let Some(event) = asking_now(event) {
-                    board.namespace(event);
+                    queue.namespace(event);
                 },
-                Some(event) = copies.next() => board.copy(tolerant::map(event, |copy| {
+                Some(event) = copies.next() => queue.copy(tolerant::map(event, |copy| {
                     (copy.namespace().unwrap_or_default(), Found::from(copy.meta()))
                 })),
                 Some((namespace, outcome)) = running.next() => {
                     if let Outcome::Held { found, finalizers } = &outcome {
-                        self.name_held(&namespace, found, finalizers, board.is_held(&namespace));
+                        self.name_held(&namespace, found, finalizers, queue.is_held(&namespace));
                     }
-                    board.settle(namespace, outcome, Instant::now());
+                    queue.on_result(namespace, outcome, Instant::now());
                 }
                 changed = ca.changed() => {
                     // Without a keeper the term is over.
@@ -87,8 +87,8 @@ impl ConfigMaps {
                         return;
                     }
                 }
-                () = until(board.wake()) => {}
-                _ = reminder.tick() => board.remind(),
+                () = until(queue.wake()) => {}
+                _ = reminder.tick() => queue.remind(),
             }
         }
     }
@@ -100,7 +100,7 @@ impl ConfigMaps {
             namespace: &namespace,
             trust: &ca.trust,
         };
-        let outcome = match tokio::time::timeout(LONGEST, copy.act(task)).await {
+        let outcome = match tokio::time::timeout(ATTEMPT_TIMEOUT, copy.act(task)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => {
                 tracing::warn!(namespace, name = copy.name, %error, "cannot write the CA bundle; trying again");
@@ -133,9 +133,9 @@ impl ConfigMaps {
         self.publisher.offer(notice);
     }
 
-    fn tell(&self, board: &BundleQueue) {
-        self.metrics.trust_bundles(&board.counts());
-        let unwritten = board.unwritten().into_iter();
+    fn tell(&self, queue: &BundleQueue) {
+        self.metrics.trust_bundles(&queue.counts());
+        let unwritten = queue.unwritten().into_iter();
         let unwritten =
             unwritten.map(|namespace| (namespace.to_owned(), self.settings.name.clone()));
         let unwritten: Vec<_> = unwritten.collect();
@@ -144,7 +144,7 @@ impl ConfigMaps {
             *known = unwritten;
             is_news
         });
-        let Some(fingerprint) = board.published() else {
+        let Some(fingerprint) = queue.published() else {
             return;
         };
         self.published.config_maps.send_if_modified(|published| {
@@ -211,7 +211,7 @@ impl Copy<'_> {
             // Whether finalizers hold it is nothing to anybody who does not ask for it.
             Task::Remove(found) => self.remove(found).await.map(|_| Outcome::Gone),
             // Nothing is written.
-            Task::Complain(found) => Ok(Outcome::Foreign(found)),
+            Task::ReportForeign(found) => Ok(Outcome::Foreign(found)),
         }
     }
 
@@ -220,15 +220,15 @@ impl Copy<'_> {
             return Ok(Outcome::Gone);
         };
         match judge(&stored, self.trust) {
-            Verdict::Sound => Ok(self.holds(&stored, false)),
+            Verdict::Current => Ok(self.holds(&stored, false)),
             Verdict::Foreign => Ok(Outcome::Foreign(Found::from(&stored.metadata))),
             // Another deletion would change nothing.
-            Verdict::Frozen if stored.metadata.deletion_timestamp.is_some() => Ok(held(&stored)),
-            Verdict::Frozen => {
+            Verdict::Immutable if stored.metadata.deletion_timestamp.is_some() => Ok(held(&stored)),
+            Verdict::Immutable => {
                 let left = self.remove(Found::from(&stored.metadata)).await?;
                 Ok(left.as_ref().map_or(Outcome::Gone, held))
             }
-            Verdict::Stale(change) => {
+            Verdict::Outdated(change) => {
                 let patch = Patch::Merge(&change);
                 let written = self.maps.patch(self.name, &patch::patch(), &patch).await?;
                 tracing::info!(namespace = self.namespace, "mended the CA bundle");
@@ -286,12 +286,12 @@ fn held(stored: &ConfigMap) -> Outcome {
 #[derive(Debug, PartialEq)]
 enum Verdict {
     /// A copy that holds the roots.
-    Sound,
+    Current,
     /// A copy that holds something else, and the merge patch that mends it. What others added
     /// beside it stays.
-    Stale(Value),
+    Outdated(Value),
     /// A copy that holds something else and may not be changed: it has to be made again.
-    Frozen,
+    Immutable,
     /// Somebody else's.
     Foreign,
 }
@@ -302,15 +302,15 @@ fn judge(stored: &ConfigMap, trust: &Trust) -> Verdict {
     }
     let found = stored.data.as_ref().and_then(|data| data.get(FILE));
     if found.map(String::as_str) == Some(trust.pem()) {
-        return Verdict::Sound;
+        return Verdict::Current;
     }
     if stored.immutable == Some(true) {
-        return Verdict::Frozen;
+        return Verdict::Immutable;
     }
     // One key cannot be in both.
     let mut change = json!({ "data": { FILE: trust.pem() }, "binaryData": { FILE: null } });
     patch::bind(&mut change, stored);
-    Verdict::Stale(change)
+    Verdict::Outdated(change)
 }
 
 /// What to say of a `ConfigMap` that is in the way of a copy.
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_mended_where_it_may_be() {
+    fn a_copy_is_repaired_where_it_may_be() {
         let now = Timestamp::from_second(1_700_000_000).unwrap();
         let authority = Authority::generate("CA", SignedDuration::from_hours(100), now).unwrap();
         let trust = Trust::of([authority.ca()]);
@@ -412,17 +412,17 @@ mod tests {
         };
         let change = json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "data": {"ca.crt": trust.pem()},
             "binaryData": {"ca.crt": null}});
-        let stale = || Verdict::Stale(change.clone());
+        let stale = || Verdict::Outdated(change.clone());
         let pem = trust.pem();
         for (more, expected) in [
-            (json!({"data": {"ca.crt": pem}}), Verdict::Sound),
+            (json!({"data": {"ca.crt": pem}}), Verdict::Current),
             (
                 json!({"data": {"ca.crt": pem, "theirs": ""}}),
-                Verdict::Sound,
+                Verdict::Current,
             ),
             (
                 json!({"data": {"ca.crt": pem}, "immutable": true}),
-                Verdict::Sound,
+                Verdict::Current,
             ),
             (json!({"data": {"ca.crt": "theirs"}}), stale()),
             (json!({"data": {"ca.crt": format!("{pem}{pem}")}}), stale()),
@@ -430,7 +430,7 @@ mod tests {
             (json!({}), stale()),
             (
                 json!({"data": {"ca.crt": "theirs"}, "immutable": true}),
-                Verdict::Frozen,
+                Verdict::Immutable,
             ),
         ] {
             assert_eq!(judge(json!(labels()), more.clone()), expected, "{more}");
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_config_map_that_is_in_the_way_tells_what_to_do() {
+    fn the_event_on_a_config_map_in_the_way_has_the_remedy() {
         let found = Found {
             uid: Some("u".into()),
             version: None,

@@ -31,7 +31,7 @@ fn drain(state: &mut State, now: Instant) -> Vec<String> {
 }
 
 #[test]
-fn namespaces_take_turns() {
+fn namespaces_are_served_round_robin() {
     let (mut state, now) = (State::default(), start());
     for pod in ["a1", "a2", "a3"] {
         state.offer(to("a", pod), now);
@@ -45,7 +45,7 @@ fn namespaces_take_turns() {
 }
 
 #[test]
-fn who_has_heard_nothing_for_the_longest_comes_first() {
+fn the_subject_without_an_event_for_the_longest_comes_first() {
     let (mut state, start) = (State::default(), start());
     let mut heard = Vec::new();
     for second in 0..3 {
@@ -63,7 +63,7 @@ fn who_has_heard_nothing_for_the_longest_comes_first() {
             heard.push(sent.notice.regarding.name.unwrap());
         }
         for pod in ["a", "b", "c", "d"] {
-            let matter = notice_to("ns", pod, EventKind::Warning, "").matter();
+            let matter = notice_to("ns", pod, EventKind::Warning, "").dedup_key();
             state.remove(matter);
         }
     }
@@ -87,7 +87,7 @@ fn a_namespace_in_which_requests_hang_does_not_take_all_places() {
 }
 
 #[test]
-fn of_what_waits_the_latest_word_on_a_matter_counts() {
+fn the_latest_notice_of_a_dedup_key_counts() {
     let (mut state, now) = (State::default(), start());
     assert_eq!(state.offer(warning("one"), now), Offered::Queued);
     let overtaken = state.offer(warning("two"), now);
@@ -97,7 +97,7 @@ fn of_what_waits_the_latest_word_on_a_matter_counts() {
 }
 
 #[test]
-fn that_it_is_mended_goes_without_saying_only_where_the_last_word_was_that_all_is_well() {
+fn the_end_of_a_fault_is_dropped_only_where_the_last_event_was_normal() {
     let (mut state, now) = (State::default(), start());
     let good = notice(EventKind::Normal, "good");
     state.offer(warning("bad"), now);
@@ -150,7 +150,7 @@ fn a_warning_that_may_have_been_written_is_taken_back_when_all_is_well() {
 }
 
 #[test]
-fn who_no_longer_leads_keeps_what_is_its_own_to_say() {
+fn a_former_leader_keeps_its_refusals() {
     let (mut state, now) = (State::default(), start());
     let mut own = to("a", "a1");
     own.aspect = crate::events::Aspect::Refusal;
@@ -163,7 +163,7 @@ fn who_no_longer_leads_keeps_what_is_its_own_to_say() {
 }
 
 #[test]
-fn a_second_word_waits_until_the_first_has_arrived() {
+fn a_second_notice_waits_until_the_first_is_sent() {
     let (mut state, now) = (State::default(), start());
     state.offer(warning("one"), now);
     let first = take(&mut state, now).unwrap();
@@ -187,7 +187,7 @@ fn what_may_not_be_sent_yet_waits_for_its_time_and_keeps_nobody_waiting() {
 }
 
 #[test]
-fn good_news_does_not_wait_for_the_budget_of_the_fault_that_it_overtakes() {
+fn a_normal_event_does_not_wait_for_the_budget_of_the_fault_that_it_overtakes() {
     let (mut state, now) = (State::default(), start());
     let at = now + Duration::from_secs(300);
     state.offer(to("a", "a1"), now);
@@ -206,7 +206,7 @@ fn good_news_does_not_wait_for_the_budget_of_the_fault_that_it_overtakes() {
 }
 
 #[test]
-fn a_word_that_could_not_be_sent_is_overtaken_by_a_later_one() {
+fn an_unsent_notice_is_overtaken_by_a_later_one() {
     let (mut state, now) = (State::default(), start());
     state.offer(warning("one"), now);
     let first = take(&mut state, now).unwrap();
@@ -293,7 +293,7 @@ async fn a_closed_queue_ends_when_all_has_been_tried_once_more() {
 }
 
 #[tokio::test]
-async fn who_waits_for_the_next_is_woken_when_it_comes_and_when_its_time_comes() {
+async fn next_wakes_when_a_notice_comes_and_when_its_time_comes() {
     let queue = std::sync::Arc::new(Queue::default());
     let waits = tokio::spawn({
         let queue = queue.clone();

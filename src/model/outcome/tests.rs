@@ -155,7 +155,7 @@ fn the_time_of_the_transition_stays_while_the_status_does() {
 }
 
 #[test]
-fn a_look_that_finds_the_same_changes_nothing() {
+fn a_reconcile_that_finds_the_same_changes_nothing() {
     for outcome in [
         ready(),
         incomplete(),
@@ -174,7 +174,7 @@ fn a_look_that_finds_the_same_changes_nothing() {
 }
 
 #[test]
-fn the_generation_is_the_one_that_was_looked_at() {
+fn the_generation_is_the_one_that_was_reconciled() {
     let mut pki = after_all(&[refused()]);
     pki.metadata.generation = Some(2);
     let status = after(&pki, &refused(), at(10));
@@ -254,7 +254,7 @@ fn a_pki_that_has_no_secret_has_no_certificate() {
 }
 
 #[test]
-fn what_clients_trust_is_told_when_it_lies_in_the_secret_and_not_before() {
+fn trust_is_in_the_status_when_it_is_in_the_secret_and_not_before() {
     for (outcomes, trust) in [
         (vec![ready()], Some("ee")),
         (vec![incomplete()], Some("ee")),
@@ -290,7 +290,7 @@ fn a_condition_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn every_outcome_has_a_reason_and_a_sentence_that_says_what_to_do() {
+fn every_outcome_has_a_reason_and_a_message_with_the_remedy() {
     let mut pki = pki();
     pki.spec.secret_name = Some("tls".into());
     for (outcome, reason, message) in [
@@ -414,8 +414,8 @@ fn a_message_fits_the_schema_however_much_is_wrong() {
 }
 
 #[test]
-fn those_who_heard_of_a_fault_are_owed_a_word_when_it_is_mended() {
-    let told = |outcome| was_told(after_all(&[outcome]).condition(READY).unwrap());
+fn a_published_fault_is_published_as_resolved_too() {
+    let told = |outcome| is_published_fault(after_all(&[outcome]).condition(READY).unwrap());
     assert!(told(refused()) && told(conflict()) && told(foreign()) && told(failed(1)));
     assert!(told(unsigned()) && told(contested(None)) && told(incomplete()));
     assert!(!told(ready()) && !told(Outcome::Await));
@@ -428,12 +428,12 @@ fn those_who_heard_of_a_fault_are_owed_a_word_when_it_is_mended() {
 }
 
 #[test]
-fn who_waits_for_a_key_is_not_told_of_a_fault_and_what_was_told_stands() {
+fn a_pending_key_is_no_fault_and_a_published_fault_stands() {
     let waits = Outcome::AwaitKey(KeyAlgorithm::Rsa4096);
     assert!(!waits.is_fault() && !waits.is_ready());
     let mut pki = pki();
     let status = after(&pki, &waits, at(0));
-    assert!(!was_told(&status.conditions[0]), "{status:?}");
+    assert!(!is_published_fault(&status.conditions[0]), "{status:?}");
     pki.status = Some(after(&pki, &refused(), at(0)));
     let told = pki.condition(READY).cloned().unwrap();
     assert_eq!(after(&pki, &waits, at(5)).conditions, [told]);

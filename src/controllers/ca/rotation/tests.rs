@@ -6,14 +6,14 @@ mod story;
 
 use super::*;
 use crate::model::ca::Ca;
-use crate::model::ledger;
+use crate::model::ca_state::CaState;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// That of all steps here.
 const STEP: SignedDuration = DAY;
 /// How long those who cannot be reached are waited for, where that is not the point.
-const PACE: Pace = Pace {
+const PACE: RotationTimes = RotationTimes {
     step: STEP,
     wait: SignedDuration::from_hours(24 * 200),
 };
@@ -56,18 +56,18 @@ struct Waiting {
 }
 
 /// Goes on, where all CAs of before are in use or none is.
-fn advance(ledger: CaState, waiting: Waiting, pace: Pace, now: Timestamp) -> CaState {
-    let signed = ledger
+fn advance(state: CaState, waiting: Waiting, times: RotationTimes, now: Timestamp) -> CaState {
+    let signed = state
         .retired
         .iter()
         .map(|it| it.ca.fingerprint().to_owned());
-    let fleet = RolloutProgress {
+    let progress = RolloutProgress {
         unpublished: waiting.unpublished,
         of_retired: waiting.of_previous,
         in_use: signed.filter(|_| waiting.of_previous > 0).collect(),
         ..RolloutProgress::default()
     };
-    super::advance(ledger, &fleet, &pace, now)
+    super::advance(state, &progress, &times, now)
 }
 
 /// The CA as it is read from its Secret at some time.
@@ -96,7 +96,7 @@ fn ledger_of(authority: &Authority) -> CaState {
     CaState::of(authority.ca().clone())
 }
 
-fn with_next(ledger: CaState, next: &Authority, published: Option<Timestamp>) -> CaState {
+fn with_next(state: CaState, next: &Authority, published: Option<Timestamp>) -> CaState {
     let ca = next.ca().clone();
     CaState {
         next: Some(Next {
@@ -105,32 +105,32 @@ fn with_next(ledger: CaState, next: &Authority, published: Option<Timestamp>) ->
             published,
             is_forced: false,
         }),
-        ..ledger
+        ..state
     }
 }
 
-fn with_previous(mut ledger: CaState, previous: &Authority, unused: Option<Timestamp>) -> CaState {
+fn with_previous(mut state: CaState, previous: &Authority, unused: Option<Timestamp>) -> CaState {
     let previous = Retired::since(previous.ca().clone(), now());
-    ledger.retired.insert(0, Retired { unused, ..previous });
-    ledger
+    state.retired.insert(0, Retired { unused, ..previous });
+    state
 }
 
 /// The newest CA that signs no more and is trusted still.
-fn previous(ledger: &CaState) -> Option<&Retired> {
-    ledger.trusted().next()
+fn previous(state: &CaState) -> Option<&Retired> {
+    state.trusted().next()
 }
 
 /// Who signs, or the sentence that says why nobody does; and what is wrong besides.
 fn assess_now(
-    ledger: CaState,
+    state: CaState,
     stored: Option<StoredCa>,
 ) -> (CaState, Result<String, String>, Option<String>) {
-    let (ledger, signer, concern) = assess(Some(ledger), stored, SECRET, now());
+    let (state, signer, concern) = evaluate(Some(state), stored, SECRET, now());
     let signer = signer
         .map(|signer| fingerprint(&signer))
         .map_err(|alarm| alarm.to_string());
     (
-        ledger.unwrap(),
+        state.unwrap(),
         signer,
         concern.map(|concern| concern.to_string()),
     )
@@ -141,12 +141,12 @@ fn fingerprint(authority: &Authority) -> String {
 }
 
 /// The CAs by their fingerprints: the one that signs, its successor and its predecessor.
-fn roles(ledger: &CaState) -> (String, Option<String>, Option<String>) {
+fn roles(state: &CaState) -> (String, Option<String>, Option<String>) {
     let name = |ca: &CaCertificate| ca.fingerprint().to_owned();
     (
-        name(&ledger.current),
-        ledger.next.as_ref().map(|next| name(&next.ca)),
-        previous(ledger).map(|previous| name(&previous.ca)),
+        name(&state.current),
+        state.next.as_ref().map(|next| name(&next.ca)),
+        previous(state).map(|previous| name(&previous.ca)),
     )
 }
 
@@ -170,7 +170,7 @@ const KEY_MISMATCH: &str =
 
 #[test]
 fn a_successor_is_made_when_the_last_third_begins_or_on_demand() {
-    let ledger = ledger_of(&authority());
+    let state = ledger_of(&authority());
     let due = now() + TEN_YEARS * 2 / 3;
     let second = SignedDuration::from_secs(1);
     for (time, is) in [
@@ -180,16 +180,16 @@ fn a_successor_is_made_when_the_last_third_begins_or_on_demand() {
         (due, true),
         (now() + TEN_YEARS, true),
     ] {
-        assert_eq!(is_due(&ledger, None, &PACE, time), is, "{time}");
+        assert_eq!(is_due(&state, None, &PACE, time), is, "{time}");
         for request in [RotationRequest::Rotate, RotationRequest::Force] {
-            assert!(is_due(&ledger, Some(request), &PACE, time), "{time}");
+            assert!(is_due(&state, Some(request), &PACE, time), "{time}");
         }
     }
     // One at a time, while certificates of the one before may be replaced.
     let other = authority();
     for busy in [
-        with_next(ledger.clone(), &other, None),
-        with_previous(ledger.clone(), &other, None),
+        with_next(state.clone(), &other, None),
+        with_previous(state.clone(), &other, None),
     ] {
         for request in [None, Some(RotationRequest::Rotate)] {
             assert!(!is_due(&busy, request, &PACE, now() + DAY));
@@ -213,52 +213,52 @@ fn a_successor_signs_when_a_step_has_passed_since_everybody_knows_it() {
     };
     let nobody_behind = Waiting::default();
     let found = stored(copy(&old), Some(copy(&new)));
-    let (ledger, signer, concern) = assess_now(ledger_of(&old), Some(found));
+    let (state, signer, concern) = assess_now(ledger_of(&old), Some(found));
     assert_eq!((&signer, &concern), (&Ok(names[0].clone()), &None));
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (names[0].clone(), Some(names[1].clone()), None)
     );
-    assert_eq!(ledger.next.as_ref().unwrap().published, None);
+    assert_eq!(state.next.as_ref().unwrap().published, None);
     // However long it takes.
-    let ledger = advance(ledger, behind, PACE, now());
-    let ledger = advance(ledger, behind, PACE, now() + 100 * DAY);
-    assert_eq!(ledger.next.as_ref().unwrap().published, None);
+    let state = advance(state, behind, PACE, now());
+    let state = advance(state, behind, PACE, now() + 100 * DAY);
+    assert_eq!(state.next.as_ref().unwrap().published, None);
 
     let begin = now() + 101 * DAY;
-    let ledger = advance(ledger, nobody_behind, PACE, begin);
-    assert_eq!(ledger.next.as_ref().unwrap().published, Some(begin));
-    let ledger = advance(ledger, nobody_behind, PACE, begin + HOUR);
+    let state = advance(state, nobody_behind, PACE, begin);
+    assert_eq!(state.next.as_ref().unwrap().published, Some(begin));
+    let state = advance(state, nobody_behind, PACE, begin + HOUR);
     assert_eq!(
-        ledger.next.as_ref().unwrap().published,
+        state.next.as_ref().unwrap().published,
         Some(begin),
         "it counts from the first"
     );
     // One that comes later, or was not seen, is waited for, and then the step begins anew.
-    let ledger = advance(ledger, behind, PACE, begin + 25 * HOUR);
-    assert_eq!(ledger.next.as_ref().unwrap().published, None);
+    let state = advance(state, behind, PACE, begin + 25 * HOUR);
+    assert_eq!(state.next.as_ref().unwrap().published, None);
     let begin = begin + 26 * HOUR;
-    let ledger = advance(ledger, nobody_behind, PACE, begin);
+    let state = advance(state, nobody_behind, PACE, begin);
     let a_moment = SignedDuration::from_nanos(1);
-    let ledger = advance(ledger, nobody_behind, PACE, begin + STEP - a_moment);
+    let state = advance(state, nobody_behind, PACE, begin + STEP - a_moment);
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (names[0].clone(), Some(names[1].clone()), None)
     );
-    let ledger = advance(ledger, nobody_behind, PACE, begin + STEP);
+    let state = advance(state, nobody_behind, PACE, begin + STEP);
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (names[1].clone(), None, Some(names[0].clone()))
     );
-    let previous = previous(&ledger).unwrap();
+    let previous = previous(&state).unwrap();
     assert_eq!((previous.since, previous.unused), (begin + STEP, None));
 
     // Its key lies where it was put.
     let found = stored(copy(&old), Some(copy(&new)));
-    let (ledger, signer, concern) = assess_now(ledger, Some(found));
+    let (state, signer, concern) = assess_now(state, Some(found));
     assert_eq!((&signer, &concern), (&Ok(names[1].clone()), &None));
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (names[1].clone(), None, Some(names[0].clone()))
     );
 }
@@ -270,50 +270,50 @@ fn a_predecessor_is_withdrawn_when_a_step_has_passed_since_nobody_uses_it() {
         unpublished: 0,
         of_previous: 1,
     };
-    let ledger = with_previous(ledger_of(&new), &old, None);
-    let ledger = advance(ledger, in_use, PACE, now() + 100 * DAY);
-    assert_eq!(previous(&ledger).unwrap().unused, None);
+    let state = with_previous(ledger_of(&new), &old, None);
+    let state = advance(state, in_use, PACE, now() + 100 * DAY);
+    assert_eq!(previous(&state).unwrap().unused, None);
     let begin = now() + 101 * DAY;
-    let ledger = advance(ledger, Waiting::default(), PACE, begin);
-    let ledger = advance(ledger, Waiting::default(), PACE, begin + HOUR);
-    assert_eq!(previous(&ledger).unwrap().unused, Some(begin));
-    let ledger = advance(ledger, in_use, PACE, begin + 2 * HOUR);
+    let state = advance(state, Waiting::default(), PACE, begin);
+    let state = advance(state, Waiting::default(), PACE, begin + HOUR);
+    assert_eq!(previous(&state).unwrap().unused, Some(begin));
+    let state = advance(state, in_use, PACE, begin + 2 * HOUR);
     assert_eq!(
-        previous(&ledger).unwrap().unused,
+        previous(&state).unwrap().unused,
         None,
         "one was issued late"
     );
     let begin = begin + 3 * HOUR;
-    let ledger = advance(ledger, Waiting::default(), PACE, begin);
+    let state = advance(state, Waiting::default(), PACE, begin);
     let a_moment = SignedDuration::from_nanos(1);
-    let ledger = advance(ledger, Waiting::default(), PACE, begin + STEP - a_moment);
-    assert!(previous(&ledger).is_some());
-    let ledger = advance(ledger, Waiting::default(), PACE, begin + STEP);
-    assert_eq!(roles(&ledger), (fingerprint(&new), None, None));
-    assert_eq!(ledger.trust().pem(), new.ca().root_pem());
+    let state = advance(state, Waiting::default(), PACE, begin + STEP - a_moment);
+    assert!(previous(&state).is_some());
+    let state = advance(state, Waiting::default(), PACE, begin + STEP);
+    assert_eq!(roles(&state), (fingerprint(&new), None, None));
+    assert_eq!(state.trust().pem(), new.ca().root_pem());
 }
 
 #[test]
-fn a_predecessor_that_has_expired_is_withdrawn_whoever_has_its_leaves() {
+fn a_predecessor_that_has_expired_is_withdrawn_even_with_leaves_in_use() {
     let short = Authority::generate("ca", 10 * DAY, now()).unwrap();
-    let ledger = with_previous(ledger_of(&authority()), &short, None);
+    let state = with_previous(ledger_of(&authority()), &short, None);
     let in_use = Waiting {
         unpublished: 1,
         of_previous: 1,
     };
     let end = now() + 10 * DAY;
-    assert!(previous(&advance(ledger.clone(), in_use, PACE, end)).is_some());
+    assert!(previous(&advance(state.clone(), in_use, PACE, end)).is_some());
     let over = end + SignedDuration::from_secs(1);
-    let ledger = advance(ledger, in_use, PACE, over);
-    assert_eq!(previous(&ledger).unwrap().unused, Some(over));
-    let ledger = advance(ledger, in_use, PACE, over + STEP);
-    assert!(previous(&ledger).is_none());
+    let state = advance(state, in_use, PACE, over);
+    assert_eq!(previous(&state).unwrap().unused, Some(over));
+    let state = advance(state, in_use, PACE, over + STEP);
+    assert!(previous(&state).is_none());
 }
 
 #[test]
 fn a_successor_waits_until_the_predecessor_is_withdrawn() {
     let [oldest, old, new] = [(); 3].map(|()| authority());
-    let ledger = with_next(
+    let state = with_next(
         with_previous(ledger_of(&old), &oldest, None),
         &new,
         Some(now()),
@@ -322,19 +322,19 @@ fn a_successor_waits_until_the_predecessor_is_withdrawn() {
         unpublished: 0,
         of_previous: 1,
     };
-    let ledger = advance(ledger, in_use, PACE, now() + 10 * DAY);
+    let state = advance(state, in_use, PACE, now() + 10 * DAY);
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (
             fingerprint(&old),
             Some(fingerprint(&new)),
             Some(fingerprint(&oldest))
         )
     );
-    let ledger = advance(ledger, Waiting::default(), PACE, now() + 11 * DAY);
-    let ledger = advance(ledger, Waiting::default(), PACE, now() + 12 * DAY);
+    let state = advance(state, Waiting::default(), PACE, now() + 11 * DAY);
+    let state = advance(state, Waiting::default(), PACE, now() + 12 * DAY);
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (fingerprint(&new), None, Some(fingerprint(&old)))
     );
 }
@@ -346,18 +346,18 @@ fn a_secret_that_cannot_be_written_does_not_keep_a_ca_until_its_end() {
         unpublished: 1,
         of_previous: 0,
     };
-    let ledger = with_next(ledger_of(&old), &new, None);
+    let state = with_next(ledger_of(&old), &new, None);
     let end = now() + TEN_YEARS;
-    let ledger = advance(
-        ledger,
+    let state = advance(
+        state,
         behind,
         PACE,
         end - STEP - SignedDuration::from_secs(1),
     );
-    assert_eq!(ledger.current.fingerprint(), fingerprint(&old));
-    let ledger = advance(ledger, behind, PACE, end - STEP);
+    assert_eq!(state.current.fingerprint(), fingerprint(&old));
+    let state = advance(state, behind, PACE, end - STEP);
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (fingerprint(&new), None, Some(fingerprint(&old)))
     );
 }
@@ -365,27 +365,27 @@ fn a_secret_that_cannot_be_written_does_not_keep_a_ca_until_its_end() {
 #[test]
 fn the_first_ca_that_is_seen_is_the_one_that_signs() {
     let (old, new) = (authority(), authority());
-    let first = |stored| assess(None, stored, SECRET, now());
-    let (ledger, signer, concern) = first(Some(stored(copy(&old), None)));
-    assert_eq!(roles(&ledger.unwrap()), (fingerprint(&old), None, None));
+    let first = |stored| evaluate(None, stored, SECRET, now());
+    let (state, signer, concern) = first(Some(stored(copy(&old), None)));
+    assert_eq!(roles(&state.unwrap()), (fingerprint(&old), None, None));
     assert_eq!(fingerprint(&signer.unwrap()), fingerprint(&old));
     assert_eq!(concern, None);
-    let (ledger, _, _) = first(Some(stored(copy(&old), Some(copy(&new)))));
+    let (state, _, _) = first(Some(stored(copy(&old), Some(copy(&new)))));
     assert_eq!(
-        roles(&ledger.unwrap()),
+        roles(&state.unwrap()),
         (fingerprint(&old), Some(fingerprint(&new)), None)
     );
 
-    let (ledger, signer, _) = first(Some(stored(with_other_key(&old), None)));
-    assert!(ledger.is_none());
+    let (state, signer, _) = first(Some(stored(with_other_key(&old), None)));
+    assert!(state.is_none());
     let alarm = signer.unwrap_err();
     assert_eq!(alarm.label(), "unusable");
     assert_eq!(
         alarm.to_string(),
         format!("Secret {SECRET} holds no usable CA in tls.crt: {KEY_MISMATCH}")
     );
-    let (ledger, signer, _) = first(None);
-    assert!(ledger.is_none());
+    let (state, signer, _) = first(None);
+    assert!(state.is_none());
     let alarm = signer.unwrap_err();
     assert_eq!(alarm.label(), "missing");
     assert_eq!(
@@ -399,19 +399,19 @@ fn the_first_ca_that_is_seen_is_the_one_that_signs() {
 #[test]
 fn a_secret_that_is_gone_is_an_alarm_and_never_a_new_ca() {
     let (old, new) = (authority(), authority());
-    let ledger = with_next(with_previous(ledger_of(&old), &new, None), &new, None);
-    let before = roles(&ledger);
-    let (ledger, signer, concern) = assess_now(ledger, None);
+    let state = with_next(with_previous(ledger_of(&old), &new, None), &new, None);
+    let before = roles(&state);
+    let (state, signer, concern) = assess_now(state, None);
     let lost = format!(
         "Secret {SECRET} with the CA {} is gone: restore it from a backup; or, to begin with a new CA that no client \
          trusts yet, delete ConfigMap {SECRET} too",
         fingerprint(&old)
     );
     assert_eq!((signer, concern), (Err(lost), None));
-    assert_eq!(roles(&ledger), before);
-    let (ledger, signer, _) = assess_now(ledger, Some(stored(copy(&old), None)));
+    assert_eq!(roles(&state), before);
+    let (state, signer, _) = assess_now(state, Some(stored(copy(&old), None)));
     assert_eq!(signer, Ok(fingerprint(&old)), "restored, it signs again");
-    assert_eq!(ledger.current.fingerprint(), fingerprint(&old));
+    assert_eq!(state.current.fingerprint(), fingerprint(&old));
 }
 
 fn replaced(expected: &Authority, found: &Authority) -> String {
@@ -435,58 +435,58 @@ fn the_ca_of_a_stranger_is_an_alarm_until_the_platform_team_vouches_for_it() {
             accepted,
             ..stored(copy(&stranger), None)
         };
-        let (ledger, signer, concern) = assess_now(ledger_of(&old), Some(found));
+        let (state, signer, concern) = assess_now(ledger_of(&old), Some(found));
         assert_eq!((signer, concern), (Err(replaced(&old, &stranger)), None));
-        assert_eq!(roles(&ledger), (fingerprint(&old), None, None));
-        assert!(!ledger.trust().pem().contains(stranger.ca().root_pem()));
+        assert_eq!(roles(&state), (fingerprint(&old), None, None));
+        assert!(!state.trust().pem().contains(stranger.ca().root_pem()));
     }
     let found = StoredCa {
         accepted: Some(fingerprint(&stranger)),
         ..stored(copy(&stranger), None)
     };
-    let (ledger, signer, concern) = assess_now(ledger_of(&old), Some(found));
+    let (state, signer, concern) = assess_now(ledger_of(&old), Some(found));
     assert_eq!((signer, concern), (Ok(fingerprint(&stranger)), None));
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (fingerprint(&stranger), None, Some(fingerprint(&old)))
     );
     // What the one before has signed is trusted as long as it is in use.
     for ca in [&old, &stranger] {
-        assert!(ledger.trust().pem().contains(ca.ca().root_pem()));
+        assert!(state.trust().pem().contains(ca.ca().root_pem()));
     }
     // The annotation may stay.
     let found = StoredCa {
         accepted: Some(fingerprint(&stranger)),
         ..stored(copy(&stranger), None)
     };
-    let (again, signer, _) = assess_now(ledger.clone(), Some(found));
+    let (again, signer, _) = assess_now(state.clone(), Some(found));
     assert_eq!(signer, Ok(fingerprint(&stranger)));
-    assert_eq!(again.data(), ledger.data());
+    assert_eq!(again.data(), state.data());
 }
 
 #[test]
 fn a_backup_from_before_a_rotation_is_not_taken_for_the_present_ca() {
     let (old, new) = (authority(), authority());
-    let ledger = with_previous(ledger_of(&new), &old, None);
-    let (ledger, signer, _) = assess_now(ledger, Some(stored(copy(&old), None)));
+    let state = with_previous(ledger_of(&new), &old, None);
+    let (state, signer, _) = assess_now(state, Some(stored(copy(&old), None)));
     assert_eq!(signer, Err(replaced(&new, &old)));
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (fingerprint(&new), None, Some(fingerprint(&old)))
     );
 }
 
 #[test]
-fn another_ca_below_the_same_root_is_accepted_without_a_word() {
+fn another_ca_below_the_same_root_is_accepted_without_an_alarm() {
     let (a, b) = (below_root("a", ROOT), below_root("b", ROOT));
-    let (ledger, signer, concern) = assess_now(ledger_of(&a), Some(stored(copy(&b), None)));
+    let (state, signer, concern) = assess_now(ledger_of(&a), Some(stored(copy(&b), None)));
     assert_eq!((signer, concern), (Ok(fingerprint(&b)), None));
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (fingerprint(&b), None, Some(fingerprint(&a)))
     );
     assert!(
-        ledger.trust().is_published_in(ROOT),
+        state.trust().is_published_in(ROOT),
         "clients need not learn anything"
     );
 
@@ -499,10 +499,9 @@ fn another_ca_below_the_same_root_is_accepted_without_a_word() {
 fn a_root_that_was_certified_anew_is_published() {
     let renewed = include_bytes!("tests/root-renewed.crt");
     let (before, after) = (below_root("a", ROOT), below_root("a", renewed));
-    let (ledger, signer, concern) =
-        assess_now(ledger_of(&before), Some(stored(copy(&after), None)));
+    let (state, signer, concern) = assess_now(ledger_of(&before), Some(stored(copy(&after), None)));
     assert_eq!((signer, concern), (Ok(fingerprint(&after)), None));
-    assert!(ledger.trust().pem().contains(after.ca().root_pem()));
+    assert!(state.trust().pem().contains(after.ca().root_pem()));
 }
 
 #[test]
@@ -523,10 +522,10 @@ fn a_key_that_is_damaged_is_an_alarm() {
             "the CA certificate expired at 2039-12-30T00:00:00Z; replace it",
         ),
     ] {
-        let (ledger, signer, concern) = assess_now(ledger_of(&old), Some(stored(damaged, None)));
+        let (state, signer, concern) = assess_now(ledger_of(&old), Some(stored(damaged, None)));
         let said = format!("Secret {SECRET} holds no usable CA in tls.crt: {problem}");
         assert_eq!((signer, concern), (Err(said), None));
-        assert_eq!(roles(&ledger), (fingerprint(&old), None, None));
+        assert_eq!(roles(&state), (fingerprint(&old), None, None));
     }
 }
 
@@ -542,61 +541,61 @@ fn a_ca_that_has_run_out_is_replaced_as_any_other() {
         ..stored(read(&new), None)
     };
     let ledgers = [ledger_of(&old), with_next(ledger_of(&old), &new, None)];
-    for (ledger, found) in ledgers
+    for (state, found) in ledgers
         .into_iter()
         .zip([accepted, stored(read(&new), None)])
     {
-        let (ledger, signer, concern) = assess(Some(ledger), Some(found), SECRET, later);
+        let (state, signer, concern) = evaluate(Some(state), Some(found), SECRET, later);
         assert_eq!(fingerprint(&signer.unwrap()), fingerprint(&new));
         assert_eq!(concern, None);
         // Its leaves have run out with it, if the clock is right.
-        let ledger = advance(ledger.unwrap(), Waiting::default(), PACE, later);
+        let state = advance(state.unwrap(), Waiting::default(), PACE, later);
         let old = Some(fingerprint(&old));
-        assert_eq!(roles(&ledger), (fingerprint(&new), None, old));
-        let ledger = advance(ledger, Waiting::default(), PACE, later + STEP);
-        assert_eq!(roles(&ledger), (fingerprint(&new), None, None));
+        assert_eq!(roles(&state), (fingerprint(&new), None, old));
+        let state = advance(state, Waiting::default(), PACE, later + STEP);
+        assert_eq!(roles(&state), (fingerprint(&new), None, None));
     }
     let found = stored(read(&stranger), None);
-    let (_, signer, _) = assess(Some(ledger_of(&old)), Some(found), SECRET, later);
+    let (_, signer, _) = evaluate(Some(ledger_of(&old)), Some(found), SECRET, later);
     assert_eq!(signer.unwrap_err().to_string(), replaced(&old, &stranger));
 
     let found = stored(read(&old), Some(read(&new)));
-    let (ledger, signer, _) = assess(Some(ledger_of(&old)), Some(found), SECRET, later);
+    let (state, signer, _) = evaluate(Some(ledger_of(&old)), Some(found), SECRET, later);
     assert_eq!(
         fingerprint(&signer.unwrap()),
         fingerprint(&new),
         "made while it was over"
     );
-    assert_eq!(roles(&ledger.unwrap()).0, fingerprint(&new));
+    assert_eq!(roles(&state.unwrap()).0, fingerprint(&new));
 }
 
 #[test]
-fn a_successor_that_cannot_be_used_is_a_concern_and_the_signer_signs_on() {
+fn a_successor_that_cannot_be_used_is_an_alarm_and_the_signer_signs_on() {
     let (old, new) = (authority(), authority());
-    for ledger in [
+    for state in [
         ledger_of(&old),
         with_next(ledger_of(&old), &new, Some(now())),
     ] {
         let found = stored(copy(&old), Some(with_other_key(&new)));
-        let (ledger, signer, concern) = assess_now(ledger, Some(found));
+        let (state, signer, concern) = assess_now(state, Some(found));
         assert_eq!(signer, Ok(fingerprint(&old)));
         let said = format!("Secret {SECRET} holds no usable CA in next.crt: {KEY_MISMATCH}");
         assert_eq!(concern, Some(said));
-        assert_eq!(roles(&ledger), (fingerprint(&old), None, None));
+        assert_eq!(roles(&state), (fingerprint(&old), None, None));
     }
 }
 
 #[test]
 fn a_successor_may_be_withdrawn_or_replaced_before_it_signs() {
     let [old, new, newer] = [(); 3].map(|()| authority());
-    let ledger = with_next(ledger_of(&old), &new, Some(now()));
-    let (withdrawn, signer, concern) = assess_now(ledger.clone(), Some(stored(copy(&old), None)));
+    let state = with_next(ledger_of(&old), &new, Some(now()));
+    let (withdrawn, signer, concern) = assess_now(state.clone(), Some(stored(copy(&old), None)));
     assert_eq!((signer, concern), (Ok(fingerprint(&old)), None));
     assert_eq!(roles(&withdrawn), (fingerprint(&old), None, None));
     assert_eq!(withdrawn.trust().pem(), old.ca().root_pem());
 
     let found = stored(copy(&old), Some(copy(&newer)));
-    let (replaced, _, _) = assess_now(ledger.clone(), Some(found));
+    let (replaced, _, _) = assess_now(state.clone(), Some(found));
     assert_eq!(roles(&replaced).1, Some(fingerprint(&newer)));
     assert_eq!(
         replaced.next.unwrap().published,
@@ -605,7 +604,7 @@ fn a_successor_may_be_withdrawn_or_replaced_before_it_signs() {
     );
 
     let found = stored(copy(&old), Some(copy(&new)));
-    let (same, _, _) = assess_now(ledger, Some(found));
+    let (same, _, _) = assess_now(state, Some(found));
     assert_eq!(same.next.unwrap().published, Some(now()));
     // The signer is not its own successor.
     let found = stored(copy(&old), Some(copy(&old)));
@@ -617,30 +616,30 @@ fn a_successor_may_be_withdrawn_or_replaced_before_it_signs() {
 fn a_successor_that_the_platform_team_moves_to_tls_signs() {
     let (old, new) = (authority(), authority());
     for published in [None, Some(now())] {
-        let ledger = with_next(ledger_of(&old), &new, published);
-        let (ledger, signer, concern) = assess_now(ledger, Some(stored(copy(&new), None)));
+        let state = with_next(ledger_of(&old), &new, published);
+        let (state, signer, concern) = assess_now(state, Some(stored(copy(&new), None)));
         assert_eq!((signer, concern), (Ok(fingerprint(&new)), None));
         assert_eq!(
-            roles(&ledger),
+            roles(&state),
             (fingerprint(&new), None, Some(fingerprint(&old)))
         );
-        assert_eq!(previous(&ledger).unwrap().since, now());
+        assert_eq!(previous(&state).unwrap().since, now());
     }
     // With the next one beside it already.
     let newest = authority();
-    let ledger = with_next(ledger_of(&old), &new, Some(now()));
+    let state = with_next(ledger_of(&old), &new, Some(now()));
     let found = stored(copy(&new), Some(copy(&newest)));
-    let (ledger, signer, _) = assess_now(ledger, Some(found));
+    let (state, signer, _) = assess_now(state, Some(found));
     assert_eq!(signer, Ok(fingerprint(&new)));
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (
             fingerprint(&new),
             Some(fingerprint(&newest)),
             Some(fingerprint(&old))
         )
     );
-    assert_eq!(ledger.next.unwrap().published, None);
+    assert_eq!(state.next.unwrap().published, None);
 }
 
 #[test]
@@ -648,23 +647,23 @@ fn the_predecessor_beside_the_signer_is_no_successor() {
     let (old, new) = (authority(), authority());
     let rotated = with_previous(ledger_of(&new), &old, None);
     // It lies there until the rotation is over, or for ever if the platform team brought it.
-    for ledger in [rotated, ledger_of(&new)] {
+    for state in [rotated, ledger_of(&new)] {
         for tls in [
             copy(&old),
             read_at(&old, now() + TEN_YEARS + HOUR),
             garbage(),
         ] {
             let found = stored(tls, Some(copy(&new)));
-            let (ledger, signer, concern) = assess_now(ledger.clone(), Some(found));
+            let (state, signer, concern) = assess_now(state.clone(), Some(found));
             assert_eq!((signer, concern), (Ok(fingerprint(&new)), None));
-            assert_eq!(roles(&ledger).1, None);
+            assert_eq!(roles(&state).1, None);
         }
     }
     let swapped = with_previous(ledger_of(&new), &old, None);
-    let (ledger, signer, _) = assess_now(swapped, Some(stored(copy(&new), Some(copy(&old)))));
+    let (state, signer, _) = assess_now(swapped, Some(stored(copy(&new), Some(copy(&old)))));
     assert_eq!(signer, Ok(fingerprint(&new)));
     assert_eq!(
-        roles(&ledger),
+        roles(&state),
         (fingerprint(&new), None, Some(fingerprint(&old)))
     );
 }
@@ -673,28 +672,28 @@ fn the_predecessor_beside_the_signer_is_no_successor() {
 fn damage_beside_a_successor_is_damage_all_the_same() {
     let [old, new, stranger] = [(); 3].map(|()| authority());
     for published in [None, Some(now())] {
-        let ledger = with_next(ledger_of(&old), &new, published);
+        let state = with_next(ledger_of(&old), &new, published);
         let found = stored(with_other_key(&old), Some(copy(&new)));
-        let (after, signer, _) = assess_now(ledger.clone(), Some(found));
+        let (after, signer, _) = assess_now(state.clone(), Some(found));
         let said = format!("Secret {SECRET} holds no usable CA in tls.crt: {KEY_MISMATCH}");
         assert_eq!(signer, Err(said));
-        assert_eq!(roles(&after), roles(&ledger));
+        assert_eq!(roles(&after), roles(&state));
 
         let found = stored(copy(&stranger), Some(copy(&new)));
-        let (after, signer, _) = assess_now(ledger.clone(), Some(found));
+        let (after, signer, _) = assess_now(state.clone(), Some(found));
         assert_eq!(signer, Err(replaced(&old, &stranger)));
-        assert_eq!(roles(&after), roles(&ledger));
+        assert_eq!(roles(&after), roles(&state));
     }
 }
 
-fn told(ledger: &CaState, signer: &Authority) -> Ca {
-    Ca::told_by(ledger, Ok(copy(signer).unwrap()), |forced| {
+fn told(state: &CaState, signer: &Authority) -> Ca {
+    Ca::from_state(state, Ok(copy(signer).unwrap()), |forced| {
         PACE.window(forced)
     })
 }
 
 #[test]
-fn what_the_reconciler_is_told_follows_from_the_ledger() {
+fn what_the_reconciler_gets_follows_from_the_state() {
     let (old, new) = (authority(), authority());
     let settled = told(&ledger_of(&old), &old);
     assert_eq!(settled.issuers, [old.ca().clone()]);
@@ -706,7 +705,7 @@ fn what_the_reconciler_is_told_follows_from_the_ledger() {
         [old.ca().clone()],
         "the successor has signed nothing"
     );
-    assert_eq!(known.trust, ledger::CaState::trust(&next));
+    assert_eq!(known.trust, CaState::trust(&next));
     let rotated = with_previous(ledger_of(&new), &old, None);
     let rotated = told(&rotated, &new);
     assert_eq!(rotated.issuers, [new.ca().clone(), old.ca().clone()]);

@@ -1,10 +1,10 @@
 //! A clock that jumps destroys nothing, and all heals when it is right again: on a Secret and a
-//! ledger as they are stored.
+//! state as they are stored.
 
 use super::*;
 use crate::api::Pki;
-use crate::controllers::ca::fleet::Census;
 use crate::controllers::ca::placement;
+use crate::controllers::ca::progress::RolloutCounter;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 const YEAR: SignedDuration = SignedDuration::from_hours(8766);
 const RETENTION: SignedDuration = SignedDuration::from_hours(720);
 
-/// Secret and ledger as they are stored, one certificate in use, and all keys that ever signed.
+/// Secret and state as they are stored, one certificate in use, and all keys that ever signed.
 struct Stage {
     secret: Value,
     map: Value,
@@ -53,13 +53,13 @@ impl Stage {
         serde_json::from_value(self.secret.clone()).unwrap()
     }
 
-    fn ledger(&self, time: Timestamp) -> Option<CaState> {
+    fn state(&self, time: Timestamp) -> Option<CaState> {
         let map: ConfigMap = serde_json::from_value(self.map.clone()).unwrap();
         map.data.as_ref()?;
         Some(CaState::read(&map, time).unwrap())
     }
 
-    /// Looks as often as the keeper does at this time, and checks that nothing was lost.
+    /// Looks as often as the controller does at this time, and checks that nothing was lost.
     fn look(&mut self, time: Timestamp) {
         for _ in 0..10 {
             let is_changed = self.look_once(time);
@@ -74,29 +74,29 @@ impl Stage {
     fn look_once(&mut self, time: Timestamp) -> bool {
         let secret = self.stored();
         let stored = placement::read(&secret, false, time);
-        let (ledger, signer, _) = assess(self.ledger(time), Some(stored), SECRET, time);
-        let Some(mut ledger) = ledger else {
+        let (state, signer, _) = evaluate(self.state(time), Some(stored), SECRET, time);
+        let Some(mut state) = state else {
             return false;
         };
         if signer.is_ok() {
-            let mut census = Census::new(&ledger, &PACE, time);
-            census.count(&self.pki);
-            let fleet = census.end();
-            ledger = super::super::advance(ledger, &fleet, &PACE, time);
+            let mut counter = RolloutCounter::new(&state, &PACE, time);
+            counter.count(&self.pki);
+            let progress = counter.end();
+            state = super::super::advance(state, &progress, &PACE, time);
         }
         let before = self.map.clone();
-        json_patch::merge(&mut self.map, &json!({ "data": ledger.data() }));
+        json_patch::merge(&mut self.map, &json!({ "data": state.data() }));
         self.signer = signer.as_ref().ok().map(fingerprint);
-        let is_over = ledger.current.not_after() < time;
+        let is_over = state.current.not_after() < time;
         if before != self.map {
             return true;
         }
         if signer.is_err() && !is_over {
             return false;
         }
-        let outdated = outdated(&ledger, RETENTION);
-        let change = placement::tidied(&secret, &ledger, outdated, time).or_else(|| {
-            let is_due = is_due(&ledger, None, &PACE, time) && !placement::has_next(&secret);
+        let outdated = outdated(&state, RETENTION);
+        let change = placement::moved(&secret, &state, outdated, time).or_else(|| {
+            let is_due = is_due(&state, None, &PACE, time) && !placement::has_next(&secret);
             is_due.then(|| {
                 let successor = Authority::generate("ca", TEN_YEARS, time).unwrap();
                 placement::with_next(&successor, None)
@@ -118,11 +118,11 @@ impl Stage {
         let keys: BTreeSet<_> = keys
             .map(|(_, key)| String::from_utf8(key.0.clone()).unwrap())
             .collect();
-        let ledger = self.ledger(time).unwrap();
+        let state = self.state(time).unwrap();
         let status = self.pki.status.as_ref().unwrap();
         let used = status.issuer_fingerprint.clone();
-        let mut trusted: Vec<_> = ledger.trusted().map(|it| it.ca.fingerprint()).collect();
-        trusted.push(ledger.current.fingerprint());
+        let mut trusted: Vec<_> = state.trusted().map(|it| it.ca.fingerprint()).collect();
+        trusted.push(state.current.fingerprint());
         let has_ended = status.not_after.as_ref().unwrap().0 < time;
         assert!(
             has_ended && !self.is_brief || trusted.contains(&used.as_deref().unwrap()),
@@ -190,8 +190,8 @@ fn a_clock_that_is_right_again_before_the_successor_is_moved_leaves_the_ca_that_
         stage.look(now());
         let first = stage.signer.clone();
         let is_first = |stage: &Stage, time| {
-            let ledger = stage.ledger(time).unwrap();
-            Some(ledger.current.fingerprint()) == first.as_deref()
+            let state = stage.state(time).unwrap();
+            Some(state.current.fingerprint()) == first.as_deref()
         };
         let mut time = now() + ahead;
         while is_first(&stage, time) {
@@ -224,25 +224,25 @@ fn what_was_signed_while_the_clock_was_wrong_is_trusted_until_it_is_replaced() {
     for day in 5..8 {
         stage.look(now() + day * DAY);
     }
-    let ledger = stage.ledger(now()).unwrap();
-    assert!(ledger.trusted().next().is_none());
-    assert_eq!(ledger.retired[0].ca.fingerprint(), wrong, "its key is kept");
+    let state = stage.state(now()).unwrap();
+    assert!(state.trusted().next().is_none());
+    assert_eq!(state.retired[0].ca.fingerprint(), wrong, "its key is kept");
 }
 
 /// A wrong clock must not bring a stolen key back.
 #[test]
 fn a_ca_that_was_replaced_by_force_never_signs_again() {
     let (stolen, new) = (authority(), authority());
-    let mut ledger = with_previous(ledger_of(&new), &stolen, None);
+    let mut state = with_previous(ledger_of(&new), &stolen, None);
     let found = || StoredCa {
         retired: vec![copy(&stolen).unwrap()],
         ..stored(read_at(&new, now() - YEAR), None)
     };
-    let signer = |ledger: &CaState| {
-        let (_, signer, _) = assess(Some(ledger.clone()), Some(found()), SECRET, now() - YEAR);
+    let signer = |state: &CaState| {
+        let (_, signer, _) = evaluate(Some(state.clone()), Some(found()), SECRET, now() - YEAR);
         signer.ok().map(|signer| fingerprint(&signer))
     };
-    assert_eq!(signer(&ledger), Some(fingerprint(&stolen)));
-    ledger.retired[0].forced = Some(now());
-    assert_eq!(signer(&ledger), None);
+    assert_eq!(signer(&state), Some(fingerprint(&stolen)));
+    state.retired[0].forced = Some(now());
+    assert_eq!(signer(&state), None);
 }

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::api::{self, Pki};
-use crate::controllers::ca::fleet::Census;
+use crate::controllers::ca::progress::RolloutCounter;
 use crate::controllers::pki::content::formats::Passwords;
 use crate::controllers::pki::content::{Owner, SecretContent};
 use crate::controllers::pki::plan::{Current, Observed, Plan, SecretState, plan};
@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Everything there is: the Secret of the CA, its ledger, and the peers.
+/// Everything there is: the Secret of the CA, its state, and the peers.
 struct World {
     now: Timestamp,
     secret: BTreeMap<&'static str, String>,
@@ -35,7 +35,7 @@ struct World {
     stages: Vec<(Timestamp, String)>,
     /// The successor that is to take over by force.
     forced: Option<String>,
-    pace: Pace,
+    times: RotationTimes,
 }
 
 /// A workload with its certificate.
@@ -80,7 +80,7 @@ impl World {
             verified: HashSet::new(),
             stages: Vec::new(),
             forced: None,
-            pace: PACE,
+            times: PACE,
         }
     }
 
@@ -108,13 +108,13 @@ impl World {
             .insert(key, authority.private_key_pem().as_str().to_owned());
     }
 
-    fn ledger(&self) -> Option<CaState> {
+    fn state(&self) -> Option<CaState> {
         self.map
             .as_ref()
             .map(|map| CaState::read(map, self.now).unwrap())
     }
 
-    /// What the keeper does, until there is nothing to do; on the ledger as it is stored.
+    /// What the controller does, until there is nothing to do; on the state as it is stored.
     fn keep(&mut self, mut request: Option<RotationRequest>) {
         for _ in 0..10 {
             if !self.keep_once(&mut request) {
@@ -131,13 +131,13 @@ impl World {
             forced: self.forced.clone(),
             ..stored(read("tls.crt", "tls.key"), next)
         };
-        let (ledger, signer, concern) = assess(self.ledger(), Some(stored), SECRET, self.now);
+        let (state, signer, concern) = evaluate(self.state(), Some(stored), SECRET, self.now);
         assert_eq!(concern, None);
-        let (ledger, signer) = (ledger.unwrap(), signer.unwrap());
-        let fleet = self.fleet(&ledger);
-        let ledger = super::super::advance(ledger, &fleet, &self.pace, self.now);
-        let is_moved = fingerprint(&signer) != ledger.current.fingerprint();
-        let map = json!({ "data": ledger.data() });
+        let (state, signer) = (state.unwrap(), signer.unwrap());
+        let progress = self.progress(&state);
+        let state = super::super::advance(state, &progress, &self.times, self.now);
+        let is_moved = fingerprint(&signer) != state.current.fingerprint();
+        let map = json!({ "data": state.data() });
         let mut clean = json!({});
         json_patch::merge(&mut clean, &map);
         let map: ConfigMap = serde_json::from_value(clean).unwrap();
@@ -146,22 +146,21 @@ impl World {
         if is_moved {
             return true;
         }
-        let ca = Ca::told_by(&ledger, Ok(signer), |forced| self.pace.window(forced));
+        let ca = Ca::from_state(&state, Ok(signer), |forced| self.times.window(forced));
         if self.ca.as_ref().is_none_or(|known| ca.differs_from(known)) {
             (self.ca, self.ca_since) = (Some(ca.into()), self.now);
         }
         if is_recorded {
             return true;
         }
-        if is_due(&ledger, *request, &self.pace, self.now) && self.file("next.crt").is_empty() {
+        if is_due(&state, *request, &self.times, self.now) && self.file("next.crt").is_empty() {
             let successor = Authority::generate("ca", TEN_YEARS, self.now).unwrap();
             self.put("next.crt", "next.key", &successor);
             let is_forced = request.take() == Some(RotationRequest::Force);
             self.forced = is_forced.then(|| fingerprint(&successor));
             return true;
         }
-        let is_signed_by_next =
-            ledger.current.certificate_pem().as_bytes() == self.file("next.crt");
+        let is_signed_by_next = state.current.certificate_pem().as_bytes() == self.file("next.crt");
         if is_signed_by_next && let Some(crt) = self.secret.remove("next.crt") {
             let key = self.secret.remove("next.key").unwrap();
             self.secret.extend([("tls.crt", crt), ("tls.key", key)]);
@@ -170,12 +169,12 @@ impl World {
         false
     }
 
-    fn fleet(&self, ledger: &CaState) -> RolloutProgress {
-        let mut census = Census::new(ledger, &self.pace, self.now);
+    fn progress(&self, state: &CaState) -> RolloutProgress {
+        let mut counter = RolloutCounter::new(state, &self.times, self.now);
         for peer in &self.peers {
-            census.count(&peer.pki);
+            counter.count(&peer.pki);
         }
-        census.end()
+        counter.end()
     }
 
     /// What the reconciler does, for those whose Secrets can be written by now.
@@ -214,17 +213,17 @@ impl World {
 
     /// In few words.
     fn note_stage(&mut self) {
-        let ledger = self.ledger().unwrap();
+        let state = self.state().unwrap();
         let name = |ca: &CaCertificate| ca.fingerprint()[..8].to_owned();
-        let next = ledger.next.as_ref().map(|next| {
+        let next = state.next.as_ref().map(|next| {
             let how = next.published.map_or("made", |_| "published");
             format!("{} {how}", name(&next.ca))
         });
-        let previous = previous(&ledger).map(|previous| {
+        let previous = previous(&state).map(|previous| {
             let how = previous.unused.map_or("in use", |_| "unused");
             format!("{} {how}", name(&previous.ca))
         });
-        let roles = [Some(name(&ledger.current)), next, previous];
+        let roles = [Some(name(&state.current)), next, previous];
         let stage = roles.into_iter().flatten().collect::<Vec<_>>().join(", ");
         if self.stages.last().is_none_or(|(_, last)| *last != stage) {
             self.stages.push((self.now, stage));
@@ -475,7 +474,7 @@ fn one_in_the_way_stops_no_rotation_and_breaks_nobody_else() {
         (RotationRequest::Rotate, false),
     ] {
         let mut world = World::with_one_in_the_way();
-        world.pace.wait = wait;
+        world.times.wait = wait;
         let old = authority();
         world.put("tls.crt", "tls.key", &old);
         for _ in 0..24 {
@@ -485,7 +484,7 @@ fn one_in_the_way_stops_no_rotation_and_breaks_nobody_else() {
         for hour in 0..HOURS {
             world.hour_with((hour == 0).then_some(request));
         }
-        let trust = world.ledger().unwrap().trust();
+        let trust = world.state().unwrap().trust();
         let is_trusted = trust.pem().contains(old.ca().root_pem());
         assert_eq!(!is_trusted, withdrawn, "{:?}", world.stages);
         assert_ne!(fingerprint(&copy_from(&world)), fingerprint(&old));

@@ -103,7 +103,7 @@ fn told(spec: &Value, cluster: &Cluster, present: Option<&[&str]>) -> Vec<String
 const USUAL: Option<&[&str]> = Some(&["ca.crt", "tls.crt", "tls.key"]);
 
 #[test]
-fn a_file_that_the_secret_lacks_is_told_with_the_field_that_adds_it() {
+fn a_missing_file_is_reported_with_the_field_that_adds_it() {
     let begin = "PkiFileMissing: Secret app1-pki of Pki ns/app1-pki has no";
     let end = "; the files are ca.crt, tls.crt, tls.key";
     let example = "{passwordSecretRef: {name: <a Secret with a password>, key: <its key>}}";
@@ -159,7 +159,7 @@ fn a_file_that_the_secret_lacks_is_told_with_the_field_that_adds_it() {
 }
 
 #[test]
-fn nobody_is_told_of_files_that_are_there_or_not_waited_for_or_not_ours() {
+fn no_event_about_files_that_are_there_or_not_needed_or_not_ours() {
     let key = |optional: bool, name: &str| {
         volume(&json!({"secret": {"secretName": name, "optional": optional,
             "items": [{"key": "key.der", "path": "k"}]}}))
@@ -192,7 +192,7 @@ fn nobody_is_told_of_files_that_are_there_or_not_waited_for_or_not_ours() {
 }
 
 #[test]
-fn a_secret_that_went_with_its_pki_is_told_of_with_the_time() {
+fn a_secret_removed_with_its_pki_is_reported_with_the_time() {
     let at = "2030-01-01T00:00:00Z".parse().unwrap();
     let cluster = |was_written| Cluster {
         removal: Some(Removal {
@@ -226,7 +226,7 @@ fn a_secret_that_went_with_its_pki_is_told_of_with_the_time() {
 }
 
 #[test]
-fn a_pod_with_the_name_of_a_pki_hears_that_of_its_secret() {
+fn a_pod_with_the_name_of_a_pki_gets_that_of_its_secret() {
     let cluster = Cluster {
         namesake: Some("tls"),
         ..Cluster::default()
@@ -241,7 +241,7 @@ fn a_pod_with_the_name_of_a_pki_hears_that_of_its_secret() {
 }
 
 #[test]
-fn a_pod_that_waits_for_the_ca_bundle_hears_which_label_asks_for_it() {
+fn a_pod_that_waits_for_the_ca_bundle_gets_the_label_that_requests_it() {
     let begin = "TrustBundleNotRequested: there is no ConfigMap pki-trust-bundle with the CA bundle, because namespace ns";
     let end = ": label the namespace (kubectl label namespace ns --overwrite box.com/trust-bundle=true), or ask the platform \
                team to do so";
@@ -287,7 +287,7 @@ fn a_pod_that_waits_for_the_ca_bundle_hears_which_label_asks_for_it() {
 }
 
 #[test]
-fn a_cluster_trust_bundle_that_nobody_writes_is_told_with_what_to_mount_instead() {
+fn an_unwritten_cluster_trust_bundle_is_reported_with_what_to_mount_instead() {
     let spec = volume(&json!({"projected": {"sources": [
         {"clusterTrustBundle": {"name": "pki-trust-bundle", "path": "ca.crt"}}]}}));
     let some = Cluster {
@@ -305,7 +305,7 @@ fn a_cluster_trust_bundle_that_nobody_writes_is_told_with_what_to_mount_instead(
 }
 
 #[test]
-fn those_who_were_told_hear_that_it_is_resolved() {
+fn pods_with_an_event_get_another_when_it_is_resolved() {
     let find = |spec: &Value, cluster: &Cluster| {
         let found = find(&[pod(spec)], "pki-trust-bundle", cluster);
         found.into_keys().next().expect("a finding")
@@ -340,7 +340,7 @@ fn those_who_were_told_hear_that_it_is_resolved() {
 }
 
 #[test]
-fn what_is_told_is_bounded_whatever_a_pod_names() {
+fn events_are_bounded_whatever_a_pod_names() {
     let files: Vec<_> = (0..100)
         .map(|number| format!("{number}{}", "x".repeat(240)))
         .collect();

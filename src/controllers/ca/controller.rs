@@ -1,19 +1,19 @@
-//! Keeps the CA: reads its Secret and its ledger, makes what is missing, goes on with a rotation,
+//! Keeps the CA: reads its Secret and its state, makes what is missing, goes on with a rotation,
 //! and raises the alarm.
 //!
 //! It runs on the leader. What it finds goes to the reconciler as a [`Ca`]; what is wrong, to
 //! people as an Event on the Secret and to the metrics.
 
-use super::fleet::{self, Census};
 use super::placement;
-use super::rotation::{self, Pace};
+use super::progress::{self, RolloutCounter};
+use super::rotation::{self, RotationTimes};
 use crate::events::{self, Publisher};
 use crate::k8s::clock::Clock;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch::api_message;
 use crate::k8s::{ca_secret, patch};
 use crate::model::ca::{Alarm, Ca};
-use crate::model::ledger::CaState;
+use crate::model::ca_state::CaState;
 use crate::model::rollout::RolloutProgress;
 use crate::model::trust_bundle::Published;
 use crate::observability::metrics::Metrics;
@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-mod turn;
+mod secret;
 
 /// How often it looks when nothing tells it to.
 const POLL: Duration = Duration::from_secs(10);
@@ -43,14 +43,14 @@ const COMMON_NAME: &str = "pki-operator CA";
 /// How the CA is kept.
 #[derive(Clone, Debug)]
 pub struct CaSettings {
-    /// The Secret with the keys. The ConfigMap with the ledger has the same name.
+    /// The Secret with the keys. The ConfigMap with the state has the same name.
     pub secret: Key,
     /// Whether the platform team brings the CA; else the operator makes it.
     pub is_brought: bool,
     /// How long a CA that is made here is valid.
     pub lifetime: SignedDuration,
     /// How long a rotation takes and waits.
-    pub pace: Pace,
+    pub times: RotationTimes,
     /// How long the key of a CA is kept that signs no more.
     pub retention: SignedDuration,
 }
@@ -70,7 +70,7 @@ pub struct CaController {
 }
 
 impl CaController {
-    /// A keeper, and where it tells of the CA: nothing until it has been read.
+    /// A controller, and where it tells of the CA: nothing until it has been read.
     pub fn new(
         client: Client,
         settings: CaSettings,
@@ -81,7 +81,7 @@ impl CaController {
         clock: Arc<Clock>,
     ) -> (Self, watch::Receiver<Option<Arc<Ca>>>) {
         let (state, receiver) = watch::channel(None);
-        let keeper = Self {
+        let controller = Self {
             client,
             settings,
             cache,
@@ -92,7 +92,7 @@ impl CaController {
             state,
             aged: Mutex::new(Instant::now()),
         };
-        (keeper, receiver)
+        (controller, receiver)
     }
 
     /// Looks after the CA for as long as it is polled.
@@ -144,29 +144,29 @@ impl CaController {
             .as_ref()
             .map(|secret| placement::read(secret, is_brought, now));
         let display = self.settings.secret.to_string();
-        let (ledger, signer, concern) = rotation::assess(known, stored, &display, now);
-        let Some(ledger) = ledger else {
+        let (state, signer, concern) = rotation::evaluate(known, stored, &display, now);
+        let Some(state) = state else {
             if let Some(alarm) = signer.as_ref().err() {
                 self.raise(alarm);
             }
             return Ok(false);
         };
         // Nothing goes on while the key is away: it may come back from a backup of this moment.
-        let ledger = match &secret {
-            Some(secret) if signer.is_ok() => self.advance(ledger, secret, now).await,
-            _ => ledger,
+        let state = match &secret {
+            Some(secret) if signer.is_ok() => self.advance(state, secret, now).await,
+            _ => state,
         };
         // Once it says that another signs, the key for that has to be read first.
         let is_moved = signer
             .as_ref()
-            .is_ok_and(|signer| signer.ca().fingerprint() != ledger.current.fingerprint());
-        let is_recorded = self.record(&maps, map.as_ref(), &ledger).await?;
+            .is_ok_and(|signer| signer.ca().fingerprint() != state.current.fingerprint());
+        let is_recorded = self.record(&maps, map.as_ref(), &state).await?;
         if is_moved {
             return Ok(true);
         }
         let can_sign = signer.is_ok();
-        let is_over = ledger.current.not_after() < now;
-        self.tell(&ledger, signer, concern.as_ref());
+        let is_over = state.current.not_after() < now;
+        self.tell(&state, signer, concern.as_ref());
         if is_recorded {
             return Ok(true);
         }
@@ -174,10 +174,10 @@ impl CaController {
             // What raises the alarm is left as it is, to be looked into; unless all that is wrong
             // is that its time is over.
             Some(secret) if !self.settings.is_brought && (can_sign || is_over) => {
-                self.turn(&secrets, secret, &ledger, now).await
+                self.turn(&secrets, secret, &state, now).await
             }
             Some(secret) => {
-                self.answer(secret, &ledger, now);
+                self.answer(secret, &state, now);
                 Ok(false)
             }
             None => Ok(false),
@@ -201,33 +201,33 @@ impl CaController {
 
     /// Goes on with a rotation, and forgets the CAs whose time to be kept is over and whose keys
     /// have gone.
-    async fn advance(&self, mut ledger: CaState, secret: &Secret, now: Timestamp) -> CaState {
-        rotation::age(&mut ledger, self.seen_for());
-        let fleet = self.fleet(&ledger, now).await;
-        self.metrics.ca_waits(&fleet);
+    async fn advance(&self, mut state: CaState, secret: &Secret, now: Timestamp) -> CaState {
+        rotation::age(&mut state, self.seen_for());
+        let progress = self.progress(&state, now).await;
+        self.metrics.ca_waits(&progress);
         let CaSettings {
-            pace, retention, ..
+            times, retention, ..
         } = &self.settings;
-        let mut ledger = rotation::advance(ledger, &fleet, pace, now);
+        let mut state = rotation::advance(state, &progress, times, now);
         let is_gone = |known: &&_| !placement::has_key(secret, known);
-        let gone = rotation::outdated(&ledger, *retention).filter(is_gone);
+        let gone = rotation::outdated(&state, *retention).filter(is_gone);
         // A CA that was withdrawn by force is remembered while it is in use, so that its users are
         // named.
         let gone = gone.filter(|known| {
-            known.kept >= *retention || !fleet.in_use.contains(known.ca.fingerprint())
+            known.kept >= *retention || !progress.in_use.contains(known.ca.fingerprint())
         });
         let gone: Vec<_> = gone.map(|known| known.ca.clone()).collect();
-        ledger.retired.retain(|known| !gone.contains(&known.ca));
-        ledger.report = fleet::report(&ledger, &fleet, pace, now);
-        if let Some(report) = ledger.report.as_ref().filter(|report| report.blocked > 0) {
+        state.retired.retain(|known| !gone.contains(&known.ca));
+        state.report = progress::report(&state, &progress, times, now);
+        if let Some(report) = state.report.as_ref().filter(|report| report.blocked > 0) {
             let notice = events::about_rotation(&self.settings.secret, report);
             self.publisher.offer(notice);
         }
-        ledger
+        state
     }
 
     /// For how long this leader has seen the retired CAs since it last counted that. An hour is
-    /// counted at a time, so that the ledger is not written more often.
+    /// counted at a time, so that the state is not written more often.
     fn seen_for(&self) -> SignedDuration {
         let hour = SignedDuration::from_hours(1);
         let unit = (self.settings.retention / 24).clamp(SignedDuration::from_secs(1), hour);
@@ -242,18 +242,18 @@ impl CaController {
 
     /// How long to wait for something to happen: a part of the steps that are counted.
     fn pause(&self) -> Duration {
-        let part = Duration::try_from(self.settings.pace.step / 16).unwrap_or(POLL);
+        let part = Duration::try_from(self.settings.times.step / 16).unwrap_or(POLL);
         part.clamp(SHORTEST_PAUSE, POLL)
     }
 
-    /// Writes the ledger if it changed; whether it did.
+    /// Writes the state if it changed; whether it did.
     async fn record(
         &self,
         maps: &Api<ConfigMap>,
         stored: Option<&ConfigMap>,
-        ledger: &CaState,
+        state: &CaState,
     ) -> Result<bool, kube::Error> {
-        let data = ledger.data();
+        let data = state.data();
         let is_same = |map: &ConfigMap| {
             let stored = |key: &String| map.data.as_ref().and_then(|data| data.get(key));
             data.iter()
@@ -282,9 +282,9 @@ impl CaController {
             }
         }
         tracing::info!(
-            current = ledger.current.fingerprint(),
-            next = ledger.next.as_ref().map(|next| next.ca.fingerprint()),
-            previous = ledger
+            current = state.current.fingerprint(),
+            next = state.next.as_ref().map(|next| next.ca.fingerprint()),
+            previous = state
                 .trusted()
                 .next()
                 .map(|previous| previous.ca.fingerprint()),
@@ -294,36 +294,36 @@ impl CaController {
     }
 
     /// How far the certificates in use have come, by what their Pkis say.
-    async fn fleet(&self, ledger: &CaState, now: Timestamp) -> RolloutProgress {
-        if !rotation::is_counted(ledger) {
+    async fn progress(&self, state: &CaState, now: Timestamp) -> RolloutProgress {
+        if !rotation::is_counted(state) {
             return RolloutProgress::default();
         }
-        let mut census = Census::new(ledger, &self.settings.pace, now);
+        let mut counter = RolloutCounter::new(state, &self.settings.times, now);
         // What is recorded as published was in every copy, also if this term has not looked at them
         // yet.
-        let is_recorded = ledger
+        let is_recorded = state
             .next
             .as_ref()
             .is_some_and(|next| next.published.is_some());
-        let is_held = self.copies.holds(ledger.trust().fingerprint());
-        census.count_copies(self.copies.pending(), !is_recorded && !is_held);
-        census.count_unread(self.cache.unread());
+        let is_held = self.copies.holds(state.trust().fingerprint());
+        counter.count_copies(self.copies.pending(), !is_recorded && !is_held);
+        counter.count_unread(self.cache.unread());
         for pki in self.cache.readable_pkis() {
             // The lead is renewed by the same task.
             tokio::task::coop::consume_budget().await;
-            census.count(&pki);
+            counter.count(&pki);
         }
-        census.end()
+        counter.end()
     }
 
     /// Tells the reconciler what there is, and people what is wrong.
-    fn tell(&self, ledger: &CaState, signer: Result<Authority, Alarm>, concern: Option<&Alarm>) {
+    fn tell(&self, state: &CaState, signer: Result<Authority, Alarm>, concern: Option<&Alarm>) {
         match signer.as_ref().err().or(concern) {
             Some(alarm) => self.warn(alarm),
             None => self.metrics.ca_alarm(None),
         }
-        self.metrics.ca(ledger);
-        let ca = Ca::told_by(ledger, signer, |forced| self.settings.pace.window(forced));
+        self.metrics.ca(state);
+        let ca = Ca::from_state(state, signer, |forced| self.settings.times.window(forced));
         self.state.send_if_modified(|known| {
             let is_news = known.as_ref().is_none_or(|known| ca.differs_from(known));
             if is_news {

@@ -17,7 +17,7 @@ pub(super) const PER_OBJECT: Limit = Limit {
 };
 /// Limit of Normal Events for one object. It is above that of faults and refusals together, so that
 /// each of these can be followed by an Event about its end.
-const GOOD_NEWS: Limit = Limit {
+const PER_OBJECT_NORMAL: Limit = Limit {
     burst: 75,
     period: Duration::from_secs(100),
 };
@@ -31,9 +31,9 @@ const MOST: usize = 50_000;
 
 /// Of the Events of this process.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct EventHistory {
     reminder: Duration,
-    told: HashMap<Hash, Told>,
+    told: HashMap<Hash, PublishedEvent>,
     /// The line that was last written on a matter, and when.
     last: HashMap<Hash, (Hash, Timestamp)>,
     budgets: HashMap<Hash, Bucket>,
@@ -53,17 +53,17 @@ pub(super) enum Due {
 
 /// Content, time and count of an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct PublishedEvent {
     pub(super) count: i32,
     last: Timestamp,
-    /// The [sentence](Notice::sentence), if it is known.
-    sentence: Option<Hash>,
+    /// The [sentence](Notice::content), if it is known.
+    content: Option<Hash>,
     /// The version that says so: a replica that leads again must not count on from where it once
     /// stopped.
     pub(super) version: Option<String>,
 }
 
-impl Told {
+impl PublishedEvent {
     /// Reads the Event that has the name of this notice. Anybody may have written it, with the
     /// fields of either generation of the API.
     pub(super) fn of(event: &Event, notice: &Notice) -> Self {
@@ -80,13 +80,13 @@ impl Told {
         Self {
             count: counts.into_iter().flatten().max().unwrap_or(1),
             last: whole_second(last.unwrap_or(Timestamp::UNIX_EPOCH)),
-            sentence: is_same.then(|| notice.sentence()),
+            content: is_same.then(|| notice.content()),
             version: event.metadata.resource_version.clone(),
         }
     }
 }
 
-impl Memory {
+impl EventHistory {
     pub(super) fn new(reminder: Duration) -> Self {
         Self {
             reminder,
@@ -98,16 +98,17 @@ impl Memory {
     }
 
     /// When this was last said, if that is known.
-    pub(super) fn told(&self, notice: &Notice) -> Option<Told> {
-        self.told.get(&notice.line()).cloned()
+    pub(super) fn told(&self, notice: &Notice) -> Option<PublishedEvent> {
+        self.told.get(&notice.event_id()).cloned()
     }
 
     /// Whether to say it again: at once when it is news, as a reminder when it lasts.
-    pub(super) fn due(&self, notice: &Notice, told: &Told, now: Timestamp) -> Due {
+    pub(super) fn due(&self, notice: &Notice, told: &PublishedEvent, now: Timestamp) -> Due {
         // Since then another line was written, or this one says something else.
-        let last = self.last.get(&notice.matter());
-        let is_overtaken = last.is_some_and(|(line, at)| *line != notice.line() && *at > told.last);
-        if is_overtaken || told.sentence != Some(notice.sentence()) {
+        let last = self.last.get(&notice.dedup_key());
+        let is_overtaken =
+            last.is_some_and(|(line, at)| *line != notice.event_id() && *at > told.last);
+        if is_overtaken || told.content != Some(notice.content()) {
             return Due::News;
         }
         told.due(notice, self.reminder, now)
@@ -116,23 +117,23 @@ impl Memory {
     /// Time until the end of the second in which another line about the matter was written, if that
     /// is the current one.
     pub(super) fn until_next_second(&self, notice: &Notice, now: Timestamp) -> Option<Duration> {
-        let (line, at) = self.last.get(&notice.matter())?;
+        let (line, at) = self.last.get(&notice.dedup_key())?;
         let is_same = whole_second(now) == *at;
         let passed = now.duration_since(*at);
         let rest = SignedDuration::from_secs(1).checked_sub(passed)?;
         let rest = Duration::try_from(rest).ok()?;
-        (*line != notice.line() && is_same).then_some(rest)
+        (*line != notice.event_id() && is_same).then_some(rest)
     }
 
     /// Takes note of what is said by now; `Event` is what the API server has.
-    pub(super) fn note(&mut self, notice: &Notice, event: &Event) -> Told {
-        let told = Told {
-            sentence: Some(notice.sentence()),
-            ..Told::of(event, notice)
+    pub(super) fn note(&mut self, notice: &Notice, event: &Event) -> PublishedEvent {
+        let told = PublishedEvent {
+            content: Some(notice.content()),
+            ..PublishedEvent::of(event, notice)
         };
-        self.told.insert(notice.line(), told.clone());
-        let last = (notice.line(), told.last);
-        self.last.insert(notice.matter(), last);
+        self.told.insert(notice.event_id(), told.clone());
+        let last = (notice.event_id(), told.last);
+        self.last.insert(notice.dedup_key(), last);
         told
     }
 
@@ -190,11 +191,11 @@ impl Memory {
 fn limit(notice: &Notice) -> Limit {
     match notice.kind {
         EventKind::Warning => PER_OBJECT,
-        EventKind::Normal => GOOD_NEWS,
+        EventKind::Normal => PER_OBJECT_NORMAL,
     }
 }
 
-impl Told {
+impl PublishedEvent {
     fn due(&self, notice: &Notice, reminder: Duration, now: Timestamp) -> Due {
         // Whoever may edit Events may have dated it: no sum with it, which could overflow, and the
         // future is now.
@@ -240,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_said_again_as_a_reminder_or_when_it_comes_back() {
-        let told = Told {
+    fn a_fault_is_published_again_as_a_reminder_or_when_it_comes_back() {
+        let told = PublishedEvent {
             count: 1,
             last: at(1000),
-            sentence: None,
+            content: None,
             version: None,
         };
         for (second, now, fault, mended) in [
@@ -261,59 +262,59 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_before_something_else_is_news_again() {
-        let mut memory = Memory::new(REMINDER);
+    fn an_event_before_another_is_news_again() {
+        let mut history = EventHistory::new(REMINDER);
         let (bad, good) = (
             since(EventKind::Warning, 1000),
             since(EventKind::Normal, 1001),
         );
         let event = |notice: &Notice, second| notice.event("instance", at(second));
-        let told = memory.note(&bad, &event(&bad, 1000));
-        assert_eq!(memory.due(&bad, &told, at(1001)), Due::Not);
-        let later = memory.note(&good, &event(&good, 1001));
-        assert_eq!(memory.due(&bad, &told, at(1001)), Due::News);
-        assert_eq!(memory.due(&good, &later, at(1001)), Due::Not);
+        let told = history.note(&bad, &event(&bad, 1000));
+        assert_eq!(history.due(&bad, &told, at(1001)), Due::Not);
+        let later = history.note(&good, &event(&good, 1001));
+        assert_eq!(history.due(&bad, &told, at(1001)), Due::News);
+        assert_eq!(history.due(&good, &later, at(1001)), Due::Not);
         // Another replica has said meanwhile that it is mended.
-        memory.note(&bad, &event(&bad, 1002));
-        let by_another = Told::of(&event(&good, 1003), &good);
-        assert_eq!(memory.due(&good, &by_another, at(1004)), Due::Not);
+        history.note(&bad, &event(&bad, 1002));
+        let by_another = PublishedEvent::of(&event(&good, 1003), &good);
+        assert_eq!(history.due(&good, &by_another, at(1004)), Due::Not);
     }
 
     #[test]
-    fn another_message_in_the_same_line_is_news() {
-        let mut memory = Memory::new(REMINDER);
+    fn another_message_in_the_same_event_is_news() {
+        let mut history = EventHistory::new(REMINDER);
         let fault = |note: &str| Notice {
             note: String::from(note),
             ..since(EventKind::Warning, 1000)
         };
         let (first, second) = (fault("first"), fault("second"));
         let event = first.event("instance", at(1000));
-        let told = memory.note(&first, &event);
-        assert_eq!(memory.due(&first, &told, at(1001)), Due::Not);
-        assert_eq!(memory.due(&second, &told, at(1001)), Due::News);
+        let told = history.note(&first, &event);
+        assert_eq!(history.due(&first, &told, at(1001)), Due::Not);
+        assert_eq!(history.due(&second, &told, at(1001)), Due::News);
         // So it is for a replica that finds the Event of another one.
-        let found = Told::of(&event, &second);
-        assert_eq!(memory.due(&second, &found, at(1001)), Due::News);
-        let found = Told::of(&event, &first);
-        assert_eq!(memory.due(&first, &found, at(1001)), Due::Not);
+        let found = PublishedEvent::of(&event, &second);
+        assert_eq!(history.due(&second, &found, at(1001)), Due::News);
+        let found = PublishedEvent::of(&event, &first);
+        assert_eq!(history.due(&first, &found, at(1001)), Due::Not);
         let topical = |note: &str| Notice {
             topic: Some("topic".into()),
             ..fault(note)
         };
-        let told = memory.note(&topical("3 pods"), &event);
-        assert_eq!(memory.due(&topical("4 pods"), &told, at(1001)), Due::Not);
+        let told = history.note(&topical("3 pods"), &event);
+        assert_eq!(history.due(&topical("4 pods"), &told, at(1001)), Due::Not);
     }
 
     #[test]
-    fn two_lines_of_one_matter_are_written_in_different_seconds() {
-        let mut memory = Memory::new(REMINDER);
+    fn two_events_of_one_dedup_key_are_written_in_different_seconds() {
+        let mut history = EventHistory::new(REMINDER);
         let (bad, good) = (
             since(EventKind::Warning, 1000),
             since(EventKind::Normal, 1000),
         );
         let later = |milliseconds| Timestamp::from_millisecond(milliseconds).unwrap();
-        assert_eq!(memory.until_next_second(&bad, later(1_000_200)), None);
-        memory.note(&bad, &bad.event("instance", later(1_000_200)));
+        assert_eq!(history.until_next_second(&bad, later(1_000_200)), None);
+        history.note(&bad, &bad.event("instance", later(1_000_200)));
         for (now, wait) in [
             (1_000_000, Some(1000)),
             (1_000_300, Some(700)),
@@ -323,74 +324,74 @@ mod tests {
             (9_000_000, None),
         ] {
             let wait = wait.map(Duration::from_millis);
-            assert_eq!(memory.until_next_second(&good, later(now)), wait, "{now}");
-            assert_eq!(memory.until_next_second(&bad, later(now)), None, "{now}");
+            assert_eq!(history.until_next_second(&good, later(now)), wait, "{now}");
+            assert_eq!(history.until_next_second(&bad, later(now)), None, "{now}");
         }
     }
 
     #[test]
     fn reminders_leave_enough_for_news() {
-        let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
+        let (mut history, now) = (EventHistory::new(REMINDER), Instant::now());
         let fault = notice(EventKind::Warning, "fault");
-        let reminders = (0..25).filter(|_| memory.take_for_reminder(&fault, now));
+        let reminders = (0..25).filter(|_| history.take_for_reminder(&fault, now));
         assert_eq!(reminders.count(), 15);
         for _ in 0..RESERVE {
-            assert_eq!(memory.take(&fault, now), Ok(()));
+            assert_eq!(history.take(&fault, now), Ok(()));
         }
-        assert!(memory.take(&fault, now).is_err());
+        assert!(history.take(&fault, now).is_err());
     }
 
     #[test]
-    fn a_series_is_taken_up_where_it_stood() {
+    fn a_series_continues_from_its_count() {
         let fault = notice(EventKind::Warning, "note");
         let mut stored = fault.event("instance", at(1000));
         stored.metadata.resource_version = Some("5".into());
-        let as_stored = |count, last| Told {
+        let as_stored = |count, last| PublishedEvent {
             count,
             last,
-            sentence: Some(fault.sentence()),
+            content: Some(fault.content()),
             version: Some("5".into()),
         };
-        assert_eq!(Told::of(&stored, &fault), as_stored(1, at(1000)));
+        assert_eq!(PublishedEvent::of(&stored, &fault), as_stored(1, at(1000)));
         stored.series = Some(EventSeries {
             count: Some(7),
             last_observed_time: Some(MicroTime(at(1300))),
         });
-        assert_eq!(Told::of(&stored, &fault), as_stored(7, at(1300)));
+        assert_eq!(PublishedEvent::of(&stored, &fault), as_stored(7, at(1300)));
         // A writer that knows one generation of the API changes the fields of that alone.
         (stored.count, stored.last_timestamp) = (Some(9), Some(Time(at(1400))));
-        assert_eq!(Told::of(&stored, &fault), as_stored(9, at(1400)));
+        assert_eq!(PublishedEvent::of(&stored, &fault), as_stored(9, at(1400)));
         let other = notice(EventKind::Warning, "other");
-        assert_eq!(Told::of(&stored, &other).sentence, None);
+        assert_eq!(PublishedEvent::of(&stored, &other).content, None);
         let nothing = Event::default();
-        let unknown = Told {
+        let unknown = PublishedEvent {
             count: 1,
             last: at(0),
-            sentence: None,
+            content: None,
             version: None,
         };
-        assert_eq!(Told::of(&nothing, &fault), unknown);
+        assert_eq!(PublishedEvent::of(&nothing, &fault), unknown);
     }
 
     #[test]
-    fn an_object_is_told_so_much_at_once_whatever_it_is_about() {
-        let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
+    fn an_object_has_one_budget_for_all_faults() {
+        let (mut history, now) = (EventHistory::new(REMINDER), Instant::now());
         for number in 0..25 {
             let notice = notice(EventKind::Warning, &number.to_string());
-            assert_eq!(memory.take(&notice, now), Ok(()));
+            assert_eq!(history.take(&notice, now), Ok(()));
         }
         let one_more = notice(EventKind::Warning, "more");
-        assert_eq!(memory.take(&one_more, now), Err(now + PER_OBJECT.period));
-        memory.give_back(&one_more);
-        assert_eq!(memory.take(&one_more, now), Ok(()));
+        assert_eq!(history.take(&one_more, now), Err(now + PER_OBJECT.period));
+        history.give_back(&one_more);
+        assert_eq!(history.take(&one_more, now), Ok(()));
         let mut other = one_more.clone();
         other.regarding.uid = Some("other".into());
-        assert_eq!(memory.take(&other, now), Ok(()));
+        assert_eq!(history.take(&other, now), Ok(()));
     }
 
     #[test]
-    fn whatever_was_wrong_before_it_is_told_at_once_that_it_is_mended() {
-        let (mut memory, mut now) = (Memory::new(REMINDER), Instant::now());
+    fn the_end_of_a_fault_is_published_at_once() {
+        let (mut history, mut now) = (EventHistory::new(REMINDER), Instant::now());
         let good = notice(EventKind::Normal, "good");
         let fault = notice(EventKind::Warning, "fault");
         let refusal = Notice {
@@ -402,8 +403,8 @@ mod tests {
         for _ in 0..24 * 60 {
             now += Duration::from_secs(60);
             for bad in [&fault, &refusal] {
-                if memory.take(bad, now).is_ok() {
-                    assert_eq!(memory.take(&good, now), Ok(()), "after {count}");
+                if history.take(bad, now).is_ok() {
+                    assert_eq!(history.take(&good, now), Ok(()), "after {count}");
                     count += 1;
                 }
             }
@@ -412,49 +413,49 @@ mod tests {
     }
 
     #[test]
-    fn refusals_take_nothing_from_what_an_object_is_told_of_faults() {
-        let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
+    fn refusals_take_nothing_from_the_budget_for_faults() {
+        let (mut history, now) = (EventHistory::new(REMINDER), Instant::now());
         let refusal = Notice {
             aspect: Aspect::Refusal,
             ..notice(EventKind::Warning, "refused")
         };
         for _ in 0..PER_OBJECT.burst {
-            assert_eq!(memory.take(&refusal, now), Ok(()));
+            assert_eq!(history.take(&refusal, now), Ok(()));
         }
-        assert!(memory.take(&refusal, now).is_err());
-        assert!(!memory.take_for_reminder(&refusal, now));
+        assert!(history.take(&refusal, now).is_err());
+        assert!(!history.take_for_reminder(&refusal, now));
         let fault = notice(EventKind::Warning, "fault");
         for _ in 0..PER_OBJECT.burst {
-            assert_eq!(memory.take(&fault, now), Ok(()));
+            assert_eq!(history.take(&fault, now), Ok(()));
         }
-        assert!(memory.take(&fault, now).is_err());
-        memory.give_back(&refusal);
-        assert_eq!(memory.take(&refusal, now), Ok(()));
+        assert!(history.take(&fault, now).is_err());
+        history.give_back(&refusal);
+        assert_eq!(history.take(&refusal, now), Ok(()));
     }
 
     #[test]
-    fn refusals_are_bounded_in_a_namespace_whichever_objects_hear_of_them() {
-        let (mut memory, now) = (Memory::new(REMINDER), Instant::now());
+    fn refusals_are_bounded_in_a_namespace_over_all_objects() {
+        let (mut history, now) = (EventHistory::new(REMINDER), Instant::now());
         let refusal = |pod: usize| Notice {
             aspect: Aspect::Refusal,
             ..notice_to("ns", &pod.to_string(), EventKind::Warning, "refused")
         };
-        let told = (0..10_000).filter(|pod| memory.take(&refusal(*pod), now).is_ok());
+        let told = (0..10_000).filter(|pod| history.take(&refusal(*pod), now).is_ok());
         assert_eq!(told.count(), 500);
         let fault = notice_to("ns", "0", EventKind::Warning, "fault");
-        assert_eq!(memory.take(&fault, now), Ok(()));
+        assert_eq!(history.take(&fault, now), Ok(()));
     }
 
     #[test]
     fn what_is_long_past_is_forgotten() {
-        let mut memory = Memory::new(REMINDER);
+        let mut history = EventHistory::new(REMINDER);
         for number in 0..=MOST {
             let notice = notice_to("ns", &number.to_string(), EventKind::Warning, "note");
             let last = if number == 0 { at(10_000) } else { at(0) };
-            memory.note(&notice, &notice.event("instance", last));
+            history.note(&notice, &notice.event("instance", last));
         }
         let now = Instant::now();
-        memory.prune(at(10_000), now);
-        assert_eq!(memory.told.len(), 1);
+        history.prune(at(10_000), now);
+        assert_eq!(history.told.len(), 1);
     }
 }

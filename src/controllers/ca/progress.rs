@@ -1,9 +1,9 @@
 //! How far the certificates in use have come in a rotation of the CA, and who keeps it waiting: on
 //! plain data.
 
-use super::rotation::Pace;
+use super::rotation::RotationTimes;
 use crate::api::{Pki, PkiStatus, READY};
-use crate::model::ledger::CaState;
+use crate::model::ca_state::CaState;
 use crate::model::rollout::{
     BEHIND, BUNDLE, Blocker, CONFLICT, CONTESTED, FAILED, FOREIGN, NAMESPACE, Phase, REFUSED,
     RolloutProgress, RolloutReport, UNSIGNED,
@@ -18,9 +18,9 @@ const MESSAGE_BYTES: usize = 400;
 
 /// Counts the certificates in use, one by one.
 #[derive(Debug)]
-pub struct Census<'a> {
-    fleet: RolloutProgress,
-    ledger: &'a CaState,
+pub struct RolloutCounter<'a> {
+    progress: RolloutProgress,
+    state: &'a CaState,
     trust: String,
     /// Whether even those count as blockers that seem to be well.
     is_overdue: Overdue,
@@ -33,24 +33,24 @@ struct Overdue {
     replacing: bool,
 }
 
-impl<'a> Census<'a> {
-    /// A census that has counted nobody.
-    pub fn new(ledger: &'a CaState, pace: &Pace, now: Timestamp) -> Self {
-        let grace = |is_forced| pace.wait_for(is_forced).min(pace.step);
-        let next = ledger.next.as_ref();
+impl<'a> RolloutCounter<'a> {
+    /// A counter that has counted nobody.
+    pub fn new(state: &'a CaState, times: &RotationTimes, now: Timestamp) -> Self {
+        let grace = |is_forced| times.wait_for(is_forced).min(times.step);
+        let next = state.next.as_ref();
         let publishing = next.and_then(|next| Some((next.since?, grace(next.is_forced))));
-        let replacing = ledger.trusted().next().map(|retired| {
+        let replacing = state.trusted().next().map(|retired| {
             let is_forced = retired.forced.is_some();
-            let window = pace.window(is_forced);
+            let window = times.window(is_forced);
             (retired.forced.unwrap_or(retired.since), window + window / 4)
         });
         let is_over = |phase: Option<(Timestamp, SignedDuration)>| {
             phase.is_some_and(|(since, longest)| now.duration_since(since) >= longest)
         };
         Self {
-            fleet: RolloutProgress::default(),
-            ledger,
-            trust: ledger.trust().fingerprint().to_owned(),
+            progress: RolloutProgress::default(),
+            state,
+            trust: state.trust().fingerprint().to_owned(),
             is_overdue: Overdue {
                 publishing: is_over(publishing),
                 replacing: is_over(replacing),
@@ -70,9 +70,9 @@ impl<'a> Census<'a> {
             return;
         }
         let is_unpublished = status.trust_fingerprint.as_deref() != Some(self.trust.as_str());
-        self.fleet.unpublished += usize::from(is_unpublished);
+        self.progress.unpublished += usize::from(is_unpublished);
         let is_of_other = self.count_issuer(status);
-        let is_waited_for = is_unpublished && self.ledger.next.is_some();
+        let is_waited_for = is_unpublished && self.state.next.is_some();
         if !is_waited_for && !is_of_other {
             return;
         }
@@ -82,7 +82,7 @@ impl<'a> Census<'a> {
         } = self.is_overdue;
         let is_overdue = is_waited_for && publishing || is_of_other && replacing;
         if let Some((reason, blocker)) = blocker(pki, is_overdue) {
-            self.fleet.blockers.add(reason, blocker);
+            self.progress.blockers.add(reason, blocker);
         }
     }
 
@@ -91,18 +91,18 @@ impl<'a> Census<'a> {
         let Some(issuer) = status.issuer_fingerprint.as_deref() else {
             return false;
         };
-        let of = |retired: &crate::model::ledger::Retired| retired.ca.fingerprint() == issuer;
-        if !self.fleet.in_use.contains(issuer) {
-            self.fleet.in_use.insert(issuer.to_owned());
+        let of = |retired: &crate::model::ca_state::Retired| retired.ca.fingerprint() == issuer;
+        if !self.progress.in_use.contains(issuer) {
+            self.progress.in_use.insert(issuer.to_owned());
         }
-        self.fleet.of_retired += usize::from(self.ledger.trusted().any(of));
-        self.ledger.retired.iter().any(of)
+        self.progress.of_retired += usize::from(self.state.trusted().any(of));
+        self.state.retired.iter().any(of)
     }
 
     /// Counts namespaces that cannot be read.
     pub fn count_unread(&mut self, namespaces: impl IntoIterator<Item = String>) {
         for namespace in namespaces {
-            self.fleet.unpublished += 1;
+            self.progress.unpublished += 1;
             let message = "its Pkis cannot be read: give the operator its RoleBinding there again, or take the namespace off \
                            the chart's value namespaces";
             let blocker = Blocker {
@@ -111,7 +111,7 @@ impl<'a> Census<'a> {
                 reason: "NamespaceUnread".into(),
                 message: message.into(),
             };
-            self.fleet.blockers.add(NAMESPACE, blocker);
+            self.progress.blockers.add(NAMESPACE, blocker);
         }
     }
 
@@ -122,8 +122,8 @@ impl<'a> Census<'a> {
         copies: impl IntoIterator<Item = (String, String)>,
         is_waited_for: bool,
     ) {
-        self.fleet.unpublished += usize::from(is_waited_for);
-        if self.ledger.next.is_none() || !self.is_overdue.publishing {
+        self.progress.unpublished += usize::from(is_waited_for);
+        if self.state.next.is_none() || !self.is_overdue.publishing {
             return;
         }
         for (namespace, name) in copies {
@@ -135,13 +135,13 @@ impl<'a> Census<'a> {
                 reason: "BundleNotWritten".into(),
                 message: message.into(),
             };
-            self.fleet.blockers.add(BUNDLE, blocker);
+            self.progress.blockers.add(BUNDLE, blocker);
         }
     }
 
     /// Returns the counts.
     pub fn end(self) -> RolloutProgress {
-        self.fleet
+        self.progress
     }
 }
 
@@ -181,9 +181,9 @@ fn blocker(pki: &Pki, is_overdue: bool) -> Option<(&'static str, Blocker)> {
 /// Summarizes a rotation for people. `None` while none is under way and every certificate is of the
 /// CA that signs.
 pub fn report(
-    ledger: &CaState,
-    fleet: &RolloutProgress,
-    pace: &Pace,
+    state: &CaState,
+    progress: &RolloutProgress,
+    times: &RotationTimes,
     now: Timestamp,
 ) -> Option<RolloutReport> {
     let report = |phase, since, until: Option<Timestamp>, forced| {
@@ -192,25 +192,25 @@ pub fn report(
             since: whole_second(since),
             until: until.map(whole_second),
             forced,
-            blocked: fleet.blockers.total(),
-            blockers: fleet.blockers.named.clone(),
+            blocked: progress.blockers.total(),
+            blockers: progress.blockers.named.clone(),
         })
     };
     let later = |since: Timestamp, wait| since.saturating_add(wait).unwrap_or(since);
-    if let Some(next) = &ledger.next {
+    if let Some(next) = &state.next {
         let since = next.since.unwrap_or(now);
-        let until = later(since, pace.wait_for(next.is_forced));
+        let until = later(since, times.wait_for(next.is_forced));
         return report(Phase::Publishing, since, Some(until), next.is_forced);
     }
-    let Some(newest) = ledger.trusted().next() else {
-        let withdrawn = ledger.retired.iter().find(|it| it.forced.is_some())?;
+    let Some(newest) = state.trusted().next() else {
+        let withdrawn = state.retired.iter().find(|it| it.forced.is_some())?;
         let since = withdrawn.unused.unwrap_or(withdrawn.since);
-        return (fleet.blockers.total() > 0)
+        return (progress.blockers.total() > 0)
             .then(|| report(Phase::Withdrawn, since, None, true))
             .flatten();
     };
     let since = newest.forced.unwrap_or(newest.since);
-    let until = later(since, pace.wait_for(newest.forced.is_some()));
+    let until = later(since, times.wait_for(newest.forced.is_some()));
     if until <= now && newest.forced.is_none() {
         return report(Phase::Retained, since, None, false);
     }

@@ -14,9 +14,9 @@ fn ca(hours: i32) -> CaCertificate {
 }
 
 /// As the API server stores it.
-fn stored(ledger: &CaState) -> ConfigMap {
+fn stored(state: &CaState) -> ConfigMap {
     let mut map = json!({});
-    json_patch::merge(&mut map, &json!({ "data": ledger.data() }));
+    json_patch::merge(&mut map, &json!({ "data": state.data() }));
     serde_json::from_value(map).unwrap()
 }
 
@@ -52,37 +52,37 @@ fn what_is_written_is_what_is_read() {
     let full = full();
     let mut ledgers = vec![CaState::of(ca(1000)), full.clone()];
     for (is_published, is_unused) in [(true, false), (false, true), (false, false)] {
-        let mut ledger = full.clone();
-        let (next, previous) = (ledger.next.as_mut().unwrap(), &mut ledger.retired[0]);
+        let mut state = full.clone();
+        let (next, previous) = (state.next.as_mut().unwrap(), &mut state.retired[0]);
         next.published = next.published.filter(|_| is_published);
         previous.unused = previous.unused.filter(|_| is_unused);
-        ledgers.push(ledger.clone());
+        ledgers.push(state.clone());
         ledgers.push(CaState {
             retired: Vec::new(),
-            ..ledger.clone()
+            ..state.clone()
         });
         ledgers.push(CaState {
             next: None,
-            ..ledger
+            ..state
         });
     }
-    for ledger in ledgers {
-        let read = CaState::read(&stored(&ledger), now()).unwrap();
-        assert_eq!(read.current, ledger.current);
-        let next = |ledger: &CaState| {
-            let next = ledger.next.clone();
+    for state in ledgers {
+        let read = CaState::read(&stored(&state), now()).unwrap();
+        assert_eq!(read.current, state.current);
+        let next = |state: &CaState| {
+            let next = state.next.clone();
             next.map(|next| (next.ca, next.since, next.published, next.is_forced))
         };
-        assert_eq!(next(&read), next(&ledger));
+        assert_eq!(next(&read), next(&state));
         let fields = |it: &Retired| {
             let Retired {
                 ca, since, unused, ..
             } = it.clone();
             (ca, since, unused, it.forced, it.is_withdrawn, it.kept)
         };
-        let retired = |ledger: &CaState| ledger.retired.iter().map(fields).collect::<Vec<_>>();
-        assert_eq!(retired(&read), retired(&ledger));
-        assert_eq!(read.data(), ledger.data());
+        let retired = |state: &CaState| state.retired.iter().map(fields).collect::<Vec<_>>();
+        assert_eq!(retired(&read), retired(&state));
+        assert_eq!(read.data(), state.data());
     }
 }
 
@@ -91,10 +91,10 @@ fn a_ca_below_a_root_comes_with_the_whole_path() {
     let chain = include_bytes!("../../controllers/ca/rotation/tests/a.crt");
     let root = include_bytes!("../../controllers/ca/rotation/tests/root.crt");
     let ca = CaCertificate::from_pem(chain, root, now()).unwrap();
-    let ledger = CaState::of(ca.clone());
-    assert_eq!(CaState::read(&stored(&ledger), now()).unwrap().current, ca);
+    let state = CaState::of(ca.clone());
+    assert_eq!(CaState::read(&stored(&state), now()).unwrap().current, ca);
     assert!(
-        ledger.trust().is_published_in(root),
+        state.trust().is_published_in(root),
         "clients trust the root"
     );
 }
@@ -149,11 +149,11 @@ fn what_clients_trust_stays_as_it_is_when_one_takes_the_place_of_another() {
 /// The clock may be wrong, and then its certificates are in use.
 #[test]
 fn a_predecessor_is_known_and_trusted_whatever_the_time() {
-    let ledger = full();
+    let state = full();
     for hours in [-1, 500, 501, 1_000_000] {
-        let read = CaState::read(&stored(&ledger), now() + hours * HOUR).unwrap();
+        let read = CaState::read(&stored(&state), now() + hours * HOUR).unwrap();
         assert_eq!(read.retired.len(), 3, "{hours}");
-        let root = ledger.retired[0].ca.root_pem();
+        let root = state.retired[0].ca.root_pem();
         assert!(read.trust().pem().contains(root), "{hours}");
     }
 }
@@ -161,18 +161,18 @@ fn a_predecessor_is_known_and_trusted_whatever_the_time() {
 /// Version 0.2 knows one predecessor, and neither what it was found in nor how many there are.
 #[test]
 fn the_version_before_and_this_one_read_what_the_other_writes() {
-    let ledger = full();
-    let mut map = stored(&ledger);
+    let state = full();
+    let mut map = stored(&state);
     let data = map.data.as_mut().unwrap();
-    assert_eq!(data["previous.crt"], *ledger.retired[0].ca.root_pem());
+    assert_eq!(data["previous.crt"], *state.retired[0].ca.root_pem());
     let time = |time: Option<Timestamp>| time.unwrap().to_string();
-    assert_eq!(data["previous-since"], time(Some(ledger.retired[0].since)));
-    assert_eq!(data["previous-unused"], time(ledger.retired[0].unused));
+    assert_eq!(data["previous-since"], time(Some(state.retired[0].since)));
+    assert_eq!(data["previous-unused"], time(state.retired[0].unused));
     let is_trusted = |at: usize| {
-        ledger
+        state
             .trust()
             .pem()
-            .contains(ledger.retired[at].ca.root_pem())
+            .contains(state.retired[at].ca.root_pem())
     };
     assert_eq!([0, 1, 2].map(is_trusted), [true, false, true]);
 
@@ -180,29 +180,29 @@ fn the_version_before_and_this_one_read_what_the_other_writes() {
     data.remove("next-since");
     let read = CaState::read(&map, now()).unwrap();
     assert_eq!(read.retired.len(), 1);
-    assert_eq!(read.retired[0].unused, ledger.retired[0].unused);
+    assert_eq!(read.retired[0].unused, state.retired[0].unused);
     assert_eq!(read.next.unwrap().since, None);
     // Another replica has begun another rotation meanwhile.
     let other = ca(700);
-    let mut map = stored(&ledger);
+    let mut map = stored(&state);
     let data = map.data.as_mut().unwrap();
     data.insert("previous.crt".into(), other.root_pem().to_owned());
     let read = CaState::read(&map, now()).unwrap();
     let known: Vec<_> = read.retired.iter().map(|it| it.ca.clone()).collect();
-    let before = ledger.retired.iter().map(|it| it.ca.clone());
+    let before = state.retired.iter().map(|it| it.ca.clone());
     assert_eq!(known, [other].into_iter().chain(before).collect::<Vec<_>>());
 }
 
 /// Whether it may sign then is for the Secret to say, which may hold another by now.
 #[test]
 fn the_one_that_signs_is_known_whatever_the_time_and_a_successor_only_when_it_is_in_force() {
-    let ledger = CaState {
+    let state = CaState {
         retired: Vec::new(),
         ..full()
     };
     for (hours, has_next) in [(-1, false), (0, true), (1001, true), (2001, false)] {
-        let read = CaState::read(&stored(&ledger), now() + hours * HOUR).unwrap();
-        assert_eq!(read.current, ledger.current, "{hours}");
+        let read = CaState::read(&stored(&state), now() + hours * HOUR).unwrap();
+        assert_eq!(read.current, state.current, "{hours}");
         assert_eq!(read.next.is_some(), has_next, "{hours}");
     }
     let chain = include_bytes!("../../controllers/ca/rotation/tests/a.crt");
@@ -220,14 +220,14 @@ fn the_one_that_signs_is_known_whatever_the_time_and_a_successor_only_when_it_is
 }
 
 #[test]
-fn a_ledger_that_cannot_be_read_says_where() {
+fn a_state_that_cannot_be_read_names_the_key() {
     let unreadable =
         "the CA certificate is not readable; give X.509 certificates in PEM, that of the CA first";
     let read = |change: Value| {
         let mut map = json!(stored(&full()));
         json_patch::merge(&mut map, &change);
         let map = serde_json::from_value(map).unwrap();
-        CaState::read(&map, now()).map(|ledger| ledger.data())
+        CaState::read(&map, now()).map(|state| state.data())
     };
     for (change, problem) in [
         (json!({ "data": null }), "current.crt is missing".to_owned()),
@@ -270,13 +270,13 @@ fn a_ledger_that_cannot_be_read_says_where() {
 
 #[test]
 fn a_ca_that_is_not_in_force_is_known_all_the_same_and_a_successor_is_not() {
-    let ledger = full();
+    let state = full();
     for then in [now() + 1001 * HOUR, now() - HOUR] {
-        let read = CaState::read(&stored(&ledger), then).unwrap();
-        assert_eq!(read.current, ledger.current);
+        let read = CaState::read(&stored(&state), then).unwrap();
+        assert_eq!(read.current, state.current);
     }
     assert!(
-        CaState::read(&stored(&ledger), now() - HOUR)
+        CaState::read(&stored(&state), now() - HOUR)
             .unwrap()
             .next
             .is_none()
@@ -286,8 +286,8 @@ fn a_ca_that_is_not_in_force_is_known_all_the_same_and_a_successor_is_not() {
 /// A step begins anew, and the leaves of the predecessor are replaced at once.
 #[test]
 fn a_time_that_cannot_be_read_is_none() {
-    let ledger = full();
-    let mut map = stored(&ledger);
+    let state = full();
+    let mut map = stored(&state);
     let data = map.data.as_mut().unwrap();
     data.remove(RETIRED);
     for key in [NEXT_SINCE, PUBLISHED, SINCE, UNUSED] {

@@ -67,7 +67,7 @@ impl Retired {
 }
 
 impl CaState {
-    /// The ledger of a CA that has just begun.
+    /// The state of a CA that has just begun.
     pub fn of(current: CaCertificate) -> Self {
         Self {
             current,
@@ -221,7 +221,7 @@ fn read_retired(text: &str, now: Timestamp) -> Result<Vec<Retired>, String> {
 
 /// Reads one certificate with its path; `None` if that is not in force and need not be remembered.
 fn certificate(key: &str, pem: &str, now: Timestamp) -> Result<Option<CaCertificate>, String> {
-    let read = whatever_the_time(pem.as_bytes(), &[], now);
+    let read = certificate_at_any_time(pem.as_bytes(), &[], now);
     let ca = read.map_err(|error| format!("{key}: {error}"))?;
     let is_in_force = ca.not_before() <= now && now <= ca.not_after();
     Ok(Some(ca).filter(|_| is_in_force || key != NEXT))
@@ -229,7 +229,7 @@ fn certificate(key: &str, pem: &str, now: Timestamp) -> Result<Option<CaCertific
 
 /// Reads the certificate of a CA, which may have expired or not have begun. Which one it is matters
 /// all the same: whether it may sign is for the Secret to say.
-pub(crate) fn whatever_the_time(
+pub(crate) fn certificate_at_any_time(
     chain: &[u8],
     root: &[u8],
     now: Timestamp,

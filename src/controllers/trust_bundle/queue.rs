@@ -8,12 +8,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// After so many failures a namespace is not waited for any more; it is tried again all the same.
-const MOST_FAILURES: u32 = 5;
+const MAX_FAILURES: u32 = 5;
 /// Between two writes in one namespace: somebody who undoes each must not keep the operator busy.
-const PACE: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two attempts that fail, in the end.
 const BACKOFF: Backoff = Backoff {
-    first: PACE,
+    first: MIN_INTERVAL,
     longest: Duration::from_secs(60),
 };
 
@@ -48,7 +48,7 @@ pub(super) enum Task {
     /// The namespace does not ask for it any more.
     Remove(Found),
     /// Something else has the name.
-    Complain(Found),
+    ReportForeign(Found),
 }
 
 /// How it went.
@@ -75,7 +75,7 @@ pub(super) enum Outcome {
     Failed,
 }
 
-/// The board. A namespace that something happened in is due for a look; most looks find that
+/// The queue. A namespace that something happened in is due for a look; most looks find that
 /// nothing is to be done.
 #[derive(Debug, Default)]
 pub(super) struct BundleQueue {
@@ -85,7 +85,7 @@ pub(super) struct BundleQueue {
     /// The roots to write.
     fingerprint: Option<String>,
     /// The copies that hold them.
-    sound: HashMap<String, Found>,
+    current: HashMap<String, Found>,
     /// Where something else has the name.
     foreign: BTreeSet<String>,
     /// How often in a row it went wrong.
@@ -109,7 +109,7 @@ impl BundleQueue {
             return;
         }
         self.fingerprint = Some(fingerprint.to_owned());
-        self.sound.clear();
+        self.current.clear();
         self.pending = self.namespaces.items.keys().cloned().collect();
         self.due.extend(self.namespaces.items.keys().cloned());
     }
@@ -139,10 +139,10 @@ impl BundleQueue {
     }
 
     /// Something to do, unless there is nothing now. All but a complaint wants to be
-    /// [settled](Self::settle).
+    /// [settled](Self::on_result).
     pub(super) fn next(&mut self, now: Instant) -> Option<(String, Task)> {
         // On half a list too much would be removed.
-        if self.fingerprint.is_none() || !self.is_whole() {
+        if self.fingerprint.is_none() || !self.is_complete() {
             return None;
         }
         while self.ends.first().is_some_and(|(end, _)| *end <= now) {
@@ -156,7 +156,7 @@ impl BundleQueue {
                 continue;
             }
             let task = self.task(&name);
-            let is_foreign = matches!(task, Some(Task::Complain(_)));
+            let is_foreign = matches!(task, Some(Task::ReportForeign(_)));
             if is_foreign {
                 self.foreign.insert(name.clone());
             } else {
@@ -180,7 +180,7 @@ impl BundleQueue {
     }
 
     /// Takes note of how it went.
-    pub(super) fn settle(&mut self, name: String, outcome: Outcome, now: Instant) {
+    pub(super) fn on_result(&mut self, name: String, outcome: Outcome, now: Instant) {
         // What the watch told meanwhile may be newer, or older; it is looked at if it is not what
         // was found.
         let is_changed = self.busy.remove(&name) == Some(true);
@@ -201,14 +201,14 @@ impl BundleQueue {
                 note(Some(found.clone()));
                 self.failures.remove(&name);
                 if self.fingerprint.as_ref() == Some(&fingerprint) {
-                    self.sound.insert(name.clone(), found);
+                    self.current.insert(name.clone(), found);
                 }
-                pause = is_written.then_some(PACE);
+                pause = is_written.then_some(MIN_INTERVAL);
             }
             Outcome::Foreign(found) => note(Some(found)),
             Outcome::Gone => {
                 note(None);
-                pause = Some(PACE);
+                pause = Some(MIN_INTERVAL);
             }
             Outcome::Held { found, .. } => {
                 note(Some(found));
@@ -232,7 +232,7 @@ impl BundleQueue {
     fn fail(&mut self, name: &str) -> Duration {
         let failures = self.failures.entry(name.to_owned()).or_default();
         *failures = failures.saturating_add(1);
-        if *failures >= MOST_FAILURES {
+        if *failures >= MAX_FAILURES {
             self.pending.remove(name);
         }
         BACKOFF.pause(*failures)
@@ -255,7 +255,7 @@ impl BundleQueue {
 
     /// The roots that every copy holds, if all hold the same.
     pub(super) fn published(&self) -> Option<&str> {
-        let is_published = self.is_whole() && self.pending.is_empty();
+        let is_published = self.is_complete() && self.pending.is_empty();
         self.fingerprint.as_deref().filter(|_| is_published)
     }
 
@@ -268,26 +268,28 @@ impl BundleQueue {
     /// How many copies there are, by state.
     pub(super) fn counts(&self) -> [(&'static str, usize); 3] {
         [
-            ("current", self.sound.len()),
+            ("current", self.current.len()),
             ("foreign", self.foreign.len()),
             ("failing", self.failures.len()),
         ]
     }
 
-    fn is_whole(&self) -> bool {
-        self.namespaces.is_whole && self.copies.is_whole
+    fn is_complete(&self) -> bool {
+        self.namespaces.is_complete && self.copies.is_complete
     }
 
     fn task(&mut self, name: &str) -> Option<Task> {
         let found = self.copies.items.get(name);
         let is_asked_for = self.namespaces.items.get(name) == Some(&false);
         if !is_asked_for || found.is_none_or(|found| !found.is_ours) {
-            self.sound.remove(name);
+            self.current.remove(name);
         }
         match (self.namespaces.items.get(name), found) {
             (Some(false), None) => Some(Task::Create),
-            (Some(false), Some(found)) if !found.is_ours => Some(Task::Complain(found.clone())),
-            (Some(false), found) => (self.sound.get(name) != found).then_some(Task::Check),
+            (Some(false), Some(found)) if !found.is_ours => {
+                Some(Task::ReportForeign(found.clone()))
+            }
+            (Some(false), found) => (self.current.get(name) != found).then_some(Task::Check),
             (None, Some(found)) if found.is_ours && !found.is_going => {
                 Some(Task::Remove(found.clone()))
             }
@@ -303,7 +305,7 @@ impl BundleQueue {
 struct Listing<T> {
     items: HashMap<String, T>,
     fresh: HashMap<String, T>,
-    is_whole: bool,
+    is_complete: bool,
 }
 
 impl<T> Default for Listing<T> {
@@ -311,7 +313,7 @@ impl<T> Default for Listing<T> {
         Self {
             items: HashMap::new(),
             fresh: HashMap::new(),
-            is_whole: false,
+            is_complete: false,
         }
     }
 }
@@ -338,7 +340,7 @@ impl<T: PartialEq> Listing<T> {
             }
             Event::InitDone => {
                 let before = std::mem::replace(&mut self.items, std::mem::take(&mut self.fresh));
-                self.is_whole = true;
+                self.is_complete = true;
                 let gone = before.keys().filter(|name| !self.items.contains_key(*name));
                 let changed = self
                     .items

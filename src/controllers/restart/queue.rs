@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 /// Between two attempts on one workload, at least. An attempt takes two requests.
-const PACE: Duration = Duration::from_secs(2);
+const MIN_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two attempts that fail, in the end.
 const BACKOFF: Backoff = Backoff {
-    first: PACE,
+    first: MIN_INTERVAL,
     longest: Duration::from_secs(60),
 };
 
@@ -42,13 +42,13 @@ pub(super) struct Task {
     pub(super) causes: Vec<Cause>,
 }
 
-/// The board.
+/// The queue.
 #[derive(Debug)]
 pub(super) struct RestartQueue {
     /// Within what time after a renewal to restart.
     window: SignedDuration,
     /// How long to leave a workload alone that is paused, unless it changes.
-    patience: Duration,
+    paused_interval: Duration,
     marked: BTreeMap<Kind, SecretIndex<Mark>>,
     /// The namespaces of workloads that have begun to ask, while the watch lists.
     begun: BTreeSet<String>,
@@ -71,10 +71,10 @@ struct Waiting {
 }
 
 impl RestartQueue {
-    pub(super) fn new(window: SignedDuration, patience: Duration) -> Self {
+    pub(super) fn new(window: SignedDuration, paused_interval: Duration) -> Self {
         Self {
             window,
-            patience,
+            paused_interval,
             marked: BTreeMap::new(),
             begun: BTreeSet::new(),
             waiting: HashMap::new(),
@@ -145,7 +145,7 @@ impl RestartQueue {
         }
     }
 
-    /// The next workload to try, unless none is due now. It wants to be [settled](Self::settle).
+    /// The next workload to try, unless none is due now. It wants to be [settled](Self::on_result).
     pub(super) fn next(&mut self, now: Timestamp, instant: Instant) -> Option<Task> {
         self.waiting.retain(|_, waiting| !waiting.is_over(instant));
         let ready = self.waiting.iter_mut().filter(|(_, waiting)| {
@@ -168,21 +168,21 @@ impl RestartQueue {
     }
 
     /// Takes note of how it went.
-    pub(super) fn settle(&mut self, task: &Task, outcome: Outcome, instant: Instant) {
+    pub(super) fn on_result(&mut self, task: &Task, outcome: Outcome, instant: Instant) {
         // It may have been deleted meanwhile.
         let Some(waiting) = self.waiting.get_mut(&task.workload) else {
             return;
         };
         waiting.is_busy = false;
-        waiting.earliest = Some(instant + PACE);
+        waiting.earliest = Some(instant + MIN_INTERVAL);
         waiting.failures = match outcome {
             Outcome::Failed => waiting.failures.saturating_add(1),
             _ => 0,
         };
         let pause = match outcome {
             Outcome::Failed => BACKOFF.pause(waiting.failures),
-            Outcome::Paused => self.patience.max(PACE),
-            Outcome::Restarted(_) | Outcome::Left => PACE,
+            Outcome::Paused => self.paused_interval.max(MIN_INTERVAL),
+            Outcome::Restarted(_) | Outcome::Left => MIN_INTERVAL,
         };
         waiting.again = Some(instant + pause);
         waiting.causes.retain(|_, (_, cause)| match outcome {

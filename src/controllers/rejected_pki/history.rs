@@ -1,6 +1,6 @@
 //! Which refusals are remembered, and what is to be said of them. Without I/O.
 
-use super::{MEMORY, MOST_OF_NAMESPACE, NAMESPACE_LAG, OWED, Provider};
+use super::{MAX_PER_NAMESPACE, NAMESPACE_LAG, Provider, RESOLUTION_RETENTION, RETENTION};
 use crate::events::{Aspect, EventKind, EventTemplate, NOTE_BYTES, Notice, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::store::cached_pod::SecretUser;
@@ -28,7 +28,7 @@ pub(super) trait Surroundings {
 
 /// The refusals by namespace, those of one in the order of their last time.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct RejectionHistory {
     by_namespace: BTreeMap<String, Vec<Remembered>>,
 }
 
@@ -47,7 +47,7 @@ struct Remembered {
     is_settled: bool,
 }
 
-impl Memory {
+impl RejectionHistory {
     /// What is refused again and again for the same reason is one refusal; for another reason it
     /// takes the place of the one before.
     pub(super) fn note(&mut self, refusal: Refusal, now: Timestamp) {
@@ -63,7 +63,7 @@ impl Memory {
         let first = before
             .filter(|before| before.refusal == refusal && !before.is_settled)
             .map_or(now, |before| before.first);
-        if of_namespace.len() >= MOST_OF_NAMESPACE {
+        if of_namespace.len() >= MAX_PER_NAMESPACE {
             of_namespace.remove(0);
         }
         of_namespace.push(Remembered {
@@ -100,10 +100,10 @@ impl Memory {
     fn forget_old(&mut self, now: Timestamp) {
         self.by_namespace.retain(|_, all| {
             for known in &mut *all {
-                known.is_settled |= now.duration_since(known.last) >= MEMORY;
+                known.is_settled |= now.duration_since(known.last) >= RETENTION;
             }
             let is_owed = |known: &Remembered| {
-                !known.told.is_empty() && now.duration_since(known.last) < OWED
+                !known.told.is_empty() && now.duration_since(known.last) < RESOLUTION_RETENTION
             };
             all.retain(|known| !known.is_settled || is_owed(known));
             !all.is_empty()
@@ -163,7 +163,7 @@ impl Remembered {
             Some(Provider::Ready { message, since }) => {
                 let (words, related) = (mended(message, since), self.pki());
                 let users = surroundings.users(&secret);
-                let told = words.to_users(&secret.name, &users, &related);
+                let told = words.for_users(&secret.name, &users, &related);
                 notices.extend(told.into_iter().filter(|notice| self.has_told(notice)));
                 false
             }
@@ -188,7 +188,7 @@ impl Remembered {
         self.seen = seen;
         let told = self
             .words()
-            .to_users(&self.refusal.secret, users, &self.pki());
+            .for_users(&self.refusal.secret, users, &self.pki());
         for notice in told {
             if !self.has_told(&notice) {
                 self.told.extend(notice.regarding.uid.clone());

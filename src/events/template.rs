@@ -46,14 +46,14 @@ impl EventTemplate {
     }
 
     /// To those who use this Secret: the first hundred pods, and of the others whoever made them.
-    pub(crate) fn to_users(
+    pub(crate) fn for_users(
         &self,
         secret: &str,
         users: &[Arc<SecretUser>],
         related: &ObjectReference,
     ) -> Vec<Notice> {
         let object = format!("Secret {}", text::printable(secret));
-        let mut notices = self.to_pods(&object, users, related);
+        let mut notices = self.for_pods(&object, users, related);
         for (notice, pod) in notices.iter_mut().zip(users.iter().take(MOST_PODS)) {
             let usage_note = pod.use_of(secret).map_or("", |its| self.usage_note(its));
             if !usage_note.is_empty() {
@@ -64,7 +64,7 @@ impl EventTemplate {
     }
 
     /// To these pods, which use this object: the first hundred, and the controllers of the others.
-    pub(crate) fn to_pods(
+    pub(crate) fn for_pods(
         &self,
         object: &str,
         pods: &[Arc<SecretUser>],
@@ -144,7 +144,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
-    fn words(kind: EventKind, aspect: Aspect) -> EventTemplate {
+    fn template(kind: EventKind, aspect: Aspect) -> EventTemplate {
         EventTemplate {
             aspect,
             kind,
@@ -166,8 +166,8 @@ mod tests {
         Arc::new(pod.into())
     }
 
-    fn notes(words: &EventTemplate, users: &[Arc<SecretUser>]) -> Vec<(String, String)> {
-        let notices = words.to_users("tls", users, &ObjectReference::default());
+    fn notes(template: &EventTemplate, users: &[Arc<SecretUser>]) -> Vec<(String, String)> {
+        let notices = template.for_users("tls", users, &ObjectReference::default());
         let name = |notice: &Notice| notice.regarding.name.clone().unwrap();
         notices
             .into_iter()
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_hears_what_follows_from_the_way_in_which_it_uses_the_secret() {
+    fn a_pod_gets_the_note_about_its_use_of_the_secret() {
         let users = [pod("a", "s", false), pod("b", "s", true)];
         let optional = "It is so; the pod does not wait for the Secret, since its reference says optional: true";
         let environment = "It is so; a container that has it in its environment goes on with the one before until it is restarted";
@@ -188,17 +188,21 @@ mod tests {
         ] {
             let expected = [("a", first), ("b", second)];
             let expected = expected.map(|(name, note)| (name.to_owned(), note.to_owned()));
-            assert_eq!(notes(&words(kind, aspect), &users), expected, "{aspect:?}");
+            assert_eq!(
+                notes(&template(kind, aspect), &users),
+                expected,
+                "{aspect:?}"
+            );
         }
     }
 
     #[test]
-    fn of_more_than_a_hundred_pods_the_controllers_of_the_others_are_told() {
+    fn beyond_a_hundred_pods_the_controllers_get_a_summary() {
         let sets = |number: usize| if number < 150 { "big" } else { "small" };
         let users = (0..153).map(|number| pod(&format!("pod-{number:03}"), sets(number), false));
         let mut users: Vec<_> = users.collect();
-        let words = words(EventKind::Warning, Aspect::State);
-        let told = words.to_users("tls", &users, &ObjectReference::default());
+        let template = template(EventKind::Warning, Aspect::State);
+        let told = template.for_users("tls", &users, &ObjectReference::default());
         assert_eq!(told.len(), 102);
         let summary = |count| {
             format!(
@@ -206,7 +210,7 @@ mod tests {
             )
         };
         assert_eq!(
-            notes(&words, &users)[100..],
+            notes(&template, &users)[100..],
             [
                 ("big".to_owned(), summary(50)),
                 ("small".to_owned(), summary(3))
@@ -216,24 +220,24 @@ mod tests {
         assert_eq!(regarding.kind.as_deref(), Some("ReplicaSet"));
         assert_eq!(regarding.api_version.as_deref(), Some("apps/v1"));
         users.pop();
-        let fewer = words.to_users("tls", &users, &ObjectReference::default());
+        let fewer = template.for_users("tls", &users, &ObjectReference::default());
         assert_eq!(fewer[101].event_name(), told[101].event_name());
     }
 
     #[test]
-    fn not_even_controllers_are_told_without_end() {
+    fn events_on_controllers_are_limited() {
         let users =
             (0..200).map(|number| pod(&format!("{number}"), &format!("set-{number}"), false));
         let users: Vec<_> = users.collect();
-        let words = words(EventKind::Warning, Aspect::State);
-        assert_eq!(notes(&words, &users).len(), MOST_PODS + MOST_CONTROLLERS);
+        let template = template(EventKind::Warning, Aspect::State);
+        assert_eq!(notes(&template, &users).len(), MOST_PODS + MOST_CONTROLLERS);
     }
 
     #[test]
-    fn what_follows_is_not_cut_off_by_a_long_message() {
-        let mut words = words(EventKind::Warning, Aspect::State);
-        words.message = "ü".repeat(2000);
-        let note = &notes(&words, &[pod("a", "s", true)])[0].1;
+    fn a_usage_note_is_not_cut_off_by_a_long_message() {
+        let mut template = template(EventKind::Warning, Aspect::State);
+        template.message = "ü".repeat(2000);
+        let note = &notes(&template, &[pod("a", "s", true)])[0].1;
         assert!(
             note.len() <= NOTE_BYTES && note.ends_with("optional: true"),
             "{note}"

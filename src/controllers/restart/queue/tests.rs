@@ -8,9 +8,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// When the certificates of these tests are issued.
 const ISSUED: Timestamp = Timestamp::constant(1_900_000_000, 0);
 
-/// A board and its clocks.
+/// A queue and its clocks.
 struct Test {
-    board: RestartQueue,
+    queue: RestartQueue,
     begin: Instant,
     seconds: u64,
 }
@@ -18,7 +18,7 @@ struct Test {
 impl Test {
     fn new(window: SignedDuration) -> Self {
         Self {
-            board: RestartQueue::new(window, PATIENCE),
+            queue: RestartQueue::new(window, PATIENCE),
             begin: Instant::now(),
             seconds: 0,
         }
@@ -33,7 +33,7 @@ impl Test {
     }
 
     fn apply(&mut self, event: &Event<Deployment>) -> Vec<String> {
-        let begun = self.board.mark(Kind::Deployment, event);
+        let begun = self.queue.mark(Kind::Deployment, event);
         begun.into_iter().collect()
     }
 
@@ -48,17 +48,17 @@ impl Test {
     fn renew(&mut self, secret: &str, second: i64, behind: &[&str]) {
         let behind = behind.iter().map(|name| workload(name)).collect();
         let cause = cause(secret, second);
-        self.board.want(Renewal { cause, behind });
+        self.queue.want(Renewal { cause, behind });
     }
 
     fn next(&mut self) -> Option<Task> {
         let (now, instant) = (self.now(), self.instant());
-        self.board.next(now, instant)
+        self.queue.next(now, instant)
     }
 
-    fn settle(&mut self, task: &Task, outcome: Outcome) {
+    fn on_result(&mut self, task: &Task, outcome: Outcome) {
         let instant = self.instant();
-        self.board.settle(task, outcome, instant);
+        self.queue.on_result(task, outcome, instant);
     }
 
     /// The seconds until something is due, as far as the next hour goes.
@@ -98,7 +98,7 @@ fn deployment(name: &str, generation: i64, asks: &str) -> Deployment {
 }
 
 #[test]
-fn only_what_asks_is_restarted_and_the_pkis_of_its_namespace_are_looked_at_when_it_begins_to() {
+fn only_annotated_workloads_restart_and_a_new_annotation_reconciles_the_pkis_of_its_namespace() {
     let mut test = Test::new(SignedDuration::ZERO);
     let asking = || deployment("web", 1, "true");
     for (event, begun) in vec![
@@ -124,7 +124,7 @@ fn only_what_asks_is_restarted_and_the_pkis_of_its_namespace_are_looked_at_when_
         (workload("web"), "uid-web", [cause("s", 0)].as_slice())
     );
     assert_eq!(test.next(), None, "it is under way");
-    test.settle(&task, Outcome::Restarted(ISSUED));
+    test.on_result(&task, Outcome::Restarted(ISSUED));
     assert_eq!(test.next_second(), None);
 
     test.renew("s", 9, &["web"]);
@@ -133,7 +133,7 @@ fn only_what_asks_is_restarted_and_the_pkis_of_its_namespace_are_looked_at_when_
 }
 
 #[test]
-fn a_hundred_workloads_are_spread_over_the_window_and_each_keeps_its_turn() {
+fn a_hundred_workloads_are_spread_over_the_window_and_each_keeps_its_time() {
     let names: Vec<_> = (0..100).map(|number| format!("web-{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let turns = || {
@@ -142,7 +142,7 @@ fn a_hundred_workloads_are_spread_over_the_window_and_each_keeps_its_turn() {
         test.renew("s", 0, &names);
         let mut turns = BTreeMap::new();
         while let Some((second, task)) = test.next_second() {
-            test.settle(&task, Outcome::Restarted(test.now()));
+            test.on_result(&task, Outcome::Restarted(test.now()));
             turns.insert(task.workload.key.name, second);
         }
         turns
@@ -179,13 +179,13 @@ fn one_restart_serves_all_secrets_that_were_renewed_before_it() {
         [cause("b", 1), cause("a", 2)],
         "the earliest first"
     );
-    test.settle(&task, Outcome::Restarted(test.now()));
+    test.on_result(&task, Outcome::Restarted(test.now()));
     let (second, task) = test.next_second().unwrap();
     assert_eq!((second, task.causes), (100, vec![cause("later", 100)]));
 }
 
 #[test]
-fn what_is_renewed_again_before_its_turn_keeps_the_earlier_one() {
+fn a_second_renewal_keeps_the_earlier_due_time() {
     let mut test = Test::new(WINDOW);
     test.mark(&["web"]);
     let turn = |test: &mut Test| {
@@ -211,7 +211,7 @@ fn what_fails_is_tried_again_ever_more_slowly_and_in_step_with_its_workload() {
         pauses.push(second - before);
         // That there are several Secrets makes it no faster.
         test.renew(&format!("b-{number}"), 0, &["web"]);
-        test.settle(&task, Outcome::Failed);
+        test.on_result(&task, Outcome::Failed);
     }
     assert_eq!(pauses, [0, 2, 4, 8, 16, 32, 60, 60]);
 
@@ -220,12 +220,12 @@ fn what_fails_is_tried_again_ever_more_slowly_and_in_step_with_its_workload() {
     let edited = Event::Apply(deployment("web", 2, "true"));
     test.apply(&edited);
     let task = test.next().unwrap();
-    test.settle(&task, Outcome::Failed);
+    test.on_result(&task, Outcome::Failed);
     test.apply(&Event::Apply(deployment("web", 3, "true")));
     assert_eq!(test.next(), None, "an edit is no way to make it faster");
     test.seconds += 2;
     let task = test.next().unwrap();
-    test.settle(&task, Outcome::Left);
+    test.on_result(&task, Outcome::Left);
     assert_eq!(test.next_second(), None);
 }
 
@@ -235,10 +235,10 @@ fn a_workload_that_is_paused_is_tried_when_it_changes_or_after_a_while() {
     test.mark(&["web"]);
     test.renew("s", 0, &["web"]);
     let (_, task) = test.next_second().unwrap();
-    test.settle(&task, Outcome::Paused);
+    test.on_result(&task, Outcome::Paused);
     let (second, task) = test.next_second().unwrap();
     assert_eq!(second, PATIENCE.as_secs());
-    test.settle(&task, Outcome::Paused);
+    test.on_result(&task, Outcome::Paused);
     test.seconds += 10;
     assert_eq!(test.next(), None);
     test.apply(&Event::Apply(deployment("web", 2, "true")));
@@ -246,10 +246,10 @@ fn a_workload_that_is_paused_is_tried_when_it_changes_or_after_a_while() {
 }
 
 #[test]
-fn the_clock_is_looked_at_in_time() {
+fn the_clock_is_read_in_time() {
     let longest = Duration::from_secs(30);
     let mut test = Test::new(SignedDuration::ZERO);
-    let pause = |test: &Test| test.board.pause(test.now(), test.instant(), longest);
+    let pause = |test: &Test| test.queue.pause(test.now(), test.instant(), longest);
     assert_eq!(pause(&test), longest);
     test.mark(&["web"]);
     test.renew("s", 20, &["web"]);
@@ -258,8 +258,8 @@ fn the_clock_is_looked_at_in_time() {
     assert_eq!(pause(&test), Duration::from_millis(100));
     let task = test.next().unwrap();
     assert_eq!(pause(&test), longest, "it is under way");
-    test.settle(&task, Outcome::Failed);
-    assert_eq!(pause(&test), PACE);
+    test.on_result(&task, Outcome::Failed);
+    assert_eq!(pause(&test), MIN_INTERVAL);
     test.renew("s", 3600, &["web"]);
-    assert_eq!(pause(&test), PACE, "what was due stays so");
+    assert_eq!(pause(&test), MIN_INTERVAL, "what was due stays so");
 }

@@ -4,7 +4,7 @@ use super::super::{placement, rotation};
 use super::{CaController, CaSettings};
 use crate::events;
 use crate::k8s::patch;
-use crate::model::ledger::CaState;
+use crate::model::ca_state::CaState;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Patch;
@@ -17,19 +17,19 @@ impl CaController {
         &self,
         secrets: &Api<Secret>,
         secret: &Secret,
-        ledger: &CaState,
+        state: &CaState,
         now: Timestamp,
     ) -> Result<bool, kube::Error> {
         let CaSettings {
-            pace, retention, ..
+            times, retention, ..
         } = &self.settings;
         let request = placement::request(secret);
-        let outdated = rotation::outdated(ledger, *retention);
+        let outdated = rotation::outdated(state, *retention);
         let is_forced = request == Some(rotation::RotationRequest::Force);
-        let change = if let Some(change) = placement::tidied(secret, ledger, outdated, now) {
+        let change = if let Some(change) = placement::moved(secret, state, outdated, now) {
             tracing::info!("moved the CAs in their Secret");
             change
-        } else if rotation::is_due(ledger, request, pace, now)
+        } else if rotation::is_due(state, request, times, now)
             && (is_forced || !placement::has_next(secret))
         {
             let successor = self.generate(now);
@@ -40,19 +40,19 @@ impl CaController {
             );
             placement::with_next(&successor, request)
         } else {
-            self.answer(secret, ledger, now);
+            self.answer(secret, state, now);
             return Ok(false);
         };
         self.patch(secrets, secret, change).await.map(|()| true)
     }
 
     /// Tells whoever asks for another CA that this has to wait, and for what.
-    pub(super) fn answer(&self, secret: &Secret, ledger: &CaState, now: Timestamp) {
+    pub(super) fn answer(&self, secret: &Secret, state: &CaState, now: Timestamp) {
         let Some(request) = placement::request(secret) else {
             return;
         };
         let is_brought = self.settings.is_brought;
-        let obstacle = match &ledger.next {
+        let obstacle = match &state.next {
             // A brought one that is being made known is what was asked for.
             Some(_) if is_brought => return,
             None if is_brought => Some(
@@ -60,7 +60,7 @@ impl CaController {
                  when it signs"
                     .to_owned(),
             ),
-            _ => rotation::obstacle(ledger, Some(request), &self.settings.pace, now),
+            _ => rotation::obstacle(state, Some(request), &self.settings.times, now),
         };
         if let Some(obstacle) = obstacle {
             tracing::info!(obstacle, "another CA was asked for, which has to wait");
