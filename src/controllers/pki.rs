@@ -18,7 +18,7 @@ use crate::events::{self, Publisher};
 use crate::k8s::clock::{Clock, ClockFault};
 use crate::k8s::object_key::Key;
 use crate::k8s::tolerant::Lenient;
-use crate::k8s::{patch, secret};
+use crate::k8s::{api_error, secret};
 use crate::model::ca::Ca;
 use crate::model::outcome::{Certificate, Outcome};
 use crate::observability::metrics::Metrics;
@@ -431,7 +431,7 @@ async fn look(pki: &Pki, context: &Context, work: &mut Work) -> Result<(), Recon
     if matches!(planned, Plan::Read) {
         match read(&mut observed, context).await {
             // Not for this look to mend: people are told, as when the Secret cannot be written.
-            Err(ReconcileError::ReadSecret { source, .. }) if patch::is_refusal(&source) => {
+            Err(ReconcileError::ReadSecret { source, .. }) if api_error::is_refusal(&source) => {
                 let outcome = act::refused(pki, source, context, now)?;
                 return conclude::conclude(pki, &outcome, context, now).await;
             }

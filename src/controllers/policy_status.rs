@@ -6,8 +6,8 @@
 
 use crate::api::conditions::{MAX_CONDITION_MESSAGE_BYTES, transition_time};
 use crate::api::{Pki, PkiPolicy, PkiPolicyStatus};
-use crate::k8s::patch;
 use crate::k8s::tolerant::Lenient;
+use crate::k8s::{api_error, patch};
 use crate::policy::{RuleBook, faults};
 use crate::store::Cache;
 use crate::util::text;
@@ -70,9 +70,9 @@ async fn write_all(
         match policies.patch_status(&name, &patch::patch(), &change).await {
             Ok(_) => {}
             // It is gone; the watch tells in a moment.
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) if api_error::is_not_found(&error) => {}
             // It has changed meanwhile, or what was written a moment ago has not come back yet.
-            Err(error) if patch::is_conflict(&error) => is_written = false,
+            Err(error) if api_error::is_conflict(&error) => is_written = false,
             Err(error) => {
                 tracing::warn!(policy = name, %error, "cannot write the status of the PkiPolicy; trying again");
                 is_written = false;

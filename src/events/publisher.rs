@@ -12,7 +12,7 @@ use super::history::{Due, EventHistory, PublishedEvent};
 use super::notice::{Aspect, EventKind, Notice};
 use super::queue::{Offered, Queue, Waiting};
 use crate::k8s::clock::Clock;
-use crate::k8s::patch;
+use crate::k8s::{api_error, patch};
 use crate::model::event::Ending;
 use crate::observability::metrics::Metrics;
 use crate::util::rate_limit::{Bucket, Limit};
@@ -190,9 +190,9 @@ impl Sender {
         if let Some(told) = known {
             match self.count_up(notice, &told, now).await {
                 // Deleted or expired meanwhile: begun anew below.
-                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(error) if api_error::is_not_found(&error) => {}
                 // Another replica has said it meanwhile.
-                Err(kube::Error::Api(status)) if status.is_conflict() => {
+                Err(error) if api_error::is_conflict(&error) => {
                     return self.resume(notice, now).await;
                 }
                 result => return Ok(result?),
@@ -208,9 +208,7 @@ impl Sender {
                 self.history().note(notice, &created);
                 Ok(Ending::Sent)
             }
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                self.resume(notice, now).await
-            }
+            Err(error) if api_error::is_conflict(&error) => self.resume(notice, now).await,
             Err(error) => Err(error.into()),
         }
     }
@@ -311,7 +309,7 @@ fn count_overtaken(metrics: &Metrics, notices: &[Notice]) {
 /// How long to wait at the least before another attempt, if another one may go better.
 fn pause_after(failure: &Failure) -> Option<Duration> {
     match failure {
-        Failure::Api(error) if patch::is_refusal(error) => None,
+        Failure::Api(error) if api_error::is_refusal(error) => None,
         Failure::Api(kube::Error::Api(status)) => {
             let asked = status.details.as_ref();
             let asked = asked.map_or(0, |details| details.retry_after_seconds);
@@ -325,7 +323,7 @@ fn pause_after(failure: &Failure) -> Option<Duration> {
 /// create is forbidden; that is nothing to alert on.
 fn refusal(failure: &Failure) -> &'static str {
     match failure {
-        Failure::Api(error) if patch::is_namespace_ending(error) => "ending",
+        Failure::Api(error) if api_error::is_namespace_ending(error) => "ending",
         Failure::Api(kube::Error::Api(status)) => match status.code {
             403 => "forbidden",
             422 => "invalid",
@@ -346,7 +344,7 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Budget(_) => f.write_str("it has been told so much already"),
             Self::SameSecond(_) => f.write_str("another line was written within this second"),
-            Self::Api(error) => f.write_str(&patch::api_message(error)),
+            Self::Api(error) => f.write_str(&api_error::message(error)),
             Self::TimedOut => write!(f, "no answer within {LONGEST:?}"),
         }
     }

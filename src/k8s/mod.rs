@@ -1,5 +1,6 @@
 //! Layer 3: the conventions of the Kubernetes API, as every controller needs them.
 
+pub mod api_error;
 pub mod ca_secret;
 pub mod client;
 pub mod clock;

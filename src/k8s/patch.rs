@@ -6,7 +6,6 @@ use json_patch::{Patch, PatchOperation, RemoveOperation, TestOperation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{PatchParams, PostParams};
-use kube::core::Status;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -83,43 +82,4 @@ pub fn test(path: &[&str], value: Value) -> PatchOperation {
 pub fn remove(path: &[&str]) -> PatchOperation {
     let path = PointerBuf::from_tokens(path.iter().copied());
     PatchOperation::Remove(RemoveOperation { path })
-}
-
-/// Whether the object has another version by now, or exists already; or a `test` of a JSON patch
-/// failed.
-pub fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status)
-        if status.is_conflict() || status.is_already_exists() || is_failed_test(status))
-}
-
-/// The API server does not say which operation of a JSON patch it could not apply, or why.
-fn is_failed_test(status: &Status) -> bool {
-    const SAID: &str = "the server rejected our request due to an error in our request";
-    status.code == 422 && status.message == SAID
-}
-
-/// Whether the API server will not have it, whoever else does what: a permission is missing, most
-/// likely.
-pub fn is_refusal(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status)
-        if (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 409 | 429))
-}
-
-/// Whether nothing can be made there any more, as the namespace is being deleted.
-pub fn is_namespace_ending(error: &kube::Error) -> bool {
-    let kube::Error::Api(status) = error else {
-        return false;
-    };
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes
-        .into_iter()
-        .any(|cause| cause.reason == "NamespaceTerminating")
-}
-
-/// The API server's own sentence (a quota, a missing permission), without this client's wrapping.
-pub fn api_message(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    }
 }

@@ -10,8 +10,8 @@ use super::rotation::{self, RotationTimes};
 use crate::events::{self, Publisher};
 use crate::k8s::clock::Clock;
 use crate::k8s::object_key::Key;
-use crate::k8s::patch::api_message;
-use crate::k8s::{ca_secret, patch};
+
+use crate::k8s::{api_error, ca_secret, patch};
 use crate::model::ca::{Alarm, Ca};
 use crate::model::ca_state::CaState;
 use crate::model::rollout::RolloutProgress;
@@ -194,7 +194,7 @@ impl CaController {
                     not_after = %authority.ca().not_after(), "made a CA");
                 Ok(())
             }
-            Err(error) if patch::is_conflict(&error) => Ok(()),
+            Err(error) if api_error::is_conflict(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -352,7 +352,7 @@ impl CaController {
     fn report_api_error(&self, error: &kube::Error) {
         let alarm = Alarm::NotKept {
             secret: self.settings.secret.to_string(),
-            problem: api_message(error),
+            problem: api_error::message(error),
         };
         if self.state.borrow().is_none() {
             self.raise(&alarm);

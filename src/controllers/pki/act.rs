@@ -11,7 +11,7 @@ use crate::controllers::pki::content::SecretContent;
 use crate::events;
 use crate::k8s::object_key::Key;
 use crate::k8s::tolerant::Lenient;
-use crate::k8s::{patch, secret};
+use crate::k8s::{api_error, patch, secret};
 use crate::model::ca::Ca;
 use crate::model::keystore::Unmade;
 use crate::model::outcome::{Certificate, Outcome};
@@ -33,7 +33,7 @@ const SILENT_WAIT: SignedDuration = SignedDuration::from_secs(5);
 enum IssueError {
     #[error(transparent)]
     Certificate(#[from] pki_certs::IssueError),
-    #[error("{}", patch::api_message(.0))]
+    #[error("{}", api_error::message(.0))]
     Write(#[from] kube::Error),
 }
 
@@ -222,9 +222,9 @@ pub(super) async fn publish(
     patch::bind(&mut change, secret);
     match change_secret(pki, secret, &change, context).await {
         Ok(_) => Ok(true),
-        Err(error) if patch::is_conflict(&error) => Err(outdated(pki)),
+        Err(error) if api_error::is_conflict(&error) => Err(outdated(pki)),
         // An immutable Secret, for example, is left behind; the look goes on.
-        Err(error) if patch::is_refusal(&error) => {
+        Err(error) if api_error::is_refusal(&error) => {
             tracing::warn!(pki = %Key::of(pki), %error, "cannot make the CA known in its Secret");
             Ok(false)
         }
@@ -242,7 +242,7 @@ fn failure(
     now: Timestamp,
 ) -> Result<Outcome, ReconcileError> {
     let reason = match error {
-        IssueError::Write(error) if patch::is_conflict(error) => return Err(outdated(pki)),
+        IssueError::Write(error) if api_error::is_conflict(error) => return Err(outdated(pki)),
         IssueError::Write(_) => "api",
         IssueError::Certificate(_) => "certificate",
     };
@@ -254,7 +254,7 @@ fn failure(
     let failure = Failure {
         error: error.to_string(),
         remedy: refusal.and_then(remedy),
-        is_final: refusal.is_some_and(patch::is_namespace_ending),
+        is_final: refusal.is_some_and(api_error::is_namespace_ending),
     };
     let failed = context.retries.failed(pki, failure, now);
     tracing::warn!(pki = %Key::of(pki), %error, "cannot issue");
@@ -411,7 +411,7 @@ async fn create_secret(
 ) -> Result<Secret, kube::Error> {
     let secrets = context.secrets(&pki.namespace().unwrap_or_default());
     let created = secrets.create(&patch::post(), &Lenient(manifest)).await;
-    if created.as_ref().is_err_and(patch::is_conflict) {
+    if created.as_ref().is_err_and(api_error::is_conflict) {
         context.findings.doubtful(Key::of(pki));
     }
     created.map(|Lenient(secret)| secret)

@@ -6,7 +6,7 @@ use crate::api::{Pki, PkiStatus, READY};
 use crate::events::{self, EventKind, Notice, Reconciled, expiry};
 use crate::k8s::object_key::Key;
 use crate::k8s::tolerant::Lenient;
-use crate::k8s::{patch, secret};
+use crate::k8s::{api_error, patch, secret};
 use crate::model::outcome::{self, Outcome};
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
@@ -114,8 +114,8 @@ pub(super) async fn write_status(
             context.cache.learn(written.clone());
             Ok(Some(written))
         }
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
-        Err(error) if patch::is_conflict(&error) => {
+        Err(error) if api_error::is_not_found(&error) => Ok(None),
+        Err(error) if api_error::is_conflict(&error) => {
             context.cache.doubt(&key);
             Err(outdated(pki))
         }

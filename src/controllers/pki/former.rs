@@ -10,7 +10,7 @@ use super::{Context, ReconcileError, plan};
 use crate::api::{FormerSecret, Pki, PkiStatus};
 use crate::events;
 use crate::k8s::object_key::Key;
-use crate::k8s::{patch, secret};
+use crate::k8s::{api_error, secret};
 use crate::model::ca::Ca;
 use crate::store::cached_pod::SecretUser;
 use crate::store::claims;
@@ -221,7 +221,7 @@ async fn publish_in(
 /// Events of the Pki, which tell of a missing permission, come after it.
 async fn read(pki: &Pki, key: &Key, context: &Context) -> Result<Option<Secret>, ReconcileError> {
     match context.read_secret(key).await {
-        Err(ReconcileError::ReadSecret { secret, source }) if patch::is_refusal(&source) => {
+        Err(ReconcileError::ReadSecret { secret, source }) if api_error::is_refusal(&source) => {
             tracing::warn!(pki = %Key::of(pki), %secret, error = %source, "cannot read the Secret that it no longer names");
             Ok(None)
         }
@@ -251,10 +251,10 @@ async fn remove(pki: &Pki, key: &Key, context: &Context) -> Result<bool, Reconci
             tracing::info!(pki = %Key::of(pki), secret = %key, "removed the Secret that it no longer names");
             Ok(true)
         }
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(true),
-        Err(error) if patch::is_conflict(&error) => Err(outdated(pki)),
+        Err(error) if api_error::is_not_found(&error) => Ok(true),
+        Err(error) if api_error::is_conflict(&error) => Err(outdated(pki)),
         // The certificate that the Pki has now is none the worse for that.
-        Err(error) if patch::is_refusal(&error) => {
+        Err(error) if api_error::is_refusal(&error) => {
             tracing::warn!(pki = %Key::of(pki), secret = %key, %error, "cannot remove the Secret that it no longer names");
             Ok(false)
         }

@@ -6,8 +6,8 @@
 //! missing permission) is retried ever more rarely.
 
 use super::ReconcileError;
+use crate::k8s::api_error;
 use crate::k8s::object_key::Key;
-use crate::k8s::patch;
 use crate::util::backoff::Backoff;
 use crate::util::sync::lock;
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ fn is_refusal(error: &ReconcileError) -> bool {
         ReconcileError::ReadSecret { source, .. }
         | ReconcileError::ChangeSecret { source, .. }
         | ReconcileError::WritePki { source, .. }
-        | ReconcileError::WriteStatus { source, .. } => patch::is_refusal(source),
+        | ReconcileError::WriteStatus { source, .. } => api_error::is_refusal(source),
         ReconcileError::Clock { .. }
         | ReconcileError::TimedOut
         | ReconcileError::Outdated { .. } => false,

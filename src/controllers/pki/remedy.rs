@@ -1,7 +1,7 @@
 //! What people can do when the API server does not take a Secret, and who can: its own words say
 //! only what it minds.
 
-use crate::k8s::patch::is_namespace_ending;
+use crate::k8s::api_error::is_namespace_ending;
 
 /// To go behind the API server's sentence. Told by the sentence where the status has no other sign:
 /// should the words ever change, people are told no remedy, and nothing else.

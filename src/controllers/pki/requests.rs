@@ -8,7 +8,7 @@ use crate::api::annotations::{ADOPT, KEEP_SECRET};
 use crate::events;
 use crate::k8s::object_key::Key;
 use crate::k8s::tolerant::Lenient;
-use crate::k8s::{patch, secret};
+use crate::k8s::{api_error, patch, secret};
 use crate::model::renewal_request::{self, RENEW_NOW, RenewalRequestState};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -74,7 +74,7 @@ pub(super) async fn let_go(
             tracing::info!(pki = %Key::of(pki), secret = %key, "let the Secret go, which is to be kept");
             Ok(true)
         }
-        Err(error) if patch::is_conflict(&error) => Err(outdated(pki)),
+        Err(error) if api_error::is_conflict(&error) => Err(outdated(pki)),
         Err(source) => Err(ReconcileError::ChangeSecret {
             secret: key,
             source,
@@ -136,7 +136,7 @@ pub(super) async fn release_unreadable(
         .await
     {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
+        Err(error) if api_error::is_not_found(&error) => Ok(()),
         Err(source) => Err(ReconcileError::WritePki { pki: key, source }),
     }
 }
@@ -154,8 +154,8 @@ async fn change_pki(
             context.cache.learn(changed.clone());
             Ok(Some(changed))
         }
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
-        Err(error) if patch::is_conflict(&error) => {
+        Err(error) if api_error::is_not_found(&error) => Ok(None),
+        Err(error) if api_error::is_conflict(&error) => {
             context.cache.doubt(&key);
             Err(outdated(pki))
         }

@@ -7,9 +7,9 @@ use super::workload::{Kind, Workload};
 use super::{Cause, Renewal, Renewals, RestartSettings};
 use crate::api::annotations::Carrier;
 use crate::events::Publisher;
-use crate::k8s::patch;
 use crate::k8s::scope::Scope;
 use crate::k8s::tolerant::Lenient;
+use crate::k8s::{api_error, patch};
 use crate::observability::metrics::Metrics;
 use crate::store::{Cache, cached_pod};
 use crate::util::sync;
@@ -206,14 +206,14 @@ impl Attempt {
     /// to the owners.
     fn failed(&self, cause: &Cause, error: &kube::Error) -> Outcome {
         let workload = &self.task.workload;
-        if patch::is_conflict(error) {
+        if api_error::is_conflict(error) {
             tracing::debug!(%workload, "changed meanwhile; trying again");
             return Outcome::Failed;
         }
         tracing::warn!(%workload, %error, "cannot restart; trying again");
         self.metrics.restart("failed");
-        if patch::is_refusal(error) {
-            self.say(cause, &Ending::Refused(patch::api_message(error)));
+        if api_error::is_refusal(error) {
+            self.say(cause, &Ending::Refused(api_error::message(error)));
         }
         Outcome::Failed
     }

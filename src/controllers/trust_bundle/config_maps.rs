@@ -5,7 +5,7 @@ use super::{ATTEMPT_TIMEOUT, TrustBundleSettings, known, labels};
 use crate::events::{Aspect, EventKind, NOTE_BYTES, Notice, Publisher};
 use crate::k8s::object_key::Key;
 use crate::k8s::scope::Scope;
-use crate::k8s::{patch, tolerant};
+use crate::k8s::{api_error, patch, tolerant};
 use crate::model::ca::Ca;
 use crate::model::trust_bundle::{FILE, LABEL, Published, is_wanted};
 use crate::observability::metrics::Metrics;
@@ -204,7 +204,7 @@ impl Copy<'_> {
                     Ok(self.holds(&created, true))
                 }
                 // The watch is behind.
-                Err(error) if patch::is_conflict(&error) => self.check().await,
+                Err(error) if api_error::is_conflict(&error) => self.check().await,
                 Err(error) => Err(error),
             },
             Task::Check => self.check().await,
@@ -248,7 +248,7 @@ impl Copy<'_> {
         };
         let left = match self.maps.delete(self.name, &only_this).await {
             Ok(deleted) => deleted.left(),
-            Err(kube::Error::Api(status)) if status.is_not_found() => None,
+            Err(error) if api_error::is_not_found(&error) => None,
             Err(error) => return Err(error),
         };
         if left.is_none() {

@@ -8,9 +8,9 @@ use super::store::{self, Trouble};
 use super::watch::touched;
 use super::withheld::Withheld;
 use super::{Identity, Leaf, Replicas};
+use crate::k8s::api_error;
 use crate::k8s::clock::Clock;
 use crate::k8s::object_key::Key;
-use crate::k8s::patch;
 use crate::observability::metrics::Metrics;
 use futures::stream::StreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -135,7 +135,7 @@ impl ServingCertKeeper {
                 }
                 Ok(Ok(Look::Pause(pause))) => pause,
                 // Somebody else was faster. What is there now is seen next.
-                Ok(Err(error)) if patch::is_conflict(&error) => HASTE,
+                Ok(Err(error)) if api_error::is_conflict(&error) => HASTE,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "cannot look after the webhook's CA; trying again");
                     self.doubt(&error);
@@ -385,7 +385,7 @@ async fn first(
     if let Some(change) = change {
         let written = store::write(secrets, &settings.secret, seen.as_ref(), &change, now).await;
         return match written {
-            Err(error) if !patch::is_conflict(&error) => Err(api_error(error)),
+            Err(error) if !api_error::is_conflict(&error) => Err(api_error(error)),
             _ => Ok(None),
         };
     }

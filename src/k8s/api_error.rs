@@ -1,0 +1,101 @@
+//! Meaning of an error of the API server: the only place that reads its codes.
+
+use kube::core::Status;
+
+/// What a caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiErrorKind {
+    /// The object, or its namespace, does not exist.
+    NotFound,
+    /// The object has another version by now, or exists already: observe it again.
+    Conflict,
+    /// The same request fails again until somebody changes a permission, a rule or the object.
+    Refused,
+    /// There is no answer, or one that a later attempt may change.
+    Unavailable,
+}
+
+/// The kind of an error.
+pub fn kind(error: &kube::Error) -> ApiErrorKind {
+    let kube::Error::Api(status) = error else {
+        return ApiErrorKind::Unavailable;
+    };
+    match status.code {
+        404 => ApiErrorKind::NotFound,
+        409 => ApiErrorKind::Conflict,
+        422 if is_failed_test(status) => ApiErrorKind::Conflict,
+        401 | 408 | 429 => ApiErrorKind::Unavailable,
+        400..500 => ApiErrorKind::Refused,
+        _ => ApiErrorKind::Unavailable,
+    }
+}
+
+/// Whether a `test` of a JSON patch failed. The API server does not say which operation it could
+/// not apply, or why.
+fn is_failed_test(status: &Status) -> bool {
+    status.message == "the server rejected our request due to an error in our request"
+}
+
+/// Whether the object does not exist.
+pub fn is_not_found(error: &kube::Error) -> bool {
+    kind(error) == ApiErrorKind::NotFound
+}
+
+/// Whether the object has changed, or exists already.
+pub fn is_conflict(error: &kube::Error) -> bool {
+    kind(error) == ApiErrorKind::Conflict
+}
+
+/// Whether another attempt with the same request is of no use.
+pub fn is_refusal(error: &kube::Error) -> bool {
+    matches!(kind(error), ApiErrorKind::Refused | ApiErrorKind::NotFound)
+}
+
+/// Whether nothing can be created there, because the namespace is being deleted.
+pub fn is_namespace_ending(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+/// The API server's own sentence (a quota, a missing permission), without this client's wrapping.
+pub fn message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_one_meaning() {
+        let failed_test = "the server rejected our request due to an error in our request";
+        for (code, message, expected) in [
+            (400, "no", ApiErrorKind::Refused),
+            (401, "no", ApiErrorKind::Unavailable),
+            (403, "no", ApiErrorKind::Refused),
+            (404, "no", ApiErrorKind::NotFound),
+            (408, "no", ApiErrorKind::Unavailable),
+            (409, "no", ApiErrorKind::Conflict),
+            (413, "no", ApiErrorKind::Refused),
+            (422, "no", ApiErrorKind::Refused),
+            (422, failed_test, ApiErrorKind::Conflict),
+            (429, "no", ApiErrorKind::Unavailable),
+            (500, "no", ApiErrorKind::Unavailable),
+            (503, "no", ApiErrorKind::Unavailable),
+        ] {
+            let status = Status::failure(message, "Reason").with_code(code);
+            let error = kube::Error::Api(Box::new(status));
+            assert_eq!(kind(&error), expected, "{code} {message}");
+        }
+        assert_eq!(
+            kind(&kube::Error::LinesCodecMaxLineLengthExceeded),
+            ApiErrorKind::Unavailable
+        );
+    }
+}
