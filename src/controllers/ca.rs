@@ -11,8 +11,8 @@
 //!
 //! # A rotation
 //!
-//! 1. A successor is put into the Secret: by the [`CaController`] when the CA's last third begins or
-//!    when the Secret is annotated with [`ROTATE_NOW`], by the platform team when it has brought
+//! 1. A successor is put into the Secret: by the [`CaController`] when the CA's last third begins
+//!    or when the Secret is annotated with [`ROTATE_NOW`], by the platform team when it has brought
 //!    the CA.
 //! 2. It is **published**: every `ca.crt` gets both roots. Nothing is signed with it.
 //! 3. When every Secret has both, and one step of time has passed for everybody to reload them, it

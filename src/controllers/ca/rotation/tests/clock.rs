@@ -163,43 +163,43 @@ fn after_any_jump_of_the_clock_the_ca_that_signed_signs_again() {
         (2 * HOUR, HOUR),
         (-2 * HOUR, HOUR),
     ] {
-        let mut stage = Stage::new();
-        stage.is_brief = lasts < STEP;
-        stage.look(now());
-        let before = stage.signer.clone();
-        assert_eq!(before, Some(stage.issuer()), "{jump:#}");
+        let mut scene = Stage::new();
+        scene.is_brief = lasts < STEP;
+        scene.look(now());
+        let before = scene.signer.clone();
+        assert_eq!(before, Some(scene.issuer()), "{jump:#}");
         let wrong = now() + jump;
         for time in [wrong, wrong + lasts / 2, wrong + lasts] {
-            stage.look(time);
+            scene.look(time);
         }
         let right = now() + lasts;
-        stage.look(right);
-        assert_eq!(stage.signer, before, "{jump:#}: at once");
+        scene.look(right);
+        assert_eq!(scene.signer, before, "{jump:#}: at once");
         for day in 1..40 {
-            stage.look(right + day * DAY);
+            scene.look(right + day * DAY);
         }
-        assert_eq!(stage.signer, before, "{jump:#}: and later");
-        assert!(!placement::has_next(&stage.stored()), "{jump:#}");
+        assert_eq!(scene.signer, before, "{jump:#}: and later");
+        assert!(!placement::has_next(&scene.stored()), "{jump:#}");
     }
 }
 
 #[test]
 fn a_clock_that_is_right_again_before_the_successor_is_moved_leaves_the_ca_that_signed() {
     for ahead in [3 * YEAR, 11 * YEAR] {
-        let mut stage = Stage::new();
-        stage.look(now());
-        let first = stage.signer.clone();
-        let is_first = |stage: &Stage, time| {
-            let state = stage.state(time).unwrap();
+        let mut scene = Stage::new();
+        scene.look(now());
+        let first = scene.signer.clone();
+        let is_first = |scene: &Stage, time| {
+            let state = scene.state(time).unwrap();
             Some(state.current.fingerprint()) == first.as_deref()
         };
         let mut time = now() + ahead;
-        while is_first(&stage, time) {
-            stage.look_once(time);
+        while is_first(&scene, time) {
+            scene.look_once(time);
             time += PACE.step;
         }
-        stage.look(now() + DAY);
-        assert_eq!(stage.signer, first, "{ahead}");
+        scene.look(now() + DAY);
+        assert_eq!(scene.signer, first, "{ahead}");
     }
 }
 
@@ -207,24 +207,24 @@ fn a_clock_that_is_right_again_before_the_successor_is_moved_leaves_the_ca_that_
 /// certificates is in use.
 #[test]
 fn what_was_signed_while_the_clock_was_wrong_is_trusted_until_it_is_replaced() {
-    let mut stage = Stage::new();
-    stage.look(now());
-    let right = stage.issuer();
-    stage.look(now() + 11 * YEAR);
-    let wrong = stage.signer.clone().unwrap();
+    let mut scene = Stage::new();
+    scene.look(now());
+    let right = scene.issuer();
+    scene.look(now() + 11 * YEAR);
+    let wrong = scene.signer.clone().unwrap();
     assert_ne!(wrong, right);
-    let status = stage.pki.status.as_mut().unwrap();
+    let status = scene.pki.status.as_mut().unwrap();
     status.issuer_fingerprint = Some(wrong.clone());
     status.not_after = Some(serde_json::from_value(json!(now() + 12 * YEAR)).unwrap());
     for day in 0..5 {
-        stage.look(now() + day * DAY);
-        assert_eq!(stage.signer.as_ref(), Some(&right));
+        scene.look(now() + day * DAY);
+        assert_eq!(scene.signer.as_ref(), Some(&right));
     }
-    stage.pki.status.as_mut().unwrap().issuer_fingerprint = Some(right);
+    scene.pki.status.as_mut().unwrap().issuer_fingerprint = Some(right);
     for day in 5..8 {
-        stage.look(now() + day * DAY);
+        scene.look(now() + day * DAY);
     }
-    let state = stage.state(now()).unwrap();
+    let state = scene.state(now()).unwrap();
     assert!(state.trusted().next().is_none());
     assert_eq!(state.retired[0].ca.fingerprint(), wrong, "its key is kept");
 }

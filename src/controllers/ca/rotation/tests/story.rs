@@ -224,9 +224,9 @@ impl World {
             format!("{} {how}", name(&previous.ca))
         });
         let roles = [Some(name(&state.current)), next, previous];
-        let stage = roles.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        if self.stages.last().is_none_or(|(_, last)| *last != stage) {
-            self.stages.push((self.now, stage));
+        let phase = roles.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        if self.stages.last().is_none_or(|(_, last)| *last != phase) {
+            self.stages.push((self.now, phase));
         }
     }
 
