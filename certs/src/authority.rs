@@ -37,10 +37,8 @@ impl Authority {
         lifetime: SignedDuration,
         now: Timestamp,
     ) -> Result<Self, AuthorityError> {
-        check_common_name(common_name).map_err(|problem| AuthorityError::CommonName {
-            name: common_name.to_owned(),
-            problem,
-        })?;
+        check_common_name(common_name)
+            .map_err(|problem| AuthorityError::CommonName(common_name.to_owned(), problem))?;
         let validity = Validity::from_now(now, lifetime, Timestamp::MAX)
             .ok_or(AuthorityError::Lifetime { lifetime, now })?;
         let key = KeyAlgorithm::EcdsaP256
@@ -136,7 +134,7 @@ fn root_profile(
     Ok(profile)
 }
 
-/// 127 random bits: unpredictable, positive, and as good as unique.
+/// 127 random bits: unpredictable, positive, and practically unique.
 pub(crate) fn random_serial() -> Result<SerialNumber, rcgen::Error> {
     let mut bytes = [0; 16];
     while bytes == [0; 16] {

@@ -1,4 +1,4 @@
-//! Why an authority could not be made or read, in words for the people who run it.
+//! Errors of making or reading an authority, for the people who run it.
 
 use std::fmt;
 
@@ -11,23 +11,18 @@ use crate::names::NameProblem;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthorityError {
-    /// A new authority was to have an impossible name.
-    #[error("the common name {name:?} of the CA {problem}; choose another")]
-    CommonName {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        problem: NameProblem,
-    },
-    /// A new authority was to have no lifetime, or one that begins before 1970.
+    /// The common name of a new authority, and the rule that it breaks.
+    #[error("the common name {0:?} of the CA {1}; choose another")]
+    CommonName(String, NameProblem),
+    /// A new authority would have no lifetime, or one that begins before 1970.
     #[error(
         "a CA cannot live for {lifetime:#} from {now}: give a lifetime of at least a second, \
          and check the clock"
     )]
     Lifetime {
-        /// The lifetime asked for.
+        /// The requested lifetime.
         lifetime: SignedDuration,
-        /// Where it was to begin.
+        /// Its begin.
         now: Timestamp,
     },
     /// A certificate cannot be parsed.
@@ -35,51 +30,36 @@ pub enum AuthorityError {
         "the CA certificate is not readable; give X.509 certificates in PEM, that of the CA first"
     )]
     Unreadable,
-    /// The root that was given apart cannot be parsed.
+    /// A separate root cannot be parsed.
     #[error("the root of the CA is not readable; give one X.509 certificate in PEM")]
     RootUnreadable,
-    /// More than one root was given.
-    #[error("there are {found} certificates where the root of the CA belongs; give the root alone")]
-    TooManyRoots {
-        /// How many there are.
-        found: usize,
-    },
-    /// The path is longer than clients follow.
+    /// More than one root was given; their number.
+    #[error("there are {0} certificates where the root of the CA belongs; give the root alone")]
+    TooManyRoots(usize),
+    /// The path has more certificates than clients follow; their number.
     #[error(
-        "there are {found} certificates from the CA to its root, more than clients follow; \
+        "there are {0} certificates from the CA to its root, more than clients follow; \
          give a shorter path"
     )]
-    TooManyCertificates {
-        /// How many there are.
-        found: usize,
-    },
-    /// There is more after a self-signed certificate.
+    TooManyCertificates(usize),
+    /// More certificates follow this self-signed one.
     #[error(
-        "certificates follow {root}, which is self-signed; give the CA certificate, those between \
+        "certificates follow {0}, which is self-signed; give the CA certificate, those between \
          it and the root in order, and nothing after the root"
     )]
-    AfterRoot {
-        /// The self-signed one.
-        root: PathMember,
-    },
-    /// The root that was given apart is not the one at which the chain ends.
+    AfterRoot(PathMember),
+    /// The separate root is not the one at which the chain ends.
     #[error(
         "the chain of the CA ends with another root than the one given for it; \
          give the root that signed it"
     )]
     OtherRoot,
-    /// The path ends before it comes to a root.
-    #[error("{end} is not self-signed, and the root is missing; give the root too")]
-    NoRoot {
-        /// Where it ends.
-        end: PathMember,
-    },
-    /// Issued by another authority, or not signed with its own key.
-    #[error("{root} is not self-signed; give the root itself")]
-    NotSelfSigned {
-        /// The certificate that was to be the root.
-        root: PathMember,
-    },
+    /// The path ends here, before a root.
+    #[error("{0} is not self-signed, and the root is missing; give the root too")]
+    NoRoot(PathMember),
+    /// The root is issued by another authority, or not signed with its own key.
+    #[error("{0} is not self-signed; give the root itself")]
+    NotSelfSigned(PathMember),
     /// A certificate was not issued by the next one, by name or by signature.
     #[error(
         "{which} is not signed by {next}; give the certificates in order, each followed by the \
@@ -88,15 +68,12 @@ pub enum AuthorityError {
     BrokenPath {
         /// The certificate.
         which: PathMember,
-        /// The one that was to have signed it.
+        /// The one that should have signed it.
         next: PathMember,
     },
-    /// A signature that clients refuse.
-    #[error("{which} is signed with SHA-1, which clients refuse; have it signed with SHA-256")]
-    Sha1 {
-        /// The certificate.
-        which: PathMember,
-    },
+    /// Clients refuse the signature of this certificate.
+    #[error("{0} is signed with SHA-1, which clients refuse; have it signed with SHA-256")]
+    Sha1(PathMember),
     /// `pathLenConstraint` forbids the authorities below.
     #[error(
         "{which} allows a path length of {allowed}, but there are {below} CAs between it and the \
@@ -127,19 +104,13 @@ pub enum AuthorityError {
         "the private key does not belong to the CA certificate; give the two that were made together"
     )]
     PrivateKeyMismatch,
-    /// `basicConstraints` does not say CA.
-    #[error("{which} is not that of a CA; make one with basicConstraints CA:TRUE")]
-    NotAnAuthority {
-        /// The certificate.
-        which: PathMember,
-    },
-    /// `keyUsage` does not allow signing certificates.
-    #[error("{which} may not sign certificates; make one with keyUsage keyCertSign")]
-    MayNotSign {
-        /// The certificate.
-        which: PathMember,
-    },
-    /// There is nothing for leaves to refer to their issuer by.
+    /// `basicConstraints` of this certificate lacks CA.
+    #[error("{0} is not that of a CA; make one with basicConstraints CA:TRUE")]
+    NotAnAuthority(PathMember),
+    /// `keyUsage` of this certificate does not allow signing certificates.
+    #[error("{0} may not sign certificates; make one with keyUsage keyCertSign")]
+    MayNotSign(PathMember),
+    /// Leaves refer to their issuer by an identifier that is missing.
     #[error(
         "the CA certificate has no subjectKeyIdentifier; make one with it, as RFC 5280 requires"
     )]
@@ -151,22 +122,12 @@ pub enum AuthorityError {
          once and alone, all in UTF8String"
     )]
     Subject,
-    /// A certificate has ended.
-    #[error("{which} expired at {not_after}; replace it")]
-    Expired {
-        /// The certificate.
-        which: PathMember,
-        /// When it ended.
-        not_after: Timestamp,
-    },
-    /// A certificate has not begun.
-    #[error("{which} is not valid before {not_before}; wait, or check the clock")]
-    NotYetValid {
-        /// The certificate.
-        which: PathMember,
-        /// When it begins.
-        not_before: Timestamp,
-    },
+    /// A certificate has expired, at this time.
+    #[error("{0} expired at {1}; replace it")]
+    Expired(PathMember, Timestamp),
+    /// A certificate is not valid yet, but from this time on.
+    #[error("{0} is not valid before {1}; wait, or check the clock")]
+    NotYetValid(PathMember, Timestamp),
     /// The cryptographic library failed.
     #[error("the CA could not be made: {0}")]
     Generate(#[source] rcgen::Error),

@@ -1,26 +1,26 @@
-//! What lies in a Secret, and whether it still is what was asked for.
+//! The content of a TLS Secret, and whether it still matches the request.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
 use rcgen::{KeyPair, PublicKeyData as _};
-use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::EndEntityCert;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{ParsedExtension, X509Extension};
 use x509_parser::oid_registry::{OID_X509_COMMON_NAME, OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER};
 
-use crate::alternative;
 use crate::ca::CaCertificate;
 use crate::encoding;
-use crate::fault::Fault;
-use crate::key::{self, KeyAlgorithm, KeyEncoding};
+use crate::key::{self, KeyAlgorithm};
 use crate::request::LeafRequest;
+use crate::san;
 use crate::usage::{self, Usage};
 use crate::validity::{self, Validity};
+use crate::verify_error::VerifyError::{self, CertificateUnreadable};
 
-/// What was issued, as it lies in a TLS Secret. An absent entry is an empty one.
+/// Certificate and key, as a TLS Secret holds them. An absent entry is an empty one.
 ///
 /// Its third entry, `ca.crt`, is for [`Trust`](crate::Trust) to judge.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl fmt::Debug for Bundle<'_> {
     }
 }
 
-/// A certificate found sound.
+/// A certificate that matches its request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Verified {
     /// The serial number in upper-case hexadecimal, as OpenSSL prints it.
@@ -53,39 +53,38 @@ pub struct Verified {
     pub cut_short: bool,
 }
 
-/// Does what lies in a Secret still match the request, one of the issuers and the time?
+/// Verifies that the content of a Secret matches the request, one of the issuers and the time.
 ///
-/// While a CA is being replaced there are two issuers, and the leaves of both are sound. The first
-/// fault found is returned. A bundle without fault is to be left alone; whether it is due for
-/// renewal is for [`renewal::at`](crate::renewal::at) to say.
+/// While a CA is being replaced there are two issuers, and the leaves of both are valid. Returns
+/// the first fault. A bundle without fault stays; [`renewal::at`](crate::renewal::at) returns when
+/// it is due for renewal.
 pub fn verify(
     bundle: &Bundle<'_>,
     request: &LeafRequest,
     issuers: &[&CaCertificate],
     now: Timestamp,
-) -> Result<Verified, Fault> {
-    let chain =
-        encoding::only_certificates(bundle.certificate).ok_or(Fault::CertificateUnreadable)?;
-    let (der, rest) = chain.split_first().ok_or(Fault::CertificateUnreadable)?;
+) -> Result<Verified, VerifyError> {
+    let chain = encoding::only_certificates(bundle.certificate).ok_or(CertificateUnreadable)?;
+    let (der, rest) = chain.split_first().ok_or(CertificateUnreadable)?;
     let certificate = parse(der)?;
-    let validity = Validity::of(&certificate).ok_or(Fault::CertificateUnreadable)?;
-    let (key, key_encoding) =
-        key::read_only(bundle.private_key).ok_or(Fault::PrivateKeyUnreadable)?;
+    let validity = Validity::of(&certificate).ok_or(CertificateUnreadable)?;
+    let key = key::read_only(bundle.private_key);
+    let (key, key_encoding) = key.ok_or(VerifyError::PrivateKeyUnreadable)?;
 
-    // It is ours, by name and by key.
     let candidates = named_as_issuer(&certificate, issuers)?;
-    // Its time has come and is not over.
     check_in_force(validity, now)?;
-    // It can be served.
     check_key(&certificate, &key)?;
-    // It is what was asked for.
-    check_key_algorithm(&key, request.key)?;
-    check_key_encoding(key_encoding, request)?;
+    let (algorithm, encoding) = (request.key, request.key_encoding.for_keys(request.key));
+    ensure(KeyAlgorithm::of(&key) == Some(algorithm), || {
+        VerifyError::KeyAlgorithm(algorithm)
+    })?;
+    ensure(key_encoding == encoding, || {
+        VerifyError::KeyEncoding(encoding)
+    })?;
     check_common_name(&certificate, request)?;
-    alternative::check(&certificate, request)?;
+    san::check(&certificate, request)?;
     let usages = usage::distinct(&request.usages);
     check_usages(&certificate, &usages)?;
-    // Clients and servers accept it, for as long as was asked for.
     let issuer = first_without_fault(&candidates, |issuer| {
         check_accepted(der, issuer, &usages, now)?;
         check_chain(rest, issuer)?;
@@ -102,35 +101,34 @@ pub fn verify(
     })
 }
 
-/// Proves that what lies in a Secret was issued here for these names, whatever else has changed
-/// since.
+/// Verifies that the content of a Secret was issued here for these names.
 ///
 /// One of the issuers signed the certificate, the private key is its own, and common name and
-/// names are exactly the requested ones. Time, usages, duration and kind of key prove nothing: a
-/// certificate from a backup may have ended, and the defaults may be others by now.
+/// names are exactly the requested ones. Time, usages, duration and kind of key may differ: a
+/// certificate from a backup may have expired, and the defaults may have changed.
 pub fn recognize(
     bundle: &Bundle<'_>,
     request: &LeafRequest,
     issuers: &[&CaCertificate],
-) -> Result<(), Fault> {
-    let chain =
-        encoding::only_certificates(bundle.certificate).ok_or(Fault::CertificateUnreadable)?;
-    let der = chain.first().ok_or(Fault::CertificateUnreadable)?;
+) -> Result<(), VerifyError> {
+    let chain = encoding::only_certificates(bundle.certificate).ok_or(CertificateUnreadable)?;
+    let der = chain.first().ok_or(CertificateUnreadable)?;
     let certificate = parse(der)?;
-    let validity = Validity::of(&certificate).ok_or(Fault::CertificateUnreadable)?;
-    let (key, _) = key::read_only(bundle.private_key).ok_or(Fault::PrivateKeyUnreadable)?;
+    let validity = Validity::of(&certificate).ok_or(CertificateUnreadable)?;
+    let (key, _) = key::read_only(bundle.private_key).ok_or(VerifyError::PrivateKeyUnreadable)?;
 
     let candidates = named_as_issuer(&certificate, issuers)?;
     check_key(&certificate, &key)?;
     check_common_name(&certificate, request)?;
-    alternative::check(&certificate, request)?;
-    // No leaf outlives its CA, so that its last second is one of every certificate on the path.
+    san::check(&certificate, request)?;
+    // No leaf outlives its CA: in its last second every certificate on the path is valid.
     let last = validity.not_after;
     let signed = |issuer: &CaCertificate| check_accepted(der, issuer, &BTreeSet::new(), last);
     first_without_fault(&candidates, signed).map(drop)
 }
 
-/// As OpenSSL prints it: without the byte that DER puts before a number whose first bit is set.
+/// Formats a serial number as OpenSSL does: without the byte that DER puts before a number whose
+/// first bit is set.
 pub(crate) fn printed_serial(der: &[u8]) -> String {
     let number = match der {
         [0, rest @ ..] if !rest.is_empty() => rest,
@@ -139,43 +137,39 @@ pub(crate) fn printed_serial(der: &[u8]) -> String {
     encoding::hex(number).to_uppercase()
 }
 
-pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Fault> {
+pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, VerifyError> {
     match x509_parser::parse_x509_certificate(der) {
         Ok(([], certificate)) => Ok(certificate),
-        _ => Err(Fault::CertificateUnreadable),
+        _ => Err(CertificateUnreadable),
     }
 }
 
-/// The name alone would not do: an authority may be replaced by one of the same name. More than one
-/// can be left: a CA certificate that was renewed for the same key has the same identifier.
+/// The issuers with the key identifier that the certificate names. The name alone would not do: an
+/// authority may be replaced by one of the same name. A CA certificate that was renewed for the
+/// same key has the same identifier, so there may be several.
 fn named_as_issuer<'a>(
     certificate: &X509Certificate<'_>,
     issuers: &[&'a CaCertificate],
-) -> Result<Vec<&'a CaCertificate>, Fault> {
+) -> Result<Vec<&'a CaCertificate>, VerifyError> {
     let extension = certificate
         .get_extension_unique(&OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER)
-        .map_err(|_| Fault::CertificateUnreadable)?;
+        .map_err(|_| CertificateUnreadable)?;
     let key_id = match extension.map(X509Extension::parsed_extension) {
         Some(ParsedExtension::AuthorityKeyIdentifier(aki)) => aki.key_identifier.as_ref(),
         _ => None,
     };
-    let named: Vec<_> = issuers
-        .iter()
-        .copied()
-        .filter(|issuer| key_id.is_some_and(|id| id.0 == issuer.subject_key_id()))
-        .collect();
-    if named.is_empty() {
-        Err(Fault::OtherIssuer)
-    } else {
-        Ok(named)
-    }
+    let is_named =
+        |issuer: &&CaCertificate| key_id.is_some_and(|id| id.0 == issuer.subject_key_id());
+    let named: Vec<_> = issuers.iter().copied().filter(is_named).collect();
+    ensure(!named.is_empty(), || VerifyError::OtherIssuer)?;
+    Ok(named)
 }
 
-/// The fault of the first one, if all have some.
+/// The first issuer that passes a check, or the fault of the first one.
 fn first_without_fault<'a>(
     candidates: &[&'a CaCertificate],
-    check: impl Fn(&CaCertificate) -> Result<(), Fault>,
-) -> Result<&'a CaCertificate, Fault> {
+    check: impl Fn(&CaCertificate) -> Result<(), VerifyError>,
+) -> Result<&'a CaCertificate, VerifyError> {
     let mut first_fault = None;
     for candidate in candidates {
         match check(candidate) {
@@ -183,21 +177,20 @@ fn first_without_fault<'a>(
             Err(fault) => first_fault = first_fault.or(Some(fault)),
         }
     }
-    Err(first_fault.unwrap_or(Fault::OtherIssuer))
+    Err(first_fault.unwrap_or(VerifyError::OtherIssuer))
 }
 
-pub(crate) fn check_in_force(validity: Validity, now: Timestamp) -> Result<(), Fault> {
-    let Validity {
-        not_before,
-        not_after,
-    } = validity;
-    if validity.is_over(now) {
-        Err(Fault::Expired { not_after })
-    } else if validity.not_yet(now) {
-        Err(Fault::NotYetValid { not_before })
-    } else {
-        Ok(())
-    }
+pub(crate) fn check_in_force(validity: Validity, now: Timestamp) -> Result<(), VerifyError> {
+    ensure(!validity.is_over(now), || {
+        VerifyError::Expired(validity.not_after)
+    })?;
+    ensure(!validity.not_yet(now), || {
+        VerifyError::NotYetValid(validity.not_before)
+    })
+}
+
+fn ensure(holds: bool, error: impl FnOnce() -> VerifyError) -> Result<(), VerifyError> {
+    if holds { Ok(()) } else { Err(error()) }
 }
 
 /// Validates the path as a TLS client does, as a TLS server does, or as both do.
@@ -206,28 +199,17 @@ fn check_accepted(
     issuer: &CaCertificate,
     usages: &BTreeSet<Usage>,
     now: Timestamp,
-) -> Result<(), Fault> {
+) -> Result<(), VerifyError> {
     let anchors = [issuer.trust_anchor()];
     let leaf = EndEntityCert::try_from(der).map_err(rejected)?;
-    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-    let accepted = leaf.verify_for_usage(
-        webpki::ALL_VERIFICATION_ALGS,
-        &anchors,
-        issuer.below_root(),
-        now,
-        usage::AllOnPath(usages),
-        None,
-        None,
-    );
-    accepted.map(drop).map_err(|error| match &error {
-        // The leaf itself lists it: that was checked before.
+    let (between, usage) = (issuer.below_root(), usage::AllOnPath(usages));
+    let accepted = verify_path(&leaf, &anchors, between, usage, now);
+    accepted.map_err(|error| match &error {
+        // The leaf itself lists the usage, as was checked before.
         webpki::Error::RequiredEkuNotFoundContext(missing) => {
             let mut usages = usages.iter();
             match usages.find(|usage| usage.on_path() == missing.required) {
-                Some(usage) => Fault::Rejected {
-                    reason: format!("its CA is not for {usage}"),
-                },
+                Some(usage) => VerifyError::Rejected(format!("its CA is not for {usage}")),
                 None => rejected(error),
             }
         }
@@ -235,78 +217,74 @@ fn check_accepted(
     })
 }
 
-pub(crate) fn rejected(error: webpki::Error) -> Fault {
+/// Validates the path from a leaf to one of the anchors at this time.
+pub(crate) fn verify_path(
+    leaf: &EndEntityCert<'_>,
+    anchors: &[TrustAnchor<'_>],
+    between: &[CertificateDer<'_>],
+    usage: impl ExtendedKeyUsageValidator,
+    now: Timestamp,
+) -> Result<(), webpki::Error> {
+    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    let algorithms = webpki::ALL_VERIFICATION_ALGS;
+    leaf.verify_for_usage(algorithms, anchors, between, now, usage, None, None)
+        .map(drop)
+}
+
+pub(crate) fn rejected(error: webpki::Error) -> VerifyError {
     match error {
-        webpki::Error::UnknownIssuer => Fault::OtherIssuer,
-        webpki::Error::InvalidSignatureForPublicKey => Fault::Signature,
-        other => Fault::Rejected {
-            reason: other.to_string(),
-        },
+        webpki::Error::UnknownIssuer => VerifyError::OtherIssuer,
+        webpki::Error::InvalidSignatureForPublicKey => VerifyError::Signature,
+        other => VerifyError::Rejected(other.to_string()),
     }
 }
 
-/// Peers know the root only, so what lies between it and the leaf has to come with the leaf; and in
-/// this order ([RFC 5246, 7.4.2]).
+/// The certificates between leaf and root come with the leaf, in this order ([RFC 5246, 7.4.2]):
+/// peers know only the root.
 ///
 /// [RFC 5246, 7.4.2]: https://www.rfc-editor.org/rfc/rfc5246#section-7.4.2
-fn check_chain(rest: &[CertificateDer<'_>], issuer: &CaCertificate) -> Result<(), Fault> {
+fn check_chain(rest: &[CertificateDer<'_>], issuer: &CaCertificate) -> Result<(), VerifyError> {
     let expected = issuer.below_root();
     if rest.len() != expected.len() {
-        return Err(Fault::ChainLength {
+        return Err(VerifyError::ChainLength {
             found: rest.len() + 1,
             expected: expected.len() + 1,
         });
     }
-    if rest == expected {
-        Ok(())
-    } else {
-        Err(Fault::Chain)
-    }
+    ensure(rest == expected, || VerifyError::Chain)
 }
 
-fn check_key(certificate: &X509Certificate<'_>, key: &KeyPair) -> Result<(), Fault> {
+fn check_key(certificate: &X509Certificate<'_>, key: &KeyPair) -> Result<(), VerifyError> {
     let belongs = key.subject_public_key_info() == certificate.public_key().raw;
-    belongs.then_some(()).ok_or(Fault::PrivateKeyMismatch)
-}
-
-fn check_key_algorithm(key: &KeyPair, requested: KeyAlgorithm) -> Result<(), Fault> {
-    (KeyAlgorithm::of(key) == Some(requested))
-        .then_some(())
-        .ok_or(Fault::KeyAlgorithm { requested })
+    ensure(belongs, || VerifyError::PrivateKeyMismatch)
 }
 
 /// The certificate is for exactly these usages.
 fn check_usages(
     certificate: &X509Certificate<'_>,
     requested: &BTreeSet<Usage>,
-) -> Result<(), Fault> {
+) -> Result<(), VerifyError> {
     let extension = certificate
         .extended_key_usage()
-        .map_err(|_| Fault::CertificateUnreadable)?;
+        .map_err(|_| CertificateUnreadable)?;
     let (found, others) =
         extension.map_or_else(Default::default, |extension| usage::read(extension.value));
     if let Some(&usage) = requested.difference(&found).next() {
-        return Err(Fault::Usage { usage });
+        return Err(VerifyError::Usage(usage));
     }
     let extra = found.difference(requested).map(Usage::to_string);
     match extra.chain(others).next() {
-        Some(usage) => Err(Fault::ExtraUsage { usage }),
+        Some(usage) => Err(VerifyError::ExtraUsage(usage)),
         None => Ok(()),
     }
-}
-
-fn check_key_encoding(found: KeyEncoding, request: &LeafRequest) -> Result<(), Fault> {
-    let requested = request.key_encoding.for_keys(request.key);
-    (found == requested)
-        .then_some(())
-        .ok_or(Fault::KeyEncoding { requested })
 }
 
 /// The subject is the common name that would be issued, or the former one, and nothing else.
 fn check_common_name(
     certificate: &X509Certificate<'_>,
     request: &LeafRequest,
-) -> Result<(), Fault> {
+) -> Result<(), VerifyError> {
     let subject = certificate.subject();
     let mut attributes = subject.iter_attributes();
     let is_requested = match (attributes.next(), attributes.next()) {
@@ -318,10 +296,7 @@ fn check_common_name(
         }
         _ => false,
     };
-    if is_requested {
-        return Ok(());
-    }
-    Err(Fault::CommonName {
+    ensure(is_requested, || VerifyError::CommonName {
         found: subject.to_string(),
         requested: request.common_name.clone(),
     })
@@ -331,20 +306,13 @@ fn check_duration(
     validity: Validity,
     request: &LeafRequest,
     issuer: &CaCertificate,
-) -> Result<(), Fault> {
-    let Validity {
-        not_before,
+) -> Result<(), VerifyError> {
+    let not_after = validity.not_after;
+    let requested = validity::end(validity.not_before, request.duration, issuer.not_after());
+    ensure(not_after == requested, || VerifyError::Duration {
         not_after,
-    } = validity;
-    let requested = validity::end(not_before, request.duration, issuer.not_after());
-    if not_after == requested {
-        Ok(())
-    } else {
-        Err(Fault::Duration {
-            not_after,
-            requested,
-        })
-    }
+        requested,
+    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::path;
 use crate::validity::Validity;
 
 /// The public half of an [`Authority`](crate::Authority): its certificate, and the path from it to
-/// a root. Enough to recognise and to verify what it signed.
+/// a root. It verifies what the authority signed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CaCertificate {
     /// Its own certificate first, the root last. For a root these are the same one.
@@ -42,8 +42,8 @@ impl CaCertificate {
         Self::of_path(path::read(chain, root)?, now)
     }
 
-    /// The CA's own certificate and those between it and the root, without the root, in PEM: what
-    /// follows the leaf in `tls.crt`. Empty for a root.
+    /// The CA's own certificate and those between it and the root, without the root, in PEM. They
+    /// follow the leaf in `tls.crt`. Empty for a root.
     pub fn chain_pem(&self) -> &str {
         &self.chain_pem
     }
@@ -53,7 +53,7 @@ impl CaCertificate {
         &self.certificate_pem
     }
 
-    /// The root in PEM: what clients are to trust.
+    /// The root in PEM, which clients trust.
     pub fn root_pem(&self) -> &str {
         &self.root_pem
     }
@@ -63,17 +63,17 @@ impl CaCertificate {
         &self.fingerprint
     }
 
-    /// From when on the whole path is valid.
+    /// The time from which on the whole path is valid.
     pub fn not_before(&self) -> Timestamp {
         self.validity.not_before
     }
 
-    /// The last second of whichever certificate on the path ends first, and of everything signed.
+    /// The last second of the certificate on the path that ends first. No leaf ends later.
     pub fn not_after(&self) -> Timestamp {
         self.validity.not_after
     }
 
-    /// The subject of the CA's own certificate, to be read by people.
+    /// The subject of the CA's own certificate, for people.
     pub fn subject(&self) -> String {
         self.subject.clone()
     }
@@ -108,7 +108,7 @@ impl CaCertificate {
         self.path.last().expect("a path is not empty")
     }
 
-    /// What follows the leaf in `tls.crt`.
+    /// The certificates that follow the leaf in `tls.crt`.
     pub(crate) fn below_root(&self) -> &[CertificateDer<'static>] {
         &self.path[..self.path.len() - 1]
     }

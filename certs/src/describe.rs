@@ -1,7 +1,7 @@
-//! What is in a PEM file, for people to read.
+//! Describes the certificates of a PEM file for people.
 
 use jiff::Timestamp;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 use webpki::EndEntityCert;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::oid_registry::{
@@ -10,25 +10,24 @@ use x509_parser::oid_registry::{
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use crate::fault::Fault;
 use crate::usage::Usage;
 use crate::validity::Validity;
-use crate::{alternative, bundle, encoding, key, usage};
+use crate::verify_error::VerifyError::{self, CertificateUnreadable};
+use crate::{bundle, encoding, key, san, usage};
 use rcgen::PublicKeyData as _;
 
-/// One certificate. What it says of itself is as it says it: whoever shows it makes it fit to be
-/// shown.
+/// One certificate. Its texts are as they were written: a caller makes them printable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// The holder. It may be empty: the names then say all.
+    /// The holder. It may be empty.
     pub subject: String,
-    /// Who signed it.
+    /// The issuer.
     pub issuer: String,
     /// The names that it is valid for.
     pub names: Vec<String>,
     /// The kind of its key, as in `ECDSA P-256`.
     pub key: String,
-    /// What it may be used for; empty if it does not say.
+    /// Its usages; empty if it lists none.
     pub usages: Vec<String>,
     /// Whether it is that of a CA.
     pub is_ca: bool,
@@ -42,8 +41,7 @@ pub struct Description {
     pub fingerprint: String,
 }
 
-/// The certificates in a file, in its order, whatever else is in it. `None` if one of them cannot
-/// be read.
+/// The certificates in a file, in its order. `None` if one of them cannot be read.
 pub fn certificates(pem: &[u8]) -> Option<Vec<Description>> {
     let certificates = encoding::certificates(pem)?;
     certificates.iter().map(describe).collect()
@@ -59,25 +57,22 @@ pub fn key_matches(certificate: &[u8], private_key: &[u8]) -> Option<bool> {
 
 /// Whether clients that trust these roots, and know nothing else, accept the first certificate of
 /// the chain now, for something that it is for.
-pub fn check_chain(chain: &[u8], roots: &[u8], now: Timestamp) -> Result<(), Fault> {
-    let chain = encoding::certificates(chain).ok_or(Fault::CertificateUnreadable)?;
-    let roots = encoding::certificates(roots).ok_or(Fault::CertificateUnreadable)?;
-    let (leaf, between) = chain.split_first().ok_or(Fault::CertificateUnreadable)?;
+pub fn check_chain(chain: &[u8], roots: &[u8], now: Timestamp) -> Result<(), VerifyError> {
+    let chain = encoding::certificates(chain).ok_or(CertificateUnreadable)?;
+    let roots = encoding::certificates(roots).ok_or(CertificateUnreadable)?;
+    let (leaf, between) = chain.split_first().ok_or(CertificateUnreadable)?;
     let parsed = bundle::parse(leaf)?;
-    let validity = Validity::of(&parsed).ok_or(Fault::CertificateUnreadable)?;
+    let validity = Validity::of(&parsed).ok_or(CertificateUnreadable)?;
     bundle::check_in_force(validity, now)?;
-    // A file may hold the chain beside its roots, and a leaf vouches for nobody.
+    // A file may hold the chain beside its roots, and a leaf signs nothing.
     let is_ca = |root: &&CertificateDer<'_>| bundle::parse(root).is_ok_and(|root| root.is_ca());
-    let anchors = roots
-        .iter()
-        .filter(is_ca)
-        .map(webpki::anchor_from_trusted_cert);
-    let anchors = anchors.collect::<Result<Vec<_>, _>>();
-    let anchors = anchors.map_err(|_| Fault::CertificateUnreadable)?;
+    let cas = roots.iter().filter(is_ca);
+    let anchors: Result<Vec<_>, _> = cas.map(webpki::anchor_from_trusted_cert).collect();
+    let anchors = anchors.map_err(|_| CertificateUnreadable)?;
     if parsed.is_ca() {
         // A root by itself is trusted or not.
         let is_trusted = roots.contains(leaf);
-        return is_trusted.then_some(()).ok_or(Fault::OtherIssuer);
+        return is_trusted.then_some(()).ok_or(VerifyError::OtherIssuer);
     }
     let listed = usages(&parsed);
     let is_for = |usage: Usage| listed.contains(&usage.to_string());
@@ -87,21 +82,8 @@ pub fn check_chain(chain: &[u8], roots: &[u8], now: Timestamp) -> Result<(), Fau
     } else {
         Usage::ServerAuth
     };
-    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-    let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
     let leaf = EndEntityCert::try_from(leaf).map_err(bundle::rejected)?;
-    let algorithms = webpki::ALL_VERIFICATION_ALGS;
-    leaf.verify_for_usage(
-        algorithms,
-        &anchors,
-        between,
-        now,
-        purpose.on_path(),
-        None,
-        None,
-    )
-    .map(drop)
-    .map_err(bundle::rejected)
+    bundle::verify_path(&leaf, &anchors, between, purpose.on_path(), now).map_err(bundle::rejected)
 }
 
 fn describe(der: &CertificateDer<'static>) -> Option<Description> {
@@ -110,7 +92,7 @@ fn describe(der: &CertificateDer<'static>) -> Option<Description> {
     Some(Description {
         subject: parsed.subject().to_string(),
         issuer: parsed.issuer().to_string(),
-        names: alternative::names(&parsed),
+        names: san::names(&parsed),
         key: kind_of_key(parsed.public_key()),
         usages: usages(&parsed),
         is_ca: parsed.is_ca(),
@@ -132,22 +114,14 @@ fn kind_of_key(key: &SubjectPublicKeyInfo<'_>) -> String {
         return "Ed25519".to_owned();
     }
     if algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
-        let curve = algorithm
-            .parameters
-            .as_ref()
-            .and_then(|it| it.as_oid().ok());
-        let known = [
-            (OID_EC_P256, "P-256"),
-            (OID_NIST_EC_P384, "P-384"),
-            (OID_NIST_EC_P521, "P-521"),
-        ];
-        let name = known
-            .into_iter()
-            .find(|(oid, _)| Some(oid) == curve.as_ref());
-        return format!(
-            "ECDSA {}",
-            name.map_or("on another curve", |(_, name)| name)
-        );
+        let curve = algorithm.parameters.as_ref();
+        let name = match curve.and_then(|it| it.as_oid().ok()) {
+            Some(curve) if curve == OID_EC_P256 => "P-256",
+            Some(curve) if curve == OID_NIST_EC_P384 => "P-384",
+            Some(curve) if curve == OID_NIST_EC_P521 => "P-521",
+            _ => "on another curve",
+        };
+        return format!("ECDSA {name}");
     }
     match key.parsed() {
         Ok(PublicKey::RSA(key)) => format!("RSA {}", key.key_size()),

@@ -7,7 +7,7 @@ use pem::{EncodeConfig, LineEnding, Pem};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-/// Reads the certificates, and forgives whatever stands around them.
+/// Reads the certificates, and ignores other text around them.
 pub(crate) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
@@ -21,8 +21,8 @@ pub(crate) fn only_certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static
     is(pem, &canonical).then_some(certificates)
 }
 
-/// Is `text` this PEM, but for blank lines and line ends? Readers differ in what more they forgive:
-/// with a tab in its middle, say, a certificate is sound to one and damaged to the next.
+/// Whether `text` is this PEM, but for blank lines and line ends. Readers disagree on other
+/// differences: with a tab in its middle, a certificate is readable to some of them.
 pub(crate) fn is(text: &[u8], canonical: &str) -> bool {
     str::from_utf8(text).is_ok_and(|text| {
         text.lines()
@@ -36,7 +36,7 @@ pub(crate) fn certificate_pem(der: &CertificateDer<'_>) -> String {
 }
 
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
-    // The same bytes on every platform: they are compared with what is stored.
+    // LF on every platform: these bytes are compared with stored ones.
     let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
     pem::encode_config(&Pem::new(label, der), config)
 }

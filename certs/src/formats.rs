@@ -1,10 +1,13 @@
-//! What was issued, in the formats of programs that do not read `tls.crt` and `tls.key`.
+//! Keys and certificates in the formats of programs that do not read `tls.crt` and `tls.key`.
 
 mod jks;
 mod pkcs12;
 
 use std::collections::BTreeMap;
 
+use der::Sequence;
+use der::asn1::OctetStringRef;
+use pkcs8::AlgorithmIdentifierRef;
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
@@ -16,7 +19,7 @@ use crate::trust::Trust;
 /// `tls-combined.pem`: the private key, then its certificate and those between it and the root.
 pub fn combined_pem(bundle: &Bundle<'_>) -> Zeroizing<Vec<u8>> {
     let key = bundle.private_key;
-    // Of the final size, because a buffer that grows leaves copies of the key behind.
+    // Allocated in its final size, because a buffer that grows leaves copies of the key behind.
     let size = key.len() + 1 + bundle.certificate.len();
     let mut combined = Zeroizing::new(Vec::with_capacity(size));
     combined.extend_from_slice(key);
@@ -37,7 +40,7 @@ pub fn key_der(bundle: &Bundle<'_>) -> Option<Zeroizing<Vec<u8>>> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeystoreKind {
     /// PKCS#12 ([RFC 7292]), encrypted with AES-256-CBC under PBKDF2 with HMAC-SHA-256, and with a
-    /// MAC of HMAC-SHA-256: what OpenSSL 3 and Java 17 write, and Java from 8u301 on reads. Its
+    /// MAC of HMAC-SHA-256, as OpenSSL 3 and Java 17 write it. Java reads it from 8u301 on. Its
     /// password has at least one character.
     ///
     /// [RFC 7292]: https://www.rfc-editor.org/rfc/rfc7292
@@ -47,10 +50,10 @@ pub enum KeystoreKind {
     Jks,
 }
 
-/// `keystore.p12` or `keystore.jks`: what a program proves its identity with.
+/// `keystore.p12` or `keystore.jks`: the private key of a program and its certificates.
 ///
-/// `alias` names the entry. It is of printable ASCII; Java does not tell upper from lower case, and
-/// keeps the lower one. So is `password`, which protects the store and the key in it.
+/// `alias` names the entry; Java ignores its case, and keeps the lower one. `password` protects the
+/// store and the key in it. Both are printable ASCII.
 ///
 /// Salts are random, so no two stores are alike: ask [`keystore_holds`] before writing one anew.
 pub fn keystore(
@@ -63,8 +66,8 @@ pub fn keystore(
     write(kind, &Entries::of(bundle, alias)?, password)
 }
 
-/// `truststore.p12` or `truststore.jks`: what a program recognises others by. The first root is
-/// named `ca`, the others `ca-2` and so on.
+/// `truststore.p12` or `truststore.jks`: the roots that a program trusts. The first one is named
+/// `ca`, the others `ca-2` and so on.
 ///
 /// `password` is of printable ASCII. Salts are random, so no two stores are alike: ask
 /// [`truststore_holds`] before writing one anew.
@@ -76,11 +79,11 @@ pub fn truststore(
     write(kind, &Entries::trust(trust)?, password)
 }
 
-/// Does `stored` open with this password, and hold exactly the key and the certificates of the
-/// bundle, under whatever alias?
+/// Whether `stored` opens with this password, and holds exactly the key and the certificates of the
+/// bundle, under any alias.
 ///
-/// PKCS#12 from another writer does not, even with the same content: opening it could cost
-/// anything.
+/// PKCS#12 from another writer does not, even with the same content: the time to open it has no
+/// bound.
 pub fn keystore_holds(
     kind: KeystoreKind,
     stored: &[u8],
@@ -90,13 +93,13 @@ pub fn keystore_holds(
     Entries::of(bundle, "").is_ok_and(|entries| holds(kind, stored, &entries, password))
 }
 
-/// Does `stored` open with this password, and hold exactly these roots under the names that
-/// [`truststore`] gives them?
+/// Whether `stored` opens with this password, and holds exactly these roots under the names of
+/// [`truststore`].
 pub fn truststore_holds(kind: KeystoreKind, stored: &[u8], trust: &Trust, password: &str) -> bool {
     Entries::trust(trust).is_ok_and(|entries| holds(kind, stored, &entries, password))
 }
 
-/// Why there is no keystore: what is wrong, and what to do.
+/// The reason why no keystore was written, with a remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
@@ -106,37 +109,37 @@ pub enum FormatError {
     /// The chain cannot be parsed, is empty or holds anything else.
     #[error("the certificates for the keystore are not readable")]
     ChainUnreadable,
-    /// A truststore without anyone to trust.
+    /// The truststore would be empty.
     #[error("there is no root to put into the truststore")]
     NoRoots,
-    /// A name that not every reader understands.
+    /// Not every reader accepts this alias.
     #[error(
-        "the alias {alias:?} of the keystore entry is empty, longer than {MAX_ALIAS} characters or \
+        "the alias {0:?} of the keystore entry is empty, longer than {MAX_ALIAS} characters or \
          not printable ASCII; choose another"
     )]
-    Alias {
-        /// The name.
-        alias: String,
-    },
-    /// A password that readers understand in different ways.
+    Alias(String),
+    /// Readers disagree on the bytes of this password.
     #[error("the keystore password is not printable ASCII; readers disagree on all others")]
     PasswordCharacter,
-    /// A password below what the readers of the format take.
-    #[error("the keystore password is too short: choose one of at least {least} characters")]
-    PasswordTooShort {
-        /// The least length, in characters.
-        least: usize,
-    },
-    /// The library failed.
-    #[error("the keystore could not be written: {reason}")]
-    Library {
-        /// What it says.
-        reason: String,
-    },
+    /// The password is shorter than this number of characters, the least that readers accept.
+    #[error("the keystore password is too short: choose one of at least {0} characters")]
+    PasswordTooShort(usize),
+    /// The library failed with this error.
+    #[error("the keystore could not be written: {0}")]
+    Library(String),
 }
 
-/// Nothing longer is of use to people, and formats count the length in two bytes.
+/// Maximum length of an alias, in characters. Formats count it in two bytes.
 const MAX_ALIAS: usize = 255;
+
+/// `EncryptedPrivateKeyInfo` of PKCS#8 ([RFC 5208, 6]).
+///
+/// [RFC 5208, 6]: https://www.rfc-editor.org/rfc/rfc5208#section-6
+#[derive(Sequence)]
+struct EncryptedKey<'a> {
+    algorithm: AlgorithmIdentifierRef<'a>,
+    data: &'a OctetStringRef,
+}
 
 /// The entries of a keystore, in DER.
 enum Entries<'a> {
@@ -184,17 +187,14 @@ fn write(
     entries: &Entries<'_>,
     password: &str,
 ) -> Result<Vec<u8>, FormatError> {
-    match kind {
-        KeystoreKind::Pkcs12 => {
-            // Java and OpenSSL disagree on whether an empty password is one.
-            check_password(password, 1)?;
-            pkcs12::write(entries, password)
-        }
-        KeystoreKind::Jks => {
-            check_password(password, 6)?;
-            jks::write(entries, password)
-        }
-    }
+    // Java and OpenSSL disagree on an empty password of PKCS#12; keytool wants six characters for
+    // JKS.
+    let (least, write): (_, fn(&Entries<'_>, &str) -> _) = match kind {
+        KeystoreKind::Pkcs12 => (1, pkcs12::write),
+        KeystoreKind::Jks => (6, jks::write),
+    };
+    check_password(password, least)?;
+    write(entries, password)
 }
 
 fn holds(kind: KeystoreKind, stored: &[u8], entries: &Entries<'_>, password: &str) -> bool {
@@ -205,8 +205,7 @@ fn holds(kind: KeystoreKind, stored: &[u8], entries: &Entries<'_>, password: &st
 }
 
 fn failed(error: impl std::fmt::Display) -> FormatError {
-    let reason = error.to_string();
-    FormatError::Library { reason }
+    FormatError::Library(error.to_string())
 }
 
 fn pkcs8(private_key_pem: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
@@ -219,17 +218,16 @@ fn check_alias(alias: &str) -> Result<(), FormatError> {
     if !alias.is_empty() && alias.len() <= MAX_ALIAS && is_printable(alias) {
         Ok(())
     } else {
-        let alias = alias.to_owned();
-        Err(FormatError::Alias { alias })
+        Err(FormatError::Alias(alias.to_owned()))
     }
 }
 
-/// Beyond ASCII, OpenSSL and Java turn the characters of one password into different bytes.
+/// Checks a password. Beyond ASCII, OpenSSL and Java encode one password in different bytes.
 fn check_password(password: &str, least: usize) -> Result<(), FormatError> {
     if !is_printable(password) {
         Err(FormatError::PasswordCharacter)
     } else if password.len() < least {
-        Err(FormatError::PasswordTooShort { least })
+        Err(FormatError::PasswordTooShort(least))
     } else {
         Ok(())
     }
@@ -239,11 +237,10 @@ fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// As much as a Secret has room for. A store that was written and could be saved is never above it,
-/// so none is written again and again.
+/// Maximum size of a store in bytes: that of a Secret. A larger one cannot have been saved.
 const MAX_SIZE: usize = 1 << 20;
 
-/// Big-endian, as Java's characters are.
+/// A text in UTF-16, big-endian, as Java's characters are.
 fn utf16(password: &str) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(password.encode_utf16().flat_map(u16::to_be_bytes).collect())
 }

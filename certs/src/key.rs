@@ -97,7 +97,7 @@ pub enum KeyEncoding {
     /// [RFC 5958]: https://www.rfc-editor.org/rfc/rfc5958
     #[default]
     Pkcs8,
-    /// What came before PKCS#8: `RSA PRIVATE KEY` (PKCS#1, [RFC 8017, A.1.2]) or `EC PRIVATE KEY`
+    /// The formats before PKCS#8: `RSA PRIVATE KEY` (PKCS#1, [RFC 8017, A.1.2]) or `EC PRIVATE KEY`
     /// (SEC 1, [RFC 5915]). Ed25519 is younger and has PKCS#8 only, so there it means that.
     ///
     /// [RFC 8017, A.1.2]: https://www.rfc-editor.org/rfc/rfc8017#appendix-A.1.2
@@ -106,7 +106,7 @@ pub enum KeyEncoding {
 }
 
 impl KeyEncoding {
-    /// What it comes to for keys of this kind.
+    /// The encoding of keys of this kind: Ed25519 has only PKCS#8.
     pub(crate) fn for_keys(self, algorithm: KeyAlgorithm) -> Self {
         match algorithm {
             KeyAlgorithm::Ed25519 => Self::Pkcs8,
@@ -154,13 +154,12 @@ impl fmt::Debug for PrivateKeyPem {
 
 /// Reads the first private key in `pem`: PKCS#8, SEC 1 or PKCS#1, not encrypted.
 ///
-/// It does not say why it failed, because the reader's errors quote what they could not read.
+/// Errors are dropped, because those of the reader quote its input.
 pub(crate) fn read(pem: &[u8]) -> Option<Zeroizing<KeyPair>> {
-    let der = read_der(pem)?;
-    key_pair(&der)
+    key_pair(&*read_der(pem)?)
 }
 
-/// Reads the private key, if `pem` is nothing else, and tells how it is encoded.
+/// Reads the private key and its encoding, if `pem` is nothing else.
 pub(crate) fn read_only(pem: &[u8]) -> Option<(Zeroizing<KeyPair>, KeyEncoding)> {
     let der = read_der(pem)?;
     let (label, encoding) = match &*der {
@@ -170,15 +169,15 @@ pub(crate) fn read_only(pem: &[u8]) -> Option<(Zeroizing<KeyPair>, KeyEncoding)>
         _ => return None,
     };
     let canonical = Zeroizing::new(encoding::pem(label, der.secret_der()));
-    if encoding::is(pem, &canonical) {
-        Some((key_pair(&der)?, encoding))
-    } else {
-        None
-    }
+    let is_canonical = encoding::is(pem, &canonical);
+    is_canonical
+        .then(|| key_pair(&der))
+        .flatten()
+        .map(|key| (key, encoding))
 }
 
-/// What certificates name this key by: SHA-256 of the public key, cut to 20 bytes ([RFC 7093, 2],
-/// method 1). rcgen's own method hashes more than the key.
+/// Returns the key identifier of certificates: SHA-256 of the public key, cut to 20 bytes ([RFC
+/// 7093, 2], method 1). rcgen's own method hashes more than the key.
 ///
 /// [RFC 7093, 2]: https://www.rfc-editor.org/rfc/rfc7093#section-2
 pub(crate) fn identifier(key: &KeyPair) -> KeyIdMethod {
@@ -195,9 +194,13 @@ pub(crate) fn der(pem: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
 
 /// Writes a key that leaves can have. A key of another kind is an error.
 ///
-/// Not left to rcgen, which repeats whatever encoding it read, and writes Ed25519 in version 2 of
-/// PKCS#8, which OpenSSL before 3.2 does not read.
-pub(crate) fn write(key: &KeyPair, encoding: KeyEncoding) -> Result<PrivateKeyPem, Unspecified> {
+/// rcgen would repeat the encoding that it read, and write Ed25519 in version 2 of PKCS#8, which
+/// OpenSSL before 3.2 does not read.
+pub(crate) fn write(key: &KeyPair, encoding: KeyEncoding) -> Result<PrivateKeyPem, rcgen::Error> {
+    encode(key, encoding).map_err(|_| rcgen::Error::RingUnspecified)
+}
+
+fn encode(key: &KeyPair, encoding: KeyEncoding) -> Result<PrivateKeyPem, Unspecified> {
     let given = key.serialized_der();
     match KeyAlgorithm::of(key).ok_or(Unspecified)? {
         KeyAlgorithm::EcdsaP256 => write_ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING, given, encoding),
@@ -237,7 +240,7 @@ fn write_rsa(given: &[u8], encoding: KeyEncoding) -> Result<PrivateKeyPem, Unspe
     let pkcs8: Pkcs8V1Der<'_> = key.as_der()?;
     match encoding {
         KeyEncoding::Pkcs8 => Ok(pem(PKCS8, pkcs8.as_ref())),
-        // For RSA, what PKCS#8 wraps is PKCS#1 (RFC 8017, A.1).
+        // For RSA, PKCS#8 wraps PKCS#1 (RFC 8017, A.1).
         KeyEncoding::Traditional => {
             let wrapped = PrivateKeyInfoRef::try_from(pkcs8.as_ref()).map_err(|_| Unspecified)?;
             Ok(pem(PKCS1, wrapped.private_key.as_bytes()))
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_says_in_its_first_line_how_it_is_encoded() {
+    fn the_first_line_of_a_key_names_its_encoding() {
         for (algorithm, label) in ALL.into_iter().zip([SEC1, SEC1, PKCS1, PKCS8]) {
             let key = algorithm.generate().unwrap();
             for (encoding, label) in [
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_private_key_is_not_read() {
+    fn other_text_is_not_read_as_a_private_key() {
         let public = KeyAlgorithm::EcdsaP256.generate().unwrap().public_key_pem();
         let torn = "-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----\n";
         for text in ["", "no PEM", torn, &public] {

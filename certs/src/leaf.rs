@@ -3,23 +3,23 @@
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
-use crate::alternative;
 use crate::authority::{Authority, random_serial};
 use crate::bundle::{Bundle, verify};
 use crate::encoding;
-use crate::fault::Fault;
 use crate::key::{self, KeyAlgorithm, KeyEncoding, PrivateKeyPem};
 use crate::names::{NameProblem, check_common_name, check_dns_name, check_uri};
 use crate::request::LeafRequest;
+use crate::san;
 use crate::usage::{self, Usage};
 use crate::validity::{Validity, asn1_time};
+use crate::verify_error::VerifyError;
 
 /// An issued certificate and its key.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// The certificate, and those between it and the root: what belongs into `tls.crt`.
+    /// `tls.crt`: the certificate, and those between it and the root, in PEM.
     pub chain_pem: String,
-    /// The key, in the requested encoding: what belongs into `tls.key`.
+    /// `tls.key`: the key, in the requested encoding.
     pub private_key_pem: PrivateKeyPem,
     /// The serial number in upper-case hexadecimal, as OpenSSL prints it.
     pub serial: String,
@@ -34,16 +34,14 @@ pub struct Leaf {
 impl KeyAlgorithm {
     /// Makes a new private key of this kind, in PKCS#8, for [`Authority::issue_for`].
     pub fn private_key(self) -> Result<PrivateKeyPem, IssueError> {
-        let key = self.generate()?;
-        key::write(&key, KeyEncoding::Pkcs8)
-            .map_err(|_| IssueError::Signing(rcgen::Error::RingUnspecified))
+        Ok(key::write(&*self.generate()?, KeyEncoding::Pkcs8)?)
     }
 }
 
 impl Authority {
     /// Makes a key and signs the certificate for it.
     ///
-    /// What comes back has passed [`verify`] for the same request and time.
+    /// The leaf has passed [`verify`] for the same request and time.
     pub fn issue(&self, request: &LeafRequest, now: Timestamp) -> Result<Leaf, IssueError> {
         // First, because making a key may take seconds.
         self.check(request, now)?;
@@ -51,10 +49,10 @@ impl Authority {
         self.sign(request, &key, now)
     }
 
-    /// Signs a certificate for a key there is, and writes that key in the requested encoding.
+    /// Signs a certificate for an existing key, and writes that key in the requested encoding.
     ///
-    /// Of `private_key_pem` the first private key counts: PKCS#8, SEC 1 or PKCS#1, not encrypted.
-    /// What comes back has passed [`verify`] for the same request and time.
+    /// The first private key of `private_key_pem` is used: PKCS#8, SEC 1 or PKCS#1, not encrypted.
+    /// The leaf has passed [`verify`] for the same request and time.
     pub fn issue_for(
         &self,
         request: &LeafRequest,
@@ -64,8 +62,7 @@ impl Authority {
         self.check(request, now)?;
         let key = key::read(private_key_pem).ok_or(IssueError::PrivateKeyUnreadable)?;
         if KeyAlgorithm::of(&key) != Some(request.key) {
-            let requested = request.key;
-            return Err(IssueError::KeyAlgorithm { requested });
+            return Err(IssueError::KeyAlgorithm(request.key));
         }
         self.sign(request, &key, now)
     }
@@ -87,8 +84,7 @@ impl Authority {
         let validity = self.validity_of(request, now)?;
         let certificate = leaf_profile(request, validity, key)?.signed_by(key, &self.issuer()?)?;
         let chain_pem = encoding::certificate_pem(certificate.der()) + self.ca().chain_pem();
-        let private_key_pem = key::write(key, request.key_encoding)
-            .map_err(|_| IssueError::Signing(rcgen::Error::RingUnspecified))?;
+        let private_key_pem = key::write(key, request.key_encoding)?;
 
         let bundle = Bundle {
             certificate: chain_pem.as_bytes(),
@@ -107,87 +103,55 @@ impl Authority {
 
     fn validity_of(&self, request: &LeafRequest, now: Timestamp) -> Result<Validity, IssueError> {
         let authority = self.ca().validity();
-        let Validity {
-            not_before,
-            not_after,
-        } = authority;
         if authority.not_yet(now) {
-            return Err(IssueError::AuthorityNotYetValid { not_before });
+            return Err(IssueError::AuthorityNotYetValid(authority.not_before));
         }
-        // Its very last second is too late: nothing can be valid from then on.
-        if not_after <= now {
-            return Err(IssueError::AuthorityExpired { not_after });
+        // In its last second no leaf can become valid any more.
+        if authority.not_after <= now {
+            return Err(IssueError::AuthorityExpired(authority.not_after));
         }
-        Validity::from_now(now, request.duration, not_after).ok_or(IssueError::Duration {
-            duration: request.duration,
-        })
+        Validity::from_now(now, request.duration, authority.not_after)
+            .ok_or(IssueError::Duration(request.duration))
     }
 }
 
-/// Why there is no leaf.
+/// The reason why no leaf was issued.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssueError {
-    /// The common name cannot stand in a certificate.
-    #[error("the common name {name:?} {problem}")]
-    CommonName {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        problem: NameProblem,
-    },
-    /// A DNS name cannot stand in a certificate.
-    #[error("the DNS name {name:?} {problem}")]
-    DnsName {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        problem: NameProblem,
-    },
-    /// A URI cannot stand in a certificate.
-    #[error("the URI {uri:?} {problem}")]
-    Uri {
-        /// The URI.
-        uri: String,
-        /// What is wrong with it.
-        problem: NameProblem,
-    },
-    /// Clients look at nothing but these names.
+    /// A certificate cannot have this common name, for this reason.
+    #[error("the common name {0:?} {1}")]
+    CommonName(String, NameProblem),
+    /// A certificate cannot have this DNS name, for this reason.
+    #[error("the DNS name {0:?} {1}")]
+    DnsName(String, NameProblem),
+    /// A certificate cannot have this URI, for this reason.
+    #[error("the URI {0:?} {1}")]
+    Uri(String, NameProblem),
+    /// The request has no name that clients verify.
     #[error("there is no DNS name, IP address or URI to issue for")]
     NoNames,
-    /// A certificate for nothing, or, as some clients read it, for everything.
+    /// The request has no usage: some clients read that as every usage.
     #[error("there is no usage to issue for: server authentication, client authentication or both")]
     NoUsages,
-    /// The key there is cannot be parsed.
+    /// The existing key cannot be parsed.
     #[error("the private key to issue for is not readable")]
     PrivateKeyUnreadable,
-    /// The key there is, is of another kind than requested.
-    #[error("the private key to issue for is not an {requested} key")]
-    KeyAlgorithm {
-        /// The kind requested.
-        requested: KeyAlgorithm,
-    },
-    /// There is no time in which the leaf would be valid.
-    #[error("the duration {duration:#} is shorter than a second")]
-    Duration {
-        /// The duration asked for.
-        duration: SignedDuration,
-    },
-    /// The authority has ended.
-    #[error("the CA expired at {not_after}")]
-    AuthorityExpired {
-        /// When it ended.
-        not_after: Timestamp,
-    },
-    /// The authority has not begun.
-    #[error("the CA is not valid before {not_before}")]
-    AuthorityNotYetValid {
-        /// When it begins.
-        not_before: Timestamp,
-    },
+    /// The existing key is not of the requested kind.
+    #[error("the private key to issue for is not an {0} key")]
+    KeyAlgorithm(KeyAlgorithm),
+    /// The leaf would not be valid at any time: the requested duration.
+    #[error("the duration {0:#} is shorter than a second")]
+    Duration(SignedDuration),
+    /// The authority has expired, at this time.
+    #[error("the CA expired at {0}")]
+    AuthorityExpired(Timestamp),
+    /// The authority is valid from this time on.
+    #[error("the CA is not valid before {0}")]
+    AuthorityNotYetValid(Timestamp),
     /// The CA forbids this leaf, by a name constraint, say: clients would reject it.
     #[error("clients would reject the certificate: {0}")]
-    Unusable(#[source] Fault),
+    Unusable(#[source] VerifyError),
     /// The cryptographic library failed.
     #[error("the certificate could not be signed: {0}")]
     Signing(#[from] rcgen::Error),
@@ -195,22 +159,13 @@ pub enum IssueError {
 
 fn check_names(request: &LeafRequest) -> Result<(), IssueError> {
     if let Some(name) = &request.common_name {
-        check_common_name(name).map_err(|problem| IssueError::CommonName {
-            name: name.clone(),
-            problem,
-        })?;
+        check_common_name(name).map_err(|problem| IssueError::CommonName(name.clone(), problem))?;
     }
     for name in &request.dns_names {
-        check_dns_name(name).map_err(|problem| IssueError::DnsName {
-            name: name.clone(),
-            problem,
-        })?;
+        check_dns_name(name).map_err(|problem| IssueError::DnsName(name.clone(), problem))?;
     }
     for uri in &request.uris {
-        check_uri(uri).map_err(|problem| IssueError::Uri {
-            uri: uri.clone(),
-            problem,
-        })?;
+        check_uri(uri).map_err(|problem| IssueError::Uri(uri.clone(), problem))?;
     }
     if request.dns_names.is_empty() && request.ip_addresses.is_empty() && request.uris.is_empty() {
         return Err(IssueError::NoNames);
@@ -218,8 +173,8 @@ fn check_names(request: &LeafRequest) -> Result<(), IssueError> {
     Ok(())
 }
 
-/// Spelled out in full, because what rcgen fills in is not what a leaf needs: it lives until the
-/// year 4096, its serial number repeats with its key, and it has no key identifiers.
+/// Sets every field, because the defaults of rcgen do not suit a leaf: it lives until the year
+/// 4096, its serial number repeats with its key, and it has no key identifiers.
 fn leaf_profile(
     request: &LeafRequest,
     validity: Validity,
@@ -232,14 +187,13 @@ fn leaf_profile(
 
     let mut profile = CertificateParams::default();
     profile.distinguished_name = subject;
-    profile.subject_alt_names = alternative::write(request)?;
+    profile.subject_alt_names = san::write(request)?;
     profile.serial_number = Some(random_serial()?);
     profile.not_before = asn1_time(validity.not_before);
     profile.not_after = asn1_time(validity.not_after);
     // Explicit, because only then the subject key identifier is written too.
     profile.is_ca = IsCa::ExplicitNoCa;
-    // For RSA too: keyEncipherment would only serve the key exchange without forward secrecy, which
-    // TLS 1.3 dropped and 1.2 need not use. All others sign.
+    // For RSA too: keyEncipherment serves only the key exchange without forward secrecy.
     profile.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     profile.extended_key_usages = usage::distinct(&request.usages)
         .into_iter()

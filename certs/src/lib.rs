@@ -1,26 +1,23 @@
-//! X.509 for the operator: makes a certificate authority, signs leaves with it, and tells whether
-//! what is stored still is what was asked for.
+//! X.509 for the operator: makes a certificate authority, signs leaves with it, and verifies that a
+//! stored leaf still matches its request.
 //!
 //! # The model
 //!
 //! 1. An [`Authority`] is a certificate that may sign leaves, and its key:
 //!    [generated](Authority::generate), or [read and checked](Authority::from_pem). One that exists
 //!    can sign. Its public half, the [`CaCertificate`], knows the path to the root.
-//! 2. A [`LeafRequest`] says what is wanted: names, usages, duration, kind of key.
-//! 3. [`Authority::issue`] answers with a [`Leaf`]: a fresh key and the certificate for it.
-//!    [`Authority::issue_for`] certifies a key there is.
-//! 4. A [`Bundle`] is what was stored of it: `tls.crt` and `tls.key`. [`verify`] compares it with
-//!    the request, the CAs and the time; the [`Fault`] it finds is the reason to issue anew. No
-//!    fault, no issuance: whoever asks first never issues twice.
-//! 5. [`Trust`] is what clients are to trust, `ca.crt`: the root of the CA, and while it is being
-//!    replaced, those of both.
-//! 6. [`renewal::at`] tells when a sound leaf is due, and [`renewal::with_jitter`] spreads the
+//! 2. A [`LeafRequest`] has names, usages, duration and kind of key.
+//! 3. [`Authority::issue`] returns a [`Leaf`]: a new key and the certificate for it.
+//!    [`Authority::issue_for`] certifies an existing key.
+//! 4. A [`Bundle`] is the stored leaf: `tls.crt` and `tls.key`. [`verify`] compares it with the
+//!    request, the CAs and the time; a [`VerifyError`] is the reason to issue anew.
+//! 5. [`Trust`] is `ca.crt`: the root of the CA, and while it is being replaced, those of both.
+//! 6. [`renewal::at`] returns when a valid leaf is due, and [`renewal::with_jitter`] spreads the
 //!    work.
-//! 7. [`formats`] writes it all once more for programs that do not read PEM, and checks what lies
-//!    there.
+//! 7. [`formats`] writes keys and certificates for programs without PEM, and verifies them.
 //!
-//! `issue` passes its own result through `verify` before it hands it out, so the two cannot
-//! disagree about what a good leaf is, and a controller built on both cannot issue in circles.
+//! `issue` verifies its own result: `verify` accepts each new leaf, so that a controller built on
+//! both does not issue again and again.
 //!
 //! ```
 //! use jiff::{SignedDuration, Timestamp};
@@ -63,16 +60,14 @@
 //! # Private keys
 //!
 //! A [`PrivateKeyPem`] is wiped from memory when dropped, and no `Debug` and no error prints a key.
-//! The copies that readers and writers of PEM and PKCS#12 make while they work are beyond reach.
+//! Readers and writers of PEM and PKCS#12 make copies that are not wiped.
 
-mod alternative;
 mod authority;
 mod authority_error;
 mod bundle;
 mod ca;
 pub mod describe;
 mod encoding;
-mod fault;
 pub mod formats;
 mod key;
 mod leaf;
@@ -80,15 +75,16 @@ mod names;
 mod path;
 pub mod renewal;
 mod request;
+mod san;
 mod trust;
 mod usage;
 mod validity;
+mod verify_error;
 
 pub use authority::Authority;
 pub use authority_error::{AuthorityError, PathMember};
 pub use bundle::{Bundle, Verified, recognize, verify};
 pub use ca::CaCertificate;
-pub use fault::Fault;
 pub use key::{KeyAlgorithm, KeyEncoding, PrivateKeyPem};
 pub use leaf::{IssueError, Leaf};
 pub use names::NameProblem;
@@ -96,3 +92,4 @@ pub use renewal::RenewBefore;
 pub use request::LeafRequest;
 pub use trust::{Trust, anchors};
 pub use usage::Usage;
+pub use verify_error::VerifyError;

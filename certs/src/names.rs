@@ -1,4 +1,4 @@
-//! Which names a certificate may carry. rcgen only checks that they are ASCII.
+//! Checks names of a certificate. rcgen only checks that they are ASCII.
 
 use std::net::Ipv4Addr;
 
@@ -14,11 +14,11 @@ const MAX_LABEL: usize = 63;
 /// [SPIFFE ID, 2.3]: https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md#23-maximum-spiffe-id-length
 const MAX_URI: usize = 2048;
 
-/// Why a name cannot stand in a certificate. Reads on after the name itself.
+/// The reason why a certificate cannot have a name. Reads on after the name itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameProblem {
-    /// There is nothing in it.
+    /// The name is empty.
     #[error("is empty")]
     Empty,
     /// A common name beyond 64 characters.
@@ -130,12 +130,11 @@ fn check_uri_characters(uri: &str) -> Result<(), NameProblem> {
         let digits = after.as_bytes().get(..2);
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     };
-    (uri.bytes().all(allowed) && uri.split('%').skip(1).all(encoded))
-        .then_some(())
-        .ok_or(NameProblem::UriCharacter)
+    let is_plain = uri.bytes().all(allowed) && uri.split('%').skip(1).all(encoded);
+    is_plain.then_some(()).ok_or(NameProblem::UriCharacter)
 }
 
-/// Of what follows the two slashes: without user, port and path.
+/// The host of what follows the two slashes: without user, port and path.
 fn host(hierarchy: &str) -> &str {
     let authority = hierarchy.split(['/', '?', '#']).next().unwrap_or_default();
     let address = authority.rsplit('@').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The path from an authority to its root: put together, and checked link by link.
+//! Builds the path from an authority to its root, and checks each link.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +17,10 @@ use crate::authority_error::{AuthorityError, PathMember};
 use crate::encoding;
 use crate::validity::Validity;
 
-/// The most certificates on a path: what webpki follows, which is six between leaf and root.
-const LONGEST: usize = 7;
+/// Maximum number of certificates on a path. webpki follows six between leaf and root.
+const MAX_PATH_CERTIFICATES: usize = 7;
 
-/// The CA's certificate first, the root last.
+/// Reads a path: the CA's certificate first, the root last.
 pub(crate) fn read(
     chain: &[u8],
     root: &[u8],
@@ -38,7 +38,7 @@ pub(crate) fn read(
         Some(_) if ends_itself => return Err(AuthorityError::OtherRoot),
         Some(root) => path.push(root),
         None if ends_itself => {}
-        None => return Err(AuthorityError::NoRoot { end }),
+        None => return Err(AuthorityError::NoRoot(end)),
     }
     Ok(path)
 }
@@ -51,7 +51,7 @@ fn read_root(pem: &[u8]) -> Result<Option<CertificateDer<'static>>, AuthorityErr
     match roots.len() {
         1 => Ok(roots.pop()),
         0 => Err(AuthorityError::RootUnreadable),
-        found => Err(AuthorityError::TooManyRoots { found }),
+        found => Err(AuthorityError::TooManyRoots(found)),
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn parse<'a>(
 ) -> Result<Vec<X509Certificate<'a>>, AuthorityError> {
     path.iter()
         .map(|der| match x509_parser::parse_x509_certificate(der) {
-            // Of the two parsers webpki is the stricter one, as clients are.
+            // webpki is the stricter one of both parsers, as clients are.
             Ok(([], certificate)) if webpki::anchor_from_trusted_cert(der).is_ok() => {
                 Ok(certificate)
             }
@@ -69,10 +69,10 @@ pub(crate) fn parse<'a>(
         .collect()
 }
 
-/// Peers accept what the first certificate of the path signs at `now`.
+/// Checks that peers accept at `now` what the first certificate of the path signs.
 pub(crate) fn check(path: &[X509Certificate<'_>], now: Timestamp) -> Result<(), AuthorityError> {
-    if path.len() > LONGEST {
-        return Err(AuthorityError::TooManyCertificates { found: path.len() });
+    if path.len() > MAX_PATH_CERTIFICATES {
+        return Err(AuthorityError::TooManyCertificates(path.len()));
     }
     for (index, certificate) in path.iter().enumerate() {
         let which = || PathMember::of(path, index);
@@ -90,10 +90,10 @@ fn check_links(path: &[X509Certificate<'_>]) -> Result<(), AuthorityError> {
     let at = |index| PathMember::of(path, index);
     for (index, link) in path.windows(2).enumerate() {
         if is_self_signed(&link[0]) {
-            return Err(AuthorityError::AfterRoot { root: at(index) });
+            return Err(AuthorityError::AfterRoot(at(index)));
         }
         if is_signed_with_sha1(&link[0]) {
-            return Err(AuthorityError::Sha1 { which: at(index) });
+            return Err(AuthorityError::Sha1(at(index)));
         }
         if !is_named_by(&link[0], &link[1]) || !is_verified_by(&link[0], &link[1]) {
             return Err(AuthorityError::BrokenPath {
@@ -104,9 +104,7 @@ fn check_links(path: &[X509Certificate<'_>]) -> Result<(), AuthorityError> {
     }
     match path.last() {
         Some(root) if is_self_signed(root) => Ok(()),
-        _ => Err(AuthorityError::NotSelfSigned {
-            root: at(path.len() - 1),
-        }),
+        _ => Err(AuthorityError::NotSelfSigned(at(path.len() - 1))),
     }
 }
 
@@ -126,19 +124,16 @@ pub(crate) fn validity(path: &[X509Certificate<'_>]) -> Result<Validity, Authori
 
 pub(crate) fn subject_key_id(certificate: &X509Certificate<'_>) -> Result<Vec<u8>, AuthorityError> {
     let extension = certificate.get_extension_unique(&OID_X509_EXT_SUBJECT_KEY_IDENTIFIER);
-    match extension
-        .ok()
-        .flatten()
-        .map(X509Extension::parsed_extension)
-    {
+    let extension = extension.ok().flatten();
+    match extension.map(X509Extension::parsed_extension) {
         Some(ParsedExtension::SubjectKeyIdentifier(id)) => Ok(id.0.to_vec()),
         _ => Err(AuthorityError::NoSubjectKeyId),
     }
 }
 
-/// rcgen writes an issuer as one attribute a level, and each attribute once: it drops repeated ones
-/// (two domainComponents, say) without a word, and the leaf then names an issuer nobody knows. And
-/// it refuses some characters that others let pass.
+/// Checks that rcgen repeats a subject faithfully as the issuer of leaves. rcgen writes one
+/// attribute a level and silently drops repeated ones, such as a second domainComponent. It also
+/// refuses some characters that others accept.
 pub(crate) fn check_subject(
     certificate: &X509Certificate<'_>,
     der: &CertificateDer<'_>,
@@ -166,7 +161,7 @@ fn is_repeated_by_rcgen(subject: &[u8], der: &CertificateDer<'_>) -> bool {
         })
 }
 
-/// Signs nothing, for a certificate of which only the issuer is looked at.
+/// A key that signs nothing, for a certificate that is read only for its issuer.
 struct NoKey;
 
 impl PublicKeyData for NoKey {
@@ -185,7 +180,7 @@ impl SigningKey for NoKey {
     }
 }
 
-/// The CA itself must say what it may do. Above it, a missing keyUsage allows everything
+/// The CA itself must have a keyUsage. Above it, a missing keyUsage allows everything
 /// ([RFC 5280, 6.1.4 (n)]), and old roots have none.
 ///
 /// [RFC 5280, 6.1.4 (n)]: https://www.rfc-editor.org/rfc/rfc5280#section-6.1.4
@@ -195,12 +190,12 @@ fn check_may_sign(
     which: impl Fn() -> PathMember,
 ) -> Result<(), AuthorityError> {
     if !certificate.is_ca() {
-        return Err(AuthorityError::NotAnAuthority { which: which() });
+        return Err(AuthorityError::NotAnAuthority(which()));
     }
     match certificate.key_usage() {
         Ok(Some(usage)) if usage.value.key_cert_sign() => Ok(()),
         Ok(None) if !itself => Ok(()),
-        _ => Err(AuthorityError::MayNotSign { which: which() }),
+        _ => Err(AuthorityError::MayNotSign(which())),
     }
 }
 
@@ -210,27 +205,17 @@ fn check_in_force(
     which: impl Fn() -> PathMember,
 ) -> Result<(), AuthorityError> {
     let validity = Validity::of(certificate).ok_or(AuthorityError::Unreadable)?;
-    let Validity {
-        not_before,
-        not_after,
-    } = validity;
     if validity.is_over(now) {
-        Err(AuthorityError::Expired {
-            which: which(),
-            not_after,
-        })
+        Err(AuthorityError::Expired(which(), validity.not_after))
     } else if validity.not_yet(now) {
-        Err(AuthorityError::NotYetValid {
-            which: which(),
-            not_before,
-        })
+        Err(AuthorityError::NotYetValid(which(), validity.not_before))
     } else {
         Ok(())
     }
 }
 
 /// `below` counts the authorities between this certificate and the leaf ([RFC 5280, 4.2.1.9]).
-/// webpki does not look at this constraint of a root.
+/// webpki ignores this constraint of a root.
 ///
 /// [RFC 5280, 4.2.1.9]: https://www.rfc-editor.org/rfc/rfc5280#section-4.2.1.9
 fn check_path_length(
@@ -240,13 +225,12 @@ fn check_path_length(
 ) -> Result<(), AuthorityError> {
     let constraint = match certificate.basic_constraints() {
         Ok(Some(constraints)) => constraints.value.path_len_constraint,
-        _ => return Err(AuthorityError::NotAnAuthority { which: which() }),
+        _ => return Err(AuthorityError::NotAnAuthority(which())),
     };
     match constraint {
         Some(allowed) if below > usize::try_from(allowed).unwrap_or(usize::MAX) => {
-            let which = which();
             Err(AuthorityError::PathLength {
-                which,
+                which: which(),
                 allowed,
                 below,
             })
@@ -255,7 +239,7 @@ fn check_path_length(
     }
 }
 
-/// With any signature: nobody looks at that of a root.
+/// The signature may be of any algorithm: clients ignore that of a root.
 fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
     is_named_by(certificate, certificate)
         && (is_verified_by(certificate, certificate) || certificate.verify_signature(None).is_ok())
@@ -265,7 +249,7 @@ fn is_named_by(certificate: &X509Certificate<'_>, by: &X509Certificate<'_>) -> b
     certificate.issuer().as_raw() == by.subject().as_raw()
 }
 
-/// With webpki's algorithms, because x509-parser knows fewer of them, and some that clients refuse.
+/// Verifies with webpki's algorithms: x509-parser has fewer, and some that clients refuse.
 fn is_verified_by(certificate: &X509Certificate<'_>, by: &X509Certificate<'_>) -> bool {
     let (signature, key) = (&certificate.signature_algorithm, by.public_key());
     let (Some(signature_id), Some(key_id)) = (contents(signature), contents(&key.algorithm)) else {
@@ -284,7 +268,7 @@ fn is_verified_by(certificate: &X509Certificate<'_>, by: &X509Certificate<'_>) -
     })
 }
 
-/// Without tag and length, as webpki compares it.
+/// An algorithm without tag and length, as webpki compares it.
 fn contents(algorithm: &AlgorithmIdentifier<'_>) -> Option<Vec<u8>> {
     let mut contents = algorithm.algorithm.to_der_vec().ok()?;
     if let Some(parameters) = &algorithm.parameters {
@@ -293,7 +277,7 @@ fn contents(algorithm: &AlgorithmIdentifier<'_>) -> Option<Vec<u8>> {
     Some(contents)
 }
 
-/// Clients refuse it, but for the root's signature of itself, at which nobody looks.
+/// Clients refuse SHA-1, except in the signature of a root by itself.
 fn is_signed_with_sha1(certificate: &X509Certificate<'_>) -> bool {
     let algorithm = &certificate.signature_algorithm.algorithm;
     [OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA].contains(algorithm)

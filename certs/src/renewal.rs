@@ -1,16 +1,16 @@
-//! When a leaf is due for renewal.
+//! The time at which a leaf is renewed.
 
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::validity::BACKDATED;
 
-/// How long before its end a leaf is to be renewed.
+/// The time before its end at which a leaf is renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RenewBefore {
-    /// So long.
+    /// A duration.
     Duration(SignedDuration),
-    /// So many hundredths of its duration: 1 to 90.
+    /// Percent of its duration: 1 to 90.
     Percentage(u8),
 }
 
@@ -20,10 +20,10 @@ pub enum RenewBefore {
 /// least two seconds apart. The duration counts from the moment of issue, so it leaves out the few
 /// minutes by which certificates are backdated.
 ///
-/// A `renew_before` that is not positive, leaves no time between issue and renewal, or is not one
-/// of the percentages above, is ignored in favour of the default: obeyed, it would make every leaf
-/// overdue at birth. That also happens to a sensible value once the end of the authority cuts
-/// leaves short.
+/// A `renew_before` that would make every leaf overdue at its issue is ignored in favour of the
+/// default: one that is not positive, is not shorter than the duration, or is not one of the
+/// percentages above. A sensible value may be ignored too, if the end of the authority cuts leaves
+/// short.
 pub fn at(
     not_before: Timestamp,
     not_after: Timestamp,
@@ -38,12 +38,11 @@ pub fn at(
     earlier(not_after, ahead)
 }
 
-/// `due`, or up to a tenth of the time since the issue earlier, as `seed` has it. So a thousand
+/// Returns `due`, or up to a tenth of the time since the issue earlier, by `seed`: a thousand
 /// leaves issued together are not renewed together.
 ///
-/// The same seed, say the name of a Secret, gives the same answer in every version. Given that
-/// `due` lies strictly between `not_before` and `not_after`, so does the answer, and never after
-/// `due`.
+/// A seed, such as the name of a Secret, gives one answer in all versions. Given that
+/// `due` lies strictly between `not_before` and `not_after`, the answer does too.
 pub fn with_jitter(
     due: Timestamp,
     not_before: Timestamp,
@@ -54,10 +53,9 @@ pub fn with_jitter(
     earlier(due, spread(waiting / 10, seed))
 }
 
-/// When a leaf with this validity was issued: it is backdated by a few minutes, for clients whose
-/// clocks are slow.
+/// The time at which a leaf with this validity was issued: [`BACKDATED`] after `not_before`.
 pub fn issued_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
-    // A shorter certificate cannot be one of ours: nothing tells when it was issued.
+    // No authority here issues a shorter certificate.
     if not_after.duration_since(not_before) > BACKDATED {
         not_before + BACKDATED
     } else {
@@ -65,16 +63,15 @@ pub fn issued_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
     }
 }
 
-/// A part of `window`, as `seed` has it: at least zero and less than `window`, in whole
-/// milliseconds. Zero if there is no window.
+/// A part of `window` by `seed`: at least zero and less than `window`, in whole milliseconds. Zero
+/// if there is no window.
 ///
-/// Many seeds spread evenly. The same one gives the same answer in every version.
+/// Many seeds spread evenly. A seed gives one answer in all versions.
 pub fn spread(window: SignedDuration, seed: &[u8]) -> SignedDuration {
     let window = u128::try_from(window.as_millis()).unwrap_or_default();
     let hash = digest::digest(&digest::SHA256, seed);
-    let fraction = hash.as_ref()[..6]
-        .iter()
-        .fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    let bytes = hash.as_ref()[..6].iter();
+    let fraction = bytes.fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
     // A window has at most 73 bits, the fraction has 48.
     let millis = (window * fraction) >> 48;
     let seconds = i64::try_from(millis / 1000).expect("it is less than the window");

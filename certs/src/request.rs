@@ -1,4 +1,4 @@
-//! What a certificate is requested for: the same for its issue and for its verification.
+//! The request for a certificate, for its issue and its verification.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use crate::key::{KeyAlgorithm, KeyEncoding};
 use crate::usage::Usage;
 
-/// What a leaf is to be.
+/// A requested leaf.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LeafRequest {
     /// The subject: the common name and nothing else. At most 64 characters. Without one the
@@ -22,10 +22,10 @@ pub struct LeafRequest {
     pub dns_names: Vec<String>,
     /// Addresses.
     pub ip_addresses: Vec<IpAddr>,
-    /// Absolute URIs, such as SPIFFE identities. Of host names, addresses and URIs together there
-    /// must be at least one.
+    /// Absolute URIs, such as SPIFFE identities. Host names, addresses and URIs together are at
+    /// least one.
     pub uris: Vec<String>,
-    /// What the leaf may be used for: at least one usage. One given twice counts once.
+    /// Usages of the leaf, at least one. One given twice counts once.
     pub usages: Vec<Usage>,
     /// How long the leaf is valid from now on, in whole seconds; the end of the authority cuts it
     /// short.

@@ -1,12 +1,12 @@
-//! Whom clients are to trust: the roots, as they stand in `ca.crt`.
+//! The roots that clients trust: `ca.crt`.
 
 use rustls_pki_types::CertificateDer;
 
 use crate::ca::CaCertificate;
 use crate::encoding;
 
-/// The certificates in `pem`, each in PEM of its own: what a client takes for trust anchors that
-/// reads them there. None if one of them cannot be read.
+/// The trust anchors of `pem`, each in its own PEM. None if a certificate cannot be read or be an
+/// anchor.
 pub fn anchors(pem: &[u8]) -> Option<Vec<String>> {
     let certificates = encoding::certificates(pem)?;
     let is_anchor = |der: &CertificateDer<'_>| webpki::anchor_from_trusted_cert(der).is_ok();
@@ -39,7 +39,7 @@ impl Trust {
         }
     }
 
-    /// The roots in PEM, one after the other: what belongs into `ca.crt`.
+    /// The roots in PEM, one after the other: `ca.crt`.
     pub fn pem(&self) -> &str {
         &self.pem
     }
@@ -50,7 +50,7 @@ impl Trust {
         &self.fingerprint
     }
 
-    /// Does `ca_crt` hold exactly these roots, in this order? Blank lines do not matter.
+    /// Whether `ca_crt` holds exactly these roots, in this order. Blank lines do not matter.
     pub fn is_published_in(&self, ca_crt: &[u8]) -> bool {
         encoding::only_certificates(ca_crt).is_some_and(|found| found == self.roots)
     }

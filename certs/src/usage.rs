@@ -1,4 +1,4 @@
-//! What a certificate may be used for: extended key usages ([RFC 5280, 4.2.1.12]).
+//! Usages of a certificate: extended key usages ([RFC 5280, 4.2.1.12]).
 //!
 //! [RFC 5280, 4.2.1.12]: https://www.rfc-editor.org/rfc/rfc5280#section-4.2.1.12
 
@@ -9,12 +9,12 @@ use rcgen::ExtendedKeyUsagePurpose;
 use webpki::{ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext};
 use x509_parser::extensions::ExtendedKeyUsage;
 
-/// What a certificate may be used for.
+/// A usage of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Usage {
-    /// To prove who a TLS server is.
+    /// Authentication of a TLS server.
     ServerAuth,
-    /// To prove who a TLS client is.
+    /// Authentication of a TLS client.
     ClientAuth,
 }
 
@@ -26,9 +26,8 @@ impl Usage {
         }
     }
 
-    /// As webpki checks it on the whole path. It accepts a certificate that lists no usage, which
-    /// is how most CAs are made; that the leaf lists its own is for [`verify`](crate::verify) to
-    /// say.
+    /// The usage as webpki checks it on the whole path. It accepts a certificate without usages, as
+    /// most CAs are; [`verify`](crate::verify) checks those of the leaf.
     pub(crate) fn on_path(self) -> KeyUsage {
         match self {
             Self::ServerAuth => KeyUsage::server_auth(),
@@ -37,8 +36,8 @@ impl Usage {
     }
 }
 
-/// Several usages at once, each checked as [`Usage::on_path`] would have it: one validation of the
-/// path serves all of them, and its signatures are what takes time.
+/// Several usages at once, each checked as by [`Usage::on_path`]. One validation of the path serves
+/// all of them, because its signatures take the time.
 #[derive(Clone, Copy)]
 pub(crate) struct AllOnPath<'a>(pub(crate) &'a BTreeSet<Usage>);
 
@@ -48,9 +47,8 @@ impl ExtendedKeyUsageValidator for AllOnPath<'_> {
         let present = listed.collect::<Result<Vec<_>, webpki::Error>>()?;
         let mut required = self.0.iter().map(|usage| usage.on_path());
         let is_missing = |usage: &KeyUsage| {
-            !present
-                .iter()
-                .any(|id| usage.oid_values().eq(id.iter().copied()))
+            let mut present = present.iter();
+            !present.any(|id| usage.oid_values().eq(id.iter().copied()))
         };
         match required.find(is_missing) {
             Some(required) if !present.is_empty() => {
@@ -71,12 +69,12 @@ impl fmt::Display for Usage {
     }
 }
 
-/// Each once, in one order.
+/// The usages of a request, each once, in one order.
 pub(crate) fn distinct(requested: &[Usage]) -> BTreeSet<Usage> {
     requested.iter().copied().collect()
 }
 
-/// Everything that it lists.
+/// The names of all usages that an extension lists.
 pub(crate) fn names(extension: &ExtendedKeyUsage<'_>) -> Vec<String> {
     let (known, others) = read(extension);
     known.iter().map(Usage::to_string).chain(others).collect()
@@ -84,10 +82,8 @@ pub(crate) fn names(extension: &ExtendedKeyUsage<'_>) -> Vec<String> {
 
 /// The usages that an extension lists, and the names of the others.
 pub(crate) fn read(extension: &ExtendedKeyUsage<'_>) -> (BTreeSet<Usage>, Vec<String>) {
-    let known = [
-        (extension.server_auth, Usage::ServerAuth),
-        (extension.client_auth, Usage::ClientAuth),
-    ];
+    let server = extension.server_auth.then_some(Usage::ServerAuth);
+    let client = extension.client_auth.then_some(Usage::ClientAuth);
     let others = [
         (extension.any, "any purpose"),
         (extension.code_signing, "code signing"),
@@ -95,16 +91,9 @@ pub(crate) fn read(extension: &ExtendedKeyUsage<'_>) -> (BTreeSet<Usage>, Vec<St
         (extension.time_stamping, "time stamping"),
         (extension.ocsp_signing, "OCSP signing"),
     ];
-    let known = known
-        .into_iter()
-        .filter_map(|(is, usage)| is.then_some(usage));
-    let named = others.into_iter().filter(|(is, _)| *is);
+    let named = others.into_iter().filter(|(is_listed, _)| *is_listed);
+    let named = named.map(|(_, name)| name.to_owned());
     let unnamed = extension.other.iter().map(ToString::to_string);
-    (
-        known.collect(),
-        named
-            .map(|(_, name)| name.to_owned())
-            .chain(unnamed)
-            .collect(),
-    )
+    let known = server.into_iter().chain(client).collect();
+    (known, named.chain(unnamed).collect())
 }

@@ -15,7 +15,7 @@ pub(crate) struct Validity {
 
 impl Validity {
     /// From shortly before `now` to `duration` after it, but at most to `latest`. `None` if that is
-    /// no time at all, or begins before 1970, where verifiers stop reading.
+    /// empty, or begins before 1970, which verifiers do not read.
     pub(crate) fn from_now(
         now: Timestamp,
         duration: SignedDuration,
@@ -23,7 +23,8 @@ impl Validity {
     ) -> Option<Self> {
         let not_before = whole_seconds(now).checked_sub(BACKDATED).ok()?;
         let not_after = end(not_before, duration, latest);
-        (not_before >= Timestamp::UNIX_EPOCH && not_after > whole_seconds(now)).then_some(Self {
+        let is_possible = not_before >= Timestamp::UNIX_EPOCH && not_after > whole_seconds(now);
+        is_possible.then_some(Self {
             not_before,
             not_after,
         })
@@ -49,7 +50,7 @@ impl Validity {
     }
 }
 
-/// Where a certificate ends that begins at `not_before` and was issued for `duration`.
+/// The end of a certificate that begins at `not_before` and was issued for `duration`.
 pub(crate) fn end(not_before: Timestamp, duration: SignedDuration, latest: Timestamp) -> Timestamp {
     let since_not_before = BACKDATED.saturating_add(SignedDuration::from_secs(duration.as_secs()));
     let end = not_before

@@ -27,7 +27,7 @@ pub fn from_files(
     let read = |now| Authority::from_pem(chain, root, key, now);
     match read(now) {
         // Another replica made it, whose clock was ahead of this one.
-        Err(AuthorityError::NotYetValid { not_before, .. })
+        Err(AuthorityError::NotYetValid(_, not_before))
             if not_before.duration_since(now) <= MAX_FUTURE =>
         {
             read(not_before)

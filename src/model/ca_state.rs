@@ -236,8 +236,8 @@ pub(crate) fn certificate_at_any_time(
 ) -> Result<CaCertificate, AuthorityError> {
     let read = |now| CaCertificate::from_pem(chain, root, now);
     match read(now) {
-        Err(AuthorityError::Expired { not_after, .. }) => read(not_after),
-        Err(AuthorityError::NotYetValid { not_before, .. }) => read(not_before),
+        Err(AuthorityError::Expired(_, not_after)) => read(not_after),
+        Err(AuthorityError::NotYetValid(_, not_before)) => read(not_before),
         read => read,
     }
 }

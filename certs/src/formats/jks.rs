@@ -1,34 +1,33 @@
 //! JKS, the keystore of Java before PKCS#12: `keystore.jks` and `truststore.jks`.
 //!
-//! The format is what `OpenJDK` reads and writes: [JavaKeyStore] for the file, [KeyProtector] for
-//! the private key in it. It is written here because the one crate for it (jks 0.3) panics on
-//! damaged files, which is what a Secret may hold.
+//! The format is that of `OpenJDK`: [JavaKeyStore] for the file, [KeyProtector] for the private key
+//! in it. It is implemented here because the one crate for it (jks 0.3) panics on damaged files,
+//! which a Secret may hold.
 //!
-//! Its cryptography is SHA-1 and home-made. It protects nothing, and need not: the same Secret
-//! holds the same private key unencrypted.
+//! Its cryptography is SHA-1 and home-made. It need not protect anything: the same Secret holds the
+//! same private key unencrypted.
 //!
 //! [JavaKeyStore]: https://github.com/openjdk/jdk17u/blob/master/src/java.base/share/classes/sun/security/provider/JavaKeyStore.java
 //! [KeyProtector]: https://github.com/openjdk/jdk17u/blob/master/src/java.base/share/classes/sun/security/provider/KeyProtector.java
 
 use aws_lc_rs::digest::{Context, Digest, SHA1_FOR_LEGACY_USE_ONLY as SHA1};
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef};
-use der::{Decode as _, Encode as _, Sequence};
+use der::{Decode as _, Encode as _};
 use pkcs8::AlgorithmIdentifierRef;
 use zeroize::Zeroizing;
 
-use super::{Entries, FormatError, failed};
-use super::{MAX_SIZE, utf16};
+use super::{EncryptedKey, Entries, FormatError, MAX_SIZE, failed, utf16};
 
 const MAGIC: u32 = 0xfeed_feed;
 const VERSION: u32 = 2;
 const PRIVATE_KEY: u32 = 1;
 const TRUSTED_CERTIFICATE: u32 = 2;
 const CERTIFICATE_TYPE: &str = "X.509";
-/// Stands between the password and the file in the digest that closes it.
+/// Constant between the password and the file in the digest at its end.
 const WHITENER: &[u8] = b"Mighty Aphrodite";
-/// Of the digest, and of the salt before an encrypted key.
+/// Length of the digest, and of the salt before an encrypted key.
 const SHA1_LEN: usize = 20;
-/// What Sun named its way to encrypt a key.
+/// Sun's identifier of its encryption of a key.
 const KEY_PROTECTOR: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.42.2.17.1.1");
 
 pub(super) fn write(entries: &Entries<'_>, password: &str) -> Result<Vec<u8>, FormatError> {
@@ -64,7 +63,7 @@ pub(super) fn write(entries: &Entries<'_>, password: &str) -> Result<Vec<u8>, Fo
         }
     }
     let digest = digest(&[&password, WHITENER, &file.0]);
-    file.0.extend_from_slice(digest.as_ref());
+    file.bytes(digest.as_ref());
     Ok(file.0)
 }
 
@@ -72,11 +71,10 @@ pub(super) fn holds(stored: &[u8], entries: &Entries<'_>, password: &str) -> boo
     read_and_compare(stored, entries, &utf16(password)).unwrap_or_default()
 }
 
-/// `None` if it cannot be read.
+/// Compares a file with the expected entries. `None` if it cannot be read.
 ///
-/// No file asks for more than a digest of it and the decryption of a key as long as the expected
-/// one: the rest is compared in place, and as often as there is something to compare it with,
-/// whatever counts the file has.
+/// No file costs more than a digest of it and the decryption of a key as long as the expected one:
+/// the rest is compared in place, and the expected entries bound the number of comparisons.
 fn read_and_compare(stored: &[u8], entries: &Entries<'_>, password: &[u8]) -> Option<bool> {
     if stored.len() > MAX_SIZE {
         return None;
@@ -114,16 +112,7 @@ fn read_and_compare(stored: &[u8], entries: &Entries<'_>, password: &[u8]) -> Op
     Some(equal && file.0.is_empty())
 }
 
-/// `EncryptedPrivateKeyInfo` of PKCS#8 ([RFC 5208, 6]).
-///
-/// [RFC 5208, 6]: https://www.rfc-editor.org/rfc/rfc5208#section-6
-#[derive(Sequence)]
-struct ProtectedKey<'a> {
-    algorithm: AlgorithmIdentifierRef<'a>,
-    /// Salt, encrypted key, and digest of password and key.
-    data: &'a OctetStringRef,
-}
-
+/// Encrypts a key. The data are salt, encrypted key, and digest of password and key.
 fn protect(private_key: &[u8], password: &[u8]) -> Result<Vec<u8>, FormatError> {
     let mut salt = [0; SHA1_LEN];
     aws_lc_rs::rand::fill(&mut salt).map_err(failed)?;
@@ -133,7 +122,7 @@ fn protect(private_key: &[u8], password: &[u8]) -> Result<Vec<u8>, FormatError> 
         digest(&[password, private_key]).as_ref(),
     ]
     .concat();
-    let protected = ProtectedKey {
+    let protected = EncryptedKey {
         algorithm: AlgorithmIdentifierRef {
             oid: KEY_PROTECTOR,
             parameters: Some(AnyRef::NULL),
@@ -143,10 +132,10 @@ fn protect(private_key: &[u8], password: &[u8]) -> Result<Vec<u8>, FormatError> 
     protected.to_der().map_err(failed)
 }
 
-/// `None` if the key is of another length, before its key stream is made: each block of that costs
+/// Decrypts a key. `None` if it has another length, before its key stream is made: each block costs
 /// a digest of the password.
 fn unprotect(protected: &[u8], password: &[u8], length: usize) -> Option<Zeroizing<Vec<u8>>> {
-    let protected = ProtectedKey::from_der(protected).ok()?;
+    let protected = EncryptedKey::from_der(protected).ok()?;
     if protected.algorithm.oid != KEY_PROTECTOR {
         return None;
     }
@@ -185,37 +174,40 @@ fn digest(parts: &[&[u8]]) -> Digest {
 struct Writer(Vec<u8>);
 
 impl Writer {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     fn number(&mut self, number: u32) {
-        self.0.extend_from_slice(&number.to_be_bytes());
+        self.bytes(&number.to_be_bytes());
     }
 
     fn length(&mut self, length: usize) -> Result<(), FormatError> {
         // Java has no unsigned numbers.
         let length = i32::try_from(length).map_err(failed)?;
-        self.0.extend_from_slice(&length.to_be_bytes());
+        self.bytes(&length.to_be_bytes());
         Ok(())
     }
 
-    /// The age of an entry, in milliseconds since 1970: the begin of its certificate.
+    /// The creation time of an entry in milliseconds since 1970: the begin of its certificate.
     fn time(&mut self, der: &[u8]) -> Result<(), FormatError> {
         let (_, certificate) = x509_parser::parse_x509_certificate(der).map_err(failed)?;
         let seconds = certificate.validity().not_before.timestamp();
-        self.0
-            .extend_from_slice(&seconds.saturating_mul(1000).to_be_bytes());
+        self.bytes(&seconds.saturating_mul(1000).to_be_bytes());
         Ok(())
     }
 
-    /// Of ASCII, in which Java's own UTF-8 is no different.
+    /// ASCII, which is the same in Java's modified UTF-8.
     fn text(&mut self, text: &str) -> Result<(), FormatError> {
         let length = u16::try_from(text.len()).map_err(failed)?;
-        self.0.extend_from_slice(&length.to_be_bytes());
-        self.0.extend_from_slice(text.as_bytes());
+        self.bytes(&length.to_be_bytes());
+        self.bytes(text.as_bytes());
         Ok(())
     }
 
     fn block(&mut self, block: &[u8]) -> Result<(), FormatError> {
         self.length(block.len())?;
-        self.0.extend_from_slice(block);
+        self.bytes(block);
         Ok(())
     }
 

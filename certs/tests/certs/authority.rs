@@ -94,7 +94,7 @@ fn text_around_the_certificate_is_dropped() {
 fn an_authority_needs_a_sound_common_name() {
     let error = Authority::generate("", TEN_YEARS, now()).unwrap_err();
     let (name, problem) = (String::new(), NameProblem::Empty);
-    assert_eq!(error, AuthorityError::CommonName { name, problem });
+    assert_eq!(error, AuthorityError::CommonName(name, problem));
     assert_eq!(
         error.to_string(),
         r#"the common name "" of the CA is empty; choose another"#
@@ -201,9 +201,7 @@ fn a_certificate_that_is_no_authority_is_refused() {
     for not_an_authority in [IsCa::NoCa, IsCa::ExplicitNoCa] {
         expect(
             read_changed(|params| params.is_ca = not_an_authority),
-            &AuthorityError::NotAnAuthority {
-                which: PathMember::Ca,
-            },
+            &AuthorityError::NotAnAuthority(PathMember::Ca),
             "the CA certificate is not that of a CA; make one with basicConstraints CA:TRUE",
         );
     }
@@ -214,9 +212,7 @@ fn an_authority_that_may_not_sign_certificates_is_refused() {
     for usages in [vec![], vec![KeyUsagePurpose::CrlSign]] {
         expect(
             read_changed(|params| params.key_usages = usages),
-            &AuthorityError::MayNotSign {
-                which: PathMember::Ca,
-            },
+            &AuthorityError::MayNotSign(PathMember::Ca),
             "the CA certificate may not sign certificates; make one with keyUsage keyCertSign",
         );
     }
@@ -238,10 +234,7 @@ fn an_authority_is_refused_after_its_last_second() {
     assert!(read(&certificate, &key, not_after).is_ok());
     expect(
         read(&certificate, &key, not_after + SignedDuration::from_secs(1)),
-        &AuthorityError::Expired {
-            which: PathMember::Ca,
-            not_after,
-        },
+        &AuthorityError::Expired(PathMember::Ca, not_after),
         "the CA certificate expired at 2036-02-27T12:00:00Z; replace it",
     );
 }
@@ -251,10 +244,7 @@ fn an_authority_is_refused_before_its_first_second() {
     let (certificate, key) = root(&P256, |params| params.not_before = date(now() + DAY));
     expect(
         read(&certificate, &key, now()),
-        &AuthorityError::NotYetValid {
-            which: PathMember::Ca,
-            not_before: now() + DAY,
-        },
+        &AuthorityError::NotYetValid(PathMember::Ca, now() + DAY),
         "the CA certificate is not valid before 2026-03-02T12:00:00Z; wait, or check the clock",
     );
 }

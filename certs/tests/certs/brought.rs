@@ -104,7 +104,7 @@ fn an_authority_signed_with_sha1_is_refused() {
     let (chain, root, key) = path_by_openssl("sha1", &["genpkey", "-algorithm", "rsa"], "-sha1");
     let error = Authority::from_pem(&chain, &root, &key, Timestamp::now()).unwrap_err();
     let which = PathMember::Ca;
-    assert_eq!(error, AuthorityError::Sha1 { which });
+    assert_eq!(error, AuthorityError::Sha1(which));
     assert_eq!(
         error.to_string(),
         "the CA certificate is signed with SHA-1, which clients refuse; \

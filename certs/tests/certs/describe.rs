@@ -3,7 +3,7 @@
 use crate::fixtures::{DAY, NINETY_DAYS, Stored, authority, now, request};
 use jiff::Timestamp;
 use pki_certs::describe::{certificates, check_chain, key_matches};
-use pki_certs::{Fault, KeyAlgorithm, LeafRequest, Usage};
+use pki_certs::{KeyAlgorithm, LeafRequest, Usage, VerifyError};
 
 #[test]
 fn a_certificate_is_described_as_it_was_asked_for() {
@@ -59,23 +59,26 @@ fn a_chain_is_accepted_by_whoever_trusts_its_root_and_while_it_is_valid() {
     let stored = Stored::issued(&own, &request());
     let check = |roots: &str, at: Timestamp| check_chain(&stored.certificate, roots.as_bytes(), at);
     assert_eq!(check(own.ca().root_pem(), now()), Ok(()));
-    assert_eq!(check(other.ca().root_pem(), now()), Err(Fault::OtherIssuer));
-    assert_eq!(check("", now()), Err(Fault::OtherIssuer));
+    assert_eq!(
+        check(other.ca().root_pem(), now()),
+        Err(VerifyError::OtherIssuer)
+    );
+    assert_eq!(check("", now()), Err(VerifyError::OtherIssuer));
     let both = format!("{}{}", other.ca().root_pem(), own.ca().root_pem());
     assert_eq!(check(&both, now()), Ok(()));
     assert!(matches!(
         check(&both, now() + NINETY_DAYS + DAY),
-        Err(Fault::Expired { .. })
+        Err(VerifyError::Expired { .. })
     ));
     assert!(matches!(
         check(&both, now() - DAY),
-        Err(Fault::NotYetValid { .. })
+        Err(VerifyError::NotYetValid { .. })
     ));
     let root = own.ca().root_pem().as_bytes();
     assert_eq!(check_chain(root, root, now()), Ok(()));
     assert_eq!(
         check_chain(b"", root, now()),
-        Err(Fault::CertificateUnreadable)
+        Err(VerifyError::CertificateUnreadable)
     );
 }
 

@@ -1,6 +1,6 @@
 //! `verify` finds what is damaged, foreign or out of time, and names it in a sentence.
 
-use pki_certs::{Authority, Fault, LeafRequest, Usage, Verified, verify};
+use pki_certs::{Authority, LeafRequest, Usage, Verified, VerifyError, verify};
 use rcgen::{DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, PKCS_ECDSA_P256_SHA256 as P256};
 
 use crate::fixtures::{
@@ -53,7 +53,7 @@ fn an_unreadable_certificate_is_found() {
             &stored,
             &request(),
             &authority,
-            Fault::CertificateUnreadable,
+            VerifyError::CertificateUnreadable,
             "tls.crt is not a readable certificate",
         );
     }
@@ -68,8 +68,8 @@ fn anything_else_within_an_entry_is_found() {
     let text_after = |entry: &[u8]| [entry, b"text\n"].concat();
     for damage in [tab_within as fn(&[u8]) -> _, text_before, text_after] {
         for (entry, fault) in [
-            (0, Fault::CertificateUnreadable),
-            (1, Fault::PrivateKeyUnreadable),
+            (0, VerifyError::CertificateUnreadable),
+            (1, VerifyError::PrivateKeyUnreadable),
         ] {
             let mut stored = sound.clone();
             let entry = stored.entry(entry);
@@ -104,7 +104,7 @@ fn a_certificate_too_many_is_found() {
         &stored,
         &request(),
         &authority,
-        Fault::ChainLength {
+        VerifyError::ChainLength {
             found: 2,
             expected: 1,
         },
@@ -128,7 +128,7 @@ fn an_unreadable_private_key_is_found() {
             &stored,
             &request(),
             &authority,
-            Fault::PrivateKeyUnreadable,
+            VerifyError::PrivateKeyUnreadable,
             "tls.key is not a readable private key",
         );
     }
@@ -168,7 +168,7 @@ fn a_leaf_is_sound_while_the_certificate_of_its_authority_is_renewed_for_the_sam
 fn without_issuers_nothing_is_sound() {
     let stored = Stored::issued(&authority(), &request());
     let fault = verify(&stored.bundle(), &request(), &[], now());
-    assert_eq!(fault, Err(Fault::OtherIssuer));
+    assert_eq!(fault, Err(VerifyError::OtherIssuer));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_chain_that_does_not_lead_to_the_root_is_found() {
     ] {
         let mut stored = sound.clone();
         stored.certificate = chain.into_bytes();
-        let fault = Fault::ChainLength { found, expected: 3 };
+        let fault = VerifyError::ChainLength { found, expected: 3 };
         let sentence = format!("tls.crt holds {found} certificates instead of 3");
         expect_fault(&stored, &request(), &signer, fault, &sentence);
     }
@@ -198,7 +198,7 @@ fn a_chain_that_does_not_lead_to_the_root_is_found() {
         stored.certificate = chain.into_bytes();
         let sentence =
             "tls.crt holds other certificates than those between it and the root of its CA";
-        expect_fault(&stored, &request(), &signer, Fault::Chain, sentence);
+        expect_fault(&stored, &request(), &signer, VerifyError::Chain, sentence);
     }
 }
 
@@ -233,7 +233,7 @@ fn a_leaf_without_authority_key_identifier_is_found() {
     });
     assert_eq!(
         stored.verify(&request(), &authority, now()),
-        Err(Fault::OtherIssuer)
+        Err(VerifyError::OtherIssuer)
     );
 }
 
@@ -247,7 +247,7 @@ fn a_leaf_signed_with_another_key_in_the_name_of_the_authority_is_found() {
         &stored,
         &request(),
         &present,
-        Fault::Signature,
+        VerifyError::Signature,
         "tls.crt is not signed by the present CA",
     );
 }
@@ -266,7 +266,7 @@ fn a_leaf_is_sound_up_to_its_last_second_and_then_found_expired() {
     let fault = stored
         .verify(&request(), &authority, not_after + SECOND)
         .unwrap_err();
-    assert_eq!(fault, Fault::Expired { not_after });
+    assert_eq!(fault, VerifyError::Expired(not_after));
     assert_eq!(fault.to_string(), "tls.crt expired at 2026-05-30T12:00:00Z");
 }
 
@@ -279,7 +279,7 @@ fn a_leaf_is_sound_from_its_first_second_and_before_found_not_yet_valid() {
     let fault = stored
         .verify(&request(), &authority, not_before - SECOND)
         .unwrap_err();
-    assert_eq!(fault, Fault::NotYetValid { not_before });
+    assert_eq!(fault, VerifyError::NotYetValid(not_before));
     assert_eq!(
         fault.to_string(),
         "tls.crt is not valid before 2026-03-01T11:55:00Z"
@@ -305,7 +305,7 @@ fn a_leaf_that_lacks_a_usage_is_found() {
             &stored,
             &request(),
             &authority,
-            Fault::Usage { usage: lacking },
+            VerifyError::Usage(lacking),
             &format!("tls.crt is not for {lacking}"),
         );
     }
@@ -332,7 +332,7 @@ fn a_leaf_that_has_a_usage_too_many_is_found() {
         };
         let usage = name.to_owned();
         let sentence = format!("tls.crt is also for {name}, which is not requested");
-        let fault = Fault::ExtraUsage { usage };
+        let fault = VerifyError::ExtraUsage(usage);
         expect_fault(&stored, &server_only, &authority, fault, &sentence);
     }
 }
@@ -350,7 +350,7 @@ fn a_leaf_whose_authority_is_for_something_else_is_found() {
         &stored,
         &request(),
         &path.read().unwrap(),
-        Fault::Rejected { reason },
+        VerifyError::Rejected(reason),
         "tls.crt would be rejected by its peers: its CA is not for server authentication",
     );
 }
@@ -365,9 +365,7 @@ fn a_leaf_that_is_an_authority_itself_is_found() {
         &stored,
         &request(),
         &authority,
-        Fault::Rejected {
-            reason: "CaUsedAsEndEntity".to_owned(),
-        },
+        VerifyError::Rejected("CaUsedAsEndEntity".to_owned()),
         "tls.crt would be rejected by its peers: CaUsedAsEndEntity",
     );
 }
@@ -376,7 +374,13 @@ fn a_leaf_that_is_an_authority_itself_is_found() {
 fn expect_other_issuer(signer: &Authority, present: &Authority) {
     let stored = Stored::issued(signer, &request());
     let sentence = "tls.crt was issued by another CA";
-    expect_fault(&stored, &request(), present, Fault::OtherIssuer, sentence);
+    expect_fault(
+        &stored,
+        &request(),
+        present,
+        VerifyError::OtherIssuer,
+        sentence,
+    );
 }
 
 fn forge_with_chain(authority: &Authority) -> Stored {

@@ -3,8 +3,8 @@
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{
-    Authority, AuthorityError, Bundle, Fault, KeyAlgorithm, KeyEncoding, Leaf, LeafRequest, Usage,
-    Verified,
+    Authority, AuthorityError, Bundle, KeyAlgorithm, KeyEncoding, Leaf, LeafRequest, Usage,
+    Verified, VerifyError,
 };
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
@@ -73,7 +73,7 @@ impl Stored {
         request: &LeafRequest,
         authority: &Authority,
         now: Timestamp,
-    ) -> Result<Verified, Fault> {
+    ) -> Result<Verified, VerifyError> {
         pki_certs::verify(&self.bundle(), request, &[authority.ca()], now)
     }
 
@@ -262,7 +262,7 @@ pub(crate) fn expect_fault(
     stored: &Stored,
     request: &LeafRequest,
     authority: &Authority,
-    fault: Fault,
+    fault: VerifyError,
     sentence: &str,
 ) {
     assert_eq!(fault.to_string(), sentence);

@@ -171,7 +171,7 @@ fn a_password_that_readers_do_not_take_is_refused() {
         }
         let least = shortest.len();
         let error = truststore(kind, &trust, &shortest[1..]).unwrap_err();
-        assert_eq!(error, FormatError::PasswordTooShort { least });
+        assert_eq!(error, FormatError::PasswordTooShort(least));
         let sentence = format!(
             "the keystore password is too short: choose one of at least {least} characters"
         );

@@ -2,7 +2,9 @@
 
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
-use pki_certs::{Fault, IssueError, KeyAlgorithm, KeyEncoding, LeafRequest, NameProblem, Usage};
+use pki_certs::{
+    IssueError, KeyAlgorithm, KeyEncoding, LeafRequest, NameProblem, Usage, VerifyError,
+};
 use rcgen::{GeneralSubtree, NameConstraints};
 use x509_parser::extensions::ParsedExtension;
 
@@ -201,7 +203,7 @@ fn a_key_of_another_kind_is_not_issued_for() {
     };
     let key = leaf.private_key_pem.as_bytes();
     let error = authority().issue_for(&request, key, now()).unwrap_err();
-    assert_eq!(error, IssueError::KeyAlgorithm { requested });
+    assert_eq!(error, IssueError::KeyAlgorithm(requested));
     let sentence = "the private key to issue for is not an RSA 2048 key";
     assert_eq!(error.to_string(), sentence);
 }
@@ -225,10 +227,7 @@ fn a_bad_uri_is_refused_by_name() {
             ..request()
         },
         now(),
-        &IssueError::Uri {
-            uri: "/app1".to_owned(),
-            problem: NameProblem::UriScheme,
-        },
+        &IssueError::Uri("/app1".to_owned(), NameProblem::UriScheme),
         "the URI \"/app1\" is not absolute: it must begin with a scheme and a colon, \
          such as spiffe:",
     );
@@ -287,10 +286,7 @@ fn a_bad_dns_name_is_refused_by_name() {
     expect(
         &request,
         now(),
-        &IssueError::DnsName {
-            name: "App_1".to_owned(),
-            problem: NameProblem::Character,
-        },
+        &IssueError::DnsName("App_1".to_owned(), NameProblem::Character),
         r#"the DNS name "App_1" may hold only lower-case letters, digits, hyphens and dots"#,
     );
 }
@@ -305,10 +301,7 @@ fn a_bad_common_name_is_refused_by_name() {
     expect(
         &request,
         now(),
-        &IssueError::CommonName {
-            name,
-            problem: NameProblem::CommonNameTooLong,
-        },
+        &IssueError::CommonName(name, NameProblem::CommonNameTooLong),
         &format!(
             r#"the common name "{}" is longer than 64 characters"#,
             "a".repeat(65)
@@ -340,7 +333,7 @@ fn a_duration_of_no_time_is_refused() {
             ..request()
         },
         now(),
-        &IssueError::Duration { duration },
+        &IssueError::Duration(duration),
         "the duration 999ms is shorter than a second",
     );
     for duration in [SignedDuration::ZERO, -NINETY_DAYS, SignedDuration::MIN] {
@@ -351,7 +344,7 @@ fn a_duration_of_no_time_is_refused() {
             },
             now(),
         );
-        assert_eq!(refused.unwrap_err(), IssueError::Duration { duration });
+        assert_eq!(refused.unwrap_err(), IssueError::Duration(duration));
     }
 }
 
@@ -361,7 +354,7 @@ fn an_expired_authority_issues_nothing() {
     expect(
         &request(),
         not_after,
-        &IssueError::AuthorityExpired { not_after },
+        &IssueError::AuthorityExpired(not_after),
         "the CA expired at 2036-02-27T12:00:00Z",
     );
 }
@@ -382,7 +375,7 @@ fn an_authority_not_yet_valid_issues_nothing() {
     expect(
         &request(),
         not_before - SignedDuration::from_secs(1),
-        &IssueError::AuthorityNotYetValid { not_before },
+        &IssueError::AuthorityNotYetValid(not_before),
         "the CA is not valid before 2026-03-01T11:55:00Z",
     );
 }
@@ -397,7 +390,7 @@ fn a_leaf_the_authority_may_not_sign_is_not_handed_out() {
     });
     let error = constrained.issue(&request(), now()).unwrap_err();
     let reason = "NameConstraintViolation".to_owned();
-    assert_eq!(error, IssueError::Unusable(Fault::Rejected { reason }));
+    assert_eq!(error, IssueError::Unusable(VerifyError::Rejected(reason)));
 }
 
 #[track_caller]

@@ -1,6 +1,6 @@
 //! `verify` finds what differs from the request, and names it in a sentence.
 
-use pki_certs::{Authority, Fault, KeyAlgorithm, KeyEncoding, LeafRequest};
+use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, VerifyError};
 use rcgen::{
     DistinguishedName, DnType, PKCS_ECDSA_P256_SHA256 as P256, PKCS_ECDSA_P384_SHA384 as P384,
     SanType,
@@ -22,7 +22,7 @@ fn the_key_of_another_certificate_is_found() {
         &stored,
         &request(),
         &authority,
-        Fault::PrivateKeyMismatch,
+        VerifyError::PrivateKeyMismatch,
         "tls.key does not belong to tls.crt",
     );
 }
@@ -34,9 +34,7 @@ fn a_key_of_another_kind_is_found() {
         &forge(&authority, &P384, |_| ()),
         &request(),
         &authority,
-        Fault::KeyAlgorithm {
-            requested: KeyAlgorithm::EcdsaP256,
-        },
+        VerifyError::KeyAlgorithm(KeyAlgorithm::EcdsaP256),
         "tls.key is not an ECDSA P-256 key",
     );
 }
@@ -53,7 +51,7 @@ fn an_rsa_key_of_another_size_is_found() {
         &forge(&authority, &rcgen::PKCS_RSA_SHA256, |_| ()),
         &larger,
         &authority,
-        Fault::KeyAlgorithm { requested },
+        VerifyError::KeyAlgorithm(requested),
         "tls.key is not an RSA 3072 key",
     );
 }
@@ -77,7 +75,7 @@ fn a_key_in_another_encoding_is_found() {
             &Stored::issued(&authority, &issued),
             &asked_for,
             &authority,
-            Fault::KeyEncoding { requested: other },
+            VerifyError::KeyEncoding(other),
             &format!("tls.key is not encoded in {name}"),
         );
     }
@@ -110,7 +108,7 @@ fn another_common_name_is_found() {
         &stored,
         &renamed,
         &authority,
-        Fault::CommonName {
+        VerifyError::CommonName {
             found: "CN=app1".to_owned(),
             requested: Some("app2".to_owned()),
         },
@@ -134,7 +132,7 @@ fn a_subject_of_more_or_less_than_the_common_name_is_found() {
         let requested = Some("app1".to_owned());
         assert_eq!(
             fault,
-            Fault::CommonName {
+            VerifyError::CommonName {
                 found: found.to_owned(),
                 requested
             }
@@ -162,14 +160,14 @@ fn a_former_common_name_is_accepted_and_never_issued() {
         let fault = stored.verify(&without, &authority, now()).unwrap_err();
         let found = "CN=app1".to_owned();
         let requested = common_name;
-        assert_eq!(fault, Fault::CommonName { found, requested });
+        assert_eq!(fault, VerifyError::CommonName { found, requested });
         // Nothing else may differ.
         let longer = LeafRequest {
             dns_names: vec!["app1.team-b.svc".to_owned()],
             ..renamed
         };
         let fault = stored.verify(&longer, &authority, now()).unwrap_err();
-        assert!(matches!(fault, Fault::Names { .. }), "{fault}");
+        assert!(matches!(fault, VerifyError::Names { .. }), "{fault}");
     }
 }
 
@@ -188,7 +186,7 @@ fn missing_and_extra_names_are_found_and_listed() {
         &stored,
         &renamed,
         &authority,
-        Fault::Names {
+        VerifyError::Names {
             missing: names([
                 "app1.team-b.svc",
                 "10.0.0.2",
@@ -216,7 +214,7 @@ fn a_name_of_a_kind_that_cannot_be_requested_is_found() {
     });
     let fault = stored.verify(&request(), &authority, now()).unwrap_err();
     assert!(
-        matches!(&fault, Fault::Names { missing, extra } if missing.is_empty() && extra.len() == 1)
+        matches!(&fault, VerifyError::Names { missing, extra } if missing.is_empty() && extra.len() == 1)
     );
     assert!(fault.to_string().contains("app1@example.com"), "{fault}");
 }
@@ -235,7 +233,7 @@ fn an_address_written_as_a_dns_name_is_found() {
     let address = vec!["10.0.0.1".to_owned()];
     assert_eq!(
         stored.verify(&request(), &authority, now()),
-        Err(Fault::Names {
+        Err(VerifyError::Names {
             missing: address.clone(),
             extra: address
         })
@@ -248,7 +246,7 @@ fn a_leaf_without_names_is_found() {
     let stored = forge(&authority, &P256, |params| params.subject_alt_names.clear());
     let fault = stored.verify(&request(), &authority, now()).unwrap_err();
     assert!(
-        matches!(fault, Fault::Names { missing, extra } if missing.len() == 5 && extra.is_empty())
+        matches!(fault, VerifyError::Names { missing, extra } if missing.len() == 5 && extra.is_empty())
     );
 }
 
@@ -278,7 +276,7 @@ fn another_duration_is_found() {
         &stored,
         &longer,
         &authority,
-        Fault::Duration {
+        VerifyError::Duration {
             not_after: now() + NINETY_DAYS,
             requested: now() + NINETY_DAYS + SECOND,
         },
@@ -295,7 +293,7 @@ fn a_leaf_that_was_not_backdated_is_found() {
     let fault = stored.verify(&request(), &authority, now());
     assert_eq!(
         fault,
-        Err(Fault::Duration {
+        Err(VerifyError::Duration {
             not_after,
             requested
         })
@@ -317,7 +315,7 @@ fn a_leaf_cut_short_by_the_end_of_the_authority_is_sound() {
     let fault = stored.verify(&request(), &authority, now());
     assert_eq!(
         fault,
-        Err(Fault::Duration {
+        Err(VerifyError::Duration {
             not_after,
             requested: now() + NINETY_DAYS
         })
@@ -338,7 +336,7 @@ fn a_leaf_that_outlives_the_authority_is_found() {
     let fault = stored.verify(&eternal, &authority, now());
     assert_eq!(
         fault,
-        Err(Fault::Duration {
+        Err(VerifyError::Duration {
             not_after,
             requested: authority.ca().not_after()
         })

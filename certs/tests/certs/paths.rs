@@ -56,7 +56,7 @@ fn the_longest_path_that_clients_follow_is_accepted_and_a_longer_one_refused() {
     assert!(longest.issue(&request(), now()).is_ok());
     expect(
         &Path::of(7, |_, _| ()),
-        &AuthorityError::TooManyCertificates { found: 8 },
+        &AuthorityError::TooManyCertificates(8),
         "there are 8 certificates from the CA to its root, more than clients follow; \
          give a shorter path",
     );
@@ -68,17 +68,13 @@ fn a_missing_root_is_found() {
     path.root.clear();
     expect(
         &path,
-        &AuthorityError::NoRoot {
-            end: above(2, "CN=CA 1"),
-        },
+        &AuthorityError::NoRoot(above(2, "CN=CA 1")),
         r#"certificate 2 on the path of the CA ("CN=CA 1") is not self-signed, and the root is missing; give the root too"#,
     );
     path.below_root.pop();
     expect(
         &path,
-        &AuthorityError::NoRoot {
-            end: PathMember::Ca,
-        },
+        &AuthorityError::NoRoot(PathMember::Ca),
         "the CA certificate is not self-signed, and the root is missing; give the root too",
     );
 }
@@ -89,9 +85,7 @@ fn a_root_that_is_none_is_found() {
     path.root = path.below_root.pop().unwrap();
     expect(
         &path,
-        &AuthorityError::NotSelfSigned {
-            root: above(2, "CN=CA 1"),
-        },
+        &AuthorityError::NotSelfSigned(above(2, "CN=CA 1")),
         r#"certificate 2 on the path of the CA ("CN=CA 1") is not self-signed; give the root itself"#,
     );
 }
@@ -113,7 +107,7 @@ fn two_roots_are_found() {
     path.root += authority().ca().root_pem();
     expect(
         &path,
-        &AuthorityError::TooManyRoots { found: 2 },
+        &AuthorityError::TooManyRoots(2),
         "there are 2 certificates where the root of the CA belongs; give the root alone",
     );
 }
@@ -139,16 +133,14 @@ fn certificates_after_the_root_are_found() {
     path.root.clear();
     expect(
         &path,
-        &AuthorityError::AfterRoot {
-            root: above(2, "CN=CA 0"),
-        },
+        &AuthorityError::AfterRoot(above(2, "CN=CA 0")),
         r#"certificates follow certificate 2 on the path of the CA ("CN=CA 0"), which is self-signed; give the CA certificate, those between it and the root in order, and nothing after the root"#,
     );
     let (certificate, key) = root(&rcgen::PKCS_ECDSA_P256_SHA256, |_| ());
     let twice = certificate.repeat(2);
     let error = Authority::from_pem(twice.as_bytes(), b"", key.as_bytes(), now());
     let root = PathMember::Ca;
-    assert_eq!(error.unwrap_err(), AuthorityError::AfterRoot { root });
+    assert_eq!(error.unwrap_err(), AuthorityError::AfterRoot(root));
 }
 
 #[test]
@@ -201,7 +193,7 @@ fn an_unreadable_certificate_on_the_path_is_found() {
 fn a_certificate_on_the_path_that_is_no_authority_is_found() {
     expect_above(
         |params| params.is_ca = IsCa::ExplicitNoCa,
-        |which| AuthorityError::NotAnAuthority { which },
+        AuthorityError::NotAnAuthority,
         "is not that of a CA; make one with basicConstraints CA:TRUE",
     );
 }
@@ -210,7 +202,7 @@ fn a_certificate_on_the_path_that_is_no_authority_is_found() {
 fn a_certificate_on_the_path_that_may_not_sign_is_found() {
     expect_above(
         |params| params.key_usages = vec![KeyUsagePurpose::CrlSign],
-        |which| AuthorityError::MayNotSign { which },
+        AuthorityError::MayNotSign,
         "may not sign certificates; make one with keyUsage keyCertSign",
     );
 }
@@ -230,19 +222,13 @@ fn a_certificate_on_the_path_out_of_time_is_found() {
     let yesterday = now() - DAY / 2;
     expect_above(
         move |params| params.not_after = date(yesterday),
-        move |which| AuthorityError::Expired {
-            which,
-            not_after: yesterday,
-        },
+        move |which| AuthorityError::Expired(which, yesterday),
         "expired at 2026-03-01T00:00:00Z; replace it",
     );
     let later = now() + SignedDuration::from_secs(1);
     expect_above(
         move |params| params.not_before = date(later),
-        move |which| AuthorityError::NotYetValid {
-            which,
-            not_before: later,
-        },
+        move |which| AuthorityError::NotYetValid(which, later),
         "is not valid before 2026-03-01T12:00:01Z; wait, or check the clock",
     );
 }

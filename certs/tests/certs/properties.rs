@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{
-    Authority, Fault, KeyAlgorithm, KeyEncoding, LeafRequest, RenewBefore, Usage, renewal,
+    Authority, KeyAlgorithm, KeyEncoding, LeafRequest, RenewBefore, Usage, VerifyError, renewal,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -35,7 +35,7 @@ proptest! {
     fn a_leaf_of_another_authority_never_verifies(request in any_request()) {
         let (signer, present) = (authority(), authority());
         let stored = Stored::issued(&signer, &request);
-        prop_assert_eq!(stored.verify(&request, &present, now()), Err(Fault::OtherIssuer));
+        prop_assert_eq!(stored.verify(&request, &present, now()), Err(VerifyError::OtherIssuer));
     }
 
     #[test]

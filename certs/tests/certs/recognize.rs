@@ -1,11 +1,11 @@
 //! `recognize` proves where a certificate comes from, and whom it is for, and nothing else.
 
-use pki_certs::{Authority, Fault, KeyAlgorithm, KeyEncoding, LeafRequest, Usage, recognize};
+use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, Usage, VerifyError, recognize};
 use rcgen::{IsCa, KeyIdMethod, PKCS_ECDSA_P256_SHA256 as P256};
 
 use crate::fixtures::{DAY, Path, Stored, authority, brought, date, forge, now, request};
 
-fn recognized(stored: &Stored, authorities: &[&Authority]) -> Result<(), Fault> {
+fn recognized(stored: &Stored, authorities: &[&Authority]) -> Result<(), VerifyError> {
     let issuers: Vec<_> = authorities.iter().map(|it| it.ca()).collect();
     recognize(&stored.bundle(), &request(), &issuers)
 }
@@ -29,8 +29,11 @@ fn what_was_issued_for_the_same_names_is_recognized_whatever_else_has_changed() 
     ] {
         assert_eq!(recognized(&stored, &[&before]), Ok(()));
         assert_eq!(recognized(&stored, &[&other, &before]), Ok(()));
-        assert_eq!(recognized(&stored, &[&other]), Err(Fault::OtherIssuer));
-        assert_eq!(recognized(&stored, &[]), Err(Fault::OtherIssuer));
+        assert_eq!(
+            recognized(&stored, &[&other]),
+            Err(VerifyError::OtherIssuer)
+        );
+        assert_eq!(recognized(&stored, &[]), Err(VerifyError::OtherIssuer));
     }
     let expired = long_ago.issue(&request(), now() - 800 * DAY).unwrap();
     assert_eq!(recognized(&Stored::new(&expired), &[&long_ago]), Ok(()));
@@ -50,7 +53,7 @@ fn other_names_other_keys_and_other_signers_are_not() {
     let common_name = issued(|r| r.common_name = Some("app2".to_owned()));
     assert!(matches!(
         recognized(&common_name, &[&authority]),
-        Err(Fault::CommonName { .. })
+        Err(VerifyError::CommonName { .. })
     ));
     for stored in [
         issued(|r| r.dns_names.push("a.example.com".to_owned())),
@@ -60,24 +63,24 @@ fn other_names_other_keys_and_other_signers_are_not() {
         issued(|r| r.uris[0].push('x')),
     ] {
         let fault = recognized(&stored, &[&authority]);
-        assert!(matches!(fault, Err(Fault::Names { .. })), "{fault:?}");
+        assert!(matches!(fault, Err(VerifyError::Names { .. })), "{fault:?}");
     }
     let mut other_key = issued(|_| ());
     other_key.private_key = issued(|_| ()).private_key;
     assert_eq!(
         recognized(&other_key, &[&authority]),
-        Err(Fault::PrivateKeyMismatch)
+        Err(VerifyError::PrivateKeyMismatch)
     );
     let mut missing = issued(|_| ());
     missing.private_key.clear();
     assert_eq!(
         recognized(&missing, &[&authority]),
-        Err(Fault::PrivateKeyUnreadable)
+        Err(VerifyError::PrivateKeyUnreadable)
     );
     missing.certificate.clear();
     assert_eq!(
         recognized(&missing, &[&authority]),
-        Err(Fault::CertificateUnreadable)
+        Err(VerifyError::CertificateUnreadable)
     );
 
     // Somebody who signs in the name of the CA, with its key identifier.
@@ -85,11 +88,17 @@ fn other_names_other_keys_and_other_signers_are_not() {
         || brought(|params| params.key_identifier_method = KeyIdMethod::PreSpecified(vec![7; 20]));
     let (impostor, present) = (twin(), twin());
     let forged = Stored::issued(&impostor, &request());
-    assert_eq!(recognized(&forged, &[&present]), Err(Fault::Signature));
+    assert_eq!(
+        recognized(&forged, &[&present]),
+        Err(VerifyError::Signature)
+    );
     let a_ca = forge(&authority, &P256, |params| {
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.not_after = date(now() + DAY);
     });
     let fault = recognized(&a_ca, &[&authority]);
-    assert!(matches!(fault, Err(Fault::Rejected { .. })), "{fault:?}");
+    assert!(
+        matches!(fault, Err(VerifyError::Rejected { .. })),
+        "{fault:?}"
+    );
 }

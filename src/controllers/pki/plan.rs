@@ -15,7 +15,7 @@ use crate::util::time::whole_second;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use pki_certs::{Bundle, Fault, Verified, renewal};
+use pki_certs::{Bundle, Verified, VerifyError, renewal};
 use std::fmt;
 
 /// The facts about one Pki, gathered before anything is decided.
@@ -118,7 +118,7 @@ pub enum IssueReason {
     /// There is no Secret.
     NoSecret,
     /// The Secret does not hold what it should.
-    Unsound(Fault),
+    Unsound(VerifyError),
     /// It is time.
     Renewal,
     /// Somebody asked for it.
@@ -230,13 +230,13 @@ fn verify<'a>(
     approved: &'a Approved,
     ca: &Ca,
     now: Timestamp,
-) -> Result<(&'a Approved, Verified), Fault> {
+) -> Result<(&'a Approved, Verified), VerifyError> {
     let issuers: Vec<_> = ca.issuers.iter().collect();
     let verify_at = |it: &Approved, now| pki_certs::verify(&bundle, &it.certificate, &issuers, now);
     let verify = |it: &'a Approved| {
         let verified = match verify_at(it, now) {
             // Another leader issued it, whose clock was ahead of this one.
-            Err(Fault::NotYetValid { not_before })
+            Err(VerifyError::NotYetValid(not_before))
                 if not_before.duration_since(now) <= MAX_FUTURE =>
             {
                 verify_at(it, not_before)

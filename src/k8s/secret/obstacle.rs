@@ -6,7 +6,7 @@ use crate::api::annotations::ADOPT;
 use crate::util::text;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use pki_certs::Fault;
+use pki_certs::VerifyError;
 
 /// Why a Secret is not this Pki's. Each cause has a remedy of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum Obstacle {
     Unread,
     /// The Secret has no owner and the operator's labels, but its certificate is for something
     /// else.
-    Unproven(Fault),
+    Unproven(VerifyError),
 }
 
 impl Obstacle {
@@ -220,9 +220,7 @@ mod tests {
     #[test]
     fn a_long_cause_does_not_cut_the_remedy_off() {
         let long = "x\u{202e}".repeat(40_000);
-        let fault = Fault::Rejected {
-            reason: long.clone(),
-        };
+        let fault = VerifyError::Rejected(long.clone());
         let pki = crate::api::tests::pki(json!({}));
         for obstacle in [
             Obstacle::Controlled {

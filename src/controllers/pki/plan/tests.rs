@@ -340,7 +340,7 @@ fn a_certificate_that_is_not_what_is_wanted_gives_way_to_a_new_one() {
 
 #[test]
 fn the_reason_to_issue_is_one_word_for_the_metrics_and_a_sentence_for_the_log() {
-    let unsound = IssueReason::Unsound(Fault::PrivateKeyMismatch);
+    let unsound = IssueReason::Unsound(VerifyError::PrivateKeyMismatch);
     for (need, word, is_damage, sentence) in [
         (IssueReason::NoSecret, "missing", true, "there is no Secret"),
         (
@@ -1009,7 +1009,7 @@ fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
     let planned = look(&pki, &after, &sound(&ca), now());
     assert!(matches!(
         planned,
-        Plan::Issue(_, IssueReason::Unsound(Fault::Duration { .. }))
+        Plan::Issue(_, IssueReason::Unsound(VerifyError::Duration { .. }))
     ));
 }
 

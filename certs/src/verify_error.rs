@@ -1,18 +1,18 @@
-//! What can be wrong with a stored certificate, in words for the people who own it.
+//! Faults of a stored certificate, described for its owner.
 
 use jiff::Timestamp;
 
 use crate::key::{KeyAlgorithm, KeyEncoding};
 use crate::usage::Usage;
 
-/// Why what lies in a Secret cannot stay.
+/// The reason why the content of a Secret must be issued anew.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum VerifyError {
     /// `tls.crt` cannot be parsed, is empty, or holds anything else.
     #[error("tls.crt is not a readable certificate")]
     CertificateUnreadable,
-    /// `tls.crt` holds more certificates or fewer than lie on the path to the root.
+    /// `tls.crt` holds more certificates or fewer than the path to the root has.
     #[error("tls.crt holds {found} certificates instead of {expected}")]
     ChainLength {
         /// How many there are.
@@ -20,7 +20,7 @@ pub enum Fault {
         /// How many there should be: the certificate itself, and those between it and the root.
         expected: usize,
     },
-    /// What follows the certificate in `tls.crt` is not what lies between it and the root.
+    /// `tls.crt` holds other certificates than those between the leaf and the root.
     #[error("tls.crt holds other certificates than those between it and the root of its CA")]
     Chain,
     /// `tls.key` cannot be parsed, is empty, or holds anything else.
@@ -32,51 +32,31 @@ pub enum Fault {
     /// The certificate names this issuer, but its key did not sign it.
     #[error("tls.crt is not signed by the present CA")]
     Signature,
-    /// The certificate has ended.
-    #[error("tls.crt expired at {not_after}")]
-    Expired {
-        /// When it ended.
-        not_after: Timestamp,
-    },
-    /// The certificate has not begun.
-    #[error("tls.crt is not valid before {not_before}")]
-    NotYetValid {
-        /// When it begins.
-        not_before: Timestamp,
-    },
+    /// The certificate expired at this time.
+    #[error("tls.crt expired at {0}")]
+    Expired(Timestamp),
+    /// The certificate is valid from this time on.
+    #[error("tls.crt is not valid before {0}")]
+    NotYetValid(Timestamp),
     /// A requested usage is absent.
-    #[error("tls.crt is not for {usage}")]
-    Usage {
-        /// The usage.
-        usage: Usage,
-    },
-    /// There is a usage that was not requested.
-    #[error("tls.crt is also for {usage}, which is not requested")]
-    ExtraUsage {
-        /// The usage, in words or as an object identifier.
-        usage: String,
-    },
-    /// Path validation fails for another reason, such as a name constraint of the authority.
-    #[error("tls.crt would be rejected by its peers: {reason}")]
-    Rejected {
-        /// The name the validator gives the reason.
-        reason: String,
-    },
+    #[error("tls.crt is not for {0}")]
+    Usage(Usage),
+    /// A usage was not requested: its name or object identifier.
+    #[error("tls.crt is also for {0}, which is not requested")]
+    ExtraUsage(String),
+    /// Path validation fails for another reason, such as a name constraint of the authority. The
+    /// validator gives it this name.
+    #[error("tls.crt would be rejected by its peers: {0}")]
+    Rejected(String),
     /// The key is that of another certificate.
     #[error("tls.key does not belong to tls.crt")]
     PrivateKeyMismatch,
-    /// The key is of another kind than requested.
-    #[error("tls.key is not an {requested} key")]
-    KeyAlgorithm {
-        /// The kind requested.
-        requested: KeyAlgorithm,
-    },
-    /// The key is encoded in another way than requested.
-    #[error("tls.key is not encoded in {requested}")]
-    KeyEncoding {
-        /// The encoding requested.
-        requested: KeyEncoding,
-    },
+    /// The key is of another kind than this one, which is requested.
+    #[error("tls.key is not an {0} key")]
+    KeyAlgorithm(KeyAlgorithm),
+    /// The key is encoded in another way than this one, which is requested.
+    #[error("tls.key is not encoded in {0}")]
+    KeyEncoding(KeyEncoding),
     /// The subject is not just the requested common name.
     #[error("the subject of tls.crt is {} instead of {}", quoted(.found), subject(.requested.as_deref()))]
     CommonName {
@@ -154,31 +134,31 @@ mod tests {
         let names: Vec<_> = (0..2500)
             .map(|n| format!("n{n}.{}", "a".repeat(300)))
             .collect();
-        let fault = Fault::Names {
+        let fault = VerifyError::Names {
             missing: vec!["app1.ns.svc".to_owned()],
             extra: names.clone(),
         };
-        let told = fault.to_string();
-        assert!(told.len() < 1500, "{}", told.len());
+        let message = fault.to_string();
+        assert!(message.len() < 1500, "{}", message.len());
         assert!(
-            told.contains("; missing: app1.ns.svc; not requested: n0.aaa"),
-            "{told}"
+            message.contains("; missing: app1.ns.svc; not requested: n0.aaa"),
+            "{message}"
         );
-        assert!(told.ends_with("… and 2495 more"), "{told}");
-        let fault = Fault::CommonName {
+        assert!(message.ends_with("… and 2495 more"), "{message}");
+        let fault = VerifyError::CommonName {
             found: names.concat(),
             requested: None,
         };
-        let told = fault.to_string();
+        let message = fault.to_string();
         assert!(
-            told.len() < 400 && told.ends_with("…\" instead of empty"),
-            "{told}"
+            message.len() < 400 && message.ends_with("…\" instead of empty"),
+            "{message}"
         );
-        let fault = Fault::CommonName {
+        let fault = VerifyError::CommonName {
             found: String::new(),
             requested: Some("app1".to_owned()),
         };
-        let told = "the subject of tls.crt is empty instead of \"CN=app1\"";
-        assert_eq!(fault.to_string(), told);
+        let expected = "the subject of tls.crt is empty instead of \"CN=app1\"";
+        assert_eq!(fault.to_string(), expected);
     }
 }

@@ -8,10 +8,10 @@ use rcgen::SanType;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
-use crate::fault::Fault;
 use crate::request::LeafRequest;
+use crate::verify_error::VerifyError;
 
-/// In the order of the request, each once.
+/// The names of a request in its order, each once.
 pub(crate) fn write(request: &LeafRequest) -> Result<Vec<SanType>, rcgen::Error> {
     let mut seen = BTreeSet::new();
     requested(request)
@@ -26,8 +26,11 @@ pub(crate) fn write(request: &LeafRequest) -> Result<Vec<SanType>, rcgen::Error>
         .collect()
 }
 
-/// The certificate has exactly the names of the request, in any order.
-pub(crate) fn check(certificate: &X509Certificate<'_>, request: &LeafRequest) -> Result<(), Fault> {
+/// Checks that a certificate has exactly the names of the request, in any order.
+pub(crate) fn check(
+    certificate: &X509Certificate<'_>,
+    request: &LeafRequest,
+) -> Result<(), VerifyError> {
     let requested = requested(request).collect();
     let found = found(certificate)?;
     if requested == found {
@@ -35,7 +38,7 @@ pub(crate) fn check(certificate: &X509Certificate<'_>, request: &LeafRequest) ->
     }
     let but_not =
         |these: &BTreeSet<Name>, those| these.difference(those).map(Name::to_string).collect();
-    Err(Fault::Names {
+    Err(VerifyError::Names {
         missing: but_not(&requested, &found),
         extra: but_not(&found, &requested),
     })
@@ -47,13 +50,13 @@ pub(crate) fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     names.iter().map(Name::to_string).collect()
 }
 
-/// The kinds are kept apart: a DNS name that looks like an address is none.
+/// A name and its kind: a DNS name that looks like an address is no address.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Name {
     Dns(String),
     Ip(IpAddr),
     Uri(String),
-    /// Of a kind that cannot be requested.
+    /// Another kind, which cannot be requested.
     Other(String),
 }
 
@@ -64,10 +67,10 @@ fn requested(request: &LeafRequest) -> impl Iterator<Item = Name> {
     names.chain(addresses).chain(uris)
 }
 
-fn found(certificate: &X509Certificate<'_>) -> Result<BTreeSet<Name>, Fault> {
+fn found(certificate: &X509Certificate<'_>) -> Result<BTreeSet<Name>, VerifyError> {
     let extension = certificate
         .subject_alternative_name()
-        .map_err(|_| Fault::CertificateUnreadable)?;
+        .map_err(|_| VerifyError::CertificateUnreadable)?;
     let names = extension.map(|extension| extension.value.general_names.as_slice());
     Ok(names.unwrap_or_default().iter().map(Name::of).collect())
 }
