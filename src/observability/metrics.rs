@@ -242,11 +242,11 @@ impl Metrics {
     }
 
     /// Shows when the CAs end.
-    pub fn ca(&self, ledger: &CaState) {
+    pub fn ca(&self, state: &CaState) {
         self.ca_times.clear();
-        let next = ledger.next.iter().map(|next| ("next", &next.ca));
-        let previous = ledger.trusted().take(1).map(|it| ("previous", &it.ca));
-        let current = std::iter::once(("current", &ledger.current));
+        let next = state.next.iter().map(|next| ("next", &next.ca));
+        let previous = state.trusted().take(1).map(|it| ("previous", &it.ca));
+        let current = std::iter::once(("current", &state.current));
         for (role, ca) in current.chain(next).chain(previous) {
             let end = self.ca_times.get_or_create(&[("role", role)]);
             end.set(ca.not_after().as_second());

@@ -31,7 +31,7 @@ fn an_alarm_is_shown_while_it_lasts() {
 fn the_end_of_each_ca_is_shown_while_it_is_one() {
     let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
     let authority = Authority::generate("ca", SignedDuration::from_hours(1), now).unwrap();
-    let ledger = CaState::of(authority.ca().clone());
+    let state = CaState::of(authority.ca().clone());
     let pem = authority.ca().root_pem().to_owned();
     let data = ["current.crt", "next.crt"].map(|key| (key.to_owned(), pem.clone()));
     let map = k8s_openapi::api::core::v1::ConfigMap {
@@ -45,7 +45,7 @@ fn the_end_of_each_ca_is_shown_while_it_is_one() {
         lines(&metrics.page(), "ca_expiry_timestamp_seconds").len(),
         2
     );
-    metrics.ca(&ledger);
+    metrics.ca(&state);
     let end = r#"pki_operator_ca_expiry_timestamp_seconds{role="current"} 1893459600"#;
     assert_eq!(lines(&metrics.page(), "ca_expiry_timestamp_seconds"), [end]);
 }
