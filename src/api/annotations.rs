@@ -10,16 +10,15 @@ use crate::util::text::{cut, is_subdomain, nearest, printable};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 
-/// Annotation on a Pki: renew the certificate now. The operator removes it when it has served it.
+/// Annotation on a Pki: renew the certificate now. The operator removes it after the renewal.
 /// Each value is served once.
 pub const RENEW_NOW: &str = "box.com/renew-now";
 /// Annotation on a Pki: whether its pods get an Event for each renewal.
 pub const RENEWAL_EVENTS: &str = "box.com/renewal-events";
 /// Annotation on a Pki: whether its Secret stays when the Pki is deleted.
 ///
-/// The Secret has no owner, from the beginning: Kubernetes may collect an object at once whose
-/// owner is being deleted. The operator [offers](ADOPT) it to its Pki instead, and so to a later
-/// one of the same name.
+/// The Secret never has an owner: Kubernetes may collect an object at once whose owner is being
+/// deleted. The operator [offers](ADOPT) it to its Pki instead, and to a later one of that name.
 pub const KEEP_SECRET: &str = "box.com/keep-secret";
 /// Annotation on a Secret that nobody owns: the name of the Pki that may take it over, with its
 /// content.
@@ -31,12 +30,11 @@ pub const RESTART: &str = "box.com/restart-on-renewal";
 /// copy.
 pub const TRUST_BUNDLE: &str = "box.com/trust-bundle";
 /// Annotation on the Secret of a CA: replace the CA, in the steps of a rotation. With the value
-/// [`FORCE`] the old one is withdrawn at the end whoever still uses it.
+/// [`FORCE`] the old one is withdrawn at the end, even if something still uses it.
 pub const ROTATE_NOW: &str = "box.com/rotate-now";
 /// A value of [`ROTATE_NOW`].
 pub const FORCE: &str = "force";
-/// Annotation on the Secret of a CA: the fingerprint of the CA that is meant to be in it, although
-/// it is not the one that was there.
+/// Annotation on the Secret of a CA: the fingerprint of a CA that may replace the known one.
 pub const ACCEPT: &str = "box.com/accept-ca";
 /// Annotation on the Secret of the CA: the fingerprint of the successor that takes over by force.
 /// The operator writes it.
@@ -77,6 +75,12 @@ pub enum Carrier {
     Other,
 }
 
+const SECRET_PATH_CARRIERS: &[Carrier] = &[
+    Carrier::Pod,
+    Carrier::PodTemplate,
+    Carrier::Deployment,
+    Carrier::Other,
+];
 const WORKLOADS: &[Carrier] = &[
     Carrier::Deployment,
     Carrier::StatefulSet,
@@ -84,7 +88,7 @@ const WORKLOADS: &[Carrier] = &[
 ];
 
 impl Carrier {
-    /// The name of the kind, as sentences have it.
+    /// The name of the kind with its article, for messages.
     fn name(self) -> &'static str {
         match self {
             Self::Pki => "a Pki",
@@ -149,16 +153,16 @@ pub enum Values {
     PkiName,
     /// The SHA-256 fingerprint of a certificate.
     Fingerprint,
-    /// Those that the operator or its chart writes. They are not for people to set.
+    /// Values that only the operator or its chart writes.
     Internal,
 }
 
-/// A key, and what it is for.
+/// A key, with its place, objects and values.
 #[derive(Clone, Copy, Debug)]
 pub struct Control {
-    /// As it is written.
+    /// The key, with its prefix.
     pub key: &'static str,
-    /// Where it stands.
+    /// The map in which it stands.
     pub place: Place,
     /// The objects on which it has an effect.
     pub on: &'static [Carrier],
@@ -166,7 +170,7 @@ pub struct Control {
     pub values: Values,
 }
 
-/// Each key.
+/// All keys.
 pub static TABLE: [Control; 11] = [
     annotation(RENEW_NOW, &[Carrier::Pki], Values::Any),
     annotation(RENEWAL_EVENTS, &[Carrier::Pki], Values::Bool),
@@ -181,16 +185,7 @@ pub static TABLE: [Control; 11] = [
     annotation(ACCEPT, &[Carrier::CaSecret], Values::Fingerprint),
     annotation(FORCED, &[Carrier::CaSecret], Values::Internal),
     annotation(PREVIOUS_SINCE, &[Carrier::CaSecret], Values::Internal),
-    annotation(
-        SECRET_PATH,
-        &[
-            Carrier::Pod,
-            Carrier::PodTemplate,
-            Carrier::Deployment,
-            Carrier::Other,
-        ],
-        Values::Internal,
-    ),
+    annotation(SECRET_PATH, SECRET_PATH_CARRIERS, Values::Internal),
 ];
 
 const fn annotation(key: &'static str, on: &'static [Carrier], values: Values) -> Control {
@@ -236,7 +231,7 @@ pub fn flag(entries: &BTreeMap<String, String>, key: &str) -> Option<bool> {
     parse_bool(entries.get(key)?)
 }
 
-/// The most entries of one object that are named.
+/// Maximum number of entries of one object that are reported.
 pub const MOST_FAULTS: usize = 10;
 
 /// The entries of these metadata that have no effect: the first [`MOST_FAULTS`].
@@ -280,8 +275,8 @@ fn is_ours_or_below(prefix: &str) -> bool {
     })
 }
 
-/// The reason why this entry has no effect on such an object, with what to write instead. `None` if
-/// it has one, or is no concern of the operator.
+/// The reason why this entry has no effect on such an object, with a remedy. `None` if it has one,
+/// or belongs to another program.
 pub fn fault(carrier: Carrier, place: Place, key: &str, value: &str) -> Option<String> {
     let (prefix, name) = key.split_once('/')?;
     if !is_ours_or_below(prefix) {
@@ -324,21 +319,23 @@ impl Control {
         let key = self.key;
         if !self.on.contains(&of) {
             let carrier = of.name();
-            if !self.is_for_people() {
-                return Some(format!(
-                    "\"{key}\" has no effect on {carrier}: only the operator sets it; remove it"
-                ));
-            }
-            let is_of_template = matches!(of, Carrier::Pod | Carrier::PodTemplate);
-            let but = if is_of_template && self.on == WORKLOADS {
-                ", not of its pod template"
+            let remedy = if self.is_for_people() {
+                let is_of_template = matches!(of, Carrier::Pod | Carrier::PodTemplate);
+                let is_misplaced = is_of_template && self.on == WORKLOADS;
+                let but = if is_misplaced {
+                    ", not of its pod template"
+                } else {
+                    ""
+                };
+                format!(
+                    "write it as {} of {}{but}",
+                    self.place.entry(),
+                    self.carriers()
+                )
             } else {
-                ""
+                "only the operator sets it; remove it".to_owned()
             };
-            let (entry, on) = (self.place.entry(), self.carriers());
-            return Some(format!(
-                "\"{key}\" has no effect on {carrier}: write it as {entry} of {on}{but}"
-            ));
+            return Some(format!("\"{key}\" has no effect on {carrier}: {remedy}"));
         }
         if self.place != place && self.is_for_people() {
             let (found, wanted) = (place.entry(), self.place.entry());
@@ -355,39 +352,32 @@ impl Values {
     /// The fault of a value.
     fn fault(self, key: &str, value: &str) -> Option<String> {
         let written = shown(value);
-        match self {
-            Self::Bool => parse_bool(value).is_none().then(|| {
-                format!(
-                    "\"{key}\" has no effect with the value \"{written}\": write \"true\" or \"false\""
-                )
-            }),
-            Self::PkiName => (!is_subdomain(value)).then(|| {
-                format!(
-                    "\"{key}\" has no effect with the value \"{written}\", which cannot be the name of a Pki: write one, for example \
-                     app1-pki"
-                )
-            }),
-            Self::Fingerprint => (!is_fingerprint(value)).then(|| {
-                format!(
-                    "\"{key}\" has no effect with the value \"{written}\": write the SHA-256 fingerprint of the CA, 64 lower-case \
-                     hexadecimal digits without colons"
-                )
-            }),
-            Self::AnyOrForce => {
-                let trimmed = value.trim();
-                let is_slip = trimmed != FORCE
-                    && (parse_bool(trimmed) == Some(false)
-                        || nearest(trimmed, [FORCE].into_iter()).is_some());
-                is_slip.then(|| {
-                    format!(
-                        "\"{key}\" with the value \"{written}\" asks for a rotation without force: write \"{FORCE}\" if you mean \
-                         that, or remove the annotation if you mean none"
-                    )
-                })
+        let no_effect = format!("\"{key}\" has no effect with the value \"{written}\"");
+        let message = match self {
+            Self::Bool if parse_bool(value).is_none() => {
+                format!("{no_effect}: write \"true\" or \"false\"")
             }
-            Self::Any | Self::Internal => None,
-        }
+            Self::PkiName if !is_subdomain(value) => format!(
+                "{no_effect}, which cannot be the name of a Pki: write one, for example app1-pki"
+            ),
+            Self::Fingerprint if !is_fingerprint(value) => format!(
+                "{no_effect}: write the SHA-256 fingerprint of the CA, 64 lower-case hexadecimal \
+                 digits without colons"
+            ),
+            Self::AnyOrForce if is_mistyped_force(value.trim()) => format!(
+                "\"{key}\" with the value \"{written}\" asks for a rotation without force: write \
+                 \"{FORCE}\" if you mean that, or remove the annotation if you mean none"
+            ),
+            _ => return None,
+        };
+        Some(message)
     }
+}
+
+/// Whether a value of [`Values::AnyOrForce`] probably means [`FORCE`], or no rotation.
+fn is_mistyped_force(value: &str) -> bool {
+    let is_near = || nearest(value, [FORCE].into_iter()).is_some();
+    value != FORCE && (parse_bool(value) == Some(false) || is_near())
 }
 
 fn is_fingerprint(value: &str) -> bool {
@@ -395,7 +385,7 @@ fn is_fingerprint(value: &str) -> bool {
     value.len() == 64 && value.bytes().all(is_digit)
 }
 
-/// A key or value, in a few words.
+/// A key or value, shortened.
 fn shown(text: &str) -> String {
     const MAX_SHOWN_BYTES: usize = 100;
     cut(&printable(text), MAX_SHOWN_BYTES)

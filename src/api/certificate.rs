@@ -1,4 +1,4 @@
-//! The parts of a [`PkiSpec`](super::PkiSpec): its key, its usages, and what the Secret looks like.
+//! The parts of a [`PkiSpec`](super::PkiSpec): its key, its usages, and the form of its Secret.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -67,11 +67,7 @@ pub enum KeyAlgorithm {
 
 impl fmt::Display for KeyAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ecdsa => "ECDSA",
-            Self::Rsa => "RSA",
-            Self::Ed25519 => "Ed25519",
-        })
+        self.serialize(f)
     }
 }
 
@@ -92,11 +88,7 @@ pub enum KeyEncoding {
 
 impl fmt::Display for KeyEncoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pkcs8 => "PKCS8",
-            Self::Pkcs1 => "PKCS1",
-            Self::Sec1 => "SEC1",
-        })
+        self.serialize(f)
     }
 }
 
@@ -127,10 +119,7 @@ pub enum Usage {
 
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ServerAuth => "server auth",
-            Self::ClientAuth => "client auth",
-        })
+        self.serialize(f)
     }
 }
 

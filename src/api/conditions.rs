@@ -9,10 +9,10 @@ pub const MAX_CONDITION_MESSAGE_BYTES: usize = 4096;
 
 /// The number of conditions that a status keeps: `Ready`, and those of others.
 pub const MAX_CONDITIONS: usize = 16;
-/// The number of former Secrets that a status tells of.
+/// The number of former Secrets that a status lists.
 pub const MAX_FORMER_SECRETS: usize = 10;
 
-/// Since when a condition has this status, given what is known of it.
+/// The time since which a condition has this status, given the known condition.
 pub fn transition_time(known: Option<&Condition>, status: &str, now: Timestamp) -> Time {
     let unchanged = known.filter(|known| known.status == status);
     unchanged.map_or_else(

@@ -1,9 +1,9 @@
-//! The objects people write: [`Pki`] and [`PkiPolicy`], group `box.com`, version `v1`.
+//! The objects that people write: [`Pki`] and [`PkiPolicy`], group `box.com`, version `v1`.
 //!
-//! The schema holds what is true of one field by itself (bounds and shapes, as CEL rules, so that
-//! the refusal is a sentence and not a regular expression). What depends on a policy or on another
-//! field's default is the business of [`crate::policy`], which never trusts that the schema was
-//! enforced: an object may have been stored under an older one.
+//! The schema has the rules of single fields: bounds and shapes, as CEL rules, so that the refusal
+//! is a sentence and not a regular expression. [`crate::policy`] has the rules that depend on a
+//! policy or on another field's default. It checks the rules of the schema too, because an object
+//! may have been stored under an older one.
 #![allow(
     unreachable_pub,
     reason = "KubeSchema repeats each struct inside a function"
@@ -17,30 +17,32 @@
     reason = "each printer column has its own"
 )]
 
-use conditions::{MAX_CONDITIONS, MAX_FORMER_SECRETS};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::DeserializeGuard;
-use kube::{CustomResource, CustomResourceExt, KubeSchema, ResourceExt};
+use kube::{CustomResource, KubeSchema, ResourceExt};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 pub use certificate::{
     KeyAlgorithm, KeyEncoding, Keystore, Outputs, PrivateKey, RotationPolicy, SecretKeyReference,
     SecretTemplate, Usage,
 };
+pub use crd::{VERSION_LABEL, crds_yaml, definitions, schema};
 pub use defaults::Defaults;
 pub use policy::{
     LabelOperator, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicy,
     PkiPolicySpec, PkiPolicyStatus, Validation,
 };
+pub use status::{FormerSecret, PkiStatus, RenewalRequest};
 
 pub mod annotations;
 mod certificate;
 pub mod conditions;
+mod crd;
 mod defaults;
 mod policy;
 mod rules;
+mod status;
 mod stored;
 
 /// The API group of both kinds.
@@ -202,135 +204,6 @@ pub struct PkiSpec {
     pub outputs: Option<Outputs>,
 }
 
-/// What the operator last saw and did.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct PkiStatus {
-    /// `Ready` says whether the Secret holds a valid certificate that matches the spec; its reason
-    /// and message say why not, in the words that `kubectl apply` would have used.
-    #[serde(
-        default,
-        deserialize_with = "stored::conditions",
-        skip_serializing_if = "Vec::is_empty"
-    )]
-    #[schemars(length(max = MAX_CONDITIONS))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
-    /// The `metadata.generation` that this status is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// The PkiPolicy that permits the Pki and decides what its spec leaves out, for as long as it
-    /// permits it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<String>,
-    /// Values that the certificate in the Secret has for fields that the spec leaves out. Changed
-    /// defaults count from the next renewal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub defaults: Option<Defaults>,
-    /// The Secret that holds the certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_name: Option<String>,
-    /// Serial number of the certificate, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub serial_number: Option<String>,
-    /// Start of the certificate's validity.
-    #[serde(
-        default,
-        deserialize_with = "stored::time",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub not_before: Option<Time>,
-    /// End of the certificate's validity.
-    #[serde(
-        default,
-        deserialize_with = "stored::time",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub not_after: Option<Time>,
-    /// When the certificate is renewed.
-    #[serde(
-        default,
-        deserialize_with = "stored::time",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub renewal_time: Option<Time>,
-    /// SHA-256 fingerprint of the CA certificate that signed, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub issuer_fingerprint: Option<String>,
-    /// SHA-256 fingerprint of the CA certificates in `ca.crt`, in hexadecimal: it changes while the
-    /// CA is replaced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trust_fingerprint: Option<String>,
-    /// How many attempts to issue have failed in a row.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed_attempts: Option<i32>,
-    /// When the next attempt is made, after a failed one.
-    #[serde(
-        default,
-        deserialize_with = "stored::time",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub next_attempt_time: Option<Time>,
-    /// The last renewal that was asked for with the annotation `box.com/renew-now`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub renewal_request: Option<RenewalRequest>,
-    /// The Secrets that the Pki wrote before `spec.secretName` was changed, the last ten, in order.
-    #[serde(
-        default,
-        deserialize_with = "stored::former_secrets",
-        skip_serializing_if = "Vec::is_empty"
-    )]
-    #[schemars(length(max = MAX_FORMER_SECRETS))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub former_secrets: Vec<FormerSecret>,
-}
-
-/// A Secret that a Pki wrote before `spec.secretName` was changed. It is not renewed, and it is
-/// removed when no pod uses it, at the latest at its end.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct FormerSecret {
-    /// Its name.
-    #[schemars(length(max = 253))]
-    pub name: String,
-    /// When another Secret took its place.
-    #[serde(
-        default,
-        deserialize_with = "stored::time",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub replaced_time: Option<Time>,
-    /// End of the certificate in it, if there ever was one.
-    #[serde(
-        default,
-        deserialize_with = "stored::time",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub not_after: Option<Time>,
-}
-
-/// A renewal on request. Each value of the annotation is served once, and a Pki is renewed on
-/// request once in five minutes.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct RenewalRequest {
-    /// The value of the annotation `box.com/renew-now` that was served last; of a long one its
-    /// SHA-256.
-    #[serde(default)]
-    pub value: String,
-    /// When it was served.
-    #[serde(
-        default,
-        deserialize_with = "stored::time",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub served_time: Option<Time>,
-    /// The reason why the annotation that the Pki has now is not served, and the time when it will
-    /// be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
 impl Pki {
     /// The Secret that this Pki writes: `spec.secretName`, or the Pki's own name.
     pub fn secret_name(&self) -> &str {
@@ -364,7 +237,7 @@ impl Pki {
             .find(|condition| condition.type_ == type_)
     }
 
-    /// The condition [`READY`], if it says of this very spec that its Secret is as it should be.
+    /// The condition [`READY`], if it is true of the present spec.
     pub fn ready(&self) -> Option<&Condition> {
         self.condition(READY).filter(|ready| {
             ready.status == "True" && ready.observed_generation == self.metadata.generation
@@ -373,7 +246,7 @@ impl Pki {
 }
 
 /// A [`Pki`] as stored. One that was stored under another schema and cannot be read must not hide
-/// the others, so it is carried along with its error.
+/// the others, so it is kept with its error.
 pub type StoredPki = DeserializeGuard<Pki>;
 /// A [`PkiPolicy`] as stored.
 pub type StoredPolicy = DeserializeGuard<PkiPolicy>;
@@ -381,117 +254,8 @@ pub type StoredPolicy = DeserializeGuard<PkiPolicy>;
 /// The type of the one condition that sums a [`Pki`] up.
 pub const READY: &str = "Ready";
 
-/// The label of a custom resource definition that tells which version of the operator it is of.
-pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
-
-/// Both custom resource definitions as YAML documents, ready for `kubectl apply --server-side -f
-/// -`.
-pub fn crds_yaml() -> String {
-    let mut documents = String::new();
-    for crd in definitions() {
-        let yaml = serde_saphyr::to_string(&crd).expect("a CRD is YAML, as all JSON is");
-        documents += "---\n";
-        documents += yaml.trim_start_matches("---\n");
-    }
-    documents
-}
-
-/// Both custom resource definitions.
-pub fn definitions() -> [Value; 2] {
-    [definition::<Pki>(), definition::<PkiPolicy>()]
-}
-
-/// The schema of a kind, as the API server has it.
-pub fn schema<K: CustomResourceExt>() -> Value {
-    let mut crd = definition::<K>();
-    let schema = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema");
-    schema.expect("a definition has a schema").take()
-}
-
-fn definition<K: CustomResourceExt>() -> Value {
-    let mut crd = serde_json::to_value(K::crd()).expect("a CRD made of strings and maps is JSON");
-    unwrap_descriptions(&mut crd);
-    crd["metadata"]["labels"] = json!({ VERSION_LABEL: env!("CARGO_PKG_VERSION") });
-    // Where it is part of a release, it outlives that: with it, all Pkis would go.
-    crd["metadata"]["annotations"] = json!({ "helm.sh/resource-policy": "keep" });
-    crd
-}
-
-/// `kubectl explain` fills lines by itself, and would show the line breaks of this file besides its
-/// own.
-fn unwrap_descriptions(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                match value {
-                    Value::String(text) if name == "description" => *text = text.replace('\n', " "),
-                    _ => unwrap_descriptions(value),
-                }
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(unwrap_descriptions),
-        _ => {}
-    }
-}
-
 /// The labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::policy::{Approved, RuleBook};
-    use std::sync::Arc;
-
-    /// A Pki `ns/app1-pki` with UID `uid-1`, for the service app1 and with these other fields.
-    pub(crate) fn pki(mut spec: Value) -> Pki {
-        spec["serviceName"] = json!("app1");
-        let mut pki = Pki::new("app1-pki", serde_json::from_value(spec).expect("a spec"));
-        pki.metadata.namespace = Some("ns".into());
-        pki.metadata.uid = Some("uid-1".into());
-        pki.metadata.generation = Some(1);
-        pki
-    }
-
-    /// What a policy permits that permits all of it.
-    pub(crate) fn approved(pki: &Pki) -> Approved {
-        let spec = json!({ "serviceNames": ["*"], "dnsNames": ["*.example.com"] });
-        let policy = PkiPolicy::new("policy", serde_json::from_value(spec).expect("a policy"));
-        let rules = RuleBook::new(Arc::default(), [&policy]);
-        rules.evaluate(pki).expect("it breaks no rule")
-    }
-
-    #[test]
-    fn kinds_and_usages_are_said_as_they_are_written() {
-        let written = |value: Value| value.as_str().expect("a name").to_owned();
-        for algorithm in [
-            KeyAlgorithm::Ecdsa,
-            KeyAlgorithm::Rsa,
-            KeyAlgorithm::Ed25519,
-        ] {
-            assert_eq!(algorithm.to_string(), written(json!(algorithm)));
-        }
-        for encoding in [KeyEncoding::Pkcs8, KeyEncoding::Pkcs1, KeyEncoding::Sec1] {
-            assert_eq!(encoding.to_string(), written(json!(encoding)));
-        }
-        for usage in [Usage::ServerAuth, Usage::ClientAuth] {
-            assert_eq!(usage.to_string(), written(json!(usage)));
-        }
-    }
-
-    #[test]
-    fn a_spec_of_the_first_version_is_a_spec_and_stays_as_short() {
-        let spec = json!({ "serviceName": "app1" });
-        let read: PkiSpec = serde_json::from_value(spec.clone()).unwrap();
-        assert_eq!(json!(read), spec);
-    }
-
-    #[test]
-    fn explain_fills_the_lines_of_every_description_by_itself() {
-        let mut crd = serde_json::to_value(Pki::crd()).unwrap();
-        let broken = |crd: &Value| crd.to_string().matches("\\n").count();
-        assert!(broken(&crd) > 0, "this file breaks its lines");
-        unwrap_descriptions(&mut crd);
-        assert_eq!(broken(&crd), 0);
-    }
-}
+pub(crate) mod tests;

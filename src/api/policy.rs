@@ -1,9 +1,4 @@
-//! What a platform team writes: [`PkiPolicy`].
-
-#![allow(
-    clippy::duplicated_attributes,
-    reason = "each printer column has its own"
-)]
+//! The policy of a platform team: [`PkiPolicy`].
 
 use super::{Defaults, KeyAlgorithm, Usage, rules};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -174,11 +169,8 @@ pub struct Validation {
 pub struct PkiPolicyStatus {
     /// `Valid` says whether every rule of the policy can be read and can match; its message says
     /// what to write instead.
-    #[serde(
-        default,
-        deserialize_with = "super::stored::conditions",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "super::stored::conditions")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = super::conditions::MAX_CONDITIONS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -1,7 +1,7 @@
-//! Reads of a stored status: with bounds, and past what cannot be read.
+//! Reads a stored status with bounds, and without values that cannot be read.
 //!
-//! Anybody who may write a status chooses what is in it, and the API server checks less than we
-//! read: it takes times that no calendar has. Such a value counts as none, because an object that
+//! Anybody who may write a status chooses its values, and the API server accepts some that cannot
+//! be read here, such as times that no calendar has. Such a value counts as none: an object that
 //! cannot be read would be neither issued nor renewed.
 
 use super::conditions::{MAX_CONDITIONS, MAX_FORMER_SECRETS};
@@ -29,21 +29,16 @@ pub(super) fn conditions<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Condi
 }
 
 /// Reads the last [`MAX_FORMER_SECRETS`].
-pub(super) fn former_secrets<'de, D>(from: D) -> Result<Vec<FormerSecret>, D::Error>
-where
-    D: Deserializer<'de>,
-{
+pub(super) fn former_secrets<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<FormerSecret>, D::Error> {
     let mut formers = list::<_, FormerSecret>(from)?;
     formers.drain(..formers.len().saturating_sub(MAX_FORMER_SECRETS));
     Ok(formers)
 }
 
 /// Reads a list without the elements that cannot be read.
-fn list<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: DeserializeOwned,
-{
+fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Vec<T>, D::Error> {
     let values = Vec::<Value>::deserialize(from)?;
     let read = values.into_iter().map(serde_json::from_value);
     Ok(read.filter_map(Result::ok).collect())

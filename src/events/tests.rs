@@ -33,7 +33,7 @@ fn users(count: usize) -> Vec<Arc<SecretUser>> {
 }
 
 fn refused() -> Outcome {
-    let violations = vec![Violation::ServiceNameShape { name: "App".into() }];
+    let violations = vec![Violation::service_name("App")];
     Outcome::Refused {
         violations,
         trust: String::new(),
@@ -127,12 +127,8 @@ fn a_change_is_published_on_a_hundred_pods_at_most() {
 
 #[test]
 fn a_note_fits_the_api_whatever_is_in_it() {
-    let violations = (0..100).map(|index| Violation::DnsNameShape {
-        index,
-        name: "ü\u{1b}".repeat(200),
-    });
     let refused = Outcome::Refused {
-        violations: violations.collect(),
+        violations: vec![Violation::service_name(&"ü\u{1b}".repeat(200)); 100],
         trust: String::new(),
     };
     let notices = said(&pki(), &refused, 1);

@@ -6,12 +6,13 @@
 
 use super::key::{Key, ignored_size};
 use super::names;
-use super::violation::Violation;
+use super::violation::{BrokenRule, Field, Violation};
 use crate::api::{
     Defaults, KeyAlgorithm, KeyEncoding, PermittedKey, PkiPolicySpec, PkiSpec, PrivateKey,
     RotationPolicy, Usage,
 };
 use jiff::SignedDuration;
+use pki_certs::LeafRequest;
 use pki_certs::renewal::RenewBefore;
 use std::collections::BTreeSet;
 
@@ -95,8 +96,8 @@ impl Values {
         if let Some(text) = &spec.duration {
             self.duration = lifetime(text);
             if self.duration.is_none() {
-                let value = text.clone();
-                violations.push(Violation::Duration { value });
+                let rule = BrokenRule::Duration(text.clone());
+                violations.push(Violation::new(Field::of("spec.duration"), rule));
                 return;
             }
         }
@@ -113,15 +114,12 @@ impl Values {
         if let Some(size) = self.size
             && !sizes_of(self.algorithm).contains(&size)
         {
-            violations.push(Violation::KeySize { algorithm, size });
+            violations.push(key_size(algorithm, size));
         }
         if let (Some(algorithm), Some(encoding)) = (self.algorithm, self.encoding)
             && !Key::is_encoded(algorithm, encoding)
         {
-            violations.push(Violation::KeyEncoding {
-                algorithm,
-                encoding,
-            });
+            violations.push(key_encoding(algorithm, encoding));
         }
     }
 
@@ -196,21 +194,37 @@ fn renewal(
     let before = spec.renew_before.as_deref().map(|text| {
         let most = latest(duration.unwrap_or(LONGEST));
         let read = time_before(text).filter(|before| *before <= most);
-        let violation = || Violation::RenewBefore {
-            value: text.to_owned(),
-            duration: duration.unwrap_or(BUILT_IN_DURATION),
-        };
+        let violation = || renew_before(text, duration.unwrap_or(BUILT_IN_DURATION));
         read.map(RenewBefore::Duration).ok_or_else(violation)
     });
+    let of_percentage = |rule| Violation::new(Field::of("spec.renewBeforePercentage"), rule);
     let percentage = spec.renew_before_percentage.map(|value| {
-        let read = percentage(value);
-        read.ok_or(Violation::RenewBeforePercentage { value })
+        percentage(value).ok_or_else(|| of_percentage(BrokenRule::RenewBeforePercentage(value)))
     });
     match (before, percentage) {
-        (Some(_), Some(_)) => Err(Violation::RenewBeforeTwice),
+        (Some(_), Some(_)) => Err(of_percentage(BrokenRule::RenewBeforeTwice)),
         (Some(read), None) | (None, Some(read)) => read.map(Some),
         (None, None) => Ok(None),
     }
+}
+
+fn renew_before(written: &str, duration: SignedDuration) -> Violation {
+    let value = written.to_owned();
+    let rule = BrokenRule::RenewBefore { value, duration };
+    Violation::new(Field::of("spec.renewBefore"), rule)
+}
+
+fn key_size(algorithm: KeyAlgorithm, size: i32) -> Violation {
+    let rule = BrokenRule::KeySize { algorithm, size };
+    Violation::new(Field::of("spec.privateKey.size"), rule)
+}
+
+fn key_encoding(algorithm: KeyAlgorithm, encoding: KeyEncoding) -> Violation {
+    let rule = BrokenRule::KeyEncoding {
+        algorithm,
+        encoding,
+    };
+    Violation::new(Field::of("spec.privateKey.encoding"), rule)
 }
 
 impl Limits {
@@ -373,6 +387,14 @@ impl Effective {
         usages.collect()
     }
 
+    /// Sets the effective values of a certificate.
+    pub(super) fn apply_to(&self, certificate: &mut LeafRequest) {
+        certificate.usages = self.certified_usages();
+        certificate.duration = self.duration.value;
+        certificate.key = self.key().certified();
+        certificate.key_encoding = self.key().certified_encoding();
+    }
+
     /// The time before its end at which the certificate is renewed, but for a percentage.
     pub(super) fn time_before_end(&self) -> Result<SignedDuration, u8> {
         match self.renew_before.value {
@@ -393,10 +415,7 @@ impl Effective {
                     .value
                     .is_some_and(|it| is_within(it, duration))
         });
-        let renewal = renewal.map(|value| Violation::RenewBefore {
-            value: value.clone(),
-            duration,
-        });
+        let renewal = renewal.map(|value| renew_before(value, duration));
         let (algorithm, size, encoding) = (self.algorithm.value, self.size, self.encoding);
         let is_assumed = self.algorithm.is_left_out();
         let is_other_size = is_assumed
@@ -404,14 +423,8 @@ impl Effective {
             && !Key::is_offered(algorithm, size.value)
             && sizes_of(None).contains(&size.value);
         let is_other_encoding = is_assumed && !Key::is_encoded(algorithm, encoding.value);
-        let size = is_other_size.then_some(Violation::KeySize {
-            algorithm,
-            size: size.value,
-        });
-        let encoding = is_other_encoding.then_some(Violation::KeyEncoding {
-            algorithm,
-            encoding: encoding.value,
-        });
+        let size = is_other_size.then(|| key_size(algorithm, size.value));
+        let encoding = is_other_encoding.then(|| key_encoding(algorithm, encoding.value));
         size.into_iter().chain(encoding).chain(renewal)
     }
 }

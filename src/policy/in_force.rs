@@ -10,9 +10,11 @@ use crate::api::{
 };
 use crate::util::text::is_subdomain;
 use jiff::SignedDuration;
+use pki_certs::LeafRequest;
 use pki_certs::renewal::RenewBefore;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The maximum size of the labels and annotations of a policy's defaults, which the status of each
 /// Pki repeats.
@@ -99,24 +101,28 @@ pub(super) fn template_bytes(template: &SecretTemplate) -> usize {
 }
 
 impl Approved {
-    /// Sets everything that follows from effective values and defaults.
-    pub(super) fn set(
-        &mut self,
+    /// The approval of a Pki with these effective values and defaults. `certificate` has them too.
+    pub(super) fn new(
+        policy: String,
+        certificate: LeafRequest,
         effective: Effective,
-        defaults: &DefaultValues,
+        defaults: Arc<DefaultValues>,
         pki: &Pki,
         settings: &Settings,
-    ) {
-        self.certificate.usages = effective.certified_usages();
-        self.certificate.duration = effective.duration.value;
-        self.certificate.key = effective.key().certified();
-        self.certificate.key_encoding = effective.key().certified_encoding();
-        self.renew_before = effective.renew_before.value;
-        self.keeps_key = effective.rotation.value == RotationPolicy::Never;
-        let said = pki.spec.secret_template.as_ref();
-        self.template = defaults.template(said).into_owned();
-        self.outputs = defaults.outputs(pki, settings);
-        self.effective = effective;
+    ) -> Self {
+        let template = defaults.template(pki.spec.secret_template.as_ref());
+        Self {
+            policy,
+            certificate,
+            secret_name: pki.secret_name().to_owned(),
+            renew_before: effective.renew_before.value,
+            keeps_key: effective.rotation.value == RotationPolicy::Never,
+            template: template.into_owned(),
+            outputs: defaults.outputs(pki, settings),
+            effective,
+            defaults,
+            in_force: None,
+        }
     }
 
     /// Returns the approval for the certificate that the Pki has. It differs in defaults that have
@@ -133,10 +139,18 @@ impl Approved {
             Some(recorded) => DefaultValues::read(recorded),
             None => former(self.effective.duration),
         };
-        let mut kept = self.clone();
         let effective = self.effective.kept(&recorded.values);
-        kept.set(effective, &recorded, pki, settings);
-        kept.defaults = recorded.into();
+        let mut certificate = self.certificate.clone();
+        effective.apply_to(&mut certificate);
+        let policy = self.policy.clone();
+        let kept = Self::new(
+            policy,
+            certificate,
+            effective,
+            recorded.into(),
+            pki,
+            settings,
+        );
         let is_other = kept.certificate != self.certificate
             || kept.renew_before != self.renew_before
             || kept.template != self.template

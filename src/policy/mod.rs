@@ -19,6 +19,7 @@ use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use violation::{AllowedNames, BrokenRule, Hint};
 use wanted::Wanted;
 
 pub use crate::api::Labels;
@@ -29,12 +30,8 @@ pub use identifiers::range;
 pub use in_force::EffectiveValue;
 pub use key::ignored_size;
 pub(crate) use names::{is_certifiable, is_label};
-pub use reserved::Reserved;
 pub(crate) use template::{is_key, is_label_value};
-pub use violation::{
-    AllowedNames, Field, Hint, NameOwner, Violation, is_reason, reason_of,
-    summary as violation_summary,
-};
+pub use violation::{Field, Violation, is_reason, reason_of, summary as violation_summary};
 
 mod effective;
 mod expression;
@@ -44,6 +41,7 @@ mod in_force;
 mod key;
 mod name_list;
 mod names;
+mod namespace_selector;
 mod permission;
 mod policies;
 mod punycode;
@@ -153,8 +151,7 @@ impl RuleBook {
         }
     }
 
-    /// Adds a clock. A verdict that takes longer than two seconds evaluates no further
-    /// rule in CEL.
+    /// Adds a clock. A verdict that takes longer than two seconds evaluates no further rule in CEL.
     #[must_use]
     pub fn with_clock(&self, clock: RuleClock) -> Self {
         Self {
@@ -167,19 +164,18 @@ impl RuleBook {
     #[must_use]
     pub fn with_policy(&self, policy: &PkiPolicy) -> Self {
         let policy = Policy::compile(policy);
-        let policies = self.policies.replaced(&policy.name.clone(), Some(policy));
-        Self {
-            policies: Arc::new(policies),
-            ..self.clone()
-        }
+        self.replaced(&policy.name.clone(), Some(policy))
     }
 
     /// The same without the policy of this name.
     #[must_use]
     pub fn without_policy(&self, name: &str) -> Self {
-        let policies = self.policies.replaced(name, None);
+        self.replaced(name, None)
+    }
+
+    fn replaced(&self, name: &str, by: Option<Policy>) -> Self {
         Self {
-            policies: Arc::new(policies),
+            policies: Arc::new(self.policies.replaced(name, by)),
             ..self.clone()
         }
     }
@@ -222,20 +218,9 @@ impl RuleBook {
                 return Err(violations);
             }
         };
-        let defaults = policy.defaults.clone();
-        let mut approved = Approved {
-            policy: policy.name.clone(),
-            secret_name: pki.secret_name().to_owned(),
-            renew_before: None,
-            keeps_key: false,
-            template: SecretTemplate::default(),
-            outputs: Outputs::default(),
-            certificate: wanted.request(&effective),
-            effective: effective.clone(),
-            defaults: defaults.clone(),
-            in_force: None,
-        };
-        approved.set(effective, &defaults, pki, &self.settings);
+        let (policy, defaults) = (policy.name.clone(), policy.defaults.clone());
+        let request = wanted.request(&effective);
+        let mut approved = Approved::new(policy, request, effective, defaults, pki, &self.settings);
         approved.in_force = approved.recorded_for(pki, &self.settings).map(Box::new);
         Ok(approved)
     }
@@ -312,29 +297,27 @@ impl RuleBook {
             let objections: Vec<_> = policy.objections(wanted, &effective, &facts).collect();
             (is_denied, policy, objections)
         });
-        let nearest =
-            judged.min_by_key(|(is_denied, _, objections)| (*is_denied, objections.len()));
+        let nearest = judged.min_by_key(|(is_denied, _, found)| (*is_denied, found.len()));
         let denial = wanted.service.and_then(|name| match &nearest {
             None => Some(self.no_policy(name, wanted)),
             Some((true, nearest, _)) => Some(self.not_allowed(name, wanted, &policies, nearest)),
             Some((false, ..)) => None,
         });
-        let objections = nearest
-            .into_iter()
-            .flat_map(|(_, _, objections)| objections);
+        let objections = nearest.into_iter().flat_map(|(.., objections)| objections);
         Err(denial.into_iter().chain(objections).collect())
     }
 
     fn no_policy(&self, name: &str, wanted: &Wanted<'_>) -> Violation {
-        Violation::NoPolicy {
+        let rule = BrokenRule::NoPolicy {
             name: name.into(),
             pki: wanted.pki.into(),
             namespace: wanted.namespace.into(),
             is_elsewhere: self.is_allowed_somewhere(name),
-        }
+        };
+        Violation::new(Field::of("spec.serviceName"), rule)
     }
 
-    /// Of these policies, all that are for the namespace, none allows the service name.
+    /// The violation of a service name that none of these policies of the namespace allows.
     fn not_allowed(
         &self,
         name: &str,
@@ -342,19 +325,17 @@ impl RuleBook {
         policies: &[&Policy],
         nearest: &Policy,
     ) -> Violation {
-        // So many are compared one by one; of more the near ones are searched for.
-        const MANY: usize = 1000;
+        // More names are not compared one by one: those near are searched for.
+        const MANY_NAMES: usize = 1000;
+        let policies = policies.iter();
         let all = policies
-            .iter()
+            .clone()
             .map(|policy| policy.count_service_names())
             .sum();
-        let allowed = if all <= MANY {
-            let names = policies
-                .iter()
-                .flat_map(|policy| policy.service_names(wanted.namespace));
+        let allowed = if all <= MANY_NAMES {
+            let names = policies.flat_map(|policy| policy.service_names(wanted.namespace));
             AllowedNames::nearest(names, name, all)
         } else {
-            let policies = policies.iter();
             let near =
                 policies.flat_map(|policy| policy.service_names_near(name, wanted.namespace));
             AllowedNames::nearest(near, name, all)
@@ -365,12 +346,13 @@ impl RuleBook {
             self.is_allowed_somewhere(name),
             &nearest.name,
         );
-        Violation::ServiceName {
+        let rule = BrokenRule::ServiceName {
             name: name.into(),
             pki: wanted.pki.into(),
             allowed,
             hint: Box::new(hint),
-        }
+        };
+        Violation::new(Field::of("spec.serviceName"), rule)
     }
 
     fn is_allowed_somewhere(&self, name: &str) -> bool {
@@ -389,6 +371,5 @@ fn first_permitting<'a, 'f>(
     policies.find_map(|policy| Some((policy, policy.permits(wanted, facts)?)))
 }
 
-mod namespace_selector;
 #[cfg(test)]
 mod tests;

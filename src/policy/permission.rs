@@ -6,7 +6,7 @@ use super::in_force::DefaultValues;
 use super::key::Key;
 use super::name_list::NameList;
 use super::namespace_selector::selector;
-use super::violation::{AllowedNames, Violation};
+use super::violation::{AllowedNames, BrokenRule, Field, Violation};
 use super::wanted::Wanted;
 use super::{Labels, identifiers, names};
 use crate::api::{PermittedKey, PkiPolicy};
@@ -182,10 +182,14 @@ impl Policy {
         let template = move || self.defaults.template(said).into_owned();
         let values = LazyCell::new(move || (effective.clone(), template()));
         let rules = self.validations.objections(policy, values, facts);
-        let rules = rules.map(move |Objection { message, error }| Violation::Validation {
-            message,
-            error,
-            policy: policy.into(),
+        let rules = rules.map(move |Objection { message, error }| {
+            let policy = policy.into();
+            let rule = BrokenRule::Validation {
+                message,
+                error,
+                policy,
+            };
+            Violation::new(Field::of("spec"), rule)
         });
         let (key, duration) = (
             self.key_objection(effective.key()),
@@ -205,10 +209,10 @@ impl Policy {
     ) -> Option<Violation> {
         let (policy, namespace) = (&self.name, wanted.namespace);
         if wanted.is_pod_name(name) {
-            return (!self.pod_names).then(|| Violation::PodNames {
-                index,
-                name: name.into(),
-                policy: policy.clone(),
+            return (!self.pod_names).then(|| {
+                let (name, policy) = (name.into(), policy.clone());
+                let rule = BrokenRule::PodNames { name, policy };
+                Violation::new(Field::at("spec.dnsNames", index), rule)
             });
         }
         let own = wanted.own_name();
@@ -227,11 +231,13 @@ impl Policy {
     fn duration_objection(&self, effective: &Effective) -> Option<Violation> {
         let wanted = effective.duration.value;
         let max = self.limits.max_duration.filter(|max| wanted > *max)?;
-        Some(Violation::DurationTooLong {
+        let policy = self.name.clone();
+        let rule = BrokenRule::DurationTooLong {
             wanted,
             max,
-            policy: self.name.clone(),
-        })
+            policy,
+        };
+        Some(Violation::new(Field::of("spec.duration"), rule))
     }
 
     fn allows_dns_name(&self, name: &str, namespace: &str) -> bool {
@@ -272,7 +278,7 @@ impl Policy {
         name: &'a str,
         namespace: &'a str,
     ) -> impl Iterator<Item = Cow<'a, str>> {
-        let exact = self.exact.candidates(name, AllowedNames::LISTED);
+        let exact = self.exact.candidates(name, AllowedNames::MAX_LISTED);
         self.patterns_for(namespace).chain(exact.map(Cow::Borrowed))
     }
 

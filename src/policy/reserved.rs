@@ -1,4 +1,4 @@
-//! Names and addresses that belong to nobody, whatever a policy permits.
+//! Names and addresses that no policy can permit.
 //!
 //! The chart's admission policy (`templates/admission-policy.yaml`) has the same lists.
 
@@ -8,17 +8,16 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
-/// Why a value belongs to nobody. Reads on after the value itself.
+/// The reason why no certificate has a value. Reads on after the value itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Reserved {
+pub(super) enum Reserved {
     /// An address that the platform team reserves, or that of the API server.
     ClusterAddress,
     /// An address that leads each client to another host.
     SpecialAddress,
     /// A name of the API server, or a wildcard that covers one.
     ApiServer,
-    /// A URI with a host of one of these kinds.
+    /// A URI whose host is one of these.
     Host,
 }
 
@@ -79,8 +78,8 @@ fn with_forms(mut ranges: Vec<IpNet>) -> Vec<IpNet> {
     ranges
 }
 
-/// The forms are: IPv4-compatible (RFC 4291, 2.5.5.1), IPv4-translated (RFC 2765), NAT64 (RFC 6052)
-/// and 6to4 (RFC 3056). The IPv4-mapped one is refused in any case.
+/// Translates a range to IPv6: IPv4-compatible (RFC 4291, 2.5.5.1), IPv4-translated (RFC 2765),
+/// NAT64 (RFC 6052) and 6to4 (RFC 3056). The IPv4-mapped one is refused in any case.
 fn translated(range: Ipv4Net) -> [Ipv6Net; 4] {
     let bits = u128::from(u32::from(range.network()));
     let at_end = |prefix: Ipv6Addr| (u128::from(prefix) | bits, 96);
@@ -105,7 +104,7 @@ impl Settings {
             .find(|(reserved, _)| reserved.contains(range))
     }
 
-    /// Why no certificate is for this address.
+    /// The reason why no certificate is for this address.
     pub(super) fn reserved_address(&self, address: IpAddr) -> Option<Reserved> {
         let reserved = self.reserved_range(&address.into());
         reserved.map(|(_, why)| why)
@@ -119,7 +118,7 @@ impl Settings {
         }
         let labels: Vec<_> = host.split('.').collect();
         match labels[..] {
-            // A trust domain may be called so.
+            // A trust domain may have this name.
             ["kubernetes"] => false,
             [.., "localhost"] | ["ip6-localhost" | "ip6-loopback"] => true,
             _ => stands_for_api_server(host),

@@ -1,12 +1,11 @@
-//! Labels and annotations as Kubernetes takes them, but for those that are not an application's to
-//! set.
+//! Labels and annotations as Kubernetes accepts them, but for those that applications must not set.
 
-use super::violation::{Field, Violation};
+use super::violation::{BrokenRule, Field, Violation};
 use crate::api::SecretTemplate;
 use crate::util::text::is_subdomain;
 
-/// As in the schema.
-const MOST: usize = 32;
+/// Maximum number of labels, and of annotations, as in the schema.
+const MAX_ENTRIES: usize = 32;
 
 /// Notes every key and value that cannot be used.
 pub(super) fn check(template: &SecretTemplate, violations: &mut Vec<Violation>) {
@@ -16,19 +15,20 @@ pub(super) fn check(template: &SecretTemplate, violations: &mut Vec<Violation>) 
         (labels, template.labels.len()),
         (annotations, template.annotations.len()),
     ] {
-        if count > MOST {
-            let most = MOST;
-            violations.push(Violation::Count { field, count, most });
+        if count > MAX_ENTRIES {
+            let most = MAX_ENTRIES;
+            violations.push(Violation::new(field, BrokenRule::Count { count, most }));
             return;
         }
     }
     for (key, value) in &template.labels {
         check_key(labels, key, violations);
         if !is_label_value(value) {
-            violations.push(Violation::LabelValue {
-                key: key.clone(),
-                value: value.clone(),
-            });
+            let (key, value) = (key.clone(), value.clone());
+            violations.push(Violation::new(
+                labels,
+                BrokenRule::LabelValue { key, value },
+            ));
         }
     }
     for key in template.annotations.keys() {
@@ -37,11 +37,16 @@ pub(super) fn check(template: &SecretTemplate, violations: &mut Vec<Violation>) 
 }
 
 fn check_key(field: Field, key: &str, violations: &mut Vec<Violation>) {
-    let key = key.to_owned();
-    if !is_key(&key) {
-        violations.push(Violation::TemplateKeyShape { field, key });
-    } else if is_reserved(&key) {
-        violations.push(Violation::TemplateKeyReserved { field, key });
+    if !is_key(key) {
+        violations.push(Violation::new(
+            field,
+            BrokenRule::TemplateKeyShape(key.to_owned()),
+        ));
+    } else if is_reserved(key) {
+        violations.push(Violation::new(
+            field,
+            BrokenRule::TemplateKeyReserved(key.to_owned()),
+        ));
     }
 }
 
@@ -57,13 +62,12 @@ pub(crate) fn is_label_value(value: &str) -> bool {
     value.is_empty() || is_qualified(value)
 }
 
-/// Of the domains whose keys steer Kubernetes and this operator.
+/// Whether the domain of a key is one that controls Kubernetes or this operator.
 fn is_reserved(key: &str) -> bool {
     let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
     ["kubernetes.io", "k8s.io", "box.com"].iter().any(|domain| {
-        prefix
-            .strip_suffix(domain)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        let below = prefix.strip_suffix(domain);
+        below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
     })
 }
 

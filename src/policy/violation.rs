@@ -1,4 +1,4 @@
-//! What people read when a [`Pki`](crate::api::Pki) is refused.
+//! Broken rules, and the messages of a refused [`Pki`](crate::api::Pki).
 
 use super::names::display_duration;
 use super::reserved::Reserved;
@@ -6,12 +6,12 @@ use crate::api::{KeyAlgorithm, KeyEncoding};
 use crate::util::text::{self, printable};
 use jiff::SignedDuration;
 use std::net::IpAddr;
-use words::{Shown, after, size_remedy, unpermitted_remedy};
+use words::{Shown, after, size_remedy};
 
-pub use allowed::AllowedNames;
+pub(super) use allowed::AllowedNames;
 pub use field::Field;
-pub use hint::Hint;
-pub use owner::NameOwner;
+pub(super) use hint::Hint;
+pub(super) use owner::NameOwner;
 pub use reason::{is_reason, reason_of};
 pub use words::summary;
 
@@ -25,12 +25,18 @@ mod shape;
 mod unpermitted;
 mod words;
 
-/// One broken rule. Its [`Display`](std::fmt::Display) is the denial, the condition's message and
-/// the Event's note; its variant gives the [reason](Self::reason); its [field](Self::field) says
-/// where to mend it.
+/// A broken rule, and the field that breaks it. Its [`Display`](std::fmt::Display) is the denial,
+/// the message of the condition and the note of the Event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Violation {
+#[error("{rule}")]
+pub struct Violation {
+    field: Field,
+    rule: Box<BrokenRule>,
+}
+
+/// A rule that a Pki breaks, with the values that its message shows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BrokenRule {
     /// The service name is not among the names that policies of this namespace allow.
     #[error(
         "ServiceName: {} in pki: {} is not found in allowedNames: {allowed}{}",
@@ -39,16 +45,11 @@ pub enum Violation {
         hint
     )]
     ServiceName {
-        /// `spec.serviceName`.
         name: String,
-        /// The name of the Pki.
         pki: String,
-        /// The names that would be allowed.
         allowed: AllowedNames,
-        /// What was probably meant.
         hint: Box<Hint>,
     },
-
     /// No policy is for this namespace.
     #[error(
         "ServiceName: {} in pki: {} is not found in allowedNames: []; no PkiPolicy is for namespace {}: {}",
@@ -62,38 +63,23 @@ pub enum Violation {
         }
     )]
     NoPolicy {
-        /// `spec.serviceName`.
         name: String,
-        /// The name of the Pki.
         pki: String,
-        /// Its namespace.
         namespace: String,
-        /// Whether a policy allows the name in another namespace.
         is_elsewhere: bool,
     },
-
     /// The service name is no DNS label.
     #[error(
         "{:?} is not a service name: write at most 63 lower-case letters, digits and '-', for example app1",
-        Shown(name)
+        Shown(_0)
     )]
-    ServiceNameShape {
-        /// `spec.serviceName`.
-        name: String,
-    },
-
+    ServiceNameShape(String),
     /// The service is that of the API server itself.
     #[error(
         "{:?} in namespace {namespace} is the service of the API server, which no policy can give away: write the name of the service in front of your pods",
         Shown(name)
     )]
-    ServiceReserved {
-        /// `spec.serviceName`.
-        name: String,
-        /// The namespace.
-        namespace: String,
-    },
-
+    ServiceReserved { name: String, namespace: String },
     /// The common name is none of the certificate's names, or too long.
     #[error(
         "{:?} cannot be the common name: write {} or one of the certificate's DNS names, with at most 64 characters, or leave commonName out{}",
@@ -101,43 +87,25 @@ pub enum Violation {
         printable(service),
         after(shape::common_name(name))
     )]
-    CommonName {
-        /// `spec.commonName`.
-        name: String,
-        /// `spec.serviceName`, which would do.
-        service: String,
-    },
-
+    CommonName { name: String, service: String },
     /// A further DNS name is no host name.
     #[error(
         "{:?} is not a DNS name: write labels of letters, digits and '-' with dots between, for example api.example.com{}",
-        Shown(name),
-        after(shape::dns_name(name))
+        Shown(_0),
+        after(shape::dns_name(_0))
     )]
-    DnsNameShape {
-        /// Its place in `spec.dnsNames`.
-        index: usize,
-        /// As written.
-        name: String,
-    },
-
-    /// A further DNS name is one that other services of the cluster are reached by.
+    DnsNameShape(String),
+    /// A further DNS name belongs to another service of the cluster.
     #[error(
         "{:?} is a name inside the cluster, which belongs to {owner}; the certificate is for {} by itself",
         Shown(name),
         printable(own)
     )]
     DnsNameInternal {
-        /// Its place in `spec.dnsNames`.
-        index: usize,
-        /// As written.
         name: String,
-        /// The owner of the name.
         owner: NameOwner,
-        /// The name inside the cluster that this Pki does have.
         own: String,
     },
-
     /// A name below the Pki's own Service is not that of one pod.
     #[error(
         "{:?} names no pod of the Service: write one label, which does not begin with xn--, before {}, or '*' for all pods: *.{}",
@@ -145,65 +113,27 @@ pub enum Violation {
         printable(own),
         printable(own)
     )]
-    PodNameShape {
-        /// Its place in `spec.dnsNames`.
-        index: usize,
-        /// As written.
-        name: String,
-        /// The name of the Service inside the cluster.
-        own: String,
-    },
-
+    PodNameShape { name: String, own: String },
     /// The policy permits no names of pods.
     #[error(
         "{:?} is the name of a pod of the Service, and PkiPolicy {} has podNames: false; remove it, or ask the platform team to permit it",
         Shown(name),
         printable(policy)
     )]
-    PodNames {
-        /// Its place in `spec.dnsNames`.
-        index: usize,
-        /// The name, folded.
-        name: String,
-        /// The policy that comes nearest.
-        policy: String,
-    },
-
-    /// A list is longer than what a certificate takes.
+    PodNames { name: String, policy: String },
+    /// A list has more elements than a certificate takes.
     #[error("{count} are too many: write at most {most}")]
-    Count {
-        /// The list.
-        field: Field,
-        /// How many there are.
-        count: usize,
-        /// How many there may be.
-        most: usize,
-    },
-
-    /// An IP address is none.
+    Count { count: usize, most: usize },
+    /// An IP address is malformed.
     #[error(
         "{:?} is not an IP address: write one such as 10.1.2.3 or 2001:db8::1{}",
-        Shown(value),
-        after(shape::ip_address(value))
+        Shown(_0),
+        after(shape::ip_address(_0))
     )]
-    IpAddressShape {
-        /// Its place in `spec.ipAddresses`.
-        index: usize,
-        /// As written.
-        value: String,
-    },
-
-    /// An IPv4 address in the clothes of an IPv6 one.
+    IpAddressShape(String),
+    /// An IPv4 address is written as an IPv6 one.
     #[error("{:?} is an IPv4 address written as IPv6: write {v4}", Shown(value))]
-    IpAddressMapped {
-        /// Its place in `spec.ipAddresses`.
-        index: usize,
-        /// As written.
-        value: String,
-        /// What it stands for.
-        v4: IpAddr,
-    },
-
+    IpAddressMapped { value: String, v4: IpAddr },
     /// A name, an address or a URI that belongs to nobody, whatever policies permit.
     #[error(
         "{:?} {why}, which no policy can give away: remove it; the certificate is for {} by itself",
@@ -211,111 +141,64 @@ pub enum Violation {
         printable(own)
     )]
     Reserved {
-        /// Where it stands.
-        field: Field,
-        /// As written.
         value: String,
-        /// Why it belongs to nobody.
         why: Reserved,
-        /// The name inside the cluster that this Pki does have.
         own: String,
     },
-
-    /// A URI is none, or one that two readers could take for two.
+    /// A URI is malformed, or has two readings.
     #[error(
         "{:?} is not a URI for a certificate: write scheme, host and path without query, escapes or empty segments, for example spiffe://example.com/ns/team-a/app1{}",
-        Shown(value),
-        after(shape::uri(value))
+        Shown(_0),
+        after(shape::uri(_0))
     )]
-    UriShape {
-        /// Its place in `spec.uris`.
-        index: usize,
-        /// As written.
-        value: String,
-    },
-
-    /// What the certificate is to hold is not permitted by the policy.
+    UriShape(String),
+    /// A value of the certificate is not permitted by the policy.
     #[error(
         "{:?} is not permitted: PkiPolicy {} permits {}{}; {}",
         Shown(value),
         printable(policy),
         permitted.or_none(),
         after(why.as_ref()),
-        unpermitted_remedy(*field)
+        remedy
     )]
     NotPermitted {
-        /// Where it stands.
-        field: Field,
-        /// What was asked for, folded, also by default.
         value: String,
-        /// The policy that comes nearest.
         policy: String,
-        /// What it permits.
         permitted: Box<AllowedNames>,
-        /// Why something permitted that looks alike is not the same.
         why: Option<String>,
+        remedy: &'static str,
     },
-
-    /// The Secret's name is no name.
+    /// The name of the Secret is malformed.
     #[error(
         "{:?} is not the name of a Secret: write lower-case letters, digits, '-' and '.', for example app1-pki",
-        Shown(name)
+        Shown(_0)
     )]
-    SecretNameShape {
-        /// Where it stands.
-        field: Field,
-        /// As written.
-        name: String,
-    },
-
+    SecretNameShape(String),
     /// The Secret is one of the operator's own.
-    #[error(
-        "Secret {} is the operator's own: choose another name",
-        printable(name)
-    )]
-    SecretReserved {
-        /// Where it stands.
-        field: Field,
-        /// The Secret.
-        name: String,
-    },
-
-    /// The password of a keystore is looked for in the Secret that the keystore is written to.
+    #[error("Secret {} is the operator's own: choose another name", printable(_0))]
+    SecretReserved(String),
+    /// The password of a keystore would come from the Secret that holds the keystore.
     #[error(
         "Secret {} is the one that the certificate is written to: keep the password in another",
-        printable(name)
+        printable(_0)
     )]
-    PasswordInOwnSecret {
-        /// Where it stands.
-        field: Field,
-        /// The Secret.
-        name: String,
-    },
-
+    PasswordInOwnSecret(String),
     /// The duration cannot be read, or is out of bounds.
     #[error(
         "{:?} is not a lifetime: write at least 1h and at most 876000h in hours, minutes and seconds, for example 2160h",
-        Shown(value)
+        Shown(_0)
     )]
-    Duration {
-        /// `spec.duration`.
-        value: String,
-    },
-
+    Duration(String),
     /// The duration is longer than the policy permits.
     #[error(
         "{} is too long: PkiPolicy {} permits at most {}; write duration: {}",
         display_duration(*wanted), printable(policy), display_duration(*max), display_duration(*max)
     )]
     DurationTooLong {
-        /// What was asked for, also by default.
         wanted: SignedDuration,
-        /// What is permitted.
         max: SignedDuration,
-        /// The policy that comes nearest.
         policy: String,
     },
-
     /// A rule in CEL does not hold.
     #[error(
         "{}{} (PkiPolicy {})",
@@ -324,160 +207,108 @@ pub enum Violation {
         printable(policy)
     )]
     Validation {
-        /// What the platform team has to say.
         message: String,
-        /// What went wrong, if it could not be told whether the rule holds.
         error: Option<&'static str>,
-        /// The policy that comes nearest.
         policy: String,
     },
-
     /// The renewal time cannot be read, or is not within the lifetime.
     #[error(
         "{:?} is not a time before expiry: write more than 0s and at most {}, nine tenths of the duration, for example {}, or leave renewBefore out",
         Shown(value), display_duration(*duration * 9 / 10), display_duration(*duration / 3)
     )]
     RenewBefore {
-        /// `spec.renewBefore`.
         value: String,
-        /// The certificate's lifetime.
         duration: SignedDuration,
     },
-
-    /// The renewal time is no percentage, or not within the lifetime.
+    /// The percentage of the renewal time is out of bounds.
     #[error(
-        "{value} is not a percentage of the duration: write 1 to 90, for example 33, or leave renewBeforePercentage out"
+        "{0} is not a percentage of the duration: write 1 to 90, for example 33, or leave renewBeforePercentage out"
     )]
-    RenewBeforePercentage {
-        /// `spec.renewBeforePercentage`.
-        value: i32,
-    },
-
+    RenewBeforePercentage(i32),
     /// The renewal time is given twice.
     #[error("renewBefore says when to renew already: leave one of the two out")]
     RenewBeforeTwice,
-
     /// The key's size is not offered.
     #[error("{size} is not a size of an {algorithm} key here: {}", size_remedy(*algorithm, *size))]
-    KeySize {
-        /// `spec.privateKey.algorithm`.
-        algorithm: KeyAlgorithm,
-        /// `spec.privateKey.size`.
-        size: i32,
-    },
-
+    KeySize { algorithm: KeyAlgorithm, size: i32 },
     /// The encoding is that of another kind of key.
     #[error(
         "{encoding} is not an encoding of {algorithm} keys: write PKCS8, or leave encoding out"
     )]
     KeyEncoding {
-        /// `spec.privateKey.algorithm`.
         algorithm: KeyAlgorithm,
-        /// `spec.privateKey.encoding`.
         encoding: KeyEncoding,
     },
-
     /// A key of a label or annotation is malformed.
     #[error(
         "{:?} is not a key: write at most 63 letters, digits, '-', '_' and '.', with a domain and '/' before it if you like, for example example.com/team",
-        Shown(key)
+        Shown(_0)
     )]
-    TemplateKeyShape {
-        /// Labels or annotations.
-        field: Field,
-        /// As written.
-        key: String,
-    },
-
-    /// A key of a label or annotation steers Kubernetes or this operator.
+    TemplateKeyShape(String),
+    /// A key of a label or annotation controls Kubernetes or this operator.
     #[error(
         "{:?} is reserved, as all of kubernetes.io, k8s.io and box.com are: choose another key",
-        Shown(key)
+        Shown(_0)
     )]
-    TemplateKeyReserved {
-        /// Labels or annotations.
-        field: Field,
-        /// As written.
-        key: String,
-    },
-
+    TemplateKeyReserved(String),
     /// A label's value is malformed.
     #[error(
         "{:?} cannot be the value of {:?}: write at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
         Shown(value),
         Shown(key)
     )]
-    LabelValue {
-        /// The label.
-        key: String,
-        /// As written.
-        value: String,
-    },
+    LabelValue { key: String, value: String },
 }
 
 impl Violation {
-    /// Where to mend it.
+    pub(super) fn new(field: Field, rule: BrokenRule) -> Self {
+        let rule = Box::new(rule);
+        Self { field, rule }
+    }
+
+    /// A service name that is no DNS label.
+    pub(crate) fn service_name(name: &str) -> Self {
+        let rule = BrokenRule::ServiceNameShape(name.to_owned());
+        Self::new(Field::of("spec.serviceName"), rule)
+    }
+
+    /// The field that breaks the rule.
     pub fn field(&self) -> Field {
-        match self {
-            Self::ServiceName { .. }
-            | Self::NoPolicy { .. }
-            | Self::ServiceNameShape { .. }
-            | Self::ServiceReserved { .. } => Field::of("spec.serviceName"),
-            Self::CommonName { .. } => Field::of("spec.commonName"),
-            Self::DnsNameShape { index, .. }
-            | Self::DnsNameInternal { index, .. }
-            | Self::PodNameShape { index, .. }
-            | Self::PodNames { index, .. } => Field::at("spec.dnsNames", *index),
-            Self::IpAddressShape { index, .. } | Self::IpAddressMapped { index, .. } => {
-                Field::at("spec.ipAddresses", *index)
-            }
-            Self::UriShape { index, .. } => Field::at("spec.uris", *index),
-            Self::Duration { .. } | Self::DurationTooLong { .. } => Field::of("spec.duration"),
-            Self::RenewBefore { .. } => Field::of("spec.renewBefore"),
-            Self::RenewBeforePercentage { .. } | Self::RenewBeforeTwice => {
-                Field::of("spec.renewBeforePercentage")
-            }
-            Self::KeySize { .. } => Field::of("spec.privateKey.size"),
-            Self::KeyEncoding { .. } => Field::of("spec.privateKey.encoding"),
-            Self::LabelValue { .. } => Field::of("spec.secretTemplate.labels"),
-            Self::Validation { .. } => Field::of("spec"),
-            Self::Reserved { field, .. }
-            | Self::Count { field, .. }
-            | Self::NotPermitted { field, .. }
-            | Self::SecretNameShape { field, .. }
-            | Self::SecretReserved { field, .. }
-            | Self::PasswordInOwnSecret { field, .. }
-            | Self::TemplateKeyShape { field, .. }
-            | Self::TemplateKeyReserved { field, .. } => *field,
-        }
+        self.field
     }
 
     /// The policy that does not permit it, where one comes near.
     pub fn policy(&self) -> Option<&str> {
-        match self {
-            Self::ServiceName { hint, .. } => Some(hint.policy()),
-            Self::NotPermitted { policy, .. }
-            | Self::PodNames { policy, .. }
-            | Self::DurationTooLong { policy, .. }
-            | Self::Validation { policy, .. } => Some(policy),
+        match &*self.rule {
+            BrokenRule::ServiceName { hint, .. } => Some(hint.policy()),
+            BrokenRule::NotPermitted { policy, .. }
+            | BrokenRule::PodNames { policy, .. }
+            | BrokenRule::DurationTooLong { policy, .. }
+            | BrokenRule::Validation { policy, .. } => Some(policy),
             _ => None,
         }
     }
 
-    /// The reason, in CamelCase, of Events and conditions.
+    /// The reason of Events and conditions, in CamelCase.
     pub fn reason(&self) -> &'static str {
-        reason_of(self.field().path())
+        reason_of(self.field.path())
     }
 
-    /// Whether the value is well formed and merely not on offer, which the API tells apart from a
+    /// Whether the value is well formed but not offered, which the API distinguishes from a
     /// malformed one.
     pub fn is_unsupported(&self) -> bool {
+        let is_key = matches!(
+            *self.rule,
+            BrokenRule::KeySize { .. } | BrokenRule::KeyEncoding { .. }
+        );
+        is_key || self.is_service_denial()
+    }
+
+    /// Whether no policy of the namespace allows the service name.
+    pub fn is_service_denial(&self) -> bool {
         matches!(
-            self,
-            Self::ServiceName { .. }
-                | Self::NoPolicy { .. }
-                | Self::KeySize { .. }
-                | Self::KeyEncoding { .. }
+            *self.rule,
+            BrokenRule::ServiceName { .. } | BrokenRule::NoPolicy { .. }
         )
     }
 }

@@ -2,7 +2,7 @@
 
 use super::effective::{Effective, Values};
 use super::reserved::{self, Reserved};
-use super::violation::{Field, NameOwner, Violation};
+use super::violation::{BrokenRule, Field, NameOwner, Violation};
 use super::{Settings, identifiers, names, template};
 use crate::api::Pki;
 use crate::util::text::is_subdomain;
@@ -112,15 +112,14 @@ impl<'a> Wanted<'a> {
 
 /// Checks a service name for faults that no policy can permit.
 fn check_service_name(service: &str, namespace: &str) -> Option<Violation> {
-    let name = service.to_owned();
     if !names::is_label(service) {
-        Some(Violation::ServiceNameShape { name })
-    } else if reserved::is_api_server(service, namespace) {
-        let namespace = namespace.to_owned();
-        Some(Violation::ServiceReserved { name, namespace })
-    } else {
-        None
+        return Some(Violation::service_name(service));
     }
+    reserved::is_api_server(service, namespace).then(|| {
+        let (name, namespace) = (service.to_owned(), namespace.to_owned());
+        let rule = BrokenRule::ServiceReserved { name, namespace };
+        Violation::new(Field::of("spec.serviceName"), rule)
+    })
 }
 
 /// The Service of a Pki, and the names that every certificate of it has.
@@ -139,40 +138,34 @@ fn read_dns_names(
     settings: &Settings,
     violations: &mut Vec<Violation>,
 ) -> Vec<(usize, String)> {
-    let field = Field::of("spec.dnsNames");
-    read_list(field, written, violations, |index, name| {
+    read_list("spec.dnsNames", written, violations, |name| {
         let folded = names::fold(name);
         if own.names.contains(&folded) {
             Ok(None)
         } else if !names::is_certifiable(&folded) {
-            let name = name.to_owned();
-            Err(Violation::DnsNameShape { index, name })
+            Err(BrokenRule::DnsNameShape(name.to_owned()))
         } else if reserved::stands_for_api_server(&folded) {
-            let field = Field::at("spec.dnsNames", index);
-            let why = Reserved::ApiServer;
-            Err(is_reserved(field, name, why, &own.names[0]))
+            Err(is_reserved(name, Reserved::ApiServer, &own.names[0]))
         } else if !names::is_cluster_internal(&folded, &settings.cluster_domain) {
             Ok(Some(folded))
         } else {
-            read_internal(index, name, folded, own, &settings.cluster_domain).map(Some)
+            read_internal(name, folded, own, &settings.cluster_domain).map(Some)
         }
     })
 }
 
 /// A name inside the cluster, if it is that of a pod of the Service.
 fn read_internal(
-    index: usize,
     written: &str,
     folded: String,
-    own: OwnService<'_>,
+    own_service: OwnService<'_>,
     cluster_domain: &str,
-) -> Result<String, Violation> {
-    let name = || written.to_owned();
-    let service = own.names[0].clone();
+) -> Result<String, BrokenRule> {
+    let (name, own) = (written.to_owned(), own_service.names[0].clone());
     let owner = match names::service_name(&folded, cluster_domain) {
         None => NameOwner::Any,
         Some(read)
-            if read.namespace != own.namespace
+            if read.namespace != own_service.namespace
                 || reserved::is_api_server(read.service, read.namespace) =>
         {
             NameOwner::OfNamespace {
@@ -180,22 +173,13 @@ fn read_internal(
                 namespace: read.namespace.to_owned(),
             }
         }
-        Some(read) if read.service != own.service => NameOwner::Neighbour(read.service.to_owned()),
-        Some(read) if read.below.is_some_and(names::is_pod) => return Ok(folded),
-        Some(_) => {
-            return Err(Violation::PodNameShape {
-                index,
-                name: name(),
-                own: service,
-            });
+        Some(read) if read.service != own_service.service => {
+            NameOwner::Neighbour(read.service.to_owned())
         }
+        Some(read) if read.below.is_some_and(names::is_pod) => return Ok(folded),
+        Some(_) => return Err(BrokenRule::PodNameShape { name, own }),
     };
-    Err(Violation::DnsNameInternal {
-        index,
-        name: name(),
-        owner,
-        own: service,
-    })
+    Err(BrokenRule::DnsNameInternal { name, owner, own })
 }
 
 fn read_ip_addresses(
@@ -204,22 +188,16 @@ fn read_ip_addresses(
     settings: &Settings,
     violations: &mut Vec<Violation>,
 ) -> Vec<(usize, IpAddr)> {
-    let field = Field::of("spec.ipAddresses");
-    read_list(field, written, violations, |index, text| {
+    read_list("spec.ipAddresses", written, violations, |text| {
         let value = text.to_owned();
         let Ok(address) = text.parse::<IpAddr>() else {
-            return Err(Violation::IpAddressShape { index, value });
+            return Err(BrokenRule::IpAddressShape(value));
         };
         if let Some(v4) = identifiers::mapped(address) {
-            return Err(Violation::IpAddressMapped { index, value, v4 });
+            return Err(BrokenRule::IpAddressMapped { value, v4 });
         }
         match settings.reserved_address(address) {
-            Some(why) => Err(is_reserved(
-                Field::at("spec.ipAddresses", index),
-                text,
-                why,
-                own,
-            )),
+            Some(why) => Err(is_reserved(text, why, own)),
             None => Ok(Some(address)),
         }
     })
@@ -231,49 +209,43 @@ fn read_uris(
     settings: &Settings,
     violations: &mut Vec<Violation>,
 ) -> Vec<(usize, String)> {
-    let field = Field::of("spec.uris");
-    read_list(field, written, violations, |index, text| {
-        let value = text.to_owned();
-        let uri = identifiers::uri(text).ok_or(Violation::UriShape { index, value })?;
+    read_list("spec.uris", written, violations, |text| {
+        let uri = identifiers::uri(text).ok_or_else(|| BrokenRule::UriShape(text.to_owned()))?;
         if identifiers::host(&uri).is_some_and(|host| settings.is_reserved_host(host)) {
-            let field = Field::at("spec.uris", index);
-            return Err(is_reserved(field, text, Reserved::Host, own));
+            return Err(is_reserved(text, Reserved::Host, own));
         }
         Ok(Some(uri))
     })
 }
 
-fn is_reserved(field: Field, value: &str, why: Reserved, own: &str) -> Violation {
+fn is_reserved(value: &str, why: Reserved, own: &str) -> BrokenRule {
     let (value, own) = (value.to_owned(), own.to_owned());
-    Violation::Reserved {
-        field,
-        value,
-        why,
-        own,
-    }
+    BrokenRule::Reserved { value, why, own }
 }
 
-/// What is well formed, each once, with its place in the list.
+/// The elements that are well formed, each once, with its place in the list.
 fn read_list<T: PartialEq>(
-    field: Field,
+    path: &'static str,
     written: &[String],
     violations: &mut Vec<Violation>,
-    read: impl Fn(usize, &str) -> Result<Option<T>, Violation>,
+    read: impl Fn(&str) -> Result<Option<T>, BrokenRule>,
 ) -> Vec<(usize, T)> {
     if written.len() > MOST_NAMES {
-        let count = written.len();
-        let most = MOST_NAMES;
-        violations.push(Violation::Count { field, count, most });
+        let (count, most) = (written.len(), MOST_NAMES);
+        violations.push(Violation::new(
+            Field::of(path),
+            BrokenRule::Count { count, most },
+        ));
         return Vec::new();
     }
     let mut all: Vec<(usize, T)> = Vec::new();
     for (index, text) in written.iter().enumerate() {
-        match read(index, text) {
+        match read(text) {
             Ok(Some(value)) if !all.iter().any(|(_, known)| *known == value) => {
                 all.push((index, value));
             }
             Ok(_) => {}
-            Err(violation) => violations.push(violation),
+            Err(rule) => violations.push(Violation::new(Field::at(path, index), rule)),
         }
     }
     all
@@ -296,20 +268,17 @@ fn read_common_name(
     let is_of_this_certificate = folded == service
         || own_names.contains(&folded)
         || dns_names.iter().any(|(_, name)| *name == folded);
+    let field = Field::of("spec.commonName");
     if !is_of_this_certificate || folded.len() > LONGEST_COMMON_NAME {
-        violations.push(Violation::CommonName {
-            name: written.clone(),
-            service: service.into(),
-        });
-    } else if reserved::stands_for_api_server(&folded) && folded == service {
-        // The service is called so, in another namespace.
-        let field = Field::of("spec.commonName");
-        violations.push(is_reserved(
+        let (name, service) = (written.clone(), service.into());
+        violations.push(Violation::new(
             field,
-            written,
-            Reserved::ApiServer,
-            &own_names[0],
+            BrokenRule::CommonName { name, service },
         ));
+    } else if reserved::stands_for_api_server(&folded) && folded == service {
+        // A service of another namespace has the name of the API server.
+        let rule = is_reserved(written, Reserved::ApiServer, &own_names[0]);
+        violations.push(Violation::new(field, rule));
     }
     (Some(folded), None)
 }
@@ -328,30 +297,33 @@ fn read_outputs(pki: &Pki, settings: &Settings, violations: &mut Vec<Violation>)
     let Some(outputs) = &pki.spec.outputs else {
         return;
     };
-    for (field, keystore) in [
-        (
-            "spec.outputs.pkcs12.passwordSecretRef.name",
-            &outputs.pkcs12,
-        ),
-        ("spec.outputs.jks.passwordSecretRef.name", &outputs.jks),
-    ] {
-        let Some(keystore) = keystore else { continue };
-        let (field, name) = (Field::of(field), &keystore.password_secret_ref.name);
+    let pkcs12 = outputs
+        .pkcs12
+        .iter()
+        .map(|it| ("spec.outputs.pkcs12.passwordSecretRef.name", it));
+    let jks = outputs
+        .jks
+        .iter()
+        .map(|it| ("spec.outputs.jks.passwordSecretRef.name", it));
+    for (path, keystore) in pkcs12.chain(jks) {
+        let (field, name) = (Field::of(path), &keystore.password_secret_ref.name);
         check_secret_name(field, name, violations);
         check_not_reserved(field, pki, name, settings, violations);
         if name == pki.secret_name() {
-            violations.push(Violation::PasswordInOwnSecret {
+            violations.push(Violation::new(
                 field,
-                name: name.clone(),
-            });
+                BrokenRule::PasswordInOwnSecret(name.clone()),
+            ));
         }
     }
 }
 
 fn check_secret_name(field: Field, name: &str, violations: &mut Vec<Violation>) {
     if !is_subdomain(name) {
-        let name = name.into();
-        violations.push(Violation::SecretNameShape { field, name });
+        violations.push(Violation::new(
+            field,
+            BrokenRule::SecretNameShape(name.to_owned()),
+        ));
     }
 }
 
@@ -364,7 +336,9 @@ fn check_not_reserved(
 ) {
     let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
     if settings.is_reserved(namespace, name) {
-        let name = name.into();
-        violations.push(Violation::SecretReserved { field, name });
+        violations.push(Violation::new(
+            field,
+            BrokenRule::SecretReserved(name.to_owned()),
+        ));
     }
 }

@@ -34,9 +34,8 @@ fn refused() -> Outcome {
 
 /// Refused, with these CA certificates in its Secret.
 fn refused_with(trust: &str) -> Outcome {
-    let name = "App1".into();
     Outcome::Refused {
-        violations: vec![Violation::ServiceNameShape { name }],
+        violations: vec![Violation::service_name("App1")],
         trust: trust.to_owned(),
     }
 }
@@ -401,12 +400,8 @@ fn what_people_wrote_cannot_steer_the_terminal_of_those_who_read_it() {
 
 #[test]
 fn a_message_fits_the_schema_however_much_is_wrong() {
-    let violation = |index| Violation::DnsNameShape {
-        index,
-        name: "ü".repeat(300),
-    };
     let refused = Outcome::Refused {
-        violations: (0..100).map(violation).collect(),
+        violations: vec![Violation::service_name(&"ü".repeat(300)); 100],
         trust: String::new(),
     };
     let message = after(&pki(), &refused, at(0)).conditions[0].message.clone();

@@ -1,4 +1,4 @@
-//! A list of what would be permitted, short enough to be read.
+//! A short list of permitted names.
 
 use crate::policy::name_list::NEAR;
 use crate::policy::names;
@@ -10,19 +10,19 @@ use std::fmt;
 
 /// Allowed names, the nearest first where they are too many to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedNames {
+pub(in crate::policy) struct AllowedNames {
     names: Vec<String>,
     more: usize,
 }
 
 impl AllowedNames {
-    /// So many are listed.
-    pub(in crate::policy) const LISTED: usize = 10;
-    /// So many letters in common at the beginning are no accident.
-    const COMMON: usize = 3;
+    /// Maximum number of names in a message.
+    pub(in crate::policy) const MAX_LISTED: usize = 10;
+    /// Minimum number of bytes that a suggestion has in common at the beginning.
+    const MIN_COMMON: usize = 3;
 
-    /// Those of `names` that come nearest to `to`, of `all` that there are; `names` has all of
-    /// them, unless they are too many to be listed.
+    /// Lists the names that are nearest to `to`, of `all` allowed ones. `names` has all of them,
+    /// unless they are too many.
     pub(in crate::policy) fn nearest<'a>(
         names: impl Iterator<Item = Cow<'a, str>>,
         to: &str,
@@ -33,9 +33,9 @@ impl AllowedNames {
         names.sort_unstable();
         names.dedup();
         let all = if is_whole { names.len() } else { all };
-        if all > Self::LISTED {
+        if all > Self::MAX_LISTED {
             names.sort_by_cached_key(|name| (edits(name, to), Reverse(common(name, to))));
-            names.truncate(Self::LISTED);
+            names.truncate(Self::MAX_LISTED);
         }
         let more = all - names.len();
         let names = names.into_iter().map(Cow::into_owned).collect();
@@ -43,8 +43,8 @@ impl AllowedNames {
     }
 
     /// The name that was probably meant: one to three edits away, by length, so that short names
-    /// are not guessed; else one of which the other is the beginning. Another number is no typo: a
-    /// team whose name is app1 is not told to take app2.
+    /// are not guessed; else one that begins with the other. A name with another number is not
+    /// suggested: app2 is no typo of app1.
     pub(super) fn suggestion(&self, name: &str) -> Option<&str> {
         let near = (name.chars().count() / 3).clamp(1, NEAR);
         let is_candidate = |known: &&String| !known.contains('*') && !are_numbered(known, name);
@@ -54,40 +54,41 @@ impl AllowedNames {
             .filter(|(distance, _)| *distance <= near)
             .min();
         let is_beginning = |known: &&String| {
-            common(known, name) >= Self::COMMON
+            common(known, name) >= Self::MIN_COMMON
                 && (known.starts_with(name) || name.starts_with(known.as_str()))
         };
-        let by_beginning = || {
-            exact()
-                .filter(is_beginning)
-                .max_by_key(|known| (common(known, name), Reverse(known.len())))
-        };
-        by_edits
-            .map(|(_, known)| known)
-            .or_else(by_beginning)
-            .map(String::as_str)
+        let length = |known: &&String| (common(known, name), Reverse(known.len()));
+        let by_beginning = || exact().filter(is_beginning).max_by_key(length);
+        let suggestion = by_edits.map(|(_, known)| known).or_else(by_beginning);
+        suggestion.map(String::as_str)
     }
 
-    /// Why a listed pattern that looks like `name` does not stand for it.
+    /// Explains why a listed pattern that looks like `name` does not match it.
     pub(super) fn look_alike(&self, name: &str) -> Option<String> {
         let mut patterns = self.names.iter().filter(|known| known.contains(['*', '{']));
         patterns.find_map(|pattern| look_alike(pattern, name))
+    }
+
+    /// The names in brackets, or the word `none`.
+    pub(super) fn or_none(&self) -> String {
+        let is_listed = Some(self).filter(|it| !it.names.is_empty());
+        is_listed.map_or_else(|| "none".to_owned(), ToString::to_string)
     }
 }
 
 /// Explains why a pattern that looks like `name` does not match it.
 fn look_alike(pattern: &str, name: &str) -> Option<String> {
-    let shown = || printable(pattern);
     if names::has_unknown_placeholder(pattern) {
-        let shown = shown();
-        return Some(format!(
-            "{shown} has a placeholder that is not known, and so stands for no name"
-        ));
+        let why = "has a placeholder that is not known, and so stands for no name";
+        return Some(format!("{} {why}", printable(pattern)));
     }
     let examples = [format!("{name}-x"), format!("x-{name}")];
     let mut examples = examples.iter();
     let example = examples.find(|longer| names::glob_matches(pattern, longer))?;
-    Some(format!("{} is for names such as {example}", shown()))
+    Some(format!(
+        "{} is for names such as {example}",
+        printable(pattern)
+    ))
 }
 
 /// Whether both names have numbers, and different ones.
@@ -99,8 +100,8 @@ fn are_numbered(name: &str, other: &str) -> bool {
 /// Counts the edits between two names, up to one more than those that are near. Longer texts, such
 /// as URIs, are not compared: a hundred of them would take a second.
 fn edits(name: &str, other: &str) -> usize {
-    const LONGEST: usize = 253;
-    if name.len().max(other.len()) > LONGEST {
+    const MAX_NAME_BYTES: usize = 253;
+    if name.len().max(other.len()) > MAX_NAME_BYTES {
         return if name == other { 0 } else { NEAR + 1 };
     }
     let cutoff = osa::Args::default().score_cutoff(NEAR);
@@ -111,17 +112,6 @@ fn edits(name: &str, other: &str) -> usize {
 fn common(name: &str, other: &str) -> usize {
     let pairs = name.bytes().zip(other.bytes());
     pairs.take_while(|(a, b)| a == b).count()
-}
-
-impl AllowedNames {
-    /// The names in brackets, or the word `none`.
-    pub(super) fn or_none(&self) -> String {
-        if self.names.is_empty() {
-            "none".to_owned()
-        } else {
-            self.to_string()
-        }
-    }
 }
 
 impl fmt::Display for AllowedNames {

@@ -1,4 +1,4 @@
-//! Where in an object something stands.
+//! The path of a field.
 
 use std::fmt;
 

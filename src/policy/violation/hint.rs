@@ -1,22 +1,22 @@
-//! What the author of a refused service name probably meant.
+//! A remedy for a refused service name.
 
 use super::AllowedNames;
 use crate::util::text::printable;
 use std::fmt;
 
-/// What to do about a service name that is not allowed.
+/// The remedy for a service name that is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hint {
+pub(in crate::policy) struct Hint {
     suggestion: Option<String>,
-    /// Why a pattern that looks alike is not for the name.
+    /// The reason why a pattern that looks alike is not for the name.
     look_alike: Option<String>,
     is_elsewhere: bool,
     policy: String,
 }
 
 impl Hint {
-    /// About `name`, of which `policy` comes nearest to allowing it. Which policies allow it in
-    /// other namespaces, and in which, is not said: that is not for this namespace to read.
+    /// A hint about `name`, which `policy` comes nearest to allowing. It does not name the policies
+    /// and namespaces that allow it elsewhere, which this namespace must not learn.
     pub(in crate::policy) fn new(
         name: &str,
         allowed: &AllowedNames,

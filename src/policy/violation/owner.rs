@@ -5,17 +5,11 @@ use std::fmt;
 
 /// The owner of a name that a Pki cannot have. [`Display`](fmt::Display) adds the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NameOwner {
+pub(in crate::policy) enum NameOwner {
     /// Another Service of the namespace; `*` stands for all of them.
     Neighbour(String),
     /// A Service of another namespace; `*` stands for all of them.
-    OfNamespace {
-        /// The Service.
-        service: String,
-        /// Its namespace.
-        namespace: String,
-    },
+    OfNamespace { service: String, namespace: String },
     /// Any Service or pod, or the machine of the client.
     Any,
 }
@@ -35,10 +29,11 @@ impl fmt::Display for NameOwner {
             }
             Self::OfNamespace { service, namespace } => {
                 let (service, namespace) = (printable(service), printable(namespace));
-                match service.as_str() {
-                    "*" => write!(f, "each Service of namespace {namespace}: remove it"),
-                    _ => write!(f, "Service {service} of namespace {namespace}: remove it"),
-                }
+                let service = match service.as_str() {
+                    "*" => "each Service".to_owned(),
+                    _ => format!("Service {service}"),
+                };
+                write!(f, "{service} of namespace {namespace}: remove it")
             }
             Self::Any => f.write_str("the service it leads to: remove it"),
         }

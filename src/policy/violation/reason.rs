@@ -1,8 +1,8 @@
 //! The reasons of Events and conditions, by the field that is wrong.
 
-/// The reason where no field of the spec is to blame.
+/// The reason of a violation outside of the spec.
 const REFUSED: &str = "PkiRefused";
-/// The others, by the field of the spec that is wrong.
+/// The reasons by field of the spec.
 const REASONS: [(&str, &str); 15] = [
     // The spec as a whole.
     ("", "PkiValidationError"),
@@ -23,7 +23,7 @@ const REASONS: [(&str, &str); 15] = [
     ("outputs", "PkiOutputsError"),
 ];
 
-/// The reason for what is wrong with this field, given as in `spec.dnsNames[0]`.
+/// The reason for a violation of this field, given as in `spec.dnsNames[0]`.
 pub fn reason_of(field: &str) -> &'static str {
     let name = field.split('.').nth(1).unwrap_or_default();
     let name = name.split('[').next().unwrap_or_default();

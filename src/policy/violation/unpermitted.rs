@@ -1,6 +1,6 @@
-//! Violations of what a policy permits, each with what it would permit.
+//! Values that a policy does not permit, each with the values that it permits.
 
-use super::{AllowedNames, Field, Violation, look_alike};
+use super::{AllowedNames, BrokenRule, Field, Violation, look_alike};
 use crate::api::Usage;
 use crate::policy::key::Key;
 use ipnet::IpNet;
@@ -52,8 +52,9 @@ impl Violation {
         policy: &str,
         permitted: impl Iterator<Item = String>,
     ) -> Self {
+        let field = Field::of("spec.usages");
         Self::not_permitted(
-            Field::of("spec.usages"),
+            field,
             &usage.to_string(),
             policy,
             permitted.map(Cow::Owned),
@@ -67,8 +68,9 @@ impl Violation {
         policy: &str,
         permitted: impl Iterator<Item = String>,
     ) -> Self {
+        let field = Field::of("spec.privateKey");
         Self::not_permitted(
-            Field::of("spec.privateKey"),
+            field,
             &key.to_string(),
             policy,
             permitted.map(Cow::Owned),
@@ -86,12 +88,20 @@ impl Violation {
         let permitted: Vec<_> = permitted.collect();
         let all = permitted.len();
         let permitted = AllowedNames::nearest(permitted.into_iter(), value, all);
-        Self::NotPermitted {
-            field,
+        let remedy = match field.path() {
+            // A default cannot be removed.
+            "spec.usages" | "spec.privateKey" => {
+                "write what is permitted, or ask the platform team to permit it"
+            }
+            _ => "remove it, or ask the platform team to permit it",
+        };
+        let rule = BrokenRule::NotPermitted {
             value: value.into(),
             policy: policy.into(),
             permitted: Box::new(permitted),
             why,
-        }
+            remedy,
+        };
+        Self::new(field, rule)
     }
 }

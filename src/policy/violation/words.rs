@@ -1,16 +1,18 @@
-//! What violations have in common when they are told.
+//! Parts of the messages of violations.
 
-use super::{Field, Violation};
+use super::Violation;
 use crate::api::KeyAlgorithm;
 use crate::policy::key::Key;
 use crate::util::text::{self, printable};
 use std::fmt;
 
-/// What conditions and Events say of what is wrong with this Pki: each violation with its field,
-/// but Box's sentence, which names both, as it is where it is all there is to say. What does not
-/// fit into so many bytes is counted.
+/// The message of conditions and Events about this Pki: each violation with its field. A denied
+/// service name alone has a sentence that names both. Violations beyond this number of bytes are
+/// counted.
 pub fn summary(pki: &str, violations: &[Violation], bytes: usize) -> String {
-    if let [only @ (Violation::ServiceName { .. } | Violation::NoPolicy { .. })] = violations {
+    if let [only] = violations
+        && only.is_service_denial()
+    {
         return text::cut(&only.to_string(), bytes);
     }
     let lines: Vec<_> = violations
@@ -25,18 +27,8 @@ pub(super) fn after(sentence: Option<impl fmt::Display>) -> String {
     sentence.map_or_else(String::new, |sentence| format!("; {sentence}"))
 }
 
-/// What to do about something that no policy permits: what is there by default cannot be removed.
-pub(super) fn unpermitted_remedy(field: Field) -> &'static str {
-    match field.path() {
-        "spec.usages" | "spec.privateKey" => {
-            "write what is permitted, or ask the platform team to permit it"
-        }
-        _ => "remove it, or ask the platform team to permit it",
-    }
-}
-
-/// Tells what to write instead of a size that keys of this algorithm do not have. It may be the
-/// algorithm, which is often a default.
+/// The remedy for a size that keys of this algorithm do not have. The fault may be the algorithm,
+/// which is often a default.
 pub(super) fn size_remedy(algorithm: KeyAlgorithm, size: i32) -> String {
     let sizes = Key::sizes(algorithm).iter().map(ToString::to_string);
     let sizes: Vec<_> = sizes.collect();

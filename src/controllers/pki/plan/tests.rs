@@ -122,9 +122,7 @@ fn take(secret: &Secret, file: &str) -> Vec<u8> {
 }
 
 fn violation() -> Violation {
-    Violation::ServiceNameShape {
-        name: "App1".into(),
-    }
+    Violation::service_name("App1")
 }
 
 fn rival() -> Key {
