@@ -138,8 +138,18 @@ fn is_offered(secret: &Secret, pki: &Pki) -> bool {
     Obstacle::of(secret, pki).is_none()
 }
 
+/// The merge patch by which a Secret stays when its Pki is deleted, and is offered to that Pki.
+pub fn release(secret: &Secret, pki: &Pki) -> Value {
+    let mut change = json!({ "metadata": {
+        "ownerReferences": other_owners(secret, pki).collect::<Vec<_>>(),
+        "annotations": { ADOPT: pki.name_any() },
+    }});
+    patch::bind(&mut change, secret);
+    change
+}
+
 /// The merge patch that makes an unowned Secret this Pki's again. No byte of its content changes.
-pub fn take_up(secret: &Secret, pki: &Pki) -> Value {
+pub fn adoption(secret: &Secret, pki: &Pki) -> Value {
     let mut change = if is_kept(pki) {
         json!({ "metadata": { "annotations": { ADOPT: pki.name_any() } } })
     } else {

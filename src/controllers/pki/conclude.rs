@@ -1,15 +1,13 @@
 //! The end of a look: the status is written, people are told, and the next look is planned.
 
-use super::act::outdated;
+use super::pki_writes::write_status;
 use super::{Context, ReconcileError, former};
-use crate::api::{Pki, PkiStatus, READY};
+use crate::api::{Pki, READY};
 use crate::events::{self, EventKind, Notice, Reconciled, expiry};
 use crate::k8s::object_key::Key;
-use crate::k8s::tolerant::Lenient;
-use crate::k8s::{api_error, patch, secret};
+use crate::k8s::secret;
 use crate::model::outcome::{self, Outcome};
 use jiff::Timestamp;
-use kube::api::ObjectMeta;
 
 /// Writes the status if it changed, tells those who should hear, and notes when to look again.
 pub(super) async fn conclude(
@@ -84,41 +82,4 @@ fn is_at_fault(pki: &Key, context: &Context) -> bool {
     let pki = context.cache.pki(pki).and_then(|stored| stored.0.ok());
     let ready = pki.as_ref().and_then(|pki| pki.condition(READY));
     ready.is_some_and(|ready| ready.status == "False")
-}
-
-/// Writes the status; the Pki as it is then, unless it is gone.
-pub(super) async fn write_status(
-    pki: &Pki,
-    status: &PkiStatus,
-    context: &Context,
-) -> Result<Option<Pki>, ReconcileError> {
-    let key = Key::of(pki);
-    let pkis = context.pkis(&key.namespace);
-    // A replacement costs the API server less than a patch. Its version makes it a conflict when
-    // the Pki has changed, or has been deleted and made again. Metadata and spec go along as they
-    // are: API servers before 1.36 take what is left out for removed, and whoever had set it for
-    // its owner no more.
-    let replacement = Lenient(Pki {
-        metadata: ObjectMeta {
-            managed_fields: None,
-            ..pki.metadata.clone()
-        },
-        spec: pki.spec.clone(),
-        status: Some(status.clone()),
-    });
-    match pkis
-        .replace_status(&key.name, &patch::post(), &replacement)
-        .await
-    {
-        Ok(Lenient(written)) => {
-            context.cache.learn(written.clone());
-            Ok(Some(written))
-        }
-        Err(error) if api_error::is_not_found(&error) => Ok(None),
-        Err(error) if api_error::is_conflict(&error) => {
-            context.cache.doubt(&key);
-            Err(outdated(pki))
-        }
-        Err(source) => Err(ReconcileError::WriteStatus { pki: key, source }),
-    }
 }

@@ -5,8 +5,8 @@
 //! renew it, but its `ca.crt` follows the CA. Events on the pods name the Secret that takes its
 //! place.
 
-use super::act::{self, outdated};
-use super::{Context, ReconcileError, plan};
+use super::plan::facts::lacks_ca;
+use super::{Context, ReconcileError, secret_writes};
 use crate::api::{FormerSecret, Pki, PkiStatus};
 use crate::events;
 use crate::k8s::object_key::Key;
@@ -169,7 +169,7 @@ fn tell(
 /// Makes the CA known in a former Secret, whose pods must trust the certificates of others.
 async fn publish(pki: &Pki, key: &Key, context: &Context) -> Result<(), ReconcileError> {
     let ca = context.ca();
-    if plan::lacks_ca(pki.status.as_ref(), &ca) {
+    if lacks_ca(pki.status.as_ref(), &ca) {
         publish_in(pki, key, &ca, context).await?;
     }
     Ok(())
@@ -179,13 +179,11 @@ async fn publish(pki: &Pki, key: &Key, context: &Context) -> Result<(), Reconcil
 /// long as that one is not written. Returns the status that says so, if that came about.
 pub(super) async fn publish_in_use(
     pki: &Pki,
+    former: &Key,
     ca: &Ca,
     context: &Context,
 ) -> Result<Option<PkiStatus>, ReconcileError> {
-    let Some(former) = plan::unpublished_former(pki, ca) else {
-        return Ok(None);
-    };
-    if !publish_in(pki, &former, ca, context).await? {
+    if !publish_in(pki, former, ca, context).await? {
         return Ok(None);
     }
     // The status speaks for all Secrets of the Pki. One that cannot be written is left behind.
@@ -214,7 +212,7 @@ async fn publish_in(
         return Ok(false);
     };
     let is_known = ca.trust.is_published_in(secret::file(&secret, "ca.crt"));
-    Ok(is_known || act::publish(pki, &secret, ca, context).await?)
+    Ok(is_known || secret_writes::publish(pki, &secret, ca, context).await?)
 }
 
 /// Reads a former Secret. One that the operator may not read is left behind: the status and the
@@ -252,16 +250,12 @@ async fn remove(pki: &Pki, key: &Key, context: &Context) -> Result<bool, Reconci
             Ok(true)
         }
         Err(error) if api_error::is_not_found(&error) => Ok(true),
-        Err(error) if api_error::is_conflict(&error) => Err(outdated(pki)),
         // The certificate that the Pki has now is none the worse for that.
         Err(error) if api_error::is_refusal(&error) => {
             tracing::warn!(pki = %Key::of(pki), secret = %key, %error, "cannot remove the Secret that it no longer names");
             Ok(false)
         }
-        Err(source) => Err(ReconcileError::ChangeSecret {
-            secret: key.clone(),
-            source,
-        }),
+        Err(source) => Err(ReconcileError::changing(key.clone(), pki, source)),
     }
 }
 

@@ -1,27 +1,59 @@
-//! The facts on which a look at a Pki decides: from the caches, and where those do not tell enough,
-//! from the Secret.
+//! The facts on which a reconcile decides: from the caches, and where those do not tell enough,
+//! from the API server.
 
-use super::plan::{Observed, SecretState};
+use super::plan::facts::{self, Observed, SecretState, is_being_deleted};
 use super::{Context, ReconcileError, content};
 use crate::api::{Keystore, Outputs, Pki};
 use crate::controllers::pki::content::formats::Passwords;
 use crate::k8s::object_key::Key;
-use crate::k8s::secret;
+use crate::k8s::{api_error, secret};
 use crate::model::ca::Ca;
+use crate::model::renewal_request::{self, RenewalRequestState};
 use crate::policy::Approved;
 use crate::store;
 use crate::store::claims;
 use crate::util::sync;
+use jiff::Timestamp;
 use kube::ResourceExt;
+use kube::api::ListParams;
 
-/// Gathers what is known without asking.
-pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observed<'a> {
+/// Gathers the facts about a Pki.
+pub(super) async fn observe<'a>(
+    pki: Pki,
+    ca: &'a Ca,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Observed<'a>, ReconcileError> {
+    let mut observed = from_caches(pki, ca, context, now);
+    let cached = cached_secret(&observed, context);
+    if facts::needs_secret(&observed, cached.as_ref(), now) {
+        match read(&mut observed, context).await {
+            Err(ReconcileError::ReadSecret { source, .. })
+                if api_error::is_refusal(&source) && !is_being_deleted(&observed.pki) =>
+            {
+                observed.secret = SecretState::Unreadable((&source).into());
+            }
+            read => read?,
+        }
+    } else if let Some(cached) = cached {
+        observed.secret = cached;
+    }
+    if facts::needs_deletion_check(&observed) {
+        observed.is_leaving = is_leaving(&observed.pki, context).await;
+    }
+    Ok(observed)
+}
+
+fn from_caches<'a>(mut pki: Pki, ca: &'a Ca, context: &Context, now: Timestamp) -> Observed<'a> {
     let cache = &context.cache;
-    let (own, key) = (Key::of(pki), secret::key(pki));
-    let rules = cache.rules();
-    let verdict = store::judging(&rules, &own.namespace, || rules.evaluate(pki));
+    let request = renewal_request::of(&pki, now).filter(|_| !is_being_deleted(&pki));
+    if request == Some(RenewalRequestState::New) {
+        pki.status = Some(renewal_request::served(&pki, now));
+    }
+    let (own, key, rules) = (Key::of(&pki), secret::key(&pki), cache.rules());
+    let verdict = store::judging(&rules, &own.namespace, || rules.evaluate(&pki));
     let versions = |outputs: &Outputs| Passwords {
-        versions: versions(pki, outputs, context),
+        versions: versions(&pki, outputs, context),
         ..Passwords::default()
     };
     let passwords = verdict.as_ref().map(|approved| Passwords {
@@ -32,50 +64,40 @@ pub(super) fn observe<'a>(pki: &'a Pki, ca: &'a Ca, context: &Context) -> Observ
     let rival = claims::winner(&sync::read(&cache.pkis), &key)
         .filter(|winner| **winner != own)
         .cloned();
-    let mut observed = Observed {
-        pki,
-        verdict,
+    Observed {
+        request,
         rival,
-        secret: SecretState::Unread,
         passwords,
-        ca,
-    };
-    observed.secret = sight(&observed, &key, context);
-    observed
+        ..Observed::of(pki, verdict, ca)
+    }
 }
 
-/// What the cache tells of the Secret.
-fn sight(observed: &Observed<'_>, secret: &Key, context: &Context) -> SecretState {
-    let (cache, findings) = (&context.cache, &context.findings);
+/// State of the Secret, if the caches tell enough of it.
+fn cached_secret(observed: &Observed<'_>, context: &Context) -> Option<SecretState> {
+    let (cache, verified) = (&context.cache, &context.verified_secrets);
+    let secret = secret::key(&observed.pki);
     if !cache.knows_secrets_of(&secret.namespace) {
-        return SecretState::Unread;
+        return None;
     }
-    if let Some(version) = cache.secret_version(secret) {
-        let verified = findings.recall(observed, &version);
-        return verified.map_or(SecretState::Unread, SecretState::Unchanged);
+    if let Some(version) = cache.secret_version(&secret) {
+        return verified
+            .recall(observed, &version)
+            .map(SecretState::Unchanged);
     }
     // The cache may be behind. That matters little where a create follows, which fails then; but
-    // one that was just written is there. To make one with keystores, their passwords have to be
-    // read in any case.
+    // a Secret that was just written exists. Its keystores need their passwords in any case.
     let is_absent = observed.verdict.is_ok()
         && observed.rival.is_none()
         && observed.passwords.versions.is_empty()
-        && !findings.knows(&Key::of(observed.pki));
-    if is_absent {
-        SecretState::Absent
-    } else {
-        SecretState::Unread
-    }
+        && !verified.knows(&Key::of(&observed.pki));
+    is_absent.then_some(SecretState::Absent)
 }
 
-/// Reads what the caches do not have: the Secret, and those with the passwords of its keystores.
-pub(super) async fn read(
-    observed: &mut Observed<'_>,
-    context: &Context,
-) -> Result<(), ReconcileError> {
-    let pki = observed.pki;
+/// Reads the Secret, and those with the passwords of its keystores.
+async fn read(observed: &mut Observed<'_>, context: &Context) -> Result<(), ReconcileError> {
+    let pki = &observed.pki;
     let secret = context.read_secret(&secret::key(pki)).await?;
-    if let Ok(approved) = &observed.verdict {
+    if let (Ok(approved), false) = (&observed.verdict, is_being_deleted(pki)) {
         let mut passwords = read_passwords(pki, &approved.outputs, context).await?;
         if let Some(outputs) = other_outputs(approved) {
             passwords.in_force = Some(Box::new(read_passwords(pki, outputs, context).await?));
@@ -87,10 +109,25 @@ pub(super) async fn read(
         let owner = content::owner(&secret, pki, &pkis);
         SecretState::Stored(Box::new(secret), owner)
     } else {
-        context.findings.forget(&Key::of(pki));
+        context.verified_secrets.forget(&Key::of(pki));
         SecretState::Absent
     };
     Ok(())
+}
+
+/// Asks whether a Pki whose Secret is gone is being deleted. With `--cascade=foreground` the Secret
+/// goes first, and its watch may be ahead of that of the Pkis. The deletion triggers the next
+/// reconcile.
+async fn is_leaving(pki: &Pki, context: &Context) -> bool {
+    let key = Key::of(pki);
+    let this = ListParams::default().fields(&format!("metadata.name={}", key.name));
+    let found = context.pkis(&key.namespace).list_metadata(&this).await;
+    // If the question fails, the write of the Secret fails for the same reason, and reports it.
+    found.is_ok_and(|list| {
+        let mut items = list.items.iter();
+        let this = items.find(|it| it.metadata.uid == pki.metadata.uid);
+        this.is_none_or(|it| it.metadata.deletion_timestamp.is_some())
+    })
 }
 
 async fn read_passwords(
@@ -112,8 +149,7 @@ async fn read_passwords(
     Ok(passwords)
 }
 
-/// The further files that are in force, if their keystores are others than those of the next
-/// certificate.
+/// The outputs that are in force, if their keystores differ from those of the next certificate.
 fn other_outputs(approved: &Approved) -> Option<&Outputs> {
     let (in_force, next) = (&approved.in_force().outputs, &approved.outputs);
     let is_other = (&in_force.pkcs12, &in_force.jks) != (&next.pkcs12, &next.jks);

@@ -1,7 +1,7 @@
 //! Whose a Secret is, and what is written into it.
 
 use super::*;
-use crate::k8s::secret::{bundle, is_controlled_by, is_owned_by, other_writer, take_up};
+use crate::k8s::secret::{adoption, bundle, is_controlled_by, is_owned_by, other_writer};
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
 use pki_certs::{Authority, Leaf};
@@ -662,7 +662,7 @@ fn a_secret_that_is_taken_up_again_changes_owner_and_nothing_else() {
     let made = stored(&owned.content().manifest().0);
     let seen = patched(&made, &json!({"metadata": {"ownerReferences": others}}));
     assert!(is_labelled(&seen));
-    let change = take_up(&seen, &owned.pki);
+    let change = adoption(&seen, &owned.pki);
     assert_eq!(keys(&change), ["metadata"]);
     assert_eq!(
         keys(&change["metadata"]),
@@ -672,7 +672,7 @@ fn a_secret_that_is_taken_up_again_changes_owner_and_nothing_else() {
     assert!(is_owned_by(&again, &owned.pki) && owned.content().is_in(&again));
     assert_eq!(again.metadata.owner_references.unwrap().len(), 2);
     let kept = kept(json!({}));
-    let again = patched(&seen, &take_up(&seen, &kept.pki));
+    let again = patched(&seen, &adoption(&seen, &kept.pki));
     assert!(is_owned_by(&again, &kept.pki) && !is_controlled_by(&again, &kept.pki));
 }
 

@@ -1,9 +1,12 @@
 //! What is decided, over time and under all that can happen to a Secret.
 
+use super::facts::needs_secret;
 use super::*;
 use crate::api::{self, Pki, PkiPolicy, PkiStatus};
+use crate::controllers::pki::content::formats::Passwords;
 use crate::model::ca::Alarm;
 use crate::model::outcome::{self, Outcome};
+use crate::model::renewal_request::{self, RENEW_NOW};
 use crate::policy::RuleBook;
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
@@ -66,16 +69,26 @@ fn sound(ca: &Ca) -> Secret {
 }
 
 /// The plan for this Pki, which no rule refuses and whose own Secret this is.
-fn plan_for(pki: &Pki, secret: Secret, ca: &Ca, now: Timestamp) -> Plan {
+fn plan_for(pki: &Pki, secret: Secret, ca: &Ca, now: Timestamp) -> Action {
+    let verdict = Ok(api::tests::approved(pki));
+    let secret = stored(secret, Owner::Ours);
+    action(pki.clone(), verdict, None, secret, ca, now)
+}
+
+fn action(
+    pki: Pki,
+    verdict: Result<Approved, Vec<Violation>>,
+    rival: Option<Key>,
+    secret: SecretState,
+    ca: &Ca,
+    now: Timestamp,
+) -> Action {
     let observed = Observed {
-        pki,
-        verdict: Ok(api::tests::approved(pki)),
-        rival: None,
-        secret: stored(secret, Owner::Ours),
-        passwords: Passwords::default(),
-        ca,
+        rival,
+        secret,
+        ..Observed::of(pki, verdict, ca)
     };
-    plan(&observed, now)
+    plan(&observed, now).action
 }
 
 fn stored(secret: Secret, owner: Owner) -> SecretState {
@@ -83,31 +96,33 @@ fn stored(secret: Secret, owner: Owner) -> SecretState {
 }
 
 /// In few words.
-fn said(plan: &Plan) -> String {
-    match plan {
-        Plan::Read => "read".into(),
-        Plan::Issue(_, need) => format!("issue: {need}"),
-        Plan::Mend(..) => "mend".into(),
-        Plan::Keep(_) => "keep".into(),
-        Plan::Refuse {
+fn said(action: &Action) -> String {
+    match action {
+        Action::Issue(_, need) => format!("issue: {need}"),
+        Action::Repair(..) => "repair".into(),
+        Action::Keep(_) => "keep".into(),
+        Action::Refuse {
             violations,
             is_unpublished,
         } => format!(
             "refuse: {}, unpublished: {is_unpublished}",
             violations.len()
         ),
-        Plan::Conflict { winner } => format!("conflict: {winner}"),
-        Plan::Foreign(obstacle) => format!("foreign: {obstacle:?}"),
-        Plan::TakeUp => "take up".into(),
-        Plan::Unsigned(alarm) => format!("unsigned: {alarm}"),
-        Plan::Await => "await".into(),
-        Plan::Gone => "gone".into(),
+        Action::Conflict { winner } => format!("conflict: {winner}"),
+        Action::Foreign(obstacle) => format!("foreign: {obstacle:?}"),
+        Action::Adopt => "adopt".into(),
+        Action::CaUnavailable(alarm) => format!("unsigned: {alarm}"),
+        Action::WaitForDeletion => "wait for deletion".into(),
+        Action::BeingDeleted => "being deleted".into(),
+        Action::Fail(failure) => format!("fail: {}", failure.error),
+        Action::ReleaseSecret => "release".into(),
+        Action::RemoveFinalizer => "remove finalizer".into(),
     }
 }
 
-fn current(plan: Plan) -> Current {
-    match plan {
-        Plan::Keep(current) | Plan::Mend(current) => current,
+fn current(action: Action) -> Current {
+    match action {
+        Action::Keep(current) | Action::Repair(current) => current,
         other => panic!("{}", said(&other)),
     }
 }
@@ -137,24 +152,18 @@ fn deletion_comes_before_rules_before_ownership_before_arbitration() {
     let decide = |deleting: bool, refused: bool, rival: Option<Key>, owner: Option<Owner>| {
         let mut pki = pki();
         pki.metadata.deletion_timestamp = deleting.then(|| Time(now()));
-        let observed = Observed {
-            pki: &pki,
-            verdict: if refused {
-                Err(vec![violation()])
-            } else {
-                Ok(approved())
-            },
-            rival,
-            secret: owner.map_or(SecretState::Absent, |owner| stored(sound(&ca), owner)),
-            passwords: Passwords::default(),
-            ca: &ca,
+        let verdict = if refused {
+            Err(vec![violation()])
+        } else {
+            Ok(approved())
         };
-        said(&plan(&observed, now()))
+        let secret = owner.map_or(SecretState::Absent, |owner| stored(sound(&ca), owner));
+        said(&action(pki, verdict, rival, secret, &ca, now()))
     };
     let holder = || Some(Owner::Rival(Key::new("ns", "holder")));
     let foreign = || Some(Owner::Foreign(Obstacle::Immutable));
     for (deleting, refused, rival, owner, decision) in [
-        (true, true, Some(rival()), foreign(), "gone"),
+        (true, true, Some(rival()), foreign(), "being deleted"),
         (
             false,
             true,
@@ -173,7 +182,13 @@ fn deletion_comes_before_rules_before_ownership_before_arbitration() {
             Some(Owner::FormerPki),
             "conflict: ns/rival",
         ),
-        (false, false, None, Some(Owner::FormerPki), "await"),
+        (
+            false,
+            false,
+            None,
+            Some(Owner::FormerPki),
+            "wait for deletion",
+        ),
         (false, false, Some(rival()), None, "conflict: ns/rival"),
         (false, false, None, None, "issue: there is no Secret"),
         (false, false, Some(rival()), Some(Owner::Ours), "keep"),
@@ -222,7 +237,7 @@ fn renewal_is_due_at_its_time_and_not_a_moment_before() {
 
 fn expect_fault(secret: Secret, ca: &Ca, time: Timestamp, fault: &str) {
     match plan_for(&pki(), secret, ca, time) {
-        Plan::Issue(_, IssueReason::Unsound(found)) => {
+        Action::Issue(_, IssueReason::Invalid(found)) => {
             let found = format!("{found:?}");
             assert!(found.starts_with(fault), "{found} instead of {fault}");
         }
@@ -265,7 +280,7 @@ fn a_certificate_with_the_common_name_of_version_0_2_stays_until_its_renewal() {
     let kept = plan_for(&pki(), secret.clone(), &ca, now());
     assert_eq!(said(&kept), "keep");
     match plan_for(&pki(), secret.clone(), &ca, current(kept).renew_at) {
-        Plan::Issue(approved, IssueReason::Renewal) => {
+        Action::Issue(approved, IssueReason::Renewal) => {
             let renewed = approved.certificate.common_name.as_deref();
             assert_eq!(renewed, Some("app1.ns.svc"));
         }
@@ -338,7 +353,7 @@ fn a_certificate_that_is_not_what_is_wanted_gives_way_to_a_new_one() {
 
 #[test]
 fn the_reason_to_issue_is_one_word_for_the_metrics_and_a_sentence_for_the_log() {
-    let unsound = IssueReason::Unsound(VerifyError::PrivateKeyMismatch);
+    let unsound = IssueReason::Invalid(VerifyError::PrivateKeyMismatch);
     for (need, word, is_damage, sentence) in [
         (IssueReason::NoSecret, "missing", true, "there is no Secret"),
         (
@@ -467,7 +482,7 @@ fn what_is_wrong_around_a_sound_certificate_is_mended_without_a_new_one() {
         let mut secret = sound.clone();
         change(&mut secret);
         let plan = plan_for(&pki, secret, &ca, now());
-        assert_eq!(said(&plan), "mend", "{case}");
+        assert_eq!(said(&plan), "repair", "{case}");
         assert_eq!(current(plan).verified.serial, serial, "{case}");
     }
 }
@@ -683,7 +698,10 @@ fn a_leaf_of_the_previous_ca_is_sound_until_its_turn_comes() {
     let old = ca();
     let ca = replacing(&old, authority(), now(), 24 * HOUR);
     let mut secret = sound(&old);
-    assert_eq!(said(&plan_for(&pki(), secret.clone(), &ca, now())), "mend");
+    assert_eq!(
+        said(&plan_for(&pki(), secret.clone(), &ca, now())),
+        "repair"
+    );
     set(&mut secret, "ca.crt", ca.trust.pem().as_bytes());
     let plan = plan_for(&pki(), secret.clone(), &ca, now());
     assert_eq!(said(&plan), "keep");
@@ -795,19 +813,16 @@ fn a_ca_that_cannot_sign_leaves_sound_certificates_alone() {
 fn the_ca_is_made_known_in_the_secret_of_a_refused_pki_if_that_is_its_own() {
     let (old, new) = (ca(), ca());
     let both = replacing(&old, authority(), now(), HOUR);
-    let decide = |ca: &Ca, secret: SecretState| {
-        let observed = Observed {
-            pki: &pki(),
-            verdict: Err(vec![violation()]),
-            rival: None,
-            secret,
-            passwords: Passwords::default(),
-            ca,
-        };
-        match plan(&observed, now()) {
-            Plan::Refuse { is_unpublished, .. } => is_unpublished,
-            other => panic!("{}", said(&other)),
-        }
+    let decide = |ca: &Ca, secret: SecretState| match action(
+        pki(),
+        Err(vec![violation()]),
+        None,
+        secret,
+        ca,
+        now(),
+    ) {
+        Action::Refuse { is_unpublished, .. } => is_unpublished,
+        other => panic!("{}", said(&other)),
     };
     let own = || stored(sound(&old), Owner::Ours);
     assert!(!decide(&old, own()), "it is known already");
@@ -865,35 +880,32 @@ fn a_journey_in_time_renews_what_is_due_then_and_nothing_else() {
 fn a_secret_is_read_only_where_it_decides() {
     let ca = ca();
     let verified = current(plan_for(&pki(), sound(&ca), &ca, now())).verified;
-    let unchanged = || SecretState::Unchanged(verified.clone());
-    let decide = |secret: SecretState, refused: bool, at: Timestamp| {
-        let pki = pki();
+    let unchanged = || Some(SecretState::Unchanged(verified.clone()));
+    let absent = || Some(SecretState::Absent);
+    let decide = |cached: Option<SecretState>, refused: bool, at: Timestamp| {
         let verdict = if refused {
             Err(vec![violation()])
         } else {
             Ok(approved())
         };
-        let observed = Observed {
-            pki: &pki,
-            verdict,
-            rival: None,
-            secret,
-            passwords: Passwords::default(),
-            ca: &ca,
-        };
-        said(&plan(&observed, at))
+        let mut observed = Observed::of(pki(), verdict, &ca);
+        if needs_secret(&observed, cached.as_ref(), at) {
+            return "read".to_owned();
+        }
+        observed.secret = cached.unwrap_or(SecretState::Absent);
+        said(&plan(&observed, at).action)
     };
     let refused = "refuse: 1, unpublished: false";
     for (secret, is_refused, minutes, decision) in [
-        (SecretState::Absent, false, 0, "issue: there is no Secret"),
-        (SecretState::Unread, false, 0, "read"),
+        (absent(), false, 0, "issue: there is no Secret"),
+        (None, false, 0, "read"),
         (unchanged(), false, 0, "keep"),
         (unchanged(), false, 49 * 60, "keep"),
         (unchanged(), false, 60 * 60, "read"),
         (unchanged(), false, -8, "keep"),
         (unchanged(), false, -9, "read"),
-        (SecretState::Absent, true, 0, refused),
-        (SecretState::Unread, true, 0, refused),
+        (absent(), true, 0, refused),
+        (None, true, 0, refused),
     ] {
         let case = format!("{secret:?}, {is_refused}, {minutes} minutes");
         let at = now() + SignedDuration::from_mins(minutes);
@@ -914,15 +926,8 @@ fn the_secret_of_a_refused_pki_is_read_where_its_certificate_is_in_use() {
         if is_kept {
             insert(&mut pki.metadata.annotations, "box.com/keep-secret", "true");
         }
-        let observed = Observed {
-            pki: &pki,
-            verdict: Err(vec![violation()]),
-            rival: None,
-            secret: SecretState::Unread,
-            passwords: Passwords::default(),
-            ca: &ca,
-        };
-        matches!(plan(&observed, now()), Plan::Read)
+        let observed = Observed::of(pki, Err(vec![violation()]), &ca);
+        needs_secret(&observed, None, now())
     };
     assert!(
         decide(Some("0A"), &other, false),
@@ -949,21 +954,14 @@ fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
         "secretTemplate": { "labels": { "team": "a" } },
     }));
     let look = |pki: &Pki, rules: &RuleBook, secret: &Secret, now: Timestamp| {
-        let observed = Observed {
-            pki,
-            verdict: rules.evaluate(pki),
-            rival: None,
-            secret: stored(secret.clone(), Owner::Ours),
-            passwords: Passwords::default(),
-            ca: &ca,
-        };
-        plan(&observed, now)
+        let secret = stored(secret.clone(), Owner::Ours);
+        action(pki.clone(), rules.evaluate(pki), None, secret, &ca, now)
     };
     let mut pki = api::tests::pki(json!({}));
     let first = before.evaluate(&pki).unwrap();
     let secret = secret_for(&pki, &first, &ca, now());
     // The status tells what was left out, and how it was filled in.
-    let Plan::Keep(current) = look(&pki, &before, &secret, now()) else {
+    let Action::Keep(current) = look(&pki, &before, &secret, now()) else {
         panic!("it is as it should be")
     };
     let outcome = Outcome::Ready(Current::certificate(&current, &ca));
@@ -974,7 +972,7 @@ fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
 
     for hours in [0, 1, 40] {
         let now = now() + hours * HOUR;
-        let Plan::Keep(kept) = look(&pki, &after, &secret, now) else {
+        let Action::Keep(kept) = look(&pki, &after, &secret, now) else {
             panic!("nothing is issued or written after {hours} hours")
         };
         assert_eq!(kept.renew_at, current.renew_at);
@@ -986,7 +984,8 @@ fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
             "it stays in force"
         );
     }
-    let Plan::Issue(renewed, IssueReason::Renewal) = look(&pki, &after, &secret, current.renew_at)
+    let Action::Issue(renewed, IssueReason::Renewal) =
+        look(&pki, &after, &secret, current.renew_at)
     else {
         panic!("it is due")
     };
@@ -997,7 +996,7 @@ fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
     // Written, but the status could not be: the next look does not issue once more.
     let secret = secret_for(&pki, &renewed, &ca, current.renew_at);
     let planned = look(&pki, &after, &secret, current.renew_at + HOUR);
-    let (Plan::Keep(kept) | Plan::Mend(kept)) = planned else {
+    let (Action::Keep(kept) | Action::Repair(kept)) = planned else {
         panic!("{planned:?}")
     };
     assert_eq!(kept.approved.certificate.duration, 48 * HOUR);
@@ -1007,21 +1006,14 @@ fn a_changed_default_counts_from_the_next_renewal_and_issues_nothing_before() {
     let planned = look(&pki, &after, &sound(&ca), now());
     assert!(matches!(
         planned,
-        Plan::Issue(_, IssueReason::Unsound(VerifyError::Duration { .. }))
+        Action::Issue(_, IssueReason::Invalid(VerifyError::Duration { .. }))
     ));
 }
 
 /// Plans for a labelled Secret that nobody owns.
 fn plan_for_orphan(secret: Secret, rival: Option<Key>, ca: &Ca, now: Timestamp) -> String {
-    let observed = Observed {
-        pki: &pki(),
-        verdict: Ok(approved()),
-        rival,
-        secret: stored(secret, Owner::Foreign(Obstacle::Unclaimed)),
-        passwords: Passwords::default(),
-        ca,
-    };
-    said(&plan(&observed, now))
+    let secret = stored(secret, Owner::Foreign(Obstacle::Unclaimed));
+    said(&action(pki(), Ok(approved()), rival, secret, ca, now))
 }
 
 #[test]
@@ -1034,10 +1026,10 @@ fn a_secret_without_an_owner_is_taken_up_again_if_it_was_issued_here_for_exactly
     };
     let both = replacing(&ca, authority(), now(), HOUR);
     let at = |secret: Secret, ca: &Ca, now| plan_for_orphan(secret, None, ca, now);
-    assert_eq!(at(sound(&ca), &ca, now()), "take up");
-    assert_eq!(at(sound(&ca), &both, now()), "take up", "of the CA before");
+    assert_eq!(at(sound(&ca), &ca, now()), "adopt");
+    assert_eq!(at(sound(&ca), &both, now()), "adopt", "of the CA before");
     let later = now() + 900 * HOUR;
-    assert_eq!(at(sound(&ca), &ca, later), "take up", "a backup may be old");
+    assert_eq!(at(sound(&ca), &ca, later), "adopt", "a backup may be old");
     let rival = plan_for_orphan(sound(&ca), Some(rival()), &ca, now());
     assert_eq!(rival, "conflict: ns/rival");
     // Time and defaults may have changed since.
@@ -1047,7 +1039,7 @@ fn a_secret_without_an_owner_is_taken_up_again_if_it_was_issued_here_for_exactly
         requested(|r| r.key_encoding = pki_certs::KeyEncoding::Traditional),
         requested(|r| r.usages = vec![pki_certs::Usage::ServerAuth]),
     ] {
-        assert_eq!(at(changed, &ca, now()), "take up");
+        assert_eq!(at(changed, &ca, now()), "adopt");
     }
 }
 

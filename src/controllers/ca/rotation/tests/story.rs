@@ -7,7 +7,7 @@ use crate::api::{self, Pki};
 use crate::controllers::ca::progress::RolloutCounter;
 use crate::controllers::pki::content::formats::Passwords;
 use crate::controllers::pki::content::{Owner, SecretContent};
-use crate::controllers::pki::plan::{Current, Observed, Plan, SecretState, plan};
+use crate::controllers::pki::plan::{Action, Current, Observed, SecretState, plan};
 use crate::k8s::secret;
 use crate::model::outcome::{self, Outcome};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -260,14 +260,10 @@ impl Peer {
     fn reconcile(&mut self, ca: &Ca, now: Timestamp) {
         let approved = api::tests::approved(&self.pki);
         let observed = Observed {
-            pki: &self.pki,
-            verdict: Ok(approved.clone()),
-            rival: None,
             secret: self.secret.clone().map_or(SecretState::Absent, |secret| {
                 SecretState::Stored(Box::new(secret), Owner::Ours)
             }),
-            passwords: Passwords::default(),
-            ca,
+            ..Observed::of(self.pki.clone(), Ok(approved.clone()), ca)
         };
         let issuers: Vec<_> = ca.issuers.iter().collect();
         let sound = |certificate: &[u8], private_key: &[u8]| {
@@ -290,8 +286,8 @@ impl Peer {
             };
             content.manifest().0
         };
-        let (written, current) = match plan(&observed, now) {
-            Plan::Issue(..) => {
+        let (written, current) = match plan(&observed, now).action {
+            Action::Issue(..) => {
                 let signer = ca.signer.as_ref().unwrap();
                 let leaf = signer.issue(&approved.certificate, now).unwrap();
                 let [crt, key] = [leaf.chain_pem.as_bytes(), leaf.private_key_pem.as_bytes()];
@@ -305,11 +301,11 @@ impl Peer {
                 };
                 (Some(write(crt, key)), current)
             }
-            Plan::Mend(current) => {
+            Action::Repair(current) => {
                 let bundle = secret::bundle(self.secret.as_ref().unwrap());
                 (Some(write(bundle.certificate, bundle.private_key)), current)
             }
-            Plan::Keep(current) => (None, current),
+            Action::Keep(current) => (None, current),
             other => panic!("{other:?}"),
         };
         let outcome = Outcome::Ready(current.certificate(ca));

@@ -1,9 +1,8 @@
-//! Which Secrets are known to be as they should be, so that none is read again before something has
-//! changed.
+//! Secrets that were verified, so that none is read again before something has changed.
 //!
-//! Of all that such a finding rests on there is kept one digest: the version of the Secret, what it
-//! was held against, and what the status tells of its certificate. Another value anywhere makes it
-//! another, and the Secret is read.
+//! One digest covers all that a verification depends on: the version of the Secret, the content
+//! that it should have, and the certificate in the status. Another value anywhere changes the
+//! digest, and the Secret is read.
 
 use super::plan::Observed;
 use crate::api::PkiStatus;
@@ -18,42 +17,42 @@ use pki_certs::{CaCertificate, Verified};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
-/// What was found of the Secret of each Pki.
+/// The last verification of the Secret of each Pki.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Mutex<HashMap<Key, Finding>>);
+pub(super) struct VerifiedSecrets(Mutex<HashMap<Key, Verification>>);
 
 #[derive(Clone, Copy, Debug)]
-enum Finding {
-    /// It was as it should be.
-    Sound {
-        /// Of all that this rests on.
+enum Verification {
+    /// The Secret was as it should be.
+    Valid {
+        /// Digest of all that this depends on.
         digest: u64,
-        /// The one thing about the certificate that the status does not tell.
+        /// The one property of the certificate that the status does not have.
         cut_short: bool,
     },
-    /// It is there, whatever the cache shows, and has to be read.
-    Doubtful,
+    /// The Secret exists, also if the cache does not have it, and has to be read.
+    Unknown,
 }
 
-impl Findings {
-    /// The certificate in a Secret that has not changed since it was found to be sound.
+impl VerifiedSecrets {
+    /// The certificate in a Secret that has not changed since it was verified.
     pub(super) fn recall(&self, observed: &Observed<'_>, secret: &Version) -> Option<Verified> {
-        let finding = *self.findings().get(&Key::of(observed.pki))?;
-        let Finding::Sound { digest, cut_short } = finding else {
+        let verification = *self.all().get(&Key::of(&observed.pki))?;
+        let Verification::Valid { digest, cut_short } = verification else {
             return None;
         };
-        let verified = told(observed.pki.status.as_ref()?, cut_short)?;
+        let verified = certificate_in(observed.pki.status.as_ref()?, cut_short)?;
         let approved = observed.verdict.as_ref().ok().map(Approved::in_force);
         (digest == digest_of(observed, approved, secret, &verified)).then_some(verified)
     }
 
-    /// Whether anything was found out about the Secret of this Pki.
+    /// Whether the Secret of this Pki was read or written before.
     pub(super) fn knows(&self, pki: &Key) -> bool {
-        self.findings().contains_key(pki)
+        self.all().contains_key(pki)
     }
 
-    /// The Secret was found, or written, as this has it, with this certificate.
-    pub(super) fn sound(
+    /// Notes that the Secret is as it should be, with this certificate.
+    pub(super) fn note_valid(
         &self,
         pki: Key,
         observed: &Observed<'_>,
@@ -61,29 +60,29 @@ impl Findings {
         secret: &Version,
         verified: &Verified,
     ) {
-        let finding = Finding::Sound {
+        let verification = Verification::Valid {
             digest: digest_of(observed, Some(approved), secret, verified),
             cut_short: verified.cut_short,
         };
-        self.findings().insert(pki, finding);
+        self.all().insert(pki, verification);
     }
 
-    /// The Secret is there, also if the cache does not show it, and is to be read.
-    pub(super) fn doubtful(&self, pki: Key) {
-        self.findings().insert(pki, Finding::Doubtful);
+    /// Notes that the Secret exists, also if the cache does not have it, and has to be read.
+    pub(super) fn note_unknown(&self, pki: Key) {
+        self.all().insert(pki, Verification::Unknown);
     }
 
     /// Forgets a Pki that is gone, or has no Secret.
     pub(super) fn forget(&self, pki: &Key) {
-        self.findings().remove(pki);
+        self.all().remove(pki);
     }
 
-    fn findings(&self) -> MutexGuard<'_, HashMap<Key, Finding>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<Key, Verification>> {
         lock(&self.0)
     }
 }
 
-/// All that a finding rests on.
+/// Digest of all that a verification depends on.
 fn digest_of(
     observed: &Observed<'_>,
     approved: Option<&Approved>,
@@ -92,7 +91,7 @@ fn digest_of(
 ) -> u64 {
     let Observed { pki, ca, .. } = observed;
     let passwords = approved.map(|approved| &observed.passwords_for(approved).versions);
-    // What a renewal would be like says nothing of the Secret there is, nor does who permits it.
+    // The terms of a renewal do not matter to the Secret that exists, nor does the policy's name.
     let approved = approved.map(|approved| {
         let Approved {
             certificate,
@@ -115,8 +114,8 @@ fn digest_of(
     digest((wanted, secret, verified))
 }
 
-/// The certificate that the status tells of.
-fn told(status: &PkiStatus, cut_short: bool) -> Option<Verified> {
+/// The certificate that the status describes.
+fn certificate_in(status: &PkiStatus, cut_short: bool) -> Option<Verified> {
     let time = |time: &Option<Time>| Some(time.as_ref()?.0);
     Some(Verified {
         serial: status.serial_number.clone()?,
@@ -129,7 +128,6 @@ fn told(status: &PkiStatus, cut_short: bool) -> Option<Verified> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::SecretState;
     use super::*;
     use crate::api::{self, Pki};
     use crate::controllers::pki::content::formats::Passwords;
@@ -173,32 +171,28 @@ mod tests {
         pki
     }
 
-    fn observed<'a>(pki: &'a Pki, approved: &Approved, ca: &'a Ca, password: &str) -> Observed<'a> {
+    fn observed<'a>(pki: &Pki, approved: &Approved, ca: &'a Ca, password: &str) -> Observed<'a> {
         Observed {
-            pki,
-            verdict: Ok(approved.clone()),
-            rival: None,
-            secret: SecretState::Unread,
             passwords: Passwords {
                 versions: vec![password.to_owned()],
                 ..Passwords::default()
             },
-            ca,
+            ..Observed::of(pki.clone(), Ok(approved.clone()), ca)
         }
     }
 
     #[test]
     fn a_finding_holds_until_anything_that_it_rests_on_is_another() {
-        let (ca, other_ca, pki, findings) = (ca(), ca(), pki(), Findings::default());
+        let (ca, other_ca, pki, secrets) = (ca(), ca(), pki(), VerifiedSecrets::default());
         let approved = api::tests::approved(&pki);
         let here = version("u", "7");
         let recall = |pki: &Pki, approved: &Approved, ca: &Ca, password: &str, secret: &Version| {
-            findings.recall(&observed(pki, approved, ca, password), secret)
+            secrets.recall(&observed(pki, approved, ca, password), secret)
         };
         let all = || recall(&pki, &approved, &ca, "1", &here);
         assert_eq!(all(), None, "nothing has been found yet");
-        assert!(!findings.knows(&Key::of(&pki)));
-        findings.sound(
+        assert!(!secrets.knows(&Key::of(&pki)));
+        secrets.note_valid(
             Key::of(&pki),
             &observed(&pki, &approved, &ca, "1"),
             &approved,
@@ -256,24 +250,24 @@ mod tests {
         let recalled = recall(&pki, &next, &ca, "1", &here);
         assert_eq!(recalled, all(), "the Secret is no other for that");
         assert_eq!(all(), Some(verified()));
-        findings.forget(&Key::of(&pki));
+        secrets.forget(&Key::of(&pki));
         assert_eq!(all(), None);
     }
 
     #[test]
     fn what_is_in_doubt_is_known_and_not_sound() {
-        let (ca, pki, findings) = (ca(), pki(), Findings::default());
+        let (ca, pki, secrets) = (ca(), pki(), VerifiedSecrets::default());
         let approved = api::tests::approved(&pki);
         let observed = observed(&pki, &approved, &ca, "");
-        findings.sound(
+        secrets.note_valid(
             Key::of(&pki),
             &observed,
             &approved,
             &version("u", "7"),
             &verified(),
         );
-        findings.doubtful(Key::of(&pki));
-        assert!(findings.knows(&Key::of(&pki)));
-        assert_eq!(findings.recall(&observed, &version("u", "7")), None);
+        secrets.note_unknown(Key::of(&pki));
+        assert!(secrets.knows(&Key::of(&pki)));
+        assert_eq!(secrets.recall(&observed, &version("u", "7")), None);
     }
 }

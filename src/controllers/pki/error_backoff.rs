@@ -6,7 +6,6 @@
 //! missing permission) is retried ever more rarely.
 
 use super::ReconcileError;
-use crate::k8s::api_error;
 use crate::k8s::object_key::Key;
 use crate::util::backoff::Backoff;
 use crate::util::sync::lock;
@@ -22,18 +21,18 @@ const LONGEST_AFTER_REFUSAL: Duration = Duration::from_secs(300);
 
 /// Number of consecutive failures, by Pki.
 #[derive(Debug, Default)]
-pub(super) struct Pauses(Mutex<HashMap<Key, u32>>);
+pub(super) struct ErrorBackoff(Mutex<HashMap<Key, u32>>);
 
-impl Pauses {
-    /// Counts a failure. Returns the pause before the next attempt.
-    pub(super) fn after(&self, key: &Key, error: &ReconcileError) -> Duration {
+impl ErrorBackoff {
+    /// Counts a failure. Returns the delay of the next attempt.
+    pub(super) fn next_delay(&self, key: &Key, error: &ReconcileError) -> Duration {
         let mut counts = lock(&self.0);
         let count = counts.entry(key.clone()).or_default();
         *count = count.saturating_add(1);
         let backoff = |first, longest| Backoff { first, longest };
         let backoff = match error {
             ReconcileError::Outdated { .. } => backoff(AFTER_CONFLICT, LONGEST_AFTER_CONFLICT),
-            error if is_refusal(error) => backoff(AFTER_ERROR, LONGEST_AFTER_REFUSAL),
+            error if error.is_refusal() => backoff(AFTER_ERROR, LONGEST_AFTER_REFUSAL),
             ReconcileError::TimedOut => backoff(AFTER_ERROR, LONGEST_AFTER_TIMEOUT),
             _ => backoff(AFTER_ERROR, AFTER_ERROR),
         };
@@ -43,18 +42,6 @@ impl Pauses {
     /// Forgets the failures of a Pki, after a success or with the Pki.
     pub(super) fn forget(&self, key: &Key) {
         lock(&self.0).remove(key);
-    }
-}
-
-fn is_refusal(error: &ReconcileError) -> bool {
-    match error {
-        ReconcileError::ReadSecret { source, .. }
-        | ReconcileError::ChangeSecret { source, .. }
-        | ReconcileError::WritePki { source, .. }
-        | ReconcileError::WriteStatus { source, .. } => api_error::is_refusal(source),
-        ReconcileError::Clock { .. }
-        | ReconcileError::TimedOut
-        | ReconcileError::Outdated { .. } => false,
     }
 }
 
@@ -98,23 +85,23 @@ mod tests {
             (&|| answered(500), &[5000; 4]),
             (&|| answered(429), &[5000; 4]),
         ] {
-            let pauses = Pauses::default();
+            let delays = ErrorBackoff::default();
             for milliseconds in expected {
-                let pause = pauses.after(&key(), &error());
-                assert_eq!(pause.as_millis(), *milliseconds, "{}", error());
+                let delay = delays.next_delay(&key(), &error());
+                assert_eq!(delay.as_millis(), *milliseconds, "{}", error());
             }
-            let other = pauses.after(&Key::new("ns", "b"), &error());
+            let other = delays.next_delay(&Key::new("ns", "b"), &error());
             assert_eq!(other.as_millis(), expected[0], "each by itself");
-            pauses.forget(&key());
-            assert_eq!(pauses.after(&key(), &error()).as_millis(), expected[0]);
+            delays.forget(&key());
+            assert_eq!(delays.next_delay(&key(), &error()).as_millis(), expected[0]);
         }
     }
 
     #[test]
     fn the_longest_pause_is_kept_for_ever() {
-        let pauses = Pauses::default();
+        let delays = ErrorBackoff::default();
         let last = (0..100)
-            .map(|_| pauses.after(&key(), &answered(403)))
+            .map(|_| delays.next_delay(&key(), &answered(403)))
             .last();
         assert_eq!(last, Some(LONGEST_AFTER_REFUSAL));
     }

@@ -1,7 +1,9 @@
-//! How long to wait after a failure: from one second, doubled each time, to five minutes, for each
-//! object by itself.
+//! Backoff of failed issuances, for each Pki: one second, doubled with each failure, up to five
+//! minutes.
 
+use super::remedy::remedy;
 use crate::api::Pki;
+use crate::k8s::api_error;
 use crate::k8s::object_key::Key;
 use crate::model::outcome::Outcome;
 use crate::util::backoff::Backoff;
@@ -11,10 +13,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Failures in a row. An edit of the spec is a new beginning, and so is a new object of the same
+/// Consecutive failures. An edit of the spec begins anew, and so does a new object of the same
 /// name.
 #[derive(Debug, Default)]
-pub(super) struct Retries(Mutex<HashMap<Key, Attempts>>);
+pub(super) struct IssueBackoff(Mutex<HashMap<Key, Attempts>>);
 
 #[derive(Debug)]
 struct Attempts {
@@ -24,22 +26,42 @@ struct Attempts {
     next: Timestamp,
 }
 
-/// What failed.
+/// Why a Secret could not be written, or read.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
-    /// In the words of whoever refused.
-    pub(super) error: String,
-    /// What people can do about it, if that is known.
-    pub(super) remedy: Option<&'static str>,
-    /// Whether another attempt is not likely to go better, so that there is no haste.
-    pub(super) is_final: bool,
+pub struct Failure {
+    /// The error, in the words of the component that returned it.
+    pub error: String,
+    /// Advice for people, if there is any.
+    pub remedy: Option<&'static str>,
+    /// Whether another attempt is not likely to succeed, so that the longest delay applies.
+    pub is_final: bool,
+}
+
+impl From<&kube::Error> for Failure {
+    fn from(error: &kube::Error) -> Self {
+        Self {
+            error: api_error::message(error),
+            remedy: remedy(error),
+            is_final: api_error::is_namespace_ending(error),
+        }
+    }
+}
+
+impl From<&pki_certs::IssueError> for Failure {
+    fn from(error: &pki_certs::IssueError) -> Self {
+        Self {
+            error: error.to_string(),
+            remedy: None,
+            is_final: false,
+        }
+    }
 }
 
 /// UID and generation.
 type Edition = (Option<String>, Option<i64>);
 
-impl Retries {
-    /// Counts a failure, and says when to try again.
+impl IssueBackoff {
+    /// Counts a failure. The outcome has the time of the next attempt.
     pub(super) fn failed(&self, pki: &Pki, failure: Failure, now: Timestamp) -> Outcome {
         let of = edition(pki);
         let mut all = self.all();
@@ -61,8 +83,8 @@ impl Retries {
         outcome
     }
 
-    /// The failure before, as long as it is too early to try again: whatever else calls for a look
-    /// does not bring the next attempt forward.
+    /// The last failure, while it is too early for the next attempt: another reason to reconcile
+    /// does not bring that forward.
     pub(super) fn held(&self, pki: &Pki, now: Timestamp) -> Option<Outcome> {
         let all = self.all();
         let attempts = all.get(&Key::of(pki))?;
@@ -70,7 +92,7 @@ impl Retries {
         is_early.then(|| attempts.outcome())
     }
 
-    /// Forgets what failed before, after a success or with the object.
+    /// Forgets the failures of a Pki, after a success or with the Pki.
     pub(super) fn forget(&self, key: &Key) {
         self.all().remove(key);
     }
@@ -119,7 +141,7 @@ mod tests {
             is_final: true,
             ..failure("the namespace is being deleted")
         };
-        let outcome = Retries::default().failed(&pki(), failure, at(0));
+        let outcome = IssueBackoff::default().failed(&pki(), failure, at(0));
         let Outcome::Failed { attempts, next, .. } = outcome else {
             panic!("{outcome:?}")
         };
@@ -137,8 +159,8 @@ mod tests {
     }
 
     /// How often it has failed, and the pause before the next attempt.
-    fn fail(retries: &Retries, pki: &Pki) -> (i32, i64) {
-        match retries.failed(pki, failure("quota"), at(0)) {
+    fn fail(backoff: &IssueBackoff, pki: &Pki) -> (i32, i64) {
+        match backoff.failed(pki, failure("quota"), at(0)) {
             Outcome::Failed { attempts, next, .. } => {
                 (attempts, next.duration_since(at(0)).as_secs())
             }
@@ -148,24 +170,24 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_five_minutes_and_an_edit_begins_anew() {
-        let (retries, mut pki) = (Retries::default(), pki());
-        let pauses: Vec<_> = (0..12).map(|_| fail(&retries, &pki).1).collect();
+        let (backoff, mut pki) = (IssueBackoff::default(), pki());
+        let pauses: Vec<_> = (0..12).map(|_| fail(&backoff, &pki).1).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
-        assert_eq!(fail(&retries, &pki).0, 13);
+        assert_eq!(fail(&backoff, &pki).0, 13);
         pki.metadata.generation = Some(2);
-        assert_eq!(fail(&retries, &pki), (1, 1));
-        retries.forget(&Key::of(&pki));
-        assert_eq!(fail(&retries, &pki).0, 1);
+        assert_eq!(fail(&backoff, &pki), (1, 1));
+        backoff.forget(&Key::of(&pki));
+        assert_eq!(fail(&backoff, &pki).0, 1);
     }
 
     #[test]
     fn nothing_but_time_or_an_edit_brings_the_next_attempt_forward() {
-        let (retries, mut pki) = (Retries::default(), pki());
-        assert_eq!(retries.held(&pki, at(0)), None);
-        let failed = retries.failed(&pki, failure("quota"), at(0));
-        assert_eq!(retries.held(&pki, at(0)), Some(failed));
-        assert_eq!(retries.held(&pki, at(1)), None, "it is time");
+        let (backoff, mut pki) = (IssueBackoff::default(), pki());
+        assert_eq!(backoff.held(&pki, at(0)), None);
+        let failed = backoff.failed(&pki, failure("quota"), at(0));
+        assert_eq!(backoff.held(&pki, at(0)), Some(failed));
+        assert_eq!(backoff.held(&pki, at(1)), None, "it is time");
         pki.metadata.generation = Some(2);
-        assert_eq!(retries.held(&pki, at(0)), None, "an edit");
+        assert_eq!(backoff.held(&pki, at(0)), None, "an edit");
     }
 }
