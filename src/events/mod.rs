@@ -1,9 +1,9 @@
-//! What is said, to whom: Events on the Pki, and on the pods that use its Secret, so that `kubectl
-//! describe pod` tells the reason to people who have no other access.
+//! Events on the Pki, and on the pods that use its Secret, so that `kubectl describe pod` shows the
+//! reason to people who have no other access.
 //!
-//! [`about`] decides, without I/O; the [`Publisher`] sends, and sees to it that a fault which lasts
-//! is one Event with a count, also across restarts and replicas. `queue`, `budget` and `history`
-//! keep it from saying too much.
+//! The functions `about_*` decide, without I/O. The [`Publisher`] sends: a fault that lasts is one
+//! Event with a count, also across restarts and replicas. `queue`, `refusal_budget` and `history`
+//! limit the number of Events.
 
 use crate::api::annotations::{RENEWAL_EVENTS, flag};
 use crate::api::{FormerSecret, Pki, PkiStatus, READY};
@@ -35,7 +35,7 @@ mod queue;
 mod refusal_budget;
 mod template;
 
-/// A reconcile of a Pki, as far as it matters to what is said.
+/// Result of the reconcile of a Pki, as far as its Events need it.
 #[derive(Clone, Copy, Debug)]
 pub struct Reconciled<'a> {
     /// The Pki, with the status that it had.
@@ -44,116 +44,96 @@ pub struct Reconciled<'a> {
     pub outcome: &'a Outcome,
     /// The status that goes with it.
     pub status: &'a PkiStatus,
-    /// When it was.
+    /// The time of the reconcile.
     pub now: Timestamp,
-    /// Whether this installation tells of renewals.
+    /// Whether this installation publishes Events about renewals.
     pub has_renewal_events: bool,
 }
 
-/// What to say after a reconcile of a Pki, to the pods that use its Secret and to the readers of
-/// the Pki itself. A fault is told to all of them; that it is mended is told to those who were told
-/// of the fault; else it goes without saying, but for a renewal.
+/// The Events after a reconcile, on the pods that use the Secret and on the Pki itself. The end of
+/// a fault is published where the fault was; success without a fault before only as a renewal.
 pub fn about(reconciled: &Reconciled<'_>, users: &[Arc<SecretUser>]) -> Vec<Notice> {
     let Some(template) = reconciled.state().or_else(|| reconciled.renewal()) else {
         return Vec::new();
     };
     let subject = reference(reconciled.pki);
     let mut notices = template.for_users(reconciled.pki.secret_name(), users, &subject);
-    notices.push(template.to(subject, None));
+    notices.push(template.on(subject, None));
     notices
 }
 
 impl Reconciled<'_> {
     fn state(&self) -> Option<EventTemplate> {
         let Self { pki, outcome, .. } = self;
-        let is_mended = is_ready(outcome)
-            && pki
-                .condition(READY)
-                .is_some_and(outcome::is_published_fault);
+        let was_fault = pki
+            .condition(READY)
+            .is_some_and(outcome::is_published_fault);
         let kind = match outcome {
             fault if fault.is_fault() => EventKind::Warning,
-            _ if is_mended => EventKind::Normal,
+            ready if ready.is_ready() && was_fault => EventKind::Normal,
             _ => return None,
         };
-        let conditions = &self.status.conditions;
-        let ready = conditions.iter().find(|known| known.type_ == READY);
-        let since = ready.map_or(Timestamp::UNIX_EPOCH, |ready| ready.last_transition_time.0);
+        let mut conditions = self.status.conditions.iter();
+        let ready = conditions.find(|known| known.type_ == READY);
         let (mut reason, mut message) = (outcome.reason(), outcome.message(pki, NOTE_BYTES));
-        // The same fault, and what comes of it.
+        // The same fault, and its consequence.
         if let Some(stage) = Stage::of(outcome, self.status, self.now) {
             reason = stage.reason();
             let beginning = stage.beginning(pki, self.status);
             message = text::fit(&beginning, &message, "", NOTE_BYTES);
         }
         Some(EventTemplate {
-            aspect: Aspect::State,
-            kind,
-            reason: reason.to_owned(),
-            message,
-            topic: None,
-            since,
+            since: ready.map_or(Timestamp::UNIX_EPOCH, |ready| ready.last_transition_time.0),
+            ..EventTemplate::new(Aspect::State, kind, reason, message)
         })
     }
 
     fn renewal(&self) -> Option<EventTemplate> {
         let (pki, before) = (self.pki, self.pki.status.as_ref()?);
-        let is_told = flag(pki.annotations(), RENEWAL_EVENTS);
-        let is_wanted = self.has_renewal_events && is_told != Some(false);
+        let is_wanted =
+            self.has_renewal_events && flag(pki.annotations(), RENEWAL_EVENTS) != Some(false);
         let is_renewed = before.serial_number.is_some()
             && before.serial_number != self.status.serial_number
             && before.secret_name == self.status.secret_name;
-        if !(is_wanted && is_renewed && is_ready(self.outcome)) {
+        if !(is_wanted && is_renewed && self.outcome.is_ready()) {
             return None;
         }
-        let end = self.status.not_after.as_ref()?.0;
+        let message = format!(
+            "Secret {} of Pki {} holds a renewed certificate, valid until {}",
+            text::printable(pki.secret_name()),
+            pki.display_name(),
+            self.status.not_after.as_ref()?.0
+        );
         Some(EventTemplate {
-            aspect: Aspect::Renewal,
-            kind: EventKind::Normal,
-            reason: "PkiRenewed".to_owned(),
-            message: format!(
-                "Secret {} of Pki {} holds a renewed certificate, valid until {end}",
-                text::printable(pki.secret_name()),
-                pki.display_name()
-            ),
             topic: self.status.serial_number.clone(),
             since: self.now,
+            ..EventTemplate::new(Aspect::Renewal, EventKind::Normal, "PkiRenewed", message)
         })
     }
 }
 
-fn is_ready(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Ready(_))
-}
-
 /// The Event on a Pki that asks for a renewal which is not served now: why not, and when.
 pub fn about_request(pki: &Pki, now: Timestamp) -> Option<Notice> {
-    let template = EventTemplate {
-        aspect: Aspect::Request,
-        kind: EventKind::Normal,
-        reason: "PkiRenewalNotDue".to_owned(),
-        message: renewal_request::message(pki, now)?,
-        topic: None,
-        since: Timestamp::UNIX_EPOCH,
-    };
-    Some(template.to(reference(pki), None))
+    let message = renewal_request::message(pki, now)?;
+    let (aspect, kind) = (Aspect::Request, EventKind::Normal);
+    let template = EventTemplate::new(aspect, kind, "PkiRenewalNotDue", message);
+    Some(template.on(reference(pki), None))
 }
 
-/// The Event on a Pki that has taken its Secret up again.
+/// The Event on a Pki that has adopted its Secret again.
 pub fn about_adoption(pki: &Pki, now: Timestamp) -> Notice {
+    let message = format!(
+        "Secret {} had no owner, as after a restore, and belongs to Pki {} again: its certificate was issued by this CA for \
+         exactly these names",
+        text::printable(pki.secret_name()),
+        pki.display_name()
+    );
+    let (aspect, kind) = (Aspect::TakeUp, EventKind::Normal);
     let template = EventTemplate {
-        aspect: Aspect::TakeUp,
-        kind: EventKind::Normal,
-        reason: "PkiSecretTakenUp".to_owned(),
-        message: format!(
-            "Secret {} had no owner, as after a restore, and belongs to Pki {} again: its certificate was issued by this CA for \
-             exactly these names",
-            text::printable(pki.secret_name()),
-            pki.display_name()
-        ),
-        topic: None,
         since: now,
+        ..EventTemplate::new(aspect, kind, "PkiSecretTakenUp", message)
     };
-    template.to(reference(pki), None)
+    template.on(reference(pki), None)
 }
 
 /// The Events on pods that use a Secret which the Pki wrote before, or that wait for it where it is
@@ -182,46 +162,36 @@ pub fn about_former(
             "{beginning}; there is no Secret {name}: write {current} in the pod, or secretName: {name} in the spec of the Pki"
         )
     };
-    let template = EventTemplate {
-        aspect: Aspect::Former,
-        kind: EventKind::Warning,
-        reason: "PkiSecretRenamed".to_owned(),
-        message,
-        topic: None,
-        since: Timestamp::UNIX_EPOCH,
-    };
-    template.for_users(&former.name, pods, &reference(pki))
+    EventTemplate::warning(Aspect::Former, "PkiSecretRenamed", message).for_users(
+        &former.name,
+        pods,
+        &reference(pki),
+    )
 }
 
-/// What to say of a stored object that is no Pki any more.
+/// The Event on a stored object that cannot be read as a Pki any more.
 pub fn about_unreadable(key: &Key, invalid: &InvalidObject) -> Notice {
+    let message = format!(
+        "The Pki cannot be read: compare its spec with what `kubectl explain pki.spec` prints, and apply it again ({})",
+        text::printable(&invalid.error)
+    );
     let regarding = reference_to_pki(key, invalid.metadata.uid.clone());
-    let advice = "The Pki cannot be read: compare its spec with what `kubectl explain pki.spec` prints, and apply it again";
-    Notice {
-        regarding,
-        related: None,
-        aspect: Aspect::State,
-        kind: EventKind::Warning,
-        reason: "PkiUnreadable".into(),
-        note: text::cut(
-            &format!("{advice} ({})", text::printable(&invalid.error)),
-            NOTE_BYTES,
-        ),
-        topic: None,
-        since: Timestamp::UNIX_EPOCH,
-    }
+    EventTemplate::warning(Aspect::State, "PkiUnreadable", message).on(regarding, None)
 }
 
-/// What to say of a CA that cannot sign, or whose successor cannot be used.
+/// The Event on a CA that cannot sign, or whose successor cannot be used.
 pub fn about_ca(secret: &Key, alarm: &Alarm) -> Notice {
-    let note = text::cut(&text::line(&alarm.to_string()), NOTE_BYTES);
-    on_ca(secret, Aspect::State, "CaUnavailable", note)
+    let message = text::line(&alarm.to_string());
+    on_ca(secret, Aspect::State, "CaUnavailable", message)
 }
 
 /// Event on the CA about the objects that a rotation cannot reach.
 pub fn about_rotation(secret: &Key, report: &RolloutReport) -> Notice {
-    let count = report.blocked;
-    let RolloutReport { since, .. } = report;
+    let RolloutReport {
+        since,
+        blocked: count,
+        ..
+    } = report;
     let in_spite = report.until.map_or_else(String::new, |until| {
         format!(", and goes on in spite of them at {until}")
     });
@@ -240,34 +210,24 @@ pub fn about_rotation(secret: &Key, report: &RolloutReport) -> Notice {
         ),
     };
     let names: Vec<_> = report.blockers.iter().map(ToString::to_string).collect();
-    let more = count - names.len().min(count);
-    let advice = match more {
-        0 => "; `kubectl pki status` says what to do for each".to_owned(),
-        more => {
-            format!("; {more} are not named; `kubectl pki status` says what to do for each")
-        }
+    let unnamed = match count.saturating_sub(names.len()) {
+        0 => String::new(),
+        more => format!("; {more} are not named"),
     };
-    let note = text::list(&beginning, &names, NOTE_BYTES - advice.len()) + &advice;
-    on_ca(secret, Aspect::Rotation, "CaRotationBlocked", note)
+    let advice = unnamed + "; `kubectl pki status` says what to do for each";
+    let message = text::list(&beginning, &names, NOTE_BYTES - advice.len()) + &advice;
+    on_ca(secret, Aspect::Rotation, "CaRotationBlocked", message)
 }
 
 /// Event on the CA about a request for another one that has to wait.
 pub fn about_rotation_request(secret: &Key, obstacle: &str) -> Notice {
-    let note = text::cut(&format!("another CA was asked for: {obstacle}"), NOTE_BYTES);
-    on_ca(secret, Aspect::RotationRequest, "CaRotationWaits", note)
+    let message = format!("another CA was asked for: {obstacle}");
+    on_ca(secret, Aspect::RotationRequest, "CaRotationWaits", message)
 }
 
-fn on_ca(secret: &Key, aspect: Aspect, reason: &str, note: String) -> Notice {
-    Notice {
-        regarding: secret.reference("v1", "Secret", None),
-        related: None,
-        aspect,
-        kind: EventKind::Warning,
-        reason: reason.into(),
-        note,
-        topic: None,
-        since: Timestamp::UNIX_EPOCH,
-    }
+fn on_ca(secret: &Key, aspect: Aspect, reason: &str, message: String) -> Notice {
+    let regarding = secret.reference("v1", "Secret", None);
+    EventTemplate::warning(aspect, reason, message).on(regarding, None)
 }
 
 /// The Event on the Lease of the leader election about a replica whose clock is not trusted.
@@ -277,19 +237,16 @@ pub fn about_clock(lease: &Key, replica: &str, fault: &ClockFault) -> Notice {
         name: Some(replica.clone()),
         ..ObjectReference::default()
     };
-    let note = format!("Replica {replica} neither leads nor issues certificates: {fault}");
-    Notice {
-        regarding: lease.reference("coordination.k8s.io/v1", "Lease", None),
-        // Each replica has a clock of its own, and a line.
-        related: Some(related),
-        aspect: Aspect::State,
-        kind: EventKind::Warning,
-        reason: "ClockSkewed".into(),
-        note: text::cut(&text::line(&note), NOTE_BYTES),
-        // A clock that drifts is one fault, whatever it has come to.
+    let message = format!("Replica {replica} neither leads nor issues certificates: {fault}");
+    let message = text::line(&message);
+    let template = EventTemplate {
+        // A clock that drifts is one fault, whatever the difference is by now.
         topic: Some(replica),
-        since: Timestamp::UNIX_EPOCH,
-    }
+        ..EventTemplate::warning(Aspect::State, "ClockSkewed", message)
+    };
+    // Each replica has a clock of its own, and an Event.
+    let regarding = lease.reference("coordination.k8s.io/v1", "Lease", None);
+    template.on(regarding, Some(&related))
 }
 
 fn reference(pki: &Pki) -> ObjectReference {

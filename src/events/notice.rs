@@ -1,4 +1,4 @@
-//! One thing to say to the readers of one object, and the Event that says it.
+//! An Event before it is sent.
 
 use crate::util::text;
 use crate::util::time::whole_second;
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Event, EventSeries, EventSource, ObjectReferenc
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use serde_json::{Value, json};
 
-/// Who says it: `From` in `kubectl describe`.
+/// The reporting component: `From` in `kubectl describe`.
 pub(super) const COMPONENT: &str = "pki-operator";
 /// Limits of the API for `reason`, `message` and `reportingInstance` of Events with an `eventTime`,
 /// in bytes.
@@ -16,44 +16,42 @@ const REASON_BYTES: usize = 128;
 pub(crate) const NOTE_BYTES: usize = 1024;
 const INSTANCE_BYTES: usize = 128;
 
-/// One thing to say to the readers of one object.
+/// An Event on one object, before it is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
-    /// The object whose readers are told.
+    /// The object on which it is published.
     pub regarding: ObjectReference,
-    /// The Pki it is about, when that is another object.
+    /// The Pki that it is about, if that is another object.
     pub related: Option<ObjectReference>,
-    /// What about it.
+    /// The subject.
     pub aspect: Aspect,
     /// Whether something has to be done.
     pub kind: EventKind,
-    /// Why, in one CamelCase word.
+    /// The reason, in one CamelCase word.
     pub reason: String,
-    /// The sentence.
+    /// The message.
     pub note: String,
-    /// What makes it the same as one that was said before, where that is not the whole content: a
-    /// sentence may tell a time or a number, and another one is no news.
+    /// Identifies the content where the note cannot, because it has a time or a number in it.
     pub topic: Option<String>,
-    /// Since when it has been so: an Event that was last sent before is about an earlier
-    /// occurrence.
+    /// Start of the present occurrence: an Event that was last sent before is about an earlier one.
     pub since: Timestamp,
 }
 
-/// What a notice tells about its object. Of two that tell the same and have not been sent, the
-/// later one is what counts.
+/// The subject of a notice. Of two with the same subject that have not been sent, the later one
+/// counts. The names of the variants are hashed into the names of Events, so they stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Aspect {
-    /// Whether all is well.
+    /// Whether an object is in order.
     State,
-    /// That a certificate was renewed.
+    /// A certificate was renewed.
     Renewal,
     /// A renewal on request has to wait, or was served before.
     Request,
-    /// A Pki takes up a Secret that had no owner.
+    /// A Pki adopts a Secret that had no owner.
     TakeUp,
-    /// That admission refused a Pki.
+    /// Admission refused a Pki.
     Refusal,
-    /// That a Secret's name looks mistyped.
+    /// The name of a Secret looks mistyped.
     Name,
     /// The Pki writes another Secret now.
     Former,
@@ -63,7 +61,7 @@ pub enum Aspect {
     Files,
     /// The namespace does not ask for the CA bundle.
     Bundle,
-    /// What becomes of a restart after a renewal.
+    /// Result of a restart after a renewal.
     Restart,
     /// Objects that a rotation of the CA cannot reach.
     Rotation,
@@ -74,7 +72,7 @@ pub enum Aspect {
 }
 
 impl Aspect {
-    /// What was done, or failed, as the API wants it: one word.
+    /// The action that was done, or failed, in one word.
     fn action(self) -> &'static str {
         match self {
             Self::Refusal => "Admit",
@@ -89,9 +87,9 @@ impl Aspect {
 /// The type of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// Something is wrong; said again while it lasts.
+    /// A fault, published again while it lasts.
     Warning,
-    /// Something was mended; said once.
+    /// News or the end of a fault, published once.
     Normal,
 }
 
@@ -110,7 +108,9 @@ impl EventKind {
 pub(super) struct Hash(u64);
 
 impl Hash {
-    fn of(parts: &[&str]) -> Self {
+    /// Hash of these parts; an absent one is empty.
+    fn of(parts: &[Option<&str>]) -> Self {
+        let parts: Vec<_> = parts.iter().map(|part| part.unwrap_or_default()).collect();
         let hash = digest::digest(&digest::SHA256, parts.join("\0").as_bytes());
         let first = hash.as_ref()[..8].try_into().expect("eight are eight");
         Self(u64::from_be_bytes(first))
@@ -118,29 +118,32 @@ impl Hash {
 }
 
 impl Notice {
-    /// Hash of what is said; another one in the same [line](Self::event_id) is news.
+    /// Hash of the content. Another content in the same [Event](Self::event_id) is news.
     pub(super) fn content(&self) -> Hash {
-        Hash::of(&[self.kind.as_str(), &self.reason, self.topic_or_note()])
+        Hash::of(&[
+            Some(self.kind.as_str()),
+            Some(&self.reason),
+            Some(self.topic_or_note()),
+        ])
     }
 
-    /// Hash of the line that readers see: a matter and a reason, which is one Event. A changed
-    /// message replaces the one before. So a person who tries ten wrong names reads the last
-    /// answer, with a count.
+    /// Hash of the subject and the reason, which identifies the Event object. A changed message
+    /// replaces the one before: a person who tries ten wrong names reads the last answer, with a
+    /// count.
     pub(super) fn event_id(&self) -> Hash {
-        let related = self.related.as_ref();
-        let related = related.and_then(|related| related.name.as_deref());
         // Reconciler and refusing replica both report that a Pki is ready.
         let aspect = match (self.aspect, self.kind) {
             (Aspect::Refusal, EventKind::Normal) => Aspect::State,
             (aspect, _) => aspect,
         };
+        let related = self.related.as_ref();
         Hash::of(&[
-            self.uid(),
-            related.unwrap_or_default(),
-            &format!("{aspect:?}"),
-            self.hint(),
-            self.kind.as_str(),
-            &self.reason,
+            self.regarding.uid.as_deref(),
+            related.and_then(|it| it.name.as_deref()),
+            Some(&format!("{aspect:?}")),
+            Some(self.hint()),
+            Some(self.kind.as_str()),
+            Some(&self.reason),
         ])
     }
 
@@ -156,20 +159,17 @@ impl Notice {
         self.topic.as_deref().unwrap_or(&self.note)
     }
 
-    /// What is the same whenever the same is told of, well or badly.
+    /// Hash of the subject alone: the same for a fault and its end.
     pub(super) fn dedup_key(&self) -> Hash {
-        let (namespace, name) = (self.namespace(), self.regarding.name.as_deref());
         let related = self.related.as_ref();
-        let other_name = related.and_then(|other| other.name.as_deref());
-        let other_uid = related.and_then(|other| other.uid.as_deref());
         Hash::of(&[
-            namespace,
-            name.unwrap_or_default(),
-            self.uid(),
-            other_name.unwrap_or_default(),
-            other_uid.unwrap_or_default(),
-            &format!("{:?}", self.aspect),
-            self.hint(),
+            Some(self.namespace()),
+            self.regarding.name.as_deref(),
+            self.regarding.uid.as_deref(),
+            related.and_then(|it| it.name.as_deref()),
+            related.and_then(|it| it.uid.as_deref()),
+            Some(&format!("{:?}", self.aspect)),
+            Some(self.hint()),
         ])
     }
 
@@ -178,19 +178,17 @@ impl Notice {
     /// a fault. Normal Events have their own, because the end of a fault is reported at once,
     /// however many faults there were before.
     pub(super) fn budget(&self) -> Hash {
-        let (namespace, name) = (self.namespace(), self.regarding.name.as_deref());
-        let kind = self.regarding.kind.as_deref().unwrap_or_default();
         let purpose = match self.kind {
-            EventKind::Normal => "good news",
+            EventKind::Normal => "normal",
             EventKind::Warning if self.is_refusal() => "refusals",
             EventKind::Warning => "",
         };
         Hash::of(&[
-            kind,
-            namespace,
-            name.unwrap_or_default(),
-            self.uid(),
-            purpose,
+            self.regarding.kind.as_deref(),
+            Some(self.namespace()),
+            self.regarding.name.as_deref(),
+            self.regarding.uid.as_deref(),
+            Some(purpose),
         ])
     }
 
@@ -203,11 +201,7 @@ impl Notice {
         self.regarding.namespace.as_deref().unwrap_or_default()
     }
 
-    fn uid(&self) -> &str {
-        self.regarding.uid.as_deref().unwrap_or_default()
-    }
-
-    /// A valid object name that is the same for the same [line](Self::event_id) in every process.
+    /// A valid object name that is the same for the same [id](Self::event_id) in every process.
     ///
     /// kubectl prints Events of the same second in the order of their names, and without
     /// `--sort-by` all of them. The kubelet ends its names with the time in hexadecimal digits,
@@ -215,18 +209,18 @@ impl Notice {
     /// Events (`f`).
     pub(crate) fn event_name(&self) -> String {
         // A name has at most 253 characters; that of a pod may be as long by itself.
-        let subject = self.regarding.name.as_deref().unwrap_or_default();
-        let subject: String = subject.chars().take(200).collect();
+        let name = self.regarding.name.as_deref().unwrap_or_default();
+        let subject: String = name.chars().take(200).collect();
         let subject = subject.trim_end_matches(['.', '-']);
         let order = match self.kind {
             EventKind::Warning => 'e',
             EventKind::Normal => 'f',
         };
-        let Hash(line) = self.event_id();
-        format!("{subject}.{order}{:015x}", line >> 4)
+        let Hash(id) = self.event_id();
+        format!("{subject}.{order}{:015x}", id >> 4)
     }
 
-    /// The Event that says it for the first time.
+    /// The Event when it is published for the first time.
     ///
     /// A `v1` Event can have the times of both generations of the API; `events.k8s.io/v1` refuses
     /// `lastTimestamp`. `kubectl describe` sorts by `lastTimestamp` alone, and prints an Event
@@ -263,7 +257,7 @@ impl Notice {
     /// `kubectl events` sorts by the time in `series`, and where there is none by `lastTimestamp`.
     /// Both are whole seconds here. A fraction would move the Event behind later ones of the same
     /// second.
-    pub(super) fn again(&self, count: i32, version: Option<&str>, now: Timestamp) -> Value {
+    pub(super) fn repeat(&self, count: i32, version: Option<&str>, now: Timestamp) -> Value {
         let last = whole_second(now);
         let series = EventSeries {
             count: Some(count),
@@ -285,155 +279,4 @@ impl Notice {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// Something about the pod `ns/pod`.
-    pub(in crate::events) fn notice(kind: EventKind, note: &str) -> Notice {
-        notice_to("ns", "pod", kind, note)
-    }
-
-    /// Something about a pod whose UID is its name.
-    pub(in crate::events) fn notice_to(
-        namespace: &str,
-        pod: &str,
-        kind: EventKind,
-        note: &str,
-    ) -> Notice {
-        Notice {
-            regarding: ObjectReference {
-                uid: Some(pod.into()),
-                namespace: Some(namespace.into()),
-                name: Some(pod.into()),
-                ..ObjectReference::default()
-            },
-            related: None,
-            aspect: Aspect::State,
-            kind,
-            reason: "Reason".into(),
-            note: note.into(),
-            topic: None,
-            since: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    #[test]
-    fn a_name_depends_on_the_subject_and_the_reason_and_on_nothing_else() {
-        let base = notice(EventKind::Warning, "note");
-        let mut same = notice(EventKind::Warning, "another note");
-        same.since = Timestamp::MAX;
-        same.related = Some(ObjectReference {
-            uid: Some("of a Pki that was made anew".into()),
-            ..ObjectReference::default()
-        });
-        assert_eq!(base.event_name(), same.event_name());
-        let mut others = vec![base.clone(); 5];
-        others[0].kind = EventKind::Normal;
-        others[1].aspect = Aspect::Refusal;
-        others[2].reason = "Another".into();
-        others[3].regarding.uid = Some("v".into());
-        others[4].related = Some(ObjectReference {
-            name: Some("other-pki".into()),
-            ..ObjectReference::default()
-        });
-        for other in others {
-            assert_ne!(base.event_name(), other.event_name());
-        }
-    }
-
-    #[test]
-    fn all_replicas_publish_that_a_pki_is_ready_in_one_event() {
-        let ready = [Aspect::State, Aspect::Refusal].map(|aspect| Notice {
-            aspect,
-            ..notice(EventKind::Normal, "ready")
-        });
-        assert_eq!(ready[0].event_name(), ready[1].event_name());
-        assert_ne!(ready[0].dedup_key(), ready[1].dedup_key());
-    }
-
-    #[test]
-    fn names_stand_in_the_order_of_what_usually_happens() {
-        // A name as the kubelet makes it, in the last second in which it begins with 1.
-        let kubelet = format!("pod.{:x}", 0x1fff_ffff_ffff_ffff_u64);
-        let names =
-            [EventKind::Warning, EventKind::Normal].map(|kind| notice(kind, "note").event_name());
-        assert!(kubelet < names[0] && names[0] < names[1], "{names:?}");
-    }
-
-    #[test]
-    fn a_topic_makes_two_messages_one() {
-        let mut notices = ["3 pods", "4 pods"].map(|note| notice(EventKind::Warning, note));
-        assert_ne!(notices[0].content(), notices[1].content());
-        for notice in &mut notices {
-            notice.topic = Some("pods".into());
-        }
-        assert_eq!(notices[0].content(), notices[1].content());
-    }
-
-    #[test]
-    fn normal_events_refusals_and_faults_have_a_budget_each() {
-        let of = |kind, aspect| {
-            let notice = Notice {
-                aspect,
-                ..notice(kind, "note")
-            };
-            (notice.budget(), notice.is_refusal())
-        };
-        let fault = of(EventKind::Warning, Aspect::State);
-        let refusal = of(EventKind::Warning, Aspect::Refusal);
-        let mended = of(EventKind::Normal, Aspect::State);
-        assert_eq!(of(EventKind::Normal, Aspect::Refusal), mended);
-        assert_eq!(of(EventKind::Warning, Aspect::Restart), fault);
-        assert!(refusal.1 && !fault.1 && !mended.1);
-        assert!(fault.0 != refusal.0 && refusal.0 != mended.0 && mended.0 != fault.0);
-    }
-
-    #[test]
-    fn the_dedup_key_is_the_same_for_a_fault_and_its_end() {
-        let bad = notice(EventKind::Warning, "bad");
-        assert_eq!(
-            bad.dedup_key(),
-            notice(EventKind::Normal, "good").dedup_key()
-        );
-        let mut others = vec![bad.clone(); 4];
-        others[0].aspect = Aspect::Renewal;
-        others[1].regarding.uid = Some("v".into());
-        others[2].related = Some(ObjectReference {
-            uid: Some("pki".into()),
-            ..ObjectReference::default()
-        });
-        others[3].related = Some(ObjectReference {
-            name: Some("pki".into()),
-            ..ObjectReference::default()
-        });
-        for other in others {
-            assert_ne!(bad.dedup_key(), other.dedup_key());
-        }
-        let hints = ["one", "another"].map(|note| Notice {
-            aspect: Aspect::Name,
-            ..notice(EventKind::Warning, note)
-        });
-        assert_ne!(hints[0].dedup_key(), hints[1].dedup_key());
-    }
-
-    #[test]
-    fn a_name_is_valid_for_the_longest_pod_name() {
-        let mut longest = notice(EventKind::Warning, "note");
-        longest.regarding.name = Some(format!("{}.{}", "a".repeat(199), "b".repeat(53)));
-        let name = longest.event_name();
-        assert!(name.len() <= 253 && !name.contains(".."), "{name}");
-    }
-
-    #[test]
-    fn an_event_is_within_the_limits_of_the_api() {
-        let mut long = notice(EventKind::Warning, &"ü€".repeat(1000));
-        long.reason = "R".repeat(1000);
-        let event = long.event(&"i".repeat(1000), Timestamp::UNIX_EPOCH);
-        let lengths = [event.message, event.reason, event.reporting_instance];
-        let lengths = lengths.map(|field| field.unwrap().len());
-        assert!(
-            lengths[0] <= 1024 && lengths[1] <= 128 && lengths[2] <= 128,
-            "{lengths:?}"
-        );
-    }
-}
+pub(super) mod tests;

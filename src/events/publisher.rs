@@ -1,16 +1,16 @@
 //! Sends [`Notice`]s as Events.
 //!
-//! The name of an Event is a hash of its object, its matter and its reason. A process that repeats
+//! The name of an Event is a hash of its object, its subject and its reason. A process that repeats
 //! it, after a restart or in another replica, finds the Event and continues its series:
 //! `(x3 over 15m)` instead of three lines. A changed message replaces the one before.
 //!
-//! Nobody waits for the [queue](super::queue), so that a slow or failing Events API never delays an
-//! issuance or an answer of the webhook. What the API server is too busy for is sent later; what it
-//! refuses is counted and dropped, and as long as the fault lasts it is said again.
+//! No caller waits for the [queue](super::queue), so a slow or failing Events API delays neither an
+//! issuance nor an answer of the webhook. What the API server is too busy for is sent later. What
+//! it refuses is counted and dropped; a fault that lasts is offered again anyway.
 
 use super::history::{Due, EventHistory, PublishedEvent};
 use super::notice::{Aspect, EventKind, Notice};
-use super::queue::{Offered, Queue, Waiting};
+use super::queue::{Offered, Queue, QueuedNotice};
 use crate::k8s::clock::Clock;
 use crate::k8s::{api_error, patch};
 use crate::model::event::Ending;
@@ -26,20 +26,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// So many are sent side by side: enough to be quick, and few enough to leave the API server to
-/// others.
+/// Maximum number of requests at a time: enough to be quick, few enough for the API server.
 const CONCURRENCY: u16 = 8;
-/// How much is sent to the whole cluster.
+/// Limit of all Events together.
 const IN_ALL: Limit = Limit {
     burst: 1000,
     period: Duration::from_millis(5),
 };
-/// How long one attempt may take.
-const LONGEST: Duration = Duration::from_secs(15);
-/// After this time what could not be sent is no news any more.
+/// Timeout of one attempt.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Age after which a notice that could not be sent is dropped.
 const STALE: Duration = Duration::from_secs(3600);
 
-/// The way in. Cheap to clone.
+/// Publishes notices as Events. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     queue: Arc<Queue>,
@@ -48,8 +47,8 @@ pub struct Publisher {
 
 impl Publisher {
     /// A publisher, and the work that sends until it is [closed](Self::close). A fault that lasts
-    /// is said again after `reminder`, which also keeps its Event from expiring (an hour after the
-    /// last write, by default).
+    /// is published again after `reminder`, which also keeps its Event from expiring (an hour after
+    /// the last write, by default).
     pub fn new(
         client: Client,
         instance: String,
@@ -70,7 +69,7 @@ impl Publisher {
         (Self { queue, metrics }, run(Arc::new(sender)))
     }
 
-    /// Says it, soon, unless it has just been said.
+    /// Publishes a notice soon, unless it was just published.
     pub fn offer(&self, notice: Notice) {
         match self.queue.offer(notice) {
             Offered::Queued => {}
@@ -79,12 +78,12 @@ impl Publisher {
         }
     }
 
-    /// Nothing more will be said: the work ends when what waits has been tried once more.
+    /// Ends the work when the notices that wait have been tried once more.
     pub fn close(&self) {
         self.queue.close();
     }
 
-    /// What is still to be said as leader is another's to say by now.
+    /// Drops the notices that another leader publishes by now.
     pub fn drop_as_former_leader(&self) {
         self.queue.clear(|notice| notice.aspect == Aspect::Refusal);
     }
@@ -92,9 +91,9 @@ impl Publisher {
 
 /// Why a notice could not be sent.
 enum Failure {
-    /// It has been told so much that the next is due then.
+    /// The budget of the object is empty until then.
     Budget(Instant),
-    /// Another line about the matter was written within this second.
+    /// Another Event with this dedup key was written within this second.
     SameSecond(Instant),
     Api(kube::Error),
     TimedOut,
@@ -112,59 +111,59 @@ struct Sender {
 }
 
 async fn run(sender: Arc<Sender>) {
-    let places = Arc::new(Semaphore::new(CONCURRENCY.into()));
+    let slots = Arc::new(Semaphore::new(CONCURRENCY.into()));
     loop {
-        let place = places.clone().acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
-        let Some(waiting) = sender.queue.next().await else {
+        let slot = slots.clone().acquire_owned().await;
+        let slot = slot.expect("the semaphore is never closed");
+        let Some(queued) = sender.queue.next().await else {
             break;
         };
         let sender = sender.clone();
         tokio::spawn(async move {
-            sender.send(waiting).await;
-            drop(place);
+            sender.send(queued).await;
+            drop(slot);
         });
     }
-    // Those under way.
-    drop(places.acquire_many(CONCURRENCY.into()).await);
+    // The requests under way.
+    drop(slots.acquire_many(CONCURRENCY.into()).await);
 }
 
 impl Sender {
-    async fn send(&self, waiting: Waiting) {
-        let notice = &waiting.notice;
-        let result = tokio::time::timeout(LONGEST, self.say(notice)).await;
+    async fn send(&self, queued: QueuedNotice) {
+        let notice = &queued.notice;
+        let result = tokio::time::timeout(ATTEMPT_TIMEOUT, self.publish(notice)).await;
         match result.unwrap_or(Err(Failure::TimedOut)) {
             Ok(ending) => {
                 self.queue.finish(notice, true);
                 self.count(ending, notice);
             }
-            Err(Failure::SameSecond(at)) => self.count_overtaken(&self.queue.defer(waiting, at)),
+            Err(Failure::SameSecond(at)) => self.count_overtaken(&self.queue.defer(queued, at)),
             Err(Failure::Budget(_)) if self.queue.is_closed() => {
                 self.count(Ending::Dropped("closed"), notice);
                 self.queue.finish(notice, false);
             }
             Err(Failure::Budget(at)) => {
                 self.count(Ending::Suppressed("budget"), notice);
-                self.count_overtaken(&self.queue.defer(waiting, at));
+                self.count_overtaken(&self.queue.defer(queued, at));
             }
             Err(failure) => {
                 self.history().give_back(notice);
-                self.fail(waiting, &failure);
+                self.fail(queued, &failure);
             }
         }
         self.history()
             .prune(self.clock.display_time(), Instant::now());
     }
 
-    fn fail(&self, waiting: Waiting, failure: &Failure) {
-        let notice = &waiting.notice;
+    fn fail(&self, queued: QueuedNotice, failure: &Failure) {
+        let notice = &queued.notice;
         let (regarding, reason) = (&notice.regarding.name, &notice.reason);
         let namespace = notice.namespace();
         let ending = match pause_after(failure) {
             Some(_) if self.queue.is_closed() => Ending::Dropped("closed"),
-            Some(pause) if waiting.since.elapsed() < STALE => {
+            Some(pause) if queued.since.elapsed() < STALE => {
                 tracing::debug!(namespace, regarding, reason, %failure, "cannot write the Event now");
-                self.count_overtaken(&self.queue.retry(waiting, pause));
+                self.count_overtaken(&self.queue.retry(queued, pause));
                 return;
             }
             Some(_) => Ending::Dropped("stale"),
@@ -175,23 +174,22 @@ impl Sender {
         self.count(ending, notice);
     }
 
-    /// Sends one notice, unless it has been said.
-    async fn say(&self, notice: &Notice) -> Result<Ending, Failure> {
+    /// Sends one notice, unless it is not due.
+    async fn publish(&self, notice: &Notice) -> Result<Ending, Failure> {
         let now = self.clock.display_time();
-        let known = self.history().told(notice);
-        let due = match &known {
-            Some(told) => self.history().due(notice, told, now),
-            None => Due::News,
-        };
+        let known = self.history().published(notice);
+        let due = known
+            .as_ref()
+            .map_or(Due::News, |event| self.history().due(notice, event, now));
         self.keep_order(notice, due, now)?;
         if let Some(ending) = self.afford(notice, due).await? {
             return Ok(ending);
         }
-        if let Some(told) = known {
-            match self.count_up(notice, &told, now).await {
+        if let Some(event) = known {
+            match self.count_up(notice, &event, now).await {
                 // Deleted or expired meanwhile: begun anew below.
                 Err(error) if api_error::is_not_found(&error) => {}
-                // Another replica has said it meanwhile.
+                // Another replica has published it meanwhile.
                 Err(error) if api_error::is_conflict(&error) => {
                     return self.resume(notice, now).await;
                 }
@@ -199,22 +197,22 @@ impl Sender {
             }
         }
         let event = notice.event(&self.instance, now);
-        match self
-            .events(notice)
-            .create(&PostParams::default(), &event)
-            .await
-        {
+        let (events, as_is) = (self.events(notice), PostParams::default());
+        match events.create(&as_is, &event).await {
             Ok(created) => {
-                self.history().note(notice, &created);
+                self.history().record(notice, &created);
                 Ok(Ending::Sent)
             }
-            Err(error) if api_error::is_conflict(&error) => self.resume(notice, now).await,
+            // A quota answers 409 too, as a conflict.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                self.resume(notice, now).await
+            }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Puts off a second line about one matter until the next second, because kubectl sorts by
-    /// whole seconds. A closed queue puts nothing off: no process would write it later.
+    /// Defers a second Event with one dedup key until the next second, because kubectl sorts by
+    /// whole seconds. A closed queue defers nothing: no process would write it later.
     fn keep_order(&self, notice: &Notice, due: Due, now: Timestamp) -> Result<(), Failure> {
         if due == Due::Not || self.queue.is_closed() {
             return Ok(());
@@ -225,10 +223,10 @@ impl Sender {
         })
     }
 
-    /// Takes what it costs to say it from the budgets, or says why it is not said.
+    /// Takes an Event from the budgets, or returns why it is not sent.
     async fn afford(&self, notice: &Notice, due: Due) -> Result<Option<Ending>, Failure> {
         let instant = Instant::now();
-        // Nobody will say later what cannot be said before the end.
+        // No process publishes it later.
         let is_last_chance = notice.kind == EventKind::Normal && self.queue.is_closed();
         let taken = match due {
             Due::Not => return Ok(Some(Ending::Suppressed("told"))),
@@ -250,7 +248,7 @@ impl Sender {
         }
     }
 
-    /// Takes up the series of an Event that a former process, or another replica, began.
+    /// Continues the series of an Event that a former process, or another replica, began.
     async fn resume(&self, notice: &Notice, now: Timestamp) -> Result<Ending, Failure> {
         // An empty patch reads the Event with no more permission than writing takes.
         let nothing = Patch::Merge(json!({}));
@@ -258,12 +256,12 @@ impl Sender {
         let known = events
             .patch(&notice.event_name(), &patch::patch(), &nothing)
             .await?;
-        let told = PublishedEvent::of(&known, notice);
-        let due = self.history().due(notice, &told, now);
+        let event = PublishedEvent::of(&known, notice);
+        let due = self.history().due(notice, &event, now);
         if due != Due::Not {
-            return Ok(self.count_up(notice, &told, now).await?);
+            return Ok(self.count_up(notice, &event, now).await?);
         }
-        self.history().note(notice, &known);
+        self.history().record(notice, &known);
         self.history().give_back(notice);
         Ok(Ending::Suppressed("told"))
     }
@@ -275,11 +273,11 @@ impl Sender {
         now: Timestamp,
     ) -> Result<Ending, kube::Error> {
         let count = before.count.saturating_add(1);
-        let patch = notice.again(count, before.version.as_deref(), now);
+        let patch = notice.repeat(count, before.version.as_deref(), now);
         let (name, patch) = (notice.event_name(), Patch::Merge(patch));
         let events = self.events(notice);
         let written = events.patch(&name, &patch::patch(), &patch).await?;
-        self.history().note(notice, &written);
+        self.history().record(notice, &written);
         Ok(Ending::Merged)
     }
 
@@ -306,7 +304,7 @@ fn count_overtaken(metrics: &Metrics, notices: &[Notice]) {
     }
 }
 
-/// How long to wait at the least before another attempt, if another one may go better.
+/// Minimum pause before another attempt, if another one may succeed.
 fn pause_after(failure: &Failure) -> Option<Duration> {
     match failure {
         Failure::Api(error) if api_error::is_refusal(error) => None,
@@ -345,7 +343,7 @@ impl std::fmt::Display for Failure {
             Self::Budget(_) => f.write_str("it has been told so much already"),
             Self::SameSecond(_) => f.write_str("another line was written within this second"),
             Self::Api(error) => f.write_str(&api_error::message(error)),
-            Self::TimedOut => write!(f, "no answer within {LONGEST:?}"),
+            Self::TimedOut => write!(f, "no answer within {ATTEMPT_TIMEOUT:?}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is said, before it is known to whom; and who hears it of those who use a Secret.
+//! The content of an Event before its objects are known, and which users of a Secret get it.
 
 use super::notice::{Aspect, EventKind, NOTE_BYTES, Notice};
 use crate::k8s::object_key::Key;
@@ -9,12 +9,13 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// So many pods hear of one change; of the others their controller is told.
-const MOST_PODS: usize = 100;
-/// So many controllers are told.
-const MOST_CONTROLLERS: usize = 10;
+/// Maximum number of pods that get an Event about one change. The controllers of the others get a
+/// summary.
+const MAX_PODS: usize = 100;
+/// Maximum number of controllers that get a summary.
+const MAX_CONTROLLERS: usize = 10;
 
-/// What is said.
+/// The content of an Event.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EventTemplate {
     pub(crate) aspect: Aspect,
@@ -23,12 +24,35 @@ pub(crate) struct EventTemplate {
     pub(crate) message: String,
     /// As in [`Notice::topic`].
     pub(crate) topic: Option<String>,
+    /// As in [`Notice::since`].
     pub(crate) since: Timestamp,
 }
 
 impl EventTemplate {
-    /// To the readers of this object.
-    pub(crate) fn to(
+    /// An Event that is told apart by its message, and that has lasted forever.
+    pub(crate) fn new(
+        aspect: Aspect,
+        kind: EventKind,
+        reason: &str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            aspect,
+            kind,
+            reason: reason.to_owned(),
+            message: message.into(),
+            topic: None,
+            since: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    /// A [new](Self::new) Warning.
+    pub(crate) fn warning(aspect: Aspect, reason: &str, message: impl Into<String>) -> Self {
+        Self::new(aspect, EventKind::Warning, reason, message)
+    }
+
+    /// The Event on one object.
+    pub(crate) fn on(
         &self,
         regarding: ObjectReference,
         related: Option<&ObjectReference>,
@@ -45,7 +69,7 @@ impl EventTemplate {
         }
     }
 
-    /// To those who use this Secret: the first hundred pods, and of the others whoever made them.
+    /// The Events on the users of a Secret: as [`Self::for_pods`], each with a note about its use.
     pub(crate) fn for_users(
         &self,
         secret: &str,
@@ -54,7 +78,7 @@ impl EventTemplate {
     ) -> Vec<Notice> {
         let object = format!("Secret {}", text::printable(secret));
         let mut notices = self.for_pods(&object, users, related);
-        for (notice, pod) in notices.iter_mut().zip(users.iter().take(MOST_PODS)) {
+        for (notice, pod) in notices.iter_mut().zip(users.iter().take(MAX_PODS)) {
             let usage_note = pod.use_of(secret).map_or("", |its| self.usage_note(its));
             if !usage_note.is_empty() {
                 notice.note = text::fit("", &self.message, usage_note, NOTE_BYTES);
@@ -63,22 +87,24 @@ impl EventTemplate {
         notices
     }
 
-    /// To these pods, which use this object: the first hundred, and the controllers of the others.
+    /// The Events on the first hundred pods that use this object, and on the controllers of the
+    /// others.
     pub(crate) fn for_pods(
         &self,
         object: &str,
         pods: &[Arc<SecretUser>],
         related: &ObjectReference,
     ) -> Vec<Notice> {
-        let (told, rest) = pods.split_at(pods.len().min(MOST_PODS));
-        let told = told
+        let (first, rest) = pods.split_at(pods.len().min(MAX_PODS));
+        let on_pods = first
             .iter()
-            .map(|pod| self.to(pod_reference(pod), Some(related)));
-        told.chain(self.to_controllers(object, rest, related))
+            .map(|pod| self.on(pod_reference(pod), Some(related)));
+        on_pods
+            .chain(self.for_controllers(object, rest, related))
             .collect()
     }
 
-    /// What follows from the way in which the pod uses the Secret.
+    /// The consequence of the way in which a pod uses the Secret.
     fn usage_note(&self, its: Use) -> &'static str {
         match (self.aspect, self.kind) {
             (Aspect::Renewal, _) if its.in_environment => {
@@ -91,34 +117,31 @@ impl EventTemplate {
         }
     }
 
-    /// The number is no part of the topic: it changes while pods come and go.
-    fn to_controllers(
+    /// The number of pods is no part of the topic, because it changes while pods come and go.
+    fn for_controllers(
         &self,
         object: &str,
         pods: &[Arc<SecretUser>],
         related: &ObjectReference,
-    ) -> Vec<Notice> {
+    ) -> impl Iterator<Item = Notice> {
         let mut counts = BTreeMap::<_, (usize, &SecretUser, &Controller)>::new();
         for pod in pods {
             if let Some(controller) = pod.controller.as_deref() {
-                let count = counts
-                    .entry(&controller.uid)
-                    .or_insert((0, pod, controller));
-                count.0 += 1;
+                let entry = counts.entry(&controller.uid);
+                entry.or_insert((0, pod, controller)).0 += 1;
             }
         }
-        let summaries = counts.into_values().take(MOST_CONTROLLERS);
-        summaries
-            .map(|(count, pod, controller)| {
-                let summary = format!(
-                    "to {count} of its pods that use {object}, which are not told one by one: "
-                );
-                let mut notice = self.to(controller_reference(pod, controller), Some(related));
-                notice.note = text::fit(&summary, &self.message, "", NOTE_BYTES);
-                notice.topic = Some(self.topic.clone().unwrap_or_else(|| self.message.clone()));
-                notice
-            })
-            .collect()
+        let counts = counts.into_values().take(MAX_CONTROLLERS);
+        counts.map(move |(count, pod, controller)| {
+            let summary = format!(
+                "to {count} of its pods that use {object}, which are not told one by one: "
+            );
+            Notice {
+                note: text::fit(&summary, &self.message, "", NOTE_BYTES),
+                topic: Some(self.topic.clone().unwrap_or_else(|| self.message.clone())),
+                ..self.on(controller_reference(pod, controller), Some(related))
+            }
+        })
     }
 }
 
@@ -127,15 +150,9 @@ fn pod_reference(pod: &SecretUser) -> ObjectReference {
 }
 
 fn controller_reference(pod: &SecretUser, controller: &Controller) -> ObjectReference {
-    let Controller {
-        api_version,
-        kind,
-        name,
-        uid,
-        ..
-    } = controller;
-    let key = Key::new(pod.key.namespace.clone(), name.as_str());
-    key.reference(api_version, kind, Some(uid.clone()))
+    let uid = Some(controller.uid.clone());
+    let key = Key::new(pod.key.namespace.clone(), controller.name.as_str());
+    key.reference(&controller.api_version, &controller.kind, uid)
 }
 
 #[cfg(test)]
@@ -145,14 +162,7 @@ mod tests {
     use serde_json::json;
 
     fn template(kind: EventKind, aspect: Aspect) -> EventTemplate {
-        EventTemplate {
-            aspect,
-            kind,
-            reason: "Reason".into(),
-            message: "It is so".into(),
-            topic: None,
-            since: Timestamp::UNIX_EPOCH,
-        }
+        EventTemplate::new(aspect, kind, "Reason", "It is so")
     }
 
     /// A pod of the `ReplicaSet` called `set`, with an environment variable from the Secret.
@@ -202,8 +212,8 @@ mod tests {
         let users = (0..153).map(|number| pod(&format!("pod-{number:03}"), sets(number), false));
         let mut users: Vec<_> = users.collect();
         let template = template(EventKind::Warning, Aspect::State);
-        let told = template.for_users("tls", &users, &ObjectReference::default());
-        assert_eq!(told.len(), 102);
+        let notices = template.for_users("tls", &users, &ObjectReference::default());
+        assert_eq!(notices.len(), 102);
         let summary = |count| {
             format!(
                 "to {count} of its pods that use Secret tls, which are not told one by one: It is so"
@@ -216,12 +226,12 @@ mod tests {
                 ("small".to_owned(), summary(3))
             ]
         );
-        let regarding = &told[100].regarding;
+        let regarding = &notices[100].regarding;
         assert_eq!(regarding.kind.as_deref(), Some("ReplicaSet"));
         assert_eq!(regarding.api_version.as_deref(), Some("apps/v1"));
         users.pop();
         let fewer = template.for_users("tls", &users, &ObjectReference::default());
-        assert_eq!(fewer[101].event_name(), told[101].event_name());
+        assert_eq!(fewer[101].event_name(), notices[101].event_name());
     }
 
     #[test]
@@ -230,7 +240,7 @@ mod tests {
             (0..200).map(|number| pod(&format!("{number}"), &format!("set-{number}"), false));
         let users: Vec<_> = users.collect();
         let template = template(EventKind::Warning, Aspect::State);
-        assert_eq!(notes(&template, &users).len(), MOST_PODS + MOST_CONTROLLERS);
+        assert_eq!(notes(&template, &users).len(), MAX_PODS + MAX_CONTROLLERS);
     }
 
     #[test]

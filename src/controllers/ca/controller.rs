@@ -1,16 +1,14 @@
-//! Keeps the CA: reads its Secret and its state, makes what is missing, goes on with a rotation,
-//! and raises the alarm.
+//! Keeps the CA: observes its Secret and its ConfigMap, decides by [`rotation`], writes, and
+//! reports.
 //!
-//! It runs on the leader. What it finds goes to the reconciler as a [`Ca`]; what is wrong, to
-//! people as an Event on the Secret and to the metrics.
+//! It runs on the leader. The reconciler of Pkis gets a [`Ca`], people get an Event on the Secret.
 
 use super::placement;
 use super::progress::{self, RolloutCounter};
-use super::rotation::{self, RotationTimes};
+use super::rotation::{self, Evaluation, RotationTimes};
 use crate::events::{self, Publisher};
 use crate::k8s::clock::Clock;
 use crate::k8s::object_key::Key;
-
 use crate::k8s::{api_error, ca_secret, patch};
 use crate::model::ca::{Alarm, Ca};
 use crate::model::ca_state::CaState;
@@ -24,32 +22,32 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::Patch;
 use kube::{Api, Client, ResourceExt};
 use pki_certs::Authority;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 mod secret;
 
-/// How often it looks when nothing tells it to.
+/// Maximum pause between two reconciles.
 const POLL: Duration = Duration::from_secs(10);
-/// How often it looks while steps are short.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
-/// So many failed looks in a row are said to people.
-const PATIENCE: u32 = 3;
+/// Minimum pause, for a rotation with short steps.
+const MIN_PAUSE: Duration = Duration::from_millis(500);
+/// Number of consecutive failures that are published as a Warning Event.
+const FAILURES_BEFORE_EVENT: u32 = 3;
 /// The common name of a CA that is made here.
 const COMMON_NAME: &str = "pki-operator CA";
 
-/// How the CA is kept.
+/// Settings of the CA.
 #[derive(Clone, Debug)]
 pub struct CaSettings {
     /// The Secret with the keys. The ConfigMap with the state has the same name.
     pub secret: Key,
     /// Whether the platform team brings the CA; else the operator makes it.
     pub is_brought: bool,
-    /// How long a CA that is made here is valid.
+    /// Validity of a CA that is made here.
     pub lifetime: SignedDuration,
-    /// How long a rotation takes and waits.
+    /// Durations of a rotation.
     pub times: RotationTimes,
     /// How long the key of a CA is kept that signs no more.
     pub retention: SignedDuration,
@@ -57,20 +55,21 @@ pub struct CaSettings {
 
 /// Keeps the CA for one term as leader.
 pub struct CaController {
-    client: Client,
     settings: CaSettings,
+    secrets: Api<Secret>,
+    maps: Api<ConfigMap>,
     cache: Arc<Cache>,
     copies: Arc<Published>,
     publisher: Publisher,
     metrics: Arc<Metrics>,
     clock: Arc<Clock>,
-    state: watch::Sender<Option<Arc<Ca>>>,
+    ca: watch::Sender<Option<Arc<Ca>>>,
     /// Since when the age of the retired CAs has not been counted.
     aged: Mutex<Instant>,
 }
 
 impl CaController {
-    /// A controller, and where it tells of the CA: nothing until it has been read.
+    /// A controller, and the CA that it keeps: `None` until it has been read.
     pub fn new(
         client: Client,
         settings: CaSettings,
@@ -80,115 +79,111 @@ impl CaController {
         metrics: Arc<Metrics>,
         clock: Arc<Clock>,
     ) -> (Self, watch::Receiver<Option<Arc<Ca>>>) {
-        let (state, receiver) = watch::channel(None);
+        let (ca, receiver) = watch::channel(None);
+        let namespace = &settings.secret.namespace;
         let controller = Self {
-            client,
+            secrets: Api::namespaced(client.clone(), namespace),
+            maps: Api::namespaced(client, namespace),
             settings,
             cache,
             copies,
             publisher,
             metrics,
             clock,
-            state,
+            ca,
             aged: Mutex::new(Instant::now()),
         };
         (controller, receiver)
     }
 
-    /// Looks after the CA for as long as it is polled.
+    /// Keeps the CA for as long as it is polled.
     pub async fn run(self) {
         // Half a list of Pkis would let a rotation go on too early.
         self.cache.synced().await;
+        let part = Duration::try_from(self.settings.times.step / 16).unwrap_or(POLL);
+        let pause = part.clamp(MIN_PAUSE, POLL);
         let mut failures = 0;
         loop {
             // Nothing is made, replaced or deleted by a time that may be wrong.
             let now = self.clock.trusted_now().await;
-            match self.round(now).await {
-                // What was written is the next round's to read.
+            match self.reconcile(now).await {
+                // The next reconcile reads what was written.
                 Ok(true) => continue,
                 Ok(false) => failures = 0,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot look after the CA; trying again");
+                    tracing::warn!(%error, "failed to reconcile the CA; trying again");
                     failures += 1;
-                    if failures >= PATIENCE {
+                    if failures >= FAILURES_BEFORE_EVENT {
                         self.report_api_error(&error);
                     }
                 }
             }
-            let changed = self.cache.ca_touched();
-            let _ = tokio::time::timeout(self.pause(), changed).await;
+            let _ = tokio::time::timeout(pause, self.cache.ca_touched()).await;
         }
     }
 
-    /// One look; whether something was written that calls for another.
-    async fn round(&self, now: Timestamp) -> Result<bool, kube::Error> {
-        let Key { namespace, name } = &self.settings.secret;
-        let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
-        let maps = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
-        let (secret, map) = tokio::try_join!(secrets.get_opt(name), maps.get_opt(name))?;
-
-        let known = match map.as_ref().map(|map| CaState::read(map, now)).transpose() {
-            Ok(known) => known,
-            Err(problem) => {
-                let secret = self.settings.secret.to_string();
-                self.raise(&Alarm::State { secret, problem });
+    /// Observes, decides, writes and reports. Returns whether something was written that calls for
+    /// another reconcile.
+    async fn reconcile(&self, now: Timestamp) -> Result<bool, kube::Error> {
+        let name = &self.settings.secret.name;
+        let observed = tokio::try_join!(self.secrets.get_opt(name), self.maps.get_opt(name));
+        let (secret, map) = observed?;
+        if secret.is_none() && map.is_none() && !self.settings.is_brought {
+            self.create(now).await?;
+            return Ok(true);
+        }
+        let evaluation = match self.evaluate(secret.as_ref(), map.as_ref(), now) {
+            Ok(evaluation) => evaluation,
+            Err(alarm) => {
+                self.report_unavailable(&alarm);
                 return Ok(false);
             }
         };
-        if secret.is_none() && map.is_none() && !self.settings.is_brought {
-            self.create(&secrets, now).await?;
-            return Ok(true);
-        }
-        let is_brought = self.settings.is_brought;
-        let stored = secret
-            .as_ref()
-            .map(|secret| placement::read(secret, is_brought, now));
-        let display = self.settings.secret.to_string();
-        let (state, signer, concern) = rotation::evaluate(known, stored, &display, now);
-        let Some(state) = state else {
-            if let Some(alarm) = signer.as_ref().err() {
-                self.raise(alarm);
-            }
-            return Ok(false);
-        };
+        let Evaluation {
+            mut state,
+            signer,
+            successor_alarm,
+        } = evaluation;
         // Nothing goes on while the key is away: it may come back from a backup of this moment.
-        let state = match &secret {
-            Some(secret) if signer.is_ok() => self.advance(state, secret, now).await,
-            _ => state,
-        };
-        // Once it says that another signs, the key for that has to be read first.
-        let is_moved = signer
-            .as_ref()
-            .is_ok_and(|signer| signer.ca().fingerprint() != state.current.fingerprint());
-        let is_recorded = self.record(&maps, map.as_ref(), &state).await?;
-        if is_moved {
+        if let Some(secret) = secret.as_ref().filter(|_| signer.is_ok()) {
+            state = self.advance(state, secret, now).await;
+        }
+        let is_recorded = self.record(map.as_ref(), &state).await?;
+        let is_signer =
+            |signer: &Authority| signer.ca().fingerprint() == state.current.fingerprint();
+        if signer.as_ref().is_ok_and(|signer| !is_signer(signer)) {
+            // Another CA signs from now on, and its key has to be read first.
             return Ok(true);
         }
         let can_sign = signer.is_ok();
-        let is_over = state.current.not_after() < now;
-        self.tell(&state, signer, concern.as_ref());
-        if is_recorded {
-            return Ok(true);
-        }
-        match &secret {
-            // What raises the alarm is left as it is, to be looked into; unless all that is wrong
-            // is that its time is over.
-            Some(secret) if !self.settings.is_brought && (can_sign || is_over) => {
-                self.turn(&secrets, secret, &state, now).await
-            }
-            Some(secret) => {
-                self.answer(secret, &state, now);
-                Ok(false)
-            }
-            None => Ok(false),
+        self.report(&state, signer, successor_alarm.as_ref());
+        match secret {
+            Some(secret) if !is_recorded => self.update(&secret, &state, can_sign, now).await,
+            _ => Ok(is_recorded),
         }
     }
 
-    /// The first CA. Of two replicas that start at once one creates it.
-    async fn create(&self, secrets: &Api<Secret>, now: Timestamp) -> Result<(), kube::Error> {
+    fn evaluate(
+        &self,
+        secret: Option<&Secret>,
+        map: Option<&ConfigMap>,
+        now: Timestamp,
+    ) -> Result<Evaluation, Alarm> {
+        let name = self.settings.secret.to_string();
+        let state = map.map(|map| CaState::read(map, now)).transpose();
+        let state = state.map_err(|problem| {
+            let secret = name.clone();
+            Alarm::State { secret, problem }
+        })?;
+        let stored = secret.map(|secret| placement::read(secret, self.settings.is_brought, now));
+        rotation::evaluate(state, stored, &name, now)
+    }
+
+    /// Makes the first CA. Of two replicas that start at once one creates it.
+    async fn create(&self, now: Timestamp) -> Result<(), kube::Error> {
         let authority = self.generate(now);
         let manifest = ca_secret::manifest(&self.settings.secret, &authority);
-        match secrets.create(&patch::post(), &manifest).await {
+        match self.secrets.create(&patch::post(), &manifest).await {
             Ok(_) => {
                 tracing::info!(secret = %self.settings.secret, fingerprint = authority.ca().fingerprint(),
                     not_after = %authority.ca().not_after(), "made a CA");
@@ -199,22 +194,20 @@ impl CaController {
         }
     }
 
-    /// Goes on with a rotation, and forgets the CAs whose time to be kept is over and whose keys
-    /// have gone.
+    /// Goes on with a rotation, and forgets the CAs that are outdated and whose keys have gone.
     async fn advance(&self, mut state: CaState, secret: &Secret, now: Timestamp) -> CaState {
-        rotation::age(&mut state, self.seen_for());
+        rotation::age(&mut state, self.take_age());
         let progress = self.progress(&state, now).await;
         self.metrics.ca_waits(&progress);
         let CaSettings {
             times, retention, ..
         } = &self.settings;
         let mut state = rotation::advance(state, &progress, times, now);
-        let is_gone = |known: &&_| !placement::has_key(secret, known);
-        let gone = rotation::outdated(&state, *retention).filter(is_gone);
-        // A CA that was withdrawn by force is remembered while it is in use, so that its users are
-        // named.
-        let gone = gone.filter(|known| {
-            known.kept >= *retention || !progress.in_use.contains(known.ca.fingerprint())
+        let gone = rotation::outdated(&state, *retention).filter(|known| {
+            // A CA that was withdrawn by force is remembered while it is in use, so that its users
+            // are named.
+            let is_named = progress.in_use.contains(known.ca.fingerprint());
+            !placement::has_key(secret, known) && (known.kept >= *retention || !is_named)
         });
         let gone: Vec<_> = gone.map(|known| known.ca.clone()).collect();
         state.retired.retain(|known| !gone.contains(&known.ca));
@@ -226,9 +219,9 @@ impl CaController {
         state
     }
 
-    /// For how long this leader has seen the retired CAs since it last counted that. An hour is
-    /// counted at a time, so that the state is not written more often.
-    fn seen_for(&self) -> SignedDuration {
+    /// Time since the age of the retired CAs was last counted. It is zero until an hour has passed,
+    /// so that the state is not written more often.
+    fn take_age(&self) -> SignedDuration {
         let hour = SignedDuration::from_hours(1);
         let unit = (self.settings.retention / 24).clamp(SignedDuration::from_secs(1), hour);
         let mut aged = lock(&self.aged);
@@ -240,91 +233,72 @@ impl CaController {
         SignedDuration::from_secs(elapsed.as_secs())
     }
 
-    /// How long to wait for something to happen: a part of the steps that are counted.
-    fn pause(&self) -> Duration {
-        let part = Duration::try_from(self.settings.times.step / 16).unwrap_or(POLL);
-        part.clamp(SHORTEST_PAUSE, POLL)
-    }
-
-    /// Writes the state if it changed; whether it did.
+    /// Writes the state if it has changed; returns whether it did.
     async fn record(
         &self,
-        maps: &Api<ConfigMap>,
         stored: Option<&ConfigMap>,
         state: &CaState,
     ) -> Result<bool, kube::Error> {
         let data = state.data();
-        let is_same = |map: &ConfigMap| {
-            let stored = |key: &String| map.data.as_ref().and_then(|data| data.get(key));
-            data.iter()
-                .all(|(key, value)| stored(key).map(String::as_str) == value.as_str())
-        };
-        match stored {
-            Some(map) if is_same(map) => return Ok(false),
-            Some(map) => {
-                let mut change = json!({ "data": data });
-                patch::bind(&mut change, map);
-                let patch = Patch::Merge(&change);
-                maps.patch(&map.name_any(), &patch::patch(), &patch).await?;
+        if let Some(map) = stored {
+            if holds(map, &data) {
+                return Ok(false);
             }
-            None => {
-                let Key { namespace, name } = &self.settings.secret;
-                let data: serde_json::Map<_, _> = data
-                    .into_iter()
-                    .filter(|(_, value)| !value.is_null())
-                    .collect();
-                let map = serde_json::from_value(json!({
-                    "metadata": { "name": **name, "namespace": **namespace, "labels": patch::labels() },
-                    "data": data,
-                }));
-                let map = map.expect("a name and texts are a ConfigMap");
-                maps.create(&patch::post(), &map).await?;
-            }
+            let mut change = json!({ "data": data });
+            patch::bind(&mut change, map);
+            let change = Patch::Merge(&change);
+            self.maps
+                .patch(&map.name_any(), &patch::patch(), &change)
+                .await?;
+        } else {
+            let Key { namespace, name } = &self.settings.secret;
+            let data = data.into_iter().filter(|(_, value)| !value.is_null());
+            let map = serde_json::from_value(json!({
+                "metadata": { "name": **name, "namespace": **namespace, "labels": patch::labels() },
+                "data": data.collect::<Map<_, _>>(),
+            }));
+            let map = map.expect("a name and texts are a ConfigMap");
+            self.maps.create(&patch::post(), &map).await?;
         }
+        let previous = state.trusted().next();
         tracing::info!(
             current = state.current.fingerprint(),
             next = state.next.as_ref().map(|next| next.ca.fingerprint()),
-            previous = state
-                .trusted()
-                .next()
-                .map(|previous| previous.ca.fingerprint()),
+            previous = previous.map(|previous| previous.ca.fingerprint()),
             "recorded the CAs"
         );
         Ok(true)
     }
 
-    /// How far the certificates in use have come, by what their Pkis say.
+    /// How far the certificates in use have come, by the statuses of their Pkis.
     async fn progress(&self, state: &CaState, now: Timestamp) -> RolloutProgress {
         if !rotation::is_counted(state) {
             return RolloutProgress::default();
         }
         let mut counter = RolloutCounter::new(state, &self.settings.times, now);
-        // What is recorded as published was in every copy, also if this term has not looked at them
-        // yet.
-        let is_recorded = state
-            .next
-            .as_ref()
-            .is_some_and(|next| next.published.is_some());
-        let is_held = self.copies.holds(state.trust().fingerprint());
-        counter.count_copies(self.copies.pending(), !is_recorded && !is_held);
+        // Recorded as published means that every copy had it, also before this term has read them.
+        let next = state.next.as_ref();
+        let is_published = next.is_some_and(|next| next.published.is_some())
+            || self.copies.holds(state.trust().fingerprint());
+        counter.count_copies(self.copies.pending(), !is_published);
         counter.count_unread(self.cache.unread());
         for pki in self.cache.readable_pkis() {
-            // The lead is renewed by the same task.
+            // The Lease is renewed by the same task.
             tokio::task::coop::consume_budget().await;
             counter.count(&pki);
         }
         counter.end()
     }
 
-    /// Tells the reconciler what there is, and people what is wrong.
-    fn tell(&self, state: &CaState, signer: Result<Authority, Alarm>, concern: Option<&Alarm>) {
-        match signer.as_ref().err().or(concern) {
+    /// Hands the CA to the reconciler of Pkis, and what is wrong with it to people.
+    fn report(&self, state: &CaState, signer: Result<Authority, Alarm>, other: Option<&Alarm>) {
+        match signer.as_ref().err().or(other) {
             Some(alarm) => self.warn(alarm),
             None => self.metrics.ca_alarm(None),
         }
         self.metrics.ca(state);
         let ca = Ca::from_state(state, signer, |forced| self.settings.times.window(forced));
-        self.state.send_if_modified(|known| {
+        self.ca.send_if_modified(|known| {
             let is_news = known.as_ref().is_none_or(|known| ca.differs_from(known));
             if is_news {
                 *known = Some(Arc::new(ca));
@@ -333,10 +307,10 @@ impl CaController {
         });
     }
 
-    /// Nothing can be signed any more, and nothing is known but what was known before.
-    fn raise(&self, alarm: &Alarm) {
+    /// Reports that nothing can be signed any more. The trust stays as it was known before.
+    fn report_unavailable(&self, alarm: &Alarm) {
         self.warn(alarm);
-        self.state.send_if_modified(|known| {
+        self.ca.send_if_modified(|known| {
             let is_news = known
                 .as_ref()
                 .is_none_or(|ca| ca.signer.as_ref().err() != Some(alarm));
@@ -348,14 +322,14 @@ impl CaController {
         });
     }
 
-    /// The API server does not let it be kept. What was known of the CA is still so.
+    /// Reports an error of the API server. A CA that is known stays in use.
     fn report_api_error(&self, error: &kube::Error) {
         let alarm = Alarm::NotKept {
             secret: self.settings.secret.to_string(),
             problem: api_error::message(error),
         };
-        if self.state.borrow().is_none() {
-            self.raise(&alarm);
+        if self.ca.borrow().is_none() {
+            self.report_unavailable(&alarm);
         } else {
             self.warn(&alarm);
         }
@@ -369,15 +343,21 @@ impl CaController {
     }
 
     fn generate(&self, now: Timestamp) -> Authority {
-        let authority = Authority::generate(COMMON_NAME, self.settings.lifetime, now);
-        authority
+        Authority::generate(COMMON_NAME, self.settings.lifetime, now)
             .expect("a CA with a name and a lifetime that the command line has checked is made")
     }
 }
 
 impl Drop for CaController {
-    /// Another replica looks after it now.
+    /// Another replica keeps the CA now.
     fn drop(&mut self) {
         self.metrics.forget_ca();
     }
+}
+
+/// Whether a ConfigMap holds this data; null stands for no entry.
+fn holds(map: &ConfigMap, data: &Map<String, Value>) -> bool {
+    let stored = |key| map.data.as_ref().and_then(|data| data.get(key));
+    let mut entries = data.iter();
+    entries.all(|(key, value)| stored(key).map(String::as_str) == value.as_str())
 }

@@ -1,5 +1,8 @@
 use super::super::notice::tests::{notice, notice_to};
+use super::namespaces::MAX_SENDING;
+use super::state::MAX_WAITING;
 use super::*;
+use crate::events::{Aspect, EventKind};
 
 fn start() -> Instant {
     Instant::now()
@@ -13,17 +16,17 @@ fn to(namespace: &str, pod: &str) -> Notice {
     notice_to(namespace, pod, EventKind::Warning, "bad")
 }
 
-fn take(state: &mut State, now: Instant) -> Option<Waiting> {
-    match state.take(now) {
-        Taken::Notice(waiting) => Some(*waiting),
+fn take(state: &mut QueueState, now: Instant) -> Option<QueuedNotice> {
+    match state.next(now) {
+        Next::Notice(queued) => Some(*queued),
         _ => None,
     }
 }
 
-/// Takes and sends all there is; to whom.
-fn drain(state: &mut State, now: Instant) -> Vec<String> {
+/// Takes and sends all there is; returns the names of their objects.
+fn drain(state: &mut QueueState, now: Instant) -> Vec<String> {
     let mut names = Vec::new();
-    while let Some(Waiting { notice, .. }) = take(state, now) {
+    while let Some(QueuedNotice { notice, .. }) = take(state, now) {
         state.finish(&notice, true, now);
         names.push(notice.regarding.name.unwrap());
     }
@@ -32,7 +35,7 @@ fn drain(state: &mut State, now: Instant) -> Vec<String> {
 
 #[test]
 fn namespaces_are_served_round_robin() {
-    let (mut state, now) = (State::default(), start());
+    let (mut state, now) = (QueueState::default(), start());
     for pod in ["a1", "a2", "a3"] {
         state.offer(to("a", pod), now);
     }
@@ -41,13 +44,13 @@ fn namespaces_are_served_round_robin() {
     }
     let order = drain(&mut state, now);
     assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3"]);
-    assert!(state.by_namespace.is_empty() && state.waiting.is_empty());
+    assert!(state.namespaces.is_empty() && state.waiting.is_empty());
 }
 
 #[test]
 fn the_subject_without_an_event_for_the_longest_comes_first() {
-    let (mut state, start) = (State::default(), start());
-    let mut heard = Vec::new();
+    let (mut state, start) = (QueueState::default(), start());
+    let mut names = Vec::new();
     for second in 0..3 {
         let now = start + Duration::from_secs(second);
         for pod in ["a", "b", "c", "d"] {
@@ -60,35 +63,35 @@ fn the_subject_without_an_event_for_the_longest_comes_first() {
         for _ in 0..2 {
             let sent = take(&mut state, now).unwrap();
             state.finish(&sent.notice, true, now);
-            heard.push(sent.notice.regarding.name.unwrap());
+            names.push(sent.notice.regarding.name.unwrap());
         }
         for pod in ["a", "b", "c", "d"] {
-            let matter = notice_to("ns", pod, EventKind::Warning, "").dedup_key();
-            state.remove(matter);
+            let key = notice_to("ns", pod, EventKind::Warning, "").dedup_key();
+            state.remove(key);
         }
     }
-    assert_eq!(heard, ["a", "b", "c", "d", "a", "b"]);
+    assert_eq!(names, ["a", "b", "c", "d", "a", "b"]);
 }
 
 #[test]
 fn a_namespace_in_which_requests_hang_does_not_take_all_places() {
-    let (mut state, now) = (State::default(), start());
+    let (mut state, now) = (QueueState::default(), start());
     for pod in ["a1", "a2", "a3", "a4"] {
         state.offer(to("a", pod), now);
     }
     let hanging: Vec<_> = std::iter::from_fn(|| take(&mut state, now)).collect();
-    assert_eq!(hanging.len(), MOST_BUSY);
+    assert_eq!(hanging.len(), MAX_SENDING);
     state.offer(to("b", "b1"), now);
     assert_eq!(drain(&mut state, now), ["b1"]);
     state.finish(&hanging[0].notice, true, now);
     assert_eq!(drain(&mut state, now), ["a3", "a4"]);
     state.finish(&hanging[1].notice, true, now);
-    assert!(state.by_namespace.is_empty());
+    assert!(state.namespaces.is_empty());
 }
 
 #[test]
 fn the_latest_notice_of_a_dedup_key_counts() {
-    let (mut state, now) = (State::default(), start());
+    let (mut state, now) = (QueueState::default(), start());
     assert_eq!(state.offer(warning("one"), now), Offered::Queued);
     let overtaken = state.offer(warning("two"), now);
     assert_eq!(overtaken, Offered::Overtaken(vec![warning("one")]));
@@ -98,7 +101,7 @@ fn the_latest_notice_of_a_dedup_key_counts() {
 
 #[test]
 fn the_end_of_a_fault_is_dropped_only_where_the_last_event_was_normal() {
-    let (mut state, now) = (State::default(), start());
+    let (mut state, now) = (QueueState::default(), start());
     let good = notice(EventKind::Normal, "good");
     state.offer(warning("bad"), now);
     let overtaken = state.offer(good.clone(), now);
@@ -106,7 +109,7 @@ fn the_end_of_a_fault_is_dropped_only_where_the_last_event_was_normal() {
     let sent = take(&mut state, now).unwrap();
     assert_eq!(
         sent.notice, good,
-        "a former process may have said that it is bad"
+        "a former process may have published the fault"
     );
     state.finish(&sent.notice, true, now);
 
@@ -128,32 +131,26 @@ fn the_end_of_a_fault_is_dropped_only_where_the_last_event_was_normal() {
 fn a_warning_that_may_have_been_written_is_taken_back_when_all_is_well() {
     let queue = Queue::default();
     let good = notice(EventKind::Normal, "good");
-    let next = || queue.state().take(start() + LONGEST_PAUSE);
+    let next = || queue.state().next(start() + Duration::from_secs(30));
     queue.offer(good.clone());
-    let Taken::Notice(sent) = next() else {
-        panic!()
-    };
+    let Next::Notice(sent) = next() else { panic!() };
     queue.finish(&sent.notice, true);
     queue.offer(warning("bad"));
-    let Taken::Notice(sent) = next() else {
-        panic!()
-    };
+    let Next::Notice(sent) = next() else { panic!() };
     assert!(queue.retry(*sent, Duration::ZERO).is_empty());
     assert_eq!(
         queue.offer(good.clone()),
         Offered::Overtaken(vec![warning("bad")])
     );
-    let Taken::Notice(sent) = next() else {
-        panic!()
-    };
+    let Next::Notice(sent) = next() else { panic!() };
     assert_eq!(sent.notice, good);
 }
 
 #[test]
 fn a_former_leader_keeps_its_refusals() {
-    let (mut state, now) = (State::default(), start());
+    let (mut state, now) = (QueueState::default(), start());
     let mut own = to("a", "a1");
-    own.aspect = crate::events::Aspect::Refusal;
+    own.aspect = Aspect::Refusal;
     for notice in [to("a", "a1"), own.clone(), to("b", "b1")] {
         state.offer(notice, now);
     }
@@ -164,7 +161,7 @@ fn a_former_leader_keeps_its_refusals() {
 
 #[test]
 fn a_second_notice_waits_until_the_first_is_sent() {
-    let (mut state, now) = (State::default(), start());
+    let (mut state, now) = (QueueState::default(), start());
     state.offer(warning("one"), now);
     let first = take(&mut state, now).unwrap();
     state.offer(warning("two"), now);
@@ -175,24 +172,24 @@ fn a_second_notice_waits_until_the_first_is_sent() {
 
 #[test]
 fn what_may_not_be_sent_yet_waits_for_its_time_and_keeps_nobody_waiting() {
-    let (mut state, now) = (State::default(), start());
+    let (mut state, now) = (QueueState::default(), start());
     let at = now + Duration::from_secs(300);
     state.offer(to("a", "a1"), now);
-    let waiting = take(&mut state, now).unwrap();
-    assert!(state.put_back(waiting.clone(), Some(at)).is_empty());
+    let queued = take(&mut state, now).unwrap();
+    assert!(state.put_back(queued.clone(), Some(at)).is_empty());
     state.offer(to("a", "a2"), now);
     assert_eq!(drain(&mut state, now), ["a2"]);
-    assert!(matches!(state.take(now), Taken::Nothing { until } if until == Some(at)));
-    assert_eq!(take(&mut state, at), Some(waiting));
+    assert!(matches!(state.next(now), Next::Nothing { until } if until == Some(at)));
+    assert_eq!(take(&mut state, at), Some(queued));
 }
 
 #[test]
 fn a_normal_event_does_not_wait_for_the_budget_of_the_fault_that_it_overtakes() {
-    let (mut state, now) = (State::default(), start());
+    let (mut state, now) = (QueueState::default(), start());
     let at = now + Duration::from_secs(300);
     state.offer(to("a", "a1"), now);
-    let waiting = take(&mut state, now).unwrap();
-    state.put_back(waiting, Some(at));
+    let queued = take(&mut state, now).unwrap();
+    state.put_back(queued, Some(at));
     let worse = notice_to("a", "a1", EventKind::Warning, "worse");
     state.offer(worse, now);
     assert!(take(&mut state, now).is_none());
@@ -202,12 +199,12 @@ fn a_normal_event_does_not_wait_for_the_budget_of_the_fault_that_it_overtakes() 
     assert_eq!(sent.notice, good);
     state.finish(&good, true, now);
     assert!(take(&mut state, at).is_none());
-    assert!(state.by_namespace.is_empty());
+    assert!(state.namespaces.is_empty());
 }
 
 #[test]
 fn an_unsent_notice_is_overtaken_by_a_later_one() {
-    let (mut state, now) = (State::default(), start());
+    let (mut state, now) = (QueueState::default(), start());
     state.offer(warning("one"), now);
     let first = take(&mut state, now).unwrap();
     state.offer(warning("two"), now);
@@ -221,17 +218,17 @@ fn an_unsent_notice_is_overtaken_by_a_later_one() {
 
 #[test]
 fn a_namespace_that_fails_pauses_ever_longer_and_the_others_go_on() {
-    let (mut state, mut now) = (State::default(), start());
+    let (mut state, mut now) = (QueueState::default(), start());
     state.offer(to("a", "a1"), now);
     let mut pauses = Vec::new();
-    for round in 0..9 {
-        let waiting = take(&mut state, now).unwrap();
+    for number in 0..9 {
+        let queued = take(&mut state, now).unwrap();
         state.pause("a", Duration::ZERO, now);
         state.pause("a", Duration::from_secs(20), now);
-        state.put_back(waiting, None);
-        state.offer(to("b", &round.to_string()), now);
-        assert_eq!(drain(&mut state, now), [round.to_string()]);
-        let Taken::Nothing { until: Some(until) } = state.take(now) else {
+        state.put_back(queued, None);
+        state.offer(to("b", &number.to_string()), now);
+        assert_eq!(drain(&mut state, now), [number.to_string()]);
+        let Next::Nothing { until: Some(until) } = state.next(now) else {
             panic!("it pauses")
         };
         pauses.push((until - now).as_millis());
@@ -243,38 +240,42 @@ fn a_namespace_that_fails_pauses_ever_longer_and_the_others_go_on() {
     );
     assert_eq!(drain(&mut state, now), ["a1"]);
     state.offer(to("a", "a2"), now);
-    let waiting = take(&mut state, now).unwrap();
+    let queued = take(&mut state, now).unwrap();
     state.pause("a", Duration::from_secs(3), now);
-    state.put_back(waiting, None);
+    state.put_back(queued, None);
     let early = take(&mut state, now + Duration::from_millis(2999));
     assert!(early.is_none(), "as asked");
     let until = now + Duration::from_secs(3);
     assert_eq!(drain(&mut state, until), ["a2"]);
-    assert!(state.by_namespace.is_empty());
+    assert!(state.namespaces.is_empty());
 }
 
 #[test]
 fn a_full_queue_makes_room_for_a_quiet_namespace_and_none_for_a_loud_one() {
-    let (mut state, now) = (State::default(), start());
-    for number in 0..MOST {
+    let (mut state, now) = (QueueState::default(), start());
+    for number in 0..MAX_WAITING {
         state.offer(to("loud", &format!("pod-{number}")), now);
     }
     // What has to wait for its time takes room as well.
     let at = now + Duration::from_secs(300);
-    while let Some(waiting) = take(&mut state, now) {
-        state.put_back(waiting, Some(at));
+    while let Some(queued) = take(&mut state, now) {
+        state.put_back(queued, Some(at));
     }
     let one_more = to("loud", "one-more");
     let full = Offered::Full(Box::new(one_more.clone()));
     assert_eq!(state.offer(one_more, now), full);
-    let last = to("loud", &format!("pod-{}", MOST - 1));
+    let last = to("loud", &format!("pod-{}", MAX_WAITING - 1));
     let offered = state.offer(to("quiet", "q"), now);
     assert_eq!(offered, Offered::Full(Box::new(last)));
-    assert_eq!(state.waiting.len(), MOST);
+    assert_eq!(state.waiting.len(), MAX_WAITING);
     state.offer(to("loud", "pod-0"), now);
-    assert_eq!(state.waiting.len(), MOST, "a later word needs no room");
+    assert_eq!(
+        state.waiting.len(),
+        MAX_WAITING,
+        "a later notice needs no room"
+    );
     assert_eq!(drain(&mut state, now), ["q"]);
-    assert_eq!(drain(&mut state, at).len(), MOST - 1);
+    assert_eq!(drain(&mut state, at).len(), MAX_WAITING - 1);
 }
 
 #[tokio::test]
@@ -301,25 +302,25 @@ async fn next_wakes_when_a_notice_comes_and_when_its_time_comes() {
     });
     tokio::task::yield_now().await;
     queue.offer(to("a", "a1"));
-    let waiting = waits.await.unwrap();
-    queue.defer(waiting.clone(), Instant::now() + Duration::from_millis(20));
-    assert_eq!(queue.next().await.unwrap(), waiting);
+    let queued = waits.await.unwrap();
+    queue.defer(queued.clone(), Instant::now() + Duration::from_millis(20));
+    assert_eq!(queue.next().await.unwrap(), queued);
 }
 
 #[test]
 fn a_fault_comes_before_refusals_and_takes_the_place_of_one() {
-    let (mut state, now) = (State::default(), start());
+    let (mut state, now) = (QueueState::default(), start());
     let refusal = |pod: usize| Notice {
-        aspect: crate::events::Aspect::Refusal,
+        aspect: Aspect::Refusal,
         ..to("ns", &format!("pod-{pod:05}"))
     };
-    for pod in 0..MOST {
+    for pod in 0..MAX_WAITING {
         assert_eq!(state.offer(refusal(pod), now), Offered::Queued);
     }
-    let one_more = refusal(MOST);
+    let one_more = refusal(MAX_WAITING);
     let full = Offered::Full(Box::new(one_more.clone()));
     assert_eq!(state.offer(one_more, now), full);
-    let last = Offered::Full(Box::new(refusal(MOST - 1)));
+    let last = Offered::Full(Box::new(refusal(MAX_WAITING - 1)));
     assert_eq!(state.offer(to("ns", "fault"), now), last);
     assert_eq!(drain(&mut state, now)[..2], ["fault", "pod-00000"]);
 }

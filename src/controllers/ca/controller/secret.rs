@@ -1,85 +1,82 @@
 //! The writes to the Secret of the CA: a successor, and each CA in its place.
 
-use super::super::{placement, rotation};
+use super::super::placement;
+use super::super::rotation::{self, RotationRequest};
 use super::{CaController, CaSettings};
 use crate::events;
 use crate::k8s::patch;
 use crate::model::ca_state::CaState;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use kube::api::Patch;
-use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 impl CaController {
-    /// Makes a successor when it is time, and puts each CA where it belongs.
-    pub(super) async fn turn(
+    /// Writes what [`change`](Self::change) decides, or answers a request that has to wait. Returns
+    /// whether the Secret was written.
+    pub(super) async fn update(
         &self,
-        secrets: &Api<Secret>,
         secret: &Secret,
         state: &CaState,
+        can_sign: bool,
         now: Timestamp,
     ) -> Result<bool, kube::Error> {
+        // A Secret with an alarm is left for people to look into, unless its CA has only expired.
+        let may_write = can_sign || state.current.not_after() < now;
+        let may_write = may_write && !self.settings.is_brought;
+        let change = may_write.then(|| self.change(secret, state, now)).flatten();
+        let Some(mut change) = change else {
+            self.answer_request(secret, state, now);
+            return Ok(false);
+        };
+        patch::bind(&mut change, secret);
+        let (name, change) = (secret.name_any(), Patch::Merge(&change));
+        self.secrets.patch(&name, &patch::patch(), &change).await?;
+        Ok(true)
+    }
+
+    /// The change that puts each CA in its place, or else adds a successor that is due.
+    fn change(&self, secret: &Secret, state: &CaState, now: Timestamp) -> Option<Value> {
         let CaSettings {
             times, retention, ..
         } = &self.settings;
-        let request = placement::request(secret);
         let outdated = rotation::outdated(state, *retention);
-        let is_forced = request == Some(rotation::RotationRequest::Force);
-        let change = if let Some(change) = placement::moved(secret, state, outdated, now) {
+        if let Some(change) = placement::moved(secret, state, outdated, now) {
             tracing::info!("moved the CAs in their Secret");
-            change
-        } else if rotation::is_due(state, request, times, now)
-            && (is_forced || !placement::has_next(secret))
-        {
-            let successor = self.generate(now);
-            tracing::info!(
-                fingerprint = successor.ca().fingerprint(),
-                is_forced,
-                "made the next CA"
-            );
-            placement::with_next(&successor, request)
-        } else {
-            self.answer(secret, state, now);
-            return Ok(false);
-        };
-        self.patch(secrets, secret, change).await.map(|()| true)
+            return Some(change);
+        }
+        let request = placement::request(secret);
+        let is_forced = request == Some(RotationRequest::Force);
+        let is_due = rotation::is_due(state, request, times, now);
+        if !is_due || (placement::has_next(secret) && !is_forced) {
+            return None;
+        }
+        let successor = self.generate(now);
+        let fingerprint = successor.ca().fingerprint();
+        tracing::info!(fingerprint, is_forced, "made the next CA");
+        Some(placement::with_next(&successor, request))
     }
 
-    /// Tells whoever asks for another CA that this has to wait, and for what.
-    pub(super) fn answer(&self, secret: &Secret, state: &CaState, now: Timestamp) {
+    /// Publishes why a request for another CA has to wait.
+    fn answer_request(&self, secret: &Secret, state: &CaState, now: Timestamp) {
         let Some(request) = placement::request(secret) else {
             return;
         };
-        let is_brought = self.settings.is_brought;
-        let obstacle = match &state.next {
-            // A brought one that is being made known is what was asked for.
-            Some(_) if is_brought => return,
-            None if is_brought => Some(
+        let obstacle = match (self.settings.is_brought, &state.next) {
+            // A brought one that is being published is what was asked for.
+            (true, Some(_)) => None,
+            (true, None) => Some(
                 "the CA is brought, so add the next one to the Secret as next.crt and next.key, and take the annotation away \
                  when it signs"
                     .to_owned(),
             ),
-            _ => rotation::obstacle(state, Some(request), &self.settings.times, now),
+            (false, _) => rotation::obstacle(state, Some(request), &self.settings.times, now),
         };
         if let Some(obstacle) = obstacle {
             tracing::info!(obstacle, "another CA was asked for, which has to wait");
             let notice = events::about_rotation_request(&self.settings.secret, &obstacle);
             self.publisher.offer(notice);
         }
-    }
-
-    async fn patch(
-        &self,
-        secrets: &Api<Secret>,
-        secret: &Secret,
-        mut change: Value,
-    ) -> Result<(), kube::Error> {
-        patch::bind(&mut change, secret);
-        let patch = Patch::Merge(&change);
-        secrets
-            .patch(&secret.name_any(), &patch::patch(), &patch)
-            .await
-            .map(drop)
     }
 }

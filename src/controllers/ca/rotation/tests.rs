@@ -5,15 +5,17 @@ mod clock;
 mod story;
 
 use super::*;
+use crate::model::ca::Alarm;
 use crate::model::ca::Ca;
 use crate::model::ca_state::CaState;
+use pki_certs::{Authority, AuthorityError};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// That of all steps here.
 const STEP: SignedDuration = DAY;
 /// How long those who cannot be reached are waited for, where that is not the point.
-const PACE: RotationTimes = RotationTimes {
+const TIMES: RotationTimes = RotationTimes {
     step: STEP,
     wait: SignedDuration::from_hours(24 * 200),
 };
@@ -92,7 +94,7 @@ fn stored(current: Read, next: Option<Read>) -> StoredCa {
     }
 }
 
-fn ledger_of(authority: &Authority) -> CaState {
+fn state_of(authority: &Authority) -> CaState {
     CaState::of(authority.ca().clone())
 }
 
@@ -125,15 +127,11 @@ fn assess_now(
     state: CaState,
     stored: Option<StoredCa>,
 ) -> (CaState, Result<String, String>, Option<String>) {
-    let (state, signer, concern) = evaluate(Some(state), stored, SECRET, now());
-    let signer = signer
-        .map(|signer| fingerprint(&signer))
-        .map_err(|alarm| alarm.to_string());
-    (
-        state.unwrap(),
-        signer,
-        concern.map(|concern| concern.to_string()),
-    )
+    let found = evaluate(Some(state), stored, SECRET, now()).unwrap();
+    let signer = found.signer.map(|signer| fingerprint(&signer));
+    let signer = signer.map_err(|alarm| alarm.to_string());
+    let other = found.successor_alarm.map(|alarm| alarm.to_string());
+    (found.state, signer, other)
 }
 
 fn fingerprint(authority: &Authority) -> String {
@@ -170,7 +168,7 @@ const KEY_MISMATCH: &str =
 
 #[test]
 fn a_successor_is_made_when_the_last_third_begins_or_on_demand() {
-    let state = ledger_of(&authority());
+    let state = state_of(&authority());
     let due = now() + TEN_YEARS * 2 / 3;
     let second = SignedDuration::from_secs(1);
     for (time, is) in [
@@ -180,9 +178,9 @@ fn a_successor_is_made_when_the_last_third_begins_or_on_demand() {
         (due, true),
         (now() + TEN_YEARS, true),
     ] {
-        assert_eq!(is_due(&state, None, &PACE, time), is, "{time}");
+        assert_eq!(is_due(&state, None, &TIMES, time), is, "{time}");
         for request in [RotationRequest::Rotate, RotationRequest::Force] {
-            assert!(is_due(&state, Some(request), &PACE, time), "{time}");
+            assert!(is_due(&state, Some(request), &TIMES, time), "{time}");
         }
     }
     // One at a time, while certificates of the one before may be replaced.
@@ -192,12 +190,12 @@ fn a_successor_is_made_when_the_last_third_begins_or_on_demand() {
         with_previous(state.clone(), &other, None),
     ] {
         for request in [None, Some(RotationRequest::Rotate)] {
-            assert!(!is_due(&busy, request, &PACE, now() + DAY));
+            assert!(!is_due(&busy, request, &TIMES, now() + DAY));
         }
         assert!(is_due(
             &busy,
             Some(RotationRequest::Force),
-            &PACE,
+            &TIMES,
             now() + DAY
         ));
     }
@@ -213,7 +211,7 @@ fn a_successor_signs_when_a_step_has_passed_since_everybody_knows_it() {
     };
     let nobody_behind = Waiting::default();
     let found = stored(copy(&old), Some(copy(&new)));
-    let (state, signer, concern) = assess_now(ledger_of(&old), Some(found));
+    let (state, signer, concern) = assess_now(state_of(&old), Some(found));
     assert_eq!((&signer, &concern), (&Ok(names[0].clone()), &None));
     assert_eq!(
         roles(&state),
@@ -221,31 +219,31 @@ fn a_successor_signs_when_a_step_has_passed_since_everybody_knows_it() {
     );
     assert_eq!(state.next.as_ref().unwrap().published, None);
     // However long it takes.
-    let state = advance(state, behind, PACE, now());
-    let state = advance(state, behind, PACE, now() + 100 * DAY);
+    let state = advance(state, behind, TIMES, now());
+    let state = advance(state, behind, TIMES, now() + 100 * DAY);
     assert_eq!(state.next.as_ref().unwrap().published, None);
 
     let begin = now() + 101 * DAY;
-    let state = advance(state, nobody_behind, PACE, begin);
+    let state = advance(state, nobody_behind, TIMES, begin);
     assert_eq!(state.next.as_ref().unwrap().published, Some(begin));
-    let state = advance(state, nobody_behind, PACE, begin + HOUR);
+    let state = advance(state, nobody_behind, TIMES, begin + HOUR);
     assert_eq!(
         state.next.as_ref().unwrap().published,
         Some(begin),
         "it counts from the first"
     );
     // One that comes later, or was not seen, is waited for, and then the step begins anew.
-    let state = advance(state, behind, PACE, begin + 25 * HOUR);
+    let state = advance(state, behind, TIMES, begin + 25 * HOUR);
     assert_eq!(state.next.as_ref().unwrap().published, None);
     let begin = begin + 26 * HOUR;
-    let state = advance(state, nobody_behind, PACE, begin);
+    let state = advance(state, nobody_behind, TIMES, begin);
     let a_moment = SignedDuration::from_nanos(1);
-    let state = advance(state, nobody_behind, PACE, begin + STEP - a_moment);
+    let state = advance(state, nobody_behind, TIMES, begin + STEP - a_moment);
     assert_eq!(
         roles(&state),
         (names[0].clone(), Some(names[1].clone()), None)
     );
-    let state = advance(state, nobody_behind, PACE, begin + STEP);
+    let state = advance(state, nobody_behind, TIMES, begin + STEP);
     assert_eq!(
         roles(&state),
         (names[1].clone(), None, Some(names[0].clone()))
@@ -270,25 +268,25 @@ fn a_predecessor_is_withdrawn_when_a_step_has_passed_since_nobody_uses_it() {
         unpublished: 0,
         of_previous: 1,
     };
-    let state = with_previous(ledger_of(&new), &old, None);
-    let state = advance(state, in_use, PACE, now() + 100 * DAY);
+    let state = with_previous(state_of(&new), &old, None);
+    let state = advance(state, in_use, TIMES, now() + 100 * DAY);
     assert_eq!(previous(&state).unwrap().unused, None);
     let begin = now() + 101 * DAY;
-    let state = advance(state, Waiting::default(), PACE, begin);
-    let state = advance(state, Waiting::default(), PACE, begin + HOUR);
+    let state = advance(state, Waiting::default(), TIMES, begin);
+    let state = advance(state, Waiting::default(), TIMES, begin + HOUR);
     assert_eq!(previous(&state).unwrap().unused, Some(begin));
-    let state = advance(state, in_use, PACE, begin + 2 * HOUR);
+    let state = advance(state, in_use, TIMES, begin + 2 * HOUR);
     assert_eq!(
         previous(&state).unwrap().unused,
         None,
         "one was issued late"
     );
     let begin = begin + 3 * HOUR;
-    let state = advance(state, Waiting::default(), PACE, begin);
+    let state = advance(state, Waiting::default(), TIMES, begin);
     let a_moment = SignedDuration::from_nanos(1);
-    let state = advance(state, Waiting::default(), PACE, begin + STEP - a_moment);
+    let state = advance(state, Waiting::default(), TIMES, begin + STEP - a_moment);
     assert!(previous(&state).is_some());
-    let state = advance(state, Waiting::default(), PACE, begin + STEP);
+    let state = advance(state, Waiting::default(), TIMES, begin + STEP);
     assert_eq!(roles(&state), (fingerprint(&new), None, None));
     assert_eq!(state.trust().pem(), new.ca().root_pem());
 }
@@ -296,17 +294,17 @@ fn a_predecessor_is_withdrawn_when_a_step_has_passed_since_nobody_uses_it() {
 #[test]
 fn a_predecessor_that_has_expired_is_withdrawn_even_with_leaves_in_use() {
     let short = Authority::generate("ca", 10 * DAY, now()).unwrap();
-    let state = with_previous(ledger_of(&authority()), &short, None);
+    let state = with_previous(state_of(&authority()), &short, None);
     let in_use = Waiting {
         unpublished: 1,
         of_previous: 1,
     };
     let end = now() + 10 * DAY;
-    assert!(previous(&advance(state.clone(), in_use, PACE, end)).is_some());
+    assert!(previous(&advance(state.clone(), in_use, TIMES, end)).is_some());
     let over = end + SignedDuration::from_secs(1);
-    let state = advance(state, in_use, PACE, over);
+    let state = advance(state, in_use, TIMES, over);
     assert_eq!(previous(&state).unwrap().unused, Some(over));
-    let state = advance(state, in_use, PACE, over + STEP);
+    let state = advance(state, in_use, TIMES, over + STEP);
     assert!(previous(&state).is_none());
 }
 
@@ -314,7 +312,7 @@ fn a_predecessor_that_has_expired_is_withdrawn_even_with_leaves_in_use() {
 fn a_successor_waits_until_the_predecessor_is_withdrawn() {
     let [oldest, old, new] = [(); 3].map(|()| authority());
     let state = with_next(
-        with_previous(ledger_of(&old), &oldest, None),
+        with_previous(state_of(&old), &oldest, None),
         &new,
         Some(now()),
     );
@@ -322,7 +320,7 @@ fn a_successor_waits_until_the_predecessor_is_withdrawn() {
         unpublished: 0,
         of_previous: 1,
     };
-    let state = advance(state, in_use, PACE, now() + 10 * DAY);
+    let state = advance(state, in_use, TIMES, now() + 10 * DAY);
     assert_eq!(
         roles(&state),
         (
@@ -331,8 +329,8 @@ fn a_successor_waits_until_the_predecessor_is_withdrawn() {
             Some(fingerprint(&oldest))
         )
     );
-    let state = advance(state, Waiting::default(), PACE, now() + 11 * DAY);
-    let state = advance(state, Waiting::default(), PACE, now() + 12 * DAY);
+    let state = advance(state, Waiting::default(), TIMES, now() + 11 * DAY);
+    let state = advance(state, Waiting::default(), TIMES, now() + 12 * DAY);
     assert_eq!(
         roles(&state),
         (fingerprint(&new), None, Some(fingerprint(&old)))
@@ -346,16 +344,16 @@ fn a_secret_that_cannot_be_written_does_not_keep_a_ca_until_its_end() {
         unpublished: 1,
         of_previous: 0,
     };
-    let state = with_next(ledger_of(&old), &new, None);
+    let state = with_next(state_of(&old), &new, None);
     let end = now() + TEN_YEARS;
     let state = advance(
         state,
         behind,
-        PACE,
+        TIMES,
         end - STEP - SignedDuration::from_secs(1),
     );
     assert_eq!(state.current.fingerprint(), fingerprint(&old));
-    let state = advance(state, behind, PACE, end - STEP);
+    let state = advance(state, behind, TIMES, end - STEP);
     assert_eq!(
         roles(&state),
         (fingerprint(&new), None, Some(fingerprint(&old)))
@@ -366,27 +364,23 @@ fn a_secret_that_cannot_be_written_does_not_keep_a_ca_until_its_end() {
 fn the_first_ca_that_is_seen_is_the_one_that_signs() {
     let (old, new) = (authority(), authority());
     let first = |stored| evaluate(None, stored, SECRET, now());
-    let (state, signer, concern) = first(Some(stored(copy(&old), None)));
-    assert_eq!(roles(&state.unwrap()), (fingerprint(&old), None, None));
-    assert_eq!(fingerprint(&signer.unwrap()), fingerprint(&old));
-    assert_eq!(concern, None);
-    let (state, _, _) = first(Some(stored(copy(&old), Some(copy(&new)))));
+    let found = first(Some(stored(copy(&old), None))).unwrap();
+    assert_eq!(roles(&found.state), (fingerprint(&old), None, None));
+    assert_eq!(fingerprint(&found.signer.unwrap()), fingerprint(&old));
+    assert_eq!(found.successor_alarm, None);
+    let found = first(Some(stored(copy(&old), Some(copy(&new))))).unwrap();
     assert_eq!(
-        roles(&state.unwrap()),
+        roles(&found.state),
         (fingerprint(&old), Some(fingerprint(&new)), None)
     );
 
-    let (state, signer, _) = first(Some(stored(with_other_key(&old), None)));
-    assert!(state.is_none());
-    let alarm = signer.unwrap_err();
+    let alarm = first(Some(stored(with_other_key(&old), None))).unwrap_err();
     assert_eq!(alarm.label(), "unusable");
     assert_eq!(
         alarm.to_string(),
         format!("Secret {SECRET} holds no usable CA in tls.crt: {KEY_MISMATCH}")
     );
-    let (state, signer, _) = first(None);
-    assert!(state.is_none());
-    let alarm = signer.unwrap_err();
+    let alarm = first(None).unwrap_err();
     assert_eq!(alarm.label(), "missing");
     assert_eq!(
         alarm.to_string(),
@@ -399,7 +393,7 @@ fn the_first_ca_that_is_seen_is_the_one_that_signs() {
 #[test]
 fn a_secret_that_is_gone_is_an_alarm_and_never_a_new_ca() {
     let (old, new) = (authority(), authority());
-    let state = with_next(with_previous(ledger_of(&old), &new, None), &new, None);
+    let state = with_next(with_previous(state_of(&old), &new, None), &new, None);
     let before = roles(&state);
     let (state, signer, concern) = assess_now(state, None);
     let lost = format!(
@@ -435,7 +429,7 @@ fn the_ca_of_a_stranger_is_an_alarm_until_the_platform_team_vouches_for_it() {
             accepted,
             ..stored(copy(&stranger), None)
         };
-        let (state, signer, concern) = assess_now(ledger_of(&old), Some(found));
+        let (state, signer, concern) = assess_now(state_of(&old), Some(found));
         assert_eq!((signer, concern), (Err(replaced(&old, &stranger)), None));
         assert_eq!(roles(&state), (fingerprint(&old), None, None));
         assert!(!state.trust().pem().contains(stranger.ca().root_pem()));
@@ -444,7 +438,7 @@ fn the_ca_of_a_stranger_is_an_alarm_until_the_platform_team_vouches_for_it() {
         accepted: Some(fingerprint(&stranger)),
         ..stored(copy(&stranger), None)
     };
-    let (state, signer, concern) = assess_now(ledger_of(&old), Some(found));
+    let (state, signer, concern) = assess_now(state_of(&old), Some(found));
     assert_eq!((signer, concern), (Ok(fingerprint(&stranger)), None));
     assert_eq!(
         roles(&state),
@@ -467,7 +461,7 @@ fn the_ca_of_a_stranger_is_an_alarm_until_the_platform_team_vouches_for_it() {
 #[test]
 fn a_backup_from_before_a_rotation_is_not_taken_for_the_present_ca() {
     let (old, new) = (authority(), authority());
-    let state = with_previous(ledger_of(&new), &old, None);
+    let state = with_previous(state_of(&new), &old, None);
     let (state, signer, _) = assess_now(state, Some(stored(copy(&old), None)));
     assert_eq!(signer, Err(replaced(&new, &old)));
     assert_eq!(
@@ -479,7 +473,7 @@ fn a_backup_from_before_a_rotation_is_not_taken_for_the_present_ca() {
 #[test]
 fn another_ca_below_the_same_root_is_accepted_without_an_alarm() {
     let (a, b) = (below_root("a", ROOT), below_root("b", ROOT));
-    let (state, signer, concern) = assess_now(ledger_of(&a), Some(stored(copy(&b), None)));
+    let (state, signer, concern) = assess_now(state_of(&a), Some(stored(copy(&b), None)));
     assert_eq!((signer, concern), (Ok(fingerprint(&b)), None));
     assert_eq!(
         roles(&state),
@@ -491,7 +485,7 @@ fn another_ca_below_the_same_root_is_accepted_without_an_alarm() {
     );
 
     let elsewhere = authority();
-    let (_, signer, _) = assess_now(ledger_of(&a), Some(stored(copy(&elsewhere), None)));
+    let (_, signer, _) = assess_now(state_of(&a), Some(stored(copy(&elsewhere), None)));
     assert_eq!(signer, Err(replaced(&a, &elsewhere)));
 }
 
@@ -499,7 +493,7 @@ fn another_ca_below_the_same_root_is_accepted_without_an_alarm() {
 fn a_root_that_was_certified_anew_is_published() {
     let renewed = include_bytes!("tests/root-renewed.crt");
     let (before, after) = (below_root("a", ROOT), below_root("a", renewed));
-    let (state, signer, concern) = assess_now(ledger_of(&before), Some(stored(copy(&after), None)));
+    let (state, signer, concern) = assess_now(state_of(&before), Some(stored(copy(&after), None)));
     assert_eq!((signer, concern), (Ok(fingerprint(&after)), None));
     assert!(state.trust().pem().contains(after.ca().root_pem()));
 }
@@ -522,7 +516,7 @@ fn a_key_that_is_damaged_is_an_alarm() {
             "the CA certificate expired at 2039-12-30T00:00:00Z; replace it",
         ),
     ] {
-        let (state, signer, concern) = assess_now(ledger_of(&old), Some(stored(damaged, None)));
+        let (state, signer, concern) = assess_now(state_of(&old), Some(stored(damaged, None)));
         let said = format!("Secret {SECRET} holds no usable CA in tls.crt: {problem}");
         assert_eq!((signer, concern), (Err(said), None));
         assert_eq!(roles(&state), (fingerprint(&old), None, None));
@@ -540,42 +534,42 @@ fn a_ca_that_has_run_out_is_replaced_as_any_other() {
         accepted: Some(fingerprint(&new)),
         ..stored(read(&new), None)
     };
-    let ledgers = [ledger_of(&old), with_next(ledger_of(&old), &new, None)];
+    let ledgers = [state_of(&old), with_next(state_of(&old), &new, None)];
     for (state, found) in ledgers
         .into_iter()
         .zip([accepted, stored(read(&new), None)])
     {
-        let (state, signer, concern) = evaluate(Some(state), Some(found), SECRET, later);
-        assert_eq!(fingerprint(&signer.unwrap()), fingerprint(&new));
-        assert_eq!(concern, None);
+        let found = evaluate(Some(state), Some(found), SECRET, later).unwrap();
+        assert_eq!(fingerprint(&found.signer.unwrap()), fingerprint(&new));
+        assert_eq!(found.successor_alarm, None);
         // Its leaves have run out with it, if the clock is right.
-        let state = advance(state.unwrap(), Waiting::default(), PACE, later);
+        let state = advance(found.state, Waiting::default(), TIMES, later);
         let old = Some(fingerprint(&old));
         assert_eq!(roles(&state), (fingerprint(&new), None, old));
-        let state = advance(state, Waiting::default(), PACE, later + STEP);
+        let state = advance(state, Waiting::default(), TIMES, later + STEP);
         assert_eq!(roles(&state), (fingerprint(&new), None, None));
     }
     let found = stored(read(&stranger), None);
-    let (_, signer, _) = evaluate(Some(ledger_of(&old)), Some(found), SECRET, later);
-    assert_eq!(signer.unwrap_err().to_string(), replaced(&old, &stranger));
+    let found = evaluate(Some(state_of(&old)), Some(found), SECRET, later).unwrap();
+    assert_eq!(
+        found.signer.unwrap_err().to_string(),
+        replaced(&old, &stranger)
+    );
 
     let found = stored(read(&old), Some(read(&new)));
-    let (state, signer, _) = evaluate(Some(ledger_of(&old)), Some(found), SECRET, later);
+    let found = evaluate(Some(state_of(&old)), Some(found), SECRET, later).unwrap();
     assert_eq!(
-        fingerprint(&signer.unwrap()),
+        fingerprint(&found.signer.unwrap()),
         fingerprint(&new),
         "made while it was over"
     );
-    assert_eq!(roles(&state.unwrap()).0, fingerprint(&new));
+    assert_eq!(roles(&found.state).0, fingerprint(&new));
 }
 
 #[test]
 fn a_successor_that_cannot_be_used_is_an_alarm_and_the_signer_signs_on() {
     let (old, new) = (authority(), authority());
-    for state in [
-        ledger_of(&old),
-        with_next(ledger_of(&old), &new, Some(now())),
-    ] {
+    for state in [state_of(&old), with_next(state_of(&old), &new, Some(now()))] {
         let found = stored(copy(&old), Some(with_other_key(&new)));
         let (state, signer, concern) = assess_now(state, Some(found));
         assert_eq!(signer, Ok(fingerprint(&old)));
@@ -588,7 +582,7 @@ fn a_successor_that_cannot_be_used_is_an_alarm_and_the_signer_signs_on() {
 #[test]
 fn a_successor_may_be_withdrawn_or_replaced_before_it_signs() {
     let [old, new, newer] = [(); 3].map(|()| authority());
-    let state = with_next(ledger_of(&old), &new, Some(now()));
+    let state = with_next(state_of(&old), &new, Some(now()));
     let (withdrawn, signer, concern) = assess_now(state.clone(), Some(stored(copy(&old), None)));
     assert_eq!((signer, concern), (Ok(fingerprint(&old)), None));
     assert_eq!(roles(&withdrawn), (fingerprint(&old), None, None));
@@ -608,7 +602,7 @@ fn a_successor_may_be_withdrawn_or_replaced_before_it_signs() {
     assert_eq!(same.next.unwrap().published, Some(now()));
     // The signer is not its own successor.
     let found = stored(copy(&old), Some(copy(&old)));
-    let (alone, _, _) = assess_now(ledger_of(&old), Some(found));
+    let (alone, _, _) = assess_now(state_of(&old), Some(found));
     assert_eq!(roles(&alone), (fingerprint(&old), None, None));
 }
 
@@ -616,7 +610,7 @@ fn a_successor_may_be_withdrawn_or_replaced_before_it_signs() {
 fn a_successor_that_the_platform_team_moves_to_tls_signs() {
     let (old, new) = (authority(), authority());
     for published in [None, Some(now())] {
-        let state = with_next(ledger_of(&old), &new, published);
+        let state = with_next(state_of(&old), &new, published);
         let (state, signer, concern) = assess_now(state, Some(stored(copy(&new), None)));
         assert_eq!((signer, concern), (Ok(fingerprint(&new)), None));
         assert_eq!(
@@ -627,7 +621,7 @@ fn a_successor_that_the_platform_team_moves_to_tls_signs() {
     }
     // With the next one beside it already.
     let newest = authority();
-    let state = with_next(ledger_of(&old), &new, Some(now()));
+    let state = with_next(state_of(&old), &new, Some(now()));
     let found = stored(copy(&new), Some(copy(&newest)));
     let (state, signer, _) = assess_now(state, Some(found));
     assert_eq!(signer, Ok(fingerprint(&new)));
@@ -645,9 +639,9 @@ fn a_successor_that_the_platform_team_moves_to_tls_signs() {
 #[test]
 fn the_predecessor_beside_the_signer_is_no_successor() {
     let (old, new) = (authority(), authority());
-    let rotated = with_previous(ledger_of(&new), &old, None);
+    let rotated = with_previous(state_of(&new), &old, None);
     // It lies there until the rotation is over, or for ever if the platform team brought it.
-    for state in [rotated, ledger_of(&new)] {
+    for state in [rotated, state_of(&new)] {
         for tls in [
             copy(&old),
             read_at(&old, now() + TEN_YEARS + HOUR),
@@ -659,7 +653,7 @@ fn the_predecessor_beside_the_signer_is_no_successor() {
             assert_eq!(roles(&state).1, None);
         }
     }
-    let swapped = with_previous(ledger_of(&new), &old, None);
+    let swapped = with_previous(state_of(&new), &old, None);
     let (state, signer, _) = assess_now(swapped, Some(stored(copy(&new), Some(copy(&old)))));
     assert_eq!(signer, Ok(fingerprint(&new)));
     assert_eq!(
@@ -672,7 +666,7 @@ fn the_predecessor_beside_the_signer_is_no_successor() {
 fn damage_beside_a_successor_is_damage_all_the_same() {
     let [old, new, stranger] = [(); 3].map(|()| authority());
     for published in [None, Some(now())] {
-        let state = with_next(ledger_of(&old), &new, published);
+        let state = with_next(state_of(&old), &new, published);
         let found = stored(with_other_key(&old), Some(copy(&new)));
         let (after, signer, _) = assess_now(state.clone(), Some(found));
         let said = format!("Secret {SECRET} holds no usable CA in tls.crt: {KEY_MISMATCH}");
@@ -688,17 +682,17 @@ fn damage_beside_a_successor_is_damage_all_the_same() {
 
 fn told(state: &CaState, signer: &Authority) -> Ca {
     Ca::from_state(state, Ok(copy(signer).unwrap()), |forced| {
-        PACE.window(forced)
+        TIMES.window(forced)
     })
 }
 
 #[test]
 fn what_the_reconciler_gets_follows_from_the_state() {
     let (old, new) = (authority(), authority());
-    let settled = told(&ledger_of(&old), &old);
+    let settled = told(&state_of(&old), &old);
     assert_eq!(settled.issuers, [old.ca().clone()]);
     assert_eq!(settled.replacing, None);
-    let next = with_next(ledger_of(&old), &new, None);
+    let next = with_next(state_of(&old), &new, None);
     let known = told(&next, &old);
     assert_eq!(
         known.issuers,
@@ -706,7 +700,7 @@ fn what_the_reconciler_gets_follows_from_the_state() {
         "the successor has signed nothing"
     );
     assert_eq!(known.trust, CaState::trust(&next));
-    let rotated = with_previous(ledger_of(&new), &old, None);
+    let rotated = with_previous(state_of(&new), &old, None);
     let rotated = told(&rotated, &new);
     assert_eq!(rotated.issuers, [new.ca().clone(), old.ca().clone()]);
     assert_eq!(rotated.replacing, Some((now(), STEP)));

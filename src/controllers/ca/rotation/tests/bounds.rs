@@ -24,7 +24,7 @@ fn forced(state: CaState, next: &Authority) -> CaState {
 fn a_successor_signs_a_step_after_the_longest_wait_for_blockers() {
     let (old, new) = (authority(), authority());
     let names = [&old, &new].map(fingerprint);
-    let state = with_next(ledger_of(&old), &new, None);
+    let state = with_next(state_of(&old), &new, None);
     let wait = now() + QUICK.wait;
     let state = advance(state, BEHIND, QUICK, wait - SECOND);
     assert_eq!(state.next.as_ref().unwrap().published, None);
@@ -52,7 +52,7 @@ fn a_successor_signs_a_step_after_the_longest_wait_for_blockers() {
 #[test]
 fn several_cas_of_before_are_trusted_as_long_as_they_are_in_use() {
     let cas: Vec<_> = (0..3).map(|_| authority()).collect();
-    let mut state = ledger_of(&cas[0]);
+    let mut state = state_of(&cas[0]);
     let mut time = now();
     for next in &cas[1..] {
         state = with_next(state, next, None);
@@ -82,7 +82,7 @@ fn several_cas_of_before_are_trusted_as_long_as_they_are_in_use() {
 
 #[test]
 fn no_ninth_ca_of_before_is_trusted_unless_by_force() {
-    let mut state = ledger_of(&authority());
+    let mut state = state_of(&authority());
     for _ in 0..8 {
         state = with_previous(state, &authority(), None);
     }
@@ -111,7 +111,7 @@ fn no_ninth_ca_of_before_is_trusted_unless_by_force() {
 #[test]
 fn a_forced_rotation_ends_within_three_steps_despite_blockers() {
     let [oldest, old, new] = [(); 3].map(|()| authority());
-    let mut state = forced(with_previous(ledger_of(&old), &oldest, None), &new);
+    let mut state = forced(with_previous(state_of(&old), &oldest, None), &new);
     let (mut signs, mut over) = (None, None);
     for quarter in 0..20 {
         let time = now() + quarter * DAY / 4;
@@ -133,11 +133,11 @@ fn a_forced_rotation_ends_within_three_steps_despite_blockers() {
 fn force_makes_another_successor_even_of_a_rotation_that_is_under_way() {
     let [old, new, newer] = [(); 3].map(|()| authority());
     let published = Some(now());
-    let under_way = with_next(ledger_of(&old), &new, published);
+    let under_way = with_next(state_of(&old), &new, published);
     assert!(is_due(
         &under_way,
         Some(RotationRequest::Force),
-        &PACE,
+        &TIMES,
         now()
     ));
     let found = StoredCa {
@@ -151,20 +151,20 @@ fn force_makes_another_successor_even_of_a_rotation_that_is_under_way() {
     assert!(!state.trust().pem().contains(new.ca().root_pem()));
     // One that a manifest asks for again and again comes to an end before the next one begins.
     let request = Some(RotationRequest::Force);
-    assert!(!is_due(&state, request, &PACE, now() + HOUR));
-    let state = advance(state, BEHIND, PACE, now());
-    let state = advance(state, BEHIND, PACE, now() + DAY / 4);
-    let state = advance(state, BEHIND, PACE, now() + DAY * 5 / 4);
+    assert!(!is_due(&state, request, &TIMES, now() + HOUR));
+    let state = advance(state, BEHIND, TIMES, now());
+    let state = advance(state, BEHIND, TIMES, now() + DAY / 4);
+    let state = advance(state, BEHIND, TIMES, now() + DAY * 5 / 4);
     assert_eq!(roles(&state).0, fingerprint(&newer));
-    assert!(!is_due(&state, request, &PACE, now() + DAY * 3 / 2));
-    let said = obstacle(&state, request, &PACE, now() + DAY * 3 / 2).unwrap();
+    assert!(!is_due(&state, request, &TIMES, now() + DAY * 3 / 2));
+    let said = obstacle(&state, request, &TIMES, now() + DAY * 3 / 2).unwrap();
     assert!(
         said.starts_with("a rotation by force is under way since"),
         "{said}"
     );
-    let state = advance(state, BEHIND, PACE, now() + DAY * 3 / 2);
-    let state = advance(state, BEHIND, PACE, now() + DAY * 5 / 2);
-    assert!(is_due(&state, request, &PACE, now() + DAY * 5 / 2));
+    let state = advance(state, BEHIND, TIMES, now() + DAY * 3 / 2);
+    let state = advance(state, BEHIND, TIMES, now() + DAY * 5 / 2);
+    assert!(is_due(&state, request, &TIMES, now() + DAY * 5 / 2));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_request_that_has_to_wait_is_answered() {
     let [old, new] = [(); 2].map(|()| authority());
     let rotate =
         |state: &CaState, time| obstacle(state, Some(RotationRequest::Rotate), &QUICK, time);
-    let settled = ledger_of(&old);
+    let settled = state_of(&old);
     assert_eq!(rotate(&settled, now()), None);
     let publishing = with_next(settled.clone(), &new, None);
     assert_eq!(
@@ -193,8 +193,8 @@ fn a_request_that_has_to_wait_is_answered() {
 #[test]
 fn a_key_is_kept_for_a_time_that_no_clock_can_shorten() {
     let (old, new) = (authority(), authority());
-    let state = with_previous(ledger_of(&new), &old, Some(now()));
-    let mut state = advance(state, Waiting::default(), PACE, now() + DAY);
+    let state = with_previous(state_of(&new), &old, Some(now()));
+    let mut state = advance(state, Waiting::default(), TIMES, now() + DAY);
     assert!(state.trusted().next().is_none());
     let count = |state: &CaState| outdated(state, 30 * DAY).count();
     for hour in 0..30 * 24 {
@@ -202,14 +202,14 @@ fn a_key_is_kept_for_a_time_that_no_clock_can_shorten() {
         // The time of day goes to and fro by years.
         let years = i32::from(hour % 2 == 0) * 11;
         let time = now() + TEN_YEARS * years / 10;
-        state = advance(state, Waiting::default(), PACE, time);
+        state = advance(state, Waiting::default(), TIMES, time);
         age(&mut state, HOUR);
     }
     assert_eq!(count(&state), 1);
     // As long as it is trusted its key stays.
-    let mut used = with_previous(ledger_of(&new), &old, None);
+    let mut used = with_previous(state_of(&new), &old, None);
     age(&mut used, 60 * DAY);
-    let used = advance(used, BEHIND, PACE, now() + 60 * DAY);
+    let used = advance(used, BEHIND, TIMES, now() + 60 * DAY);
     assert_eq!(count(&used), 0);
 }
 
@@ -229,7 +229,7 @@ fn pki(name: &str, ca: &Authority, trust: &str, ready: (&str, &str)) -> crate::a
 #[test]
 fn blockers_are_named_with_a_reason_and_what_is_being_deleted_is_none() {
     let [old, new] = [(); 2].map(|()| authority());
-    let state = with_next(ledger_of(&old), &new, None);
+    let state = with_next(state_of(&old), &new, None);
     let trust = state.trust().fingerprint().to_owned();
     let mut deleted = pki("deleted", &old, "before", ("False", "PkiIssuanceFailed"));
     deleted.metadata.deletion_timestamp =
@@ -302,7 +302,7 @@ fn blockers_are_named_with_a_reason_and_what_is_being_deleted_is_none() {
 #[test]
 fn few_of_many_blockers_are_named_and_the_same_ones_always() {
     let [old, new] = [(); 2].map(|()| authority());
-    let state = with_next(ledger_of(&old), &new, None);
+    let state = with_next(state_of(&old), &new, None);
     let failed = |number: usize| {
         let name = format!("pki-{number:03}");
         pki(&name, &old, "before", ("False", "PkiIssuanceFailed"))
@@ -329,9 +329,9 @@ fn a_report_names_the_blockers_and_the_deadline() {
         let report = progress::report(state, &progress(state, time), &QUICK, time);
         report.map(|it| (it.phase, it.until, it.forced, it.blocked))
     };
-    let settled = ledger_of(&new);
+    let settled = state_of(&new);
     assert_eq!(report(&settled, now()), None);
-    let publishing = with_next(ledger_of(&old), &new, None);
+    let publishing = with_next(state_of(&old), &new, None);
     let until = Some(now() + QUICK.wait);
     let expected = Some((Phase::Publishing, until, false, 1));
     assert_eq!(report(&publishing, now() + HOUR), expected);

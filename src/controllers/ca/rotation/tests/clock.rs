@@ -60,9 +60,9 @@ impl Stage {
     }
 
     /// Looks as often as the controller does at this time, and checks that nothing was lost.
-    fn look(&mut self, time: Timestamp) {
+    fn reconcile(&mut self, time: Timestamp) {
         for _ in 0..10 {
-            let is_changed = self.look_once(time);
+            let is_changed = self.reconcile_once(time);
             self.check(time);
             if !is_changed {
                 return;
@@ -71,18 +71,21 @@ impl Stage {
         panic!("it does not come to rest at {time}");
     }
 
-    fn look_once(&mut self, time: Timestamp) -> bool {
+    fn reconcile_once(&mut self, time: Timestamp) -> bool {
         let secret = self.stored();
         let stored = placement::read(&secret, false, time);
-        let (state, signer, _) = evaluate(self.state(time), Some(stored), SECRET, time);
-        let Some(mut state) = state else {
+        let found = evaluate(self.state(time), Some(stored), SECRET, time);
+        let Ok(Evaluation {
+            mut state, signer, ..
+        }) = found
+        else {
             return false;
         };
         if signer.is_ok() {
-            let mut counter = RolloutCounter::new(&state, &PACE, time);
+            let mut counter = RolloutCounter::new(&state, &TIMES, time);
             counter.count(&self.pki);
             let progress = counter.end();
-            state = super::super::advance(state, &progress, &PACE, time);
+            state = super::super::advance(state, &progress, &TIMES, time);
         }
         let before = self.map.clone();
         json_patch::merge(&mut self.map, &json!({ "data": state.data() }));
@@ -96,7 +99,7 @@ impl Stage {
         }
         let outdated = outdated(&state, RETENTION);
         let change = placement::moved(&secret, &state, outdated, time).or_else(|| {
-            let is_due = is_due(&state, None, &PACE, time) && !placement::has_next(&secret);
+            let is_due = is_due(&state, None, &TIMES, time) && !placement::has_next(&secret);
             is_due.then(|| {
                 let successor = Authority::generate("ca", TEN_YEARS, time).unwrap();
                 placement::with_next(&successor, None)
@@ -165,18 +168,18 @@ fn after_any_jump_of_the_clock_the_ca_that_signed_signs_again() {
     ] {
         let mut scene = Stage::new();
         scene.is_brief = lasts < STEP;
-        scene.look(now());
+        scene.reconcile(now());
         let before = scene.signer.clone();
         assert_eq!(before, Some(scene.issuer()), "{jump:#}");
         let wrong = now() + jump;
         for time in [wrong, wrong + lasts / 2, wrong + lasts] {
-            scene.look(time);
+            scene.reconcile(time);
         }
         let right = now() + lasts;
-        scene.look(right);
+        scene.reconcile(right);
         assert_eq!(scene.signer, before, "{jump:#}: at once");
         for day in 1..40 {
-            scene.look(right + day * DAY);
+            scene.reconcile(right + day * DAY);
         }
         assert_eq!(scene.signer, before, "{jump:#}: and later");
         assert!(!placement::has_next(&scene.stored()), "{jump:#}");
@@ -187,7 +190,7 @@ fn after_any_jump_of_the_clock_the_ca_that_signed_signs_again() {
 fn a_clock_that_is_right_again_before_the_successor_is_moved_leaves_the_ca_that_signed() {
     for ahead in [3 * YEAR, 11 * YEAR] {
         let mut scene = Stage::new();
-        scene.look(now());
+        scene.reconcile(now());
         let first = scene.signer.clone();
         let is_first = |scene: &Stage, time| {
             let state = scene.state(time).unwrap();
@@ -195,10 +198,10 @@ fn a_clock_that_is_right_again_before_the_successor_is_moved_leaves_the_ca_that_
         };
         let mut time = now() + ahead;
         while is_first(&scene, time) {
-            scene.look_once(time);
-            time += PACE.step;
+            scene.reconcile_once(time);
+            time += TIMES.step;
         }
-        scene.look(now() + DAY);
+        scene.reconcile(now() + DAY);
         assert_eq!(scene.signer, first, "{ahead}");
     }
 }
@@ -208,21 +211,21 @@ fn a_clock_that_is_right_again_before_the_successor_is_moved_leaves_the_ca_that_
 #[test]
 fn what_was_signed_while_the_clock_was_wrong_is_trusted_until_it_is_replaced() {
     let mut scene = Stage::new();
-    scene.look(now());
+    scene.reconcile(now());
     let right = scene.issuer();
-    scene.look(now() + 11 * YEAR);
+    scene.reconcile(now() + 11 * YEAR);
     let wrong = scene.signer.clone().unwrap();
     assert_ne!(wrong, right);
     let status = scene.pki.status.as_mut().unwrap();
     status.issuer_fingerprint = Some(wrong.clone());
     status.not_after = Some(serde_json::from_value(json!(now() + 12 * YEAR)).unwrap());
     for day in 0..5 {
-        scene.look(now() + day * DAY);
+        scene.reconcile(now() + day * DAY);
         assert_eq!(scene.signer.as_ref(), Some(&right));
     }
     scene.pki.status.as_mut().unwrap().issuer_fingerprint = Some(right);
     for day in 5..8 {
-        scene.look(now() + day * DAY);
+        scene.reconcile(now() + day * DAY);
     }
     let state = scene.state(now()).unwrap();
     assert!(state.trusted().next().is_none());
@@ -233,14 +236,15 @@ fn what_was_signed_while_the_clock_was_wrong_is_trusted_until_it_is_replaced() {
 #[test]
 fn a_ca_that_was_replaced_by_force_never_signs_again() {
     let (stolen, new) = (authority(), authority());
-    let mut state = with_previous(ledger_of(&new), &stolen, None);
+    let mut state = with_previous(state_of(&new), &stolen, None);
     let found = || StoredCa {
         retired: vec![copy(&stolen).unwrap()],
         ..stored(read_at(&new, now() - YEAR), None)
     };
     let signer = |state: &CaState| {
-        let (_, signer, _) = evaluate(Some(state.clone()), Some(found()), SECRET, now() - YEAR);
-        signer.ok().map(|signer| fingerprint(&signer))
+        let past = now() - YEAR;
+        let evaluation = evaluate(Some(state.clone()), Some(found()), SECRET, past).unwrap();
+        evaluation.signer.ok().map(|signer| fingerprint(&signer))
     };
     assert_eq!(signer(&state), Some(fingerprint(&stolen)));
     state.retired[0].forced = Some(now());

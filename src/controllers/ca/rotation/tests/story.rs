@@ -80,7 +80,7 @@ impl World {
             verified: HashSet::new(),
             stages: Vec::new(),
             forced: None,
-            times: PACE,
+            times: TIMES,
         }
     }
 
@@ -131,9 +131,9 @@ impl World {
             forced: self.forced.clone(),
             ..stored(read("tls.crt", "tls.key"), next)
         };
-        let (state, signer, concern) = evaluate(self.state(), Some(stored), SECRET, self.now);
-        assert_eq!(concern, None);
-        let (state, signer) = (state.unwrap(), signer.unwrap());
+        let found = evaluate(self.state(), Some(stored), SECRET, self.now).unwrap();
+        assert_eq!(found.successor_alarm, None);
+        let (state, signer) = (found.state, found.signer.unwrap());
         let progress = self.progress(&state);
         let state = super::super::advance(state, &progress, &self.times, self.now);
         let is_moved = fingerprint(&signer) != state.current.fingerprint();

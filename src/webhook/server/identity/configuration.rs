@@ -1,0 +1,237 @@
+//! The webhook configuration, which tells the API server whom to ask, where, and whom to trust.
+
+use super::decision::Cas;
+use super::path::{self, Carried, SECRET_PATH, Segment};
+use super::trust_problem::{TrustProblem, verify};
+use crate::k8s::patch;
+use jiff::Timestamp;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, PatchOperation};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingWebhookConfiguration, WebhookClientConfig,
+};
+use kube::api::Patch;
+use kube::{Api, Client, Resource, ResourceExt};
+use pki_certs::Authority;
+use rustls_pki_types::CertificateDer;
+use serde_json::{Value, json};
+
+/// The fields that every webhook is to have.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) bundle: Bundle<'a>,
+    pub(super) path: Path<'a>,
+}
+
+/// The path that every webhook is to have.
+#[derive(Clone, Copy)]
+pub(super) enum Path<'a> {
+    /// As it is.
+    Same,
+    /// Without a secret segment.
+    Plain,
+    /// With this segment.
+    Secret(&'a Segment),
+}
+
+/// The CAs that every `caBundle` is to hold.
+#[derive(Clone, Copy)]
+pub(super) enum Bundle<'a> {
+    /// These CAs and nothing else.
+    Exactly(&'a Cas),
+    /// These CAs, beside whatever is there: another replica may know better.
+    AtLeast(&'a Cas),
+}
+
+/// The webhook configuration as it is stored; one that is missing may come again.
+pub(super) struct Configuration {
+    name: String,
+    stored: Option<ValidatingWebhookConfiguration>,
+}
+
+impl Configuration {
+    pub(super) async fn read(client: &Client, name: &str) -> Result<Self, kube::Error> {
+        let stored = api(client).get_opt(name).await?;
+        let name = name.to_owned();
+        Ok(Self { name, stored })
+    }
+
+    /// Whether every webhook carries this CA. What is not there keeps nobody waiting.
+    pub(super) fn carry(&self, authority: &Authority) -> bool {
+        let wanted = authority.ca().certificate_pem();
+        self.clients()
+            .all(|(_, client)| anchors(client).iter().any(|anchor| anchor == wanted))
+    }
+
+    /// Whether any webhook takes this chain.
+    pub(super) fn trust(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> bool {
+        self.clients()
+            .any(|(_, client)| verify(chain, client, now).is_ok())
+    }
+
+    /// Why the API server would not take this chain, in words.
+    pub(super) fn trust_problems(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Option<String> {
+        let (kind, name) = (ValidatingWebhookConfiguration::kind(&()), &self.name);
+        if self.stored.is_none() {
+            return Some(format!(
+                "there is no {kind} {name}, which the chart installs"
+            ));
+        }
+        let problem = |(webhook, client): (&str, &_)| {
+            let problem: TrustProblem = verify(chain, client, now).err()?;
+            Some(format!("webhook {webhook} of {kind} {name}: {problem}"))
+        };
+        self.clients().find_map(problem)
+    }
+
+    /// Whether every webhook has this already.
+    pub(super) fn hold(&self, wanted: Wanted<'_>) -> bool {
+        self.operations(wanted).is_empty()
+    }
+
+    /// Writes bundle and path where others stand, unless somebody has changed the configuration
+    /// since it was read: that is a conflict.
+    pub(super) async fn publish(
+        &mut self,
+        client: &Client,
+        wanted: Wanted<'_>,
+    ) -> Result<(), kube::Error> {
+        let stale = self.operations(wanted);
+        let Some(seen) = self.stored.as_mut().filter(|_| !stale.is_empty()) else {
+            return Ok(());
+        };
+        let patch = Patch::<()>::Json(patch::unless_changed(seen, stale));
+        let name = seen.name_any();
+        let patched = api(client).patch(&name, &patch::patch(), &patch).await;
+        *seen = patched.map_err(|error| without_segment(error, wanted.path))?;
+        tracing::info!(kind = %ValidatingWebhookConfiguration::kind(&()), name, "set the caBundle and the path");
+        Ok(())
+    }
+
+    /// Whether the chart that installed it knows of secret paths, and has them wanted.
+    pub(super) fn asks_for_secret_path(&self) -> bool {
+        self.stored.iter().all(|stored| {
+            let annotation = stored.annotations().get(SECRET_PATH);
+            annotation.is_some_and(|it| it == "true")
+        })
+    }
+
+    /// The paths at which API servers ask.
+    pub(super) fn paths(&self) -> Vec<Carried> {
+        self.clients()
+            .map(|(_, client)| path::carried(address(client).1))
+            .collect()
+    }
+
+    /// Name and client configuration of each webhook.
+    fn clients(&self) -> impl Iterator<Item = (&str, &WebhookClientConfig)> {
+        let webhooks = self.stored.iter().flat_map(|it| &it.webhooks).flatten();
+        webhooks.map(|webhook| (webhook.name.as_str(), &webhook.client_config))
+    }
+
+    /// The JSON patch after which every webhook has these fields.
+    fn operations(&self, wanted: Wanted<'_>) -> Vec<PatchOperation> {
+        let Wanted { bundle, path } = wanted;
+        let of_webhook = self.clients().enumerate().flat_map(|(index, (_, client))| {
+            let add = |field: &[&str], value: Value| {
+                let at = [
+                    "webhooks".to_owned(),
+                    index.to_string(),
+                    "clientConfig".to_owned(),
+                ];
+                let field = field.iter().map(ToString::to_string);
+                let path = PointerBuf::from_tokens(at.into_iter().chain(field));
+                PatchOperation::Add(AddOperation { path, value })
+            };
+            let bundle = (!bundle.is_held_by(client)).then(|| {
+                let value = ByteString(bundle.in_place_of(client).into_bytes());
+                add(&["caBundle"], json!(value))
+            });
+            let (field, address) = address(client);
+            let path = path.in_place_of(address);
+            let path = path.filter(|wanted| wanted != address);
+            let path = path.map(|wanted| add(field, json!(wanted)));
+            bundle.into_iter().chain(path)
+        });
+        of_webhook.collect()
+    }
+}
+
+fn api(client: &Client) -> Api<ValidatingWebhookConfiguration> {
+    Api::all(client.clone())
+}
+
+/// The field with the path of a webhook, and what stands there: a path or a whole URL.
+fn address(client: &WebhookClientConfig) -> (&'static [&'static str], &str) {
+    match &client.service {
+        Some(service) => (
+            &["service", "path"],
+            service.path.as_deref().unwrap_or_default(),
+        ),
+        None => (&["url"], client.url.as_deref().unwrap_or_default()),
+    }
+}
+
+/// The error is logged, and the API server may quote what was written.
+fn without_segment(error: kube::Error, path: Path<'_>) -> kube::Error {
+    match (error, path) {
+        (kube::Error::Api(mut status), Path::Secret(segment)) => {
+            status.message = status.message.replace(segment.as_str(), "…");
+            kube::Error::Api(status)
+        }
+        (error, _) => error,
+    }
+}
+
+impl Path<'_> {
+    fn in_place_of(self, address: &str) -> Option<String> {
+        match self {
+            Self::Same => None,
+            Self::Plain => path::with(address, None),
+            Self::Secret(segment) => path::with(address, Some(segment)),
+        }
+    }
+}
+
+impl Bundle<'_> {
+    fn is_held_by(self, client: &WebhookClientConfig) -> bool {
+        match self {
+            Self::Exactly(cas) => {
+                let found = client.ca_bundle.as_ref();
+                found.is_some_and(|found| found.0 == cas.bundle().as_bytes())
+            }
+            Self::AtLeast(cas) => {
+                let present = anchors(client);
+                cas.certificates()
+                    .all(|wanted| present.iter().any(|it| it == wanted))
+            }
+        }
+    }
+
+    fn in_place_of(self, client: &WebhookClientConfig) -> String {
+        match self {
+            Self::Exactly(cas) => cas.bundle(),
+            Self::AtLeast(cas) => {
+                let mut all = anchors(client);
+                for wanted in cas.certificates() {
+                    if all.iter().all(|present| present != wanted) {
+                        all.push(wanted.to_owned());
+                    }
+                }
+                all.concat()
+            }
+        }
+    }
+}
+
+/// The certificates in the `caBundle`; none if it cannot be read.
+fn anchors(client: &WebhookClientConfig) -> Vec<String> {
+    let bundle = client.ca_bundle.as_ref();
+    let anchors = bundle.and_then(|pem| pki_certs::anchors(&pem.0));
+    anchors.unwrap_or_default()
+}
