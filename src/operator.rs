@@ -16,7 +16,7 @@ use crate::model::trust_bundle::Published;
 use crate::observability::metrics::Metrics;
 use crate::observability::traces::otlp;
 use crate::store::Cache;
-use crate::webhook::server::{self, App, identity, limits};
+use crate::webhook::server::{self, App, limits, serving_cert};
 use axum_server::Handle;
 use futures::future;
 use kube::Client;
@@ -56,7 +56,7 @@ pub enum OperatorError {
     },
     /// The webhook's clients cannot be told apart.
     #[error(transparent)]
-    ClientCa(#[from] identity::client_ca::ClientCaError),
+    ClientCa(#[from] serving_cert::client_ca::ClientCaError),
     /// A part that runs for ever ended.
     #[error("{0} stopped unexpectedly")]
     Stopped(&'static str),
@@ -65,7 +65,7 @@ pub enum OperatorError {
 /// Runs until `shutdown` is cancelled.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), OperatorError> {
     let clients = config.webhook_client_ca.as_deref();
-    let clients = clients.map(identity::client_ca::verifier).transpose()?;
+    let clients = clients.map(serving_cert::client_ca::verifier).transpose()?;
     let cluster = kube::Config::infer().await?;
     let mut rules = config.rules();
     rules.reserve_api_server(cluster.cluster_url.host().unwrap_or_default());
@@ -110,7 +110,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Oper
     let admission_handle = Handle::new();
     let admission = {
         let (app, handle) = (app.clone(), admission_handle.clone());
-        let begin = identity::ServingCertKeeper::begin(
+        let start = serving_cert::ServingCertController::start(
             client.clone(),
             config.webhook(),
             metrics.clone(),
@@ -118,12 +118,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Oper
         );
         async move {
             // What is wrong with the webhook's CA keeps no certificate from being issued.
-            let keeper = begin.await;
-            let identity = keeper.identity();
-            app.serves_as(identity.clone());
+            let controller = start.await;
+            let serving_cert = controller.serving_cert();
+            app.set_serving_cert(serving_cert.clone());
             tokio::select! {
-                _ = server::admission(app, &identity, clients, admission_listener, handle) => {}
-                () = keeper.run() => {}
+                _ = server::admission(app, &serving_cert, clients, admission_listener, handle) => {}
+                () = controller.run() => {}
             }
         }
     };

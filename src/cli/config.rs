@@ -12,7 +12,7 @@ use crate::k8s::scope::Scope;
 use crate::observability::log::LogFormat;
 use crate::observability::traces::otlp;
 use crate::policy::{self, range};
-use crate::webhook::server::{identity, limits::Limits};
+use crate::webhook::server::{limits::Limits, serving_cert};
 use axum::http::Uri;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
@@ -374,8 +374,8 @@ impl Config {
     }
 
     /// Who the webhook is to the API server.
-    pub fn webhook(&self) -> identity::ServingCertSettings {
-        identity::ServingCertSettings {
+    pub fn webhook(&self) -> serving_cert::ServingCertSettings {
+        serving_cert::ServingCertSettings {
             secret: Key::new(self.namespace.clone(), self.webhook_ca_secret.clone()),
             configuration: self.webhook_configuration.clone(),
             hosts: self.webhook_hosts(),
@@ -385,10 +385,10 @@ impl Config {
     }
 
     /// The pods of the operator, if it runs in some.
-    fn replicas(&self) -> Option<identity::Replicas> {
+    fn replicas(&self) -> Option<serving_cert::Replicas> {
         let selector = self.replica_selector.clone()?;
         let namespace = self.namespace.clone();
-        Some(identity::Replicas {
+        Some(serving_cert::Replicas {
             namespace,
             selector,
         })

@@ -7,7 +7,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use pki_certs::Authority;
-use pki_operator::webhook::server::identity::Identity;
+use pki_operator::webhook::server::serving_cert::ServingCert;
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -296,7 +296,7 @@ impl Busy {
         let day = SignedDuration::from_hours(24);
         let authority = Authority::generate("busy", day, Timestamp::now()).unwrap();
         let ca = authority.ca().root_pem().to_owned();
-        let identity = Identity::new(
+        let identity = ServingCert::new(
             Arc::new(authority),
             &["127.0.0.1".to_owned()],
             Timestamp::now(),

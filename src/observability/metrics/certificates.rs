@@ -1,5 +1,5 @@
-//! What there is to tell of namespaces and of each Pki, read from the cache when somebody asks:
-//! nothing is kept twice, and nothing is left behind by a Pki that is gone.
+//! Metrics of namespaces and of each Pki, read from the cache when somebody asks: nothing is kept
+//! twice, and nothing is left behind by a Pki that is gone.
 
 use crate::api::{Pki, READY};
 use crate::k8s::scope::Refused;
@@ -10,7 +10,9 @@ use crate::store::secret_index::ReferencesSecrets as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric, MetricEncoder,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,54 +42,66 @@ impl Collector for Certificates {
         if self.leader.get() != 1 {
             return Ok(());
         }
-        let told = Told::of(cache);
+        let pkis = PkiMetrics::of(cache);
         for (place, (name, help, _)) in SHOWN.iter().enumerate() {
-            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (pki, values) in &told.pkis {
+            let mut metric = gauge(&mut encoder, name, help)?;
+            for (pki, values) in &pkis.shown {
                 let Some(value) = values[place] else { continue };
                 let key = pki.key();
                 let labels = [("namespace", &*key.namespace), ("name", &*key.name)];
-                let series = metric.encode_family(&labels)?;
-                ConstGauge::new(value).encode(series)?;
+                series(&mut metric, &labels, value)?;
             }
         }
         let help = "Pkis that the operator has not looked at since they were last edited";
-        let metric = encoder.encode_descriptor("queue_depth", help, None, MetricType::Gauge)?;
-        ConstGauge::new(told.waiting).encode(metric)?;
+        let metric = gauge(&mut encoder, "queue_depth", help)?;
+        ConstGauge::new(pkis.waiting).encode(metric)?;
 
         let help = "Pkis that break the rule book, by namespace and reason; 0 where there is none";
-        let mut metric =
-            encoder.encode_descriptor("pkis_refused", help, None, MetricType::Gauge)?;
-        for ((namespace, reason), count) in told.refused {
+        let mut metric = gauge(&mut encoder, "pkis_refused", help)?;
+        for ((namespace, reason), count) in pkis.refused {
             let labels = [("namespace", namespace), ("reason", reason)];
-            ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
+            series(&mut metric, &labels, count)?;
         }
         let help = "Pods that cannot start before the operator writes a Secret, by namespace; 0 where there is none";
-        let mut metric =
-            encoder.encode_descriptor("pods_waiting", help, None, MetricType::Gauge)?;
+        let mut metric = gauge(&mut encoder, "pods_waiting", help)?;
         for (namespace, count) in waiting_pods(cache) {
-            let labels = [("namespace", namespace)];
-            ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
+            series(&mut metric, &[("namespace", namespace)], count)?;
         }
         Ok(())
     }
 }
 
+fn gauge<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    help: &str,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)
+}
+
+/// Writes one line of a metric.
+fn series<V: EncodeGaugeValue>(
+    metric: &mut MetricEncoder<'_>,
+    labels: &impl EncodeLabelSet,
+    value: V,
+) -> fmt::Result
+where
+    ConstGauge<V>: EncodeMetric,
+{
+    ConstGauge::new(value).encode(metric.encode_family(labels)?)
+}
+
 /// The namespaces that are to be served and may not be read. One line of zero where there is none.
 fn encode_refused(encoder: &mut DescriptorEncoder<'_>, refused: Refused) -> fmt::Result {
     let help = "1 while a resource may not be read in a namespace that is to be served; 0 where there is none";
-    let mut metric =
-        encoder.encode_descriptor("namespace_refused", help, None, MetricType::Gauge)?;
-    let mut encode = |namespace: String, resource, value| {
-        let labels = [("namespace", namespace), ("resource", resource)];
-        ConstGauge::new(value).encode(metric.encode_family(&labels)?)
-    };
+    let mut metric = gauge(encoder, "namespace_refused", help)?;
     if refused.is_empty() {
-        return encode(String::new(), String::new(), 0);
+        return series(&mut metric, &[("namespace", ""), ("resource", "")], 0);
     }
     for (namespace, resources) in refused {
         for resource in resources {
-            encode(namespace.clone(), resource.to_owned(), 1)?;
+            let labels = [("namespace", namespace.as_str()), ("resource", resource)];
+            series(&mut metric, &labels, 1)?;
         }
     }
     Ok(())
@@ -96,45 +110,43 @@ fn encode_refused(encoder: &mut DescriptorEncoder<'_>, refused: Refused) -> fmt:
 /// How long ago each watch was confirmed.
 fn encode_ages(encoder: &mut DescriptorEncoder<'_>, cache: &Cache) -> fmt::Result {
     let help = "Time since the API server last confirmed the watch of a resource";
-    let mut metric =
-        encoder.encode_descriptor("watch_age_seconds", help, None, MetricType::Gauge)?;
+    let mut metric = gauge(encoder, "watch_age_seconds", help)?;
     for (resource, age) in cache.watch_ages() {
-        let labels = [("resource", resource)];
-        ConstGauge::new(age.as_secs_f64()).encode(metric.encode_family(&labels)?)?;
+        series(&mut metric, &[("resource", resource)], age.as_secs_f64())?;
     }
     Ok(())
 }
 
-/// What all Pkis tell.
+/// The metrics of all Pkis.
 #[derive(Default)]
-struct Told {
-    /// What is [shown](SHOWN) of each.
-    pkis: Vec<(Arc<KnownPki>, [Option<i64>; SHOWN.len()])>,
-    /// How many have not been looked at since they were last edited.
+struct PkiMetrics {
+    /// The values that are [shown](SHOWN) of each.
+    shown: Vec<(Arc<KnownPki>, [Option<i64>; SHOWN.len()])>,
+    /// How many have not been reconciled since they were last edited.
     waiting: i64,
     /// How many break a rule, by namespace and reason. One of none, 0, where there is none, so that
     /// an alert on the sum has a value at all times.
     refused: BTreeMap<(String, String), i64>,
 }
 
-impl Told {
+impl PkiMetrics {
     fn of(cache: &Cache) -> Self {
-        let mut told = Self::default();
+        let mut all = Self::default();
         for known in cache.known_pkis() {
             let Ok(pki) = known.unpack().0 else { continue };
-            told.pkis
+            all.shown
                 .push((known, SHOWN.map(|(_, _, value)| value(&pki))));
-            told.waiting += i64::from(is_unobserved(&pki));
+            all.waiting += i64::from(is_unobserved(&pki));
             let ready = pki.condition(READY).filter(|ready| ready.status == "False");
             if let Some(ready) = ready.filter(|ready| policy::is_reason(&ready.reason)) {
                 let key = (pki.namespace().unwrap_or_default(), ready.reason.clone());
-                *told.refused.entry(key).or_default() += 1;
+                *all.refused.entry(key).or_default() += 1;
             }
         }
-        if told.refused.is_empty() {
-            told.refused.insert(Default::default(), 0);
+        if all.refused.is_empty() {
+            all.refused.insert(Default::default(), 0);
         }
-        told
+        all
     }
 }
 

@@ -1,78 +1,62 @@
-//! What is counted of connections and of requests that were not even judged.
+//! Metrics of connections, and of requests that were not judged.
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use super::{Counters, Gauges, add, gauge_value};
 use prometheus_client::registry::Registry;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Listener {
-    listener: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Closed {
-    listener: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refused {
-    reason: &'static str,
-}
-
-/// Those of the listeners.
-#[derive(Debug, Default)]
+/// The metrics of the listeners.
+#[derive(Debug)]
 pub struct Listeners {
-    connections: Family<Listener, Gauge>,
-    closed: Family<Closed, Counter>,
-    refused: Family<Refused, Counter>,
+    connections: Gauges,
+    closed: Counters<2>,
+    refused: Counters<1>,
 }
 
 impl Listeners {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "connections",
-            "Open connections, by listener: webhook, health",
-            self.connections.clone(),
-        );
-        registry.register(
-            "connections_closed",
-            "Connections that were closed on the client, by listener and reason: idle, displaced",
-            self.closed.clone(),
-        );
-        registry.register(
-            "requests_refused",
-            "Requests to the webhook that were not judged, by reason: path, large, intricate, slow, broken, displaced",
-            self.refused.clone(),
-        );
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let listeners = Self {
+            connections: add(
+                registry,
+                "connections",
+                "Open connections, by listener: webhook, health",
+            ),
+            closed: add(
+                registry,
+                "connections_closed",
+                "Connections that were closed on the client, by listener and reason: idle, displaced",
+            ),
+            refused: add(
+                registry,
+                "requests_refused",
+                "Requests to the webhook that were not judged, by reason: path, large, intricate, slow, broken, displaced",
+            ),
+        };
         for listener in ["webhook", "health"] {
-            self.open(listener, 0);
+            listeners.open(listener, 0);
             for reason in ["idle", "displaced"] {
-                drop(self.closed.get_or_create(&Closed { listener, reason }));
+                let labels = [("listener", listener), ("reason", reason)];
+                drop(listeners.closed.get_or_create(&labels));
             }
         }
         for reason in ["path", "large", "intricate", "slow", "broken", "displaced"] {
-            drop(self.refused.get_or_create(&Refused { reason }));
+            drop(listeners.refused.get_or_create(&[("reason", reason)]));
         }
+        listeners
     }
 
-    /// Tells how many connections are open.
+    /// Shows how many connections are open.
     pub fn open(&self, listener: &'static str, count: usize) {
-        let gauge = self.connections.get_or_create(&Listener { listener });
-        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        let gauge = self.connections.get_or_create(&[("listener", listener)]);
+        gauge.set(gauge_value(count));
     }
 
     /// Counts a connection that was closed on the client.
     pub fn closed(&self, listener: &'static str, reason: &'static str) {
-        self.closed
-            .get_or_create(&Closed { listener, reason })
-            .inc();
+        let labels = [("listener", listener), ("reason", reason)];
+        self.closed.get_or_create(&labels).inc();
     }
 
     /// Counts a request that was not judged.
     pub fn refused(&self, reason: &'static str) {
-        self.refused.get_or_create(&Refused { reason }).inc();
+        self.refused.get_or_create(&[("reason", reason)]).inc();
     }
 }

@@ -1,7 +1,7 @@
 //! Warnings about a change that takes something from the pods which use it: a Secret whose Pki
 //! names another one or is deleted, or a file that the Pki no longer asks for.
 
-use super::{Request, ValidationContext};
+use super::{Request, ReviewedObject, ValidationContext};
 use crate::api::annotations::KEEP_SECRET;
 use crate::api::conditions::MAX_FORMER_SECRETS;
 use crate::api::{Outputs, Pki};
@@ -12,14 +12,13 @@ use crate::policy::Approved;
 use crate::store::cached_pod::{self, SecretUser};
 use crate::util::sync;
 use crate::util::text::{self, printable};
-use kube::core::DynamicObject;
 use kube::core::admission::Operation;
 use serde::Deserialize as _;
 use serde_json::Value;
 use std::sync::Arc;
 
 /// The number of pods that are named in a warning.
-const NAMED: usize = 5;
+const MAX_NAMED_PODS: usize = 5;
 /// The number of Secrets that the deletion of a Pki is judged by: its own, and those it wrote
 /// before.
 const MAX_SECRETS: usize = 1 + MAX_FORMER_SECRETS;
@@ -29,7 +28,7 @@ pub(super) fn of_update(
     request: &Request,
     pki: &Pki,
     approved: &Approved,
-    world: &ValidationContext<'_>,
+    context: &ValidationContext<'_>,
 ) -> Vec<String> {
     let Some(old) = old_object(request) else {
         return Vec::new();
@@ -37,11 +36,11 @@ pub(super) fn of_update(
     let own = Key::of(pki);
     let former = own.beside(&secret_of(old, &own).into());
     if *former.name == *approved.secret_name {
-        return removed_files(old, &former, approved, world);
+        return removed_files(old, &former, approved, context);
     }
-    let users = users_of_own(&own, &former, world);
+    let users = users_of_own(&own, &former, context);
     let renamed = counted(&users, &former, "uses", "use").map(|who| {
-        let end = text_at(old, "/status/notAfter");
+        let end = old.status.get("notAfter").and_then(Value::as_str);
         let end = end.map_or_else(String::new, |end| format!(" at {}", printable(end)));
         let current = printable(&approved.secret_name);
         format!(
@@ -53,20 +52,20 @@ pub(super) fn of_update(
     renamed.into_iter().collect()
 }
 
-/// Warns of a deletion after which pods lack their Secrets. Nobody is kept from it.
-pub(super) fn of_deletion(request: &Request, world: &ValidationContext<'_>) -> Vec<String> {
+/// Warns of a deletion after which pods lack their Secrets. The deletion passes.
+pub(super) fn of_deletion(request: &Request, context: &ValidationContext<'_>) -> Vec<String> {
     let Some(old) = old_object(request).filter(|_| !keeps_secrets(request)) else {
         return Vec::new();
     };
     let name = old.metadata.name.as_deref().unwrap_or(&request.name);
     let own = Key::new(request.namespace.clone().unwrap_or_default(), name);
-    let formers = old.data.pointer("/status/formerSecrets");
+    let formers = old.status.get("formerSecrets");
     let formers = formers.and_then(Value::as_array).into_iter().flatten();
     let formers = formers.filter_map(|former| former.get("name")?.as_str());
     let secrets = std::iter::once(secret_of(old, &own)).chain(formers);
     let warnings = secrets.take(MAX_SECRETS).filter_map(|secret| {
         let secret = own.beside(&secret.into());
-        let users = users_of_own(&own, &secret, world);
+        let users = users_of_own(&own, &secret, context);
         let who = counted(&users, &secret, "uses", "use")?;
         Some(format!(
             "{who}, which is removed with Pki {}: a pod that uses it cannot start again; to keep the Secret, annotate the Pki \
@@ -82,40 +81,37 @@ pub(super) fn of_deletion(request: &Request, world: &ValidationContext<'_>) -> V
 /// are.
 fn keeps_secrets(request: &Request) -> bool {
     let annotations = old_object(request).and_then(|old| old.metadata.annotations.as_ref());
-    let options = request.options.as_ref().map(|options| &options.0);
-    let policy = options.and_then(|options| options.get("propagationPolicy"));
-    policy.is_some_and(|policy| policy == "Orphan") || secret::is_kept_by(annotations)
+    let options = request.options.as_ref();
+    let policy = options.and_then(|options| options.propagation_policy.as_deref());
+    policy == Some("Orphan") || secret::is_kept_by(annotations)
 }
 
-fn old_object(request: &Request) -> Option<&DynamicObject> {
+fn old_object(request: &Request) -> Option<&ReviewedObject> {
     let is_change = matches!(request.operation, Operation::Update | Operation::Delete);
     let old = request.old_object.as_ref().filter(|_| is_change)?;
     old.metadata.deletion_timestamp.is_none().then_some(old)
 }
 
-fn text_at<'a>(object: &'a DynamicObject, path: &str) -> Option<&'a str> {
-    object.data.pointer(path)?.as_str()
-}
-
-fn secret_of<'a>(old: &'a DynamicObject, own: &'a Key) -> &'a str {
-    text_at(old, "/spec/secretName").unwrap_or(&own.name)
+fn secret_of<'a>(old: &'a ReviewedObject, own: &'a Key) -> &'a str {
+    let name = old.spec.get("secretName").and_then(Value::as_str);
+    name.unwrap_or(&own.name)
 }
 
 /// Warns of the files that the Secret had so far and that pods name.
 fn removed_files(
-    old: &DynamicObject,
+    old: &ReviewedObject,
     secret: &Key,
     approved: &Approved,
-    world: &ValidationContext<'_>,
+    context: &ValidationContext<'_>,
 ) -> Vec<String> {
-    let outputs = old.data.pointer("/spec/outputs");
+    let outputs = old.spec.get("outputs");
     let outputs = outputs.and_then(|outputs| Outputs::deserialize(outputs).ok());
     let outputs = outputs.unwrap_or_default();
     let removed = Output::FILES.into_iter().filter(|file| {
         Output::of(file).is_some_and(|output| output.is_in(&outputs))
             && !Output::wants(&approved.outputs, file)
     });
-    let pods = sync::read(world.pods);
+    let pods = sync::read(context.pods);
     let warnings = removed.filter_map(|file| {
         let users = cached_pod::users(&pods, secret).filter(|pod| pod.needs_file(&secret.name, file));
         let users: Vec<_> = users.cloned().collect();
@@ -128,27 +124,26 @@ fn removed_files(
 }
 
 /// The pods that use this Secret, unless others than this Pki provide it.
-fn users_of_own(own: &Key, secret: &Key, world: &ValidationContext<'_>) -> Vec<Arc<SecretUser>> {
-    if super::foreseen_obstacle(own, secret, world).is_some() {
+fn users_of_own(own: &Key, secret: &Key, context: &ValidationContext<'_>) -> Vec<Arc<SecretUser>> {
+    if super::predicted_obstacle(own, secret, context).is_some() {
         return Vec::new();
     }
-    let pods = sync::read(world.pods);
+    let pods = sync::read(context.pods);
     cached_pod::users(&pods, secret).cloned().collect()
 }
 
-/// As in `2 pods use Secret tls (a, b)`; nothing where there are none.
+/// Counts and names pods, as in `2 pods use Secret tls (a, b)`; nothing where there are none.
 fn counted(users: &[Arc<SecretUser>], secret: &Key, one: &str, many: &str) -> Option<String> {
     let (count, verb) = match users {
         [] => return None,
         [_] => ("1 pod".to_owned(), one),
         _ => (format!("{} pods", users.len()), many),
     };
-    let names = users.iter().map(|pod| pod.key.name.to_string());
-    let names: Vec<_> = names.collect();
+    let names: Vec<_> = users.iter().map(|pod| pod.key.name.to_string()).collect();
     Some(format!(
         "{count} {verb} Secret {} ({})",
         printable(&secret.name),
-        text::first_of(&names, NAMED)
+        text::first_of(&names, MAX_NAMED_PODS)
     ))
 }
 

@@ -1,24 +1,23 @@
 //! Admission of a [`PkiPolicy`]: whether each of its rules can match, and which Pkis a change would
 //! leave without one.
 
-use super::{Request, bounded, is_of_kind, keeps_spec, line, name, refuse_causes, warn};
+use super::answer::{allow, bounded, deny_causes, warn};
+use super::{Request, ReviewedObject, still_invalid};
 use crate::api::annotations::{self, Carrier};
-use crate::api::{Pki, PkiPolicy, PkiPolicySpec};
+use crate::api::{GROUP, Pki, PkiPolicy, PkiPolicySpec, VERSION};
 use crate::policy::{PolicyFault, RuleBook, faults};
 use crate::util::text::printable;
 use kube::Resource as _;
-use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionResponse, Operation};
 use kube::core::response::StatusCause;
 use serde::Deserialize;
-use serde_json::Value;
 
-/// So many Pkis are named in a warning.
-const NAMED: usize = 5;
+/// The number of Pkis that are named in a warning.
+const MAX_NAMED_PKIS: usize = 5;
 
 /// Whether a request is about a [`PkiPolicy`].
-pub fn is_about_policy(request: &Request) -> bool {
-    is_of_kind(request, &PkiPolicy::kind(&()))
+pub fn is_about_policy<T>(request: &Request<T>) -> bool {
+    request.is_of_kind(GROUP, VERSION, &PkiPolicy::kind(&()))
 }
 
 /// Judges a policy that is written, by itself; and warns of a change, or a deletion, that would
@@ -30,13 +29,11 @@ pub fn validate_policy(
     stored: impl Iterator<Item = Pki>,
     has_time: impl Fn() -> bool,
 ) -> AdmissionResponse {
-    let response = AdmissionResponse::from(request);
+    let response = allow(request);
     if request.operation == Operation::Delete {
-        // Of a deletion of many at once the request has no name.
-        let deleted = request
-            .old_object
-            .as_ref()
-            .and_then(|old| old.metadata.name.as_deref());
+        // A deletion of many at once has no name in the request.
+        let old = request.old_object.as_ref();
+        let deleted = old.and_then(|old| old.metadata.name.as_deref());
         let deleted = deleted.unwrap_or(&request.name);
         let changed = rules.without_policy(deleted);
         return warn(response, broken(rules, &changed, deleted, stored, has_time));
@@ -59,19 +56,18 @@ pub fn validate_policy(
     };
     // Labels can be edited, and a finalizer removed, of a policy that was stored when nobody
     // checked it.
-    let is_kept = keeps_spec(request);
+    let is_kept = request.keeps_spec();
     let response = warn(
         response,
         annotations::faults(Carrier::PkiPolicy, &object.metadata),
     );
     if !causes.is_empty() && !is_kept {
-        return refuse_causes(response, request, causes);
+        return deny_causes(response, request, causes);
     }
-    let invalid = causes
-        .iter()
-        .map(|cause| format!("still invalid: {}", line(cause)));
-    let broken = changed.map(|changed| broken(rules, &changed, name(request), stored, has_time));
-    warn(response, invalid.chain(broken.into_iter().flatten()))
+    let name = request.object_name();
+    let broken = changed.map(|changed| broken(rules, &changed, name, stored, has_time));
+    let broken = broken.into_iter().flatten();
+    warn(response, still_invalid(&causes).chain(broken))
 }
 
 /// Warns of Pkis that only the policy of this name admits now, and says when time ran out.
@@ -91,12 +87,8 @@ fn broken(
     let (mut judged, mut broken) = (0, Vec::new());
     while stored.peek().is_some() && has_time() {
         judged += 1;
-        broken.extend(
-            stored
-                .next()
-                .filter(is_broken)
-                .map(|pki| pki.display_name()),
-        );
+        let next = stored.next().filter(is_broken);
+        broken.extend(next.map(|pki| pki.display_name()));
     }
     broken.sort_unstable();
     let unjudged = stored.peek().is_some().then(|| {
@@ -110,7 +102,7 @@ fn broken(
 /// The warning that names the Pkis that no policy would permit.
 fn not_permitted(mut broken: Vec<String>) -> Option<String> {
     let all = broken.len();
-    broken.truncate(NAMED);
+    broken.truncate(MAX_NAMED_PKIS);
     let named = printable(&broken.join(", "));
     let (subject, verb) = match all {
         0 => return None,
@@ -140,9 +132,8 @@ fn cause(fault: PolicyFault) -> StatusCause {
     }
 }
 
-fn decode(object: &DynamicObject, request: &Request) -> Result<PkiPolicy, StatusCause> {
-    let spec = object.data.get("spec").unwrap_or(&Value::Null);
-    let spec = PkiPolicySpec::deserialize(spec).map_err(|error| StatusCause {
+fn decode(object: &ReviewedObject, request: &Request) -> Result<PkiPolicy, StatusCause> {
+    let spec = PkiPolicySpec::deserialize(&object.spec).map_err(|error| StatusCause {
         reason: "FieldValueTypeInvalid".into(),
         message: format!(
             "{}; `kubectl explain pkipolicy.spec` says what to write",
@@ -150,7 +141,7 @@ fn decode(object: &DynamicObject, request: &Request) -> Result<PkiPolicy, Status
         ),
         field: "spec".into(),
     })?;
-    Ok(PkiPolicy::new(name(request), spec))
+    Ok(PkiPolicy::new(request.object_name(), spec))
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! The requests to the webhook: how many there may be, how large each may be, and how long it may
+//! The requests to the webhook: how many there may be, how large each may be, and how long each may
 //! take.
 
 use crate::observability::metrics::Metrics;
 use crate::util::sync::lock;
-use crate::webhook::server::connections::{self, Client};
+use crate::webhook::server::connections::{Client, mark_complete};
 use crate::webhook::server::limits::{
-    BODY_TIMEOUT, LARGE_AT_ONCE, LARGE_BODIES, LARGE_BODY, LARGEST_BODY, MOST_LISTS_AND_OBJECTS,
-    MOST_VALUES, PAGES_AT_ONCE, REQUEST_TIMEOUT,
+    BODY_TIMEOUT, LARGE_BODY_BYTES, MAX_BODY_BYTES, MAX_CONTAINERS, MAX_LARGE_BODY_BYTES,
+    MAX_LARGE_READS, MAX_PAGES, MAX_VALUES, REQUEST_TIMEOUT,
 };
-use crate::webhook::server::room::{Place, Room};
+use crate::webhook::server::pool::{Pool, PoolGuard};
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
@@ -21,20 +21,20 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// How much of a page is handed over at once.
-const CHUNK: usize = 16 * 1024;
-/// How old a page may be, so that all who ask at the same time are sent the same.
-const PAGE_AGE: Duration = Duration::from_millis(100);
+/// The part of a page that is handed over at once.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// The age of a page up to which it is sent again.
+const MAX_PAGE_AGE: Duration = Duration::from_millis(100);
 
-/// Room for requests.
+/// The requests under way.
 #[derive(Debug)]
 pub(super) struct Requests {
-    all: Arc<Room>,
-    /// For the bytes of large ones.
-    large: Arc<Room>,
-    /// For judging large ones.
-    turns: Semaphore,
-    pages: Arc<Room>,
+    all: Arc<Pool>,
+    /// The bytes of large bodies.
+    large: Arc<Pool>,
+    /// Large bodies that are read as JSON.
+    large_reads: Semaphore,
+    pages: Arc<Pool>,
     page: Arc<Mutex<Option<Bytes>>>,
     metrics: Arc<Metrics>,
 }
@@ -42,7 +42,7 @@ pub(super) struct Requests {
 /// Why a request was not judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    #[error("the body is larger than {LARGEST_BODY} bytes")]
+    #[error("the body is larger than {MAX_BODY_BYTES} bytes")]
     TooLarge,
     #[error("the body did not come within {} seconds", BODY_TIMEOUT.as_secs())]
     BodyTooSlow,
@@ -51,11 +51,11 @@ pub(super) enum Refusal {
     #[error("the body ended early")]
     Broken,
     #[error(
-        "the body has more than {MOST_LISTS_AND_OBJECTS} lists and objects, or more than {MOST_VALUES} values in them"
+        "the body has more than {MAX_CONTAINERS} lists and objects, or more than {MAX_VALUES} values in them"
     )]
     TooIntricate,
     #[error("there are too many requests at once, and this one took the longest")]
-    Displaced,
+    Evicted,
 }
 
 impl Refusal {
@@ -64,18 +64,18 @@ impl Refusal {
             Self::TooLarge | Self::TooIntricate => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow | Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken => StatusCode::BAD_REQUEST,
-            Self::Displaced => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Evicted => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    /// As the metric has it.
+    /// The label of the metric.
     fn reason(self) -> &'static str {
         match self {
             Self::TooLarge => "large",
             Self::TooIntricate => "intricate",
             Self::BodyTooSlow | Self::TooSlow => "slow",
             Self::Broken => "broken",
-            Self::Displaced => "displaced",
+            Self::Evicted => "displaced",
         }
     }
 }
@@ -83,23 +83,23 @@ impl Refusal {
 impl Requests {
     pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Self {
         Self {
-            all: Room::new(most),
-            large: Room::new(LARGE_BODIES),
-            turns: Semaphore::new(LARGE_AT_ONCE),
-            pages: Room::new(PAGES_AT_ONCE),
+            all: Pool::new(most),
+            large: Pool::new(MAX_LARGE_BODY_BYTES),
+            large_reads: Semaphore::new(MAX_LARGE_READS),
+            pages: Pool::new(MAX_PAGES),
             page: Arc::default(),
             metrics,
         }
     }
 
-    /// Has a request judged by `next`, its body in one piece, or says why not.
+    /// Has a request answered by `next`, its body in one piece, or says why not.
     pub(super) async fn admit(&self, request: Request, next: Next) -> Response {
         let client = Client::of(&request);
-        let place = self.all.enter(client, 1);
+        let guard = self.all.enter(client, 1);
         let response = tokio::select! {
             response = timeout(REQUEST_TIMEOUT, self.judge(client, request, next)) =>
                 response.unwrap_or(Err(Refusal::TooSlow)),
-            () = place.lost() => Err(Refusal::Displaced),
+            () = guard.evicted() => Err(Refusal::Evicted),
         };
         response.unwrap_or_else(|refusal| {
             self.metrics.listeners.refused(refusal.reason());
@@ -108,48 +108,45 @@ impl Requests {
     }
 
     async fn judge(&self, client: u64, request: Request, next: Next) -> Result<Response, Refusal> {
-        if request.body().size_hint().lower() > LARGEST_BODY as u64 {
+        if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
             return Err(Refusal::TooLarge);
         }
         let (head, body) = request.into_parts();
-        let (body, place) = timeout(BODY_TIMEOUT, whole(body, client, &self.large))
+        let (body, guard) = timeout(BODY_TIMEOUT, whole(body, client, &self.large))
             .await
             .unwrap_or(Err(Refusal::BodyTooSlow))?;
-        connections::came_in_full(&head.extensions);
-        if is_too_intricate(&body, MOST_LISTS_AND_OBJECTS, MOST_VALUES) {
+        mark_complete(&head.extensions);
+        if is_too_intricate(&body, MAX_CONTAINERS, MAX_VALUES) {
             return Err(Refusal::TooIntricate);
         }
         let judged = next.run(Request::from_parts(head, body.into()));
-        match place {
+        match guard {
             None => Ok(judged.await),
-            Some(place) => tokio::select! {
+            Some(guard) => tokio::select! {
                 response = judged => Ok(response),
-                () = place.lost() => Err(Refusal::Displaced),
+                () = guard.evicted() => Err(Refusal::Evicted),
             },
         }
     }
 
-    /// Waits until a body of this size may be read as JSON. Nobody may wait for anything while
-    /// holding the turn.
-    pub(super) async fn turn(&self, size: usize) -> Option<SemaphorePermit<'_>> {
-        if size > LARGE_BODY {
-            self.turns.acquire().await.ok()
-        } else {
-            None
+    /// Waits until a body of this size may be read as JSON. The holder must not await anything.
+    pub(super) async fn permit_to_read(&self, size: usize) -> Option<SemaphorePermit<'_>> {
+        if size <= LARGE_BODY_BYTES {
+            return None;
         }
+        self.large_reads.acquire().await.ok()
     }
 
-    /// The page of metrics, which takes some time where there are many Pkis. Who reads it slowly
-    /// makes way for who comes, and its memory is shared.
+    /// The page of metrics, which takes some time where there are many Pkis. Slow readers are
+    /// evicted, and all share its memory.
     pub(super) fn page(&self, client: u64) -> Response {
         let page = {
             let mut page = lock(&self.page);
-            let make = || {
-                let fresh = Bytes::from(self.metrics.page());
+            let fresh = || {
                 self.forget_page_later();
-                fresh
+                Bytes::from(self.metrics.page())
             };
-            page.get_or_insert_with(make).clone()
+            page.get_or_insert_with(fresh).clone()
         };
         let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         let length = page.len().to_string();
@@ -160,66 +157,65 @@ impl Requests {
         (headers, in_chunks(page, self.pages.enter(client, 1))).into_response()
     }
 
-    /// Of many Pkis a page is several megabytes.
+    /// Frees the page, which has several megabytes where there are many Pkis.
     fn forget_page_later(&self) {
         let page = self.page.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(PAGE_AGE).await;
+            tokio::time::sleep(MAX_PAGE_AGE).await;
             *lock(&page) = None;
         });
     }
 }
 
-fn in_chunks(page: Bytes, place: Place) -> Body {
-    let chunks = stream::try_unfold((page, place), async |(mut page, place)| {
-        if place.is_lost() {
+fn in_chunks(page: Bytes, guard: PoolGuard) -> Body {
+    let chunks = stream::try_unfold((page, guard), async |(mut page, guard)| {
+        if guard.is_evicted() {
             return Err(io::Error::other("too many pages are being sent"));
         }
-        let chunk = page.split_to(page.len().min(CHUNK));
-        Ok((!chunk.is_empty()).then_some((chunk, (page, place))))
+        let chunk = page.split_to(page.len().min(CHUNK_BYTES));
+        Ok((!chunk.is_empty()).then_some((chunk, (page, guard))))
     });
     Body::from_stream(chunks)
 }
 
-/// A body in one piece, and if it is a large one its place in the room for these, which it takes up
-/// as it comes: what is only announced displaces nobody. (Kept in the chunks in which it comes, one
-/// of single bytes takes up forty times its size.)
+/// A body in one piece, with its entry in the pool if it is a large one. The entry grows as the
+/// body comes: bytes that are only announced evict nobody. (Kept in its chunks, a body of single
+/// bytes would take up forty times its size.)
 async fn whole(
     body: Body,
     client: u64,
-    room: &Arc<Room>,
-) -> Result<(Vec<u8>, Option<Place>), Refusal> {
+    pool: &Arc<Pool>,
+) -> Result<(Vec<u8>, Option<PoolGuard>), Refusal> {
     let mut whole = Vec::new();
-    let mut place = None::<Place>;
+    let mut guard = None::<PoolGuard>;
     let mut chunks = body.into_data_stream();
     loop {
-        let chunk = match &place {
-            Some(place) => tokio::select! {
+        let chunk = match &guard {
+            Some(guard) => tokio::select! {
                 chunk = chunks.next() => chunk,
-                () = place.lost() => return Err(Refusal::Displaced),
+                () = guard.evicted() => return Err(Refusal::Evicted),
             },
             None => chunks.next().await,
         };
         let Some(chunk) = chunk else {
-            return Ok((whole, place));
+            return Ok((whole, guard));
         };
         let chunk = chunk.map_err(|_| Refusal::Broken)?;
-        if chunk.len() > LARGEST_BODY - whole.len() {
+        if chunk.len() > MAX_BODY_BYTES - whole.len() {
             return Err(Refusal::TooLarge);
         }
         whole.extend_from_slice(&chunk);
-        match &place {
-            Some(place) => place.grow(chunk.len()),
-            None if whole.len() > LARGE_BODY => place = Some(room.enter(client, whole.len())),
+        match &guard {
+            Some(guard) => guard.grow(chunk.len()),
+            None if whole.len() > LARGE_BODY_BYTES => guard = Some(pool.enter(client, whole.len())),
             None => {}
         }
     }
 }
 
-/// Whether JSON has more lists and objects, or more values in them, than that. Empty ones take up
-/// no memory of their own, and `managedFields` have one for each label and annotation: they count
-/// as values only.
-fn is_too_intricate(json: &[u8], most_containers: usize, most_values: usize) -> bool {
+/// Whether JSON has more lists and objects, or more values in them, than that. Empty ones count as
+/// values only: they take up no memory, and `managedFields` have one for each label and annotation.
+fn is_too_intricate(json: &[u8], max_containers: usize, max_values: usize) -> bool {
     let (mut containers, mut values) = (0_usize, 0);
     let (mut in_string, mut is_escaped) = (false, false);
     let mut is_opened = false;
@@ -239,7 +235,7 @@ fn is_too_intricate(json: &[u8], most_containers: usize, most_values: usize) -> 
             _ => {}
         }
     }
-    containers > most_containers || values > most_values
+    containers > max_containers || values > max_values
 }
 
 #[cfg(test)]
@@ -276,7 +272,7 @@ mod tests {
     }
 
     async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
-        whole(body, 1, &Room::new(LARGE_BODIES))
+        whole(body, 1, &Pool::new(MAX_LARGE_BODY_BYTES))
             .await
             .map(|(whole, _)| whole)
     }
@@ -290,10 +286,10 @@ mod tests {
     async fn a_body_is_read_to_its_end_and_not_beyond_the_limit() {
         assert_eq!(read(Body::empty()).await, Ok(vec![]));
         assert_eq!(read(chunks(1, 3)).await, Ok(b"xxx".into()));
-        let all = read(chunks(LARGEST_BODY / 7, 7)).await;
-        assert_eq!(all.map(|it| it.len()), Ok(LARGEST_BODY));
+        let all = read(chunks(MAX_BODY_BYTES / 7, 7)).await;
+        assert_eq!(all.map(|it| it.len()), Ok(MAX_BODY_BYTES));
         assert_eq!(
-            read(chunks(LARGEST_BODY / 7, 8)).await,
+            read(chunks(MAX_BODY_BYTES / 7, 8)).await,
             Err(Refusal::TooLarge)
         );
         let broken = stream::iter([Ok(Bytes::from_static(b"x")), Err(io::Error::other("gone"))]);
@@ -301,31 +297,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_body_takes_up_what_has_come_of_it_and_makes_way_for_others() {
-        let room = Room::new(4 * LARGE_BODY);
-        let (_, place) = whole(chunks(LARGE_BODY, 1), 1, &room)
+    async fn a_large_body_takes_up_its_size_so_far_and_is_evicted_for_others() {
+        let pool = Pool::new(4 * LARGE_BODY_BYTES);
+        let (_, guard) = whole(chunks(LARGE_BODY_BYTES, 1), 1, &pool)
             .await
             .expect("it comes");
-        assert!(place.is_none(), "it is a small one");
-        let stuck = chunks(LARGE_BODY, 2)
+        assert!(guard.is_none(), "it is a small one");
+        let stuck = chunks(LARGE_BODY_BYTES, 2)
             .into_data_stream()
             .chain(stream::pending());
-        let stuck = whole(Body::from_stream(stuck), 2, &room);
+        let stuck = whole(Body::from_stream(stuck), 2, &pool);
         let others = async {
             // That is four times as much with the two of the first one, and then five.
-            let (_, second) = whole(chunks(LARGE_BODY, 2), 3, &room)
+            let (_, second) = whole(chunks(LARGE_BODY_BYTES, 2), 3, &pool)
                 .await
                 .expect("it comes");
             second.expect("it is a large one").grow(1);
         };
         let (stuck, ()) = tokio::join!(stuck, others);
-        assert_eq!(stuck.map(drop), Err(Refusal::Displaced));
+        assert_eq!(stuck.map(drop), Err(Refusal::Evicted));
     }
 
     #[tokio::test]
     async fn a_page_that_is_read_slowly_ends_when_others_need_its_place() {
-        let pages = Room::new(1);
-        let page = Bytes::from(vec![b'x'; 3 * CHUNK + 1]);
+        let pages = Pool::new(1);
+        let page = Bytes::from(vec![b'x'; 3 * CHUNK_BYTES + 1]);
         let mut slow = in_chunks(page.clone(), pages.enter(1, 1)).into_data_stream();
         assert!(slow.next().await.is_some_and(|chunk| chunk.is_ok()));
         let quick = in_chunks(page.clone(), pages.enter(2, 1));

@@ -172,7 +172,7 @@ fn judge_pki(request: &Request) {
 /// Whether the request writes an object of ours that lives on.
 fn is_written(request: &Request) -> bool {
     let is_ours = request.kind.group == "box.com" && request.kind.version == "v1";
-    let lives = |object: &kube::core::DynamicObject| object.metadata.deletion_timestamp.is_none();
+    let lives = |object: &review::ReviewedObject| object.metadata.deletion_timestamp.is_none();
     let is_write = matches!(request.operation, Operation::Create | Operation::Update);
     is_ours && is_write && request.object.as_ref().is_some_and(lives)
 }
@@ -186,7 +186,7 @@ fn check_refused(request: &Request, response: &AdmissionResponse) {
 /// The Pki that the review is about, if it is one.
 fn asked(request: &Request) -> Option<Pki> {
     let object = request.object.as_ref()?;
-    let spec: PkiSpec = serde_json::from_value(object.data.get("spec")?.clone()).ok()?;
+    let spec: PkiSpec = serde_json::from_value(object.spec.clone()).ok()?;
     let metadata = &object.metadata;
     let mut names = [
         Some(&request.name),
@@ -308,7 +308,7 @@ fn judge_policy(request: &Request) {
     check_texts(request, &response);
     let object = request.object.as_ref().filter(|_| is_written(request));
     let Some(object) = object else { return };
-    let spec = object.data.get("spec").cloned().unwrap_or_default();
+    let spec = object.spec.clone();
     let Ok(spec) = serde_json::from_value::<PkiPolicySpec>(spec) else {
         return check_refused_policy(request, &response);
     };

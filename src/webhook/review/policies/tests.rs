@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::webhook::review::read;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::iter;
 use std::sync::Arc;
 

@@ -1,24 +1,24 @@
 use super::*;
 
-/// A connection from `10.0.0.<host>`, of which nothing was heard for so many seconds.
-fn known(host: u8, now: Instant, seconds: u64) -> Known {
-    Known {
+/// A connection from `10.0.0.<host>` that was silent for this many seconds.
+fn state(host: u8, now: Instant, seconds: u64) -> ConnectionState {
+    ConnectionState {
         since: now.checked_sub(Duration::from_secs(seconds)).unwrap(),
-        ..Known::new([10, 0, 0, host].into(), now)
+        ..ConnectionState::new([10, 0, 0, host].into(), now)
     }
 }
 
-fn answered(known: Known) -> Known {
-    Known {
+fn answered(state: ConnectionState) -> ConnectionState {
+    ConnectionState {
         has_asked: true,
         was_answered: true,
-        ..known
+        ..state
     }
 }
 
-/// The index of the one that makes way.
-fn index(connections: &[Known], now: Instant) -> Option<usize> {
-    displaced(connections.iter().copied().enumerate(), now)
+/// The index of the one that is evicted.
+fn index(connections: &[ConnectionState], now: Instant) -> Option<usize> {
+    to_evict(connections.iter().copied().enumerate(), now)
 }
 
 /// A moment from which one can count back: the clock may have been started just now.
@@ -27,44 +27,45 @@ fn now() -> Instant {
 }
 
 #[test]
-fn who_never_said_anything_sensible_makes_way_first_and_then_who_was_silent_for_the_longest() {
+fn a_connection_without_an_answered_request_is_evicted_first_and_then_the_one_that_was_silent_for_the_longest()
+ {
     let now = now();
     let (api, other) = (
-        |seconds| answered(known(1, now, seconds)),
-        |seconds| known(2, now, seconds),
+        |seconds| answered(state(1, now, seconds)),
+        |seconds| state(2, now, seconds),
     );
-    let busy = |seconds| Known {
+    let busy = |seconds| ConnectionState {
         in_flight: 1,
         ..api(seconds)
     };
-    // Its first request has come, and is waiting for its turn.
-    let owed = |seconds| Known {
+    // Its first request has come in full, and waits.
+    let complete = |seconds| ConnectionState {
         in_flight: 1,
-        is_owed: true,
+        is_complete: true,
         ..other(seconds)
     };
     for (connections, expected) in [
         (vec![], None),
         (vec![api(60), other(2), other(3), api(70)], Some(2)),
         (vec![api(60), api(90), api(1)], Some(1)),
-        // Who has come a moment ago is not to be told from who wants nothing.
+        // A newcomer cannot be distinguished from a client that sends nothing.
         (vec![api(60), other(0)], Some(0)),
         (vec![other(0), api(0), other(5)], Some(2)),
         (vec![busy(0), api(0)], Some(1)),
         (vec![busy(9), api(5)], Some(0)),
-        (vec![owed(9), api(5)], Some(1)),
-        (vec![owed(9), owed(5)], Some(0)),
+        (vec![complete(9), api(5)], Some(1)),
+        (vec![complete(9), complete(5)], Some(0)),
     ] {
         assert_eq!(index(&connections, now), expected, "{connections:?}");
     }
 }
 
 #[test]
-fn who_was_answered_does_not_make_way_for_strangers_alone_nor_strangers_for_them() {
+fn an_answered_client_is_not_evicted_for_strangers_alone_nor_strangers_for_it() {
     let now = now();
-    let stranger = |seconds| known(1, now, seconds);
+    let stranger = |seconds| state(1, now, seconds);
     let answered = |seconds| answered(stranger(seconds));
-    let many = |one: Known| [one; 5].into_iter();
+    let many = |one: ConnectionState| [one; 5].into_iter();
     let flood: Vec<_> = [answered(60)]
         .into_iter()
         .chain(many(stranger(0)))
@@ -78,39 +79,39 @@ fn who_was_answered_does_not_make_way_for_strangers_alone_nor_strangers_for_them
 }
 
 #[test]
-fn who_opens_connections_in_masses_loses_their_own() {
+fn a_client_that_opens_connections_in_masses_loses_its_own() {
     let now = now();
     // The API server has come a moment ago, or has not been heard of for a minute; the others
     // behave well and are many.
-    for api in [known(1, now, 5), answered(known(1, now, 60))] {
+    for api in [state(1, now, 5), answered(state(1, now, 60))] {
         let mut connections = vec![api; 2];
-        connections.extend((0..10).map(|seconds| answered(known(2, now, seconds))));
+        connections.extend((0..10).map(|seconds| answered(state(2, now, seconds))));
         assert_eq!(index(&connections, now), Some(11));
     }
     // Nobody has more than half.
-    let connections = [answered(known(1, now, 60)), answered(known(2, now, 5))];
+    let connections = [answered(state(1, now, 60)), answered(state(2, now, 5))];
     assert_eq!(index(&connections, now), Some(0));
 }
 
 #[test]
-fn a_connection_may_be_idle_only_so_long() {
+fn a_connection_is_overdue_after_its_timeout() {
     let now = now();
-    let allowance = Allowance {
+    let timeouts = Timeouts {
         first_request: Duration::from_secs(10),
         next_request: Duration::from_secs(120),
     };
-    let flying = |seconds| Known {
+    let flying = |seconds| ConnectionState {
         in_flight: 1,
-        ..answered(known(1, now, seconds))
+        ..answered(state(1, now, seconds))
     };
-    for (known, is_overdue) in [
-        (known(1, now, 10), false),
-        (known(1, now, 11), true),
-        (answered(known(1, now, 120)), false),
-        (answered(known(1, now, 121)), true),
+    for (state, is_overdue) in [
+        (state(1, now, 10), false),
+        (state(1, now, 11), true),
+        (answered(state(1, now, 120)), false),
+        (answered(state(1, now, 121)), true),
         (flying(500), false),
     ] {
-        assert_eq!(known.is_overdue(allowance, now), is_overdue, "{known:?}");
+        assert_eq!(state.is_overdue(timeouts, now), is_overdue, "{state:?}");
     }
 }
 
@@ -126,19 +127,22 @@ fn a_host_is_known_by_its_network_where_it_has_many_addresses() {
 }
 
 #[tokio::test]
-async fn a_connection_that_makes_way_is_cut_and_the_count_stays_below_the_limit() {
+async fn an_evicted_connection_is_closed_and_the_count_stays_below_the_limit() {
     let metrics = Arc::<Metrics>::default();
-    let allowance = Allowance {
+    let timeouts = Timeouts {
         first_request: Duration::from_secs(10),
         next_request: Duration::from_secs(10),
     };
-    let connections = Connections::new("webhook", 2, allowance, metrics.clone());
+    let connections = Connections::new("webhook", 2, timeouts, metrics.clone());
     let begin = Instant::now();
     let mut entries: Vec<_> = (0..4)
         .map(|second| connections.add([10, 0, 0, 1].into(), begin + Duration::from_secs(second)))
         .collect();
-    let cut: Vec<_> = entries.iter().map(|(_, cut)| cut.is_cancelled()).collect();
-    assert_eq!(cut, [true, true, false, false]);
+    let closed: Vec<_> = entries
+        .iter()
+        .map(|(_, closed)| closed.is_cancelled())
+        .collect();
+    assert_eq!(closed, [true, true, false, false]);
     let shown = |line: &str| assert!(metrics.page().lines().any(|it| it == line), "{line}");
     shown(r#"pki_operator_connections{listener="webhook"} 2"#);
     shown(r#"pki_operator_connections_closed_total{listener="webhook",reason="displaced"} 2"#);

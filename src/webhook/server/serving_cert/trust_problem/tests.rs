@@ -1,5 +1,5 @@
 use super::*;
-use crate::webhook::server::identity::{Leaf, request};
+use crate::webhook::server::serving_cert::{Leaf, request};
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::ServiceReference;

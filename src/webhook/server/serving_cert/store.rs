@@ -1,6 +1,7 @@
-//! The Secret with the CAs of the webhook: read, and written in the version that was read.
+//! Reads the Secret with the CAs of the webhook, and writes it in the version that was read.
 
-use super::decision::{Cas, CurrentServingCa, ServingCaChange, StoredServingCa};
+use super::ServingCertError;
+use super::decision::{CurrentServingCa, ServingCaChange, ServingCas, StoredServingCa};
 use super::path::Segment;
 use crate::api::annotations::{PREVIOUS_SINCE as SINCE, ROTATE_NOW};
 use crate::k8s::object_key::Key;
@@ -15,52 +16,37 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How long a CA that is made here is valid.
-const LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// How long a new CA is valid.
+const CA_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
 const COMMON_NAME: &str = "pki-operator webhook CA";
 /// The file with the certificates of the CAs before.
 const PREVIOUS: &str = "previous.crt";
-/// The file with the secret segment of the path, and the one with those before, one a line.
+/// The files with the secret segment of the path, and with those before, one a line.
 const PATH: &str = "path";
 const PREVIOUS_PATH: &str = "previous-path";
 
 /// Why there is no CA for the webhook.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum ServingCaError {
     /// The API server did not let us read or write the Secret.
-    #[error("cannot read or create Secret {secret}: {source}")]
-    Api {
-        /// The Secret of the CA.
-        secret: Key,
-        /// What the API server said.
-        source: kube::Error,
-    },
-    /// The CA does not sign what is served.
+    #[error("cannot read or create Secret {0}: {1}")]
+    Api(Key, #[source] kube::Error),
+    /// The CA does not sign the serving certificate.
     #[error(
-        "Secret {secret} holds a CA that is of no use to the webhook: {source}; put another one there, or delete the Secret, and the operator makes one"
+        "Secret {0} holds a CA that is of no use to the webhook: {1}; put another one there, or delete the Secret, and the operator makes one"
     )]
-    Useless {
-        /// The Secret of the CA.
-        secret: Key,
-        /// Why not.
-        source: super::ServingCertError,
-    },
+    Unsuitable(Key, #[source] ServingCertError),
     /// The Secret holds no usable CA, and is not the operator's to change.
     #[error(
-        "Secret {secret} holds no usable CA for the webhook: {source}; if nobody needs what is in it, delete it, and the operator makes another"
+        "Secret {0} holds no usable CA for the webhook: {1}; if nobody needs what is in it, delete it, and the operator makes another"
     )]
-    Unusable {
-        /// The Secret of the CA.
-        secret: Key,
-        /// What is wrong with it.
-        source: AuthorityError,
-    },
+    Unusable(Key, #[source] AuthorityError),
 }
 
-/// Reads the Secret. Where those before cannot be read, they are the `known` ones.
+/// Reads the Secret. If its previous CAs cannot be read, the `known` ones are taken.
 pub(super) fn read(
     secret: Option<&Secret>,
-    known: Option<&Cas>,
+    known: Option<&ServingCas>,
     now: Timestamp,
 ) -> StoredServingCa {
     let Some(secret) = secret else {
@@ -85,7 +71,7 @@ pub(super) fn read(
     let segment = segments(PATH).next();
     let previous_segments = segments(PREVIOUS_PATH);
     StoredServingCa::Usable {
-        cas: Cas {
+        cas: ServingCas {
             current,
             previous,
             previous_segments: previous_segments
@@ -98,8 +84,9 @@ pub(super) fn read(
     }
 }
 
-/// Creates the Secret, or changes the one that was seen. If it has changed since, that is a
-/// conflict.
+/// Creates the Secret, or changes the one that was seen.
+///
+/// Errors: a conflict if the Secret has changed since.
 pub(super) async fn write(
     secrets: &Api<Secret>,
     key: &Key,
@@ -122,7 +109,7 @@ pub(super) async fn write(
             files.extend(present.map(|(name, content)| (name, Some(content))));
         }
         let annotations = json!({ SINCE: since, ROTATE_NOW: null });
-        // Whoever put the CA there, from now on the operator looks after it.
+        // From now on the operator owns the Secret, whoever put the CA there.
         let metadata = json!({ "labels": patch::labels(), "annotations": annotations });
         let mut patch = json!({ "metadata": metadata, "data": files });
         patch::bind(&mut patch, seen);
@@ -130,26 +117,21 @@ pub(super) async fn write(
         secrets.patch(&key.name, &patch::patch(), &patch).await?;
     } else {
         let authority = authority.as_ref();
-        let authority = authority.expect("of a Secret that is not there nothing is kept");
+        let authority = authority.expect("nothing is kept of a missing Secret");
         let mut manifest = ca_secret::manifest(key, authority);
-        let all = manifest.data.get_or_insert_default();
-        all.extend(
-            files
-                .into_iter()
-                .filter_map(|(name, file)| Some((name, file?))),
-        );
-        manifest.metadata.annotations =
-            since.map(|since| BTreeMap::from([(SINCE.to_owned(), since)]));
+        let files = files.into_iter();
+        let files = files.filter_map(|(name, file)| Some((name, file?)));
+        manifest.data.get_or_insert_default().extend(files);
+        let annotations = since.map(|since| [(SINCE.to_owned(), since)].into());
+        manifest.metadata.annotations = annotations;
         secrets.create(&patch::post(), &manifest).await?;
     }
-    let ca = authority
-        .as_ref()
-        .map(|authority| authority.ca().fingerprint());
-    tracing::info!(secret = %key, ca, "{}", change.reason.what());
+    let ca = authority.as_ref().map(|it| it.ca().fingerprint());
+    tracing::info!(secret = %key, ca, "{}", change.reason.message());
     Ok(())
 }
 
-/// The files with the segments; `None` for one that is to go.
+/// The files with the segments; `None` for one that is removed.
 fn path_files(change: &ServingCaChange) -> BTreeMap<String, Option<ByteString>> {
     let previous = change.previous_segments.iter().map(Segment::as_str);
     let previous = previous.collect::<Vec<_>>().join("\n");
@@ -168,7 +150,7 @@ fn file(content: String) -> Option<ByteString> {
 }
 
 fn generate(now: Timestamp) -> Authority {
-    Authority::generate(COMMON_NAME, LIFETIME, now).expect("a CA with a name and a year is made")
+    Authority::generate(COMMON_NAME, CA_LIFETIME, now).expect("a CA with a name and a year is made")
 }
 
 #[cfg(test)]
@@ -197,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn those_before_are_read_whatever_else_is_there() {
+    fn previous_cas_are_read_beside_unreadable_content() {
         let [one, other] = [generate(now()), generate(now())];
         let (crt, before) = (one.ca().certificate_pem(), other.ca().certificate_pem());
         let key = one.private_key_pem().as_str();
@@ -229,12 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn those_before_that_cannot_be_read_are_the_known_ones() {
+    fn previous_cas_that_cannot_be_read_are_the_known_ones() {
         let [one, other] = [generate(now()), generate(now())];
         let (crt, before) = (one.ca().certificate_pem(), other.ca().certificate_pem());
         let key = one.private_key_pem().as_str();
         let previous = |file: &str| {
-            let known = Cas {
+            let known = ServingCas {
                 current: Arc::new(generate(now())),
                 previous: vec![before.to_owned()],
                 segment: None,
@@ -293,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_an_unusable_secret_is_tells_whether_the_operator_wrote_it() {
+    fn an_unusable_secret_is_the_operators_if_the_operator_wrote_it() {
         let of = |labels: serde_json::Value, manager: &str| {
             let secret =
                 json!({"metadata": {"labels": labels, "managedFields": [{"manager": manager}]}});

@@ -1,29 +1,27 @@
-//! Who the webhook is to the API server: the serving certificate, and the `caBundle` that makes it
-//! trusted.
+//! The serving certificate of the webhook, and the `caBundle` by which the API server trusts it.
 //!
-//! All replicas share one CA, kept in a Secret; each makes itself a leaf for a day and keeps it in
-//! memory. Nothing that the operator could lose in there is precious: the API server trusts what
-//! the operator writes into the field `caBundle` of its webhook configuration. So the CA is
-//! replaced without asking anybody, but never in a way that a request fails:
+//! All replicas share one CA, kept in a Secret. Each replica issues itself a leaf for a day and
+//! keeps it in memory. The API server trusts the field `caBundle` of the webhook configuration,
+//! which the operator writes. So the CA is replaced without asking anybody, and no request fails:
 //!
-//! 1. The Secret gets another CA: because the one there has come into its last third, because
-//!    somebody asks for it ([`ROTATE_NOW`](crate::controllers::ca::ROTATE_NOW)), or because
-//!    somebody put it there. The one before stays in its `previous.crt`.
+//! 1. The Secret gets another CA: in the last third of the present one, on
+//!    [request](crate::api::annotations::ROTATE_NOW), or by hand. The one before stays in its
+//!    `previous.crt`.
 //! 2. Every `caBundle` gets both.
-//! 3. When both have been there for a while, so that every API server knows, each replica makes
+//! 3. When both have been there for a while, so that every API server has them, each replica issues
 //!    itself a leaf of the new one.
-//! 4. After a day no leaf of the one before is valid any more. It is withdrawn.
+//! 4. After a day no leaf of the one before is valid any more. The CA is withdrawn.
 //!
 //! The same Secret holds a secret segment for the path by which the API server asks. The operator
 //! writes the segment into the configuration together with the `caBundle`, and replaces it together
-//! with the CA. Callers who may not read the configuration do not know where to ask (`accepted`).
+//! with the CA. Callers who may not read the configuration do not know the path (`accepted_paths`).
 //! The segment waits for replicas of older versions to end ([`Replicas`]).
 //!
-//! A Secret that is deleted or damaged is written again by a replica that knows what was in it.
-//! [`decision`] decides all that; the [`ServingCertKeeper`] looks, and does it.
+//! A Secret that is deleted or damaged is written again by a replica that knows its content.
+//! [`decision`] decides, and the [`ServingCertController`] acts.
 
 use crate::util::sync::{read, write};
-use accepted::AcceptedPaths;
+use accepted_paths::AcceptedPaths;
 use decision::Served;
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, Usage, renewal};
@@ -37,26 +35,26 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
 
-pub use keeper::{ServingCertKeeper, ServingCertSettings};
+pub use controller::{ServingCertController, ServingCertSettings};
 pub use replicas::Replicas;
 
-mod accepted;
+mod accepted_paths;
 pub mod client_ca;
 mod configuration;
+mod controller;
 pub mod decision;
-mod keeper;
 mod path;
+mod path_decision;
 mod replicas;
 mod store;
 mod trust_problem;
 mod watch;
-mod withheld;
 
 /// How long a serving certificate is valid; it is renewed when a third of that is left.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 
-/// The serving certificate, and what keeps the API server from trusting it.
-pub struct Identity {
+/// The serving certificate, and the problems that keep the API server from trusting it.
+pub struct ServingCert {
     request: LeafRequest,
     leaf: RwLock<Arc<Leaf>>,
     trust_problems: RwLock<Vec<String>>,
@@ -75,17 +73,16 @@ struct Leaf {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServingCertError {
-    /// The CA did not sign; most likely it may not for a `--webhook-host`.
+    /// The CA did not sign, most likely because it may not for a `--webhook-host`.
     #[error("cannot make the serving certificate: {0}")]
     Issue(#[from] pki_certs::IssueError),
-    /// The TLS library does not take what was made.
+    /// The TLS library refuses the certificate.
     #[error("cannot serve with the certificate: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-impl Identity {
-    /// A fresh leaf for these hosts, which are DNS names or addresses. Nobody is known to trust it
-    /// yet.
+impl ServingCert {
+    /// A fresh leaf for these hosts, which are DNS names or addresses. Not known to be trusted yet.
     pub fn new(
         issuer: Arc<Authority>,
         hosts: &[String],
@@ -102,7 +99,7 @@ impl Identity {
         }))
     }
 
-    /// TLS 1.2 and above, with whatever leaf is current at the handshake, for `clients` alone if
+    /// TLS 1.2 and above, with the leaf that is current at the handshake, for `clients` alone if
     /// these are known.
     pub fn server_config(
         self: &Arc<Self>,
@@ -116,18 +113,22 @@ impl Identity {
         config
     }
 
-    /// Where requests are answered.
+    /// The paths that are answered.
     pub fn paths(&self) -> &AcceptedPaths {
         &self.paths
     }
 
-    /// Why the API server would refuse the serving certificate, in words; nothing if it takes it.
+    /// Why the API server would refuse the serving certificate; empty if it would not.
     pub fn trust_problems(&self) -> Vec<String> {
         read(&self.trust_problems).clone()
     }
 
-    /// Whether there can be a leaf of this CA.
-    fn can_be_of(&self, issuer: &Arc<Authority>, now: Timestamp) -> Result<(), ServingCertError> {
+    /// Checks that this CA can issue a leaf.
+    fn check_issuer(
+        &self,
+        issuer: &Arc<Authority>,
+        now: Timestamp,
+    ) -> Result<(), ServingCertError> {
         Leaf::issue(issuer.clone(), &self.request, now).map(drop)
     }
 
@@ -136,14 +137,14 @@ impl Identity {
     }
 
     /// Serves with a fresh leaf of this CA from the next handshake on.
-    fn serve_from(&self, issuer: Arc<Authority>, now: Timestamp) -> Result<(), ServingCertError> {
+    fn renew(&self, issuer: Arc<Authority>, now: Timestamp) -> Result<(), ServingCertError> {
         let leaf = Leaf::issue(issuer, &self.request, now)?;
         tracing::info!(ca = leaf.issuer.ca().fingerprint(), renew_at = %leaf.renew_at, "renewed the serving certificate");
         *write(&self.leaf) = Arc::new(leaf);
         Ok(())
     }
 
-    fn judged(&self, trust_problems: Vec<String>) {
+    fn set_trust_problems(&self, trust_problems: Vec<String>) {
         let mut known = write(&self.trust_problems);
         if *known != trust_problems {
             if trust_problems.is_empty() {
@@ -156,30 +157,28 @@ impl Identity {
     }
 }
 
-impl ResolvesServerCert for Identity {
+impl ResolvesServerCert for ServingCert {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.leaf().key.clone())
     }
 }
 
-impl fmt::Debug for Identity {
+impl fmt::Debug for ServingCert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
+        f.debug_struct("ServingCert")
             .field("request", &self.request)
             .finish_non_exhaustive()
     }
 }
 
 fn request(hosts: &[String]) -> LeafRequest {
-    let (ip_addresses, dns_names): (Vec<_>, Vec<_>) = hosts
-        .iter()
-        .map(|host| host.parse::<IpAddr>().map_err(|_| host.to_lowercase()))
-        .partition(Result::is_ok);
+    let is_address = |host: &&String| host.parse::<IpAddr>().is_ok();
+    let (addresses, names): (Vec<_>, Vec<_>) = hosts.iter().partition(is_address);
     LeafRequest {
         common_name: Some("pki-operator".into()),
         former_common_name: None,
-        dns_names: dns_names.into_iter().filter_map(Result::err).collect(),
-        ip_addresses: ip_addresses.into_iter().filter_map(Result::ok).collect(),
+        dns_names: names.iter().map(|name| name.to_lowercase()).collect(),
+        ip_addresses: addresses.iter().flat_map(|it| it.parse()).collect(),
         uris: vec![],
         usages: vec![Usage::ServerAuth],
         duration: LIFETIME,
@@ -209,7 +208,7 @@ impl Leaf {
         })
     }
 
-    /// The leaf as it is decided on.
+    /// The leaf, as data for a decision.
     fn served(&self, is_trusted: bool) -> Served<'_> {
         Served {
             issuer: &self.issuer,

@@ -1,7 +1,7 @@
-//! The webhook configuration, which tells the API server whom to ask, where, and whom to trust.
+//! The webhook configuration: the address by which the API server asks, and the CAs that it trusts.
 
-use super::decision::Cas;
-use super::path::{self, Carried, SECRET_PATH, Segment};
+use super::decision::ServingCas;
+use super::path::{self, PublishedPath, SECRET_PATH, Segment};
 use super::trust_problem::{TrustProblem, verify};
 use crate::k8s::patch;
 use jiff::Timestamp;
@@ -17,17 +17,17 @@ use pki_certs::Authority;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-/// The fields that every webhook is to have.
+/// The fields that every webhook shall have.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted<'a> {
+pub(super) struct DesiredFields<'a> {
     pub(super) bundle: Bundle<'a>,
     pub(super) path: Path<'a>,
 }
 
-/// The path that every webhook is to have.
+/// The path that every webhook shall have.
 #[derive(Clone, Copy)]
 pub(super) enum Path<'a> {
-    /// As it is.
+    /// The present one.
     Same,
     /// Without a secret segment.
     Plain,
@@ -35,16 +35,16 @@ pub(super) enum Path<'a> {
     Secret(&'a Segment),
 }
 
-/// The CAs that every `caBundle` is to hold.
+/// The CAs that every `caBundle` shall hold.
 #[derive(Clone, Copy)]
 pub(super) enum Bundle<'a> {
     /// These CAs and nothing else.
-    Exactly(&'a Cas),
-    /// These CAs, beside whatever is there: another replica may know better.
-    AtLeast(&'a Cas),
+    Exactly(&'a ServingCas),
+    /// These CAs beside the present ones, which another replica may know better.
+    AtLeast(&'a ServingCas),
 }
 
-/// The webhook configuration as it is stored; one that is missing may come again.
+/// The webhook configuration as it is stored. A missing one may come again.
 pub(super) struct Configuration {
     name: String,
     stored: Option<ValidatingWebhookConfiguration>,
@@ -57,11 +57,11 @@ impl Configuration {
         Ok(Self { name, stored })
     }
 
-    /// Whether every webhook carries this CA. What is not there keeps nobody waiting.
+    /// Whether every webhook carries this CA; true if there is none.
     pub(super) fn carry(&self, authority: &Authority) -> bool {
-        let wanted = authority.ca().certificate_pem();
-        self.clients()
-            .all(|(_, client)| anchors(client).iter().any(|anchor| anchor == wanted))
+        let pem = authority.ca().certificate_pem();
+        let mut clients = self.clients();
+        clients.all(|(_, client)| anchors(client).iter().any(|anchor| anchor == pem))
     }
 
     /// Whether any webhook takes this chain.
@@ -70,7 +70,7 @@ impl Configuration {
             .any(|(_, client)| verify(chain, client, now).is_ok())
     }
 
-    /// Why the API server would not take this chain, in words.
+    /// Why the API server would not take this chain.
     pub(super) fn trust_problems(
         &self,
         chain: &[CertificateDer<'_>],
@@ -89,31 +89,32 @@ impl Configuration {
         self.clients().find_map(problem)
     }
 
-    /// Whether every webhook has this already.
-    pub(super) fn hold(&self, wanted: Wanted<'_>) -> bool {
-        self.operations(wanted).is_empty()
+    /// Whether every webhook has these fields already.
+    pub(super) fn hold(&self, desired: DesiredFields<'_>) -> bool {
+        self.operations(desired).is_empty()
     }
 
-    /// Writes bundle and path where others stand, unless somebody has changed the configuration
-    /// since it was read: that is a conflict.
+    /// Writes bundle and path where they differ.
+    ///
+    /// Errors: a conflict if the configuration was changed since it was read.
     pub(super) async fn publish(
         &mut self,
         client: &Client,
-        wanted: Wanted<'_>,
+        desired: DesiredFields<'_>,
     ) -> Result<(), kube::Error> {
-        let stale = self.operations(wanted);
+        let stale = self.operations(desired);
         let Some(seen) = self.stored.as_mut().filter(|_| !stale.is_empty()) else {
             return Ok(());
         };
         let patch = Patch::<()>::Json(patch::unless_changed(seen, stale));
         let name = seen.name_any();
         let patched = api(client).patch(&name, &patch::patch(), &patch).await;
-        *seen = patched.map_err(|error| without_segment(error, wanted.path))?;
+        *seen = patched.map_err(|error| without_segment(error, desired.path))?;
         tracing::info!(kind = %ValidatingWebhookConfiguration::kind(&()), name, "set the caBundle and the path");
         Ok(())
     }
 
-    /// Whether the chart that installed it knows of secret paths, and has them wanted.
+    /// Whether the chart that installed it knows of secret paths, and asks for them.
     pub(super) fn asks_for_secret_path(&self) -> bool {
         self.stored.iter().all(|stored| {
             let annotation = stored.annotations().get(SECRET_PATH);
@@ -121,11 +122,10 @@ impl Configuration {
         })
     }
 
-    /// The paths at which API servers ask.
-    pub(super) fn paths(&self) -> Vec<Carried> {
-        self.clients()
-            .map(|(_, client)| path::carried(address(client).1))
-            .collect()
+    /// The paths by which API servers ask.
+    pub(super) fn paths(&self) -> Vec<PublishedPath> {
+        let addresses = self.clients().map(|(_, client)| address(client).1);
+        addresses.map(path::published).collect()
     }
 
     /// Name and client configuration of each webhook.
@@ -135,17 +135,14 @@ impl Configuration {
     }
 
     /// The JSON patch after which every webhook has these fields.
-    fn operations(&self, wanted: Wanted<'_>) -> Vec<PatchOperation> {
-        let Wanted { bundle, path } = wanted;
+    fn operations(&self, desired: DesiredFields<'_>) -> Vec<PatchOperation> {
+        let DesiredFields { bundle, path } = desired;
         let of_webhook = self.clients().enumerate().flat_map(|(index, (_, client))| {
             let add = |field: &[&str], value: Value| {
-                let at = [
-                    "webhooks".to_owned(),
-                    index.to_string(),
-                    "clientConfig".to_owned(),
-                ];
-                let field = field.iter().map(ToString::to_string);
-                let path = PointerBuf::from_tokens(at.into_iter().chain(field));
+                let index = index.to_string();
+                let webhook = ["webhooks", &index, "clientConfig"];
+                let path =
+                    PointerBuf::from_tokens(webhook.into_iter().chain(field.iter().copied()));
                 PatchOperation::Add(AddOperation { path, value })
             };
             let bundle = (!bundle.is_held_by(client)).then(|| {
@@ -154,8 +151,8 @@ impl Configuration {
             });
             let (field, address) = address(client);
             let path = path.in_place_of(address);
-            let path = path.filter(|wanted| wanted != address);
-            let path = path.map(|wanted| add(field, json!(wanted)));
+            let path = path.filter(|desired| desired != address);
+            let path = path.map(|desired| add(field, json!(desired)));
             bundle.into_iter().chain(path)
         });
         of_webhook.collect()
@@ -166,7 +163,7 @@ fn api(client: &Client) -> Api<ValidatingWebhookConfiguration> {
     Api::all(client.clone())
 }
 
-/// The field with the path of a webhook, and what stands there: a path or a whole URL.
+/// The field with the path of a webhook, and its value: a path or a whole URL.
 fn address(client: &WebhookClientConfig) -> (&'static [&'static str], &str) {
     match &client.service {
         Some(service) => (
@@ -177,7 +174,7 @@ fn address(client: &WebhookClientConfig) -> (&'static [&'static str], &str) {
     }
 }
 
-/// The error is logged, and the API server may quote what was written.
+/// Removes the segment from an error, which is logged: the API server may quote it.
 fn without_segment(error: kube::Error, path: Path<'_>) -> kube::Error {
     match (error, path) {
         (kube::Error::Api(mut status), Path::Secret(segment)) => {
@@ -202,13 +199,13 @@ impl Bundle<'_> {
     fn is_held_by(self, client: &WebhookClientConfig) -> bool {
         match self {
             Self::Exactly(cas) => {
-                let found = client.ca_bundle.as_ref();
-                found.is_some_and(|found| found.0 == cas.bundle().as_bytes())
+                let present = client.ca_bundle.as_ref();
+                present.is_some_and(|present| present.0 == cas.bundle().as_bytes())
             }
             Self::AtLeast(cas) => {
                 let present = anchors(client);
-                cas.certificates()
-                    .all(|wanted| present.iter().any(|it| it == wanted))
+                let mut certificates = cas.certificates();
+                certificates.all(|certificate| present.iter().any(|it| it == certificate))
             }
         }
     }
@@ -218,9 +215,9 @@ impl Bundle<'_> {
             Self::Exactly(cas) => cas.bundle(),
             Self::AtLeast(cas) => {
                 let mut all = anchors(client);
-                for wanted in cas.certificates() {
-                    if all.iter().all(|present| present != wanted) {
-                        all.push(wanted.to_owned());
+                for certificate in cas.certificates() {
+                    if all.iter().all(|present| present != certificate) {
+                        all.push(certificate.to_owned());
                     }
                 }
                 all.concat()

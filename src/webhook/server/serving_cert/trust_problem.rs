@@ -1,6 +1,5 @@
-//! Whether the API server trusts the serving certificate: asked as it asks, before it does. By the
-//! clock of this machine, which is all there is: with a clock that is fast a certificate is valid
-//! here before it is so to the API server.
+//! Verifies the serving certificate as the API server does, before it does. The clock of this
+//! machine counts: if it is fast, a certificate is valid here before the API server accepts it.
 
 use axum::http::Uri;
 use jiff::Timestamp;
@@ -13,22 +12,22 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Why the API server would not send a request to whoever serves with a certificate.
+/// Why the API server would not send a request to a server with a certificate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(super) enum TrustProblem {
     /// Neither a Service nor a URL with a host.
     #[error("its clientConfig has no host; install the chart again")]
     NoHost,
-    /// What stands there is no host.
+    /// The host is none.
     #[error("its clientConfig has the host {0:?}, which is neither a DNS name nor an address")]
     Host(String),
-    /// The operator is about to write it, or may not.
+    /// The operator is about to write the `caBundle`, or may not.
     #[error("its caBundle is not set yet")]
     NoBundle,
     /// Not PEM, or not certificates.
     #[error("its caBundle cannot be read")]
     Bundle,
-    /// It was changed, or this replica's CA was withdrawn.
+    /// The `caBundle` was changed, or this replica's CA was withdrawn.
     #[error("its caBundle does not hold the CA of the serving certificate")]
     UnknownIssuer,
     /// The API server calls the webhook by another name.
@@ -44,7 +43,7 @@ pub(super) enum TrustProblem {
     Other(rustls::Error),
 }
 
-/// Verifies a chain as a client does that is configured like this.
+/// Verifies a chain as a client with this configuration does.
 pub(super) fn verify(
     chain: &[CertificateDer<'_>],
     client: &WebhookClientConfig,

@@ -1,10 +1,10 @@
-//! Which replicas there are, and whether each answers at a secret path.
+//! Finds replicas that do not answer at a secret path.
 //!
 //! During a rolling upgrade, replicas of an older version serve beside this one. They know the
 //! plain path alone, and may be asked for as long as their pods exist, also while they end. The
 //! chart annotates the pods of versions that know secret paths. So the secret path is published
-//! when no pod is left without that annotation. It is taken back as soon as such a pod appears, as
-//! in a rollback: an API server asks the pod when it is ready, which takes seconds.
+//! when no pod is left without that annotation. In a rollback it is taken back as soon as such a
+//! pod appears: the API server asks the pod when it is ready, which takes seconds.
 //!
 //! An operator outside the cluster has no pods. There the annotation of the webhook configuration
 //! decides alone: all replicas are upgraded before the chart is.
@@ -16,7 +16,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 
-/// Where the pods of the operator are.
+/// The pods of the operator.
 #[derive(Clone, Debug)]
 pub struct Replicas {
     /// The operator's own namespace.
@@ -38,7 +38,7 @@ impl Replicas {
         Ok(older.next().map(ResourceExt::name_any))
     }
 
-    /// The arguments of a watch on all of them.
+    /// The arguments of a watch on all pods.
     pub(super) fn watched(
         &self,
         client: &Client,

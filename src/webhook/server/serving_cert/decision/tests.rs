@@ -18,8 +18,12 @@ fn pem(authority: &Authority) -> String {
     authority.ca().certificate_pem().to_owned()
 }
 
-fn cas(current: &Arc<Authority>, previous: &[&Arc<Authority>], since: Option<Timestamp>) -> Cas {
-    Cas {
+fn cas(
+    current: &Arc<Authority>,
+    previous: &[&Arc<Authority>],
+    since: Option<Timestamp>,
+) -> ServingCas {
+    ServingCas {
         current: current.clone(),
         previous: previous.iter().map(|authority| pem(authority)).collect(),
         segment: Some(SEGMENT.clone()),
@@ -28,7 +32,7 @@ fn cas(current: &Arc<Authority>, previous: &[&Arc<Authority>], since: Option<Tim
     }
 }
 
-fn usable(cas: Cas) -> StoredServingCa {
+fn usable(cas: ServingCas) -> StoredServingCa {
     let rotate_now = false;
     StoredServingCa::Usable { cas, rotate_now }
 }
@@ -52,7 +56,7 @@ fn written(change: Option<ServingCaChange>) -> Option<Written> {
 }
 
 #[test]
-fn while_all_is_well_nothing_is_written() {
+fn nothing_is_written_while_nothing_is_due() {
     let (one, other) = (ca(), ca());
     let now = *BEGIN + DAY;
     for (cas, served) in [
@@ -77,12 +81,12 @@ fn while_all_is_well_nothing_is_written() {
 }
 
 #[test]
-fn what_the_secret_holds_decides_what_becomes_of_it() {
+fn the_content_of_the_secret_decides_its_change() {
     let (one, other, third) = (ca(), ca(), ca());
     let now = *BEGIN + DAY;
     let known = cas(&one, &[&other], Some(*BEGIN));
     let alone = cas(&one, &[], None);
-    let asked = |cas: &Cas| StoredServingCa::Usable {
+    let asked = |cas: &ServingCas| StoredServingCa::Usable {
         cas: cas.clone(),
         rotate_now: true,
     };
@@ -177,7 +181,7 @@ fn what_the_secret_holds_decides_what_becomes_of_it() {
 }
 
 #[test]
-fn the_end_of_the_overlap_is_known_beforehand() {
+fn the_time_until_the_withdrawal_is_known() {
     let (one, two) = (ca(), ca());
     let now = *BEGIN + DAY;
     let second = SignedDuration::from_secs(1);
@@ -197,12 +201,12 @@ fn the_end_of_the_overlap_is_known_beforehand() {
 }
 
 #[test]
-fn who_asks_for_another_ca_time_and_again_waits_for_those_before_to_be_withdrawn() {
+fn a_request_for_another_ca_waits_for_the_previous_ones_to_be_withdrawn() {
     let others = [ca(), ca(), ca(), ca()];
     let [one, two, three, four] = others.each_ref();
     let now = *BEGIN + DAY;
     let full = cas(one, &[two, three, four], Some(now));
-    let asked = |cas: &Cas| StoredServingCa::Usable {
+    let asked = |cas: &ServingCas| StoredServingCa::Usable {
         cas: cas.clone(),
         rotate_now: true,
     };
@@ -217,7 +221,7 @@ fn who_asks_for_another_ca_time_and_again_waits_for_those_before_to_be_withdrawn
         assert_eq!(change.map(|change| change.reason), expected, "{at}");
     }
     // Another one that somebody puts there in spite of that pushes the oldest out.
-    let replaced = Cas {
+    let replaced = ServingCas {
         current: ca(),
         ..full.clone()
     };
@@ -227,10 +231,10 @@ fn who_asks_for_another_ca_time_and_again_waits_for_those_before_to_be_withdrawn
 }
 
 #[test]
-fn who_serves_from_a_ca_before_all_know_it_is_early() {
+fn a_replica_that_serves_from_a_ca_before_all_have_it_is_early() {
     let (one, other) = (ca(), ca());
-    let long = Some(SETTLING);
-    let short = SETTLING.checked_sub(Duration::from_millis(1));
+    let long = Some(PROPAGATION_TIME);
+    let short = PROPAGATION_TIME.checked_sub(Duration::from_millis(1));
     let rotated = cas(&one, &[&other], Some(*BEGIN));
     for (served, cas, carried_for, expected) in [
         (&one, &rotated, None, true),
@@ -310,13 +314,12 @@ fn a_ca_that_has_expired_is_not_restored() {
 }
 
 #[test]
-fn a_leaf_is_of_another_ca_when_everybody_knows_that_and_at_once_when_nobody_trusts_the_present_one()
- {
+fn a_leaf_is_of_another_ca_when_all_have_it_and_at_once_when_the_present_one_is_not_trusted() {
     let (one, other) = (ca(), ca());
     let now = *BEGIN;
     let (due, fresh) = (now, now + DAY);
-    let long = Some(SETTLING);
-    let short = SETTLING.checked_sub(Duration::from_millis(1));
+    let long = Some(PROPAGATION_TIME);
+    let short = PROPAGATION_TIME.checked_sub(Duration::from_millis(1));
     for (current, carried_for, is_trusted, renew_at, expected) in [
         // The same CA: only the time counts.
         (Some(&one), long, true, fresh, None),
@@ -350,7 +353,7 @@ fn a_leaf_is_of_another_ca_when_everybody_knows_that_and_at_once_when_nobody_tru
 }
 
 #[test]
-fn the_bundle_holds_the_present_ca_and_those_before() {
+fn the_bundle_holds_the_present_ca_and_the_previous_ones() {
     let (one, other, third) = (ca(), ca(), ca());
     let cas = cas(&one, &[&other], None);
     assert_eq!(cas.bundle(), pem(&one) + &pem(&other));
@@ -366,14 +369,14 @@ fn the_segment_is_made_restored_replaced_and_withdrawn_with_the_ca() {
     let now = *BEGIN + DAY;
     let segments = [(); 2].map(|()| Segment::generate());
     let [own, older] = segments.each_ref();
-    let with = |cas: Cas, segment: Option<&Segment>, previous: &[&Segment]| Cas {
+    let with = |cas: ServingCas, segment: Option<&Segment>, previous: &[&Segment]| ServingCas {
         segment: segment.cloned(),
         previous_segments: previous.iter().copied().cloned().collect(),
         ..cas
     };
     let alone = || cas(&one, &[], None);
     let overlapping = |since| cas(&one, &[&two], Some(since));
-    let asked = |cas: Cas| StoredServingCa::Usable {
+    let asked = |cas: ServingCas| StoredServingCa::Usable {
         cas,
         rotate_now: true,
     };

@@ -1,4 +1,4 @@
-//! Hears of every change that the keeper has to look at.
+//! Watches the objects that the serving certificate depends on.
 
 use super::ServingCertSettings;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
@@ -11,29 +11,24 @@ use kube::{Api, Client, Resource};
 use std::fmt;
 use std::future;
 
-/// Something for every change of the Secret, of the webhook configuration, or of the operator's
-/// pods.
-pub(super) fn touched(
+/// An item for every change of the Secret, of the webhook configuration, or of the operator's pods.
+pub(super) fn changes(
     client: &Client,
     settings: &ServingCertSettings,
 ) -> impl Stream<Item = ()> + Unpin + use<> {
-    let ServingCertSettings {
-        secret,
-        configuration,
-        ..
-    } = settings;
-    let secrets = Api::namespaced(client.clone(), &secret.namespace);
     let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let pods = settings.replicas.as_ref().map(|it| it.watched(client));
+    let secrets = Api::namespaced(client.clone(), &settings.secret.namespace);
+    let configurations = Api::all(client.clone());
+    let replicas = settings.replicas.as_ref().map(|it| it.watched(client));
     let watches = [
-        changes::<Secret>(secrets, named(&secret.name)),
-        changes::<ValidatingWebhookConfiguration>(Api::all(client.clone()), named(configuration)),
+        watch::<Secret>(secrets, named(&settings.secret.name)),
+        watch::<ValidatingWebhookConfiguration>(configurations, named(&settings.configuration)),
     ];
-    let pods = pods.map(|(pods, of_the_operator)| changes::<Pod>(pods, of_the_operator));
+    let pods = replicas.map(|(pods, selected)| watch::<Pod>(pods, selected));
     stream::select_all(watches.into_iter().chain(pods))
 }
 
-fn changes<K>(api: Api<PartialObjectMeta<K>>, only: watcher::Config) -> BoxStream<'static, ()>
+fn watch<K>(api: Api<PartialObjectMeta<K>>, only: watcher::Config) -> BoxStream<'static, ()>
 where
     K: Resource<DynamicType = ()> + Clone + fmt::Debug + Send + Sync + 'static,
 {

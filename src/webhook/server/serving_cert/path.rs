@@ -1,37 +1,37 @@
-//! The secret segment in the webhook's path, as in `/4f0c…/validate`: only the API server, which
-//! reads it in the webhook configuration, knows where to ask.
+//! The secret segment in the webhook's path, as in `/4f0c…/validate`. The API server knows it from
+//! the webhook configuration.
 
 use std::fmt::{self, Write as _};
 
 pub(super) use crate::api::annotations::SECRET_PATH;
 
-/// The path where the webhook is asked, after the segment.
+/// The path of the webhook, after the segment.
 pub(super) const LEAF: &str = "/validate";
 
 /// The number of random bytes in a segment.
-const BYTES: usize = 32;
+const SEGMENT_BYTES: usize = 32;
 
-/// 256 random bits in hexadecimal. Nothing prints it: not even `Debug`.
+/// 256 random bits in hexadecimal. Nothing prints them, `Debug` neither.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Segment(String);
 
-/// The webhook path in a configuration, seen without what stands before it.
+/// The webhook path in a configuration, without the part before the segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Carried {
+pub(super) enum PublishedPath {
     /// `/validate` alone, or nothing.
     Plain,
     /// With this segment before it.
     Secret(Segment),
-    /// Another path, which nobody answers.
+    /// Another path, which is not answered.
     Other,
 }
 
 impl Segment {
     /// Makes a random segment.
     pub(super) fn generate() -> Self {
-        let mut bytes = [0_u8; BYTES];
+        let mut bytes = [0_u8; SEGMENT_BYTES];
         aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
-        let mut text = String::with_capacity(2 * BYTES);
+        let mut text = String::with_capacity(2 * SEGMENT_BYTES);
         for byte in bytes {
             write!(text, "{byte:02x}").expect("a String takes any text");
         }
@@ -41,7 +41,7 @@ impl Segment {
     /// Reads a segment; `None` if the text has another form.
     pub(super) fn read(text: &str) -> Option<Self> {
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        let is_segment = text.len() == 2 * BYTES && text.bytes().all(is_digit);
+        let is_segment = text.len() == 2 * SEGMENT_BYTES && text.bytes().all(is_digit);
         is_segment.then(|| Self(text.to_owned()))
     }
 
@@ -63,16 +63,15 @@ impl fmt::Debug for Segment {
 }
 
 /// Reads the path, or the URL, of a webhook.
-pub(super) fn carried(address: &str) -> Carried {
+pub(super) fn published(address: &str) -> PublishedPath {
     match split(address) {
-        Some((_, None)) => Carried::Plain,
-        Some((_, Some(segment))) => Carried::Secret(segment),
-        None => Carried::Other,
+        Some((_, None)) => PublishedPath::Plain,
+        Some((_, Some(segment))) => PublishedPath::Secret(segment),
+        None => PublishedPath::Other,
     }
 }
 
-/// Puts a segment into a path or URL, or takes it out; `None` for a path that nobody answers, which
-/// is left alone.
+/// Puts a segment into a path or URL, or takes it out; `None` for a path that is not answered.
 pub(super) fn with(address: &str, segment: Option<&Segment>) -> Option<String> {
     let (base, _) = split(address)?;
     Some(match segment {
@@ -130,8 +129,8 @@ mod tests {
             ),
         ] {
             let secret = format!("{base}/{}/validate", one.as_str());
-            assert_eq!(carried(plain), Carried::Plain);
-            assert_eq!(carried(&secret), Carried::Secret(one.clone()));
+            assert_eq!(published(plain), PublishedPath::Plain);
+            assert_eq!(published(&secret), PublishedPath::Secret(one.clone()));
             for address in [plain, &secret] {
                 let with = |segment| with(address, segment);
                 assert_eq!(with(None).as_deref(), Some(plain));
@@ -140,11 +139,11 @@ mod tests {
                 assert_eq!(with(Some(other)), Some(rotated));
             }
         }
-        // The API server asks at the root, where nobody answers.
-        assert_eq!(carried(""), Carried::Plain);
+        // The API server asks at the root, which is not answered.
+        assert_eq!(published(""), PublishedPath::Plain);
         assert_eq!(with("", None).as_deref(), Some("/validate"));
         for other in ["/", "/mutate", "/validate/", "https://example.com"] {
-            assert_eq!(carried(other), Carried::Other);
+            assert_eq!(published(other), PublishedPath::Other);
             assert_eq!(with(other, Some(one)), None);
         }
     }

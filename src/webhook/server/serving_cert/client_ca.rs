@@ -8,7 +8,7 @@ use rustls_pki_types::pem::{self, PemObject as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Why clients cannot be told apart.
+/// Why clients cannot be verified.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientCaError {
@@ -20,7 +20,7 @@ pub enum ClientCaError {
         /// The cause.
         source: pem::Error,
     },
-    /// The file has no certificate, or one that is none.
+    /// The file has no certificate, or one that is unusable.
     #[error(
         "--webhook-client-ca {} holds no usable certificate; put the CA there that signs the API server's client certificate",
         .0.display()
@@ -42,8 +42,7 @@ pub fn verifier(file: &Path) -> Result<Arc<dyn ClientCertVerifier>, ClientCaErro
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let verifier: Arc<dyn ClientCertVerifier> = verifier.build().map_err(|_| unusable())?;
-    Ok(verifier)
+    verifier.build().map_err(|_| unusable())
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@ use super::*;
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::Authority;
 
-fn cas(current: Option<&Segment>, previous: &[&Segment]) -> Cas {
+fn cas(current: Option<&Segment>, previous: &[&Segment]) -> ServingCas {
     let day = SignedDuration::from_hours(24);
     let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
-    Cas {
+    ServingCas {
         current: Arc::new(Authority::generate("CA", day, now).unwrap()),
         previous: vec![],
         segment: current.cloned(),
@@ -14,10 +14,10 @@ fn cas(current: Option<&Segment>, previous: &[&Segment]) -> Cas {
     }
 }
 
-fn lately(carried: &[Carried]) -> Lately {
-    let mut lately = Lately::default();
-    lately.see(carried, Instant::now());
-    lately
+fn recent_paths(published: &[PublishedPath]) -> RecentPaths {
+    let mut recent_paths = RecentPaths::default();
+    recent_paths.record(published, Instant::now());
+    recent_paths
 }
 
 fn path(segment: &Segment) -> String {
@@ -28,7 +28,7 @@ fn path(segment: &Segment) -> String {
 async fn answers<const N: usize>(accepted: &AcceptedPaths, paths: [&str; N]) -> [bool; N] {
     let mut answers = [false; N];
     for (answer, path) in answers.iter_mut().zip(paths) {
-        let asked = Asked::read(path);
+        let asked = RequestPath::read(path);
         *answer = asked.is_some_and(|asked| accepted.known.borrow().has(&asked));
         if *answer {
             assert!(accepted.admit(path, 1).await, "{path}");
@@ -38,7 +38,7 @@ async fn answers<const N: usize>(accepted: &AcceptedPaths, paths: [&str; N]) -> 
 }
 
 #[tokio::test]
-async fn those_of_the_secret_and_of_the_configurations_are_answered() {
+async fn the_paths_of_the_secret_and_of_the_configuration_are_answered() {
     let [now, before, elsewhere, unknown] = [(); 4].map(|()| Segment::generate());
     let paths = [&now, &before, &elsewhere, &unknown].map(path);
     let paths = [&*paths[0], &paths[1], &paths[2], &paths[3], "/validate"];
@@ -48,12 +48,15 @@ async fn those_of_the_secret_and_of_the_configurations_are_answered() {
     accepted.begin(&secret);
     let expected = [true, true, false, false, false];
     assert_eq!(answers(&accepted, paths).await, expected);
-    let carried = [Carried::Secret(elsewhere.clone()), Carried::Other];
-    accepted.set(Some(Instant::now()), &secret, &lately(&carried));
+    let published = [
+        PublishedPath::Secret(elsewhere.clone()),
+        PublishedPath::Other,
+    ];
+    accepted.set(Some(Instant::now()), &secret, &recent_paths(&published));
     let expected = [true, true, true, false, false];
     assert_eq!(answers(&accepted, paths).await, expected);
     assert!(!accepted.has_plain());
-    let plain = lately(&[Carried::Plain]);
+    let plain = recent_paths(&[PublishedPath::Plain]);
     accepted.set(Some(Instant::now()), &cas(None, &[]), &plain);
     let expected = [false, false, false, false, true];
     assert_eq!(answers(&accepted, paths).await, expected);
@@ -61,10 +64,10 @@ async fn those_of_the_secret_and_of_the_configurations_are_answered() {
 }
 
 #[tokio::test]
-async fn whatever_else_is_asked_is_refused_at_once() {
+async fn any_other_path_is_refused_at_once() {
     let segment = Segment::generate();
     let accepted = AcceptedPaths::default();
-    let all = lately(&[Carried::Plain]);
+    let all = recent_paths(&[PublishedPath::Plain]);
     accepted.set(Some(Instant::now()), &cas(Some(&segment), &[]), &all);
     let segment = segment.as_str();
     for path in [
@@ -90,25 +93,29 @@ async fn whatever_else_is_asked_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn who_may_know_more_than_this_replica_waits_until_it_has_looked() {
+async fn a_request_by_an_unknown_secret_path_waits_until_the_configuration_was_read() {
     let accepted = AcceptedPaths::default();
     let secret = cas(None, &[]);
     let segment = Segment::generate();
     let long_ago = Instant::now().checked_sub(MIN_INTERVAL).unwrap();
-    for (path, carried, expected) in [
-        ("/validate".to_owned(), Carried::Plain, true),
-        (path(&segment), Carried::Secret(segment.clone()), true),
-        ("/validate".to_owned(), Carried::Secret(segment), false),
+    for (path, published, expected) in [
+        ("/validate".to_owned(), PublishedPath::Plain, true),
+        (path(&segment), PublishedPath::Secret(segment.clone()), true),
+        (
+            "/validate".to_owned(),
+            PublishedPath::Secret(segment),
+            false,
+        ),
     ] {
         // A read that began before the request says nothing about it.
         let before = Some(Instant::now());
-        accepted.set(before, &secret, &Lately::default());
+        accepted.set(before, &secret, &RecentPaths::default());
         let look = async {
-            accepted.asked(long_ago).await;
-            accepted.set(before, &secret, &Lately::default());
+            accepted.read_requested(long_ago).await;
+            accepted.set(before, &secret, &RecentPaths::default());
             tokio::task::yield_now().await;
             let now = Some(Instant::now() + Duration::from_millis(1));
-            accepted.set(now, &secret, &lately(&[carried]));
+            accepted.set(now, &secret, &recent_paths(&[published]));
         };
         let (admitted, ()) = tokio::join!(accepted.admit(&path, 1), look);
         assert_eq!(admitted, expected, "{path}");
@@ -118,14 +125,14 @@ async fn who_may_know_more_than_this_replica_waits_until_it_has_looked() {
 }
 
 #[tokio::test]
-async fn of_many_who_wait_those_of_one_client_make_way() {
+async fn among_many_that_wait_the_client_with_the_most_is_evicted() {
     let accepted = AcceptedPaths::default();
     accepted.begin(&cas(None, &[]));
     let crowd = (0..2 * MAX_WAITING).map(|_| accepted.admit("/validate", 1));
     let look = async {
         tokio::task::yield_now().await;
         let now = Some(Instant::now() + Duration::from_millis(1));
-        accepted.set(now, &cas(None, &[]), &lately(&[Carried::Plain]));
+        accepted.set(now, &cas(None, &[]), &recent_paths(&[PublishedPath::Plain]));
     };
     let honest = accepted.admit("/validate", 2);
     let (honest, crowd, ()) = tokio::join!(honest, futures::future::join_all(crowd), look);
@@ -135,25 +142,28 @@ async fn of_many_who_wait_those_of_one_client_make_way() {
 }
 
 #[test]
-fn a_path_is_answered_for_some_seconds_after_it_was_last_carried() {
+fn a_path_is_answered_for_some_seconds_after_it_was_last_published() {
     let begin = Instant::now();
     let at = |seconds: u64| begin + Duration::from_secs(seconds);
-    let secret = Carried::Secret(Segment::generate());
-    let mut lately = Lately::default();
+    let secret = PublishedPath::Secret(Segment::generate());
+    let mut recent_paths = RecentPaths::default();
     // Nobody can have been asked by the plain path since this replica began.
-    lately.see(std::slice::from_ref(&secret), at(0));
-    assert!(!lately.has_plain() && !lately.is_settling());
-    lately.see(&[Carried::Plain, secret.clone()], at(1));
-    assert!(lately.has_plain() && !lately.is_settling());
+    recent_paths.record(std::slice::from_ref(&secret), at(0));
+    assert!(!recent_paths.has_plain() && !recent_paths.is_propagating());
+    recent_paths.record(&[PublishedPath::Plain, secret.clone()], at(1));
+    assert!(recent_paths.has_plain() && !recent_paths.is_propagating());
     // The path may have been there until a moment ago, however old the last read is.
-    lately.see(std::slice::from_ref(&secret), at(60));
-    assert!(lately.has_plain() && lately.is_settling());
-    let settling = SETTLING.as_secs();
-    lately.see(std::slice::from_ref(&secret), at(60 + settling - 1));
-    assert!(lately.has_plain() && lately.is_settling());
-    lately.see(&[Carried::Plain], at(60 + settling));
-    assert!(lately.has_plain() && lately.is_settling(), "it is back");
-    lately.see(std::slice::from_ref(&secret), at(70 + settling));
-    lately.see(std::slice::from_ref(&secret), at(70 + 2 * settling));
-    assert!(!lately.has_plain() && !lately.is_settling());
+    recent_paths.record(std::slice::from_ref(&secret), at(60));
+    assert!(recent_paths.has_plain() && recent_paths.is_propagating());
+    let settling = PROPAGATION_TIME.as_secs();
+    recent_paths.record(std::slice::from_ref(&secret), at(60 + settling - 1));
+    assert!(recent_paths.has_plain() && recent_paths.is_propagating());
+    recent_paths.record(&[PublishedPath::Plain], at(60 + settling));
+    assert!(
+        recent_paths.has_plain() && recent_paths.is_propagating(),
+        "it is back"
+    );
+    recent_paths.record(std::slice::from_ref(&secret), at(70 + settling));
+    recent_paths.record(std::slice::from_ref(&secret), at(70 + 2 * settling));
+    assert!(!recent_paths.has_plain() && !recent_paths.is_propagating());
 }
