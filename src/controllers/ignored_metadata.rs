@@ -12,7 +12,6 @@ use crate::k8s::object_key::Key;
 use crate::store::Cache;
 use crate::store::ignored::Ignored;
 use crate::store::secret_index::ReferencesSecrets;
-use crate::util::sync::{lock, read};
 use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -56,14 +55,14 @@ fn found(cache: &Cache) -> Vec<(Carrier, Key, Ignored)> {
             found.push((carrier, key.clone(), ignored.clone()));
         }
     };
-    for pki in read(&cache.pkis).all() {
+    for pki in cache.pkis.read().all() {
         take(Carrier::Pki, pki.key(), &pki.ignored);
     }
-    for pod in read(&cache.pods).all() {
+    for pod in cache.pods.read().all() {
         take(Carrier::Pod, &pod.key, &pod.ignored);
     }
     let settings = cache.rules().settings.clone();
-    for secret in lock(&cache.secrets).all() {
+    for secret in cache.secrets.read().all() {
         let key = secret.key();
         let is_of_ca = settings.is_reserved(&key.namespace, &key.name);
         let carrier = if is_of_ca {
@@ -73,10 +72,8 @@ fn found(cache: &Cache) -> Vec<(Carrier, Key, Ignored)> {
         };
         take(carrier, key, &secret.ignored);
     }
-    for (carrier, objects) in &*lock(&cache.misled) {
-        for object in objects.all() {
-            take(*carrier, &object.key, &object.ignored);
-        }
+    for (carrier, object) in cache.misled() {
+        take(carrier, &object.key, &object.ignored);
     }
     found
 }

@@ -13,7 +13,6 @@ use crate::k8s::object_key::Key;
 use crate::policy::RuleBook;
 use crate::store::cached_pod::SecretUser;
 use crate::store::{self, Cache, claims};
-use crate::util::sync::read;
 use history::{RejectionHistory, Surroundings};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
@@ -84,7 +83,7 @@ impl Surroundings for Cache {
     }
 
     fn provider(&self, pki: &Key, secret: &Key) -> Option<Provider> {
-        let pkis = read(&self.pkis);
+        let pkis = self.pkis.read();
         // Any number may claim it, and to judge them all would take too long.
         let holder = claims::holder(&pkis, secret).cloned();
         let same = pkis.get(pki).map(|_| Provider::Other);

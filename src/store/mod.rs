@@ -15,7 +15,7 @@ use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::{KnownSecret, Version};
 use crate::store::ignored::{Ignored, Misled};
 use crate::store::rejections::Refusals;
-use crate::store::secret_index::{ReferencesSecrets as _, SecretIndex};
+use crate::store::secret_index::{ReferencesSecrets as _, SecretIndex, SharedIndex};
 use crate::util::sync::{lock, read};
 use ages::Ages;
 use futures::Stream;
@@ -52,15 +52,15 @@ pub struct Cache {
     /// The namespaces that it knows.
     pub scope: Scope,
     /// All Pkis by the Secrets they name.
-    pub pkis: RwLock<SecretIndex<KnownPki>>,
+    pub pkis: SharedIndex<KnownPki>,
     /// All policies.
     pub policies: Store<StoredPolicy>,
     /// All pods by the Secrets they use.
-    pub pods: RwLock<SecretIndex<SecretUser>>,
+    pub pods: SharedIndex<SecretUser>,
     /// All Secrets, as far as their metadata tells.
-    pub secrets: Mutex<SecretIndex<KnownSecret>>,
+    pub secrets: SharedIndex<KnownSecret>,
     /// Other objects with annotations or labels without an effect, by kind.
-    pub misled: Mutex<BTreeMap<Carrier, SecretIndex<Misled>>>,
+    misled: Mutex<BTreeMap<Carrier, SecretIndex<Misled>>>,
     /// Signals that such entries may have come.
     ignored_changed: Notify,
     /// The Pkis that this replica refused lately.
@@ -158,10 +158,10 @@ impl Cache {
         let (policies, writer) = reflector::store();
         let cache = Self {
             scope,
-            pkis: RwLock::default(),
+            pkis: SharedIndex::default(),
             policies,
-            pods: RwLock::default(),
-            secrets: Mutex::default(),
+            pods: SharedIndex::default(),
+            secrets: SharedIndex::default(),
             misled: Mutex::default(),
             ignored_changed: Notify::new(),
             refusals: Refusals::default(),
@@ -180,7 +180,7 @@ impl Cache {
 
     /// The Pki of this key.
     pub fn pki(&self, key: &Key) -> Option<StoredPki> {
-        let known = read(&self.pkis).get(key).cloned();
+        let known = self.pkis.read().get(key).cloned();
         known.map(|known| known.unpack())
     }
 
@@ -193,7 +193,7 @@ impl Cache {
 
     /// The Pkis that there are now.
     pub fn known_pkis(&self) -> Vec<Arc<KnownPki>> {
-        read(&self.pkis).all().cloned().collect()
+        self.pkis.read().all().cloned().collect()
     }
 
     /// The rule book of the policies that are in force.
@@ -244,7 +244,8 @@ impl Cache {
 
     /// The state of a Secret that was seen last, if there is such a Secret.
     pub fn secret_version(&self, key: &Key) -> Option<Version> {
-        lock(&self.secrets)
+        self.secrets
+            .read()
             .get(key)
             .map(|secret| secret.version.clone())
     }
@@ -257,12 +258,12 @@ impl Cache {
 
     /// Whether there is such a Secret.
     pub fn has_secret(&self, key: &Key) -> bool {
-        lock(&self.secrets).get(key).is_some()
+        self.secrets.read().get(key).is_some()
     }
 
     /// Whether there is such a Secret, and it is this Pki's by all that is known.
     pub fn has_secret_of(&self, secret: &Key, pki: &Key, pki_uid: &str) -> bool {
-        let secrets = lock(&self.secrets);
+        let secrets = self.secrets.read();
         secrets
             .get(secret)
             .is_some_and(|secret| secret.is_of(pki, pki_uid))
@@ -270,14 +271,14 @@ impl Cache {
 
     /// The pods that use a Secret and that people read.
     pub fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>> {
-        cached_pod::users(&read(&self.pods), secret)
+        cached_pod::users(&self.pods.read(), secret)
             .cloned()
             .collect()
     }
 
     /// Whether any pod uses a Secret, also one that is being deleted.
     pub fn is_used(&self, secret: &Key) -> bool {
-        read(&self.pods).naming(secret).next().is_some()
+        self.pods.read().naming(secret).next().is_some()
     }
 
     /// The deleted Pki with which a Secret went that pods wait for, if that is known.
@@ -288,7 +289,7 @@ impl Cache {
 
     /// The Secrets that are not there and that pods cannot start without.
     pub fn awaited(&self) -> BTreeMap<Key, Awaited> {
-        let (pods, pkis) = (read(&self.pods), read(&self.pkis));
+        let (pods, pkis) = (self.pods.read(), self.pkis.read());
         let mut awaited = BTreeMap::new();
         for secret in pods.named().filter(|secret| !self.has_secret(secret)) {
             let waiting = pods
@@ -347,6 +348,23 @@ impl Cache {
         if !changes.is_empty() {
             self.ignored_changed.notify_one();
         }
+    }
+
+    /// The objects of which nothing is kept but annotations and labels without an effect.
+    pub fn misled(&self) -> Vec<(Carrier, Arc<Misled>)> {
+        let misled = lock(&self.misled);
+        let of_carrier = |(carrier, objects): (&Carrier, &SecretIndex<Misled>)| {
+            let (carrier, objects) = (*carrier, objects.all().cloned());
+            objects
+                .map(move |object| (carrier, object))
+                .collect::<Vec<_>>()
+        };
+        misled.iter().flat_map(of_carrier).collect()
+    }
+
+    /// Drops what is kept of objects that are no longer watched.
+    pub fn forget_misled(&self, is_watched: impl Fn(Carrier) -> bool) {
+        lock(&self.misled).retain(|carrier, _| is_watched(*carrier));
     }
 
     /// Returns when an annotation or label without an effect may have come since the last call. For

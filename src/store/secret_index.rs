@@ -6,6 +6,7 @@
 //! thousands.
 
 use crate::k8s::object_key::Key;
+use crate::util::sync;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use smallvec::SmallVec;
@@ -13,7 +14,7 @@ use std::borrow::Borrow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What an index keeps of an object.
 pub trait ReferencesSecrets: PartialEq {
@@ -64,6 +65,28 @@ impl<T> Default for SecretIndex<T> {
             users: HashMap::new(),
             unlisted: HashSet::new(),
         }
+    }
+}
+
+/// An index that others read while a watch changes it.
+#[derive(Debug)]
+pub struct SharedIndex<T>(RwLock<SecretIndex<T>>);
+
+impl<T> Default for SharedIndex<T> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<T> SharedIndex<T> {
+    /// The index as it is now. A change waits until the guard is dropped.
+    pub fn read(&self) -> RwLockReadGuard<'_, SecretIndex<T>> {
+        sync::read(&self.0)
+    }
+
+    /// The index, to change it.
+    pub fn write(&self) -> RwLockWriteGuard<'_, SecretIndex<T>> {
+        sync::write(&self.0)
     }
 }
 

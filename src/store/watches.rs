@@ -13,7 +13,7 @@ use crate::store::cached_pod::{self, SecretUser};
 use crate::store::cached_secret::KnownSecret;
 use crate::store::claims;
 use crate::store::secret_index::{Change, ReferencesSecrets, SecretIndex};
-use crate::util::sync::{lock, read, write};
+use crate::util::sync::{lock, write};
 use crate::util::time::whole_second;
 use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
@@ -57,7 +57,7 @@ impl Cache {
     fn take_pki(&self, event: Event<KnownPki>, affected: &mut Vec<Key>) {
         let is_listing = matches!(event, Event::Init | Event::InitApply(_));
         let is_done = matches!(event, Event::InitDone);
-        let mut pkis = write(&self.pkis);
+        let mut pkis = self.pkis.write();
         let event = map(event, |told| unless_behind(told, &pkis));
         let changes = pkis.apply(event);
         affected.extend(affected_by(&pkis, &changes));
@@ -102,7 +102,7 @@ impl Cache {
     /// second time.
     pub fn learn(&self, written: Pki) {
         let written = KnownPki::from(written);
-        let mut pkis = write(&self.pkis);
+        let mut pkis = self.pkis.write();
         // One that is gone does not come back by that, nor one that was made anew meanwhile.
         let Some(known) = pkis.get(written.key()).filter(|it| it.precedes(&written)) else {
             return;
@@ -117,7 +117,7 @@ impl Cache {
     /// A write met a conflict. If it rested on what was learned, that may never be told, as the
     /// cluster was restored from a backup; so what the watch told counts again.
     pub fn doubt(&self, pki: &Key) {
-        let mut pkis = write(&self.pkis);
+        let mut pkis = self.pkis.write();
         let told = pkis.get(pki).and_then(|known| known.told().cloned());
         let event = told.map(|told| Event::Apply(Arc::unwrap_or_clone(told)));
         let changes = event.map_or_else(Vec::new, |event| pkis.apply(event));
@@ -248,7 +248,7 @@ impl Cache {
     async fn follow_pods(&self, client: &Client) {
         follow(self.watch::<SecretUser>(Watched::Pods, client), |event| {
             let done = matches!(event, Event::InitDone);
-            let changes = write(&self.pods).apply(event);
+            let changes = self.pods.write().apply(event);
             self.note_ignored(after(&changes).map(|pod| &pod.ignored));
             for change in &changes {
                 self.take_pod(change);
@@ -267,7 +267,7 @@ impl Cache {
         if !is_news && change.after.is_some() {
             return;
         }
-        let pkis = read(&self.pkis);
+        let pkis = self.pkis.read();
         for secret in change.secrets() {
             if is_news {
                 self.trigger(claims::unready_claimants(&pkis, &secret));
@@ -284,7 +284,7 @@ impl Cache {
             self.watch::<KnownSecret>(Watched::Secrets, client),
             |event| {
                 let done = matches!(event, Event::InitDone);
-                let changes = lock(&self.secrets).apply(event);
+                let changes = self.secrets.write().apply(event);
                 self.note_ignored(after(&changes).map(|secret| &secret.ignored));
                 for change in changes {
                     self.take_secret(&change);
@@ -333,7 +333,7 @@ impl Cache {
         if settings.is_reserved(&key.namespace, &key.name) {
             self.ca_touched.notify_one();
         }
-        let pkis = read(&self.pkis);
+        let pkis = self.pkis.read();
         self.trigger(pkis.naming(key).map(|pki| pki.key().clone()));
     }
 

@@ -21,8 +21,7 @@ use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::{self, KnownSecret};
 use crate::store::claims;
 use crate::store::rejections::Refusal;
-use crate::store::secret_index::SecretIndex;
-use crate::util::sync;
+use crate::store::secret_index::SharedIndex;
 use crate::util::text::printable;
 use answer::{Denial, allow, audit_annotations, deny, deny_causes, line, rules, warn};
 use jiff::Timestamp;
@@ -31,7 +30,6 @@ use kube::core::admission::{AdmissionResponse, Operation};
 use kube::core::response::StatusCause;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::{Mutex, RwLock};
 
 mod answer;
 mod in_use;
@@ -51,11 +49,11 @@ pub struct ValidationContext<'a> {
     /// What is permitted.
     pub rules: &'a RuleBook,
     /// The Pkis there are, and the Secrets they claim.
-    pub pkis: &'a RwLock<SecretIndex<KnownPki>>,
+    pub pkis: &'a SharedIndex<KnownPki>,
     /// The Secrets there are.
-    pub secrets: &'a Mutex<SecretIndex<KnownSecret>>,
+    pub secrets: &'a SharedIndex<KnownSecret>,
     /// The pods there are, and the Secrets they use.
-    pub pods: &'a RwLock<SecretIndex<SecretUser>>,
+    pub pods: &'a SharedIndex<SecretUser>,
     /// The end of the CA, if it is known.
     pub ca: Option<CaSummary>,
     /// The present.
@@ -186,12 +184,12 @@ pub(crate) fn secret_warning(
 
 /// Why this Pki could not write the Secret, by all that is known.
 fn predicted_obstacle(own: &Key, secret: &Key, context: &ValidationContext<'_>) -> Option<Outcome> {
-    let pkis = sync::read(context.pkis);
+    let pkis = context.pkis.read();
     if let Some(winner) = claims::foreseen_winner(&pkis, own, secret) {
         let winner = winner.clone();
         return Some(Outcome::Conflict { winner });
     }
-    let secrets = sync::lock(context.secrets);
+    let secrets = context.secrets.read();
     cached_secret::foreseen_foreign(&secrets, &pkis, own, secret).map(Outcome::Foreign)
 }
 

@@ -9,8 +9,8 @@ use crate::api::{GROUP, Pki, PkiPolicy, VERSION};
 use crate::k8s::object_key::Key;
 use crate::policy::RuleBook;
 use crate::store::cached_pki::KnownPki;
-use crate::store::secret_index::SecretIndex;
-use crate::util::{sync, text};
+use crate::store::secret_index::SharedIndex;
+use crate::util::text;
 use crate::webhook::review::{self, Request, ValidationContext};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -20,7 +20,6 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::iter;
-use std::sync::{Mutex, RwLock};
 
 /// What a check rests on besides the files.
 #[derive(Clone, Copy, Debug)]
@@ -264,7 +263,7 @@ impl Verdict {
 /// Remembers what came before.
 struct Judge<'a> {
     settings: &'a CheckSettings<'a>,
-    pkis: RwLock<SecretIndex<KnownPki>>,
+    pkis: SharedIndex<KnownPki>,
     seen: HashMap<String, String>,
     unknown_namespaces: HashSet<String>,
     judged: i64,
@@ -274,7 +273,7 @@ impl<'a> Judge<'a> {
     fn new(settings: &'a CheckSettings<'a>) -> Self {
         Self {
             settings,
-            pkis: RwLock::default(),
+            pkis: SharedIndex::default(),
             seen: HashMap::new(),
             unknown_namespaces: HashSet::new(),
             judged: 0,
@@ -327,8 +326,8 @@ impl<'a> Judge<'a> {
         let world = ValidationContext {
             rules: self.settings.rules,
             pkis: &self.pkis,
-            secrets: &Mutex::default(),
-            pods: &RwLock::default(),
+            secrets: &SharedIndex::default(),
+            pods: &SharedIndex::default(),
             ca: None,
             now: self.settings.now,
         };
@@ -361,7 +360,7 @@ impl<'a> Judge<'a> {
         let order = Timestamp::from_second(self.judged);
         pki.metadata.creation_timestamp = order.ok().map(Time);
         pki.status = None;
-        sync::write(&self.pkis).apply(Event::Apply(pki.into()));
+        self.pkis.write().apply(Event::Apply(pki.into()));
     }
 
     fn seen_before(&mut self, file: &str, manifest: &Manifest) -> Option<Fault> {

@@ -24,6 +24,7 @@ use super::schema::ManifestKind;
 use super::{values, words};
 use crate::api::Pki;
 use crate::policy::{Labels, Namespaces, RuleBook};
+use crate::store::secret_index::SharedIndex;
 use crate::util::text;
 use crate::util::yaml::{self, Node, Position, SyntaxError};
 use crate::webhook::review::ValidationContext;
@@ -32,7 +33,7 @@ use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 /// A file of cases.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -252,9 +253,9 @@ impl Case {
         let namespace = self.expected.namespace.as_str();
         let world = ValidationContext {
             rules: &self.rules(rules),
-            pkis: &RwLock::default(),
-            secrets: &Mutex::default(),
-            pods: &RwLock::default(),
+            pkis: &SharedIndex::default(),
+            secrets: &SharedIndex::default(),
+            pods: &SharedIndex::default(),
             ca: None,
             now,
         };

@@ -19,7 +19,6 @@ use crate::observability::metrics::Metrics;
 use crate::store::Cache;
 use crate::store::cached_pod::SecretUser;
 use crate::store::secret_index::ReferencesSecrets as _;
-use crate::util::sync;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use std::sync::Arc;
@@ -107,7 +106,7 @@ impl Context {
     /// The key of a Pki, sharing the cache's memory.
     pub(super) fn key(&self, pki: &Pki) -> Key {
         let key = Key::of(pki);
-        let known = sync::read(&self.cache.pkis);
+        let known = self.cache.pkis.read();
         known.get(&key).map_or(key, |known| known.key().clone())
     }
 

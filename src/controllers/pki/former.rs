@@ -14,7 +14,7 @@ use crate::k8s::{api_error, secret};
 use crate::model::ca::Ca;
 use crate::store::cached_pod::SecretUser;
 use crate::store::claims;
-use crate::util::sync::{self, lock};
+use crate::util::sync::lock;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -107,9 +107,7 @@ async fn tend_one(
 ) -> Result<Option<Timestamp>, ReconcileError> {
     let (cache, own) = (&context.cache, context.key(pki));
     let key = Key::new(own.namespace.clone(), &*former.name);
-    let is_claimed = claims::claimants(&sync::read(&cache.pkis), &key)
-        .next()
-        .is_some();
+    let is_claimed = claims::claimants(&cache.pkis.read(), &key).next().is_some();
     let reminder = context.settings.reminder;
     let next_offer = now.saturating_add(reminder).unwrap_or(Timestamp::MAX);
     if !cache.has_secret(&key) {

@@ -12,7 +12,6 @@ use crate::model::renewal_request::{self, RenewalRequestState};
 use crate::policy::Approved;
 use crate::store;
 use crate::store::claims;
-use crate::util::sync;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -61,7 +60,7 @@ fn from_caches<'a>(mut pki: Pki, ca: &'a Ca, context: &Context, now: Timestamp) 
         ..versions(&approved.outputs)
     });
     let passwords = passwords.unwrap_or_default();
-    let rival = claims::winner(&sync::read(&cache.pkis), &key)
+    let rival = claims::winner(&cache.pkis.read(), &key)
         .filter(|winner| **winner != own)
         .cloned();
     Observed {
@@ -105,7 +104,7 @@ async fn read(observed: &mut Observed<'_>, context: &Context) -> Result<(), Reco
         observed.passwords = passwords;
     }
     observed.secret = if let Some(secret) = secret {
-        let pkis = sync::read(&context.cache.pkis);
+        let pkis = context.cache.pkis.read();
         let owner = content::owner(&secret, pki, &pkis);
         SecretState::Stored(Box::new(secret), owner)
     } else {

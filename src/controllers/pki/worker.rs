@@ -8,7 +8,6 @@ use crate::k8s::secret;
 use crate::model::ca::Ca;
 use crate::store::Cache;
 use crate::store::secret_index::ReferencesSecrets as _;
-use crate::util::sync;
 use futures::{Stream, StreamExt, future, stream};
 use jiff::Timestamp;
 use std::pin::pin;
@@ -34,7 +33,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         return;
     }
     ca.mark_unchanged();
-    let known = sync::read(&cache.pkis).all().len();
+    let known = cache.pkis.read().all().len();
     tracing::info!(pkis = known, "reconciling");
     let queue = Arc::new(Queue::new(CONCURRENCY));
     let keys = queue.clone().turns().take_until(shutdown.cancelled_owned());

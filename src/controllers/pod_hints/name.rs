@@ -10,7 +10,6 @@ use crate::events::{Aspect, EventKind, EventTemplate, Notice, Publisher, referen
 use crate::k8s::object_key::Key;
 use crate::store::cached_pod::SecretUser;
 use crate::store::{Cache, claims};
-use crate::util::sync;
 use crate::util::text::{self, printable};
 use jiff::Timestamp;
 use rapidfuzz::distance::osa;
@@ -91,7 +90,7 @@ fn provided(cache: &Cache, missing: &Missing) -> Provided {
     for secret in missing.keys() {
         provided.entry(secret.namespace.to_string()).or_default();
     }
-    let pkis = sync::read(&cache.pkis);
+    let pkis = cache.pkis.read();
     for secret in pkis.named().filter(|secret| secret.name.len() <= LONGEST) {
         let Some(of_namespace) = provided.get_mut(&*secret.namespace) else {
             continue;

@@ -16,7 +16,6 @@ use crate::model::trust_bundle;
 use crate::store::cached_pod::{Object, SecretUser};
 use crate::store::secret_index::ReferencesSecrets as _;
 use crate::store::{Cache, Removal, claims};
-use crate::util::sync;
 use finding::{Finding, Surroundings};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -182,7 +181,7 @@ impl Watcher {
             if found.contains_key(finding) {
                 return true;
             }
-            let known = sync::read(&cache.pods);
+            let known = cache.pods.read();
             let pods = told.pods.iter().filter_map(|(uid, key)| {
                 let pod = known.get(key)?;
                 (pod.uid == *uid && pod.is_pending).then(|| pod.clone())
@@ -204,7 +203,7 @@ impl Watcher {
 
 /// The pods that have not started, in the order of their names.
 fn waiting(cache: &Cache) -> Vec<Arc<SecretUser>> {
-    let pods = sync::read(&cache.pods);
+    let pods = cache.pods.read();
     let waiting = pods.all().filter(|pod| pod.is_pending);
     let mut waiting: Vec<_> = waiting.cloned().collect();
     drop(pods);
@@ -224,7 +223,7 @@ impl Surroundings for Cache {
     }
 
     fn is_spoken_for(&self, secret: &Key) -> bool {
-        let pkis = sync::read(&self.pkis);
+        let pkis = self.pkis.read();
         claims::claimants(&pkis, secret).next().is_some()
             || claims::former_holders(&pkis, secret).next().is_some()
             || self.refusals.concern(secret)
@@ -235,12 +234,12 @@ impl Surroundings for Cache {
     }
 
     fn written_by_namesake(&self, secret: &Key) -> Option<Arc<str>> {
-        let pkis = sync::read(&self.pkis);
+        let pkis = self.pkis.read();
         claims::namesake(&pkis, secret)?.claimed().cloned()
     }
 
     fn holder(&self, secret: &Key) -> Option<Pki> {
-        let winner = claims::winner(&sync::read(&self.pkis), secret).cloned()?;
+        let winner = claims::winner(&self.pkis.read(), secret).cloned()?;
         let pki = self.pki(&winner)?.0.ok()?;
         let uid = pki.metadata.uid.as_deref().unwrap_or_default();
         self.has_secret_of(secret, &winner, uid).then_some(pki)
@@ -264,7 +263,7 @@ impl Surroundings for Cache {
 /// Whether a pod that waits for this Secret gets an Event about the reason other than by
 /// [`crate::controllers::pod_hints::name`].
 pub(crate) fn is_explained(cache: &Cache, secret: &Key) -> bool {
-    let pkis = sync::read(&cache.pkis);
+    let pkis = cache.pkis.read();
     let is_known = claims::former_holders(&pkis, secret).next().is_some()
         || claims::namesake(&pkis, secret).is_some();
     drop(pkis);

@@ -5,14 +5,12 @@ use super::notice::{Ending, about_restart};
 use super::queue::{Outcome, RestartQueue, Task};
 use super::workload::{Kind, Workload};
 use super::{Cause, Renewal, Renewals, RestartSettings};
-use crate::api::annotations::Carrier;
 use crate::events::Publisher;
 use crate::k8s::scope::Scope;
 use crate::k8s::tolerant::Lenient;
 use crate::k8s::{api_error, patch};
 use crate::observability::metrics::Metrics;
 use crate::store::{Cache, cached_pod};
-use crate::util::sync;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::stream::{self, FuturesUnordered};
 use futures::{Stream, StreamExt};
@@ -95,9 +93,8 @@ impl Drop for RestartController {
     /// A replica that does not lead any more does not watch workloads, so it forgets their
     /// annotations.
     fn drop(&mut self) {
-        let is_watched =
-            |carrier: &Carrier| Kind::ALL.iter().any(|kind| kind.carrier() == *carrier);
-        sync::lock(&self.cache.misled).retain(|carrier, _| !is_watched(carrier));
+        let is_workload = |carrier| Kind::ALL.iter().any(|kind| kind.carrier() == carrier);
+        self.cache.forget_misled(|carrier| !is_workload(carrier));
     }
 }
 
@@ -163,7 +160,7 @@ impl Attempt {
     /// Why the workload is still to be restarted: of its pods, some are older than what is in the
     /// Secret.
     fn cause(&self) -> Option<&Cause> {
-        let known = sync::read(&self.cache.pods);
+        let known = self.cache.pods.read();
         self.task.causes.iter().find(|cause| {
             let mut users = cached_pod::users(&known, &cause.secret);
             users.any(|pod| {

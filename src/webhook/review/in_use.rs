@@ -10,7 +10,6 @@ use crate::k8s::secret;
 use crate::model::output::Output;
 use crate::policy::Approved;
 use crate::store::cached_pod::{self, SecretUser};
-use crate::util::sync;
 use crate::util::text::{self, printable};
 use kube::core::admission::Operation;
 use serde::Deserialize as _;
@@ -111,7 +110,7 @@ fn removed_files(
         Output::of(file).is_some_and(|output| output.is_in(&outputs))
             && !Output::wants(&approved.outputs, file)
     });
-    let pods = sync::read(context.pods);
+    let pods = context.pods.read();
     let warnings = removed.filter_map(|file| {
         let users = cached_pod::users(&pods, secret).filter(|pod| pod.needs_file(&secret.name, file));
         let users: Vec<_> = users.cloned().collect();
@@ -128,7 +127,7 @@ fn users_of_own(own: &Key, secret: &Key, context: &ValidationContext<'_>) -> Vec
     if super::predicted_obstacle(own, secret, context).is_some() {
         return Vec::new();
     }
-    let pods = sync::read(context.pods);
+    let pods = context.pods.read();
     cached_pod::users(&pods, secret).cloned().collect()
 }
 

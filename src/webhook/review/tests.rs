@@ -51,9 +51,9 @@ fn judge(review: &Value) -> AdmissionResponse {
 fn judge_by(review: &Value, rules: &RuleBook) -> AdmissionResponse {
     let world = ValidationContext {
         rules,
-        pkis: &RwLock::default(),
-        secrets: &Mutex::default(),
-        pods: &RwLock::default(),
+        pkis: &SharedIndex::default(),
+        secrets: &SharedIndex::default(),
+        pods: &SharedIndex::default(),
         ca: None,
         now: now(),
     };
@@ -529,26 +529,28 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
         });
         serde_json::from_value::<Pki>(pki).unwrap()
     };
-    let mut pkis = SecretIndex::default();
+    let pkis = SharedIndex::default();
     for pki in [
         stored("older", "shared", "2029-01-01T00:00:00Z", "False"),
         stored("holder", "held", "2029-06-01T00:00:00Z", "True"),
         stored("app1-pki", "held", "2029-01-01T00:00:00Z", "False"),
     ] {
-        pkis.apply(kube::runtime::watcher::Event::Apply(pki.into()));
+        pkis.write()
+            .apply(kube::runtime::watcher::Event::Apply(pki.into()));
     }
-    let mut secrets = SecretIndex::default();
+    let secrets = SharedIndex::default();
     let foreign = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": "ns", "name": "foreign" } });
     let foreign: kube::core::PartialObjectMeta<_> = serde_json::from_value(foreign).unwrap();
-    secrets.apply(kube::runtime::watcher::Event::Apply(foreign.into()));
-    let (pkis, secrets) = (RwLock::new(pkis), Mutex::new(secrets));
+    secrets
+        .write()
+        .apply(kube::runtime::watcher::Event::Apply(foreign.into()));
     let warnings = |spec: &Value, ca_end: &str, is_being_replaced: bool| {
         let rules = rules();
         let world = ValidationContext {
             rules: &rules,
             pkis: &pkis,
             secrets: &secrets,
-            pods: &RwLock::default(),
+            pods: &SharedIndex::default(),
             ca: Some(CaSummary {
                 end: ca_end.parse().unwrap(),
                 is_being_replaced,

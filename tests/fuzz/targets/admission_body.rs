@@ -12,11 +12,11 @@ use pki_operator::model::ca::CaSummary;
 use pki_operator::policy::{Approved, RuleBook, faults};
 use pki_operator::store::cached_pki::KnownPki;
 use pki_operator::store::cached_secret::KnownSecret;
-use pki_operator::store::secret_index::SecretIndex;
+use pki_operator::store::secret_index::SharedIndex;
 use pki_operator::webhook::review::{self, Request, ValidationContext};
 use serde_json::{Value, json};
 use std::net::IpAddr;
-use std::sync::{LazyLock, Mutex, RwLock};
+use std::sync::LazyLock;
 
 /// Among them one that gives away what none can, as it may have been stored when nobody checked it.
 static POLICIES: LazyLock<Vec<PkiPolicy>> = LazyLock::new(|| {
@@ -91,25 +91,22 @@ static STORED: LazyLock<Vec<Pki>> = LazyLock::new(|| {
         .collect()
 });
 
-type Neighbours = (
-    RwLock<SecretIndex<KnownPki>>,
-    Mutex<SecretIndex<KnownSecret>>,
-);
+type Neighbours = (SharedIndex<KnownPki>, SharedIndex<KnownSecret>);
 
 /// Secrets that are claimed, or there already.
 static NEIGHBOURS: LazyLock<Neighbours> = LazyLock::new(|| {
-    let (mut pkis, mut secrets) = (SecretIndex::default(), SecretIndex::default());
+    let (pkis, secrets) = (SharedIndex::default(), SharedIndex::default());
     let mut claiming = pki(
         "team-a",
         json!({"serviceName": "app1", "secretName": "tls"}),
     );
     claiming.metadata.uid = Some("a".into());
-    pkis.apply(Event::Apply(claiming.into()));
+    pkis.write().apply(Event::Apply(claiming.into()));
     let foreign = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "team-a", "name": "foreign"}});
     let foreign: kube::core::PartialObjectMeta<_> =
         serde_json::from_value(foreign).expect("metadata");
-    secrets.apply(Event::Apply(foreign.into()));
-    (RwLock::new(pkis), Mutex::new(secrets))
+    secrets.write().apply(Event::Apply(foreign.into()));
+    (pkis, secrets)
 });
 
 /// Judges a review.
@@ -130,7 +127,7 @@ fn judge_pki(request: &Request) {
         rules: &RULES,
         pkis,
         secrets,
-        pods: &RwLock::default(),
+        pods: &SharedIndex::default(),
         ca: Some(CaSummary {
             end: "2030-01-03T00:00:00Z".parse().expect("a time"),
             is_being_replaced: false,

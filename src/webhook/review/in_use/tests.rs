@@ -3,19 +3,19 @@ use crate::policy::RuleBook;
 use crate::store::cached_pki::KnownPki;
 use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::KnownSecret;
-use crate::store::secret_index::SecretIndex;
+use crate::store::secret_index::SharedIndex;
 use crate::webhook::review::{ValidationContext, read, validate};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 /// The namespace `ns` with a Pki `web` that writes the Secret `tls`, and wrote `old` before.
 struct Namespace {
-    pkis: RwLock<SecretIndex<KnownPki>>,
-    secrets: Mutex<SecretIndex<KnownSecret>>,
-    pods: RwLock<SecretIndex<SecretUser>>,
+    pkis: SharedIndex<KnownPki>,
+    secrets: SharedIndex<KnownSecret>,
+    pods: SharedIndex<SecretUser>,
 }
 
 fn stored(spec: &Value) -> Value {
@@ -35,16 +35,16 @@ fn current() -> Value {
 impl Namespace {
     /// With this many pods that mount each of these Secrets, and one that names files of `tls`.
     fn with(users: &[(&str, usize)]) -> Self {
-        let mut pkis = SecretIndex::default();
+        let pkis = SharedIndex::default();
         let web = serde_json::from_value::<Pki>(stored(&current())).unwrap();
-        pkis.apply(Event::Apply(web.into()));
-        let mut pods = SecretIndex::default();
+        pkis.write().apply(Event::Apply(web.into()));
+        let pods = SharedIndex::default();
         let volume =
             |secret: Value| json!({"containers": [], "volumes": [{"name": "v", "secret": secret}]});
-        let mut add = |name: String, spec: Value, status: &str| {
+        let add = |name: String, spec: Value, status: &str| {
             let pod = json!({"metadata": {"namespace": "ns", "name": name, "uid": name}, "spec": spec, "status": {"phase": status}});
             let pod = serde_json::from_value::<Pod>(pod).unwrap();
-            pods.apply(Event::Apply(pod.into()));
+            pods.write().apply(Event::Apply(pod.into()));
         };
         for (secret, count) in users {
             for number in 0..*count {
@@ -56,9 +56,9 @@ impl Namespace {
         let spec = volume(json!({"secretName": "tls", "items": items}));
         add("files".to_owned(), spec, "Running");
         Self {
-            pkis: RwLock::new(pkis),
-            secrets: Mutex::default(),
-            pods: RwLock::new(pods),
+            pkis,
+            secrets: SharedIndex::default(),
+            pods,
         }
     }
 
@@ -183,7 +183,7 @@ fn a_secret_that_others_provide_warns_of_nobody() {
     let old = stored(&current());
     let foreign = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": "ns", "name": "tls" } });
     let foreign = serde_json::from_value::<PartialObjectMeta<Secret>>(foreign).unwrap();
-    let secrets = || namespace.secrets.lock().unwrap();
+    let secrets = || namespace.secrets.write();
     secrets().apply(Event::Apply(foreign.clone().into()));
     assert_eq!(namespace.deleted(&old, &Value::Null), NONE);
     secrets().apply(Event::Delete(foreign.into()));
@@ -192,7 +192,7 @@ fn a_secret_that_others_provide_warns_of_nobody() {
     rival["metadata"]["name"] = json!("elder");
     rival["metadata"]["creationTimestamp"] = json!("2029-01-01T00:00:00Z");
     let rival = serde_json::from_value::<Pki>(rival).unwrap();
-    let mut pkis = namespace.pkis.write().unwrap();
+    let mut pkis = namespace.pkis.write();
     pkis.apply(Event::Apply(rival.into()));
     drop(pkis);
     assert_eq!(namespace.deleted(&old, &Value::Null), NONE);
