@@ -2,8 +2,8 @@
 //! has its own (<https://github.com/google/cel-spec>).
 //!
 //! An expression sees the Pki as its certificate will be, not as it was typed: a rule that forbids
-//! `admin.example.com` forbids `ADMIN.example.com.` as well. What cannot be told is taken for
-//! broken: a rule that is false for some Pki is never true because something was not known.
+//! `admin.example.com` forbids `ADMIN.example.com.` as well. A rule that cannot be evaluated is
+//! broken.
 //!
 //! The number of steps of each rule is [estimated](cost) when the rule is compiled. A rule over the
 //! limit is refused at apply, and permits no Pki when it is stored all the same. The rules of all
@@ -40,7 +40,7 @@ pub(super) const MOST_RULES: usize = 10;
 /// Maximum number of steps of all rules of one policy, for the largest Pki.
 pub(super) const POLICY_STEPS: u64 = 300_000;
 
-/// The [`Validation`]s of a policy, ready to be asked.
+/// The compiled [`Validation`]s of a policy.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     rules: Vec<Rule>,
@@ -48,7 +48,7 @@ pub(super) struct Rules {
     excess: Option<&'static str>,
 }
 
-/// A [`Validation`], ready to be asked.
+/// A compiled [`Validation`].
 #[derive(Clone, Debug)]
 struct Rule {
     /// A rule that cannot be read is true for no Pki.
@@ -56,11 +56,11 @@ struct Rule {
     message: String,
 }
 
-/// What a rule has against a Pki.
-pub(super) struct Objection {
-    /// What the platform team says.
+/// A rule that a Pki does not meet.
+pub(super) struct FailedRule {
+    /// The message of the platform team.
     pub(super) message: String,
-    /// Why it could not be told whether the rule holds, if that is so.
+    /// The reason why the rule could not be evaluated.
     pub(super) error: Option<&'static str>,
 }
 
@@ -78,14 +78,14 @@ impl Rules {
         Self { rules, excess }
     }
 
-    /// Yields an objection for each rule that does not hold; lazily. `policy` is the name of their
+    /// Yields each rule that does not hold, lazily. `policy` is the name of their
     /// policy, under which these values count.
-    pub(super) fn objections<'f>(
+    pub(super) fn failures<'f>(
         &self,
         policy: &str,
         values: LazyCell<RuleValues, impl FnOnce() -> RuleValues>,
         facts: &LazyCell<Facts<'f>, impl FnOnce() -> Facts<'f>>,
-    ) -> impl Iterator<Item = Objection> {
+    ) -> impl Iterator<Item = FailedRule> {
         let rules = self.rules.iter();
         rules.filter_map(move |rule| {
             let verdict = match self.excess {
@@ -98,7 +98,7 @@ impl Rules {
                 Err(error) => Some(error),
             };
             let message = rule.message.clone();
-            Some(Objection { message, error })
+            Some(FailedRule { message, error })
         })
     }
 
@@ -152,7 +152,7 @@ impl Rule {
         (*self.reading).as_ref().ok()
     }
 
-    /// Whether it holds.
+    /// Whether the rule holds.
     fn verdict(
         &self,
         facts: &Facts<'_>,
@@ -169,7 +169,7 @@ impl Rule {
         if facts.has_too_many_keys {
             return Err("the Pki has more than 100 labels or annotations");
         }
-        facts.ask(&self.reading, compiled, policy, values)
+        facts.evaluate(&self.reading, compiled, policy, values)
     }
 
     fn reads_namespace(&self) -> bool {

@@ -1,27 +1,24 @@
-//! What is wrong with a policy itself: rules that cannot be read, and rules that can never match.
+//! Faults of a policy: rules that cannot be read, and rules that can never match.
 
-use super::effective::lifetime;
 use super::key::Key;
 use super::namespace_selector::{has_readable_labels, label, selector};
 use super::reserved::Reserved;
+use super::values::lifetime;
 use super::{Labels, Settings, expression, identifiers, names, punycode, reserved};
-use crate::api::{
-    KeyAlgorithm, LabelRequirement, NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicySpec,
-    Validation,
-};
+use crate::api::{NamespaceScope, NamespaceSelector, PermittedKey, PkiPolicySpec, Validation};
 use crate::util::text::printable;
 use ipnet::IpNet;
 use kube::core::SelectorExt as _;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 /// A rule of a policy that does not do what its author thinks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyFault {
-    /// Where it stands, as in `spec.serviceNames[0]`.
+    /// The field, as in `spec.serviceNames[0]`.
     pub field: String,
-    /// What is wrong with it, and what to write instead.
+    /// The fault, with a remedy.
     pub message: String,
 }
 
@@ -33,7 +30,7 @@ impl fmt::Display for PolicyFault {
     }
 }
 
-/// All that is wrong with a policy. Like [`RuleBook::evaluate`](super::RuleBook::evaluate) it does
+/// All faults of a policy. Like [`RuleBook::evaluate`](super::RuleBook::evaluate) it does
 /// not rely on the schema.
 pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     let mut faults = Faults::default();
@@ -69,16 +66,15 @@ pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     faults.0
 }
 
-/// So many are told. A list of a million entries, each of them wrong, must not become an answer a
-/// thousand times as large.
-const MOST: usize = 100;
+/// Maximum number of faults. An answer must not grow with a list of a million wrong entries.
+const MAX_FAULTS: usize = 100;
 
 #[derive(Default)]
 struct Faults(Vec<PolicyFault>);
 
 impl Faults {
     fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        if self.0.len() == MOST {
+        if self.0.len() == MAX_FAULTS {
             return;
         }
         let (field, message) = (field.into(), message.into());
@@ -86,24 +82,19 @@ impl Faults {
     }
 
     fn of_each(&mut self, list: &str, values: &[String], fault: impl Fn(&str) -> Option<String>) {
-        for (index, value) in values.iter().enumerate() {
-            if self.0.len() == MOST {
-                return;
-            }
-            if let Some(message) = fault(value) {
-                self.add(
-                    format!("{list}[{index}]"),
-                    format!("\"{}\" {message}", printable(value)),
-                );
-            }
+        let faults = values.iter().enumerate();
+        let faults = faults.filter_map(|(index, value)| Some((index, value, fault(value)?)));
+        for (index, value, message) in faults.take(MAX_FAULTS - self.0.len()) {
+            let message = format!("\"{}\" {message}", printable(value));
+            self.add(format!("{list}[{index}]"), message);
         }
     }
 
     fn of_rules(&mut self, validations: &[Validation]) {
         let (list, most) = ("spec.validations", expression::MOST_RULES);
         let rules = expression::Rules::compile(validations);
-        if validations.len() > most {
-            let count = validations.len();
+        let count = validations.len();
+        if count > most {
             self.add(
                 list,
                 format!("{count} rules are too many: write at most {most}"),
@@ -125,9 +116,7 @@ impl Faults {
     }
 
     fn of_scope(&mut self, scope: &NamespaceScope) {
-        self.of_each("spec.namespaces.names", &scope.names, |name| {
-            namespace(name)
-        });
+        self.of_each("spec.namespaces.names", &scope.names, namespace);
         if let Some(selector) = &scope.selector {
             self.of_selector(selector);
         }
@@ -155,7 +144,7 @@ impl Faults {
     }
 }
 
-/// A pattern of which what matches is a DNS label: `{namespace}` is replaced already.
+/// The fault of a pattern of DNS labels, in which `{namespace}` is replaced.
 fn label_pattern(pattern: &str, what: &str) -> Option<String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '*');
     let least = pattern.chars().filter(|c| *c != '*').count();
@@ -273,11 +262,9 @@ fn uri(pattern: &str, settings: &Settings) -> Option<String> {
         other => other,
     });
     let filled = segments.collect::<Vec<_>>().join("/");
-    // Without a host what follows the last colon may be one too.
-    let filled = filled
-        .strip_suffix(":*")
-        .map(|root| format!("{root}:a"))
-        .unwrap_or(filled);
+    // Without a host, the part after the last colon may be a segment too.
+    let urn = filled.strip_suffix(":*").map(|root| format!("{root}:a"));
+    let filled = urn.unwrap_or(filled);
     if filled.contains('*') {
         return Some("can never match: '*' stands for one whole segment between two slashes, not for a part of one".into());
     }
@@ -302,7 +289,7 @@ fn private_key(key: &PermittedKey) -> Option<String> {
         None if least == 0 => None,
         None => Some(format!(
             "{} keys have but one size: leave minSize out",
-            KeyAlgorithm::Ed25519
+            key.algorithm
         )),
         Some(most) if least > *most => Some(format!(
             "{least} can never be reached: {} keys here have at most {most} bits",
@@ -318,10 +305,9 @@ fn max_duration(text: &str) -> Option<String> {
     })
 }
 
-/// The keys of labels of which nothing that a namespace has, or lacks, is what is required. Each
-/// key stands for itself, and of its values those that are written and one other are all there are
-/// to try.
-fn contradicted(written: &NamespaceSelector) -> BTreeSet<&str> {
+/// The keys of labels whose requirements no namespace can meet. Each key is checked alone, with
+/// each value that is written, with another one, and without a label.
+fn contradicted(written: &NamespaceSelector) -> Vec<&str> {
     let mut required = BTreeMap::<&str, NamespaceSelector>::new();
     for (key, value) in &written.match_labels {
         let of_key = required.entry(key).or_default();
@@ -331,23 +317,20 @@ fn contradicted(written: &NamespaceSelector) -> BTreeSet<&str> {
         let of_key = required.entry(&requirement.key).or_default();
         of_key.match_expressions.push(requirement.clone());
     }
-    let is_possible = |key: &str, required: &NamespaceSelector| {
+    required.retain(|key, required| {
         let values = required
             .match_expressions
             .iter()
-            .flat_map(|each: &LabelRequirement| &each.values);
+            .flat_map(|each| &each.values);
         let values = values.chain(required.match_labels.values()).cloned();
         let another = String::from("\0");
         let labels = values
             .chain([another])
-            .map(|value| Labels::from([(key.to_owned(), value)]));
+            .map(|value| Labels::from([((*key).to_owned(), value)]));
         let selector = selector(required);
-        labels
+        !labels
             .chain([Labels::new()])
             .any(|labels| selector.matches(&labels))
-    };
-    let impossible = required
-        .iter()
-        .filter(|(key, required)| !is_possible(key, required));
-    impossible.map(|(key, _)| *key).collect()
+    });
+    required.into_keys().collect()
 }

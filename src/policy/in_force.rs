@@ -1,9 +1,9 @@
-//! Defaults of a policy, and what remains in force of them: a changed default counts from the next
-//! renewal only.
+//! Defaults of a policy, and those in force: a changed default counts from the next renewal.
 
-use super::effective::{BUILT_IN_DURATION, Chosen, Effective, Origin, Values, third};
+use super::effective::{Chosen, Effective, Origin};
 use super::names::display_duration;
-use super::{Approved, Settings, template};
+use super::values::{BUILT_IN_DURATION, Values, third};
+use super::{Approved, Labels, Settings, template};
 use crate::api::{
     Defaults, KeyAlgorithm, KeyEncoding, Keystore, Outputs, Pki, PrivateKey, RotationPolicy,
     SecretTemplate, Usage,
@@ -13,14 +13,14 @@ use jiff::SignedDuration;
 use pki_certs::LeafRequest;
 use pki_certs::renewal::RenewBefore;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The maximum size of the labels and annotations of a policy's defaults, which the status of each
 /// Pki repeats.
 pub(super) const MAX_TEMPLATE_BYTES: usize = 4096;
 
-/// Defaults, ready to be used. What cannot be used is not there.
+/// Defaults that were read, without those that cannot be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct DefaultValues {
     pub(super) values: Values,
@@ -59,27 +59,27 @@ impl DefaultValues {
         }
     }
 
-    /// The labels and annotations of a Secret: those of the Pki, and where it says nothing, these.
+    /// The labels and annotations of a Secret: those of the Pki, and these where it leaves one out.
     pub(super) fn template<'a>(
         &'a self,
-        said: Option<&'a SecretTemplate>,
+        specified: Option<&'a SecretTemplate>,
     ) -> Cow<'a, SecretTemplate> {
-        let Some(said) = said else {
+        let Some(specified) = specified else {
             return Cow::Borrowed(&self.template);
         };
         if self.template == SecretTemplate::default() {
-            return Cow::Borrowed(said);
+            return Cow::Borrowed(specified);
         }
         let mut all = self.template.clone();
-        all.labels.extend(said.labels.clone());
-        all.annotations.extend(said.annotations.clone());
+        all.labels.extend(specified.labels.clone());
+        all.annotations.extend(specified.annotations.clone());
         Cow::Owned(all)
     }
 
-    /// The further files of a Secret: those of the Pki, and where it says nothing, these. A
-    /// password is never read from the Secret that is written, or from one of the operator's own.
+    /// The further files of a Secret: those of the Pki, and these where it leaves one out. A
+    /// password never comes from the Secret that is written, or from one of the operator's own.
     fn outputs(&self, pki: &Pki, settings: &Settings) -> Outputs {
-        let said = pki.spec.outputs.clone().unwrap_or_default();
+        let specified = pki.spec.outputs.clone().unwrap_or_default();
         let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
         let usable = |keystore: &Keystore| {
             let name = &keystore.password_secret_ref.name;
@@ -87,10 +87,10 @@ impl DefaultValues {
         };
         let default = |keystore: &Option<Keystore>| keystore.clone().filter(usable);
         Outputs {
-            combined_pem: said.combined_pem.or(self.outputs.combined_pem),
-            der_key: said.der_key.or(self.outputs.der_key),
-            pkcs12: said.pkcs12.or_else(|| default(&self.outputs.pkcs12)),
-            jks: said.jks.or_else(|| default(&self.outputs.jks)),
+            combined_pem: specified.combined_pem.or(self.outputs.combined_pem),
+            der_key: specified.der_key.or(self.outputs.der_key),
+            pkcs12: specified.pkcs12.or_else(|| default(&self.outputs.pkcs12)),
+            jks: specified.jks.or_else(|| default(&self.outputs.jks)),
         }
     }
 }
@@ -179,20 +179,17 @@ impl Approved {
             duration: left_out(&it.duration).map(display_duration),
             renew_before: before.and_then(Result::ok).map(display_duration),
             renew_before_percentage: before.and_then(Result::err).map(i32::from),
-            usages: left_out(&it.usages)
-                .unwrap_or_default()
-                .into_iter()
-                .collect(),
+            usages: left_out(&it.usages).into_iter().flatten().collect(),
             private_key: Some(key).filter(|key| *key != PrivateKey::default()),
             outputs: Some(self.defaults.outputs.clone()).filter(|it| *it != Outputs::default()),
             secret_template: Some(self.defaults.template.clone()).filter(some),
         }
     }
 
-    /// Each value that counts, and who decided it.
+    /// Each value that counts, with its origin.
     pub fn effective_values(&self) -> Vec<EffectiveValue> {
         let it = &self.effective;
-        let usages = it.usages.value.iter().map(ToString::to_string);
+        let usages: Vec<_> = it.usages.value.iter().map(ToString::to_string).collect();
         let before = match it.renew_before.value {
             Some(RenewBefore::Duration(before)) => display_duration(before),
             Some(RenewBefore::Percentage(percentage)) => format!("{percentage} percent"),
@@ -201,103 +198,92 @@ impl Approved {
                 format!("{}, a third of the duration", display_duration(third))
             }
         };
-        let size = match it.algorithm.value {
-            KeyAlgorithm::Ed25519 => None,
-            _ => Some(("privateKey.size", it.size.value.to_string(), it.size.origin)),
-        };
         let rotation = format!("{:?}", it.rotation.value);
-        let values = [
-            (
-                "duration",
-                display_duration(it.duration.value),
-                it.duration.origin,
-            ),
-            ("renewBefore", before, it.renew_before.origin),
-            (
-                "usages",
-                usages.collect::<Vec<_>>().join(", "),
-                it.usages.origin,
-            ),
-            (
+        let (duration, algorithm) = (display_duration(it.duration.value), it.algorithm);
+        let mut values = vec![
+            value("duration", duration, it.duration.origin),
+            value("renewBefore", before, it.renew_before.origin),
+            value("usages", usages.join(", "), it.usages.origin),
+            value(
                 "privateKey.algorithm",
-                it.algorithm.value.to_string(),
-                it.algorithm.origin,
+                algorithm.value.to_string(),
+                algorithm.origin,
             ),
         ];
-        let rest = [
-            (
-                "privateKey.encoding",
-                it.encoding.value.to_string(),
-                it.encoding.origin,
-            ),
-            ("privateKey.rotationPolicy", rotation, it.rotation.origin),
-        ];
-        let values = values.into_iter().chain(size).chain(rest);
-        let values = values.map(|(field, value, origin)| EffectiveValue {
-            field,
-            value,
-            origin,
-        });
-        values.chain(self.further_values()).collect()
+        if algorithm.value != KeyAlgorithm::Ed25519 {
+            values.push(value(
+                "privateKey.size",
+                it.size.value.to_string(),
+                it.size.origin,
+            ));
+        }
+        values.push(value(
+            "privateKey.encoding",
+            it.encoding.value.to_string(),
+            it.encoding.origin,
+        ));
+        values.push(value(
+            "privateKey.rotationPolicy",
+            rotation,
+            it.rotation.origin,
+        ));
+        values.extend(self.further_values());
+        values
     }
 
-    /// Files, labels and annotations of which some come from the policy.
+    /// Files, labels and annotations, some of which come from the policy.
     fn further_values(&self) -> impl Iterator<Item = EffectiveValue> {
-        let (own, from_policy) = (&self.outputs, &self.defaults.outputs);
-        let file = |field, is_there: bool, is_default: bool| {
-            is_there.then(|| EffectiveValue {
-                field,
-                value: "true".to_owned(),
-                origin: origin(is_default),
-            })
+        let (own, default) = (&self.outputs, &self.defaults.outputs);
+        let file = |field, own: Option<bool>, default: Option<bool>| {
+            (own == Some(true)).then(|| value(field, "true".to_owned(), origin(own == default)))
         };
         let keystore = |field, own: &Option<Keystore>, default: &Option<Keystore>| {
-            own.as_ref().map(|keystore| EffectiveValue {
+            let secret = &own.as_ref()?.password_secret_ref.name;
+            Some(value(
                 field,
-                value: format!("password in Secret {}", keystore.password_secret_ref.name),
-                origin: origin(own == default),
-            })
+                format!("password in Secret {secret}"),
+                origin(own == default),
+            ))
         };
-        let origin_of_text = |key: &str, value: &str, defaults: &BTreeMap<String, String>| {
-            origin(defaults.get(key).is_some_and(|default| default == value))
-        };
-        let entries = [
-            (
-                "secretTemplate.labels",
-                &self.template.labels,
-                &self.defaults.template.labels,
-            ),
-            (
-                "secretTemplate.annotations",
-                &self.template.annotations,
-                &self.defaults.template.annotations,
-            ),
-        ];
-        let entries = entries.into_iter().flat_map(move |(field, own, defaults)| {
-            own.iter().map(move |(key, value)| EffectiveValue {
-                field,
-                value: format!("{key}={value}"),
-                origin: origin_of_text(key, value, defaults),
-            })
-        });
-        [
+        let files = [
             file(
                 "outputs.combinedPem",
-                own.combined_pem == Some(true),
-                from_policy.combined_pem == Some(true),
+                own.combined_pem,
+                default.combined_pem,
             ),
-            file(
-                "outputs.derKey",
-                own.der_key == Some(true),
-                from_policy.der_key == Some(true),
-            ),
-            keystore("outputs.pkcs12", &own.pkcs12, &from_policy.pkcs12),
-            keystore("outputs.jks", &own.jks, &from_policy.jks),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(entries)
+            file("outputs.derKey", own.der_key, default.der_key),
+            keystore("outputs.pkcs12", &own.pkcs12, &default.pkcs12),
+            keystore("outputs.jks", &own.jks, &default.jks),
+        ];
+        let (own, default) = (&self.template, &self.defaults.template);
+        let labels = entries("secretTemplate.labels", &own.labels, &default.labels);
+        let annotations = entries(
+            "secretTemplate.annotations",
+            &own.annotations,
+            &default.annotations,
+        );
+        files.into_iter().flatten().chain(labels).chain(annotations)
     }
+}
+
+fn value(field: &'static str, value: String, origin: Origin) -> EffectiveValue {
+    EffectiveValue {
+        field,
+        value,
+        origin,
+    }
+}
+
+/// Labels or annotations, as in `team=payments`.
+fn entries<'a>(
+    field: &'static str,
+    own: &'a Labels,
+    defaults: &'a Labels,
+) -> impl Iterator<Item = EffectiveValue> + 'a {
+    own.iter().map(move |(key, text)| {
+        let is_default = defaults.get(key) == Some(text);
+        value(field, format!("{key}={text}"), origin(is_default))
+    })
 }
 
 fn origin(is_default: bool) -> Origin {

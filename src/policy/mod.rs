@@ -1,16 +1,16 @@
-//! The rule book: may this [`Pki`] have its certificate, and if not, what should its author write
-//! instead?
+//! The rule book: decides whether a [`Pki`] may have its certificate, and if not, what its author
+//! writes instead.
 //!
-//! [`RuleBook::evaluate`] is the only place that answers. Admission asks it at `kubectl apply`, the
-//! reconciler asks it about what is already stored; both show the same [`Violation`]s. It is a pure
-//! function over plain data, and it does not rely on the schema: what the API server should have
-//! refused is refused here as well.
+//! Admission calls [`RuleBook::evaluate`] at `kubectl apply`, the reconciler for stored objects;
+//! both show the same [`Violation`]s. It is a pure function over plain data, and does not rely on
+//! the schema: it refuses again what the API server should have refused.
 
 use crate::api::{Outputs, Pki, PkiPolicy, SecretTemplate};
 use effective::Effective;
 use expression::Facts;
 use in_force::DefaultValues;
 use ipnet::IpNet;
+use parsed_spec::ParsedSpec;
 use permission::Policy;
 use pki_certs::LeafRequest;
 use pki_certs::renewal::RenewBefore;
@@ -20,7 +20,6 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use violation::{AllowedNames, BrokenRule, Hint};
-use wanted::Wanted;
 
 pub use crate::api::Labels;
 pub use effective::Origin;
@@ -39,18 +38,20 @@ mod faults;
 mod identifiers;
 mod in_force;
 mod key;
+mod limits;
 mod name_list;
 mod names;
 mod namespace_selector;
+mod parsed_spec;
 mod permission;
 mod policies;
 mod punycode;
 mod reserved;
 mod template;
+mod values;
 mod violation;
-mod wanted;
 
-/// Rules in CEL with more steps than that keep a thread busy for part of a millisecond.
+/// Rules in CEL with more steps keep a thread busy for part of a millisecond.
 const SLOW_STEPS: u64 = 10_000;
 
 /// Whether this can be a service name.
@@ -58,14 +59,14 @@ pub fn is_service_name(name: &str) -> bool {
     names::is_label(name)
 }
 
-/// Everything that decides about a [`Pki`] besides the object itself.
+/// All data that decide about a [`Pki`], besides the object itself.
 #[derive(Clone, Debug, Default)]
 pub struct RuleBook {
-    /// What the installation fixes.
+    /// The settings of the installation.
     pub settings: Arc<Settings>,
     policies: Arc<Policies>,
     namespaces: Arc<Namespaces>,
-    /// Ends a verdict that takes too long, if there is one.
+    /// Bounds the time of a verdict.
     clock: Option<RuleClock>,
 }
 
@@ -112,7 +113,7 @@ impl Default for Settings {
     }
 }
 
-/// What the rule book permits: all that issuing needs to know, with every default filled in.
+/// A permitted certificate: all values for its issue, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Approved {
     /// The certificate to make.
@@ -195,7 +196,7 @@ impl RuleBook {
         self.namespaces.clone()
     }
 
-    /// Whether it knows enough of this namespace to judge its Pkis.
+    /// Whether it knows enough of this namespace to evaluate its Pkis.
     pub fn knows(&self, namespace: &str) -> bool {
         !self.reads_labels() || self.namespaces.contains_key(namespace)
     }
@@ -205,45 +206,45 @@ impl RuleBook {
         self.policies.reads_labels()
     }
 
-    /// Judges one Pki. On refusal every violation is listed: first what is wrong in itself, then
-    /// what the policy that comes nearest does not permit.
+    /// Evaluates a Pki. A refusal lists every violation: first those of the spec itself, then those
+    /// of the nearest policy.
     pub fn evaluate(&self, pki: &Pki) -> Result<Approved, Vec<Violation>> {
         let mut violations = Vec::new();
-        let wanted = Wanted::read(pki, &self.settings, &mut violations);
-        let (policy, effective) = match self.permitting(&wanted) {
+        let parsed = ParsedSpec::read(pki, &self.settings, &mut violations);
+        let (policy, effective) = match self.permitting(&parsed) {
             Ok(permitted) if violations.is_empty() => permitted,
             Ok(_) => return Err(violations),
-            Err(objections) => {
-                violations.extend(objections);
+            Err(further) => {
+                violations.extend(further);
                 return Err(violations);
             }
         };
         let (policy, defaults) = (policy.name.clone(), policy.defaults.clone());
-        let request = wanted.request(&effective);
+        let request = parsed.request(&effective);
         let mut approved = Approved::new(policy, request, effective, defaults, pki, &self.settings);
         approved.in_force = approved.recorded_for(pki, &self.settings).map(Box::new);
         Ok(approved)
     }
 
-    /// The policy that admits a Pki, if one does. As [`evaluate`](Self::evaluate), but without a
-    /// word for its author.
+    /// The policy that admits a Pki, if one does. As [`evaluate`](Self::evaluate), but without
+    /// violations.
     pub fn admits(&self, pki: &Pki) -> Option<&str> {
         let mut violations = Vec::new();
-        let wanted = Wanted::read(pki, &self.settings, &mut violations);
+        let parsed = ParsedSpec::read(pki, &self.settings, &mut violations);
         if !violations.is_empty() {
             return None;
         }
-        let labels = self.namespaces.get(wanted.namespace);
-        let policies = self.policies_of(&wanted, labels);
-        let facts = LazyCell::new(|| self.facts(&wanted, labels, &policies));
-        let permitted = first_permitting(&policies, &wanted, &facts);
+        let labels = self.namespaces.get(parsed.namespace);
+        let policies = self.policies_of(&parsed, labels);
+        let facts = LazyCell::new(|| self.facts(&parsed, labels, &policies));
+        let permitted = first_permitting(&policies, &parsed, &facts);
         permitted.map(|(policy, _)| policy.name.as_str())
     }
 
     /// The policies for a Pki: first the one that its status records, then the others by name.
-    fn policies_of(&self, wanted: &Wanted<'_>, labels: Option<&Labels>) -> Vec<&Policy> {
-        let mut policies = self.policies.of(wanted.namespace, labels);
-        let status = wanted.object.status.as_ref();
+    fn policies_of(&self, parsed: &ParsedSpec<'_>, labels: Option<&Labels>) -> Vec<&Policy> {
+        let mut policies = self.policies.of(parsed.namespace, labels);
+        let status = parsed.object.status.as_ref();
         let recorded = status.and_then(|status| status.policy.as_deref());
         let mut names = policies.iter().map(|policy| Some(policy.name.as_str()));
         if let Some(place) = names.position(|name| name == recorded) {
@@ -254,11 +255,11 @@ impl RuleBook {
 
     fn facts<'a>(
         &self,
-        wanted: &'a Wanted<'a>,
+        parsed: &'a ParsedSpec<'a>,
         labels: Option<&'a Labels>,
         policies: &[&Policy],
     ) -> Facts<'a> {
-        Facts::of(wanted, labels, policies, self.clock)
+        Facts::of(parsed, labels, policies, self.clock)
     }
 
     /// Whether the rules in CEL for this namespace are too slow for an async worker.
@@ -281,37 +282,37 @@ impl RuleBook {
         policies.into_iter().map(|policy| policy.name.as_str())
     }
 
-    /// The first policy that permits all of it, or what the nearest one objects to. A policy that
-    /// allows the service name is nearer than any that does not, so that "not found in
-    /// allowedNames" is said only when no policy of this namespace allows it.
-    fn permitting(&self, wanted: &Wanted<'_>) -> Result<(&Policy, Effective), Vec<Violation>> {
-        let labels = self.namespaces.get(wanted.namespace);
-        let policies = self.policies_of(wanted, labels);
-        let facts = LazyCell::new(|| self.facts(wanted, labels, &policies));
-        if let Some(permitted) = first_permitting(&policies, wanted, &facts) {
+    /// The first policy that permits a Pki, or the violations of the nearest one. A policy that
+    /// allows the service name is nearer than any that does not: a message has "not found in
+    /// allowedNames" only if no policy of the namespace allows it.
+    fn permitting(&self, parsed: &ParsedSpec<'_>) -> Result<(&Policy, Effective), Vec<Violation>> {
+        let labels = self.namespaces.get(parsed.namespace);
+        let policies = self.policies_of(parsed, labels);
+        let facts = LazyCell::new(|| self.facts(parsed, labels, &policies));
+        if let Some(permitted) = first_permitting(&policies, parsed, &facts) {
             return Ok(permitted);
         }
-        let judged = policies.iter().map(|policy| {
-            let is_denied = !policy.allows_service(wanted);
-            let effective = policy.effective(wanted);
-            let objections: Vec<_> = policy.objections(wanted, &effective, &facts).collect();
-            (is_denied, policy, objections)
+        let evaluated = policies.iter().map(|policy| {
+            let is_denied = !policy.allows_service(parsed);
+            let effective = policy.effective(parsed);
+            let violations: Vec<_> = policy.violations(parsed, &effective, &facts).collect();
+            (is_denied, policy, violations)
         });
-        let nearest = judged.min_by_key(|(is_denied, _, found)| (*is_denied, found.len()));
-        let denial = wanted.service.and_then(|name| match &nearest {
-            None => Some(self.no_policy(name, wanted)),
-            Some((true, nearest, _)) => Some(self.not_allowed(name, wanted, &policies, nearest)),
+        let nearest = evaluated.min_by_key(|(is_denied, _, found)| (*is_denied, found.len()));
+        let denial = parsed.service.and_then(|name| match &nearest {
+            None => Some(self.no_policy(name, parsed)),
+            Some((true, nearest, _)) => Some(self.not_allowed(name, parsed, &policies, nearest)),
             Some((false, ..)) => None,
         });
-        let objections = nearest.into_iter().flat_map(|(.., objections)| objections);
-        Err(denial.into_iter().chain(objections).collect())
+        let violations = nearest.into_iter().flat_map(|(.., violations)| violations);
+        Err(denial.into_iter().chain(violations).collect())
     }
 
-    fn no_policy(&self, name: &str, wanted: &Wanted<'_>) -> Violation {
+    fn no_policy(&self, name: &str, parsed: &ParsedSpec<'_>) -> Violation {
         let rule = BrokenRule::NoPolicy {
             name: name.into(),
-            pki: wanted.pki.into(),
-            namespace: wanted.namespace.into(),
+            pki: parsed.pki.into(),
+            namespace: parsed.namespace.into(),
             is_elsewhere: self.is_allowed_somewhere(name),
         };
         Violation::new(Field::of("spec.serviceName"), rule)
@@ -321,7 +322,7 @@ impl RuleBook {
     fn not_allowed(
         &self,
         name: &str,
-        wanted: &Wanted<'_>,
+        parsed: &ParsedSpec<'_>,
         policies: &[&Policy],
         nearest: &Policy,
     ) -> Violation {
@@ -333,11 +334,11 @@ impl RuleBook {
             .map(|policy| policy.count_service_names())
             .sum();
         let allowed = if all <= MANY_NAMES {
-            let names = policies.flat_map(|policy| policy.service_names(wanted.namespace));
+            let names = policies.flat_map(|policy| policy.service_names(parsed.namespace));
             AllowedNames::nearest(names, name, all)
         } else {
             let near =
-                policies.flat_map(|policy| policy.service_names_near(name, wanted.namespace));
+                policies.flat_map(|policy| policy.service_names_near(name, parsed.namespace));
             AllowedNames::nearest(near, name, all)
         };
         let hint = Hint::new(
@@ -348,7 +349,7 @@ impl RuleBook {
         );
         let rule = BrokenRule::ServiceName {
             name: name.into(),
-            pki: wanted.pki.into(),
+            pki: parsed.pki.into(),
             allowed,
             hint: Box::new(hint),
         };
@@ -364,11 +365,11 @@ impl RuleBook {
 
 fn first_permitting<'a, 'f>(
     policies: &[&'a Policy],
-    wanted: &Wanted<'_>,
+    parsed: &ParsedSpec<'_>,
     facts: &LazyCell<Facts<'f>, impl FnOnce() -> Facts<'f>>,
 ) -> Option<(&'a Policy, Effective)> {
     let mut policies = policies.iter().copied();
-    policies.find_map(|policy| Some((policy, policy.permits(wanted, facts)?)))
+    policies.find_map(|policy| Some((policy, policy.permits(parsed, facts)?)))
 }
 
 #[cfg(test)]

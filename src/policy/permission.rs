@@ -1,13 +1,14 @@
-//! A [`PkiPolicy`], ready to be asked.
+//! A compiled [`PkiPolicy`].
 
-use super::effective::{Effective, Limits};
-use super::expression::{Facts, Objection, Rules};
+use super::effective::Effective;
+use super::expression::{Facts, FailedRule, Rules};
 use super::in_force::DefaultValues;
 use super::key::Key;
+use super::limits::Limits;
 use super::name_list::NameList;
 use super::namespace_selector::selector;
+use super::parsed_spec::ParsedSpec;
 use super::violation::{AllowedNames, BrokenRule, Field, Violation};
-use super::wanted::Wanted;
 use super::{Labels, identifiers, names};
 use crate::api::{PermittedKey, PkiPolicy};
 use ipnet::IpNet;
@@ -18,7 +19,7 @@ use std::cell::LazyCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What one policy permits. What it has that cannot be read, stored under another schema, permits
+/// The permissions of one policy. Entries that cannot be read, stored under another schema, permit
 /// nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
@@ -47,39 +48,27 @@ impl Policy {
         let spec = &policy.spec;
         let is_pattern = |name: &&String| name.contains(['*', '{']);
         let (patterns, exact): (Vec<_>, Vec<_>) = spec.service_names.iter().partition(is_pattern);
-        let ranges = spec.ip_addresses.iter();
+        let scope = spec.namespaces.as_ref();
+        let ranges = spec
+            .ip_addresses
+            .iter()
+            .filter_map(|range| identifiers::range(range));
+        // Folded, {NAMESPACE} would be a placeholder.
+        let is_readable = |name: &&String| !names::has_unknown_placeholder(name);
+        let dns_names = spec.dns_names.iter().filter(is_readable);
+        let defaults = spec.defaults.as_ref().map(DefaultValues::read);
         Self {
             name: policy.name_any(),
-            namespaces: spec
-                .namespaces
-                .iter()
-                .flat_map(|scope| scope.names.clone())
-                .collect(),
-            selector: spec
-                .namespaces
-                .as_ref()
-                .and_then(|scope| scope.selector.as_ref().map(selector)),
+            namespaces: scope.map(|scope| scope.names.clone()).unwrap_or_default(),
+            selector: scope.and_then(|scope| scope.selector.as_ref().map(selector)),
             exact: exact.into_iter().map(String::as_str).collect(),
             patterns: patterns.into_iter().cloned().collect(),
-            dns_names: spec
-                .dns_names
-                .iter()
-                // Folded, {NAMESPACE} would be a placeholder.
-                .filter(|name| !names::has_unknown_placeholder(name))
-                .map(|name| names::fold(name))
-                .collect(),
+            dns_names: dns_names.map(|name| names::fold(name)).collect(),
             pod_names: spec.pod_names.unwrap_or(true),
-            ip_addresses: ranges
-                .filter_map(|range| identifiers::range(range))
-                .collect(),
+            ip_addresses: ranges.collect(),
             uris: spec.uris.clone(),
             limits: Limits::of(spec),
-            defaults: Arc::new(
-                spec.defaults
-                    .as_ref()
-                    .map(DefaultValues::read)
-                    .unwrap_or_default(),
-            ),
+            defaults: Arc::new(defaults.unwrap_or_default()),
             validations: Rules::compile(&spec.validations),
         }
     }
@@ -89,13 +78,13 @@ impl Policy {
         let mut names = self.namespaces.iter();
         let is_named =
             self.namespaces.is_empty() || names.any(|glob| names::glob_matches(glob, namespace));
-        // Of a namespace that is not known it cannot be said that it lacks a label.
+        // An unknown namespace is not selected.
         let is_selected =
             |selector: &Selector| labels.is_some_and(|labels| selector.matches(labels));
         is_named && self.selector.as_ref().is_none_or(is_selected)
     }
 
-    /// Whether that, or what it permits, depends on labels of the namespace.
+    /// Whether its selection or its rules depend on labels of the namespace.
     pub(super) fn reads_labels(&self) -> bool {
         self.selector.is_some() || self.validations.reads_namespace()
     }
@@ -105,84 +94,81 @@ impl Policy {
         &self.validations
     }
 
-    /// The namespaces that it is for, if they are but these.
+    /// The namespaces that it is for, if it names each.
     pub(super) fn only_namespaces(&self) -> Option<&[String]> {
         let is_exact =
             !self.namespaces.is_empty() && self.namespaces.iter().all(|name| !name.contains('*'));
         is_exact.then_some(&self.namespaces)
     }
 
-    /// A service name that cannot be read is no policy's business.
-    pub(super) fn allows_service(&self, wanted: &Wanted<'_>) -> bool {
+    /// Whether it allows the service name. Policies do not judge a malformed one.
+    pub(super) fn allows_service(&self, parsed: &ParsedSpec<'_>) -> bool {
         let is_match = |pattern: &String, name| {
-            names::glob_matches(&names::expand(pattern, wanted.namespace), name)
+            names::glob_matches(&names::expand(pattern, parsed.namespace), name)
         };
-        wanted.service.is_none_or(|name| {
+        parsed.service.is_none_or(|name| {
             self.exact.contains(name) || self.patterns.iter().any(|p| is_match(p, name))
         })
     }
 
-    /// Whether it allows just this service name, in whatever namespace. Patterns say less: `*`
-    /// nothing about a name, and `{namespace}-*` that there is such a namespace.
+    /// Whether it allows exactly this service name, in any namespace. Patterns do not count: `*`
+    /// names no service, and `{namespace}-*` would reveal a namespace.
     pub(super) fn names_service(&self, name: &str) -> bool {
         self.exact.contains(name)
     }
 
     /// The values that count for a Pki under this policy.
-    pub(super) fn effective(&self, wanted: &Wanted<'_>) -> Effective {
-        Effective::resolve(&wanted.said, &self.defaults.values, &self.limits)
+    pub(super) fn effective(&self, parsed: &ParsedSpec<'_>) -> Effective {
+        Effective::resolve(&parsed.specified, &self.defaults.values, &self.limits)
     }
 
     /// The values that count, if it permits all of them. `facts` are about the same Pki.
     pub(super) fn permits<'f>(
         &self,
-        wanted: &Wanted<'_>,
+        parsed: &ParsedSpec<'_>,
         facts: &LazyCell<Facts<'f>, impl FnOnce() -> Facts<'f>>,
     ) -> Option<Effective> {
-        if !self.allows_service(wanted) {
+        if !self.allows_service(parsed) {
             return None;
         }
-        let effective = self.effective(wanted);
-        let is_permitted = self.objections(wanted, &effective, facts).next().is_none();
+        let effective = self.effective(parsed);
+        let is_permitted = self.violations(parsed, &effective, facts).next().is_none();
         is_permitted.then_some(effective)
     }
 
-    /// What it does not permit, besides the service name: one by one, as far as they are asked for.
-    /// `facts` are about the same Pki.
-    pub(super) fn objections<'f>(
+    /// The violations besides that of the service name, evaluated lazily. `facts` are about the
+    /// same Pki.
+    pub(super) fn violations<'f>(
         &self,
-        wanted: &Wanted<'_>,
+        parsed: &ParsedSpec<'_>,
         effective: &Effective,
         facts: &LazyCell<Facts<'f>, impl FnOnce() -> Facts<'f>>,
     ) -> impl Iterator<Item = Violation> {
-        let (policy, namespace) = (self.name.as_str(), wanted.namespace);
-        let dns_names = wanted.dns_names.iter();
+        let (policy, namespace) = (self.name.as_str(), parsed.namespace);
+        let dns_names = parsed.dns_names.iter();
         let dns_names = dns_names
-            .filter_map(move |(index, name)| self.dns_name_objection(*index, name, wanted));
-        let addresses = wanted.ip_addresses.iter();
-        let addresses = addresses
-            .filter(|(_, address)| !self.allows_address(*address))
-            .map(move |(index, address)| {
-                Violation::ip_address(*index, *address, policy, &self.ip_addresses)
-            });
-        let uris = wanted.uris.iter();
-        let uris = uris
-            .filter(move |(_, uri)| !self.allows_uri(uri, namespace))
-            .map(move |(index, uri)| {
-                Violation::uri(*index, uri, policy, &expanded(&self.uris, namespace))
-            });
+            .filter_map(move |(index, name)| self.dns_name_violation(*index, name, parsed));
+        let addresses = parsed.ip_addresses.iter();
+        let addresses = addresses.filter(|(_, address)| !self.allows_address(*address));
+        let addresses = addresses.map(move |(index, address)| {
+            Violation::ip_address(*index, *address, policy, &self.ip_addresses)
+        });
+        let uris = parsed.uris.iter();
+        let uris = uris.filter(move |(_, uri)| !self.allows_uri(uri, namespace));
+        let uris = uris.map(move |(index, uri)| {
+            Violation::uri(*index, uri, policy, &expanded(&self.uris, namespace))
+        });
         let usages = effective.usages.value.iter();
-        let usages = usages
-            .filter(|usage| !self.limits.allows_usage(**usage))
-            .map(move |usage| {
-                let permitted = self.limits.usages.iter().map(ToString::to_string);
-                Violation::usage(*usage, policy, permitted)
-            });
-        let said = wanted.object.spec.secret_template.as_ref();
-        let template = move || self.defaults.template(said).into_owned();
+        let usages = usages.filter(|usage| !self.limits.allows_usage(**usage));
+        let usages = usages.map(move |usage| {
+            let permitted = self.limits.usages.iter().map(ToString::to_string);
+            Violation::usage(*usage, policy, permitted)
+        });
+        let specified = parsed.object.spec.secret_template.as_ref();
+        let template = move || self.defaults.template(specified).into_owned();
         let values = LazyCell::new(move || (effective.clone(), template()));
-        let rules = self.validations.objections(policy, values, facts);
-        let rules = rules.map(move |Objection { message, error }| {
+        let rules = self.validations.failures(policy, values, facts);
+        let rules = rules.map(move |FailedRule { message, error }| {
             let policy = policy.into();
             let rule = BrokenRule::Validation {
                 message,
@@ -191,49 +177,47 @@ impl Policy {
             };
             Violation::new(Field::of("spec"), rule)
         });
-        let (key, duration) = (
-            self.key_objection(effective.key()),
-            self.duration_objection(effective),
-        );
-        let mismatches = effective.mismatches(&wanted.object.spec);
+        let key = self.key_violation(effective.key());
+        let duration = self.duration_violation(effective);
+        let mismatches = effective.mismatches(&parsed.object.spec);
         let names = dns_names.chain(addresses).chain(uris);
         let values = usages.chain(key).chain(duration).chain(mismatches);
         names.chain(values).chain(rules)
     }
 
-    fn dns_name_objection(
+    fn dns_name_violation(
         &self,
         index: usize,
         name: &str,
-        wanted: &Wanted<'_>,
+        parsed: &ParsedSpec<'_>,
     ) -> Option<Violation> {
-        let (policy, namespace) = (&self.name, wanted.namespace);
-        if wanted.is_pod_name(name) {
+        let (policy, namespace) = (&self.name, parsed.namespace);
+        if parsed.is_pod_name(name) {
             return (!self.pod_names).then(|| {
                 let (name, policy) = (name.into(), policy.clone());
                 let rule = BrokenRule::PodNames { name, policy };
                 Violation::new(Field::at("spec.dnsNames", index), rule)
             });
         }
-        let own = wanted.own_name();
+        let own = parsed.own_name();
         (!self.allows_dns_name(name, namespace)).then(|| {
             let permitted = expanded(&self.dns_names, namespace);
             Violation::dns_name(index, name, own, policy, &permitted)
         })
     }
 
-    fn key_objection(&self, key: Key) -> Option<Violation> {
+    fn key_violation(&self, key: Key) -> Option<Violation> {
         let permitted = || self.limits.private_keys.iter().map(described);
         (!self.limits.allows_key(key.algorithm, key.size))
             .then(|| Violation::key(key, &self.name, permitted()))
     }
 
-    fn duration_objection(&self, effective: &Effective) -> Option<Violation> {
-        let wanted = effective.duration.value;
-        let max = self.limits.max_duration.filter(|max| wanted > *max)?;
+    fn duration_violation(&self, effective: &Effective) -> Option<Violation> {
+        let duration = effective.duration.value;
+        let max = self.limits.max_duration.filter(|max| duration > *max)?;
         let policy = self.name.clone();
         let rule = BrokenRule::DurationTooLong {
-            wanted,
+            duration,
             max,
             policy,
         };
@@ -241,9 +225,8 @@ impl Policy {
     }
 
     fn allows_dns_name(&self, name: &str, namespace: &str) -> bool {
-        self.dns_names
-            .iter()
-            .any(|pattern| names::labels_match(&names::expand(pattern, namespace), name))
+        let mut patterns = self.dns_names.iter();
+        patterns.any(|pattern| names::labels_match(&names::expand(pattern, namespace), name))
     }
 
     fn allows_address(&self, address: IpAddr) -> bool {
@@ -253,9 +236,8 @@ impl Policy {
     }
 
     fn allows_uri(&self, uri: &str, namespace: &str) -> bool {
-        self.uris
-            .iter()
-            .any(|pattern| identifiers::uri_matches(&names::expand(pattern, namespace), uri))
+        let mut patterns = self.uris.iter();
+        patterns.any(|pattern| identifiers::uri_matches(&names::expand(pattern, namespace), uri))
     }
 
     /// How many service names it allows, counting a pattern as one.
@@ -272,7 +254,7 @@ impl Policy {
             .chain(self.exact.iter().map(Cow::Borrowed))
     }
 
-    /// Of many service names those that may come near `name`.
+    /// The service names that may be near `name`, of many.
     pub(super) fn service_names_near<'a>(
         &'a self,
         name: &'a str,
@@ -290,10 +272,10 @@ impl Policy {
 
 /// Patterns as people of `namespace` may read them.
 fn expanded(patterns: &[String], namespace: &str) -> Vec<String> {
-    let patterns = patterns.iter();
-    patterns
-        .map(|pattern| names::expand(pattern, namespace).into_owned())
-        .collect()
+    let expanded = patterns
+        .iter()
+        .map(|pattern| names::expand(pattern, namespace));
+    expanded.map(Cow::into_owned).collect()
 }
 
 fn described(key: &PermittedKey) -> String {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Policies {
     all: Vec<Arc<Policy>>,
-    /// Those that name all of their namespaces, so that a thousand teams with a policy each do not
-    /// slow each other down.
+    /// Those that name all of their namespaces: the policies of a thousand teams do not slow each
+    /// other down.
     by_namespace: HashMap<String, Vec<usize>>,
     /// The others.
     general: Vec<usize>,
-    /// Whether one of them depends on labels of namespaces: every request asks.
+    /// Whether one of them depends on labels of namespaces; read for every request.
     reads_labels: bool,
-    /// Whether one of them has rules in CEL. Every request asks that.
+    /// Whether one of them has rules in CEL; read for every request.
     has_rules: bool,
 }
 

@@ -192,10 +192,10 @@ pub(super) enum BrokenRule {
     /// The duration is longer than the policy permits.
     #[error(
         "{} is too long: PkiPolicy {} permits at most {}; write duration: {}",
-        display_duration(*wanted), printable(policy), display_duration(*max), display_duration(*max)
+        display_duration(*duration), printable(policy), display_duration(*max), display_duration(*max)
     )]
     DurationTooLong {
-        wanted: SignedDuration,
+        duration: SignedDuration,
         max: SignedDuration,
         policy: String,
     },

@@ -1,20 +1,20 @@
-//! How much may be said: a bucket of so many at once, refilled one by one.
+//! Rate limits: a bucket of tokens, refilled one by one.
 //!
-//! A bucket is one instant, the time at which it would be full again, as the generic cell rate
-//! algorithm (ITU-T I.371) has it, so that one for each of ten thousand pods is cheap.
+//! A bucket is one instant, the time at which it is full again, by the generic cell rate algorithm
+//! (ITU-T I.371). One for each of ten thousand pods is cheap.
 
 use std::time::{Duration, Instant};
 
-/// How fast, and how much at once.
+/// A rate and a burst.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limit {
-    /// So many at once.
+    /// Maximum number of tokens.
     pub(crate) burst: u32,
-    /// Then one in this time.
+    /// The time to refill one token.
     pub(crate) period: Duration,
 }
 
-/// What is left of a [`Limit`].
+/// The tokens that are left of a [`Limit`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bucket {
     /// `None` is full.
@@ -22,7 +22,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Takes one; or says when there will be one.
+    /// Takes a token, or returns the time of the next one.
     pub(crate) fn take(&mut self, limit: Limit, now: Instant) -> Result<(), Instant> {
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + limit.period;
         let most = limit.period * limit.burst;
@@ -35,23 +35,24 @@ impl Bucket {
         }
     }
 
-    /// How many there are.
+    /// The number of tokens.
     pub(crate) fn left(&self, limit: Limit, now: Instant) -> u32 {
-        let taken = self
+        let wait = self
             .full_at
-            .map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let taken = taken.as_nanos().div_ceil(limit.period.as_nanos());
+            .map(|at| at.saturating_duration_since(now))
+            .unwrap_or_default();
+        let taken = wait.as_nanos().div_ceil(limit.period.as_nanos());
         limit
             .burst
             .saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX))
     }
 
-    /// Puts one back that was not used.
+    /// Returns an unused token.
     pub(crate) fn give_back(&mut self, limit: Limit) {
         self.full_at = self.full_at.and_then(|at| at.checked_sub(limit.period));
     }
 
-    /// Whether nothing is known of it that a new one would not know.
+    /// Whether it is full, as a new one is.
     pub(crate) fn is_full(&self, now: Instant) -> bool {
         self.full_at.is_none_or(|at| at <= now)
     }

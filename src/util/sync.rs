@@ -1,5 +1,5 @@
-//! Locks that are taken whatever became of their last holder: every change under them leaves what
-//! they guard consistent.
+//! Locks that are taken even if their last holder panicked: every change under them leaves their
+//! data consistent.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -1,5 +1,4 @@
-//! Text that people read: user input made printable, cut to a length, and what it was probably
-//! meant to be.
+//! Text for people: user input made printable, cut to a length, and compared with known names.
 
 use rapidfuzz::distance::osa;
 
@@ -32,7 +31,7 @@ pub fn first_of(items: &[String], most: usize) -> String {
     }
 }
 
-/// `text` on one line, without anything that steers a terminal or reorders what is read: control
+/// `text` on one line, without characters that control a terminal or reorder text: control
 /// characters, line breaks, and the bidirectional and invisible marks of Unicode (UTR 36, "Trojan
 /// Source") appear as escapes.
 pub fn line(text: &str) -> String {
@@ -73,8 +72,8 @@ pub fn start(text: &str, bytes: usize) -> &str {
     &text[..end]
 }
 
-/// `before`, `inner` and `after` in at most `bytes` bytes: what is said around a long quotation is
-/// not what is cut.
+/// `before`, `inner` and `after` in at most `bytes` bytes. A long `inner` is cut, not the text
+/// around it.
 pub fn fit(before: &str, inner: &str, after: &str, bytes: usize) -> String {
     let room = bytes.saturating_sub(before.len() + after.len());
     cut(&format!("{before}{}{after}", cut(inner, room)), bytes)
@@ -87,24 +86,24 @@ pub fn list(beginning: &str, lines: &[String], bytes: usize) -> String {
         0 => String::new(),
         left => format!("; and {left} more"),
     };
-    let mut said = beginning.to_owned();
+    let mut joined = beginning.to_owned();
     for (index, line) in lines.iter().enumerate() {
         let separator = if index == 0 { "" } else { "; " };
         let left = lines.len() - index;
-        if said.len() + separator.len() + line.len() + more(left - 1).len() > bytes {
+        if joined.len() + separator.len() + line.len() + more(left - 1).len() > bytes {
             return match index {
-                0 => fit(&said, line, &more(left - 1), bytes),
-                _ => said + &more(left),
+                0 => fit(&joined, line, &more(left - 1), bytes),
+                _ => joined + &more(left),
             };
         }
-        said = said + separator + line;
+        joined = joined + separator + line;
     }
-    said
+    joined
 }
 
 /// The name that was probably meant: one to three edits away, by length, in whatever case.
 pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // To count the edits takes as long as the one is times the other.
+    // The time to count edits is the product of both lengths.
     let folded = name.to_ascii_lowercase();
     let near = names.filter(|known| known.len().abs_diff(name.len()) <= 3);
     let distances = near.map(|known| {
@@ -132,8 +131,8 @@ pub fn digits(name: &str) -> String {
     name.matches(|c: char| c.is_ascii_digit()).collect()
 }
 
-/// Formats an error and its causes on one line, each once. Of each only the first line is taken:
-/// the others quote the input, which may hold keys.
+/// Formats an error and its causes on one line, each once. Further lines of each are dropped: they
+/// quote the input, which may hold keys.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let errors = std::iter::successors(Some(error), |error| error.source());
     let mut chain = String::new();

@@ -1,9 +1,8 @@
-//! YAML with positions: every value of a document, and where in the file it stands.
+//! YAML with positions: every value of a document, and its place in the file.
 //!
 //! Scalars are read as kubectl reads them, so that `serviceName: on` is the boolean that the API
-//! server will see. Aliases and merge keys are expanded, up to a limit. [`documents`] is total:
-//! whatever the text, it ends, in time that grows with the length of the text, and says what is
-//! wrong and where.
+//! server will see. Aliases and merge keys are expanded, up to a limit. [`documents`] ends for
+//! every text, in time that grows with its length, and returns faults with their places.
 
 use crate::util::text;
 use granit_parser::{Marker, Parser, ScanError};
@@ -15,11 +14,11 @@ use std::fmt;
 mod loader;
 mod scalar;
 
-/// After so many documents that cannot be read, the rest of the text is left alone.
-const MOST_FAULTS: usize = 100;
+/// Number of documents that cannot be read after which the rest of the text is ignored.
+const MAX_FAULTS: usize = 100;
 
-/// The most bytes of one file.
-pub const MOST_BYTES: usize = 64 << 20;
+/// Maximum size of a file in bytes.
+pub const MAX_FILE_BYTES: usize = 64 << 20;
 
 /// A place in a file. Both numbers begin at 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,11 +29,17 @@ pub struct Position {
     pub column: usize,
 }
 
+impl Default for Position {
+    fn default() -> Self {
+        Self::START
+    }
+}
+
 impl Position {
     /// The beginning of a file.
     pub const START: Self = Self { line: 1, column: 1 };
 
-    /// The place in a text of which this is the beginning.
+    /// The place of a marker in a text that begins here.
     fn of(self, marker: &Marker) -> Self {
         let line = self.line + marker.line().saturating_sub(1);
         let before = if marker.line() <= 1 { self.column } else { 1 };
@@ -42,8 +47,7 @@ impl Position {
         Self { line, column }
     }
 
-    /// Where a text goes on after this beginning of it. As in YAML, a carriage return by itself
-    /// ends a line too.
+    /// The place after this beginning of a text. As in YAML, a carriage return alone ends a line.
     pub(crate) fn after(self, beginning: &str) -> Self {
         let lines = without_mark(beginning).replace("\r\n", "\n");
         let (mut more, mut last) = (0, "");
@@ -58,13 +62,13 @@ impl Position {
     }
 }
 
-/// What keeps a document from being read.
+/// A fault that keeps a document from being read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SyntaxError {
-    /// Where.
+    /// The place of the fault.
     pub at: Position,
-    /// In the words of the parser, or ours.
+    /// The message of the parser, or of this module.
     pub message: String,
 }
 
@@ -80,47 +84,46 @@ impl SyntaxError {
     }
 }
 
-/// A value, and where it stands.
+/// A value with its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// Where it begins. Of an alias: where the alias stands.
+    /// The place where it begins; for an alias, the place of the alias.
     pub at: Position,
-    /// What it is.
+    /// The scalar, list or mapping.
     pub content: YamlContent,
-    /// Whether it begins on the line of its key, so that its own position says more than that of
-    /// the key.
+    /// Whether it begins on the line of its key: then its own place is more exact than that of the
+    /// key.
     is_inline: bool,
     depth: usize,
     cost: usize,
 }
 
-/// What a [`Node`] is.
+/// The content of a [`Node`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum YamlContent {
-    /// A string, a number, a boolean or null; and how it is written, unless in quotes or as a
-    /// block.
+    /// A string, a number, a boolean or null; and its text, unless in quotes or as a block.
     Scalar(Value, Option<String>),
     /// A list.
     Sequence(Vec<Node>),
-    /// A mapping, in the order of the file. Of keys that are there twice, the last counts.
+    /// A mapping, in the order of the file. The last of equal keys counts.
     Mapping(Vec<(YamlKey, Node)>),
 }
 
 /// A key of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlKey {
-    /// As JSON has it.
+    /// The key as JSON has it.
     pub name: String,
-    /// Where it begins.
+    /// The place where it begins.
     pub at: Position,
     is_merge: bool,
 }
 
-/// Where a value might be and is not.
+/// The content of a value that is not written.
 const NOTHING: YamlContent = YamlContent::Scalar(Value::Null, None);
 
 impl Node {
-    /// A value that is written nowhere, but counts as if it were here.
+    /// A value that is not written, with the place where it would be.
     pub fn of(value: &Value, at: Position) -> Self {
         loader::unwritten(value, at)
     }
@@ -185,7 +188,7 @@ impl Node {
         }
     }
 
-    /// The same without positions.
+    /// The value without places.
     pub fn to_json(&self) -> Value {
         match &self.content {
             YamlContent::Scalar(value, _) => value.clone(),
@@ -198,8 +201,8 @@ impl Node {
         }
     }
 
-    /// Where this path leads, as in `spec.dnsNames[0]`; of a path that leads nowhere, the last
-    /// thing on it.
+    /// The place of this path, as in `spec.dnsNames[0]`; for an unknown path, that of its last
+    /// known part.
     pub fn locate(&self, path: &str) -> Position {
         let mut at = self.at;
         let mut node = self;
@@ -211,7 +214,7 @@ impl Node {
                 Step::Index(index) => node.elements().get(index).map(|node| (node.at, node)),
             };
             let Some((position, inner)) = next else {
-                // What is missing is best seen from the key of what lacks it.
+                // A missing entry is reported at the key of its parent.
                 return at;
             };
             (at, node) = (position, inner);
@@ -221,7 +224,7 @@ impl Node {
 }
 
 impl YamlKey {
-    /// Where to look for its value: there, or here if that begins on another line.
+    /// The place of its value, or of the key if the value begins on another line.
     pub fn place_of(&self, value: &Node) -> Position {
         if value.is_inline { value.at } else { self.at }
     }
@@ -254,10 +257,10 @@ impl fmt::Display for Position {
 
 /// The text in a file, if it is one, and not too long.
 pub fn text(bytes: &[u8]) -> Result<&str, SyntaxError> {
-    if bytes.len() > MOST_BYTES {
+    if bytes.len() > MAX_FILE_BYTES {
         let message = format!(
             "this file is larger than {} MiB: split it",
-            MOST_BYTES >> 20
+            MAX_FILE_BYTES >> 20
         );
         return Err(SyntaxError::new(Position::START, message));
     }
@@ -268,9 +271,8 @@ pub fn text(bytes: &[u8]) -> Result<&str, SyntaxError> {
     })
 }
 
-/// Reads every document of a text: a stream of YAML, or JSON values one after the other. One that
-/// cannot be read does not keep those after it from being read. Documents without content are left
-/// out.
+/// Reads every document of a text: a stream of YAML, or JSON values one after the other. Those
+/// after a faulty one are read too. Documents without content are left out.
 pub fn documents(text: &str) -> Vec<Result<Node, SyntaxError>> {
     let text = without_mark(text);
     let mut documents = Vec::new();
@@ -285,7 +287,7 @@ pub fn documents(text: &str) -> Vec<Result<Node, SyntaxError>> {
                 Err(error) => {
                     documents.push(Err(error));
                     faults += 1;
-                    if faults == MOST_FAULTS {
+                    if faults == MAX_FAULTS {
                         return documents;
                     }
                     if !parser.proceed_next_document().unwrap_or(false) {
@@ -298,8 +300,7 @@ pub fn documents(text: &str) -> Vec<Result<Node, SyntaxError>> {
     documents
 }
 
-/// The JSON values of a text, each with the place where it begins. A text of anything else is one
-/// part.
+/// The JSON values of a text, each with the place where it begins. Another text is one part.
 fn json_values(text: &str) -> Vec<(Position, &str)> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     let mut parts = Vec::new();

@@ -1,7 +1,7 @@
 //! Reads the files that are named on the command line.
 
 use crate::util::text;
-use crate::util::yaml::MOST_BYTES;
+use crate::util::yaml::MAX_FILE_BYTES;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ fn read_path(
 /// One byte more than is taken tells that there is more.
 fn read_some(file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
+    let most = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
     file.take(most + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -1,4 +1,4 @@
-//! An expression that is read once, with its patterns and its cost.
+//! An expression that is compiled once, with its patterns and its cost.
 
 use super::largest::largest;
 use super::pattern::{Pattern, Patterns};
@@ -42,7 +42,7 @@ impl Compiled {
             LazyLock::new(Mutex::default);
         /// Number of expressions from which on unused ones are removed.
         const FEW: usize = 256;
-        if source.len() > syntax::LONGEST {
+        if source.len() > syntax::MAX_RULE_BYTES {
             return Arc::new(Self::read(source));
         }
         if let Some(known) = lock(&KNOWN).get(source).and_then(Weak::upgrade) {

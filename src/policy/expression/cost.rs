@@ -4,17 +4,19 @@
 
 use super::pattern::{LONGEST_SUBJECT, MATCHES};
 use super::shape::Shape;
-use super::syntax::of_entry;
-use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators};
+use super::syntax::{is_internal, of_entry};
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, MapExpr, StructExpr, operators,
+};
 
 /// Number of bytes that are searched in one step.
 const BYTES_A_STEP: u64 = 16;
 /// Steps to look up a function and to pass its arguments.
 const CALL: u64 = 4;
-/// Steps of one turn of a loop besides its body.
-const TURN: u64 = 4;
+/// Steps of one pass of a loop besides its body.
+const PASS: u64 = 4;
 /// Length of the longest number as text.
-const LONGEST_NUMBER: u64 = 400;
+const MAX_NUMBER_BYTES: u64 = 400;
 
 /// Estimates the steps of an expression for facts of this shape.
 pub(super) fn steps(expression: &IdedExpr, facts: &Shape) -> u64 {
@@ -50,13 +52,8 @@ impl<'a> Estimate<'a> {
             }
             Expr::Call(call) => self.of_call(call),
             Expr::List(list) => self.of_elements(&list.elements),
-            Expr::Map(map) => {
-                let entries = map.entries.iter();
-                self.of_entries(entries.map(|entry| of_entry(&entry.expr)))
-            }
-            Expr::Struct(of) => {
-                let entries = of.entries.iter();
-                self.of_entries(entries.map(|entry| of_entry(&entry.expr)))
+            Expr::Map(MapExpr { entries }) | Expr::Struct(StructExpr { entries, .. }) => {
+                self.of_entries(entries.iter().map(|entry| of_entry(&entry.expr)))
             }
             Expr::Comprehension(each) => self.of_loop(each),
         }
@@ -99,7 +96,7 @@ impl<'a> Estimate<'a> {
         let (range_steps, range) = self.of(&each.iter_range);
         let (init_steps, init) = self.of(&each.accu_init);
         let item = range.item();
-        let turn = TURN + item.weight();
+        let pass = PASS + item.weight();
         // The result of filter() is at most as large as its input.
         let collects = matches!(&each.accu_init.expr, Expr::List(_));
         let result = if collects {
@@ -114,11 +111,8 @@ impl<'a> Estimate<'a> {
         let (step, _) = self.of(&each.loop_step);
         let (result_steps, result) = self.of(&each.result);
         self.variables.truncate(outer);
-        let turns = range
-            .count
-            .saturating_mul(sum([turn, condition, step]))
-            .saturating_add(condition);
-        let steps = sum([range_steps, init_steps, turns, result_steps, 2]);
+        let passes = range.count.saturating_mul(sum([pass, condition, step]));
+        let steps = sum([range_steps, init_steps, passes, condition, result_steps, 2]);
         (steps, result)
     }
 
@@ -143,10 +137,7 @@ impl<'a> Estimate<'a> {
 /// Estimates a function without its arguments. An unknown function may copy all of them.
 fn of_function(call: &CallExpr, shapes: &[Shape]) -> Cost {
     let weights = || sum(shapes.iter().map(Shape::weight));
-    let all = || {
-        let shapes = shapes.iter();
-        shapes.fold(Shape::default(), Shape::or)
-    };
+    let all = || shapes.iter().fold(Shape::default(), Shape::or);
     let nothing = Shape::default;
     match (call.func_name.as_str(), shapes) {
         (operators::LOGICAL_AND | operators::LOGICAL_OR | operators::NOT_STRICTLY_FALSE, _) => {
@@ -167,7 +158,9 @@ fn of_function(call: &CallExpr, shapes: &[Shape]) -> Cost {
             (sum([2, index.weight(), copied]), field)
         }
         // Loops collect their result in place.
-        (operators::ADD, [_, added]) if is_accumulated(call) => (2 + added.weight(), all()),
+        (operators::ADD, [_, added]) if is_internal(call.args.first()) => {
+            (2 + added.weight(), all())
+        }
         (operators::ADD, [one, other]) => (2 + weights(), one.clone().and(other)),
         ("size", [of, ..]) => (CALL + of.bytes / BYTES_A_STEP, nothing()),
         ("startsWith" | "endsWith", [one, other]) => {
@@ -181,7 +174,7 @@ fn of_function(call: &CallExpr, shapes: &[Shape]) -> Cost {
             let bytes = subject.bytes.min(LONGEST_SUBJECT as u64);
             (CALL + 2 + bytes / BYTES_A_STEP, nothing())
         }
-        ("string", _) => (CALL + weights(), all().or(&Shape::text(LONGEST_NUMBER))),
+        ("string", _) => (CALL + weights(), all().or(&Shape::text(MAX_NUMBER_BYTES))),
         // A comparison of different types copies both sides into its error.
         _ => (CALL + 2 * weights(), all()),
     }
@@ -216,11 +209,6 @@ fn is_path(expression: &IdedExpr) -> bool {
         Expr::Call(call) => call.func_name == operators::INDEX && is_path(&call.args[0]),
         _ => false,
     }
-}
-
-fn is_accumulated(call: &CallExpr) -> bool {
-    let first = call.args.first().map(|first| &first.expr);
-    matches!(first, Some(Expr::Ident(name)) if name.starts_with('@'))
 }
 
 fn sum(steps: impl IntoIterator<Item = u64>) -> u64 {

@@ -6,10 +6,12 @@ use super::largest::{LONGEST_KEY, LONGEST_LABEL, LONGEST_NAME, LONGEST_VALUE, MO
 use super::shape::Shape;
 use super::{NAMESPACE, guarded, pattern};
 use crate::api::{Pki, SecretTemplate, Usage};
-use crate::policy::effective::{Effective, Limits, Values};
+use crate::policy::effective::Effective;
+use crate::policy::limits::Limits;
 use crate::policy::names::display_duration;
+use crate::policy::parsed_spec::ParsedSpec;
 use crate::policy::permission::Policy;
-use crate::policy::wanted::Wanted;
+use crate::policy::values::Values;
 use crate::policy::{Labels, Settings};
 use cel::common::ast::IdedExpr;
 use cel::{Context, Env, ExecutionError, Value};
@@ -38,7 +40,7 @@ pub(super) type Verdict = Result<bool, &'static str>;
 
 /// The facts about one Pki, with the limits of one verdict.
 pub(in crate::policy) struct Facts<'a> {
-    wanted: &'a Wanted<'a>,
+    parsed: &'a ParsedSpec<'a>,
     labels: Option<&'a Labels>,
     pub(super) is_namespace_known: bool,
     pub(super) has_too_many_keys: bool,
@@ -48,7 +50,7 @@ pub(in crate::policy) struct Facts<'a> {
     /// The facts so far, by the values that count under the policies.
     scopes: RefCell<HashMap<RuleValues, Rc<Scope>>>,
     /// The results so far: each rule is evaluated once for the same facts.
-    asked: RefCell<HashMap<(*const Scope, *const Reading), Verdict>>,
+    verdicts: RefCell<HashMap<(*const Scope, *const Reading), Verdict>>,
 }
 
 /// The values that count under a policy, as its expressions see them.
@@ -61,21 +63,21 @@ impl<'a> Facts<'a> {
     /// The facts about a Pki, for the rules of these policies. Without labels if the namespace is
     /// not known.
     pub(in crate::policy) fn of(
-        wanted: &'a Wanted<'a>,
+        parsed: &'a ParsedSpec<'a>,
         labels: Option<&'a Labels>,
         policies: &[&Policy],
         clock: Option<RuleClock>,
     ) -> Self {
-        let has_too_many_keys = maps(wanted, labels).any(|(map, _)| map.len() > MOST_KEYS);
+        let has_too_many_keys = maps(parsed, labels).any(|(map, _)| map.len() > MOST_KEYS);
         let mut facts = Self {
-            wanted,
+            parsed,
             labels,
             is_namespace_known: labels.is_some(),
             has_too_many_keys,
             beyond_budget: HashSet::new(),
             deadline: clock.map(|clock| (clock, clock() + LONGEST_VERDICT)),
             scopes: RefCell::default(),
-            asked: RefCell::default(),
+            verdicts: RefCell::default(),
         };
         // No rule is evaluated then, so no estimate is needed.
         if !has_too_many_keys {
@@ -85,7 +87,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Whether a rule of this policy holds, where these values count.
-    pub(super) fn ask(
+    pub(super) fn evaluate(
         &self,
         reading: &Arc<Reading>,
         compiled: &Compiled,
@@ -96,10 +98,10 @@ impl<'a> Facts<'a> {
             return Err(TOO_MUCH);
         }
         let known = self.scopes.borrow().get(values).cloned();
-        let asked = |scope: &Rc<Scope>| (Rc::as_ptr(scope), Arc::as_ptr(reading));
+        let key = |scope: &Rc<Scope>| (Rc::as_ptr(scope), Arc::as_ptr(reading));
         let verdict = known
             .as_ref()
-            .and_then(|scope| self.asked.borrow().get(&asked(scope)).copied());
+            .and_then(|scope| self.verdicts.borrow().get(&key(scope)).copied());
         if let Some(verdict) = verdict {
             return verdict;
         }
@@ -111,7 +113,7 @@ impl<'a> Facts<'a> {
         }
         let scope = known.unwrap_or_else(|| {
             let (effective, template) = values;
-            let facts = facts(self.wanted, effective, template, self.labels);
+            let facts = facts(self.parsed, effective, template, self.labels);
             let scope = Rc::new(Scope::of_json(&facts));
             let scopes = &mut self.scopes.borrow_mut();
             scopes.insert(values.clone(), scope.clone());
@@ -122,17 +124,17 @@ impl<'a> Facts<'a> {
             Ok(_) => Err("it is neither true nor false"),
             Err(error) => Err(in_words(&error)),
         };
-        self.asked.borrow_mut().insert(asked(&scope), verdict);
+        self.verdicts.borrow_mut().insert(key(&scope), verdict);
         verdict
     }
 
     /// The shape of the facts for a policy.
     fn shape(&self, policy: &Policy) -> Shape {
-        let said = self.wanted.object.spec.secret_template.as_ref();
-        let template = policy.defaults.template(said);
-        let mut effective = policy.effective(self.wanted);
+        let specified = self.parsed.object.spec.secret_template.as_ref();
+        let template = policy.defaults.template(specified);
+        let mut effective = policy.effective(self.parsed);
         effective.usages.value = BTreeSet::from([Usage::ServerAuth, Usage::ClientAuth]);
-        Shape::of(&facts(self.wanted, &effective, &template, self.labels))
+        Shape::of(&facts(self.parsed, &effective, &template, self.labels))
     }
 }
 
@@ -193,7 +195,7 @@ fn beyond_budget(policies: &[&Policy], facts: &Facts<'_>) -> HashSet<String> {
         .filter(|policy| policy.rules().steps() > 0)
         .collect();
     let most = policies.iter().map(|policy| policy.rules().steps());
-    let is_larger = is_larger(facts.wanted, facts.labels);
+    let is_larger = is_larger(facts.parsed, facts.labels);
     if most.fold(0, u64::saturating_add) <= VERDICT_STEPS && !is_larger {
         return HashSet::new();
     }
@@ -221,12 +223,12 @@ fn beyond_budget(policies: &[&Policy], facts: &Facts<'_>) -> HashSet<String> {
 /// The labels and annotations that rules see, each with the length of the longest value of the
 /// largest Pki.
 fn maps<'a>(
-    wanted: &Wanted<'a>,
+    parsed: &ParsedSpec<'a>,
     labels: Option<&'a Labels>,
 ) -> impl Iterator<Item = (&'a Labels, u64)> {
     let (metadata, template) = (
-        &wanted.object.metadata,
-        wanted.object.spec.secret_template.as_ref(),
+        &parsed.object.metadata,
+        parsed.object.spec.secret_template.as_ref(),
     );
     let of_template = template.map(|template| (&template.labels, &template.annotations));
     [
@@ -244,18 +246,18 @@ fn maps<'a>(
 }
 
 /// Whether something is larger than in the [`largest`] Pki.
-fn is_larger(wanted: &Wanted<'_>, labels: Option<&Labels>) -> bool {
-    let object = wanted.object;
+fn is_larger(parsed: &ParsedSpec<'_>, labels: Option<&Labels>) -> bool {
+    let object = parsed.object;
     let names = [
-        wanted.pki,
-        wanted.namespace,
+        parsed.pki,
+        parsed.namespace,
         &object.spec.service_name,
-        wanted.common_name.as_deref().unwrap_or_default(),
+        parsed.common_name.as_deref().unwrap_or_default(),
         object.secret_name(),
     ];
     let is_longer = |text: &str, most: u64| text.len() as u64 > most;
     names.iter().any(|name| is_longer(name, LONGEST_NAME))
-        || maps(wanted, labels).any(|(map, longest)| {
+        || maps(parsed, labels).any(|(map, longest)| {
             let mut entries = map.iter();
             entries.any(|(key, value)| is_longer(key, LONGEST_KEY) || is_longer(value, longest))
         })
@@ -278,34 +280,34 @@ fn value(fact: &serde_json::Value) -> Value {
 
 /// The facts about a Pki under a policy without defaults and limits, in a namespace without labels.
 pub(super) fn facts_of(pki: &Pki) -> serde_json::Value {
-    let wanted = Wanted::read(pki, &Settings::default(), &mut Vec::new());
-    let effective = Effective::resolve(&wanted.said, &Values::default(), &Limits::default());
+    let parsed = ParsedSpec::read(pki, &Settings::default(), &mut Vec::new());
+    let effective = Effective::resolve(&parsed.specified, &Values::default(), &Limits::default());
     let template = pki.spec.secret_template.clone().unwrap_or_default();
-    facts(&wanted, &effective, &template, Some(&Labels::new()))
+    facts(&parsed, &effective, &template, Some(&Labels::new()))
 }
 
 fn facts(
-    wanted: &Wanted<'_>,
+    parsed: &ParsedSpec<'_>,
     effective: &Effective,
     template: &SecretTemplate,
     labels: Option<&Labels>,
 ) -> serde_json::Value {
-    let object = wanted.object;
+    let object = parsed.object;
     let (spec, metadata, key) = (&object.spec, &object.metadata, effective.key());
     json!({
         "pki": {
             "metadata": {
-                "name": wanted.pki, "namespace": wanted.namespace,
+                "name": parsed.pki, "namespace": parsed.namespace,
                 "labels": metadata.labels.clone().unwrap_or_default(),
                 "annotations": metadata.annotations.clone().unwrap_or_default(),
             },
             "spec": {
                 "serviceName": spec.service_name,
                 // Empty where the certificate has none.
-                "commonName": wanted.common_name.as_deref().unwrap_or_default(),
-                "dnsNames": values(&wanted.dns_names),
-                "ipAddresses": values(&wanted.ip_addresses),
-                "uris": values(&wanted.uris),
+                "commonName": parsed.common_name.as_deref().unwrap_or_default(),
+                "dnsNames": values(&parsed.dns_names),
+                "ipAddresses": values(&parsed.ip_addresses),
+                "uris": values(&parsed.uris),
                 "usages": effective.usages.value,
                 "secretName": object.secret_name(),
                 "duration": display_duration(effective.duration.value),
@@ -316,7 +318,7 @@ fn facts(
                 "secretTemplate": { "labels": template.labels, "annotations": template.annotations },
             },
         },
-        NAMESPACE: { "metadata": { "name": wanted.namespace, "labels": labels.cloned().unwrap_or_default() } },
+        NAMESPACE: { "metadata": { "name": parsed.namespace, "labels": labels.cloned().unwrap_or_default() } },
     })
 }
 

@@ -1,9 +1,9 @@
-//! What a rule has wrong with it whatever Pki it is asked about.
+//! Faults that a rule has for every Pki.
 
 use super::compiled::{Compiled, RULE_STEPS};
 use super::facts::{Scope, facts_of};
 use super::shape::Shape;
-use super::syntax::{LONGEST, parts};
+use super::syntax::{MAX_RULE_BYTES, is_internal, parts};
 use super::{NAMESPACE, cost};
 use crate::api::Pki;
 use crate::util::text;
@@ -12,12 +12,12 @@ use cel::{ExecutionError, Value};
 use serde_json::json;
 use std::collections::HashSet;
 
-/// What is wrong with an expression, and what to write instead.
+/// The fault of an expression, with a remedy.
 pub(in crate::policy) fn fault(source: &str) -> Option<String> {
     let fault = found(source)?;
     // The interpreter quotes what is written, and draws patterns on several lines.
     let words: Vec<_> = fault.split_whitespace().collect();
-    Some(text::cut(&text::line(&words.join(" ")), LONGEST))
+    Some(text::cut(&text::line(&words.join(" ")), MAX_RULE_BYTES))
 }
 
 fn found(source: &str) -> Option<String> {
@@ -36,7 +36,7 @@ fn found(source: &str) -> Option<String> {
         .or_else(|| of_wrong_type(compiled, &facts))
 }
 
-/// A field that is not there: `pki.spec.servicename`.
+/// An unknown field: `pki.spec.servicename`.
 fn unknown(part: &IdedExpr, sample: &serde_json::Value) -> Option<String> {
     let path = path(part)?;
     let mut known = sample;
@@ -56,7 +56,7 @@ fn unknown(part: &IdedExpr, sample: &serde_json::Value) -> Option<String> {
     None
 }
 
-/// The names in `a.b.c`, if that is what it is.
+/// The names of a path, as in `a.b.c`.
 fn path(part: &IdedExpr) -> Option<Vec<&str>> {
     match &part.expr {
         Expr::Ident(name) => Some(vec![name]),
@@ -69,21 +69,10 @@ fn path(part: &IdedExpr) -> Option<Vec<&str>> {
     }
 }
 
-/// A variable that there is not.
+/// An unknown variable.
 fn undeclared(expression: &IdedExpr, parts: &[(&IdedExpr, usize)]) -> Option<String> {
-    const TYPES: [&str; 9] = [
-        "bool",
-        "bytes",
-        "double",
-        "int",
-        "list",
-        "map",
-        "null_type",
-        "string",
-        "uint",
-    ];
-    let mut declared = HashSet::from(["pki", NAMESPACE, "type"]);
-    declared.extend(TYPES);
+    const TYPES: &str = "bool bytes double int list map null_type string type uint";
+    let mut declared: HashSet<_> = TYPES.split(' ').chain(["pki", NAMESPACE]).collect();
     for (part, _) in parts {
         if let Expr::Comprehension(each) = &part.expr {
             declared.extend([each.iter_var.as_str(), &each.accu_var]);
@@ -112,15 +101,11 @@ fn mistaken(
     let affordable = free.filter(|(part, _)| {
         let rest = left.checked_sub(cost::steps(part, sample));
         left = rest.unwrap_or(left);
-        rest.is_some() && !is_pattern(part)
+        // The variable of a compiled pattern cannot be evaluated alone.
+        rest.is_some() && !is_internal(Some(part))
     });
     let mut errors = affordable.filter_map(|(part, _)| facts.resolve(part, compiled).err());
     errors.find(is_mistake).map(|error| error.to_string())
-}
-
-/// Whether a part is the variable of a compiled pattern, which cannot be evaluated alone.
-fn is_pattern(part: &IdedExpr) -> bool {
-    matches!(&part.expr, Expr::Ident(name) if name.starts_with('@'))
 }
 
 fn of_wrong_type(compiled: &Compiled, facts: &Scope) -> Option<String> {
@@ -137,7 +122,7 @@ fn of_wrong_type(compiled: &Compiled, facts: &Scope) -> Option<String> {
     }
 }
 
-/// Whether an expression fails like this whatever Pki it is asked about.
+/// Whether an expression fails with this error for every Pki.
 fn is_mistake(error: &ExecutionError) -> bool {
     match error {
         // A label that the sample lacks, a list that has another length elsewhere.

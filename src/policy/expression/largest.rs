@@ -3,7 +3,7 @@
 use super::NAMESPACE;
 use super::shape::Shape;
 use crate::policy::identifiers;
-use crate::policy::wanted::MOST_NAMES;
+use crate::policy::parsed_spec::MAX_NAMES;
 use std::sync::LazyLock;
 
 /// Number of labels and annotations that a rule may read. An author may write any number, and a
@@ -18,14 +18,14 @@ pub(super) const LONGEST_NAME: u64 = 253;
 pub(super) const LONGEST_KEY: u64 = 317;
 pub(super) const LONGEST_LABEL: u64 = 63;
 
-/// The shape of the facts about the largest Pki, as the schema and [`Wanted`] bound it.
+/// The shape of the facts about the largest Pki, as the schema and [`ParsedSpec`] bound it.
 pub(super) fn largest() -> &'static Shape {
     static LARGEST: LazyLock<Shape> = LazyLock::new(|| {
         let fields = |fields: Vec<(&str, Shape)>| {
             let fields = fields.into_iter();
             Shape::of_fields(fields.map(|(name, shape)| (name.to_owned(), shape)))
         };
-        let names = |bytes: u64| Shape::list(MOST_NAMES as u64, Shape::text(bytes));
+        let names = |bytes: u64| Shape::list(MAX_NAMES as u64, Shape::text(bytes));
         let (name, word) = (|| Shape::text(LONGEST_NAME), || Shape::text(32));
         let keyed = |bytes| Shape::map(MOST_KEYS as u64, LONGEST_KEY, Shape::text(bytes));
         let (labels, annotations) = (|| keyed(LONGEST_LABEL), || keyed(LONGEST_VALUE));

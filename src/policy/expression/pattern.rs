@@ -140,7 +140,7 @@ impl StaticVal for Pattern {}
 pub(super) fn environment() -> Env {
     let mut env = Env::stdlib();
     let pattern = || vec![Type::new_opaque_type("pattern")];
-    env.add_member_overload(MATCHES, "pattern", STRING_TYPE, pattern(), asked)
+    env.add_member_overload(MATCHES, "pattern", STRING_TYPE, pattern(), matches)
         .expect("the type is not the library's");
     env
 }
@@ -149,7 +149,7 @@ pub(super) fn environment() -> Env {
     clippy::needless_pass_by_value,
     reason = "the interpreter hands them over"
 )]
-fn asked<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+fn matches<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let error = |message: &str| ExecutionError::FunctionError {
         function: MATCHES.into(),
         message: message.into(),
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_a_pattern_may_take_is_bounded() {
-        for (pattern, said) in [
+        for (pattern, expected) in [
             (r"\w{100}", "more than 512 KiB"),
             ("(a|b)*a(a|b){20}", "more than 256 KiB"),
             ("a{1000}{1000}", "more than 512 KiB"),
@@ -270,7 +270,7 @@ mod tests {
             (&"(".repeat(40), "not a valid regex"),
         ] {
             let error = Pattern::compile(pattern).unwrap_err();
-            assert!(error.contains(said), "{pattern}: {error}");
+            assert!(error.contains(expected), "{pattern}: {error}");
         }
         let pattern = Pattern::compile(r"\ba").unwrap();
         assert_eq!(pattern.matches(&"a".repeat(4097)), Err(TOO_LONG));

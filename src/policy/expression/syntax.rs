@@ -2,23 +2,26 @@
 //! time is bounded by its [cost](super::cost).
 
 use super::{NAMESPACE, guarded};
-use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, operators};
+use cel::common::ast::{
+    ComprehensionExpr, EntryExpr, Expr, IdedExpr, MapExpr, StructExpr, operators,
+};
 use cel::parser::PrattParser;
 
-/// As in the schema.
-pub(super) const LONGEST: usize = 1024;
-/// Evaluation recurses, on the stack of a worker thread.
-const DEEPEST: usize = 32;
-/// Loops over lists within loops over lists: two take a hundred times a hundred turns, which is
-/// milliseconds.
-const DEEPEST_LOOP: usize = 2;
+/// Maximum length of a rule in bytes, as in the schema.
+pub(super) const MAX_RULE_BYTES: usize = 1024;
+/// Maximum depth of an expression: evaluation recurses on the stack of a worker thread.
+const MAX_DEPTH: usize = 32;
+/// Maximum depth of loops within loops. Two take a hundred times a hundred passes: milliseconds.
+const MAX_LOOP_DEPTH: usize = 2;
 /// Maximum number of elements of a list or map that is written out.
-const MOST_ELEMENTS: usize = 256;
+const MAX_ELEMENTS: usize = 256;
 
 /// Reads an expression, or says why it cannot be read.
 pub(super) fn parse(source: &str) -> Result<IdedExpr, String> {
-    if source.len() > LONGEST {
-        return Err(format!("it is too long: write at most {LONGEST} bytes"));
+    if source.len() > MAX_RULE_BYTES {
+        return Err(format!(
+            "it is too long: write at most {MAX_RULE_BYTES} bytes"
+        ));
     }
     let parsed = guarded(|| PrattParser::new().parse(source))
         .ok_or_else(|| "it cannot be read".to_owned())?;
@@ -33,35 +36,33 @@ pub(super) fn parse(source: &str) -> Result<IdedExpr, String> {
         }
         None => "it cannot be read".to_owned(),
     })?;
-    match excess(&expression) {
-        Some(excess) => Err(excess),
-        None => Ok(expression),
-    }
+    excess(&expression).map_or(Ok(expression), Err)
 }
 
-/// What would take too much.
+/// The limit that an expression exceeds.
 fn excess(expression: &IdedExpr) -> Option<String> {
-    if depth(expression) > DEEPEST {
+    if depth(expression) > MAX_DEPTH {
         return Some(format!(
-            "it is nested too deeply: write at most {DEEPEST} levels"
+            "it is nested too deeply: write at most {MAX_DEPTH} levels"
         ));
     }
     parts(expression)
         .into_iter()
         .find_map(|(part, loops)| match &part.expr {
-            _ if loops > DEEPEST_LOOP => Some(format!(
-                "it has too many loops within loops: write at most {DEEPEST_LOOP}"
+            _ if loops > MAX_LOOP_DEPTH => Some(format!(
+                "it has too many loops within loops: write at most {MAX_LOOP_DEPTH}"
             )),
-            // A list of lists of lists, each ten times as long as the one before, takes but a few
-            // words.
+            // map() could make lists of lists, each ten times as long as the one before.
             Expr::Comprehension(each) if is_map(each) => Some(
                 "map() is not offered: write all(), exists(), exists_one() or filter()".to_owned(),
             ),
-            _ if elements(part) > MOST_ELEMENTS => Some(format!(
-                "it has a list or map that is too long: write at most {MOST_ELEMENTS} elements"
+            _ if elements(part) > MAX_ELEMENTS => Some(format!(
+                "it has a list or map that is too long: write at most {MAX_ELEMENTS} elements"
             )),
-            // Each reads or copies all of its arguments at every turn.
-            Expr::Call(call) if loops == DEEPEST_LOOP && is_costly(&call.func_name, &call.args) => {
+            // Each reads or copies all of its arguments at every pass.
+            Expr::Call(call)
+                if loops == MAX_LOOP_DEPTH && is_costly(&call.func_name, &call.args) =>
+            {
                 Some("matches() and + are not offered in a loop within a loop".to_owned())
             }
             _ => None,
@@ -91,20 +92,20 @@ fn is_map(each: &ComprehensionExpr) -> bool {
 fn elements(part: &IdedExpr) -> usize {
     match &part.expr {
         Expr::List(list) => list.elements.len(),
-        Expr::Map(map) => map.entries.len(),
-        Expr::Struct(of) => of.entries.len(),
+        Expr::Map(MapExpr { entries }) | Expr::Struct(StructExpr { entries, .. }) => entries.len(),
         _ => 0,
     }
 }
 
 fn is_costly(function: &str, arguments: &[IdedExpr]) -> bool {
-    // The loops themselves count, and collect, by adding to a variable that nobody can write.
-    let is_own = || {
-        arguments
-            .first()
-            .is_some_and(|first| matches!(&first.expr, Expr::Ident(name) if name.starts_with('@')))
-    };
-    function == "matches" || function == operators::ADD && !is_own()
+    // Loops themselves count and collect by an addition to an internal variable.
+    function == "matches" || function == operators::ADD && !is_internal(arguments.first())
+}
+
+/// Whether an expression is a variable that no author can write.
+pub(super) fn is_internal(expression: Option<&IdedExpr>) -> bool {
+    let expression = expression.map(|it| &it.expr);
+    matches!(expression, Some(Expr::Ident(name)) if name.starts_with('@'))
 }
 
 /// Every part of an expression, the inner ones first, with the number of loops around it.
@@ -132,34 +133,23 @@ fn depth(expression: &IdedExpr) -> usize {
 fn children(expression: &IdedExpr) -> Vec<(&IdedExpr, bool)> {
     let once = |part| (part, false);
     match &expression.expr {
-        Expr::Call(call) => call
-            .target
-            .as_deref()
-            .into_iter()
-            .chain(&call.args)
-            .map(once)
-            .collect(),
+        Expr::Call(call) => {
+            let target = call.target.as_deref().into_iter();
+            target.chain(&call.args).map(once).collect()
+        }
         Expr::Comprehension(each) => vec![
             (&each.iter_range, false),
             (&each.accu_init, false),
             (&each.loop_cond, true),
             (&each.loop_step, true),
-            // Of the loop's own variable too, so no part of its own.
+            // It uses the variable of the loop, so it is no part of its own.
             (&each.result, true),
         ],
         Expr::List(list) => list.elements.iter().map(once).collect(),
-        Expr::Map(map) => map
-            .entries
-            .iter()
-            .flat_map(|entry| of_entry(&entry.expr))
-            .map(once)
-            .collect(),
-        Expr::Struct(of) => of
-            .entries
-            .iter()
-            .flat_map(|entry| of_entry(&entry.expr))
-            .map(once)
-            .collect(),
+        Expr::Map(MapExpr { entries }) | Expr::Struct(StructExpr { entries, .. }) => {
+            let parts = entries.iter().flat_map(|entry| of_entry(&entry.expr));
+            parts.map(once).collect()
+        }
         Expr::Select(select) => vec![(&*select.operand, false)],
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
     }
@@ -180,14 +170,8 @@ pub(super) fn children_mut(expression: &mut IdedExpr) -> Vec<&mut IdedExpr> {
             &mut each.result,
         ],
         Expr::List(list) => list.elements.iter_mut().collect(),
-        Expr::Map(map) => {
-            let entries = map.entries.iter_mut();
-            entries
-                .flat_map(|entry| of_entry_mut(&mut entry.expr))
-                .collect()
-        }
-        Expr::Struct(of) => {
-            let entries = of.entries.iter_mut();
+        Expr::Map(MapExpr { entries }) | Expr::Struct(StructExpr { entries, .. }) => {
+            let entries = entries.iter_mut();
             entries
                 .flat_map(|entry| of_entry_mut(&mut entry.expr))
                 .collect()

@@ -3,11 +3,13 @@
 
 use super::Faults;
 use crate::api::{Defaults, PkiPolicySpec, PkiSpec, PrivateKey};
-use crate::policy::effective::{Effective, Limits, Values, is_within, latest, lifetime};
+use crate::policy::effective::Effective;
 use crate::policy::in_force::{MAX_TEMPLATE_BYTES, template_bytes};
 use crate::policy::key::{Key, ignored_size};
+use crate::policy::limits::Limits;
 use crate::policy::names::display_duration;
 use crate::policy::template;
+use crate::policy::values::{Values, is_within, latest, lifetime};
 use crate::policy::violation::Violation;
 use crate::util::text::{is_subdomain, printable};
 
@@ -27,12 +29,8 @@ impl Faults {
         }
         for usage in &defaults.usages {
             if !limits.allows_usage(*usage) {
-                self.add(
-                    "spec.defaults.usages",
-                    format!(
-                        "\"{usage}\" is not among spec.usages: remove it here, or permit it there"
-                    ),
-                );
+                let why = "is not among spec.usages: remove it here, or permit it there";
+                self.add("spec.defaults.usages", format!("\"{usage}\" {why}"));
             }
         }
         if let Some(key) = &defaults.private_key {
@@ -69,22 +67,20 @@ impl Faults {
         if let Some((size, algorithm)) = ignored_size(key) {
             let sizes = Key::sizes(algorithm).iter().map(ToString::to_string);
             let sizes = sizes.collect::<Vec<_>>().join(", ");
-            let remedy = if sizes.is_empty() {
-                "leave size out".to_owned()
-            } else {
-                format!("write one of {sizes}")
+            let remedy = match sizes.as_str() {
+                "" => "leave size out".to_owned(),
+                sizes => format!("write one of {sizes}"),
             };
-            self.add(
-                format!("{field}.size"),
-                format!("{size} is not a size of an {algorithm} key: {remedy}"),
-            );
+            let message = format!("{size} is not a size of an {algorithm} key: {remedy}");
+            self.add(format!("{field}.size"), message);
             return;
         }
         let values = Values::of(defaults);
-        // As if the Pki said it: so it is not narrowed to what is permitted.
-        let said = Effective::resolve(&values, &Values::default(), limits);
-        let wanted = said.key();
-        if said.algorithm.is_left_out() && said.mismatches(&PkiSpec::default()).next().is_some() {
+        // Resolved as values of a Pki, which are not narrowed to the permitted ones.
+        let resolved = Effective::resolve(&values, &Values::default(), limits);
+        let wanted = resolved.key();
+        let spec = PkiSpec::default();
+        if resolved.algorithm.is_left_out() && resolved.mismatches(&spec).next().is_some() {
             let algorithm = wanted.algorithm;
             self.add(field, format!("its size or encoding is not that of an {algorithm} key, which is the default: write its algorithm as well"));
         } else if !limits.allows_key(wanted.algorithm, wanted.size) {
@@ -92,7 +88,7 @@ impl Faults {
         }
     }
 
-    /// The renewal is to be within the duration of a Pki that says nothing.
+    /// Checks that the renewal is within the duration of a Pki that has neither.
     fn of_renewal(&mut self, defaults: &Defaults, limits: &Limits) {
         let values = Values::of(defaults);
         let Some(before) = values.renew_before else {
@@ -101,15 +97,11 @@ impl Faults {
         let duration = Effective::resolve(&Values::default(), &values, limits)
             .duration
             .value;
-        let is_readable = defaults
-            .duration
-            .as_deref()
-            .is_none_or(|it| lifetime(it).is_some());
-        let is_said = self
-            .0
-            .iter()
-            .any(|it| it.field.starts_with("spec.defaults.renew"));
-        if is_readable && !is_said && !is_within(before, duration) {
+        let written = defaults.duration.as_deref();
+        let is_readable = written.is_none_or(|it| lifetime(it).is_some());
+        let mut fields = self.0.iter().map(|it| it.field.as_str());
+        let is_reported = fields.any(|field| field.starts_with("spec.defaults.renew"));
+        if is_readable && !is_reported && !is_within(before, duration) {
             let most = display_duration(latest(duration));
             let duration = display_duration(duration);
             self.add("spec.defaults.renewBefore", format!("it is not within the duration, which is {duration} by default: write at most {most}, nine tenths of it"));
@@ -126,12 +118,11 @@ impl Faults {
                 self.add("spec.defaults.secretTemplate", format!("labels and annotations have {bytes} bytes together: write at most {MAX_TEMPLATE_BYTES}"));
             }
         }
-        let outputs = defaults.outputs.as_ref();
-        for (kind, keystore) in [
-            ("pkcs12", outputs.and_then(|it| it.pkcs12.as_ref())),
-            ("jks", outputs.and_then(|it| it.jks.as_ref())),
-        ] {
-            let name = keystore.map(|it| it.password_secret_ref.name.as_str());
+        let outputs = defaults.outputs.clone().unwrap_or_default();
+        for (kind, keystore) in [("pkcs12", &outputs.pkcs12), ("jks", &outputs.jks)] {
+            let name = keystore
+                .as_ref()
+                .map(|it| it.password_secret_ref.name.as_str());
             if let Some(name) = name.filter(|name| !is_subdomain(name)) {
                 let field = format!("spec.defaults.outputs.{kind}.passwordSecretRef.name");
                 self.add(field, format!("\"{}\" is not the name of a Secret: write lower-case letters, digits, '-' and '.', for example keystore-password", printable(name)));

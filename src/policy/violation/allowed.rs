@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_pattern_that_looks_alike_is_explained() {
-        for (pattern, name, said) in [
+        for (pattern, name, expected) in [
             (
                 "team-a-*",
                 "team-a",
@@ -180,7 +180,11 @@ mod tests {
             ("app*", "ap", None),
         ] {
             let listed = AllowedNames::nearest([Cow::Borrowed(pattern)].into_iter(), name, 1);
-            assert_eq!(listed.look_alike(name).as_deref(), said, "{pattern} {name}");
+            assert_eq!(
+                listed.look_alike(name).as_deref(),
+                expected,
+                "{pattern} {name}"
+            );
         }
     }
 

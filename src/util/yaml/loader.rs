@@ -1,4 +1,4 @@
-//! Puts nodes together from the events of the parser.
+//! Builds nodes from the events of the parser.
 
 use super::{NOTHING, Node, Position, SyntaxError, YamlContent, YamlKey, into_entries, scalar};
 use crate::util::text;
@@ -7,30 +7,20 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-/// How deep lists and mappings may be nested.
-const DEEPEST: usize = 100;
-/// What all anchors and aliases of a text together may stand for, in bytes of text or thereabouts.
-const MOST_EXPANDED: usize = 4 << 20;
-/// What a value costs besides its text.
+/// Maximum depth of lists and mappings.
+const MAX_DEPTH: usize = 100;
+/// Maximum size of all anchors and aliases of a text, expanded, in about bytes of text.
+const MAX_EXPANDED: usize = 4 << 20;
+/// The size of a value besides its text.
 const NODE_COST: usize = 64;
 
-/// Puts nodes together from events, without recursion.
+/// Builds nodes from events, without recursion.
+#[derive(Default)]
 pub(super) struct Loader {
     origin: Position,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     expanded: usize,
-}
-
-impl Default for Loader {
-    fn default() -> Self {
-        Self {
-            origin: Position::START,
-            open: Vec::new(),
-            anchors: HashMap::new(),
-            expanded: 0,
-        }
-    }
 }
 
 /// A list or mapping whose end has not come yet.
@@ -49,7 +39,7 @@ enum Collection {
 }
 
 impl Loader {
-    /// The events that follow are those of a text that begins here.
+    /// Starts a text that begins here.
     pub(super) fn begin_at(&mut self, origin: Position) {
         self.forget_document();
         self.origin = origin;
@@ -60,8 +50,8 @@ impl Loader {
         self.anchors.clear();
     }
 
-    /// Takes the next event; the root of a document when it is complete. Of a document with a
-    /// fault, nothing is kept.
+    /// Takes the next event, and returns the root of a complete document. A document with a fault
+    /// is dropped.
     pub(super) fn take(&mut self, event: ParseResult<'_>) -> Result<Option<Node>, SyntaxError> {
         let event = event.map_err(|error| SyntaxError::of(&error, self.origin));
         let root = event.and_then(|(event, span)| self.take_event(event, &span));
@@ -110,7 +100,7 @@ impl Loader {
         anchor: usize,
         content: Collection,
     ) -> Result<Option<Node>, SyntaxError> {
-        if self.open.len() >= DEEPEST {
+        if self.open.len() >= MAX_DEPTH {
             return Err(too_deep(at));
         }
         self.open.push(Open {
@@ -134,7 +124,7 @@ impl Loader {
         self.attach(node)
     }
 
-    /// Puts a node where it belongs; gives it back if it is the root.
+    /// Adds a node to the open collection, or returns it if it is the root.
     fn attach(&mut self, node: Node) -> Result<Option<Node>, SyntaxError> {
         let Some(open) = self.open.last_mut() else {
             return Ok(Some(node).filter(|node| node.content != NOTHING));
@@ -162,7 +152,7 @@ impl Loader {
     /// A text of a few lines could stand for more than memory holds.
     fn count(&mut self, copied: &Node, at: Position) -> Result<(), SyntaxError> {
         self.expanded = self.expanded.saturating_add(copied.cost);
-        if self.expanded > MOST_EXPANDED {
+        if self.expanded > MAX_EXPANDED {
             let message =
                 "the anchors and aliases of this file stand for too much: write out what is meant";
             return Err(SyntaxError::new(at, message));
@@ -170,24 +160,25 @@ impl Loader {
         Ok(())
     }
 
-    /// What an alias stands for.
+    /// The node of an alias.
     fn expand(&mut self, anchor: usize, at: Position) -> Result<Node, SyntaxError> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
             return Err(SyntaxError::new(at, "this alias stands for what it is in"));
         };
         self.count(&node, at)?;
-        if self.open.len() + node.depth > DEEPEST {
+        if self.open.len() + node.depth > MAX_DEPTH {
             return Err(too_deep(at));
         }
+        let is_inline = true;
         Ok(Node {
             at,
-            is_inline: true,
+            is_inline,
             ..node
         })
     }
 }
 
-/// What nobody has written, in one place.
+/// A value that is not written, in one place.
 pub(super) fn unwritten(value: &Value, at: Position) -> Node {
     let inner = |value| unwritten(value, at);
     let key = |name: &String| YamlKey {
@@ -222,7 +213,7 @@ fn nothing(at: Position) -> Node {
 }
 
 fn too_deep(at: Position) -> SyntaxError {
-    SyntaxError::new(at, format!("this is nested deeper than {DEEPEST} levels"))
+    SyntaxError::new(at, format!("this is nested deeper than {MAX_DEPTH} levels"))
 }
 
 impl Open {
@@ -241,21 +232,21 @@ impl Open {
     }
 }
 
-/// A mapping with what its merge keys (`<<: *defaults`) bring in, entry by entry as kubectl takes
-/// them: what comes later counts, whether it is written or brought in; of several mappings that one
-/// merge key brings in, the first.
+/// A mapping with the entries of its merge keys (`<<: *defaults`), in the order of kubectl. A later
+/// entry counts, whether it is written or merged. The first of several mappings under one merge key
+/// counts.
 fn merged(entries: Vec<(YamlKey, Node)>) -> Result<Vec<(YamlKey, Node)>, SyntaxError> {
     if !entries.iter().any(|(key, _)| key.is_merge) {
         return Ok(entries);
     }
     let mut all: Vec<(YamlKey, Node)> = Vec::new();
     let mut places = HashMap::<String, usize>::new();
-    // What was brought in may be written as well; what is written twice is for others to tell.
-    let mut brought = HashSet::<String>::new();
+    // A merged entry may be written as well. A key that is written twice is reported elsewhere.
+    let mut merged = HashSet::<String>::new();
     for (key, node) in entries {
         if !key.is_merge {
-            let is_brought = brought.remove(&key.name);
-            if let Some(place) = places.get(&key.name).filter(|_| is_brought) {
+            let is_merged = merged.remove(&key.name);
+            if let Some(place) = places.get(&key.name).filter(|_| is_merged) {
                 all[*place] = (key, node);
             } else {
                 places.entry(key.name.clone()).or_insert(all.len());
@@ -272,7 +263,7 @@ fn merged(entries: Vec<(YamlKey, Node)>) -> Result<Vec<(YamlKey, Node)>, SyntaxE
             }
         };
         for (key, node) in sources.into_iter().flatten() {
-            brought.insert(key.name.clone());
+            merged.insert(key.name.clone());
             if let Some(place) = places.get(&key.name) {
                 all[*place] = (key, node);
             } else {
@@ -289,15 +280,10 @@ impl YamlKey {
         let at = node.at;
         let (name, is_merge) = match node.content {
             YamlContent::Scalar(Value::String(name), written) => {
-                let is_merge = written.is_some_and(|written| written == "<<");
-                (name, is_merge)
+                (name, written.as_deref() == Some("<<"))
             }
-            YamlContent::Scalar(Value::Null, _)
-            | YamlContent::Sequence(_)
-            | YamlContent::Mapping(_) => {
-                return Err(SyntaxError::new(at, "a key must be a text"));
-            }
-            YamlContent::Scalar(other, _) => (other.to_string(), false),
+            YamlContent::Scalar(other, _) if !other.is_null() => (other.to_string(), false),
+            _ => return Err(SyntaxError::new(at, "a key must be a text")),
         };
         Ok(Self { name, at, is_merge })
     }

@@ -3,7 +3,7 @@
 
 use serde_json::{Number, Value};
 
-/// What a plain scalar stands for; `None` for a number that JSON does not have.
+/// The value of a plain scalar; `None` for a number that JSON does not have.
 pub(super) fn plain(text: &str) -> Option<Value> {
     Some(match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
@@ -26,7 +26,7 @@ fn begins_a_number(text: &str) -> bool {
 
 /// A number, or else the text.
 fn number(text: &str) -> Option<Value> {
-    // Only an integer, or what begins with a digit or sign, may have them.
+    // Integers may have underscores, and floats that begin with a digit or sign.
     let digits = text.replace('_', "");
     if let Some(number) = integer(&digits) {
         return Some(number.into());
@@ -45,7 +45,7 @@ fn number(text: &str) -> Option<Value> {
     )
 }
 
-/// As Go's `strconv.ParseInt` reads it when it is to find out the base itself.
+/// Reads an integer as Go's `strconv.ParseInt` does with base 0.
 fn integer(digits: &str) -> Option<Number> {
     let (is_negative, rest) = match digits.as_bytes().first()? {
         b'-' => (true, &digits[1..]),

@@ -81,6 +81,6 @@ fn what_is_no_yaml_is_a_fault_with_its_place() {
             "{found:?}"
         );
     }
-    let found = shown(&parse("f", &vec![b' '; yaml::MOST_BYTES + 1]));
+    let found = shown(&parse("f", &vec![b' '; yaml::MAX_FILE_BYTES + 1]));
     assert_eq!(found, ["f:1:1: this file is larger than 64 MiB: split it"]);
 }

@@ -1,7 +1,8 @@
-//! A spec as read: names folded, and what is wrong with it whatever any policy says.
+//! A parsed spec: names folded, and the violations that no policy can permit.
 
-use super::effective::{Effective, Values};
+use super::effective::Effective;
 use super::reserved::{self, Reserved};
+use super::values::Values;
 use super::violation::{BrokenRule, Field, NameOwner, Violation};
 use super::{Settings, identifiers, names, template};
 use crate::api::Pki;
@@ -9,19 +10,19 @@ use crate::util::text::is_subdomain;
 use pki_certs::LeafRequest;
 use std::net::IpAddr;
 
-/// The upper bound of X.520 and of RFC 5280, appendix A.
-const LONGEST_COMMON_NAME: usize = 64;
-/// As in the schema. It also keeps an object that never saw the schema from costing more than a
-/// moment.
-pub(super) const MOST_NAMES: usize = 100;
+/// Maximum length of a common name in X.520 and RFC 5280, appendix A.
+const MAX_COMMON_NAME: usize = 64;
+/// Maximum length of each list, as in the schema. It bounds the time for an object that was stored
+/// without the schema.
+pub(super) const MAX_NAMES: usize = 100;
 
-/// What a Pki asks for.
-pub(super) struct Wanted<'a> {
-    /// As it was written.
+/// The parsed spec of a Pki.
+pub(super) struct ParsedSpec<'a> {
+    /// The object as it was written.
     pub(super) object: &'a Pki,
     pub(super) pki: &'a str,
     pub(super) namespace: &'a str,
-    /// `None` if it is malformed, which no policy needs to say again.
+    /// `None` if it is malformed, which is a violation of its own.
     pub(super) service: Option<&'a str>,
     /// `None` if the default would be too long.
     pub(super) common_name: Option<String>,
@@ -33,11 +34,11 @@ pub(super) struct Wanted<'a> {
     pub(super) ip_addresses: Vec<(usize, IpAddr)>,
     pub(super) uris: Vec<(usize, String)>,
     /// The values of the spec for which policies have defaults.
-    pub(super) said: Values,
+    pub(super) specified: Values,
 }
 
-impl<'a> Wanted<'a> {
-    /// Reads the spec and notes what is wrong.
+impl<'a> ParsedSpec<'a> {
+    /// Parses the spec, and adds its violations.
     pub(super) fn read(pki: &'a Pki, settings: &Settings, violations: &mut Vec<Violation>) -> Self {
         let spec = &pki.spec;
         let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
@@ -47,10 +48,11 @@ impl<'a> Wanted<'a> {
         violations.extend(fault);
         let own = format!("{service}.{namespace}.svc");
         let own_names = [own.clone(), format!("{own}.{}", settings.cluster_domain)];
+        let names = &own_names;
         let own_service = OwnService {
             service,
             namespace,
-            names: &own_names,
+            names,
         };
         let dns_names = read_dns_names(&spec.dns_names, own_service, settings, violations);
         let (common_name, former_common_name) =
@@ -58,7 +60,7 @@ impl<'a> Wanted<'a> {
         let ip_addresses = read_ip_addresses(&spec.ip_addresses, &own, settings, violations);
         let uris = read_uris(&spec.uris, &own, settings, violations);
         read_secret_name(pki, settings, violations);
-        let said = Values::read(spec, violations);
+        let specified = Values::read(spec, violations);
         if let Some(template) = &spec.secret_template {
             template::check(template, violations);
         }
@@ -74,11 +76,11 @@ impl<'a> Wanted<'a> {
             dns_names,
             ip_addresses,
             uris,
-            said,
+            specified,
         }
     }
 
-    /// The name that pods of all namespaces reach the Service by.
+    /// The name by which pods of all namespaces reach the Service.
     pub(super) fn own_name(&self) -> &str {
         &self.own_names[0]
     }
@@ -93,7 +95,7 @@ impl<'a> Wanted<'a> {
         self.own_names.iter().any(is_below)
     }
 
-    /// The certificate to ask for.
+    /// The request for the certificate.
     pub(super) fn request(self, effective: &Effective) -> LeafRequest {
         let further = self.dns_names.into_iter().map(|(_, name)| name);
         LeafRequest {
@@ -230,8 +232,8 @@ fn read_list<T: PartialEq>(
     violations: &mut Vec<Violation>,
     read: impl Fn(&str) -> Result<Option<T>, BrokenRule>,
 ) -> Vec<(usize, T)> {
-    if written.len() > MOST_NAMES {
-        let (count, most) = (written.len(), MOST_NAMES);
+    if written.len() > MAX_NAMES {
+        let (count, most) = (written.len(), MAX_NAMES);
         violations.push(Violation::new(
             Field::of(path),
             BrokenRule::Count { count, most },
@@ -261,7 +263,7 @@ fn read_common_name(
     let service = pki.spec.service_name.as_str();
     let Some(written) = &pki.spec.common_name else {
         let default = own_names[0].clone();
-        let default = Some(default).filter(|name| name.len() <= LONGEST_COMMON_NAME);
+        let default = Some(default).filter(|name| name.len() <= MAX_COMMON_NAME);
         return (default, Some(names::fold(service)));
     };
     let folded = names::fold(written);
@@ -269,7 +271,7 @@ fn read_common_name(
         || own_names.contains(&folded)
         || dns_names.iter().any(|(_, name)| *name == folded);
     let field = Field::of("spec.commonName");
-    if !is_of_this_certificate || folded.len() > LONGEST_COMMON_NAME {
+    if !is_of_this_certificate || folded.len() > MAX_COMMON_NAME {
         let (name, service) = (written.clone(), service.into());
         violations.push(Violation::new(
             field,
