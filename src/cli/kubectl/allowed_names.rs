@@ -6,20 +6,20 @@ use crate::util::text;
 use crate::util::yaml::Position;
 
 /// The most names that a `PkiPolicy` takes.
-const MOST: usize = 50_000;
+const MAX_NAMES: usize = 50_000;
 
 /// A line that is no service name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct LineError {
-    /// Where it is.
+    /// The place of the name.
     pub at: Position,
     /// What to write instead.
     pub message: String,
 }
 
-/// Reads the names, in the order of the file. Blank lines, and what follows a `#`, are skipped; a
-/// line may end as on Windows. Every line that is wrong is told.
+/// Reads the names, in the order of the file, or reports every wrong line. Blank lines and comments
+/// after `#` are skipped; a line may end as on Windows.
 pub fn parse(text: &str) -> Result<Vec<String>, Vec<LineError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut names, mut errors) = (Vec::new(), Vec::new());
@@ -34,9 +34,11 @@ pub fn parse(text: &str) -> Result<Vec<String>, Vec<LineError>> {
             line: index + 1,
             column: before + 1,
         };
-        let fault = fault(name);
-        let fault = fault.or_else(|| (names.len() == MOST).then(too_many));
-        match fault {
+        let too_many = || {
+            let message = format!("write at most {MAX_NAMES} names: a PkiPolicy takes no more");
+            (names.len() == MAX_NAMES).then_some(message)
+        };
+        match fault(name).or_else(too_many) {
             Some(message) => errors.push(LineError { at, message }),
             None => names.push(name.to_owned()),
         }
@@ -78,10 +80,6 @@ fn fault(name: &str) -> Option<String> {
     })
 }
 
-fn too_many() -> String {
-    format!("write at most {MOST} names: a PkiPolicy takes no more")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_is_told_with_its_place_and_with_what_to_write() {
+    fn a_wrong_line_is_reported_with_its_place_and_a_remedy() {
         for (text, place, message) in [
             (
                 "app1\nApp2\n",
@@ -126,9 +124,9 @@ mod tests {
 
     #[test]
     fn no_more_names_are_read_than_a_policy_takes() {
-        let names = "a\n".repeat(MOST + 1);
+        let names = "a\n".repeat(MAX_NAMES + 1);
         let errors = parse(&names).unwrap_err();
-        assert_eq!(errors[0].at.line, MOST + 1);
-        assert_eq!(parse(&names[2..]).unwrap().len(), MOST);
+        assert_eq!(errors[0].at.line, MAX_NAMES + 1);
+        assert_eq!(parse(&names[2..]).unwrap().len(), MAX_NAMES);
     }
 }

@@ -1,28 +1,24 @@
-//! `kubectl pki completion`, and what kubectl itself asks its plugins: how a command line may go
-//! on.
+//! Completes command lines, for shells and for kubectl itself, which asks its plugins.
 
 use clap::Command;
+use clap::builder::StyledStr;
 
-/// How a line that begins with these words may go on, in the form that kubectl reads (that of
-/// cobra): one word a line, with what it is about, and a directive. The last word is the one that
-/// is being typed.
+/// The completions of a line, in the form that kubectl reads (that of cobra): one word a line, with
+/// its description, and a directive. The last of `words` is being typed.
 pub fn answer(command: &Command, words: &[String]) -> String {
-    let (typed, before) = words
-        .split_last()
-        .map_or(("", &[][..]), |(last, rest)| (last.as_str(), rest));
-    let innermost = before
-        .iter()
-        .filter(|word| !word.starts_with('-'))
-        .fold(command, |command, word| {
-            command.find_subcommand(word).unwrap_or(command)
-        });
+    let typed = words.last().map_or("", String::as_str);
+    let before = &words[..words.len().saturating_sub(1)];
+    let before = before.iter().filter(|word| !word.starts_with('-'));
+    let innermost = before.fold(command, |command, word| {
+        command.find_subcommand(word).unwrap_or(command)
+    });
     let mut lines = if typed.starts_with('-') {
         flags(command, innermost)
     } else {
         subcommands(innermost)
     };
     lines.retain(|line| line.starts_with(typed));
-    // Files, where there is nothing else to say.
+    // Without completions of ours, files are completed.
     let directive = if lines.is_empty() { 0 } else { NO_FILES };
     lines.push(format!(":{directive}\n"));
     lines.join("\n")
@@ -32,34 +28,24 @@ pub fn answer(command: &Command, words: &[String]) -> String {
 const NO_FILES: u8 = 4;
 
 fn subcommands(command: &Command) -> Vec<String> {
-    let shown = command
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set());
-    let line = |command: &Command| {
-        let about = command
-            .get_about()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        format!("{}\t{about}", command.get_name())
-    };
+    let shown = command.get_subcommands().filter(|it| !it.is_hide_set());
+    let line = |command: &Command| line(command.get_name(), command.get_about());
     shown.map(line).collect()
 }
 
 fn flags(root: &Command, command: &Command) -> Vec<String> {
-    let global = root
-        .get_arguments()
-        .filter(|argument| argument.is_global_set());
-    let arguments = command
-        .get_arguments()
-        .chain(global.filter(|_| root.get_name() != command.get_name()));
-    let line = |argument: &clap::Arg| {
-        let help = argument
-            .get_help()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        argument.get_long().map(|long| format!("--{long}\t{help}"))
-    };
-    arguments.filter_map(line).collect()
+    let is_root = root.get_name() == command.get_name();
+    let global = root.get_arguments().filter(|it| it.is_global_set());
+    let arguments = command.get_arguments().chain(global.filter(|_| !is_root));
+    let flags = arguments.filter_map(|it| Some((it.get_long()?, it.get_help())));
+    flags
+        .map(|(flag, help)| line(&format!("--{flag}"), help))
+        .collect()
+}
+
+fn line(word: &str, about: Option<&StyledStr>) -> String {
+    let about = about.map(ToString::to_string);
+    format!("{word}\t{}", about.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -78,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn kubectl_is_told_how_a_line_may_go_on() {
+    fn kubectl_gets_the_completions_of_a_line() {
         assert_eq!(completed(&["ex"]), ["explain", ":4"]);
         assert!(completed(&[""]).contains(&"status".to_owned()));
         assert!(!completed(&[""]).contains(&"__complete".to_owned()));

@@ -1,12 +1,12 @@
-//! Asks the API server about a Pki in a dry run: for those who may write Pkis and may not read the
-//! policies.
+//! Asks the API server about a Pki in a dry run, for callers who may write Pkis and may not read
+//! the policies.
 //!
 //! The API server stores nothing, and no pod gets an Event. The answer is that of `kubectl apply`,
 //! with the warnings.
 
-use super::check::{as_new, is_well_formed, warning};
+use super::check::{is_well_formed, warning};
 use super::finding::{Answer, Fault};
-use super::manifests::{Manifest, Manifests, in_namespace};
+use super::manifests::{Manifest, Manifests, as_new, in_namespace};
 use super::schema::ManifestKind;
 use crate::api::Pki;
 use crate::k8s::client::{ClientError, Cluster};
@@ -14,25 +14,24 @@ use crate::util::text;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::{BodyExt as _, Limited};
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
-};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview};
 use kube::api::PostParams;
 use kube::client::Body;
 use kube::core::Status;
 use kube::{Api, Resource as _};
 use serde_json::Value;
+use std::fmt::Display;
 
 /// The most requests at once.
 const CONCURRENCY: usize = 8;
 /// An answer holds the object, which has at most 3 MiB, and more.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
-/// The answers to all objects, in the order of the files. One that is not well formed is not asked
-/// about.
+/// The answers to all objects, in the order of the files. Objects that are not well formed are not
+/// sent.
 ///
-/// Errors: `Forbidden` if the caller may not create, or update, Pkis in a namespace; whatever keeps
-/// the API server from judging.
+/// Errors: `Forbidden` if the caller may not create, or update, Pkis in a namespace; any other
+/// error that keeps the API server from judging.
 pub(super) async fn ask(
     cluster: &Cluster,
     files: &[Manifests],
@@ -67,11 +66,9 @@ async fn answer(cluster: &Cluster, manifest: &Manifest) -> Result<Answer, Client
         _ => ("create", created),
     };
     if reply.status == StatusCode::FORBIDDEN && !may(cluster, verb, namespace).await? {
+        let namespace = text::printable(namespace);
         return Err(ClientError::Forbidden {
-            what: format!(
-                "{verb} pkis in namespace {}, not even in a dry run",
-                text::printable(namespace)
-            ),
+            what: format!("{verb} pkis in namespace {namespace}, not even in a dry run"),
             said: reply.message(),
         });
     }
@@ -93,19 +90,14 @@ async fn replace(cluster: &Cluster, path: &str, mut object: Value) -> Result<Rep
 
 /// Whether the caller has this permission, whatever else may forbid a request.
 async fn may(cluster: &Cluster, verb: &str, namespace: &str) -> Result<bool, ClientError> {
-    let review = SelfSubjectAccessReview {
-        spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(ResourceAttributes {
-                group: Some(Pki::group(&()).into_owned()),
-                resource: Some(Pki::plural(&()).into_owned()),
-                namespace: Some(namespace.to_owned()),
-                verb: Some(verb.to_owned()),
-                ..ResourceAttributes::default()
-            }),
-            ..SelfSubjectAccessReviewSpec::default()
-        },
-        ..SelfSubjectAccessReview::default()
-    };
+    let mut review = SelfSubjectAccessReview::default();
+    review.spec.resource_attributes = Some(ResourceAttributes {
+        group: Some(Pki::group(&()).into_owned()),
+        resource: Some(Pki::plural(&()).into_owned()),
+        namespace: Some(namespace.to_owned()),
+        verb: Some(verb.to_owned()),
+        ..ResourceAttributes::default()
+    });
     let reviews = Api::<SelfSubjectAccessReview>::all(cluster.client.clone());
     let review = reviews.create(&PostParams::default(), &review).await;
     let review = review.map_err(|error| ClientError::of("review your own access", error))?;
@@ -119,21 +111,26 @@ struct Reply {
     body: Value,
 }
 
+const WHAT: &str = "ask the API server in a dry run";
+
+fn failed(said: &dyn Display) -> ClientError {
+    ClientError::Failed {
+        what: WHAT.to_owned(),
+        said: said.to_string(),
+    }
+}
+
 async fn send(
     cluster: &Cluster,
     method: &str,
     path: &str,
     object: &Value,
 ) -> Result<Reply, ClientError> {
-    let failed = |said: String| ClientError::Failed {
-        what: "ask the API server in a dry run".to_owned(),
-        said,
-    };
     let (query, body) = if method == "GET" {
         ("", Vec::new())
     } else {
-        let body = serde_json::to_vec(object).map_err(|error| failed(error.to_string()))?;
-        // Unknown fields are found here, with their places.
+        let body = serde_json::to_vec(object).map_err(|error| failed(&error))?;
+        // The schema finds unknown fields, with their places.
         ("?dryRun=All&fieldValidation=Ignore", body)
     };
     let request = Request::builder()
@@ -141,13 +138,12 @@ async fn send(
         .uri(format!("{path}{query}"))
         .header("Content-Type", "application/json")
         .body(Body::from(body))
-        .map_err(|error| failed(error.to_string()))?;
-    let what = "ask the API server in a dry run";
+        .map_err(|error| failed(&error))?;
     let response = cluster.client.send(request).await;
-    let response = response.map_err(|error| ClientError::of(what, error))?;
+    let response = response.map_err(|error| ClientError::of(WHAT, error))?;
     let (head, body) = Response::into_parts(response);
     let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-    let body = body.map_err(|error| failed(error.to_string()))?;
+    let body = body.map_err(|error| failed(&error))?;
     Ok(Reply {
         status: head.status,
         warnings: warnings(&head.headers),
@@ -168,12 +164,7 @@ impl Reply {
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
                 refused(self.body)
             }
-            status => {
-                return Err(ClientError::Failed {
-                    what: "ask the API server in a dry run".to_owned(),
-                    said: format!("{status}: {}", self.message()),
-                });
-            }
+            status => return Err(failed(&format!("{status}: {}", self.message()))),
         };
         Ok(Answer { errors, warnings })
     }
@@ -195,8 +186,7 @@ fn refused(body: Value) -> Vec<Fault> {
     faults
 }
 
-/// The texts in the headers `Warning`, as the API server writes them: `299 - "text"`. Those of the
-/// API itself tell of no field.
+/// The texts in the headers `Warning`, as the API server writes them: `299 - "text"`.
 fn warnings(headers: &HeaderMap) -> Vec<String> {
     let headers = headers.get_all("warning").iter();
     headers
@@ -207,13 +197,13 @@ fn warnings(headers: &HeaderMap) -> Vec<String> {
 fn warning_text(header: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(header);
     let (_, quoted) = text.split_once('"')?;
-    let mut said = String::new();
+    let mut unquoted = String::new();
     let mut characters = quoted.chars();
     loop {
         match characters.next()? {
-            '"' => return Some(said),
-            '\\' => said.push(characters.next()?),
-            other => said.push(other),
+            '"' => return Some(unquoted),
+            '\\' => unquoted.push(characters.next()?),
+            other => unquoted.push(other),
         }
     }
 }
@@ -225,7 +215,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_text_of_a_warning_is_what_is_in_quotes() {
+    fn the_text_of_a_warning_is_in_quotes() {
         for (header, text) in [
             (
                 r#"299 - "spec.secretName: it is taken""#,
@@ -255,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_by_its_causes_or_in_one_sentence() {
+    fn a_refusal_has_its_causes_or_one_sentence() {
         let cause =
             json!({"reason": "FieldValueInvalid", "field": "spec.serviceName", "message": "no"});
         let body = json!({"kind": "Status", "status": "Failure", "message": "denied", "reason": "Invalid", "code": 422,
@@ -280,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_api_server_that_cannot_judge_is_no_verdict() {
+    fn an_answer_of_a_failing_api_server_is_no_verdict() {
         for status in [
             StatusCode::INTERNAL_SERVER_ERROR,
             StatusCode::SERVICE_UNAVAILABLE,

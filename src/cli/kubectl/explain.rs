@@ -1,12 +1,12 @@
 //! `kubectl pki explain`: one page on why a Pki has its certificate, or has none, and what to do
 //! about it.
 //!
-//! [`page`] is pure: [`Facts`] is what could be learnt, and where its reader may not look, a
-//! sentence says so.
+//! [`page`] is a pure function of the [`Facts`]. Where the reader has no permission, a sentence
+//! says so.
 
 use super::{inspect, status, values, words};
 use crate::api::annotations::ADOPT;
-use crate::api::{Pki, READY};
+use crate::api::{Pki, PkiStatus, READY};
 use crate::guide;
 use crate::k8s::secret::is_owned_by;
 use crate::policy::{Approved, Violation};
@@ -14,29 +14,28 @@ use crate::store::cached_pod::SecretUser;
 use crate::util::text::{line, printable, sentence};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use std::fmt::Write as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 pub mod ask;
-mod told;
+mod published_event;
 
-pub use told::Told;
+pub use published_event::PublishedEvent;
 
-/// How many pods or Events are listed.
-const LISTED: usize = 20;
-/// How many pods are named in a command.
-const DESCRIBED: usize = 3;
+/// The number of pods or Events that are listed.
+const MAX_LISTED: usize = 20;
+/// The number of pods that are named in a command.
+const MAX_NAMED_PODS: usize = 3;
 
-/// Something that could be learnt, or the sentence that says why not.
+/// A fact, or the sentence that says why it is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part<T> {
-    /// It was.
+    /// The fact.
     Known(T),
-    /// It was not.
+    /// The sentence.
     Unknown(String),
 }
 
-/// What a page is made of.
+/// The facts of a page.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The namespace of the Pki.
@@ -45,45 +44,46 @@ pub struct Facts {
     pub name: String,
     /// The Pki, if there is one.
     pub pki: Option<Pki>,
-    /// If there is none, one of nearly that name.
+    /// If there is no such Pki, one with a similar name.
     pub near: Option<String>,
-    /// What the policies say now: the one that permits it, or what is wrong.
+    /// The verdict of the policies: the approval, or the violations.
     pub judgement: Part<Result<Box<Approved>, Vec<Violation>>>,
     /// The Secret, if there is one.
     pub secret: Part<Option<Secret>>,
     /// The pods that use it.
     pub users: Part<Vec<SecretUser>>,
-    /// What the operator told of it, the latest first.
-    pub told: Part<Vec<Told>>,
+    /// The Events about it, the latest first.
+    pub events: Part<Vec<PublishedEvent>>,
 }
 
 impl Facts {
     fn secret_name(&self) -> &str {
-        self.pki
-            .as_ref()
-            .map_or(&self.name, |pki| pki.secret_name())
+        let pki = self.pki.as_ref();
+        pki.map_or(&self.name, |pki| pki.secret_name())
+    }
+
+    fn status(&self) -> Option<&PkiStatus> {
+        self.pki.as_ref()?.status.as_ref()
     }
 
     fn ready(&self) -> Option<&Condition> {
         self.pki.as_ref()?.condition(READY)
     }
 
-    /// What keeps the Pki from its certificate, as far as it is known; `PkiReady` if nothing does.
+    /// The reason why the Pki has no certificate, if it is known; `PkiReady` if it has one.
     fn reason(&self) -> Option<String> {
         let judged = match &self.judgement {
             Part::Known(Err(violations)) => violations.first().map(Violation::reason),
             _ => None,
         };
-        let said = self.ready().map(|ready| ready.reason.as_str());
-        let heard = match (&self.pki, &self.told) {
-            (None, Part::Known(told)) => told.first().map(|told| told.reason.as_str()),
+        let condition = self.ready().map(|ready| ready.reason.as_str());
+        let event = match (&self.pki, &self.events) {
+            (None, Part::Known(events)) => events.first().map(|event| event.reason.as_str()),
             _ => None,
         };
-        said.filter(|reason| *reason != "PkiReady")
-            .or(judged)
-            .or(said)
-            .or(heard)
-            .map(str::to_owned)
+        let fault = condition.filter(|reason| *reason != "PkiReady");
+        let reason = fault.or(judged).or(condition).or(event);
+        reason.map(str::to_owned)
     }
 }
 
@@ -97,7 +97,7 @@ pub fn page(facts: &Facts, now: Timestamp) -> String {
     }
     secret(&mut page, facts, now);
     pods(&mut page, facts, now);
-    told(&mut page, facts, now);
+    events(&mut page, facts, now);
     page.0
 }
 
@@ -108,19 +108,19 @@ struct Page(String);
 impl Page {
     fn heading(&mut self, text: &str) {
         let gap = if self.0.is_empty() { "" } else { "\n" };
-        writeln!(self.0, "{gap}{text}").expect("writing to a string does not fail");
+        self.0.extend([gap, text, "\n"]);
     }
 
     fn line(&mut self, text: &str) {
-        writeln!(self.0, "  {text}").expect("writing to a string does not fail");
+        self.0.extend(["  ", text, "\n"]);
     }
 
-    /// Some of many.
+    /// The first items of a list, and the number of the others.
     fn list<T>(&mut self, items: &[T], show: impl Fn(&T) -> String) {
-        for item in items.iter().take(LISTED) {
+        for item in items.iter().take(MAX_LISTED) {
             self.line(&show(item));
         }
-        if let Some(more) = items.len().checked_sub(LISTED).filter(|more| *more > 0) {
+        if let Some(more) = items.len().checked_sub(MAX_LISTED).filter(|more| *more > 0) {
             self.line(&format!("and {more} more"));
         }
     }
@@ -137,10 +137,8 @@ fn head(page: &mut Page, facts: &Facts, now: Timestamp) {
         });
         return;
     };
-    page.heading(&format!(
-        "Pki {place} for the service {}",
-        printable(&pki.spec.service_name)
-    ));
+    let service = printable(&pki.spec.service_name);
+    page.heading(&format!("Pki {place} for the service {service}"));
     match facts.ready() {
         None => page.line("The operator has not looked at it yet. If that lasts, it does not run: tell the platform team."),
         Some(ready) => {
@@ -177,10 +175,8 @@ fn policies(page: &mut Page, facts: &Facts) {
             recorded(page, facts);
         }
         Part::Known(Ok(approved)) => {
-            page.line(&format!(
-                "PkiPolicy {} permits it",
-                printable(&approved.policy)
-            ));
+            let policy = printable(&approved.policy);
+            page.line(&format!("PkiPolicy {policy} permits it"));
             page.heading("Values that count, and who decides them");
             page.list(&values::lines(approved), Clone::clone);
         }
@@ -195,16 +191,14 @@ fn policies(page: &mut Page, facts: &Facts) {
 
 /// The values of the certificate as the status has them, for those who may not read the policies.
 fn recorded(page: &mut Page, facts: &Facts) {
-    let status = facts.pki.as_ref().and_then(|pki| pki.status.as_ref());
-    let Some((policy, defaults)) = status.and_then(|it| Some((it.policy.as_ref()?, &it.defaults)))
-    else {
-        return;
-    };
+    let Some(status) = facts.status() else { return };
+    let Some(policy) = &status.policy else { return };
+    let policy = printable(policy);
     page.line(&format!(
-        "PkiPolicy {} permitted the certificate that is in use",
-        printable(policy)
+        "PkiPolicy {policy} permitted the certificate that is in use"
     ));
-    let values = defaults.as_ref().map(values::recorded).unwrap_or_default();
+    let defaults = status.defaults.as_ref();
+    let values = defaults.map(values::recorded).unwrap_or_default();
     if !values.is_empty() {
         page.heading("Values of that certificate which the Pki leaves out");
         page.list(&values, Clone::clone);
@@ -220,44 +214,36 @@ fn secret(page: &mut Page, facts: &Facts, now: Timestamp) {
         }
         Part::Known(None) => page.line("does not exist"),
         Part::Known(Some(secret)) => {
-            let type_ = secret.type_.as_deref().unwrap_or("Opaque");
-            page.line(&format!(
-                "of type {}, {}",
-                printable(type_),
-                owner(secret, facts.pki.as_ref())
-            ));
+            let type_ = printable(secret.type_.as_deref().unwrap_or("Opaque"));
+            let owner = owner(secret, facts.pki.as_ref());
+            page.line(&format!("of type {type_}, {owner}"));
             for line in inspect::brief(secret, now) {
                 page.line(&line);
             }
         }
     }
-    let next = facts.pki.as_ref().and_then(|pki| pki.status.as_ref());
-    if let Some(time) = next.and_then(|status| status.renewal_time.as_ref()) {
+    let at = |time: &Time| format!("{} ({})", time.0, words::until(time.0, now));
+    let status = facts.status();
+    if let Some(time) = status.and_then(|status| status.renewal_time.as_ref()) {
         if facts.pki.as_ref().is_some_and(status::is_refused) {
             page.line("renewal: not while the Pki is refused");
         } else {
-            let left = words::until(time.0, now);
-            page.line(&format!("renewal: {} ({left})", time.0));
+            page.line(&format!("renewal: {}", at(time)));
         }
     }
     formers(page, facts, now);
-    let request = next.and_then(|status| status.renewal_request.as_ref());
+    let request = status.and_then(|status| status.renewal_request.as_ref());
     if let Some(message) = request.and_then(|request| request.message.as_deref()) {
         page.line(&format!("renewal on request: {}", line(message)));
     }
-    if let Some(time) = next.and_then(|status| status.next_attempt_time.as_ref()) {
-        page.line(&format!(
-            "next attempt: {} ({})",
-            time.0,
-            words::until(time.0, now)
-        ));
+    if let Some(time) = status.and_then(|status| status.next_attempt_time.as_ref()) {
+        page.line(&format!("next attempt: {}", at(time)));
     }
 }
 
 /// The Secrets that were written before and may be there still.
 fn formers(page: &mut Page, facts: &Facts, now: Timestamp) {
-    let status = facts.pki.as_ref().and_then(|pki| pki.status.as_ref());
-    let formers = status.iter().flat_map(|status| &status.former_secrets);
+    let formers = facts.status().into_iter().flat_map(|it| &it.former_secrets);
     let formers = formers.filter_map(|former| Some((former, former.not_after.as_ref()?.0)));
     let formers: Vec<_> = formers.filter(|(_, end)| *end > now).collect();
     page.list(&formers, |(former, end)| {
@@ -268,10 +254,9 @@ fn formers(page: &mut Page, facts: &Facts, now: Timestamp) {
     });
 }
 
-/// What the status tells of the certificate to those who may not see it.
+/// The certificate by the status, for readers who may not read the Secret.
 fn from_status(page: &mut Page, facts: &Facts, now: Timestamp) {
-    let status = facts.pki.as_ref().and_then(|pki| pki.status.as_ref());
-    let Some(status) = status else { return };
+    let Some(status) = facts.status() else { return };
     match (&status.serial_number, &status.not_after) {
         (Some(serial), Some(end)) => page.line(&format!(
             "by the status, it holds the certificate {}, valid until {} ({} left)",
@@ -290,11 +275,8 @@ fn owner(secret: &Secret, pki: Option<&Pki>) -> String {
     let references = secret.metadata.owner_references.iter().flatten();
     let mut controllers = references.filter(|reference| reference.controller == Some(true));
     if let Some(owner) = controllers.next() {
-        return format!(
-            "belongs to {} {}",
-            printable(&owner.kind),
-            printable(&owner.name)
-        );
+        let (kind, name) = (printable(&owner.kind), printable(&owner.name));
+        return format!("belongs to {kind} {name}");
     }
     let annotations = secret.metadata.annotations.as_ref();
     let offered_to = annotations.and_then(|all| all.get(ADOPT));
@@ -318,7 +300,6 @@ fn pods(page: &mut Page, facts: &Facts, now: Timestamp) {
 }
 
 fn pod(user: &SecretUser, secret: &str, is_there: bool, now: Timestamp) -> String {
-    let its = user.use_of(secret);
     let state = match user.started {
         _ if user.waits_for(secret) && !is_there => {
             "has not started: it waits for the Secret".to_owned()
@@ -327,7 +308,7 @@ fn pod(user: &SecretUser, secret: &str, is_there: bool, now: Timestamp) -> Strin
         Some(started) => format!("runs since {}", words::age(started, now)),
         None => "runs".to_owned(),
     };
-    let in_environment = its.is_some_and(|its| its.in_environment);
+    let in_environment = user.use_of(secret).is_some_and(|it| it.in_environment);
     let note = if in_environment {
         "; has it in its environment, so it sees a renewed one only after a restart"
     } else {
@@ -339,7 +320,7 @@ fn pod(user: &SecretUser, secret: &str, is_there: bool, now: Timestamp) -> Strin
 /// The command that shows all Events of some of these pods. Without the flag, kubectl shows those
 /// of a single pod only.
 fn describe(namespace: &str, users: &[SecretUser]) -> String {
-    let names = users.iter().take(DESCRIBED);
+    let names = users.iter().take(MAX_NAMED_PODS);
     let names: Vec<_> = names.map(|user| printable(&user.key.name)).collect();
     format!(
         "all that they were told: kubectl describe pod {} --show-events -n {}",
@@ -348,14 +329,14 @@ fn describe(namespace: &str, users: &[SecretUser]) -> String {
     )
 }
 
-fn told(page: &mut Page, facts: &Facts, now: Timestamp) {
+fn events(page: &mut Page, facts: &Facts, now: Timestamp) {
     page.heading("What the operator told");
-    match &facts.told {
+    match &facts.events {
         Part::Unknown(sentence) => page.line(sentence),
-        Part::Known(told) if told.is_empty() => {
+        Part::Known(events) if events.is_empty() => {
             page.line("nothing lately (Events are kept for an hour)");
         }
-        Part::Known(told) => page.list(told, |told| told.line(now)),
+        Part::Known(events) => page.list(events, |event| event.line(now)),
     }
 }
 

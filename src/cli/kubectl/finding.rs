@@ -1,25 +1,32 @@
-//! What there is to say about a file: one finding each.
+//! The findings about a file.
 
 use crate::util::text;
 use crate::util::yaml::Position;
 use kube::core::response::StatusCause;
 use std::fmt;
 
-/// How bad it is.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// `kubectl apply` refuses it.
+    /// `kubectl apply` refuses the object.
     Error,
-    /// It is taken, and will not do what its author expects.
+    /// The object is stored, and will not do what its author expects.
     Warning,
 }
 
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.name())
+    }
+}
+
+impl Severity {
+    /// `error` or `warning`.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Error => "error",
             Self::Warning => "warning",
-        })
+        }
     }
 }
 
@@ -70,14 +77,14 @@ pub mod reason {
     ];
 }
 
-/// Something to mend, or to know.
+/// A fault or a warning, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The file, as it was named; `-` for standard input.
     pub file: String,
-    /// Where in it.
+    /// The place in the file.
     pub at: Position,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// The object, as in `Pki app1/app1-pki`; empty where there is none.
     pub object: FindingObject,
@@ -100,6 +107,16 @@ pub struct FindingObject {
     pub name: String,
 }
 
+impl FindingObject {
+    pub(super) fn new(kind: &str, namespace: &str, name: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for FindingObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, name) = (text::printable(&self.kind), text::printable(&self.name));
@@ -114,11 +131,14 @@ impl Finding {
     /// The finding in one line, without its place: `Pki app1/app1-pki: spec.serviceName: ...`, as
     /// the API server says it.
     pub fn text(&self) -> String {
-        let object = Some(&self.object).filter(|object| !object.kind.is_empty());
-        let object = object.map(ToString::to_string);
-        let field = Some(text::printable(&self.field)).filter(|field| !field.is_empty());
-        let parts = [object, field, Some(text::line(&self.message))];
-        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        let mut parts = Vec::new();
+        if !self.object.kind.is_empty() {
+            parts.push(self.object.to_string());
+        }
+        if !self.field.is_empty() {
+            parts.push(text::printable(&self.field));
+        }
+        parts.push(text::line(&self.message));
         parts.join(": ")
     }
 
@@ -133,7 +153,7 @@ impl Finding {
     }
 }
 
-/// What is wrong with an object, before it is known where that stands.
+/// A fault of an object, before its place is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The path of the field.
@@ -157,6 +177,31 @@ impl Fault {
             at: None,
             reason,
             message: message.into(),
+        }
+    }
+
+    /// The fault at this place.
+    pub(super) fn at(mut self, at: Position) -> Self {
+        self.at = Some(at);
+        self
+    }
+
+    /// The finding about this fault, at `at` unless the fault has a place of its own.
+    pub(super) fn finding(
+        self,
+        file: &str,
+        at: Position,
+        severity: Severity,
+        object: FindingObject,
+    ) -> Finding {
+        Finding {
+            file: file.to_owned(),
+            at: self.at.unwrap_or(at),
+            severity,
+            object,
+            field: self.field,
+            reason: self.reason.to_owned(),
+            message: self.message,
         }
     }
 }

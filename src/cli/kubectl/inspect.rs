@@ -1,5 +1,5 @@
-//! `kubectl pki inspect`: what is in a Secret or a PEM file. The private key is compared and never
-//! shown.
+//! `kubectl pki inspect`: the content of a Secret or a PEM file. The private key is compared and
+//! never shown.
 
 use super::words;
 use crate::k8s::secret::file;
@@ -7,12 +7,11 @@ use crate::util::text::{first_of, printable, sentence};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use pki_certs::describe::{self, Description};
-use std::fmt::Write as _;
 
-/// What there is to see.
+/// The content of a Secret or a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// Files and what is in them; `None` where that cannot be read.
+    /// Files and their certificates; `None` where these cannot be read.
     files: Vec<(String, Option<Vec<Description>>)>,
     /// Whether the key is that of the certificate, in a sentence.
     key: String,
@@ -20,37 +19,29 @@ pub struct Inspection {
     chain: String,
 }
 
-/// What is in a TLS Secret.
+/// Inspects a TLS Secret.
 pub fn secret(secret: &Secret, now: Timestamp) -> Inspection {
     let (certificate, roots) = (file(secret, "tls.crt"), file(secret, "ca.crt"));
     let files = [("tls.crt", certificate), ("ca.crt", roots)];
+    let files = files.map(|(name, pem)| (name.to_owned(), describe::certificates(pem)));
     Inspection {
-        files: files
-            .map(|(name, pem)| (name.to_owned(), described(pem)))
-            .to_vec(),
+        files: files.to_vec(),
         key: key("tls.key", certificate, file(secret, "tls.key")),
         chain: chain(certificate, roots, "ca.crt", now),
     }
 }
 
-/// What is in a PEM file: a chain, the first certificate of which is looked at, with or without CAs
-/// and a key.
+/// Inspects a PEM file: a chain that begins with its leaf, with or without CAs and a key.
 pub fn pem(name: &str, pem: &[u8], now: Timestamp) -> Inspection {
     let holds_key = pem.windows(KEY.len()).any(|part| part == KEY);
-    let certificates = described(pem);
+    let certificates = describe::certificates(pem);
     let has_ca = certificates.iter().flatten().any(|it| it.is_ca);
+    let key = holds_key.then(|| key(name, pem, pem));
+    let chain = has_ca.then(|| chain(pem, pem, "a CA of this file", now));
     Inspection {
         files: vec![(name.to_owned(), certificates)],
-        key: if holds_key {
-            key(name, pem, pem)
-        } else {
-            String::new()
-        },
-        chain: if has_ca {
-            chain(pem, pem, "a CA of this file", now)
-        } else {
-            String::new()
-        },
+        key: key.unwrap_or_default(),
+        chain: chain.unwrap_or_default(),
     }
 }
 
@@ -60,10 +51,6 @@ const KEY: &[u8] = b"PRIVATE KEY-----";
 const MAX_SHOWN: usize = 20;
 /// The number of both on a page that has other parts.
 const MAX_SHOWN_BRIEFLY: usize = 5;
-
-fn described(pem: &[u8]) -> Option<Vec<Description>> {
-    describe::certificates(pem)
-}
 
 fn key(name: &str, certificate: &[u8], key: &[u8]) -> String {
     let name = printable(name);
@@ -111,15 +98,10 @@ fn file_lines(name: &str, certificates: Option<&[Description]>, now: Timestamp) 
         Some([]) => format!("{name}: no certificate\n"),
         Some(certificates) => {
             let mut lines = String::new();
-            for (index, certificate) in certificates.iter().enumerate().take(MAX_SHOWN) {
-                writeln!(
-                    lines,
-                    "{name}, certificate {} of {}:",
-                    index + 1,
-                    certificates.len()
-                )
-                .expect("writing to a string does not fail");
-                lines += &certificate_lines(certificate, now);
+            let count = certificates.len();
+            for (number, certificate) in (1..).zip(certificates).take(MAX_SHOWN) {
+                let header = format!("{name}, certificate {number} of {count}:\n");
+                lines += &(header + &certificate_lines(certificate, now));
             }
             lines + &more_certificates(certificates, MAX_SHOWN)
         }
@@ -129,15 +111,12 @@ fn file_lines(name: &str, certificates: Option<&[Description]>, now: Timestamp) 
 fn more_certificates(certificates: &[Description], shown: usize) -> String {
     match certificates.len().saturating_sub(shown) {
         0 => String::new(),
-        more => format!(
-            "and {}\n",
-            words::count(more, "more certificate", "more certificates")
-        ),
+        1 => "and 1 more certificate\n".to_owned(),
+        more => format!("and {more} more certificates\n"),
     }
 }
 
-/// A subject. It is empty where the names are all that a certificate has, as where they are too
-/// long for a common name.
+/// A subject, which is empty where the names are too long for a common name.
 fn subject(written: &str) -> String {
     match written {
         "" => "none; the names count".to_owned(),
@@ -165,12 +144,11 @@ fn certificate_lines(certificate: &Description, now: Timestamp) -> String {
         ("valid", validity(certificate, now)),
         ("SHA-256", certificate.fingerprint.clone()),
     ];
-    rows.iter().fold(String::new(), |lines, (name, value)| {
-        lines + &format!("  {name:<9}{value}\n")
-    })
+    let rows = rows.map(|(name, value)| format!("  {name:<9}{value}\n"));
+    rows.concat()
 }
 
-/// From when until when, and how much of it is left.
+/// The validity, and how much of it is left.
 fn validity(certificate: &Description, now: Timestamp) -> String {
     let Description {
         not_before,
@@ -187,15 +165,13 @@ fn validity(certificate: &Description, now: Timestamp) -> String {
     format!("{not_before} to {not_after}, {left}")
 }
 
-/// What is in a TLS Secret in a few lines, as a page about its Pki shows it.
+/// The content of a TLS Secret in a few lines, for a page about its Pki.
 pub fn brief(secret: &Secret, now: Timestamp) -> Vec<String> {
     let inspection = self::secret(secret, now);
-    let certificates = match &inspection.files[0].1 {
-        Some(certificates) if certificates.is_empty() => {
-            return vec!["without a certificate".into()];
-        }
-        Some(certificates) => certificates.as_slice(),
+    let certificates = match inspection.files[0].1.as_deref() {
         None => return vec!["tls.crt cannot be read".into()],
+        Some([]) => return vec!["without a certificate".into()],
+        Some(certificates) => certificates,
     };
     let mut lines = Vec::new();
     for certificate in certificates.iter().take(MAX_SHOWN_BRIEFLY) {
@@ -204,10 +180,8 @@ pub fn brief(secret: &Secret, now: Timestamp) -> Vec<String> {
             names => format!("certificate for {}", first_of(names, MAX_SHOWN_BRIEFLY)),
         });
         let subject = subject(&certificate.subject);
-        let (issuer, serial) = (
-            printable(&certificate.issuer),
-            printable(&certificate.serial),
-        );
+        let issuer = printable(&certificate.issuer);
+        let serial = printable(&certificate.serial);
         lines.push(format!(
             "  subject {subject}, issuer {issuer}, serial {serial}"
         ));

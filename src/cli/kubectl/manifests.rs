@@ -1,4 +1,4 @@
-//! Manifests: what a file has that concerns the rule book, and what is wrong with the file itself.
+//! Manifests: the objects of a file that concern the rule book, and the faults of the file itself.
 //!
 //! [`parse`] is total: any bytes give objects, faults, or nothing.
 
@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use serde_json::Value;
 
-/// What a file has.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub struct Manifests {
     /// The file, as it was named.
@@ -24,7 +24,7 @@ pub struct Manifests {
     pub others: Vec<Other>,
     /// Namespaces, for their labels.
     pub namespaces: Vec<Namespace>,
-    /// What keeps the file, or a document of it, from being read.
+    /// Faults that keep the file, or a document of it, from being read.
     pub faults: Vec<Finding>,
 }
 
@@ -37,13 +37,25 @@ pub struct Manifest {
     pub node: Node,
 }
 
-/// An object of another kind, with what is wrong with its metadata.
+/// An object of another kind, with faults in its metadata.
 #[derive(Clone, Debug)]
 pub struct Other {
     /// Whether it is a Secret, among which those of the CAs take other annotations.
     pub is_secret: bool,
     /// As written.
     pub node: Node,
+}
+
+/// A text in the metadata of an object; empty if it is missing.
+fn metadata_text<'a>(object: &'a Node, field: &str) -> &'a str {
+    let metadata = object.get("metadata");
+    let text = metadata.and_then(|node| node.text(field));
+    text.unwrap_or_default()
+}
+
+/// The first of two texts that is not empty.
+fn first_of<'a>(text: &'a str, default: &'a str) -> &'a str {
+    if text.is_empty() { default } else { text }
 }
 
 impl Other {
@@ -60,57 +72,34 @@ impl Other {
 
     /// The object, as findings name it.
     pub fn object(&self, default_namespace: &str) -> FindingObject {
-        let metadata = self.node.get("metadata");
-        let text = |field| {
-            metadata
-                .and_then(|node| node.text(field))
-                .unwrap_or_default()
-        };
         let kind = self.node.text("kind").unwrap_or_default();
-        let namespace = match (kind, text("namespace")) {
-            ("Namespace", _) => "",
-            (_, "") => default_namespace,
-            (_, own) => own,
+        let namespace = match kind {
+            "Namespace" => "",
+            _ => first_of(metadata_text(&self.node, "namespace"), default_namespace),
         };
-        FindingObject {
-            kind: kind.to_owned(),
-            namespace: namespace.to_owned(),
-            name: text("name").to_owned(),
-        }
+        FindingObject::new(kind, namespace, metadata_text(&self.node, "name"))
     }
 }
 
 impl Manifest {
-    /// A text in its metadata; empty if it is not there.
+    /// A text in its metadata; empty if it is missing.
     pub fn metadata(&self, field: &str) -> &str {
-        let metadata = self.node.get("metadata");
-        metadata
-            .and_then(|node| node.text(field))
-            .unwrap_or_default()
+        metadata_text(&self.node, field)
     }
 
-    /// What findings about it call it.
+    /// The object, as findings name it.
     pub fn object(&self, default_namespace: &str) -> FindingObject {
-        let name = [self.metadata("name"), self.metadata("generateName")];
-        FindingObject {
-            kind: self.kind.name().into_owned(),
-            namespace: match self.kind {
-                ManifestKind::Pki => self.namespace(default_namespace).to_owned(),
-                ManifestKind::PkiPolicy => String::new(),
-            },
-            name: name
-                .into_iter()
-                .find(|name| !name.is_empty())
-                .unwrap_or_default()
-                .to_owned(),
-        }
+        let namespace = match self.kind {
+            ManifestKind::Pki => self.namespace(default_namespace),
+            ManifestKind::PkiPolicy => "",
+        };
+        let name = first_of(self.metadata("name"), self.metadata("generateName"));
+        FindingObject::new(&self.kind.name(), namespace, name)
     }
 
     /// Its namespace, or else this one.
     pub fn namespace<'a>(&'a self, default: &'a str) -> &'a str {
-        Some(self.metadata("namespace"))
-            .filter(|own| !own.is_empty())
-            .unwrap_or(default)
+        first_of(self.metadata("namespace"), default)
     }
 
     /// A finding about it.
@@ -121,43 +110,44 @@ impl Manifest {
         default_namespace: &str,
         fault: Fault,
     ) -> Finding {
-        Finding {
-            file: file.to_owned(),
-            at: fault.at.unwrap_or_else(|| self.node.locate(&fault.field)),
-            severity,
-            object: self.object(default_namespace),
-            field: fault.field,
-            reason: fault.reason.to_owned(),
-            message: fault.message,
-        }
+        let at = self.node.locate(&fault.field);
+        fault.finding(file, at, severity, self.object(default_namespace))
     }
 }
 
 /// Reads the manifests of one file, YAML or JSON. Objects of other kinds are skipped; those in a
 /// `List` are not.
 pub fn parse(file: &str, bytes: &[u8]) -> Manifests {
-    let mut found = Manifests {
-        file: file.to_owned(),
-        ..Manifests::default()
-    };
-    match yaml::text(bytes) {
-        Ok(text) => {
-            for document in yaml::documents(text) {
-                match document {
-                    Ok(node) => found.take(node),
-                    Err(error) => match template::in_document(text, error.at) {
-                        Some((at, message)) => found.fault(at, reason::TEMPLATE, message),
-                        None => found.fault(error.at, reason::SYNTAX, error.message),
-                    },
-                }
-            }
+    let mut found = Manifests::named(file);
+    let text = match yaml::text(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            found.fault(error.at, reason::SYNTAX, error.message);
+            return found;
         }
-        Err(error) => found.fault(error.at, reason::SYNTAX, error.message),
+    };
+    for document in yaml::documents(text) {
+        match document {
+            Ok(node) => found.take(node),
+            Err(error) => match template::in_document(text, error.at) {
+                Some((at, message)) => found.fault(at, reason::TEMPLATE, message),
+                None => found.fault(error.at, reason::SYNTAX, error.message),
+            },
+        }
     }
     found
 }
 
 impl Manifests {
+    /// No objects yet, of this file.
+    pub(super) fn named(file: &str) -> Self {
+        let file = file.to_owned();
+        Self {
+            file,
+            ..Self::default()
+        }
+    }
+
     fn take(&mut self, node: Node) {
         let kind = node.text("kind").unwrap_or_default();
         if kind.ends_with("List") && node.get("items").is_some() {
@@ -192,9 +182,8 @@ impl Manifests {
                 self.fault(node.locate("apiVersion"), reason::UNKNOWN_KIND, message);
             }
             None => {
-                let meant = kinds
-                    .iter()
-                    .find(|known| known.name().eq_ignore_ascii_case(kind));
+                let mut kinds = kinds.iter();
+                let meant = kinds.find(|known| known.name().eq_ignore_ascii_case(kind));
                 let hint = meant.map_or("write Pki or PkiPolicy".to_owned(), |known| {
                     format!("did you mean \"{}\"?", known.name())
                 });
@@ -204,16 +193,11 @@ impl Manifests {
         }
     }
 
-    fn fault(&mut self, at: Position, reason: &str, message: String) {
-        self.faults.push(Finding {
-            file: self.file.clone(),
-            at,
-            severity: Severity::Error,
-            object: FindingObject::default(),
-            field: String::new(),
-            reason: reason.to_owned(),
-            message,
-        });
+    pub(super) fn fault(&mut self, at: Position, reason: &'static str, message: String) {
+        let fault = Fault::new("", reason, message);
+        let object = FindingObject::default();
+        self.faults
+            .push(fault.finding(&self.file, at, Severity::Error, object));
     }
 }
 
@@ -233,17 +217,34 @@ pub fn as_stored(node: &Node) -> Value {
     object
 }
 
-/// The same in a namespace, if it names none.
+/// The object as stored, in this namespace if it names none.
 pub fn in_namespace(node: &Node, namespace: &str) -> Value {
     let mut object = as_stored(node);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        let own = metadata
-            .get("namespace")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        if own.is_empty() {
+        let own = metadata.get("namespace").and_then(Value::as_str);
+        if own.unwrap_or_default().is_empty() {
             metadata.insert("namespace".into(), namespace.into());
         }
+    }
+    object
+}
+
+/// The fields that the API server sets, whatever a manifest says.
+const SERVER_FIELDS: [&str; 8] = [
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// The object as the author of a new one writes it. A manifest may be a copy of a stored object.
+pub(super) fn as_new(mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|field, _| !SERVER_FIELDS.contains(&field.as_str()));
     }
     object
 }

@@ -14,8 +14,8 @@ use serde_json::Value;
 /// The size of all annotations of an object.
 const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
 
-/// The errors in the metadata of a Pki or `PkiPolicy`: what the API server refuses. A text that is
-/// none is for the schema to tell.
+/// The errors in the metadata of a Pki or `PkiPolicy`, which the API server refuses. The schema
+/// finds values that are no text.
 pub(super) fn errors(kind: ManifestKind, object: &Node) -> Vec<Fault> {
     let Some(metadata) = object.get("metadata") else {
         return Vec::new();
@@ -29,45 +29,44 @@ pub(super) fn errors(kind: ManifestKind, object: &Node) -> Vec<Fault> {
 }
 
 fn names(kind: ManifestKind, metadata: &Node, faults: &mut Vec<Fault>) {
+    type Rule = (&'static str, fn(&str) -> bool, &'static str, &'static str);
     const NAME: &str = "write lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, for example app1-pki";
-    let mut note = |field: &str, value: &str, what: &str, advice: &str| {
-        let message = format!("\"{}\" is not {what}: {advice}", printable(value));
-        let fault = Fault::new(format!("metadata.{field}"), reason::METADATA, message);
-        faults.push(fault);
-    };
-    let name = metadata.text("name").filter(|name| !name.is_empty());
-    if let Some(name) = name.filter(|name| !is_subdomain(name)) {
-        note("name", name, "a name", NAME);
-    }
-    let prefix = metadata.text("generateName");
-    if let Some(prefix) = prefix.filter(|it| !it.is_empty() && !is_prefix(it)) {
-        note("generateName", prefix, "the beginning of a name", NAME);
-    }
-    let namespace = metadata.text("namespace").filter(|it| !it.is_empty());
-    if let Some(namespace) = namespace.filter(|it| kind == ManifestKind::Pki && !is_label(it)) {
-        let advice = "write at most 63 lower-case letters, digits and '-', for example team-a";
-        note("namespace", namespace, "the name of a namespace", advice);
+    const LABEL: &str = "write at most 63 lower-case letters, digits and '-', for example team-a";
+    const RULES: [Rule; 3] = [
+        ("name", is_subdomain, "a name", NAME),
+        ("generateName", is_prefix, "the beginning of a name", NAME),
+        ("namespace", is_label, "the name of a namespace", LABEL),
+    ];
+    for (field, is_valid, what, advice) in RULES {
+        let is_dropped = field == "namespace" && kind == ManifestKind::PkiPolicy;
+        let value = metadata.text(field).filter(|it| !it.is_empty());
+        if let Some(value) = value.filter(|it| !is_dropped && !is_valid(it)) {
+            let message = format!("{} is not {what}: {advice}", quoted(value));
+            let field = format!("metadata.{field}");
+            faults.push(Fault::new(field, reason::METADATA, message));
+        }
     }
 }
 
-/// Whether the API server can make a name of it: it keeps the first 58 characters and adds five.
+/// Whether the API server can make a name of a prefix: it keeps 58 characters and adds five.
 fn is_prefix(prefix: &str) -> bool {
     let has_room = prefix.len() <= 253;
     let kept = prefix.get(..58).unwrap_or(prefix);
     has_room && !prefix.ends_with('.') && is_subdomain(&format!("{kept}aaaaa"))
 }
 
-const KEY: &str = "is not a key: write at most 63 letters, digits, '-', '_' and '.', with a domain and '/' before it if you like, for \
-                   example example.com/team";
+fn no_key(key: &str) -> String {
+    format!(
+        "{} is not a key: write at most 63 letters, digits, '-', '_' and '.', with a domain and '/' before it if you like, for \
+         example example.com/team",
+        quoted(key)
+    )
+}
 
 fn labels(metadata: &Node, faults: &mut Vec<Fault>) {
     for (key, value) in entries(metadata, Place::Labels) {
         if !is_key(&key.name) {
-            faults.push(fault(
-                Place::Labels,
-                key,
-                format!("{} {KEY}", quoted(&key.name)),
-            ));
+            faults.push(fault(Place::Labels, key, no_key(&key.name)));
         } else if !is_label_value(value) {
             let message = format!(
                 "{} cannot be the value of {}: write at most 63 letters, digits, '-', '_' and '.', beginning and ending with a \
@@ -86,21 +85,14 @@ fn annotations_of(metadata: &Node, faults: &mut Vec<Fault>) {
         bytes += key.name.len() + value.len();
         // Case does not matter here.
         if !is_key(&key.name.to_ascii_lowercase()) {
-            faults.push(fault(
-                Place::Annotations,
-                key,
-                format!("{} {KEY}", quoted(&key.name)),
-            ));
+            faults.push(fault(Place::Annotations, key, no_key(&key.name)));
         }
     }
     if bytes > MAX_ANNOTATION_BYTES {
         let message =
             format!("{bytes} bytes are too many: write at most {MAX_ANNOTATION_BYTES} in all");
-        faults.push(Fault::new(
-            "metadata.annotations",
-            reason::METADATA,
-            message,
-        ));
+        let field = "metadata.annotations";
+        faults.push(Fault::new(field, reason::METADATA, message));
     }
 }
 
@@ -113,8 +105,7 @@ fn finalizers(metadata: &Node, faults: &mut Vec<Fault>) {
             && !is_key(name)
         {
             let field = format!("metadata.finalizers[{index}]");
-            let message = format!("{} {KEY}", quoted(name));
-            faults.push(Fault::new(field, reason::METADATA, message));
+            faults.push(Fault::new(field, reason::METADATA, no_key(name)));
         }
     }
 }
@@ -123,16 +114,10 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", printable(text))
 }
 
-/// Its path leads to the map alone: a key may have dots in it.
+/// A fault of an entry. Its path is that of the map, because a key may have dots.
 fn fault(place: Place, key: &YamlKey, message: String) -> Fault {
-    Fault {
-        at: Some(key.at),
-        ..Fault::new(
-            format!("metadata.{}", place.field()),
-            reason::METADATA,
-            message,
-        )
-    }
+    let field = format!("metadata.{}", place.field());
+    Fault::new(field, reason::METADATA, message).at(key.at)
 }
 
 /// The entries of a map whose values are texts.
@@ -154,28 +139,20 @@ pub(super) fn ignored(carrier: Carrier, object: &Node) -> Vec<Fault> {
         let found = steps.try_fold(object, |node, step| node.get(step));
         found.map(|it| (Carrier::PodTemplate, path, it))
     };
-    let templates = [
-        "spec.template.metadata",
-        "spec.jobTemplate.spec.template.metadata",
-    ];
-    let all = own
-        .into_iter()
-        .chain(templates.into_iter().filter_map(template));
-    let faults = all.flat_map(|(carrier, path, metadata)| {
-        [Place::Labels, Place::Annotations]
-            .into_iter()
-            .flat_map(move |place| {
-                entries(metadata, place).filter_map(move |(key, value)| {
-                    let message = annotations::fault(carrier, place, &key.name, value)?;
-                    let field = format!("{path}.{}", place.field());
-                    Some(Fault {
-                        at: Some(key.at),
-                        ..Fault::new(field, ignored_metadata::REASON, message)
-                    })
-                })
-            })
-    });
-    faults.take(MOST_FAULTS).collect()
+    let pod = template("spec.template.metadata");
+    let job = template("spec.jobTemplate.spec.template.metadata");
+    let mut faults = Vec::new();
+    for (carrier, path, metadata) in [own, pod, job].into_iter().flatten() {
+        for place in [Place::Labels, Place::Annotations] {
+            faults.extend(entries(metadata, place).filter_map(|(key, value)| {
+                let message = annotations::fault(carrier, place, &key.name, value)?;
+                let field = format!("{path}.{}", place.field());
+                Some(Fault::new(field, ignored_metadata::REASON, message).at(key.at))
+            }));
+        }
+    }
+    faults.truncate(MOST_FAULTS);
+    faults
 }
 
 /// The carrier that an object is by `apiVersion` and `kind`.

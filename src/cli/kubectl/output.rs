@@ -1,5 +1,4 @@
-//! How the findings of a check are shown: to people, to programs, and to those that show them
-//! beside the lines.
+//! Shows the findings of a check to people, to programs, and beside the lines of a file.
 
 use super::check::CheckReport;
 use super::finding::{Finding, Severity};
@@ -7,7 +6,6 @@ use super::words::count;
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use serde::Serialize;
-use std::fmt::Write as _;
 
 mod github;
 mod sarif;
@@ -26,8 +24,8 @@ pub enum Format {
     Github,
 }
 
-/// The findings in this form. What is for people has colours; whoever prints it elsewhere takes
-/// them away.
+/// The findings in this form. Text for people has colours, which the printer removes where there is
+/// no terminal.
 pub fn render(report: &CheckReport, format: Format) -> String {
     match format {
         Format::Text => report.findings.iter().map(line).collect(),
@@ -37,7 +35,7 @@ pub fn render(report: &CheckReport, format: Format) -> String {
     }
 }
 
-/// What all of it comes to, in one line.
+/// The summary of a report in one line.
 pub fn summary(report: &CheckReport) -> String {
     let mut checked = vec![count(report.pkis, "Pki", "Pkis")];
     if report.policies > 0 {
@@ -57,19 +55,12 @@ fn line(finding: &Finding) -> String {
         Severity::Warning => AnsiColor::Yellow,
     };
     let (bold, severity) = (Style::new().bold(), colour.on_default().bold());
-    let mut line = String::new();
-    writeln!(
-        line,
-        "{bold}{}:{bold:#} {severity}{}:{severity:#} {}",
-        finding.place(),
-        finding.severity,
-        finding.text()
-    )
-    .expect("writing to a string does not fail");
-    line
+    let (place, text) = (finding.place(), finding.text());
+    let name = finding.severity;
+    format!("{bold}{place}:{bold:#} {severity}{name}:{severity:#} {text}\n")
 }
 
-/// A report for programs: what is there stays; more may be added.
+/// A report for programs. Fields stay as they are; more may be added.
 #[derive(Serialize)]
 struct Json<'a> {
     findings: Vec<JsonFinding<'a>>,
@@ -83,7 +74,7 @@ struct JsonFinding<'a> {
     file: &'a str,
     line: usize,
     column: usize,
-    severity: String,
+    severity: &'static str,
     kind: &'a str,
     namespace: &'a str,
     name: &'a str,
@@ -109,7 +100,7 @@ impl<'a> From<&'a Finding> for JsonFinding<'a> {
             file: &finding.file,
             line: finding.at.line,
             column: finding.at.column,
-            severity: finding.severity.to_string(),
+            severity: finding.severity.name(),
             kind: &finding.object.kind,
             namespace: &finding.object.namespace,
             name: &finding.object.name,

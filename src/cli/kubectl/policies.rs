@@ -1,6 +1,6 @@
-//! The policies that a check rests on, from files.
+//! Policies from files.
 
-use super::finding::{Finding, FindingObject, Severity, reason};
+use super::finding::reason;
 use super::manifests::{self, Manifests};
 use super::sources::{self, Source};
 use super::{allowed_names, check};
@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What the files given with `--policy` have.
+/// The content of the files given with `--policy`.
 #[derive(Debug, Default)]
 pub struct PolicyFiles {
     /// Manifests.
@@ -20,15 +20,14 @@ pub struct PolicyFiles {
 }
 
 impl PolicyFiles {
-    /// Reads them. A file with another ending than `.yaml`, `.yml` or `.json`, which does not look
-    /// like a manifest either, is a list of allowed names.
+    /// Parses files. A file with another ending than `.yaml`, `.yml` or `.json`, which does not
+    /// look like a manifest either, is a list of allowed names.
     pub fn parse(sources: &[Source]) -> Self {
         let mut files = Self::default();
         for source in sources {
             if is_manifest(source) {
-                files
-                    .manifests
-                    .push(manifests::parse(&source.name, &source.bytes));
+                let parsed = manifests::parse(&source.name, &source.bytes);
+                files.manifests.push(parsed);
             } else {
                 files.take_names(source);
             }
@@ -39,41 +38,29 @@ impl PolicyFiles {
     fn take_names(&mut self, source: &Source) {
         let text = String::from_utf8_lossy(&source.bytes);
         match allowed_names::parse(&text) {
-            Ok(names) => self
-                .allowed_names
-                .push(allowed_names::policy(&source.name, names)),
-            Err(errors) => self.manifests.push(Manifests {
-                file: source.name.clone(),
-                faults: errors
-                    .into_iter()
-                    .map(|error| finding(&source.name, error))
-                    .collect(),
-                ..Manifests::default()
-            }),
+            Ok(names) => {
+                let policy = allowed_names::policy(&source.name, names);
+                self.allowed_names.push(policy);
+            }
+            Err(errors) => {
+                let mut file = Manifests::named(&source.name);
+                for error in errors {
+                    file.fault(error.at, reason::ALLOWED_NAMES, error.message);
+                }
+                self.manifests.push(file);
+            }
         }
     }
 }
 
 fn is_manifest(source: &Source) -> bool {
     let text = String::from_utf8_lossy(&source.bytes);
+    let beginnings = ["apiVersion:", "kind:", "{", "\"apiVersion\"", "---"];
     let begins = |line: &str| {
-        ["apiVersion:", "kind:", "{", "\"apiVersion\"", "---"]
-            .iter()
-            .any(|it| line.trim_start().starts_with(it))
+        let line = line.trim_start();
+        beginnings.iter().any(|it| line.starts_with(it))
     };
     sources::is_manifest(Path::new(&source.name)) || text.lines().any(begins)
-}
-
-fn finding(file: &str, error: allowed_names::LineError) -> Finding {
-    Finding {
-        file: file.to_owned(),
-        at: error.at,
-        severity: Severity::Error,
-        object: FindingObject::default(),
-        field: String::new(),
-        reason: reason::ALLOWED_NAMES.to_owned(),
-        message: error.message,
-    }
 }
 
 /// The rule book of all policies, and of the labels of all namespaces, in these files.

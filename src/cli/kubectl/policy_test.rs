@@ -1,4 +1,4 @@
-//! `kubectl pki policy test`: a table of Pkis, and what the policies shall say of each.
+//! `kubectl pki policy test`: a table of Pkis, and the expected verdict on each.
 //!
 //! ```yaml
 //! policies: [policies/]          # files or directories, relative to this file
@@ -30,9 +30,8 @@ use crate::util::yaml::{self, Node, Position, SyntaxError};
 use crate::webhook::review::ValidationContext;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// A file of cases.
@@ -44,7 +43,7 @@ pub struct Table {
     pub cases: Vec<Case>,
 }
 
-/// What shall come of one Pki.
+/// A Pki and the expected verdict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
     at: Position,
@@ -63,11 +62,11 @@ struct Expected {
     pki: String,
     // Read as it stands.
     #[serde(rename = "spec")]
-    _spec: serde_json::Value,
+    _spec: Value,
     expect: Answer,
     policy: Option<String>,
     #[serde(default)]
-    effective: BTreeMap<String, serde_json::Value>,
+    effective: BTreeMap<String, Value>,
     reason: Option<String>,
     message: Option<String>,
 }
@@ -83,7 +82,7 @@ fn some_pki() -> String {
     "test".to_owned()
 }
 
-/// Reads a file of cases. Total: any text gives a table or what is wrong with it, and where.
+/// Reads a file of cases. Total: any text gives a table or a fault with its place.
 pub fn parse(text: &str) -> Result<Table, SyntaxError> {
     let mut documents = yaml::documents(text).into_iter();
     let root = documents
@@ -98,17 +97,12 @@ pub fn parse(text: &str) -> Result<Table, SyntaxError> {
         match key.name.as_str() {
             "policies" => table.policies = read(value)?,
             "cases" => {
-                table.cases = value
-                    .elements()
-                    .iter()
-                    .map(case)
-                    .collect::<Result<_, _>>()?;
+                let cases = value.elements().iter().map(case);
+                table.cases = cases.collect::<Result<_, _>>()?;
             }
             other => {
-                let message = format!(
-                    "unknown field \"{}\": write policies or cases",
-                    text::printable(other)
-                );
+                let other = text::printable(other);
+                let message = format!("unknown field \"{other}\": write policies or cases");
                 return Err(SyntaxError::new(key.at, message));
             }
         }
@@ -153,21 +147,21 @@ fn read<T: for<'de> Deserialize<'de>>(node: &Node) -> Result<T, SyntaxError> {
     })
 }
 
-/// What came of the cases of one file.
+/// The results of the cases of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TestOutcome {
-    /// What to print: a paragraph for each case that failed.
+    /// A paragraph for each case that failed.
     pub failures: String,
-    /// The values that count for each Pki that is admitted, with who decides them.
+    /// The effective values of each Pki that is admitted, with their origin.
     pub values: String,
-    /// How many passed.
+    /// The number of cases that passed.
     pub passed: usize,
-    /// How many failed.
+    /// The number of cases that failed.
     pub failed: usize,
 }
 
 impl TestOutcome {
-    /// All of it in one line.
+    /// A summary in one line.
     pub fn summary(&self) -> String {
         let cases = words::count(self.passed + self.failed, "case", "cases");
         format!("{cases}: {} passed, {} failed", self.passed, self.failed)
@@ -184,24 +178,18 @@ pub fn run(file: &str, table: &Table, rules: &RuleBook, now: Timestamp) -> TestO
         } else {
             Vec::new()
         };
+        let place = format!("{}:{}", text::line(file), case.at);
+        let name = text::printable(&case.expected.name);
         if !values.is_empty() {
-            let (place, name) = (text::line(file), text::printable(&case.expected.name));
-            let got = got(&verdict);
-            writeln!(outcome.values, "{place}:{}: {name}\n  {got}", case.at)
-                .expect("writing to a string does not fail");
-            outcome.values += &indented(&values);
+            let header = format!("{place}: {name}\n  {}\n", got(&verdict));
+            outcome.values += &(header + &indented(&values));
         }
-        match case.complaint(&verdict, &values) {
+        match case.failure(&verdict, &values) {
             None => outcome.passed += 1,
-            Some(complaint) => {
+            Some(failure) => {
                 outcome.failed += 1;
-                let (place, name) = (text::line(file), text::printable(&case.expected.name));
-                writeln!(
-                    outcome.failures,
-                    "{place}:{}: FAILED {name}\n{complaint}",
-                    case.at
-                )
-                .expect("writing to a string does not fail");
+                let failure = format!("{place}: FAILED {name}\n{failure}\n");
+                outcome.failures += &failure;
             }
         }
     }
@@ -209,21 +197,18 @@ pub fn run(file: &str, table: &Table, rules: &RuleBook, now: Timestamp) -> TestO
 }
 
 fn indented(lines: &[String]) -> String {
-    let mut text = String::new();
-    for line in lines {
-        writeln!(text, "    {line}").expect("writing to a string does not fail");
-    }
-    text
+    let lines = lines.iter().map(|line| format!("    {line}\n"));
+    lines.collect()
 }
 
 /// A value of the file as [`values::lines`] begins with it.
-fn shown(field: &str, value: &serde_json::Value) -> String {
-    let one = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) => text.clone(),
+fn shown(field: &str, value: &Value) -> String {
+    let one = |value: &Value| match value {
+        Value::String(text) => text.clone(),
         other => other.to_string(),
     };
     let value = match value {
-        serde_json::Value::Array(all) => all.iter().map(one).collect::<Vec<_>>().join(", "),
+        Value::Array(all) => all.iter().map(one).collect::<Vec<_>>().join(", "),
         other => one(other),
     };
     text::line(&format!("{field}: {value}"))
@@ -238,7 +223,7 @@ impl Case {
         rules.with_namespaces(Arc::new(Namespaces::from([(namespace.to_owned(), labels)])))
     }
 
-    /// The values that count for a Pki that is admitted, and who decides them.
+    /// The effective values of a Pki that is admitted, and their origin.
     fn values(&self, rules: &RuleBook) -> Vec<String> {
         let Ok(spec) = serde_json::from_value(manifests::as_stored(&self.spec)) else {
             return Vec::new();
@@ -251,7 +236,7 @@ impl Case {
 
     fn judge(&self, rules: &RuleBook, now: Timestamp) -> Verdict {
         let namespace = self.expected.namespace.as_str();
-        let world = ValidationContext {
+        let context = ValidationContext {
             rules: &self.rules(rules),
             pkis: &SharedIndex::default(),
             secrets: &SharedIndex::default(),
@@ -268,13 +253,13 @@ impl Case {
             kind: ManifestKind::Pki,
             node,
         };
-        check::judge_pki(&manifest, namespace, &world)
+        check::judge_pki(&manifest, namespace, &context)
     }
 
-    /// What was expected, and what came instead; `None` if it came.
-    fn complaint(&self, verdict: &Verdict, values: &[String]) -> Option<String> {
+    /// The expected and the actual verdict; `None` if they agree.
+    fn failure(&self, verdict: &Verdict, values: &[String]) -> Option<String> {
         let expected = &self.expected;
-        let has = |(field, value): (&String, &serde_json::Value)| {
+        let has = |(field, value): (&String, &Value)| {
             let wanted = format!("{} (", shown(field, value));
             values.iter().any(|line| line.starts_with(&wanted))
         };
@@ -292,21 +277,14 @@ impl Case {
                     && expected.message.as_ref().is_none_or(has)
             }),
         };
-        let shows = !expected.effective.is_empty() && !values.is_empty();
-        let values = || {
-            if shows {
-                "\n".to_owned() + indented(values).trim_end()
-            } else {
-                String::new()
-            }
-        };
-        (!is_as_expected).then(|| {
-            format!(
-                "  expected: {expected}\n  got: {}{}",
-                got(verdict),
-                values()
-            )
-        })
+        if is_as_expected {
+            return None;
+        }
+        let failure = format!("  expected: {expected}\n  got: {}", got(verdict));
+        if expected.effective.is_empty() || values.is_empty() {
+            return Some(failure);
+        }
+        Some(failure + "\n" + indented(values).trim_end())
     }
 }
 
@@ -325,11 +303,8 @@ impl std::fmt::Display for Expected {
                 write!(f, "{before}{}", text::printable(part))?;
             }
         }
-        let values = self
-            .effective
-            .iter()
-            .map(|(field, value)| shown(field, value));
-        let values: Vec<_> = values.collect();
+        let values = self.effective.iter();
+        let values: Vec<_> = values.map(|(field, value)| shown(field, value)).collect();
         if values.is_empty() {
             return Ok(());
         }
@@ -344,12 +319,8 @@ fn got(verdict: &Verdict) -> String {
     }
     let faults = verdict.errors.iter();
     let lines = faults.map(|fault| {
-        format!(
-            "\n    {}: {}: {}",
-            fault.reason,
-            text::printable(&fault.field),
-            text::line(&fault.message)
-        )
+        let (field, message) = (text::printable(&fault.field), text::line(&fault.message));
+        format!("\n    {}: {field}: {message}", fault.reason)
     });
     format!("refused{}", lines.collect::<String>())
 }

@@ -11,34 +11,34 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-const LOOK: Duration = Duration::from_millis(250);
-/// Who waits longer waits for ever.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// A longer timeout means no end.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 86_400);
 
 /// How one renewal stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The certificate is a new one.
+    /// The certificate is a new one, with this serial number.
     Renewed(String),
-    /// It is still the one before, or none.
+    /// The certificate is still the one before, or none.
     Waiting,
     /// The Pki is not ready, so that nothing is issued: why.
     Refused(String),
 }
 
-/// How it stands with a Pki that had the certificate with this serial number before.
+fn serial(pki: &Pki) -> Option<&str> {
+    pki.status.as_ref()?.serial_number.as_deref()
+}
+
+/// The state of a Pki that had the certificate with this serial number before.
 pub fn state(before: Option<&str>, now: &Pki) -> State {
-    let serial = now
-        .status
-        .as_ref()
-        .and_then(|status| status.serial_number.as_deref());
-    match serial {
+    match serial(now) {
         Some(serial) if before != Some(serial) => State::Renewed(serial.to_owned()),
         _ => refusal(now).map_or(State::Waiting, State::Refused),
     }
 }
 
-/// Why a Pki would not be renewed if that were asked for.
+/// Why a Pki would not be renewed on request.
 fn refusal(pki: &Pki) -> Option<String> {
     let ready = pki.condition(READY)?;
     let is_current = ready.observed_generation == pki.metadata.generation;
@@ -46,102 +46,86 @@ fn refusal(pki: &Pki) -> Option<String> {
         .then(|| format!("{}: {}", printable(&ready.reason), sentence(&ready.message)))
 }
 
-/// Renews these Pkis, one after the other. `say` hears how each ended, `wait` which one is waited
-/// for. Whether all were renewed, or asked for if nothing is waited for.
+/// Renews these Pkis, and waits for each in turn, if there is a timeout. Calls `on_line` with each
+/// result. Returns whether all were renewed, or requested if nothing is waited for.
 pub async fn renew(
     cluster: &Cluster,
     pkis: Vec<Pki>,
-    patience: Option<Duration>,
-    mut say: impl FnMut(&str),
+    timeout: Option<Duration>,
+    mut on_line: impl FnMut(&str),
 ) -> Result<bool, ClientError> {
-    let mut asked = Vec::new();
+    let mut requested = Vec::new();
     let mut are_all = true;
     for pki in pkis {
         let name = printable(&pki.name_any());
         if let Some(why) = refusal(&pki) {
-            say(&format!(
+            on_line(&format!(
                 "pki {name} is not renewed, because it is not ready: {why}"
             ));
             are_all = false;
             continue;
         }
         if let Some(wait) = renewal_request::wait(&pki, Timestamp::now()) {
-            say(&format!("pki {name} was {wait}"));
+            on_line(&format!("pki {name} was {wait}"));
         }
-        ask(cluster, &pki.name_any()).await?;
-        asked.push(pki);
+        request(cluster, &pki.name_any()).await?;
+        requested.push(pki);
     }
-    let Some(patience) = patience else {
-        for pki in &asked {
-            say(&format!(
-                "pki {} is to be renewed",
-                printable(&pki.name_any())
-            ));
+    let Some(timeout) = timeout else {
+        for pki in &requested {
+            let name = printable(&pki.name_any());
+            on_line(&format!("pki {name} is to be renewed"));
         }
         return Ok(are_all);
     };
-    let end = Instant::now()
-        .checked_add(patience)
-        .unwrap_or_else(|| Instant::now() + LONGEST);
-    for pki in asked {
-        are_all &= wait(cluster, &pki, end, &mut say).await?;
+    let end = Instant::now() + timeout.min(MAX_TIMEOUT);
+    for pki in requested {
+        are_all &= wait(cluster, &pki, end, &mut on_line).await?;
     }
     Ok(are_all)
 }
 
-/// The operator takes the annotation away when it has seen to it. It serves each value once, so
-/// this one is new each time.
-async fn ask(cluster: &Cluster, name: &str) -> Result<(), ClientError> {
+/// Annotates the Pki. The operator serves each value once and then removes it, so the value is new
+/// each time.
+async fn request(cluster: &Cluster, name: &str) -> Result<(), ClientError> {
     let change = json!({"metadata": {"annotations": {RENEW_NOW: Timestamp::now().to_string()}}});
+    let (params, patch) = (PatchParams::default(), Patch::Merge(&change));
     let pkis = cluster.namespaced::<Lenient<Pki>>();
-    let patched = pkis
-        .patch(name, &PatchParams::default(), &Patch::Merge(&change))
-        .await;
-    patched
-        .map(drop)
-        .map_err(|error| ClientError::of("patch pkis", error))
+    let patched = pkis.patch(name, &params, &patch).await.map(drop);
+    patched.map_err(|error| ClientError::of("patch pkis", error))
 }
 
 async fn wait(
     cluster: &Cluster,
     pki: &Pki,
     end: Instant,
-    say: &mut impl FnMut(&str),
+    on_line: &mut impl FnMut(&str),
 ) -> Result<bool, ClientError> {
     let name = pki.name_any();
     let shown = printable(&name);
-    let before = pki
-        .status
-        .as_ref()
-        .and_then(|status| status.serial_number.as_deref());
     let pkis = cluster.namespaced::<Lenient<Pki>>();
     loop {
-        let Lenient(now) = pkis
-            .get(&name)
-            .await
-            .map_err(|error| ClientError::of("get pkis", error))?;
-        match state(before, &now) {
+        let now = pkis.get(&name).await;
+        let Lenient(now) = now.map_err(|error| ClientError::of("get pkis", error))?;
+        match state(serial(pki), &now) {
             State::Renewed(serial) => {
                 let end = now.status.and_then(|status| status.not_after);
-                let end = end.map(|end| format!(", valid until {}", end.0));
-                say(&format!(
-                    "pki {shown} renewed: certificate {}{}",
-                    printable(&serial),
-                    end.unwrap_or_default()
-                ));
+                let end = end.map_or_else(String::new, |end| format!(", valid until {}", end.0));
+                let serial = printable(&serial);
+                on_line(&format!("pki {shown} renewed: certificate {serial}{end}"));
                 return Ok(true);
             }
             State::Refused(why) => {
-                say(&format!("pki {shown} is not renewed: {why}"));
+                on_line(&format!("pki {shown} is not renewed: {why}"));
                 return Ok(false);
             }
             State::Waiting if Instant::now() >= end => {
-                say(&format!(
+                on_line(&format!(
                     "pki {shown} is not renewed yet: look again with `kubectl pki status`, or wait longer with --timeout"
                 ));
                 return Ok(false);
             }
-            State::Waiting => tokio::time::sleep(LOOK).await,
+            State::Waiting => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 }

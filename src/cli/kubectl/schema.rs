@@ -1,8 +1,8 @@
-//! What the API server would say of the shape of an object, by the schema of its kind.
+//! Validates the shape of an object by the schema of its kind, as the API server does.
 //!
 //! `kubectl apply` refuses fields that the schema lacks, and the API server refuses values of the
-//! wrong shape. Of keys that are there twice, the last counts, without a word from either. CEL
-//! rules are left to the API server; what they say, the rule book says as well.
+//! wrong shape. If a key is there twice, the last one counts, without a warning from either. CEL
+//! rules are left to the API server; the rule book has the same rules.
 
 use super::finding::{Fault, reason};
 use crate::api::{self, Pki, PkiPolicy};
@@ -29,7 +29,7 @@ pub enum ManifestKind {
 }
 
 impl ManifestKind {
-    /// As `kind` has it.
+    /// The value of `kind`.
     pub fn name(self) -> Cow<'static, str> {
         match self {
             Self::Pki => Pki::kind(&()),
@@ -38,7 +38,7 @@ impl ManifestKind {
     }
 }
 
-/// A definition leaves out what all kinds have.
+/// Adds the fields that all kinds have.
 fn with_metadata(mut schema: Value) -> Value {
     let metadata = schemars::schema_for!(ObjectMeta);
     let text = || serde_json::json!({ "type": "string" });
@@ -49,68 +49,67 @@ fn with_metadata(mut schema: Value) -> Value {
     schema
 }
 
-/// What is wrong with the shape of an object of this kind.
+/// The faults in the shape of an object of this kind.
 pub fn faults(kind: ManifestKind, object: &Node) -> Vec<Fault> {
     let schema = match kind {
         ManifestKind::Pki => &*PKI,
         ManifestKind::PkiPolicy => &*POLICY,
     };
-    let mut look = Look {
+    let mut validator = Validator {
         kind: kind.name().to_ascii_lowercase(),
         faults: Vec::new(),
     };
-    look.at(object, object.at, schema, "");
-    look.faults.sort_by_key(|fault| fault.at);
-    look.faults
+    validator.node(object, object.at, schema, "");
+    validator.faults.sort_by_key(|fault| fault.at);
+    validator.faults
 }
 
-/// A look at an object; as deep as its YAML may be.
-struct Look {
-    /// What `kubectl explain` calls the kind.
+/// Validates an object, as deep as its YAML may be.
+struct Validator {
+    /// The name of the kind for `kubectl explain`.
     kind: String,
     faults: Vec<Fault>,
 }
 
-impl Look {
-    fn at(&mut self, node: &Node, place: Position, schema: &Value, path: &str) {
+impl Validator {
+    fn node(&mut self, node: &Node, place: Position, schema: &Value, path: &str) {
         if let Some(message) = fault(node, schema) {
             self.note(place, path.to_owned(), reason::SCHEMA, message);
             return;
         }
         match &node.content {
-            YamlContent::Mapping(entries) => self.at_mapping(entries, schema, path),
+            YamlContent::Mapping(entries) => self.mapping(entries, schema, path),
             YamlContent::Sequence(elements) => {
                 for (index, element) in elements.iter().enumerate() {
                     let path = format!("{path}[{index}]");
-                    self.at(element, element.at, &schema["items"], &path);
+                    self.node(element, element.at, &schema["items"], &path);
                 }
             }
             YamlContent::Scalar(..) => {}
         }
     }
 
-    fn at_mapping(&mut self, entries: &[(YamlKey, Node)], schema: &Value, path: &str) {
+    fn mapping(&mut self, entries: &[(YamlKey, Node)], schema: &Value, path: &str) {
         let mut known = HashSet::new();
         // The last one counts.
         for (key, value) in entries.iter().rev() {
             let inner = join(path, &key.name);
             if !known.insert(key.name.as_str()) {
-                let message =
-                    "this key is there again, and the last one counts: remove this one".to_owned();
-                self.note(key.at, inner, reason::DUPLICATE_FIELD, message);
+                let message = "this key is there again, and the last one counts: remove this one";
+                self.note(key.at, inner, reason::DUPLICATE_FIELD, message.to_owned());
                 continue;
             }
             let property = schema["properties"].get(&key.name);
             match property.or_else(|| schema.get("additionalProperties")) {
-                // The API server takes null for nothing.
+                // To the API server, null is no value.
                 Some(_) if value.is_null() => {}
-                Some(schema) => self.at(value, key.place_of(value), schema, &inner),
+                Some(schema) => self.node(value, key.place_of(value), schema, &inner),
                 None if schema["properties"].is_object() => {
                     let message = self.unknown_field(&key.name, schema, path);
                     self.note(key.at, inner, reason::UNKNOWN_FIELD, message);
                 }
-                // Nothing is said of what is in it; of keys alone.
-                None => self.at(value, key.at, &Value::Null, &inner),
+                // The schema allows any content; duplicate keys are still faults.
+                None => self.node(value, key.at, &Value::Null, &inner),
             }
         }
         self.missing(entries, schema, path);
@@ -145,10 +144,8 @@ impl Look {
     }
 
     fn note(&mut self, place: Position, path: String, reason: &'static str, message: String) {
-        self.faults.push(Fault {
-            at: Some(place),
-            ..Fault::new(path, reason, message)
-        });
+        self.faults
+            .push(Fault::new(path, reason, message).at(place));
     }
 }
 
@@ -161,18 +158,16 @@ fn join(path: &str, name: &str) -> String {
 
 /// A path without the places in lists, as `kubectl explain` takes it.
 fn fields_of(path: &str) -> String {
-    let fields = path
-        .split('.')
-        .map(|part| part.split('[').next().unwrap_or_default());
-    fields.collect::<Vec<_>>().join(".")
+    let parts = path.split('.');
+    let fields: Vec<_> = parts.filter_map(|part| part.split('[').next()).collect();
+    fields.join(".")
 }
 
-/// What is wrong with this value alone.
+/// The fault of this value alone.
 fn fault(node: &Node, schema: &Value) -> Option<String> {
-    let bound = |name: &str| {
-        schema[name]
-            .as_u64()
-            .and_then(|bound| usize::try_from(bound).ok())
+    let sized = |size: usize, least: &str, most: &str, unit: &str| {
+        let bound = |name: &str| usize::try_from(schema[name].as_u64()?).ok();
+        out_of_bounds(size, bound(least), bound(most), unit)
     };
     match &node.content {
         YamlContent::Scalar(value, written) => wrong_type(value, written.as_deref(), schema)
@@ -180,29 +175,18 @@ fn fault(node: &Node, schema: &Value) -> Option<String> {
             .or_else(|| match value {
                 Value::String(text) => {
                     let count = text.chars().count();
-                    out_of_bounds(count, bound("minLength"), bound("maxLength"), " characters")
+                    sized(count, "minLength", "maxLength", " characters")
                 }
                 Value::Number(number) => {
-                    let number = number.as_f64()?;
-                    out_of_bounds(
-                        number,
-                        schema["minimum"].as_f64(),
-                        schema["maximum"].as_f64(),
-                        "",
-                    )
+                    let [least, most] = ["minimum", "maximum"].map(|it| schema[it].as_f64());
+                    out_of_bounds(number.as_f64()?, least, most, "")
                 }
                 _ => None,
             }),
-        YamlContent::Sequence(elements) => wrong_kind("array", schema).or_else(|| {
-            out_of_bounds(
-                elements.len(),
-                bound("minItems"),
-                bound("maxItems"),
-                " of them",
-            )
-        }),
+        YamlContent::Sequence(elements) => wrong_kind("array", schema)
+            .or_else(|| sized(elements.len(), "minItems", "maxItems", " of them")),
         YamlContent::Mapping(entries) => wrong_kind("object", schema)
-            .or_else(|| out_of_bounds(entries.len(), None, bound("maxProperties"), " of them")),
+            .or_else(|| sized(entries.len(), "minProperties", "maxProperties", " of them")),
     }
 }
 

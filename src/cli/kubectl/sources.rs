@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub struct Source {
     /// As it was named; `-` for standard input.
     pub name: String,
-    /// What is in it, or the beginning of it if that is too much.
+    /// Its content, or the beginning of it if that is too much.
     pub bytes: Vec<u8>,
 }
 
@@ -56,7 +56,7 @@ fn read_path(
     Ok(())
 }
 
-/// One byte more than is taken tells that there is more.
+/// Reads one byte more than the limit, which shows that there is more.
 fn read_some(file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let most = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
@@ -93,7 +93,7 @@ pub fn is_manifest(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// A directory that is gone when the test is over.
+    /// A directory that is removed when the test is over.
     struct Scratch(PathBuf);
 
     impl Scratch {

@@ -12,14 +12,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use serde::Serialize;
 
-/// One Pki, as `-o json` shows it: what is there stays; more may be added.
+/// One Pki, as `-o json` shows it. Fields stay as they are; more may be added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
     namespace: String,
     name: String,
     service: String,
-    /// `True` or `False`, or `Unknown` if the operator has not looked at it.
+    /// `True` or `False`, or `Unknown` before the first reconciliation.
     ready: String,
     reason: String,
     message: String,
@@ -50,14 +50,14 @@ impl Row {
             namespace: pki.namespace().unwrap_or_default(),
             name: pki.name_any(),
             service: pki.spec.service_name.clone(),
-            ready: ready.map_or("Unknown".to_owned(), |ready| ready.status.clone()),
-            reason: ready.map(|ready| ready.reason.clone()).unwrap_or_default(),
-            message: ready.map(|ready| ready.message.clone()).unwrap_or_default(),
+            ready: ready.map_or("Unknown", |ready| &ready.status).to_owned(),
+            reason: ready.map_or("", |ready| &ready.reason).to_owned(),
+            message: ready.map_or("", |ready| &ready.message).to_owned(),
             not_after: ends.map(|time| time.to_string()),
             renewal_time: renews.map(|time| time.to_string()),
             secret: pki.secret_name().to_owned(),
             ends,
-            // The text says when; a refused Pki has no such time.
+            // A refused Pki is not renewed.
             renews: renews.filter(|_| !is_refused(pki)),
         }
     }
@@ -71,31 +71,21 @@ pub(super) fn is_refused(pki: &Pki) -> bool {
 
 /// A table for people.
 pub fn table(rows: &[Row], now: Timestamp) -> String {
-    let header = [
-        "NAMESPACE",
-        "NAME",
-        "SERVICE",
-        "READY",
-        "REASON",
-        "EXPIRES-IN",
-        "RENEWAL",
-        "SECRET",
-    ];
+    type Column<'a> = (&'static str, &'a dyn Fn(&Row) -> String);
     let until =
-        |time: Option<Timestamp>| time.map(|time| words::until(time, now)).unwrap_or_default();
-    let cells = rows.iter().map(|row| {
-        [
-            row.namespace.clone(),
-            row.name.clone(),
-            row.service.clone(),
-            row.ready.clone(),
-            row.reason.clone(),
-            until(row.ends),
-            until(row.renews),
-            row.secret.clone(),
-        ]
-    });
-    words::table(header, &cells.collect::<Vec<_>>())
+        |time: Option<Timestamp>| time.map_or_else(String::new, |time| words::until(time, now));
+    let columns: [Column<'_>; 8] = [
+        ("NAMESPACE", &|row| row.namespace.clone()),
+        ("NAME", &|row| row.name.clone()),
+        ("SERVICE", &|row| row.service.clone()),
+        ("READY", &|row| row.ready.clone()),
+        ("REASON", &|row| row.reason.clone()),
+        ("EXPIRES-IN", &|row| until(row.ends)),
+        ("RENEWAL", &|row| until(row.renews)),
+        ("SECRET", &|row| row.secret.clone()),
+    ];
+    let rows = rows.iter().map(|row| columns.map(|(_, cell)| cell(row)));
+    words::table(columns.map(|(name, _)| name), &rows.collect::<Vec<_>>())
 }
 
 /// Prints the objects that a rotation of the CA waits for, and what to do for each.
@@ -122,13 +112,10 @@ pub fn rotation(report: &RolloutReport, now: Timestamp) -> String {
         format!(" It goes on without those below at {until} (in {left}).")
     });
     let blockers = report.blockers.iter().map(|blocker| {
-        let advice = guide::advice(&blocker.reason).map(|advice| advice.remedy);
-        let advice =
-            advice.map_or_else(String::new, |advice| format!("    what to do: {advice}\n"));
-        format!(
-            "  {blocker}\n    {}\n{advice}",
-            text::line(&blocker.message)
-        )
+        let remedy = guide::advice(&blocker.reason).map(|advice| advice.remedy);
+        let remedy = remedy.map(|remedy| format!("    what to do: {remedy}\n"));
+        let (message, remedy) = (text::line(&blocker.message), remedy.unwrap_or_default());
+        format!("  {blocker}\n    {message}\n{remedy}")
     });
     let blockers: String = blockers.collect();
     let more = match blocked.saturating_sub(report.blockers.len()) {
@@ -179,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_no_certificate_is_first_then_whoever_loses_it_first() {
+    fn pkis_without_a_certificate_come_first_then_those_whose_certificate_ends_first() {
         let now = "2030-01-01T00:00:00Z".parse().unwrap();
         let expected = "\
 NAMESPACE   NAME      SERVICE   READY     REASON                EXPIRES-IN   RENEWAL   SECRET
@@ -192,7 +179,7 @@ ns          later     app       True      PkiReady              59d          31d
     }
 
     #[test]
-    fn whom_a_rotation_cannot_reach_is_named_with_what_to_do() {
+    fn objects_that_block_a_rotation_are_named_with_a_remedy() {
         let report: RolloutReport = serde_json::from_value(json!({
             "phase": "publishing", "since": "2030-01-01T00:00:00Z", "until": "2030-01-08T00:00:00Z", "blocked": 9,
             "blockers": [

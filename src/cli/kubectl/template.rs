@@ -35,13 +35,12 @@ pub(super) fn in_document(text: &str, at: Position) -> Option<(Position, String)
         .take_while(|(number, line)| *number <= fault || !is_separator(line))
         .find_map(|(number, line)| Some((number, line, line.find("{{")?)));
     let (number, line, byte) = first?;
-    let column = line[..byte].chars().count() + 1;
-    let line_number = number + 1;
+    let message = message(&line[byte..])?;
     let place = Position {
-        line: line_number,
-        column,
+        line: number + 1,
+        column: line[..byte].chars().count() + 1,
     };
-    message(&line[byte..]).map(|message| (place, message))
+    Some((place, message))
 }
 
 /// The first value of a Pki or `PkiPolicy` that is a template. Annotations may hold templates of
@@ -61,11 +60,8 @@ fn in_node(kind: ManifestKind, node: &Node, at: Position, path: &mut String) -> 
     match &node.content {
         YamlContent::Mapping(entries) => entries.iter().find_map(|(key, value)| {
             let separator = if length == 0 { "" } else { "." };
-            inner(
-                &format!("{separator}{}", key.name),
-                value,
-                key.place_of(value),
-            )
+            let step = format!("{separator}{}", key.name);
+            inner(&step, value, key.place_of(value))
         }),
         YamlContent::Sequence(elements) => elements
             .iter()
@@ -74,13 +70,10 @@ fn in_node(kind: ManifestKind, node: &Node, at: Position, path: &mut String) -> 
         YamlContent::Scalar(Value::String(text), _)
             if !path.starts_with("metadata.annotations.") =>
         {
-            // In a policy, `{{namespace}}` is rather a placeholder with braces too many.
+            // In a policy, `{{namespace}}` is more likely a placeholder with too many braces.
             let is_placeholder = kind == ManifestKind::PkiPolicy && text.contains("{{namespace}}");
             let message = message(text).filter(|_| !is_placeholder && text.contains("}}"))?;
-            Some(Fault {
-                at: Some(at),
-                ..Fault::new(path.clone(), reason::TEMPLATE, message)
-            })
+            Some(Fault::new(path.clone(), reason::TEMPLATE, message).at(at))
         }
         YamlContent::Scalar(..) => None,
     }
@@ -110,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_template_is_sought_in_the_document_that_cannot_be_read() {
+    fn the_template_is_found_in_the_document_that_cannot_be_read() {
         let text = "a: {{ .x }}\n---\nb: 1\nc: ä{{ .y }}\n---\nd: [\n";
         let found = |line| {
             let at = Position { line, column: 1 };
@@ -124,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_a_template_is_told_with_its_field() {
+    fn a_value_that_is_a_template_is_reported_with_its_field() {
         let of = |kind, text: &str| {
             let node = yaml::documents(text).remove(0).unwrap();
             fault(kind, &node).map(|fault| fault.field)

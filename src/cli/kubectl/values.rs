@@ -1,46 +1,36 @@
-//! The values that count for a Pki, and where each comes from, in lines for people.
+//! The effective values of a Pki, and the origin of each, in lines for people.
 
 use crate::api::Defaults;
 use crate::policy::{Approved, EffectiveValue, Origin};
 use crate::util::text::line;
 use serde_json::Value;
 
-/// One line for each value. Where the certificate that is in use has another one, both.
+/// One line for each value, with both where the certificate in use has another one.
 pub(super) fn lines(approved: &Approved) -> Vec<String> {
     let next = approved.effective_values();
     let in_use = approved.in_force().effective_values();
     let policy = line(&approved.policy);
-    let mut lines: Vec<_> = next
-        .iter()
-        .map(|value| {
-            let EffectiveValue { field, .. } = value;
-            let now = in_use.iter().find(|other| other.field == *field);
-            match now {
-                _ if field.starts_with("secretTemplate") => {
-                    format!("{field}: {}", with_origin(value, &policy))
-                }
-                None => format!(
-                    "{field}: {} from the next renewal",
-                    with_origin(value, &policy)
-                ),
-                Some(now) if now.value != value.value => format!(
-                    "{field}: {} until the next renewal, then {}",
-                    line(&now.value),
-                    with_origin(value, &policy)
-                ),
-                Some(_) => format!("{field}: {}", with_origin(value, &policy)),
+    let show = |value: &EffectiveValue| {
+        let (field, next) = (value.field, with_origin(value, &policy));
+        match in_use.iter().find(|other| other.field == field) {
+            _ if field.starts_with("secretTemplate") => format!("{field}: {next}"),
+            None => format!("{field}: {next} from the next renewal"),
+            Some(now) if now.value != value.value => {
+                let now = line(&now.value);
+                format!("{field}: {now} until the next renewal, then {next}")
             }
-        })
-        .collect();
+            Some(_) => format!("{field}: {next}"),
+        }
+    };
+    let mut lines: Vec<_> = next.iter().map(show).collect();
     let is_template = |value: &&EffectiveValue| value.field.starts_with("secretTemplate");
     let ending = in_use
         .iter()
         .filter(|value| !next.iter().any(|other| is_same(other, value)))
         .filter(|value| is_template(value) || value.field.starts_with("outputs"))
         .filter(|value| is_template(value) || !next.iter().any(|it| it.field == value.field));
-    lines.extend(ending.map(|value| {
-        let EffectiveValue { field, .. } = value;
-        format!("{field}: {} until the next renewal", line(&value.value))
+    lines.extend(ending.map(|EffectiveValue { field, value, .. }| {
+        format!("{field}: {} until the next renewal", line(value))
     }));
     lines
 }

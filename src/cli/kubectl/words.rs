@@ -42,10 +42,9 @@ pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String 
     let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or_default());
     let line = |row: &[String; N]| {
         let cells = row.iter().zip(widths);
-        let padded: Vec<_> = cells
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        padded.join("   ").trim_end().to_owned() + "\n"
+        let cells = cells.map(|(cell, width)| format!("{cell:<width$}"));
+        let cells: Vec<_> = cells.collect();
+        cells.join("   ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
 }
@@ -60,8 +59,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_length_of_time_is_told_in_a_unit_that_says_enough() {
-        for (seconds, told) in [
+    fn a_length_of_time_is_shown_in_its_largest_useful_unit() {
+        for (seconds, shown) in [
             (0, "0s"),
             (-5, "0s"),
             (119, "119s"),
@@ -72,7 +71,7 @@ mod tests {
             (172_800, "2d"),
             (7_776_000, "90d"),
         ] {
-            assert_eq!(duration(SignedDuration::from_secs(seconds)), told);
+            assert_eq!(duration(SignedDuration::from_secs(seconds)), shown);
         }
         let now = Timestamp::from_second(1000).unwrap();
         let at = |second| Timestamp::from_second(second).unwrap();

@@ -1,6 +1,6 @@
-//! Asks the cluster for what a page on a Pki is made of.
+//! Asks the cluster for the facts of a page on a Pki.
 
-use super::{Facts, Part, Told};
+use super::{Facts, Part, PublishedEvent};
 use crate::api::Pki;
 use crate::k8s::client::{ClientError, Cluster};
 use crate::k8s::tolerant::Lenient;
@@ -12,35 +12,28 @@ use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 use std::sync::Arc;
 
-/// Learns what may be learnt of this Pki.
+/// Collects the facts about this Pki that the caller may read.
 pub async fn facts(
     cluster: &Cluster,
     name: &str,
     settings: Settings,
 ) -> Result<Facts, ClientError> {
     let pki = cluster.namespaced::<Lenient<Pki>>().get_opt(name).await;
-    let pki = pki
-        .map_err(|error| ClientError::of("get pkis", error))?
-        .map(|Lenient(pki)| pki);
-    let secret = pki
-        .as_ref()
-        .map_or(name, |pki| pki.secret_name())
-        .to_owned();
-    let judgement = match &pki {
-        Some(pki) => judgement(cluster, pki, settings).await,
-        None => Part::Unknown(String::new()),
+    let pki = pki.map_err(|error| ClientError::of("get pkis", error))?;
+    let pki = pki.map(|Lenient(pki)| pki);
+    let secret = pki.as_ref().map_or(name, |pki| pki.secret_name());
+    let (judgement, near) = match &pki {
+        Some(pki) => (judgement(cluster, pki, settings).await, None),
+        None => (Part::Unknown(String::new()), near(cluster, name).await),
     };
     Ok(Facts {
         namespace: cluster.namespace.clone(),
         name: name.to_owned(),
-        near: match &pki {
-            Some(_) => None,
-            None => near(cluster, name).await,
-        },
+        near,
         judgement,
-        secret: secret_of(cluster, &secret).await,
-        users: users(cluster, &secret).await,
-        told: told(cluster, name).await,
+        secret: secret_of(cluster, secret).await,
+        users: users(cluster, secret).await,
+        events: published(cluster, name).await,
         pki,
     })
 }
@@ -57,69 +50,58 @@ async fn judgement(
     pki: &Pki,
     settings: Settings,
 ) -> Part<Result<Box<Approved>, Vec<Violation>>> {
-    let what = "you may not read the policies (pkipolicies), so this page goes by what the operator said last";
-    let policies = match cluster.policies().await {
-        Ok(policies) => policies,
-        Err(error) => return unknown(what, &error),
+    let by_status = "so this page goes by what the operator said last";
+    let forbidden = format!("you may not read the policies (pkipolicies), {by_status}");
+    let policies = match known(cluster.policies().await, &forbidden) {
+        Part::Known(policies) => policies,
+        Part::Unknown(why) => return Part::Unknown(why),
     };
     let mut rules = RuleBook::new(Arc::new(settings), &policies);
     if rules.reads_labels() {
-        match cluster.labels(&cluster.namespace).await {
-            Ok(labels) => {
-                let namespaces = Namespaces::from([(cluster.namespace.clone(), labels)]);
-                rules = rules.with_namespaces(Arc::new(namespaces));
-            }
-            Err(error) => {
-                let what = "policies select namespaces by label, and you may not read this namespace, so this page goes by what the operator said last";
-                return unknown(what, &error);
-            }
-        }
+        let forbidden = format!(
+            "policies select namespaces by label, and you may not read this namespace, {by_status}"
+        );
+        let labels = match known(cluster.labels(&cluster.namespace).await, &forbidden) {
+            Part::Known(labels) => labels,
+            Part::Unknown(why) => return Part::Unknown(why),
+        };
+        let namespaces = Namespaces::from([(cluster.namespace.clone(), labels)]);
+        rules = rules.with_namespaces(Arc::new(namespaces));
     }
     Part::Known(rules.evaluate(pki).map(Box::new))
 }
 
 async fn secret_of(cluster: &Cluster, name: &str) -> Part<Option<Secret>> {
-    match cluster.namespaced::<Lenient<Secret>>().get_opt(name).await {
-        Ok(secret) => Part::Known(secret.map(|Lenient(secret)| secret)),
-        Err(error) => unknown(
-            "you may not read Secrets here",
-            &ClientError::of("get secrets", error),
-        ),
-    }
+    let secret = cluster.namespaced::<Lenient<Secret>>().get_opt(name).await;
+    let secret = secret.map_err(|error| ClientError::of("get secrets", error));
+    let secret = secret.map(|secret| secret.map(|Lenient(secret)| secret));
+    known(secret, "you may not read Secrets here")
 }
 
 async fn users(cluster: &Cluster, secret: &str) -> Part<Vec<SecretUser>> {
-    match cluster
-        .list::<Lenient<Pod>>("pods", Some(&cluster.namespace), "")
-        .await
-    {
-        Ok(pods) => {
-            let users = pods.into_iter().map(|Lenient(pod)| SecretUser::from(pod));
-            let is_user = |user: &SecretUser| !user.is_ending && user.use_of(secret).is_some();
-            Part::Known(users.filter(is_user).collect())
-        }
-        Err(error) => unknown("you may not list pods here", &error),
-    }
+    let pods = cluster.list::<Lenient<Pod>>("pods", Some(&cluster.namespace), "");
+    let users = pods.await.map(|pods| {
+        let users = pods.into_iter().map(|Lenient(pod)| SecretUser::from(pod));
+        let is_user = |user: &SecretUser| !user.is_ending && user.use_of(secret).is_some();
+        users.filter(is_user).collect()
+    });
+    known(users, "you may not list pods here")
 }
 
-async fn told(cluster: &Cluster, name: &str) -> Part<Vec<Told>> {
+async fn published(cluster: &Cluster, name: &str) -> Part<Vec<PublishedEvent>> {
     let ours = "reportingComponent=pki-operator";
-    match cluster
-        .list::<Lenient<Event>>("events", Some(&cluster.namespace), ours)
-        .await
-    {
-        Ok(events) => Part::Known(Told::about(
-            name,
-            events.into_iter().map(|Lenient(event)| event).collect(),
-        )),
-        Err(error) => unknown("you may not list Events here", &error),
-    }
+    let events = cluster.list::<Lenient<Event>>("events", Some(&cluster.namespace), ours);
+    let events = events.await.map(|events| {
+        let events = events.into_iter().map(|Lenient(event)| event);
+        PublishedEvent::about(name, events)
+    });
+    known(events, "you may not list Events here")
 }
 
-fn unknown<T>(if_forbidden: &str, error: &ClientError) -> Part<T> {
-    Part::Unknown(if error.is_forbidden() {
-        if_forbidden.to_owned()
-    } else {
-        error.to_string()
-    })
+fn known<T>(result: Result<T, ClientError>, if_forbidden: &str) -> Part<T> {
+    match result {
+        Ok(known) => Part::Known(known),
+        Err(error) if error.is_forbidden() => Part::Unknown(if_forbidden.to_owned()),
+        Err(error) => Part::Unknown(error.to_string()),
+    }
 }

@@ -51,7 +51,7 @@ fn facts(pki: Option<Pki>) -> Facts {
         }),
         secret: Part::Known(None),
         users: Part::Known(vec![user()]),
-        told: Part::Known(Told::about("app1-pki", vec![event])),
+        events: Part::Known(PublishedEvent::about("app1-pki", vec![event])),
         pki,
     }
 }
@@ -144,7 +144,7 @@ fn what_may_not_be_read_is_said_and_the_status_is_gone_by() {
         judgement: Part::Unknown("no policies".into()),
         secret: Part::Unknown("no Secrets".into()),
         users: Part::Unknown("no pods".into()),
-        told: Part::Unknown("no Events".into()),
+        events: Part::Unknown("no Events".into()),
         ..facts(Some(issued))
     };
     let shown = page(&facts, now());

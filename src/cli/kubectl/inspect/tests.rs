@@ -45,7 +45,7 @@ fn stored(files: &[(&str, String)]) -> Secret {
 }
 
 #[test]
-fn a_sound_secret_is_shown_in_full_but_for_the_key() {
+fn a_valid_secret_is_shown_in_full_but_for_the_key() {
     let files = issued(&authority());
     let page = render(&secret(&stored(&files), now()), now());
     for expected in [
@@ -63,7 +63,7 @@ fn a_sound_secret_is_shown_in_full_but_for_the_key() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn every_fault_is_shown() {
     let (ours, theirs) = (authority(), authority());
     let [certificate, key, root] = issued(&ours);
     let [_, other_key, other_root] = issued(&theirs);
@@ -112,7 +112,7 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
-fn of_a_hostile_certificate_a_bounded_part_is_shown() {
+fn a_bounded_part_of_a_hostile_certificate_is_shown() {
     let mut forged = rcgen::CertificateParams::new(
         (0..2500)
             .map(|n| format!("n{n}.{}.example.com", "a".repeat(60)))

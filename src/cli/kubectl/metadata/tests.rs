@@ -43,7 +43,7 @@ fn metadata_that_the_api_server_takes_have_no_fault() {
 }
 
 #[test]
-fn metadata_that_the_api_server_refuses_are_told_with_what_to_write() {
+fn metadata_that_the_api_server_refuses_are_reported_with_a_remedy() {
     let long = format!("{{name: {}}}", "a".repeat(254));
     let huge = format!("{{name: a, annotations: {{a: {}}}}}", "x".repeat(262_145));
     for (metadata, expected) in [

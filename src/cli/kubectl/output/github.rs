@@ -1,13 +1,10 @@
 //! Workflow commands of GitHub Actions (docs.github.com, "Workflow commands for GitHub Actions").
 
-use crate::cli::kubectl::finding::{Finding, Severity};
+use crate::cli::kubectl::finding::Finding;
 
 /// The command that shows a finding beside its line.
 pub(super) fn command(finding: &Finding) -> String {
-    let command = match finding.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-    };
+    let command = finding.severity.name();
     // A command of standard input has no file to be shown in.
     let place = match finding.file.as_str() {
         "-" => String::new(),

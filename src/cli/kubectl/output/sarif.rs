@@ -1,7 +1,7 @@
 //! SARIF 2.1.0 (OASIS, "Static Analysis Results Interchange Format").
 
 use crate::cli::kubectl::check::CheckReport;
-use crate::cli::kubectl::finding::{Finding, Severity, reason};
+use crate::cli::kubectl::finding::{Finding, reason};
 use crate::guide;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -50,10 +50,7 @@ fn describe(rule: &str) -> Value {
 }
 
 fn result(finding: &Finding, rules: &[&str]) -> Value {
-    let level = match finding.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-    };
+    let level = finding.severity.name();
     json!({
         "ruleId": finding.reason,
         "ruleIndex": rules.binary_search(&finding.reason.as_str()).ok(),

@@ -32,7 +32,7 @@ fn cases_that_come_out_as_expected_pass() {
 }
 
 #[test]
-fn a_case_that_does_not_tells_what_came_instead() {
+fn a_case_that_fails_shows_the_actual_verdict() {
     for (more, expected) in [
         (
             "spec: {serviceName: team-a-web}, expect: refused, reason: PkiUriError",
@@ -53,7 +53,7 @@ fn a_case_that_does_not_tells_what_came_instead() {
 }
 
 #[test]
-fn the_values_that_count_are_shown_and_compared() {
+fn the_effective_values_are_shown_and_compared() {
     let spec = "spec: {serviceName: team-a-web, usages: null, duration: 720h}";
     let stated =
         "effective: {duration: 720h, usages: [server auth, client auth], privateKey.size: 256}";
@@ -86,7 +86,7 @@ fn the_values_that_count_are_shown_and_compared() {
 }
 
 #[test]
-fn a_file_that_is_no_table_is_told_where() {
+fn a_file_that_is_no_table_is_reported_with_the_place() {
     for (text, expected) in [
         ("", "1:1: there are no cases"),
         ("cases: []", "1:1: there are no cases"),

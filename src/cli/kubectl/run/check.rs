@@ -1,14 +1,15 @@
 //! Reads the files and the policies of a check, and prints what is found.
 
-use super::{PluginError, Verdict, print, tell};
+use super::{PluginError, Verdict, note, print};
 use crate::cli::kubectl::check::{self, CheckReport, CheckSettings};
 use crate::cli::kubectl::cli::{Check, PolicyTest};
 use crate::cli::kubectl::finding::Answer;
-use crate::cli::kubectl::manifests::{self, Manifests};
+use crate::cli::kubectl::manifests::{self, Manifest, Manifests};
 use crate::cli::kubectl::policies::{PolicyFiles, rule_book};
 use crate::cli::kubectl::policy_test::{self, Table};
+use crate::cli::kubectl::schema::ManifestKind;
 use crate::cli::kubectl::sources::{self, Source};
-use crate::cli::kubectl::{dry_run, output, schema};
+use crate::cli::kubectl::{dry_run, output};
 use crate::k8s::client::{self, Access, Cluster};
 use crate::policy::{Namespaces, RuleBook};
 use crate::util::text;
@@ -23,34 +24,29 @@ pub(super) async fn check(access: &Access, arguments: &Check) -> Result<Verdict,
         file.objects.is_empty() && file.faults.is_empty() && file.others.is_empty()
     };
     if files.iter().all(is_empty) {
-        let names: Vec<_> = arguments
-            .filename
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
+        let names = arguments.filename.iter();
+        let names: Vec<_> = names.map(|path| path.display().to_string()).collect();
         return Err(PluginError::Nothing(names.join(", ")));
     }
     let policies = PolicyFiles::parse(&sources::read(&arguments.policy, arguments.recursive)?);
-    let is_offline = !arguments.policy.is_empty() || has_policies(&files) || !has_pkis(&files);
+    let has = |kind| objects(&files).any(|manifest| manifest.kind == kind);
+    let is_offline =
+        !arguments.policy.is_empty() || has(ManifestKind::PkiPolicy) || !has(ManifestKind::Pki);
     files.extend(policies.manifests);
     let settings = arguments.installation.settings();
     let offline = rule_book(settings, &files, &policies.allowed_names);
-    let namespace = access.namespace.clone();
     let (rules, answers, namespace) = if is_offline {
-        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-        (offline, None, namespace)
+        let namespace = access.namespace.clone();
+        (offline, None, namespace.unwrap_or("default".to_owned()))
     } else {
         let cluster = access.connect().await.map_err(PluginError::Policies)?;
         match live(&cluster, &offline, &files).await {
+            Ok(rules) => (rules, None, cluster.namespace),
             Err(error) if error.is_forbidden() => {
                 let answers = ask(&cluster, &files, error).await?;
                 (offline, Some(answers), cluster.namespace)
             }
-            rules => (
-                rules.map_err(PluginError::Policies)?,
-                None,
-                cluster.namespace,
-            ),
+            Err(error) => return Err(PluginError::Policies(error)),
         }
     };
     let settings = CheckSettings {
@@ -59,8 +55,7 @@ pub(super) async fn check(access: &Access, arguments: &Check) -> Result<Verdict,
         namespace: &namespace,
         now: Timestamp::now(),
     };
-    let total = files.iter().map(|file| file.objects.len()).sum();
-    let mut progress = Progress::new(total);
+    let mut progress = Progress::new(objects(&files).count());
     let report = check::check(&files, &settings, || progress.step());
     drop(progress);
     print_report(&report, arguments)
@@ -73,14 +68,8 @@ fn parse(sources: &[Source]) -> Vec<Manifests> {
         .collect()
 }
 
-fn has_policies(files: &[Manifests]) -> bool {
-    let mut objects = files.iter().flat_map(|file| &file.objects);
-    objects.any(|manifest| manifest.kind == schema::ManifestKind::PkiPolicy)
-}
-
-fn has_pkis(files: &[Manifests]) -> bool {
-    let mut objects = files.iter().flat_map(|file| &file.objects);
-    objects.any(|manifest| manifest.kind == schema::ManifestKind::Pki)
+fn objects(files: &[Manifests]) -> impl Iterator<Item = &Manifest> {
+    files.iter().flat_map(|file| &file.objects)
 }
 
 /// Asks the API server about each Pki, because the policies cannot be read.
@@ -91,10 +80,10 @@ async fn ask(
 ) -> Result<Vec<Answer>, PluginError> {
     match dry_run::ask(cluster, files).await {
         Ok(answers) => {
-            tell("You may not read the policies: the API server judged each Pki in a dry run.");
+            note("You may not read the policies: the API server judged each Pki in a dry run.");
             Ok(answers)
         }
-        Err(dry_run) if dry_run.is_forbidden() => Err(PluginError::Neither { policies, dry_run }),
+        Err(dry_run) if dry_run.is_forbidden() => Err(PluginError::Neither(policies, dry_run)),
         Err(error) => Err(PluginError::Cluster(error)),
     }
 }
@@ -110,8 +99,7 @@ async fn live(
     let rules = RuleBook::new(offline.settings.clone(), &policies);
     let mut namespaces = Namespaces::clone(&offline.namespaces());
     if rules.reads_labels() {
-        let objects = files.iter().flat_map(|file| &file.objects);
-        for manifest in objects {
+        for manifest in objects(files) {
             let namespace = manifest.namespace(&cluster.namespace);
             if !namespaces.contains_key(namespace)
                 && let Ok(labels) = cluster.labels(namespace).await
@@ -125,11 +113,9 @@ async fn live(
 
 fn print_report(report: &CheckReport, arguments: &Check) -> Result<Verdict, PluginError> {
     print(&output::render(report, arguments.output))?;
-    tell(&output::summary(report));
-    Ok(match report.violations() {
-        0 => Verdict::Good,
-        _ => Verdict::Bad,
-    })
+    note(&output::summary(report));
+    let is_good = report.violations() == 0;
+    Ok(if is_good { Verdict::Good } else { Verdict::Bad })
 }
 
 /// Runs the tables of cases.
@@ -142,11 +128,8 @@ pub(super) fn test_policies(arguments: &PolicyTest) -> Result<Verdict, PluginErr
             return Err(PluginError::NoPolicies(text::line(&source.name)));
         }
         let files = PolicyFiles::parse(&sources::read(&paths, false)?);
-        let rules = rule_book(
-            arguments.installation.settings(),
-            &files.manifests,
-            &files.allowed_names,
-        );
+        let settings = arguments.installation.settings();
+        let rules = rule_book(settings, &files.manifests, &files.allowed_names);
         let report = check_policies(&files.manifests);
         print(&output::render(&report, output::Format::Text))?;
         let outcome = policy_test::run(&source.name, &table, &rules, Timestamp::now());
@@ -154,11 +137,8 @@ pub(super) fn test_policies(arguments: &PolicyTest) -> Result<Verdict, PluginErr
             print(&outcome.values)?;
         }
         print(&outcome.failures)?;
-        tell(&format!(
-            "{}: {}",
-            text::line(&source.name),
-            outcome.summary()
-        ));
+        let name = text::line(&source.name);
+        note(&format!("{name}: {}", outcome.summary()));
         if outcome.failed + report.violations() > 0 {
             verdict = Verdict::Bad;
         }
@@ -169,9 +149,9 @@ pub(super) fn test_policies(arguments: &PolicyTest) -> Result<Verdict, PluginErr
 fn read_table(source: &Source) -> Result<Table, PluginError> {
     let text = crate::util::yaml::text(&source.bytes);
     let table = text.and_then(policy_test::parse);
-    table.map_err(|error| PluginError::Table {
-        place: format!("{}:{}", text::line(&source.name), error.at),
-        message: error.message,
+    table.map_err(|error| {
+        let (name, at) = (text::line(&source.name), error.at);
+        PluginError::Table(format!("{name}:{at}: {}", error.message))
     })
 }
 
@@ -182,17 +162,16 @@ fn policy_paths(file: &str, table: &Table, more: &[PathBuf]) -> Vec<PathBuf> {
     named.chain(more.iter().cloned()).collect()
 }
 
-/// What is wrong with the policies themselves. Pkis beside them are not asked about.
+/// The faults of the policies themselves. Pkis beside them are not judged.
 fn check_policies(files: &[Manifests]) -> CheckReport {
     let policies = files.iter().map(|file| {
         let objects = file.objects.iter();
-        let policies = objects.filter(|manifest| manifest.kind == schema::ManifestKind::PkiPolicy);
+        let policies = objects.filter(|manifest| manifest.kind == ManifestKind::PkiPolicy);
         Manifests {
             file: file.file.clone(),
             objects: policies.cloned().collect(),
-            others: Vec::new(),
-            namespaces: Vec::new(),
             faults: file.faults.clone(),
+            ..Manifests::default()
         }
     });
     let settings = CheckSettings {
@@ -204,7 +183,7 @@ fn check_policies(files: &[Manifests]) -> CheckReport {
     check::check(&policies.collect::<Vec<_>>(), &settings, || {})
 }
 
-/// Tells a person who waits how far it is.
+/// Shows the progress to a person who waits.
 struct Progress {
     done: usize,
     total: usize,
@@ -212,10 +191,11 @@ struct Progress {
 }
 
 impl Progress {
-    const LONG: usize = 1000;
+    /// The number of objects from which progress is shown.
+    const MIN_OBJECTS: usize = 1000;
 
     fn new(total: usize) -> Self {
-        let is_shown = total > Self::LONG && io::stderr().is_terminal();
+        let is_shown = total > Self::MIN_OBJECTS && io::stderr().is_terminal();
         Self {
             done: 0,
             total,
