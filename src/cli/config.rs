@@ -1,22 +1,12 @@
 //! The command line. Every flag can be set by an environment variable too, and in a file.
 //!
 //! A flag has the first value that is given: on the command line, in the environment, in the file
-//! that `--config` names. What is wrong is told before anything starts, by the name of the flag,
-//! the variable or the key.
+//! that `--config` names. Errors name the flag, the variable or the key, before anything starts.
 
-use crate::controllers::ca::CaSettings;
-use crate::controllers::ca::rotation::RotationTimes;
-use crate::controllers::{pki, restart, trust_bundle};
-use crate::k8s::object_key::Key;
-use crate::k8s::scope::Scope;
 use crate::observability::log::LogFormat;
-use crate::observability::traces::otlp;
-use crate::policy::{self, range};
-use crate::webhook::server::{limits::Limits, serving_cert};
 use axum::http::Uri;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use jiff::SignedDuration;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +17,7 @@ mod check;
 mod error;
 mod file;
 mod read;
+mod settings;
 mod values;
 
 pub use error::{ConfigError, Conflict, FileFault, FlagRefusal};
@@ -91,12 +82,8 @@ pub struct Config {
     pub listen: SocketAddr,
 
     /// Where to serve /livez, /readyz and /metrics, by plain HTTP.
-    #[arg(
-        long,
-        env = "PKI_OPERATOR_METRICS_LISTEN",
-        default_value = "0.0.0.0:8080",
-        value_parser = values::socket
-    )]
+    #[arg(long, env = "PKI_OPERATOR_METRICS_LISTEN", default_value = "0.0.0.0:8080",
+        value_parser = values::socket)]
     pub metrics_listen: SocketAddr,
 
     /// How many connections to the webhook may be open at once; with more, those that say nothing
@@ -134,22 +121,14 @@ pub struct Config {
     pub replica_selector: Option<String>,
 
     /// The name of the webhook configuration.
-    #[arg(
-        long,
-        env = "PKI_OPERATOR_WEBHOOK_CONFIGURATION",
-        default_value = "pki-operator",
-        value_parser = values::object_name
-    )]
+    #[arg(long, env = "PKI_OPERATOR_WEBHOOK_CONFIGURATION", default_value = "pki-operator",
+        value_parser = values::object_name)]
     pub webhook_configuration: String,
 
     /// The Secret with the CA that signs certificates. A ConfigMap of the same name tells clients
     /// what to trust.
-    #[arg(
-        long,
-        env = "PKI_OPERATOR_CA_SECRET",
-        default_value = "pki-operator-ca",
-        value_parser = values::object_name
-    )]
+    #[arg(long, env = "PKI_OPERATOR_CA_SECRET", default_value = "pki-operator-ca",
+        value_parser = values::object_name)]
     pub ca_secret: String,
 
     /// Who provides the CA that signs certificates: the operator makes it, or the platform team
@@ -182,21 +161,13 @@ pub struct Config {
 
     /// The `ConfigMap` with the CA bundle in each namespace labelled `box.com/trust-bundle=true`; a
     /// `ClusterTrustBundle` of this name has it too where the API server serves them.
-    #[arg(
-        long,
-        env = "PKI_OPERATOR_TRUST_CONFIG_MAP",
-        default_value = "pki-trust-bundle",
-        value_parser = values::object_name
-    )]
+    #[arg(long, env = "PKI_OPERATOR_TRUST_CONFIG_MAP", default_value = "pki-trust-bundle",
+        value_parser = values::object_name)]
     pub trust_config_map: String,
 
     /// The Secret with the CA that signs the webhook's serving certificates.
-    #[arg(
-        long,
-        env = "PKI_OPERATOR_WEBHOOK_CA_SECRET",
-        default_value = "pki-operator-webhook-ca",
-        value_parser = values::object_name
-    )]
+    #[arg(long, env = "PKI_OPERATOR_WEBHOOK_CA_SECRET", default_value = "pki-operator-webhook-ca",
+        value_parser = values::object_name)]
     pub webhook_ca_secret: String,
 
     /// How long a CA of the webhook is trusted after another took its place, in seconds. Default:
@@ -210,12 +181,8 @@ pub struct Config {
     pub lease: String,
 
     /// The cluster's DNS domain.
-    #[arg(
-        long,
-        env = "PKI_OPERATOR_CLUSTER_DOMAIN",
-        default_value = "cluster.local",
-        value_parser = values::domain
-    )]
+    #[arg(long, env = "PKI_OPERATOR_CLUSTER_DOMAIN", default_value = "cluster.local",
+        value_parser = values::domain)]
     pub cluster_domain: String,
 
     /// The address by which pods reach the API server, which no certificate is for, whatever
@@ -295,124 +262,10 @@ pub enum CaSource {
     Bring,
 }
 
-impl Config {
-    /// What clients of the webhook may take up.
-    pub fn limits(&self) -> Limits {
-        Limits {
-            connections: self.max_connections as usize,
-            requests: self.max_requests as usize,
-            watch_age: self.max_watch_age_seconds,
-        }
-    }
-
-    /// How the CA is kept.
-    pub fn ca(&self) -> CaSettings {
-        CaSettings {
-            secret: Key::new(self.namespace.clone(), self.ca_secret.clone()),
-            is_brought: self.ca == CaSource::Bring,
-            lifetime: SignedDuration::from_hours(self.ca_lifetime_hours.into()),
-            times: RotationTimes {
-                step: SignedDuration::from_secs(self.ca_step_seconds.into()),
-                wait: SignedDuration::from_secs(self.ca_wait_seconds.into()),
-            },
-            retention: SignedDuration::from_secs(self.ca_key_retention_seconds.into()),
-        }
-    }
-
-    /// Where spans go, if anywhere.
-    pub fn otlp(&self) -> Option<otlp::TraceSettings> {
-        let endpoint = self.otlp_endpoint.clone()?;
-        Some(otlp::TraceSettings {
-            endpoint,
-            ca: self.otlp_ca.clone(),
-            ratio: self.otlp_sampling_ratio,
-            identity: self.identity.clone(),
-            namespace: self.namespace.clone(),
-            is_pod: !self.api_server_address.is_empty(),
-        })
-    }
-
-    /// How clients are told whom to trust.
-    pub fn trust(&self) -> trust_bundle::TrustBundleSettings {
-        trust_bundle::TrustBundleSettings {
-            name: self.trust_config_map.clone(),
-            reminder: self.reminder_seconds,
-        }
-    }
-
-    /// Which namespaces are served.
-    pub fn scope(&self) -> Scope {
-        Scope::of(self.namespaces.iter().cloned())
-    }
-
-    /// What is true whatever policies say.
-    pub fn rules(&self) -> policy::Settings {
-        let own = range(&self.api_server_address).into_iter();
-        policy::Settings {
-            cluster_domain: self.cluster_domain.trim_matches('.').to_ascii_lowercase(),
-            namespace: self.namespace.clone(),
-            reserved_secrets: vec![self.ca_secret.clone(), self.webhook_ca_secret.clone()],
-            reserved_addresses: own.chain(self.reserved_addresses.clone()).collect(),
-        }
-    }
-
-    /// How people are told what becomes of a Pki.
-    pub fn reconcile(&self) -> pki::PkiSettings {
-        pki::PkiSettings {
-            reminder: self.reminder_seconds,
-            has_renewal_events: self.renewal_events,
-        }
-    }
-
-    /// How workloads are restarted, if they are.
-    pub fn restarts(&self) -> Option<restart::RestartSettings> {
-        let window = self.restart_spread_seconds;
-        self.restart_on_renewal.then(|| restart::RestartSettings {
-            window: SignedDuration::try_from(window).unwrap_or(SignedDuration::MAX),
-            reminder: self.reminder_seconds,
-        })
-    }
-
-    /// Who the webhook is to the API server.
-    pub fn webhook(&self) -> serving_cert::ServingCertSettings {
-        serving_cert::ServingCertSettings {
-            secret: Key::new(self.namespace.clone(), self.webhook_ca_secret.clone()),
-            configuration: self.webhook_configuration.clone(),
-            hosts: self.webhook_hosts(),
-            overlap: SignedDuration::from_secs(self.webhook_ca_overlap_seconds.into()),
-            replicas: self.replicas(),
-        }
-    }
-
-    /// The pods of the operator, if it runs in some.
-    fn replicas(&self) -> Option<serving_cert::Replicas> {
-        let selector = self.replica_selector.clone()?;
-        let namespace = self.namespace.clone();
-        Some(serving_cert::Replicas {
-            namespace,
-            selector,
-        })
-    }
-
-    /// The hosts that the serving certificate is for.
-    fn webhook_hosts(&self) -> Vec<String> {
-        if self.webhook_host.is_empty() {
-            vec![format!("pki-operator.{}.svc", self.namespace)]
-        } else {
-            self.webhook_host.clone()
-        }
-    }
-}
-
 fn default_identity() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    let host = host.unwrap_or_default();
-    let host = if host.trim().is_empty() {
-        "pki-operator"
-    } else {
-        host.trim()
-    };
-    format!("{host}-{}", std::process::id())
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = Some(host.trim()).filter(|host| !host.is_empty());
+    format!("{}-{}", host.unwrap_or("pki-operator"), std::process::id())
 }
 
 #[cfg(test)]

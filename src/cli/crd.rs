@@ -1,9 +1,9 @@
 //! Brings the custom resource definitions of a cluster to this version, before an operator of this
 //! version runs.
 //!
-//! Helm applies what a chart has in `crds/` when it installs, and not when it upgrades. So a hook
-//! of the chart runs `pki-operator crd --apply` before everything else of an upgrade. What is done
-//! to each definition is [decided](decide) before any of them is changed.
+//! Helm applies the `crds/` of a chart when it installs, and not when it upgrades. So a hook of the
+//! chart runs `pki-operator crd --apply` before everything else of an upgrade. The [step](decide)
+//! for each definition is decided before any of them is changed.
 
 use crate::api::{self, VERSION_LABEL};
 use crate::k8s::client;
@@ -16,10 +16,10 @@ use serde::Deserialize as _;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// That of Helm, whose next installation would otherwise find another manager's fields in its way.
+/// The field manager of Helm, whose next installation would conflict with another manager.
 const FIELD_MANAGER: &str = "helm";
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(100);
+const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a definition is not of this version.
 #[derive(Debug, thiserror::Error)]
@@ -27,52 +27,42 @@ const LOOK: Duration = Duration::from_millis(100);
 pub enum CrdError {
     /// Objects would become unreadable.
     #[error(
-        "CustomResourceDefinition {name}: objects are stored as {}, which this version cannot read: install a version that \
+        "CustomResourceDefinition {name}: objects are stored as {versions}, which this version cannot read: install a version that \
          has both, write every object again (kubectl get {name} --all-namespaces --output json | kubectl replace --filename -), \
-         take it out of status.storedVersions, and then try again", .versions.join(", ")
+         take it out of status.storedVersions, and then try again"
     )]
     Stored {
-        /// Of the definition.
+        /// The name of the definition.
         name: String,
-        /// Those that would be lost.
-        versions: Vec<String>,
+        /// The versions that would be lost, separated by commas.
+        versions: String,
     },
-    /// The API server does not let us, or is not there.
-    #[error("CustomResourceDefinition {name}: {source}")]
-    Api {
-        /// Of the definition.
-        name: String,
-        /// What it said.
-        source: client::ClientError,
-    },
-    /// It was applied, and the API server does not serve it.
-    #[error("CustomResourceDefinition {name} is not established after {PATIENCE:?}: {said}")]
-    NotEstablished {
-        /// Of the definition.
-        name: String,
-        /// What its conditions say.
-        said: String,
-    },
+    /// The API server refuses a request about this definition, or is not there.
+    #[error("CustomResourceDefinition {0}: {1}")]
+    Api(String, #[source] client::ClientError),
+    /// The API server does not serve this definition; its conditions say why.
+    #[error("CustomResourceDefinition {0} is not established after {ESTABLISH_TIMEOUT:?}: {1}")]
+    NotEstablished(String, String),
 }
 
-/// What is done to a definition.
+/// The step for a definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// There is none.
+    /// There is no live one.
     Create,
     /// The live one becomes ours.
     Update {
-        /// The version that it is of, if it says so.
+        /// Its version, if it has one.
         from: Option<Version>,
     },
     /// The live one is newer: fields of ours are among its own, and objects may have others.
     Leave {
-        /// The version that it is of.
+        /// Its version.
         newer: Version,
     },
 }
 
-/// What to do to the `live` definition, for which `ours` is at hand.
+/// Decides the step from the `live` definition to `ours`.
 pub fn decide(
     live: Option<&CustomResourceDefinition>,
     ours: &CustomResourceDefinition,
@@ -89,16 +79,14 @@ pub fn decide(
     }
     let stored = live.status.iter().flat_map(|it| &it.stored_versions);
     let is_known = |stored: &&String| ours.spec.versions.iter().any(|it| it.name == **stored);
-    let lost: Vec<_> = stored
-        .flatten()
-        .filter(|stored| !is_known(stored))
-        .collect();
+    let lost = stored.flatten().filter(|stored| !is_known(stored));
+    let lost: Vec<_> = lost.map(|it| printable(it)).collect();
     if lost.is_empty() {
         return Ok(Step::Update { from });
     }
     Err(CrdError::Stored {
         name: ours.name_any(),
-        versions: lost.into_iter().map(|it| printable(it)).collect(),
+        versions: lost.join(", "),
     })
 }
 
@@ -124,8 +112,8 @@ impl fmt::Display for Step {
     }
 }
 
-/// Does it to each of them; `say` hears what was done.
-pub async fn apply(client: &Client, mut say: impl FnMut(&str)) -> Result<(), CrdError> {
+/// Applies all definitions, and waits until they are served. Calls `on_line` with each step.
+pub async fn apply(client: &Client, mut on_line: impl FnMut(&str)) -> Result<(), CrdError> {
     let crds = Api::<CustomResourceDefinition>::all(client.clone());
     let mut steps = Vec::new();
     for ours in api::definitions() {
@@ -137,17 +125,13 @@ pub async fn apply(client: &Client, mut say: impl FnMut(&str)) -> Result<(), Crd
     }
     let params = PatchParams::apply(FIELD_MANAGER).force();
     for (ours, crd, step) in steps {
+        let name = crd.name_any();
         if !matches!(step, Step::Leave { .. }) {
-            let applied = crds
-                .patch(&crd.name_any(), &params, &Patch::Apply(&ours))
-                .await;
+            let applied = crds.patch(&name, &params, &Patch::Apply(&ours)).await;
             applied.map_err(|error| failed(&crd, "apply it", error))?;
         }
         wait_until_established(&crds, &crd).await?;
-        say(&format!(
-            "CustomResourceDefinition {}: {step}",
-            crd.name_any()
-        ));
+        on_line(&format!("CustomResourceDefinition {name}: {step}"));
     }
     Ok(())
 }
@@ -156,7 +140,7 @@ async fn wait_until_established(
     crds: &Api<CustomResourceDefinition>,
     crd: &CustomResourceDefinition,
 ) -> Result<(), CrdError> {
-    let begin = Instant::now();
+    let start = Instant::now();
     loop {
         let live = crds.get(&crd.name_any()).await;
         let live = live.map_err(|error| failed(crd, "get it", error))?;
@@ -166,21 +150,17 @@ async fn wait_until_established(
         if established.any(|it| it.status == "True") {
             return Ok(());
         }
-        if begin.elapsed() > PATIENCE {
-            let said = conditions.into_iter().filter_map(|it| it.message);
-            let name = crd.name_any();
-            let said = printable(&said.collect::<Vec<_>>().join("; "));
-            return Err(CrdError::NotEstablished { name, said });
+        if start.elapsed() > ESTABLISH_TIMEOUT {
+            let messages = conditions.into_iter().filter_map(|it| it.message);
+            let messages = printable(&messages.collect::<Vec<_>>().join("; "));
+            return Err(CrdError::NotEstablished(crd.name_any(), messages));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 fn failed(crd: &CustomResourceDefinition, what: &str, error: kube::Error) -> CrdError {
-    CrdError::Api {
-        name: crd.name_any(),
-        source: client::ClientError::of(what, error),
-    }
+    CrdError::Api(crd.name_any(), client::ClientError::of(what, error))
 }
 
 #[cfg(test)]
@@ -235,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_that_this_version_cannot_read_keep_it_away_with_what_to_do() {
+    fn objects_that_this_version_cannot_read_stop_the_update_with_a_remedy() {
         let ours = crd(&json!({VERSION_LABEL: OURS}), &["v1", "v2"], &[]);
         for (stored, lost) in [
             (&["v1"][..], None),
@@ -270,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_is_said_with_the_versions() {
+    fn a_step_is_shown_with_its_versions() {
         let older = Version::new(0, 0, 9);
         let newer = Version::new(999, 0, 0);
         let same = Version::parse(OURS).unwrap();
@@ -298,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_tell_their_version_and_outlive_a_release() {
+    fn our_definitions_have_their_version_and_outlive_a_release() {
         for ours in api::definitions() {
             let crd = CustomResourceDefinition::deserialize(&ours).unwrap();
             assert_eq!(version(&crd), Version::parse(OURS).ok());

@@ -1,8 +1,7 @@
-//! Whether an installation does what it is for: the API server refuses a bad Pki, in the operator's
-//! words.
+//! Tests an installation: whether the API server refuses a bad Pki, in the operator's words.
 //!
-//! `helm test` runs it. Everything is asked in dry-run, so nothing is stored and nobody is told.
-//! What an answer means is [judged](judge_bad) by pure functions.
+//! `helm test` runs it. All requests are dry runs, so nothing is stored and no Event is published.
+//! Pure functions [judge](judge_bad) the answers.
 
 use crate::api::{Pki, PkiSpec};
 use crate::k8s::client;
@@ -13,46 +12,39 @@ use kube::{Api, Client};
 use std::time::{Duration, Instant};
 
 const NAME: &str = "pki-operator-self-test";
-/// A name of a domain that nobody can have (RFC 6761), so that no policy permits it but one that
-/// permits everything.
+/// A name under `.invalid` (RFC 6761). Only a policy that permits everything permits it.
 const FORBIDDEN: &str = "self-test.pki-operator.invalid";
 const WEBHOOK: &str = "validate.pkis.box.com";
-/// A policy takes a moment to be in force, and so does a webhook.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long to try again: a policy takes a moment to be in force, and so does a webhook.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is wrong with the installation.
+/// A fault of the installation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SelfTestError {
-    /// Nobody objected.
+    /// The bad Pki was admitted.
     #[error(
         "a Pki for {FORBIDDEN} was admitted: nobody asks the operator; see whether there is a ValidatingWebhookConfiguration with \
          {WEBHOOK} (kubectl get validatingwebhookconfigurations), whether it lets Pkis pass while no operator answers \
          (failurePolicy: Ignore), and whether a PkiPolicy permits every name"
     )]
     Admitted,
-    /// The API server asks, and gets no answer.
+    /// The API server gets no answer.
     #[error("the API server cannot ask the operator: {0}; see whether its pods are ready")]
     Unreachable(String),
-    /// Somebody else was faster.
+    /// Another webhook, or the API server, refused first.
     #[error("the answer is not the operator's: {0}")]
     Other(String),
-    /// What is to be admitted is not.
-    #[error("a Pki for the service {service} was not admitted: {said}")]
-    Refused {
-        /// Of the good Pki.
-        service: String,
-        /// What was said instead.
-        said: String,
-    },
-    /// It could not be asked at all.
+    /// The good Pki, of this service, was refused.
+    #[error("a Pki for the service {0} was not admitted: {1}")]
+    Refused(String, String),
+    /// The API server could not be asked.
     #[error("cannot ask the API server: {0}")]
     Api(#[from] client::ClientError),
 }
 
-/// What the answer to a Pki that nobody may have says of the installation: the refusal, if that is
-/// the operator's.
+/// Judges the answer to a Pki that nobody may have. Returns the refusal, if it is the operator's.
 pub fn judge_bad(answer: Result<(), &Status>) -> Result<String, SelfTestError> {
     let Err(status) = answer else {
         return Err(SelfTestError::Admitted);
@@ -60,7 +52,7 @@ pub fn judge_bad(answer: Result<(), &Status>) -> Result<String, SelfTestError> {
     let said = sentence(&status.message);
     let refusal = format!("admission webhook \"{WEBHOOK}\" denied the request: ");
     match status.message.strip_prefix(&refusal) {
-        // Which rule it breaks first depends on the policies there are.
+        // The first broken rule depends on the policies there are.
         Some(refusal) if refusal.contains(NAME) => {
             Ok(refusal.lines().map(sentence).collect::<Vec<_>>().join("\n"))
         }
@@ -73,32 +65,29 @@ pub fn judge_bad(answer: Result<(), &Status>) -> Result<String, SelfTestError> {
 
 /// Judges the answer to a Pki for this service, which is to be admitted.
 pub fn judge_good(service: &str, answer: Result<(), &Status>) -> Result<(), SelfTestError> {
-    answer.map_err(|status| SelfTestError::Refused {
-        service: service.to_owned(),
-        said: sentence(&status.message),
-    })
+    answer.map_err(|status| SelfTestError::Refused(service.to_owned(), sentence(&status.message)))
 }
 
-/// Asks until all is well, or has been wrong for too long; `say` hears what is well. The service is
-/// one that everybody may have, if there is one.
+/// Runs the test until it passes, or for [`TIMEOUT`]. Calls `on_line` with what passed. `service`
+/// is one that everybody may have, if there is one.
 pub async fn run(
     client: &Client,
     namespace: &str,
     service: Option<&str>,
-    mut say: impl FnMut(&str),
+    mut on_line: impl FnMut(&str),
 ) -> Result<(), SelfTestError> {
-    let begin = Instant::now();
+    let start = Instant::now();
     loop {
         match ask(client, namespace, service).await {
             Ok(refusal) => {
-                say(&format!("what nobody may have is refused: {refusal}"));
+                on_line(&format!("what nobody may have is refused: {refusal}"));
                 if let Some(service) = service {
-                    say(&format!("a Pki for the service {service} is admitted"));
+                    on_line(&format!("a Pki for the service {service} is admitted"));
                 }
                 return Ok(());
             }
-            Err(error) if begin.elapsed() > PATIENCE => return Err(error),
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(error) if start.elapsed() > TIMEOUT => return Err(error),
+            Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
         }
     }
 }
@@ -110,20 +99,20 @@ async fn ask(
 ) -> Result<String, SelfTestError> {
     let pkis = Api::<Pki>::namespaced(client.clone(), namespace);
     let bad = create(&pkis, NAME, &[FORBIDDEN]).await?;
-    let refusal = judge_bad(bad.as_ref().map(drop).map_err(AsRef::as_ref))?;
+    let refusal = judge_bad(bad.as_ref().copied().map_err(AsRef::as_ref))?;
     if let Some(service) = service {
         let good = create(&pkis, service, &[]).await?;
-        judge_good(service, good.as_ref().map(drop).map_err(AsRef::as_ref))?;
+        judge_good(service, good.as_ref().copied().map_err(AsRef::as_ref))?;
     }
     Ok(refusal)
 }
 
-/// What would become of a Pki: that, or the refusal.
+/// Creates a Pki in a dry run. Returns the refusal, if there is one.
 async fn create(
     pkis: &Api<Pki>,
     service: &str,
     dns_names: &[&str],
-) -> Result<Result<Pki, Box<Status>>, SelfTestError> {
+) -> Result<Result<(), Box<Status>>, SelfTestError> {
     let spec = PkiSpec {
         service_name: service.to_owned(),
         dns_names: dns_names.iter().map(ToString::to_string).collect(),
@@ -134,8 +123,8 @@ async fn create(
         ..PostParams::default()
     };
     match pkis.create(&params, &Pki::new(NAME, spec)).await {
-        Ok(pki) => Ok(Ok(pki)),
-        // Not allowed to ask, or nobody there who knows Pkis.
+        Ok(_) => Ok(Ok(())),
+        // The caller has no permission, or the API server does not know Pkis.
         Err(kube::Error::Api(status)) if !matches!(status.code, 401 | 403 | 404) => Ok(Err(status)),
         Err(error) => Err(client::ClientError::of("create pkis", error).into()),
     }

@@ -1,47 +1,29 @@
-//! Values that are right by themselves, but not together.
+//! Checks values that are valid by themselves, but not together.
 
 use super::{Config, ConfigError, Conflict};
 
-/// So many steps a rotation of the CA may need until it is over: a third of a CA's life is left
-/// when it begins.
-const STEPS: i32 = 9;
+/// The most steps of a rotation of the CA, which begins when a third of a CA's life is left.
+const MAX_STEPS: i32 = 9;
 
 impl Config {
-    /// Whether all goes together.
+    /// Checks all values together.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let conflicts: Vec<_> = [
-            self.one_secret(),
-            self.one_config_map(),
+        let one_name = |other: &str, flag, kind| {
+            let name = self.ca_secret.clone();
+            (name == other).then_some(Conflict::OneName { flag, kind, name })
+        };
+        let conflicts = [
+            one_name(&self.webhook_ca_secret, "webhook-ca-secret", "Secret"),
+            // Beside the CA's Secret there is a `ConfigMap` of its name.
+            one_name(&self.trust_config_map, "trust-config-map", "ConfigMap"),
             self.one_port(),
             self.ca_steps(),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        ];
+        let conflicts: Vec<_> = conflicts.into_iter().flatten().collect();
         if conflicts.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError::Conflicts(conflicts))
+            return Ok(());
         }
-    }
-
-    fn one_secret(&self) -> Option<Conflict> {
-        let name = &self.ca_secret;
-        (*name == self.webhook_ca_secret).then(|| Conflict::OneName {
-            flags: ["ca-secret", "webhook-ca-secret"],
-            kind: "Secret",
-            name: name.clone(),
-        })
-    }
-
-    /// Beside the CA's Secret there is a `ConfigMap` of its name.
-    fn one_config_map(&self) -> Option<Conflict> {
-        let name = &self.ca_secret;
-        (*name == self.trust_config_map).then(|| Conflict::OneName {
-            flags: ["ca-secret", "trust-config-map"],
-            kind: "ConfigMap",
-            name: name.clone(),
-        })
+        Err(ConfigError::Conflicts(conflicts))
     }
 
     fn one_port(&self) -> Option<Conflict> {
@@ -57,6 +39,6 @@ impl Config {
     fn ca_steps(&self) -> Option<Conflict> {
         let ca = self.ca();
         let (lifetime, step) = (ca.lifetime, ca.times.step);
-        (lifetime < step * STEPS).then_some(Conflict::CaSteps { lifetime, step })
+        (lifetime < step * MAX_STEPS).then_some(Conflict::CaSteps { lifetime, step })
     }
 }

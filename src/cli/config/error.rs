@@ -1,5 +1,4 @@
-//! Why the operator cannot start as it is told to. Each names the flag, the variable, or the file
-//! and its key.
+//! Errors of the configuration. Each names the flag, the variable, or the file and its key.
 
 use super::Cli;
 use crate::util::text::printable;
@@ -13,53 +12,42 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-/// Why there is no configuration.
+/// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The command line is wrong, or asks for help, in clap's words.
+    /// The command line is wrong, or asks for help.
     #[error(transparent)]
     CommandLine(#[from] clap::Error),
     /// A variable has a value that its flag refuses.
-    #[error("environment variable {name}: {refusal}")]
-    Environment {
-        /// Its name.
-        name: String,
-        /// What was refused.
-        refusal: FlagRefusal,
-    },
+    #[error("environment variable {0}: {1}")]
+    Environment(String, FlagRefusal),
     /// The file cannot be read.
     #[error(
-        "cannot read {file}: {source}; name a file with --config or PKI_OPERATOR_CONFIG, or leave both out"
+        "cannot read {0}: {1}; name a file with --config or PKI_OPERATOR_CONFIG, or leave both out"
     )]
-    Unreadable {
-        /// The file.
-        file: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Something in the file is wrong.
+    Unreadable(String, #[source] io::Error),
+    /// The file has faults.
     #[error("{}", lines(.0))]
     File(Vec<FileFault>),
-    /// Values that are right by themselves do not go together.
+    /// Values that are valid by themselves conflict.
     #[error("{}", lines(.0))]
     Conflicts(Vec<Conflict>),
 }
 
 impl ConfigError {
-    /// What clap says of these arguments and the environment.
+    /// The error of clap about these arguments and the environment.
     pub(super) fn of(error: clap::Error, arguments: &[OsString]) -> Self {
         let Some(refusal) = FlagRefusal::of(&error) else {
             return error.into();
         };
         match variable(&error, arguments) {
-            Some(name) => Self::Environment { name, refusal },
+            Some(name) => Self::Environment(name, refusal),
             None => error.into(),
         }
     }
 
-    /// Says it and ends the process, as clap does: with status 2, or with 0 after what was asked
-    /// for, such as `--help`.
+    /// Prints the error and ends the process as clap does: with status 2, or with 0 after `--help`.
     pub fn exit(&self) -> ! {
         if let Self::CommandLine(error) = self {
             error.exit();
@@ -71,7 +59,7 @@ impl ConfigError {
     }
 }
 
-/// The flag of which clap speaks.
+/// The flag of an error of clap.
 pub(super) fn flag(error: &clap::Error) -> Option<&str> {
     match error.get(ContextKind::InvalidArg)? {
         // As in `--drain-seconds <DRAIN_SECONDS>`.
@@ -80,7 +68,7 @@ pub(super) fn flag(error: &clap::Error) -> Option<&str> {
     }
 }
 
-/// The variable that has the value of which clap speaks, if it stands in none of the arguments.
+/// The variable with the value of an error of clap, if no argument has its flag.
 fn variable(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     let flag = flag(error)?;
     let has_flag = |argument: &OsString| {
@@ -105,7 +93,7 @@ pub struct FlagRefusal {
 }
 
 impl FlagRefusal {
-    /// Takes it out of what clap says about a flag's value.
+    /// The refused value in an error of clap.
     pub(super) fn of(error: &clap::Error) -> Option<Self> {
         let text = |kind| match error.get(kind) {
             Some(ContextValue::String(text)) => Some(text.clone()),
@@ -133,7 +121,7 @@ impl fmt::Display for FlagRefusal {
     }
 }
 
-/// Something that is wrong in a file.
+/// A fault in a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{at}: {message}", printable(file))]
 pub struct FileFault {
@@ -142,21 +130,23 @@ pub struct FileFault {
     pub(super) message: String,
 }
 
-/// Values that do not go together.
+/// Values that conflict.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Conflict {
-    /// Two objects of one kind, which are not for the same, would have one name.
-    #[error("--{} and --{} both name the {kind} \"{name}\": give each a name of its own", .flags[0], .flags[1])]
+    /// Two objects of one kind would have one name.
+    #[error(
+        "--ca-secret and --{flag} both name the {kind} \"{name}\": give each a name of its own"
+    )]
     OneName {
-        /// The flags, without dashes.
-        flags: [&'static str; 2],
+        /// The other flag, without dashes.
+        flag: &'static str,
         /// The kind of object.
         kind: &'static str,
         /// The name.
         name: String,
     },
-    /// Both listeners would be in one place.
+    /// Both listeners would have one port.
     #[error(
         "--listen ({listen}) and --metrics-listen ({metrics}) have one port: give each a port of its own"
     )]

@@ -1,7 +1,7 @@
 //! The file that `--config` names: a YAML mapping whose keys are flags without dashes in front.
 //!
-//! Each entry becomes a flag, so that a file can say neither more nor less than the command line.
-//! What is wrong is all told at once, with its place.
+//! Each entry becomes a flag, so that a file can set what the command line can. All faults are
+//! reported at once, each with its place.
 
 use super::error::{FileFault, FlagRefusal};
 use crate::util::text::{nearest, printable};
@@ -10,15 +10,15 @@ use clap::{Arg, ArgAction, Command, Id};
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// A flag as the file has it, in the form `--flag=value`.
+/// A flag of the file, in the form `--flag=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Setting {
-    /// By which clap knows the flag.
+    /// The identifier of the flag for clap.
     pub(super) id: Id,
     pub(super) argument: String,
 }
 
-/// Reads the settings in a file. `parse` tells what is wrong with an argument, if anything is.
+/// Reads the settings in a file. `parse` checks one argument.
 pub(super) fn settings(
     file: &str,
     bytes: &[u8],
@@ -65,7 +65,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// What is given to flags, lists one by one.
+    /// The values of flags, elements of lists one by one.
     fn entries(&mut self, bytes: &[u8]) -> Vec<Entry> {
         let Some(root) = self.root(bytes) else {
             return Vec::new();
@@ -97,23 +97,14 @@ impl<'a> Reader<'a> {
         entries
     }
 
-    /// The mapping; nothing if there is none, as in a file that has only comments.
+    /// The mapping; nothing if there is none, as in a file with comments alone.
     fn root(&mut self, bytes: &[u8]) -> Option<Node> {
-        let text = match yaml::text(bytes) {
-            Ok(text) => text,
-            Err(error) => {
-                self.note(error.at, error.message);
-                return None;
-            }
-        };
-        let mut documents = yaml::documents(text).into_iter();
-        let root = match documents.next()? {
-            Ok(root) => root,
-            Err(error) => {
-                self.note(error.at, error.message);
-                return None;
-            }
-        };
+        let text = yaml::text(bytes);
+        let text = text.map_err(|error| self.note(error.at, error.message));
+        let mut documents = yaml::documents(text.ok()?).into_iter();
+        let root = documents.next()?;
+        let root = root.map_err(|error| self.note(error.at, error.message));
+        let root = root.ok()?;
         if let Some(second) = documents.next() {
             let at = second.map_or_else(|error| error.at, |node| node.at);
             self.note(at, "only one document is read: remove the others".into());
@@ -125,7 +116,7 @@ impl<'a> Reader<'a> {
         Some(root)
     }
 
-    /// The flag of this name, unless it is none for a file.
+    /// The flag of this name, if a file may have it.
     fn flag(&mut self, key: &YamlKey) -> Option<&'a Arg> {
         let name = key.name.as_str();
         if name == "config" {
@@ -153,20 +144,21 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The values that are given to a flag, and where each stands.
+/// The values of a flag, and their places.
 fn values(flag: &Arg, key: &YamlKey, node: &Node) -> Vec<(Position, Result<String, &'static str>)> {
     let takes_many = matches!(flag.get_action(), ArgAction::Append);
     let elements = node.elements().iter();
     match &node.content {
-        YamlContent::Sequence(_) if takes_many => elements
-            .map(|element| (element.at, scalar(flag, element)))
-            .collect(),
+        YamlContent::Sequence(_) if takes_many => {
+            let values = elements.map(|element| (element.at, scalar(flag, element)));
+            values.collect()
+        }
         _ => vec![(key.place_of(node), scalar(flag, node))],
     }
 }
 
-/// A value as the command line would have it. `yes` is a boolean in YAML; what takes no booleans
-/// gets the word.
+/// A value as on the command line. `yes` is a boolean in YAML; a flag that takes no boolean gets
+/// the word.
 fn scalar(flag: &Arg, node: &Node) -> Result<String, &'static str> {
     match &node.content {
         YamlContent::Scalar(Value::Null, _) => Err("has no value: write one, or remove the key"),
@@ -186,7 +178,7 @@ fn takes_boolean(flag: &Arg) -> bool {
 }
 
 fn first_line(error: &clap::Error) -> String {
-    let said = error.to_string();
-    let line = said.lines().next().unwrap_or_default();
+    let message = error.to_string();
+    let line = message.lines().next().unwrap_or_default();
     line.trim_start_matches("error: ").to_owned()
 }

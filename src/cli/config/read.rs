@@ -1,4 +1,4 @@
-//! From arguments, environment and file to a [`Cli`].
+//! Reads a [`Cli`] from arguments, environment and file.
 
 use super::{Cli, Command, ConfigError, error::flag, file};
 use clap::parser::ValueSource;
@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 impl Cli {
-    /// What this process is told to do, by its arguments, its environment and the file that they
+    /// Reads the command of this process from its arguments, its environment and the file that they
     /// name.
     pub fn read(arguments: Vec<OsString>) -> Result<Self, ConfigError> {
         let given = matches(&arguments).map_err(|error| ConfigError::of(error, &arguments))?;
@@ -36,15 +36,13 @@ fn with_file(
         return Ok(arguments);
     };
     let file = path.display().to_string();
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(source) => return Err(ConfigError::Unreadable { file, source }),
-    };
+    let bytes = std::fs::read(path);
+    let bytes = bytes.map_err(|error| ConfigError::Unreadable(file.clone(), error))?;
     let command = Cli::command();
     let command = command.find_subcommand("run").expect("it was given");
     let by_itself = |argument: &str| {
         let alone = ["pki-operator", "run", argument].map(OsString::from);
-        // What is wrong with another, which the environment has, is not wrong with this one.
+        // The environment may have a wrong value of another flag.
         let is_of_another = |error: &clap::Error| {
             flag(error).is_some_and(|flag| Some(flag) != argument.split('=').next())
         };
@@ -56,14 +54,12 @@ fn with_file(
     let settings = file::settings(&file, &bytes, command, by_itself).map_err(ConfigError::File)?;
     let run = arguments.iter().skip(1).position(|it| it == "run");
     let after_run = run.map_or(arguments.len(), |index| index + 2);
-    let open = settings.into_iter().filter(|setting| {
-        let source = given.value_source(setting.id.as_str());
-        !matches!(
-            source,
-            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-        )
-    });
-    let open: Vec<_> = open.map(|setting| setting.argument.into()).collect();
+    let is_open = |id: &str| {
+        let source = given.value_source(id);
+        source.is_none_or(|source| source == ValueSource::DefaultValue)
+    };
+    let open = settings.into_iter().filter(|it| is_open(it.id.as_str()));
+    let open = open.map(|setting| setting.argument.into());
     arguments.splice(after_run..after_run, open);
     Ok(arguments)
 }

@@ -1,5 +1,8 @@
 use super::*;
+use crate::k8s::object_key::Key;
+use crate::k8s::scope::Scope;
 use clap::CommandFactory as _;
+use jiff::SignedDuration;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! What the values of flags may be. Each refusal says what to write.
+//! Parsers of the values of flags. Each refusal names what to write.
 
 use crate::policy::{is_certifiable, is_label, range};
 use crate::util::text::is_subdomain;
@@ -11,15 +11,15 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-/// A day, beyond which nothing that is given in seconds makes sense, except where a flag says so.
-const MOST_SECONDS: u64 = 86_400;
+/// The most seconds, a day, unless a flag has a bound of its own.
+const MAX_SECONDS: u64 = 86_400;
 
-/// Addresses: a range, or one.
+/// A range of addresses, or one address.
 pub(crate) fn addresses(text: &str) -> Result<IpNet, String> {
     range(text).ok_or_else(|| "write an IP address, or a range such as 10.96.0.0/12".into())
 }
 
-/// Where to listen.
+/// The address of a listener.
 pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
     let read = text.parse();
     read.map_err(|_| "write an IP address and a port, such as 0.0.0.0:8443 or [::]:8443".into())
@@ -32,7 +32,7 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
     only_if(is_label(text), text, expected)
 }
 
-/// The name of a Secret, a `ConfigMap`, a Lease, or whatever else has a DNS subdomain for a name.
+/// The name of an object that is a DNS subdomain, such as that of a Secret or a Lease.
 pub(super) fn object_name(text: &str) -> Result<String, String> {
     let expected = "write the name of an object: at most 253 lower-case letters, digits, hyphens and dots, with a letter or digit \
         at both ends of each part between dots";
@@ -46,7 +46,7 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
     only_if(is_domain, text, "write a DNS domain such as cluster.local")
 }
 
-/// By what the webhook is called.
+/// The host of the webhook.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let is_name = !text.starts_with('*') && is_certifiable(&text.to_ascii_lowercase());
     let is_host = is_name || text.parse::<IpAddr>().is_ok();
@@ -80,24 +80,20 @@ pub(super) fn ratio(text: &str) -> Result<f64, String> {
     ratio.ok_or_else(|| "write a number from 0 to 1, such as 0.1".into())
 }
 
-/// Which log records are written. A word that is no level would be read as a target, and silence
-/// all others.
+/// The filter of log records. A word that is no level would be read as a target, and silence all
+/// others.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     let unknown = |part: &&str| !part.contains('=') && part.parse::<LevelFilter>().is_err();
     let problem = match text.split(',').map(str::trim).find(unknown) {
-        Some(part) => Some(format!("\"{part}\" is no level")),
-        None => EnvFilter::try_new(text)
-            .err()
-            .map(|error| error.to_string()),
-    };
-    problem.map_or_else(
-        || Ok(text.to_owned()),
-        |problem| {
-            Err(format!(
-                "write a level (error, warn, info, debug, trace, off), or a filter such as info,pki_operator=debug ({problem})"
-            ))
+        Some(part) => format!("\"{part}\" is no level"),
+        None => match EnvFilter::try_new(text) {
+            Ok(_) => return Ok(text.to_owned()),
+            Err(error) => error.to_string(),
         },
-    )
+    };
+    Err(format!(
+        "write a level (error, warn, info, debug, trace, off), or a filter such as info,pki_operator=debug ({problem})"
+    ))
 }
 
 /// A whole number of something, in these bounds.
@@ -112,24 +108,19 @@ pub(super) fn whole(
     }
 }
 
-/// A time in seconds: at least so many, and at most a day.
+/// A time in seconds: at least `least`, and at most a day.
 pub(super) fn seconds(
     least: u64,
 ) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
-    move |text| match text.parse() {
-        Ok(seconds) if (least..=MOST_SECONDS).contains(&seconds) => {
-            Ok(Duration::from_secs(seconds))
-        }
-        _ => Err(format!(
-            "write a whole number of seconds from {least} to {MOST_SECONDS}"
-        )),
+    let bounds = least..=MAX_SECONDS;
+    move |text| {
+        let seconds = text.parse().ok().filter(|it| bounds.contains(it));
+        let expected = || format!("write a whole number of seconds from {least} to {MAX_SECONDS}");
+        seconds.map(Duration::from_secs).ok_or_else(expected)
     }
 }
 
 fn only_if(holds: bool, text: &str, expected: &str) -> Result<String, String> {
-    if holds {
-        Ok(text.to_owned())
-    } else {
-        Err(expected.to_owned())
-    }
+    let text = holds.then(|| text.to_owned());
+    text.ok_or_else(|| expected.to_owned())
 }
