@@ -22,17 +22,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// The error and its causes, but those of which it has told itself.
+/// The error and its causes, without those that its message contains.
 fn format_error_chain(error: &anyhow::Error) -> String {
-    let mut told = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if told.is_empty() {
-            told = cause;
-        } else if !told.contains(&cause) {
-            told = format!("{told}: {cause}");
+    let mut message = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
         }
     }
-    told
+    message
 }
 
 fn run_cli() -> anyhow::Result<()> {
@@ -54,7 +52,7 @@ fn run_cli() -> anyhow::Result<()> {
 fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let ended = runtime.block_on(run_in_runtime(config));
-    // A key that is being made, say, is not waited for.
+    // Threads that make a key, say, are not awaited.
     runtime.shutdown_background();
     ended
 }
@@ -72,26 +70,20 @@ async fn run_in_runtime(config: Config) -> anyhow::Result<()> {
 #[tokio::main(flavor = "current_thread")]
 async fn apply_crds() -> anyhow::Result<()> {
     let cluster = Access::default().connect().await?;
-    crd::apply(&cluster.client, |what| println!("{what}")).await?;
-    Ok(())
+    Ok(crd::apply(&cluster.client, |line| println!("{line}")).await?)
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn test(namespace: &str, service: Option<&str>) -> anyhow::Result<()> {
     let cluster = Access::default().connect().await?;
-    self_test::run(&cluster.client, namespace, service, |what| {
-        println!("{what}");
-    })
-    .await?;
-    Ok(())
+    let on_line = |line: &str| println!("{line}");
+    Ok(self_test::run(&cluster.client, namespace, service, on_line).await?)
 }
 
 /// Cancels `shutdown` on SIGTERM or Ctrl-C.
 fn on_signal(shutdown: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -106,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_error_has_told_of_its_causes_is_not_told_again() {
+    fn a_cause_that_an_error_contains_is_not_repeated() {
         let file = std::io::Error::other("no such file");
         let read = anyhow::Error::new(file).context("cannot read ca.crt: no such file");
         assert_eq!(

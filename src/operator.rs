@@ -1,4 +1,4 @@
-//! Puts the parts together and takes them apart again at shutdown.
+//! Connects the parts, and stops them at shutdown.
 
 use crate::cli::config::Config;
 use crate::controllers;
@@ -12,26 +12,31 @@ use crate::events::Publisher;
 use crate::k8s::clock::{Clock, ClockLayer};
 use crate::k8s::lease::Election;
 use crate::k8s::object_key::Key;
+use crate::model::ca::Ca;
 use crate::model::trust_bundle::Published;
 use crate::observability::metrics::Metrics;
 use crate::observability::traces::otlp;
 use crate::store::Cache;
-use crate::webhook::server::{self, App, limits, serving_cert};
+use crate::webhook::server::serving_cert::{ServingCertController, client_ca};
+use crate::webhook::server::{self, App, limits};
 use axum_server::Handle;
+use futures::FutureExt as _;
 use futures::future;
 use kube::Client;
 use kube::client::ClientBuilder;
+use rustls::server::danger::ClientCertVerifier;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// How long what is under way may take to end after the drain.
+/// How long requests and Events may take to end after the drain.
 const GRACE: Duration = Duration::from_secs(10);
-/// The chart gives a pod the drain and 25 seconds more, then it is killed. Nothing else waits for
-/// others, so this holds also when neither the API server nor the collector answers.
+/// The chart gives a pod the drain and 25 seconds more, and then kills it. This holds also when
+/// neither the API server nor the collector answers.
 const _: () = assert!(GRACE.as_secs() + otlp::FLUSH.as_secs() <= 20);
 
 /// Why the operator stopped, or could not start.
@@ -45,135 +50,24 @@ pub enum OperatorError {
     #[error("cannot find a cluster: {0}; run inside one, or set KUBECONFIG")]
     Config(#[from] kube::config::InferConfigError),
     /// A port is taken, most likely.
-    #[error("cannot listen on {address}: {source}; choose another with --{flag}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Which flag says so.
-        flag: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The webhook's clients cannot be told apart.
+    #[error("cannot listen on {0}: {1}; choose another with --{2}")]
+    Listen(SocketAddr, #[source] io::Error, &'static str),
+    /// The webhook's clients cannot be verified.
     #[error(transparent)]
-    ClientCa(#[from] serving_cert::client_ca::ClientCaError),
+    ClientCa(#[from] client_ca::ClientCaError),
     /// A part that runs for ever ended.
     #[error("{0} stopped unexpectedly")]
     Stopped(&'static str),
 }
 
-/// Runs until `shutdown` is cancelled.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), OperatorError> {
-    let clients = config.webhook_client_ca.as_deref();
-    let clients = clients.map(serving_cert::client_ca::verifier).transpose()?;
-    let cluster = kube::Config::infer().await?;
-    let mut rules = config.rules();
-    rules.reserve_api_server(cluster.cluster_url.host().unwrap_or_default());
-    let clock = Clock::new();
-    let client = connect(cluster, &clock)?;
-    let metrics = Arc::new(Metrics::default());
-    let health_listener = listen(config.metrics_listen, "metrics-listen")?;
-    let admission_listener = listen(config.listen, "listen")?;
-    let (cache, follow) = Cache::new(&client, config.scope(), rules);
-    metrics.show(cache.clone());
-    let limits = config.limits().within(limits::descriptors());
-    let app = App::new(cache.clone(), metrics.clone(), clock.clone(), limits);
-    let (publisher, publish) = Publisher::new(
-        client.clone(),
-        config.identity.clone(),
-        config.reminder_seconds,
-        metrics.clone(),
-        clock.clone(),
-    );
-
-    let mut parts = JoinSet::new();
-    let health_handle = Handle::new();
-    let health = server::health(app.clone(), health_listener, health_handle.clone());
-    spawn(&mut parts, "the health listener", async {
-        drop(health.await);
-    });
-    spawn(&mut parts, "the cache", follow);
-    let summary = summary::follow(client.clone(), config.ca().secret, cache.clone());
-    spawn(&mut parts, "the summary of the CA", summary);
-    let clock_report = controllers::clock::follow(
-        clock.clone(),
-        Key::new(config.namespace.clone(), config.lease.clone()),
-        config.identity.clone(),
-        publisher.clone(),
-        metrics.clone(),
-    );
-    spawn(&mut parts, "the comparison of clocks", clock_report);
-    let mut publishing = tokio::spawn(publish);
-    let refusals = rejected_pki::follow(cache.clone(), publisher.clone());
-    spawn(&mut parts, "the memory of refusals", refusals);
-
-    let admission_handle = Handle::new();
-    let admission = {
-        let (app, handle) = (app.clone(), admission_handle.clone());
-        let start = serving_cert::ServingCertController::start(
-            client.clone(),
-            config.webhook(),
-            metrics.clone(),
-            clock.clone(),
-        );
-        async move {
-            // What is wrong with the webhook's CA keeps no certificate from being issued.
-            let controller = start.await;
-            let serving_cert = controller.serving_cert();
-            app.set_serving_cert(serving_cert.clone());
-            tokio::select! {
-                _ = server::admission(app, &serving_cert, clients, admission_listener, handle) => {}
-                () = controller.run() => {}
-            }
-        }
-    };
-    spawn(&mut parts, "the webhook", admission);
-
-    let shared = Shared {
-        client,
-        cache,
-        publisher: publisher.clone(),
-        metrics,
-        clock,
-    };
-    let lead = lead(shared, &config, app.clone(), shutdown.clone());
-    let mut leading = tokio::spawn(lead);
-    tokio::select! {
-        // First, because it is what ends the others.
-        biased;
-        () = shutdown.cancelled() => {}
-        _ = &mut leading => return Err(OperatorError::Stopped("the reconciler")),
-        _ = &mut publishing => return Err(OperatorError::Stopped("the publisher of Events")),
-        Some(ended) = parts.join_next() => return Err(OperatorError::Stopped(ended.unwrap_or("a part that panicked"))),
-    }
-
-    tracing::info!("shutting down");
-    app.drain();
-    tokio::time::sleep(config.drain_seconds).await;
-    admission_handle.graceful_shutdown(Some(GRACE));
-    let all_is_said = async {
-        let _ = leading.await;
-        publisher.close();
-        let _ = publishing.await;
-    };
-    let all_is_answered = async {
-        while admission_handle.connection_count() > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let all = future::join(all_is_said, all_is_answered);
-    if tokio::time::timeout(GRACE, all).await.is_err() {
-        tracing::warn!("what was under way did not end in time");
-    }
-    health_handle.shutdown();
-    tracing::info!("stopped");
-    Ok(())
-}
-
-/// A client whose responses are compared with the clock.
-fn connect(cluster: kube::Config, clock: &Arc<Clock>) -> Result<Client, kube::Error> {
-    let builder = ClientBuilder::try_from(cluster)?;
-    Ok(builder.with_layer(&ClockLayer(clock.clone())).build())
+/// The parts that run in every replica.
+struct Operator {
+    shared: Shared,
+    app: Arc<App>,
+    parts: JoinSet<&'static str>,
+    publishing: JoinHandle<()>,
+    admission: Handle<SocketAddr>,
+    health: Handle<SocketAddr>,
 }
 
 /// Handles that all parts share.
@@ -184,6 +78,151 @@ struct Shared {
     publisher: Publisher,
     metrics: Arc<Metrics>,
     clock: Arc<Clock>,
+}
+
+/// Runs until `shutdown` is cancelled.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), OperatorError> {
+    let mut operator = Operator::start(&config).await?;
+    let (shared, app) = (operator.shared.clone(), operator.app.clone());
+    let mut leading = tokio::spawn(lead(shared, &config, app, shutdown.clone()));
+    tokio::select! {
+        // First, because it is what ends the others.
+        biased;
+        () = shutdown.cancelled() => {}
+        _ = &mut leading => return Err(OperatorError::Stopped("the reconciler")),
+        _ = &mut operator.publishing => return Err(OperatorError::Stopped("the publisher of Events")),
+        Some(ended) = operator.parts.join_next() => return Err(OperatorError::Stopped(ended.unwrap_or("a part that panicked"))),
+    }
+    tracing::info!("shutting down");
+    operator.app.drain();
+    tokio::time::sleep(config.drain_seconds).await;
+    operator.stop(leading).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+impl Operator {
+    async fn start(config: &Config) -> Result<Self, OperatorError> {
+        let clients = config.webhook_client_ca.as_deref();
+        let clients = clients.map(client_ca::verifier).transpose()?;
+        let cluster = kube::Config::infer().await?;
+        let mut rules = config.rules();
+        rules.reserve_api_server(cluster.cluster_url.host().unwrap_or_default());
+        let clock = Clock::new();
+        let client = connect(cluster, &clock)?;
+        let metrics = Arc::new(Metrics::default());
+        let health_listener = listen(config.metrics_listen, "metrics-listen")?;
+        let admission_listener = listen(config.listen, "listen")?;
+        let (cache, follow) = Cache::new(&client, config.scope(), rules);
+        metrics.show(cache.clone());
+        let limits = config.limits().within(limits::descriptors());
+        let (publisher, publish) = Publisher::new(
+            client.clone(),
+            config.identity.clone(),
+            config.reminder_seconds,
+            metrics.clone(),
+            clock.clone(),
+        );
+        let mut operator = Self {
+            app: App::new(cache.clone(), metrics.clone(), clock.clone(), limits),
+            parts: JoinSet::new(),
+            publishing: tokio::spawn(publish),
+            admission: Handle::new(),
+            health: Handle::new(),
+            shared: Shared {
+                client,
+                cache,
+                publisher,
+                metrics,
+                clock,
+            },
+        };
+        let health = operator.health.clone();
+        let health = server::health(operator.app.clone(), health_listener, health);
+        operator.spawn("the health listener", health.map(drop));
+        operator.spawn("the cache", follow);
+        operator.spawn_reports(config);
+        let webhook = operator.webhook(config, clients, admission_listener);
+        operator.spawn("the webhook", webhook);
+        Ok(operator)
+    }
+
+    /// Starts the parts that report what the caches show.
+    fn spawn_reports(&mut self, config: &Config) {
+        let Shared {
+            client,
+            cache,
+            publisher,
+            metrics,
+            clock,
+        } = self.shared.clone();
+        let summary = summary::follow(client, config.ca().secret, cache.clone());
+        self.spawn("the summary of the CA", summary);
+        let lease = Key::new(config.namespace.clone(), config.lease.clone());
+        let replica = config.identity.clone();
+        let clocks = controllers::clock::follow(clock, lease, replica, publisher.clone(), metrics);
+        self.spawn("the comparison of clocks", clocks);
+        let rejections = rejected_pki::follow(cache, publisher);
+        self.spawn("the memory of refusals", rejections);
+    }
+
+    /// The webhook, which waits for its serving certificate. A fault of its CA does not keep
+    /// certificates from being issued.
+    fn webhook(
+        &self,
+        config: &Config,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
+        listener: TcpListener,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (app, handle) = (self.app.clone(), self.admission.clone());
+        let Shared {
+            client,
+            metrics,
+            clock,
+            ..
+        } = self.shared.clone();
+        let start = ServingCertController::start(client, config.webhook(), metrics, clock);
+        async move {
+            let controller = start.await;
+            let serving_cert = controller.serving_cert();
+            app.set_serving_cert(serving_cert.clone());
+            tokio::select! {
+                _ = server::admission(app, &serving_cert, clients, listener, handle) => {}
+                () = controller.run() => {}
+            }
+        }
+    }
+
+    /// Runs a part in the background. If it ends, the operator ends with its name.
+    fn spawn(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        self.parts.spawn(part.map(move |()| name));
+    }
+
+    /// Waits until requests are answered and Events are published, for [`GRACE`] at most.
+    async fn stop(self, leading: JoinHandle<()>) {
+        self.admission.graceful_shutdown(Some(GRACE));
+        let are_published = async {
+            let _ = leading.await;
+            self.shared.publisher.close();
+            let _ = self.publishing.await;
+        };
+        let are_answered = async {
+            while self.admission.connection_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let all = future::join(are_published, are_answered);
+        if tokio::time::timeout(GRACE, all).await.is_err() {
+            tracing::warn!("graceful shutdown timed out");
+        }
+        self.health.shutdown();
+    }
+}
+
+/// A client whose responses are compared with the clock.
+fn connect(cluster: kube::Config, clock: &Arc<Clock>) -> Result<Client, kube::Error> {
+    let builder = ClientBuilder::try_from(cluster)?;
+    Ok(builder.with_layer(&ClockLayer(clock.clone())).build())
 }
 
 /// The settings of the controllers.
@@ -240,9 +279,9 @@ fn control(
         publisher,
         metrics,
         clock,
-    } = shared;
+    } = shared.clone();
     let copies = Arc::new(Published::default());
-    let (keeper, ca) = CaController::new(
+    let (cas, ca) = CaController::new(
         client.clone(),
         settings.ca.clone(),
         cache.clone(),
@@ -251,7 +290,7 @@ fn control(
         metrics.clone(),
         clock.clone(),
     );
-    let distributor = TrustBundleController::new(
+    let trust_bundles = TrustBundleController::new(
         &client,
         &cache.scope,
         &settings.trust_bundle,
@@ -260,38 +299,20 @@ fn control(
         publisher.clone(),
         metrics.clone(),
     );
-    let restarter = settings.restart.clone().map(|settings| {
-        let (client, publisher) = (client.clone(), publisher.clone());
-        RestartController::new(client, settings, cache.clone(), publisher, metrics.clone())
-    });
-    let (restarter, renewals) = restarter.unzip();
     let hints = name::follow(cache.clone(), publisher.clone());
     let ignored = ignored_metadata::follow(cache.clone(), publisher.clone());
     let bundle = settings.trust_bundle.name.clone();
-    let waiting = waiting::follow(client.clone(), cache.clone(), publisher.clone(), bundle);
-    let policies = policy_status::run(client.clone(), cache.clone());
-    let leader = metrics.leader.clone();
-    let context = Context::new(
-        client,
-        cache,
-        ca,
-        publisher,
-        metrics,
-        clock.clone(),
-        settings.pki.clone(),
-    );
-    let on_ready = renewals.map(|renewals| -> pki::OnReady {
-        Box::new(move |pki, certificate, users| renewals.found(pki, certificate, users))
-    });
-    let context = Arc::new(context.with_on_ready(on_ready));
-    let restarting = async {
-        match restarter {
-            Some(restarter) => restarter.run().await,
+    let waiting = waiting::follow(client.clone(), cache.clone(), publisher, bundle);
+    let policies = policy_status::run(client, cache);
+    let (context, restarts) = issuance(shared, settings, ca);
+    let restarts = async {
+        match restarts {
+            Some(controller) => controller.run().await,
             None => future::pending().await,
         }
     };
     async move {
-        leader.set(1);
+        metrics.leader.set(1);
         tokio::select! {
             // First, so that nothing more is begun by a wrong time.
             biased;
@@ -301,31 +322,41 @@ fn control(
             () = Box::pin(waiting) => {}
             () = Box::pin(policies) => {}
             () = Box::pin(pki::run(context, end)) => {}
-            () = keeper.run() => {}
-            () = Box::pin(distributor.run()) => {}
-            () = Box::pin(restarting) => {}
+            () = cas.run() => {}
+            () = Box::pin(trust_bundles.run()) => {}
+            () = Box::pin(restarts) => {}
         }
     }
+}
+
+/// The context of the reconciler, and the controller that restarts workloads after a renewal.
+fn issuance(
+    shared: Shared,
+    settings: &Controllers,
+    ca: watch::Receiver<Option<Arc<Ca>>>,
+) -> (Arc<Context>, Option<RestartController>) {
+    let Shared {
+        client,
+        cache,
+        publisher,
+        metrics,
+        clock,
+    } = shared;
+    let restarts = settings.restart.clone().map(|settings| {
+        let (client, publisher) = (client.clone(), publisher.clone());
+        RestartController::new(client, settings, cache.clone(), publisher, metrics.clone())
+    });
+    let (restarts, renewals) = restarts.unzip();
+    let on_ready = renewals.map(|renewals| -> pki::OnReady {
+        Box::new(move |pki, certificate, users| renewals.found(pki, certificate, users))
+    });
+    let settings = settings.pki.clone();
+    let context = Context::new(client, cache, ca, publisher, metrics, clock, settings);
+    (Arc::new(context.with_on_ready(on_ready)), restarts)
 }
 
 fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, OperatorError> {
     let listener = TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    listener.map_err(|source| OperatorError::Listen {
-        address,
-        flag,
-        source,
-    })
-}
-
-/// Runs a part in the background; should it ever end, its name is what ends the operator.
-fn spawn(
-    parts: &mut JoinSet<&'static str>,
-    name: &'static str,
-    work: impl Future<Output = ()> + Send + 'static,
-) {
-    parts.spawn(async move {
-        work.await;
-        name
-    });
+    listener.map_err(|error| OperatorError::Listen(address, error, flag))
 }

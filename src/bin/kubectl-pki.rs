@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
         Ok(Verdict::Bad) => ExitCode::from(1),
         Err(error) => {
-            // Whoever does not read that has the exit status.
+            // Without a reader, the exit status is enough.
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::from(2)
         }
