@@ -81,9 +81,9 @@ impl Refusal {
 }
 
 impl Requests {
-    pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(max: usize, metrics: Arc<Metrics>) -> Self {
         Self {
-            all: Pool::new(most),
+            all: Pool::new(max),
             large: Pool::new(MAX_LARGE_BODY_BYTES),
             large_reads: Semaphore::new(MAX_LARGE_READS),
             pages: Pool::new(MAX_PAGES),
@@ -142,11 +142,12 @@ impl Requests {
     pub(super) fn page(&self, client: u64) -> Response {
         let page = {
             let mut page = lock(&self.page);
-            let fresh = || {
+            let make = || {
+                let fresh = Bytes::from(self.metrics.page());
                 self.forget_page_later();
-                Bytes::from(self.metrics.page())
+                fresh
             };
-            page.get_or_insert_with(fresh).clone()
+            page.get_or_insert_with(make).clone()
         };
         let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         let length = page.len().to_string();
