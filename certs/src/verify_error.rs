@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_stays_short_whatever_is_in_the_certificate() {
+    fn a_message_stays_short_for_any_certificate() {
         let names: Vec<_> = (0..2500)
             .map(|n| format!("n{n}.{}", "a".repeat(300)))
             .collect();

@@ -17,7 +17,7 @@ pub(crate) fn pki(mut spec: Value) -> Pki {
     pki
 }
 
-/// What a policy permits that permits all of it.
+/// The approval by a policy that permits everything.
 pub(crate) fn approved(pki: &Pki) -> Approved {
     let spec = json!({ "serviceNames": ["*"], "dnsNames": ["*.example.com"] });
     let policy = PkiPolicy::new("policy", serde_json::from_value(spec).expect("a policy"));
@@ -26,7 +26,7 @@ pub(crate) fn approved(pki: &Pki) -> Approved {
 }
 
 #[test]
-fn kinds_and_usages_are_said_as_they_are_written() {
+fn kinds_and_usages_are_displayed_as_they_are_written() {
     let written = |value: Value| value.as_str().expect("a name").to_owned();
     for algorithm in [
         KeyAlgorithm::Ecdsa,

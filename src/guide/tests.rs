@@ -1,4 +1,4 @@
-//! The guide tells the truth: its examples are judged.
+//! The examples of the guide are evaluated.
 
 use super::*;
 use crate::api::{Pki, PkiPolicy, annotations};
@@ -110,7 +110,7 @@ fn the_tables_of_annotations_have_each_key_that_people_may_write() {
 }
 
 #[test]
-fn each_common_refusal_is_answered_as_the_guide_says_and_its_remedy_is_taken() {
+fn each_common_refusal_has_the_message_of_the_guide_and_its_remedy_is_permitted() {
     let (_, section) = APPLICATION_TEAMS
         .split_once("## Common refusals")
         .expect("a section");
@@ -118,17 +118,17 @@ fn each_common_refusal_is_answered_as_the_guide_says_and_its_remedy_is_taken() {
     let examples: Vec<_> = blocks(section).skip(1).collect();
     assert!(examples.len() > 20, "{examples:?}");
     for example in examples.chunks(3) {
-        let [("yaml", wrong), ("text", said), ("yaml", right)] = example else {
+        let [("yaml", wrong), ("text", expected), ("yaml", right)] = example else {
             panic!("{example:?} is no spec with its answer and its remedy")
         };
         let refused = judge(&policies, "team-a", wrong).expect_err(wrong);
-        assert_eq!(refused, said.lines().collect::<Vec<_>>(), "{wrong}");
+        assert_eq!(refused, expected.lines().collect::<Vec<_>>(), "{wrong}");
         assert_eq!(judge(&policies, "team-a", right), Ok(()), "{right}");
     }
 }
 
 #[test]
-fn each_example_of_a_policy_permits_what_its_table_says() {
+fn each_example_of_a_policy_permits_the_rows_of_its_table() {
     let (_, page) = PLATFORM_TEAMS
         .split_once("\n## Policies by example\n")
         .expect("a section");

@@ -30,7 +30,7 @@ pub(super) fn uri(text: &str) -> Option<String> {
         || !scheme.bytes().all(in_scheme)
         || rest.is_empty()
         || !rest.bytes().all(in_rest)
-        || text.len() > LONGEST
+        || text.len() > MAX_URI_BYTES
     {
         return None;
     }
@@ -44,10 +44,8 @@ pub(super) fn uri(text: &str) -> Option<String> {
     if host.is_empty()
         || host.starts_with(':')
         || !(path.is_empty() || path.split('/').all(is_segment))
+        || !is_plain_host(host)
     {
-        return None;
-    }
-    if !is_plain_host(host) {
         return None;
     }
     let host = host.to_ascii_lowercase();
@@ -80,17 +78,16 @@ pub(super) fn host(uri: &str) -> Option<&str> {
 pub(super) fn uri_matches(pattern: &str, uri: &str) -> bool {
     let (pattern_root, pattern) = root(pattern);
     let (uri_root, path) = root(uri);
-    // Of a URI without a host only the scheme ignores case (RFC 8141, 3.1, has one more part that
-    // does; it is spelled out).
+    // Without a host, only the scheme ignores case. (RFC 8141, 3.1, has another such part, which
+    // patterns spell out.)
     let is_same = match pattern_root.split_once("://") {
         Some(_) => pattern_root.eq_ignore_ascii_case(uri_root),
-        None => pattern_root.split_once(':').is_some_and(|(scheme, rest)| {
-            uri_root
-                .split_once(':')
-                .is_some_and(|(uri_scheme, uri_rest)| {
-                    scheme.eq_ignore_ascii_case(uri_scheme) && rest == uri_rest
-                })
-        }),
+        None => match (pattern_root.split_once(':'), uri_root.split_once(':')) {
+            (Some((scheme, rest)), Some((uri_scheme, uri_rest))) => {
+                scheme.eq_ignore_ascii_case(uri_scheme) && rest == uri_rest
+            }
+            _ => false,
+        },
     };
     if !is_same || pattern_root.contains('*') {
         return false;
@@ -122,8 +119,8 @@ pub(super) fn root(uri: &str) -> (&str, &str) {
     split.map_or((uri, ""), |at| uri.split_at(at))
 }
 
-/// The longest URI: what SPIFFE allows (SPIFFE-ID, 2.3), and plenty.
-pub(super) const LONGEST: usize = 2048;
+/// Maximum length of a URI in bytes, that of SPIFFE (SPIFFE-ID, 2.3).
+pub(super) const MAX_URI_BYTES: usize = 2048;
 
 #[cfg(test)]
 mod tests {

@@ -161,14 +161,14 @@ impl RuleBook {
         }
     }
 
-    /// The same with this policy in the place of the one that has its name, if there is one.
+    /// A copy with this policy, which replaces one of the same name.
     #[must_use]
     pub fn with_policy(&self, policy: &PkiPolicy) -> Self {
         let policy = Policy::compile(policy);
         self.replaced(&policy.name.clone(), Some(policy))
     }
 
-    /// The same without the policy of this name.
+    /// A copy without the policy of this name.
     #[must_use]
     pub fn without_policy(&self, name: &str) -> Self {
         self.replaced(name, None)
@@ -181,8 +181,7 @@ impl RuleBook {
         }
     }
 
-    /// The same for these namespaces. Before, none is known, and no policy that selects by labels
-    /// is for any.
+    /// A copy with these namespaces. Without them, a policy that selects by labels selects none.
     #[must_use]
     pub fn with_namespaces(&self, namespaces: Arc<Namespaces>) -> Self {
         Self {

@@ -1,17 +1,16 @@
-//! The exact names of a policy: found at once, however many there are, and searched for those that
-//! come near another.
+//! The exact names of a policy, for fast lookups and searches for near names.
 
 use rapidfuzz::distance::osa;
 
-/// So many edits make a name near.
+/// Maximum number of edits between near names.
 pub(super) const NEAR: usize = 3;
 
 /// Names in order, each once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NameList {
     names: Vec<Box<str>>,
-    /// What is known of each at a glance. Kept apart, so that a search of them all runs through
-    /// little memory.
+    /// The profile of each name. They are apart from the names, so that a search of all of them
+    /// reads little memory.
     profiles: Vec<Profile>,
 }
 

@@ -19,8 +19,8 @@ pub(crate) fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// May stand in a certificate: a folded host name, or one behind a whole-label wildcard (RFC 6125
-/// section 6.4.3).
+/// Whether a certificate may have a name: a folded host name, or one behind a whole-label wildcard
+/// (RFC 6125 section 6.4.3).
 pub(crate) fn is_certifiable(name: &str) -> bool {
     let host = name.strip_prefix("*.").unwrap_or(name);
     name.len() <= 253 && host.split('.').all(is_label) && !looks_like_ip(host)
@@ -35,18 +35,16 @@ pub(super) fn looks_like_ip(name: &str) -> bool {
         || hexadecimal.is_some_and(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()))
 }
 
-/// Names that a pod resolves inside the cluster or on its own machine, so that no policy on further
-/// names can give them away: single labels, `localhost`, and everything under `svc`, `pod` or the
-/// cluster's domain.
+/// Whether a pod resolves a name inside the cluster or on its own machine: no policy on further
+/// names can permit it. These are single labels, `localhost`, and everything under `svc`, `pod` or
+/// the cluster's domain.
 pub(super) fn is_cluster_internal(name: &str, cluster_domain: &str) -> bool {
-    let under = |suffix: &str| {
-        name.strip_suffix(suffix)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    let is_under = |suffix: &&str| {
+        let rest = name.strip_suffix(*suffix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    !name.contains('.')
-        || ["svc", "pod", "localhost", "cluster.local", cluster_domain]
-            .into_iter()
-            .any(under)
+    let suffixes = ["svc", "pod", "localhost", "cluster.local", cluster_domain];
+    !name.contains('.') || suffixes.iter().any(is_under)
 }
 
 /// A name inside the cluster: that of a Service, or one below it.
@@ -133,9 +131,9 @@ pub(super) fn glob_matches(glob: &str, text: &str) -> bool {
 /// Whether a folded name matches a folded pattern label by label. `*` in the pattern stands for one
 /// whole label, the wildcard label included, which covers no more names than the pattern does.
 ///
-/// It does not stand for the last label: `*.*` would permit `db.victim`, by which pods reach the
-/// service of another namespace. Nor for an internationalized one (`xn--`), which may look like any
-/// other: those must be spelled out.
+/// `*` does not stand for the last label: `*.*` would permit `db.victim`, by which pods reach the
+/// service of another namespace. Internationalized labels (`xn--`) may look like any other, and
+/// must be spelled out.
 pub(super) fn labels_match(pattern: &str, name: &str) -> bool {
     let is_match = |p: &str, label: &str| p == label || p == "*" && !label.starts_with("xn--");
     let mut name = name.split('.');
@@ -155,7 +153,7 @@ pub(super) fn duration(text: &str) -> Option<SignedDuration> {
     text.parse().ok()
 }
 
-/// How people write a whole number of seconds: `2160h`, `1h30m`.
+/// Formats a whole number of seconds as people write it: `2160h`, `1h30m`.
 pub(super) fn display_duration(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
     let parts = [
@@ -254,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_inside_the_cluster_tells_service_and_namespace() {
+    fn a_name_inside_the_cluster_has_service_and_namespace() {
         let read = |name: &'static str, domain: &str| {
             let read = service_name(name, domain)?;
             Some((read.below, read.service, read.namespace))
@@ -309,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_name_is_not_certified() {
+    fn other_text_than_host_names_is_not_certified() {
         for name in [
             "",
             ".",

@@ -6,7 +6,7 @@ use crate::util::text::printable;
 use kube::core::{Expression, Selector};
 use std::collections::BTreeSet;
 
-/// The labels that a namespace must have. What cannot be read selects none.
+/// The labels that a namespace must have. A selector that cannot be read selects none.
 pub(super) fn selector(written: &NamespaceSelector) -> Selector {
     if !has_readable_labels(written) {
         return Selector::from_iter([Expression::In(String::new(), BTreeSet::new())]);
@@ -27,17 +27,13 @@ pub(super) fn selector(written: &NamespaceSelector) -> Selector {
 
 /// Whether each label that is written could be one.
 pub(super) fn has_readable_labels(written: &NamespaceSelector) -> bool {
-    let equal = written.match_labels.iter();
-    let required = written.match_expressions.iter();
-    equal
-        .into_iter()
-        .all(|(key, value)| label(key, [value]).is_none())
-        && required
-            .into_iter()
-            .all(|each| label(&each.key, &each.values).is_none())
+    let mut equal = written.match_labels.iter();
+    let mut required = written.match_expressions.iter();
+    equal.all(|(key, value)| label(key, [value]).is_none())
+        && required.all(|each| label(&each.key, &each.values).is_none())
 }
 
-/// Why this cannot be a label with these values.
+/// The reason why this cannot be a label with these values.
 pub(super) fn label<'a>(key: &str, values: impl IntoIterator<Item = &'a String>) -> Option<String> {
     if !template::is_key(key) {
         return Some(format!(

@@ -48,7 +48,7 @@ impl Policies {
         }
     }
 
-    /// The same without the policy of this name, and with the other one.
+    /// A copy without the policy of this name, and with the other one.
     pub(super) fn replaced(&self, name: &str, by: Option<Policy>) -> Self {
         let others = self.all.iter().filter(|policy| policy.name != name);
         Self::new(others.cloned().chain(by.map(Arc::new)).collect())

@@ -68,7 +68,7 @@ mod tests {
     };
 
     #[test]
-    fn so_many_are_had_at_once_and_then_one_a_period() {
+    fn a_burst_is_taken_at_once_and_then_one_token_a_period() {
         let (mut bucket, start) = (Bucket::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut taken = |seconds| bucket.take(LIMIT, at(seconds));
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_used_is_there_for_the_next() {
+    fn an_unused_token_can_be_returned() {
         let (mut bucket, now) = (Bucket::default(), Instant::now());
         assert!(bucket.is_full(now));
         assert_eq!(bucket.left(LIMIT, now), 3);

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_is_shown_in_part() {
+    fn text_of_others_is_shown_in_part() {
         assert_eq!(sentence("It is\nso."), r"It is\nso.");
         for part in ["a", "\u{1b}", "ä"] {
             let shown = sentence(&part.repeat(100_000));

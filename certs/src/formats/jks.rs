@@ -298,7 +298,7 @@ mod tests {
     proptest! {
         /// With the right digest at its end, so that what stands before it is read.
         #[test]
-        fn whatever_the_password_holds_of_is_read_without_panic(body: Vec<u8>) {
+        fn any_file_with_a_valid_digest_is_read_without_panic(body: Vec<u8>) {
             for start in [&[][..], &[0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1]] {
                 let mut file = [start, &body].concat();
                 let digest = digest(&[&utf16(PASSWORD), WHITENER, &file]);

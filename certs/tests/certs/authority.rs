@@ -91,7 +91,7 @@ fn text_around_the_certificate_is_dropped() {
 }
 
 #[test]
-fn an_authority_needs_a_sound_common_name() {
+fn an_authority_needs_a_valid_common_name() {
     let error = Authority::generate("", TEN_YEARS, now()).unwrap_err();
     let (name, problem) = (String::new(), NameProblem::Empty);
     assert_eq!(error, AuthorityError::CommonName(name, problem));

@@ -1,4 +1,4 @@
-//! What people are shown of a certificate.
+//! Descriptions of certificates.
 
 use crate::fixtures::{DAY, NINETY_DAYS, Stored, authority, now, request};
 use jiff::Timestamp;
@@ -54,7 +54,7 @@ fn the_kind_of_every_key_that_is_offered_is_named() {
 }
 
 #[test]
-fn a_chain_is_accepted_by_whoever_trusts_its_root_and_while_it_is_valid() {
+fn a_chain_is_accepted_by_clients_of_its_root_while_it_is_valid() {
     let (own, other) = (authority(), authority());
     let stored = Stored::issued(&own, &request());
     let check = |roots: &str, at: Timestamp| check_chain(&stored.certificate, roots.as_bytes(), at);
@@ -121,7 +121,7 @@ fn a_key_matches_its_own_certificate_and_no_other() {
 }
 
 #[test]
-fn what_is_damaged_is_not_described() {
+fn damaged_certificates_are_not_described() {
     assert_eq!(certificates(b"nothing").map(|found| found.len()), Some(0));
     let torn = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
     assert_eq!(certificates(torn.as_bytes()), None);

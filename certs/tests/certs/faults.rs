@@ -11,7 +11,7 @@ use crate::fixtures::{
 const SECOND: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
 #[test]
-fn what_was_issued_is_found_sound_with_its_serial_and_validity() {
+fn a_new_leaf_is_verified_with_its_serial_and_validity() {
     let authority = authority();
     let leaf = authority.issue(&request(), now()).unwrap();
     let verified = Stored::new(&leaf).verify(&request(), &authority, now());
@@ -31,7 +31,7 @@ fn what_was_issued_is_found_sound_with_its_serial_and_validity() {
 }
 
 #[test]
-fn the_forgery_all_tests_start_from_is_sound() {
+fn the_forgery_all_tests_start_from_is_valid() {
     let authority = authority();
     assert!(
         forge(&authority, &P256, |_| ())
@@ -135,7 +135,7 @@ fn an_unreadable_private_key_is_found() {
 }
 
 #[test]
-fn a_leaf_of_either_authority_is_sound_while_one_is_replaced() {
+fn a_leaf_of_either_authority_is_valid_while_one_is_replaced() {
     let (old, new) = (authority(), authority());
     let issuers = [new.ca(), old.ca()];
     for signer in [&old, &new] {
@@ -146,7 +146,7 @@ fn a_leaf_of_either_authority_is_sound_while_one_is_replaced() {
 }
 
 #[test]
-fn a_leaf_is_sound_while_the_certificate_of_its_authority_is_renewed_for_the_same_key() {
+fn a_leaf_is_valid_while_the_certificate_of_its_authority_is_renewed_for_the_same_key() {
     let path = Path::of(1, |_, _| ());
     let signer = path.read().unwrap();
     let later = path.renewed(|params| params.not_after = date(now() + TEN_YEARS / 2));
@@ -165,7 +165,7 @@ fn a_leaf_is_sound_while_the_certificate_of_its_authority_is_renewed_for_the_sam
 }
 
 #[test]
-fn without_issuers_nothing_is_sound() {
+fn without_issuers_no_leaf_is_valid() {
     let stored = Stored::issued(&authority(), &request());
     let fault = verify(&stored.bundle(), &request(), &[], now());
     assert_eq!(fault, Err(VerifyError::OtherIssuer));
@@ -253,7 +253,7 @@ fn a_leaf_signed_with_another_key_in_the_name_of_the_authority_is_found() {
 }
 
 #[test]
-fn a_leaf_is_sound_up_to_its_last_second_and_then_found_expired() {
+fn a_leaf_is_valid_up_to_its_last_second_and_expired_after_it() {
     let authority = authority();
     let stored = Stored::issued(&authority, &request());
     let not_after = now() + NINETY_DAYS;
@@ -271,7 +271,7 @@ fn a_leaf_is_sound_up_to_its_last_second_and_then_found_expired() {
 }
 
 #[test]
-fn a_leaf_is_sound_from_its_first_second_and_before_found_not_yet_valid() {
+fn a_leaf_is_valid_from_its_first_second_and_not_before() {
     let authority = authority();
     let stored = Stored::issued(&authority, &request());
     let not_before = now() - BACKDATED;

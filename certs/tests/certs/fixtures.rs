@@ -42,7 +42,7 @@ pub(crate) fn request() -> LeafRequest {
     }
 }
 
-/// What a Secret holds, each entry open to damage.
+/// The content of a Secret, to be damaged.
 #[derive(Clone)]
 pub(crate) struct Stored {
     pub(crate) certificate: Vec<u8>,
@@ -165,12 +165,12 @@ pub(crate) struct Path {
     pub(crate) below_root: Vec<String>,
     pub(crate) root: String,
     pub(crate) key: String,
-    /// That of the certificate above the CA's own.
+    /// The certificate above the CA's own.
     key_above: String,
 }
 
 impl Path {
-    /// So many CAs below a root, at least one. `change` is called for each with the number of those
+    /// This number of CAs below a root, at least one. `change` is called for each with the number of those
     /// above it.
     pub(crate) fn of(below_root: usize, change: impl Fn(usize, &mut CertificateParams)) -> Self {
         let mut key = KeyPair::generate().unwrap();
@@ -195,7 +195,7 @@ impl Path {
         }
     }
 
-    /// The same with another certificate for the key of the CA.
+    /// A copy with another certificate for the key of the CA.
     pub(crate) fn renewed(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let above = self.below_root.get(1).unwrap_or(&self.root);
         let signing_key = KeyPair::from_pem(&self.key_above).unwrap();

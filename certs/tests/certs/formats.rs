@@ -121,7 +121,7 @@ fn a_pkcs12_store_with_other_parameters_does_not_hold() {
 }
 
 #[test]
-fn what_cannot_be_written_is_refused_with_its_reason() {
+fn a_store_that_cannot_be_written_is_refused_with_its_reason() {
     let leaf = leaf(KeyAlgorithm::EcdsaP256);
     let sound = bundle(&leaf);
     let with_key = |private_key| Bundle {

@@ -1,4 +1,4 @@
-//! What `issue` makes, and what it refuses.
+//! The leaves of `issue`, and the requests that it refuses.
 
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};

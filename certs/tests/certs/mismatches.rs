@@ -301,7 +301,7 @@ fn a_leaf_that_was_not_backdated_is_found() {
 }
 
 #[test]
-fn a_leaf_cut_short_by_the_end_of_the_authority_is_sound() {
+fn a_leaf_cut_short_by_the_end_of_the_authority_is_valid() {
     let authority = authority();
     let eternal = LeafRequest {
         duration: TEN_YEARS * 2,

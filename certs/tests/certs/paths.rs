@@ -319,7 +319,7 @@ fn expect_broken(path: &Path, which: PathMember, next: PathMember) {
     assert_eq!(error, AuthorityError::BrokenPath { which, next });
 }
 
-/// Of a path of root, intermediate and CA, each of the upper two is damaged.
+/// Damages each of the upper two of a path of root, intermediate and CA.
 #[track_caller]
 fn expect_above(
     change: impl Fn(&mut CertificateParams),

@@ -1,4 +1,4 @@
-//! What holds for any request, any moment and any damage.
+//! Properties of any request, any moment and any damage.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use crate::fixtures::{DAY, Stored, authority, certificate_pem, der, now, request
 
 proptest! {
     #[test]
-    fn what_is_issued_verifies_until_it_ends(
+    fn an_issued_leaf_verifies_until_it_ends(
         request in any_request(),
         now in any_moment(),
         elapsed in 0.0..1.0,
@@ -61,7 +61,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_spread_stays_within_the_window(window in any_duration(), seed: Vec<u8>) {
+    fn a_spread_stays_within_the_window(window in any_duration(), seed: Vec<u8>) {
         let part = renewal::spread(window, &seed);
         prop_assert!(!part.is_negative());
         prop_assert!(part < window || part.is_zero() && !window.is_positive());

@@ -120,7 +120,7 @@ fn java_trusts_each_root_of_either_truststore() {
 }
 
 /// A PKCS#12 file says itself how much work opening it is, and Java asks for more than was written.
-/// What asks for anything else is not opened, whoever wrote it: it is replaced. A JKS file asks for
+/// A file that needs anything else is not opened: it is replaced. A JKS file asks for
 /// nothing.
 #[test]
 #[ignore = "needs keytool: apt-get install default-jre-headless"]

@@ -11,7 +11,7 @@ fn recognized(stored: &Stored, authorities: &[&Authority]) -> Result<(), VerifyE
 }
 
 #[test]
-fn what_was_issued_for_the_same_names_is_recognized_whatever_else_has_changed() {
+fn a_leaf_for_the_same_names_is_recognized_after_other_changes() {
     let (before, other) = (authority(), authority());
     let long_ago = Authority::generate("Example CA", 1000 * DAY, now() - 900 * DAY).unwrap();
     let issued = |change: fn(&mut LeafRequest)| {

@@ -34,7 +34,7 @@ fn the_fence_takes_the_spellings_of_true_that_the_operator_takes() {
 }
 
 #[test]
-fn what_has_an_effect_is_no_fault() {
+fn entries_with_an_effect_are_no_faults() {
     let fingerprint = "0123456789abcdef".repeat(4);
     for (carrier, meta) in [
         (
@@ -85,7 +85,7 @@ fn what_has_an_effect_is_no_fault() {
 }
 
 #[test]
-fn what_has_no_effect_is_told_with_what_to_write() {
+fn entries_without_effect_are_reported_with_a_remedy() {
     let annotation = |key: &str, value: &str| json!({"annotations": {key: value}});
     let label = |key: &str, value: &str| json!({"labels": {key: value}});
     for (carrier, meta, expected) in [
@@ -141,7 +141,7 @@ fn what_has_no_effect_is_told_with_what_to_write() {
 }
 
 #[test]
-fn what_belongs_elsewhere_is_told_with_the_place() {
+fn misplaced_entries_are_reported_with_the_place() {
     let annotation = |key: &str, value: &str| json!({"annotations": {key: value}});
     for (carrier, meta, expected) in [
         (
@@ -201,7 +201,7 @@ fn what_belongs_elsewhere_is_told_with_the_place() {
 }
 
 #[test]
-fn hostile_metadata_are_told_in_few_words() {
+fn hostile_metadata_are_reported_in_few_words() {
     let many: BTreeMap<_, _> = (0..1000)
         .map(|n| (format!("box.com/x{n}\u{1b}"), "y".repeat(10_000)))
         .collect();

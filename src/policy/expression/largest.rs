@@ -36,7 +36,7 @@ pub(super) fn largest() -> &'static Shape {
             ("commonName", Shape::text(LONGEST_NAME)),
             ("dnsNames", names(LONGEST_NAME)),
             ("ipAddresses", names(45)),
-            ("uris", names(identifiers::LONGEST as u64)),
+            ("uris", names(identifiers::MAX_URI_BYTES as u64)),
             ("usages", Shape::list(2, word())),
             ("secretName", name()),
             ("duration", word()),

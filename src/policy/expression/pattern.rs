@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pattern_may_take_is_bounded() {
+    fn the_size_of_a_pattern_is_bounded() {
         for (pattern, expected) in [
             (r"\w{100}", "more than 512 KiB"),
             ("(a|b)*a(a|b){20}", "more than 256 KiB"),

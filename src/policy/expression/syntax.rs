@@ -142,7 +142,7 @@ fn children(expression: &IdedExpr) -> Vec<(&IdedExpr, bool)> {
             (&each.accu_init, false),
             (&each.loop_cond, true),
             (&each.loop_step, true),
-            // It uses the variable of the loop, so it is no part of its own.
+            // The result uses the variable of the loop, so it is no part of its own.
             (&each.result, true),
         ],
         Expr::List(list) => list.elements.iter().map(once).collect(),

@@ -24,7 +24,7 @@ fn faults_of(expressions: &[&str]) -> Vec<String> {
     faults.iter().map(ToString::to_string).collect()
 }
 
-/// A Pki with so many names and URIs.
+/// A Pki with this number of names and URIs.
 fn spec(names: usize) -> Value {
     let name = |number| format!("{number}.example.com");
     let uri = |number| format!("spiffe://example.com/{number}");
@@ -34,7 +34,7 @@ fn spec(names: usize) -> Value {
     })
 }
 
-/// `[e, e, ...]` of so many elements.
+/// `[e, e, ...]` with this number of elements.
 fn list(element: &str, count: usize) -> String {
     format!("[{}]", vec![element; count].join(","))
 }
@@ -45,7 +45,7 @@ fn a_rule_that_costs_too_much_is_a_fault_and_holds_for_no_pki() {
     let long_list = list("1", 257) + ".size() == 257";
     let patterns = (0..9).map(|number| format!("''.matches('{number}')"));
     let patterns = patterns.collect::<Vec<_>>().join(" || ");
-    for (expression, said, reason) in [
+    for (expression, expected, reason) in [
         (
             many_empty.as_str(),
             r"the pattern '\w{100}' takes more than 512 KiB compiled: write it shorter",
@@ -78,7 +78,7 @@ fn a_rule_that_costs_too_much_is_a_fault_and_holds_for_no_pki() {
         ),
     ] {
         let fault = fault(expression).unwrap_or_else(|| panic!("{expression} is taken"));
-        assert!(fault.contains(said), "{fault}");
+        assert!(fault.contains(expected), "{fault}");
         let found = faults_of(&["true", expression]);
         assert!(
             found[0].starts_with("spec.validations[1].expression: "),
@@ -90,7 +90,7 @@ fn a_rule_that_costs_too_much_is_a_fault_and_holds_for_no_pki() {
 }
 
 #[test]
-fn the_rules_of_a_policy_are_bounded_in_number_and_in_what_they_cost_together() {
+fn the_rules_of_a_policy_are_bounded_in_number_and_in_total_cost() {
     let eleven = ["true"; 11];
     assert_eq!(
         faults_of(&eleven),
@@ -154,7 +154,7 @@ fn pki(spec: &Value) -> Pki {
 }
 
 #[test]
-fn a_value_that_is_longer_than_reckoned_with_costs_what_it_is() {
+fn a_value_longer_than_the_estimate_costs_its_real_size() {
     let policies = rules(&[with(&[
         &(list("1", 256) + ".all(x, !pki.metadata.annotations.a.contains('b'))")
     ])]);

@@ -28,7 +28,7 @@ fn check(policy: &Value, spec: &Value, expected: &[&str]) {
 }
 
 #[test]
-fn without_defaults_the_built_in_values_are_narrowed_to_what_is_permitted() {
+fn without_defaults_the_built_in_values_are_narrowed_to_permitted_ones() {
     let none = || json!({});
     check(
         &none(),
@@ -85,7 +85,7 @@ fn without_defaults_the_built_in_values_are_narrowed_to_what_is_permitted() {
 }
 
 #[test]
-fn a_default_of_the_policy_counts_where_the_pki_says_nothing() {
+fn a_default_of_the_policy_counts_for_a_field_that_the_pki_leaves_out() {
     let policy = || {
         json!({ "maxDuration": "2160h", "defaults": {
             "duration": "720h", "renewBefore": "240h", "usages": ["server auth"],
@@ -213,10 +213,10 @@ fn a_default_that_its_policy_does_not_permit_is_never_used() {
 }
 
 #[test]
-fn what_a_pki_says_is_refused_with_the_default_that_it_does_not_go_with() {
+fn a_value_of_a_pki_that_does_not_suit_the_default_is_refused() {
     let book = rules(&[json!({ "serviceNames": ["app1"], "maxDuration": "24h",
         "privateKeys": [{ "algorithm": "RSA" }] })]);
-    for (spec, said) in [
+    for (spec, expected) in [
         (
             json!({ "renewBefore": "22h" }),
             "spec.renewBefore: \"22h\" is not a time before expiry: write more than 0s and at most 21h36m, nine tenths of the duration, for example 8h, or leave renewBefore out",
@@ -236,7 +236,7 @@ fn what_a_pki_says_is_refused_with_the_default_that_it_does_not_go_with() {
     ] {
         let mut pki = json!({ "serviceName": "app1" });
         json_patch::merge(&mut pki, &spec);
-        assert_eq!(refuse(&book, "ns", &pki), [said]);
+        assert_eq!(refuse(&book, "ns", &pki), [expected]);
     }
 }
 

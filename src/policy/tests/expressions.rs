@@ -1,4 +1,4 @@
-//! Rules in CEL: what they see, what is said of them, and which cannot be written.
+//! Rules in CEL: the values that they see, their messages, and those that cannot be written.
 
 use super::*;
 use crate::policy::expression::fault;
@@ -42,7 +42,7 @@ fn an_expression_sees_the_pki_as_its_certificate_will_be() {
 }
 
 #[test]
-fn a_rule_that_does_not_hold_is_told_in_the_words_of_its_author() {
+fn a_rule_that_does_not_hold_is_reported_with_the_message_of_its_author() {
     let spec = json!({ "serviceName": "app1", "dnsNames": ["ADMIN.example.com"] });
     let refusal = |expression| refuse(&with(&[expression]), "ns", &spec);
     assert_eq!(
@@ -74,7 +74,7 @@ fn a_rule_that_does_not_hold_is_told_in_the_words_of_its_author() {
 }
 
 #[test]
-fn what_a_rule_says_of_a_namespace_needs_its_labels() {
+fn a_rule_about_a_namespace_needs_its_labels() {
     let rules = with(&["namespaceObject.metadata.labels.stage == 'live'"]);
     let spec = json!({ "serviceName": "app1" });
     assert!(rules.reads_labels() && !rules.knows("ns"));
@@ -87,8 +87,8 @@ fn what_a_rule_says_of_a_namespace_needs_its_labels() {
 }
 
 #[test]
-fn an_expression_that_cannot_be_meant_is_a_fault() {
-    for (expression, said) in [
+fn an_expression_without_a_meaning_is_a_fault() {
+    for (expression, expected) in [
         (
             "namespace.metadata.name == 'a'",
             "reserved identifier: namespace; write namespaceObject",
@@ -137,7 +137,7 @@ fn an_expression_that_cannot_be_meant_is_a_fault() {
         ("", "line 1, column 1: "),
     ] {
         let fault = fault(expression).unwrap_or_else(|| panic!("{expression:?} is taken"));
-        assert!(fault.contains(said), "{expression:?}: {fault}");
+        assert!(fault.contains(expected), "{expression:?}: {fault}");
     }
     let listed = |inner: &str| format!("pki.spec.dnsNames.all(a, {inner})");
     let within = listed(&listed("a != 'b'").replace("(a,", "(b,"));
@@ -150,7 +150,7 @@ fn an_expression_that_cannot_be_meant_is_a_fault() {
 }
 
 #[test]
-fn no_expression_takes_more_memory_than_the_pki_that_it_looks_at() {
+fn no_expression_takes_more_memory_than_the_pki_that_it_reads() {
     let grow = |first: &str, step: &str| first.to_owned() + &step.repeat(25);
     for expression in [
         grow("[0]", ".map(x,[x,x,x,x,x,x,x,x,x,x])") + " == []",
@@ -185,7 +185,7 @@ fn no_expression_takes_more_memory_than_the_pki_that_it_looks_at() {
 }
 
 #[test]
-fn what_depends_on_what_is_not_known_is_not_permitted() {
+fn a_rule_that_depends_on_unknown_labels_is_not_met() {
     let spec = json!({ "serviceName": "app1" });
     let rules = with(&["!('guest' in namespaceObject.metadata.labels)"]);
     assert_eq!(
@@ -214,7 +214,7 @@ fn what_depends_on_what_is_not_known_is_not_permitted() {
 }
 
 #[test]
-fn what_fails_for_the_sample_alone_is_no_fault() {
+fn a_rule_that_fails_only_for_the_sample_is_no_fault() {
     for expression in [
         "pki.spec.dnsNames.size() == 1 || 10 / (pki.spec.dnsNames.size() - 1) > 2",
         "pki.spec.dnsNames[5] == 'a'",
@@ -292,7 +292,7 @@ fn no_expression_takes_the_operator_down() {
 }
 
 #[test]
-fn what_is_wrong_is_said_on_one_line_that_steers_no_terminal() {
+fn a_fault_is_one_line_without_terminal_control() {
     for expression in [
         "''.matches('[')",
         "''.matches('(\\x1b[31m\\n\\u202e')",

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// What is said of a policy with these fields.
-fn said(fields: &Value) -> Vec<String> {
+/// The faults of a policy with these fields.
+fn found(fields: &Value) -> Vec<String> {
     let mut spec = json!({ "serviceNames": ["app1"] });
     let fields = fields.as_object().expect("fields").clone();
     spec.as_object_mut().expect("a map").extend(fields);
@@ -30,17 +30,17 @@ fn a_policy_that_means_something_has_no_fault() {
         json!({ "privateKeys": [{ "algorithm": "ECDSA", "minSize": 384 }, { "algorithm": "RSA", "minSize": 4096 }, { "algorithm": "Ed25519" }] }),
         json!({ "maxDuration": "1h", "validations": [{ "expression": "pki.spec.uris.size() < 3", "message": "at most 2" }] }),
     ] {
-        assert_eq!(said(&fields), none, "{fields}");
+        assert_eq!(found(&fields), none, "{fields}");
     }
 }
 
-/// One fault at a time, by a part of what is said of it.
+/// One fault at a time, by a part of its message.
 fn each_is_a_fault(cases: &[(Value, &str)]) {
     for (fields, fault) in cases {
-        let said = said(fields);
+        let reported = found(fields);
         assert!(
-            said.len() == 1 && said[0].contains(fault),
-            "{fields}: {said:?}"
+            reported.len() == 1 && reported[0].contains(fault),
+            "{fields}: {reported:?}"
         );
     }
 }
@@ -140,7 +140,7 @@ fn a_namespace_that_there_can_never_be_is_a_fault() {
 }
 
 #[test]
-fn so_is_what_no_certificate_can_have() {
+fn a_permission_that_no_certificate_can_use_is_a_fault() {
     each_is_a_fault(&[
         (
             json!({ "ipAddresses": ["10.0.0.0/33"] }),
@@ -196,9 +196,9 @@ fn so_is_what_no_certificate_can_have() {
 }
 
 #[test]
-fn of_a_million_faults_a_hundred_are_told() {
+fn a_hundred_of_a_million_faults_are_reported() {
     let many = json!({ "serviceNames": vec![""; 1_000_000], "dnsNames": vec!["*.svc"; 1_000_000] });
-    assert_eq!(said(&many).len(), 100);
+    assert_eq!(found(&many).len(), 100);
 }
 
 #[test]
@@ -208,17 +208,17 @@ fn addresses_of_the_cluster_are_no_policys_to_give_away() {
         reserved_addresses: vec!["10.96.0.0/12".parse().unwrap()],
         ..Settings::default()
     };
-    let told = faults(&serde_json::from_value(spec).unwrap(), &settings);
-    let fields: Vec<_> = told.iter().map(|fault| fault.field.as_str()).collect();
+    let found = faults(&serde_json::from_value(spec).unwrap(), &settings);
+    let fields: Vec<_> = found.iter().map(|fault| fault.field.as_str()).collect();
     assert_eq!(fields, ["spec.ipAddresses[0]", "spec.ipAddresses[1]"]);
     assert!(
-        told[0].message.contains("is within 10.96.0.0/12"),
-        "{told:?}"
+        found[0].message.contains("is within 10.96.0.0/12"),
+        "{found:?}"
     );
 }
 
 #[test]
-fn a_policy_that_names_what_is_nobodys_is_told_so() {
+fn a_policy_with_reserved_values_has_faults() {
     let api_server =
         "can never match: it stands for the API server, which no policy can give away; remove it";
     let hosts = "leads to localhost, to a reserved address or to the API server, which no policy can give away: remove it";
@@ -273,11 +273,11 @@ fn a_policy_that_names_what_is_nobodys_is_told_so() {
         if spec.get("serviceNames").is_none() {
             spec["serviceNames"] = json!(["a"]);
         }
-        let told = said(&spec);
-        assert_eq!(told.len(), 1, "{spec}: {told:?}");
+        let found = found(&spec);
+        assert_eq!(found.len(), 1, "{spec}: {found:?}");
         assert!(
-            told[0].starts_with(field) && told[0].contains(message),
-            "{spec}: {told:?}"
+            found[0].starts_with(field) && found[0].contains(message),
+            "{spec}: {found:?}"
         );
     }
     for spec in [
@@ -287,23 +287,23 @@ fn a_policy_that_names_what_is_nobodys_is_told_so() {
         json!({ "serviceNames": ["a"], "dnsNames": ["*.default"], "ipAddresses": ["0.0.0.0/0", "::/0"],
             "uris": ["spiffe://kubernetes/*"] }),
     ] {
-        assert_eq!(said(&spec), [""; 0], "{spec}");
+        assert_eq!(found(&spec), [""; 0], "{spec}");
     }
 }
 
 #[test]
-fn all_faults_are_told_at_once() {
+fn all_faults_are_reported_at_once() {
     let many =
         json!({ "serviceNames": ["A", "b", "C"], "dnsNames": ["*.svc"], "maxDuration": "x" });
-    assert_eq!(said(&many).len(), 4);
+    assert_eq!(found(&many).len(), 4);
 }
 
 #[test]
-fn a_default_that_the_policy_does_not_permit_is_told_in_plain_words() {
+fn a_default_that_the_policy_does_not_permit_is_a_fault() {
     let limits = json!({ "serviceNames": ["app1"], "maxDuration": "24h", "usages": ["server auth"],
         "privateKeys": [{ "algorithm": "ECDSA" }, { "algorithm": "RSA", "minSize": 3072 }] });
     let key = |key: Value| json!({ "privateKey": key });
-    for (defaults, said) in [
+    for (defaults, reported) in [
         (json!({}), ""),
         (
             json!({ "duration": "24h", "renewBefore": "8h", "usages": ["server auth"],
@@ -368,8 +368,8 @@ fn a_default_that_the_policy_does_not_permit_is_told_in_plain_words() {
             .iter()
             .map(ToString::to_string)
             .collect();
-        let expected: Vec<_> = Some(said)
-            .filter(|said| !said.is_empty())
+        let expected: Vec<_> = Some(reported)
+            .filter(|reported| !reported.is_empty())
             .into_iter()
             .collect();
         assert_eq!(found, expected, "{defaults}");

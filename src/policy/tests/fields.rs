@@ -1,9 +1,9 @@
-//! The other fields, all of them at once, and how it is said.
+//! The other fields, all of them at once, and their messages.
 
 use super::*;
 
 #[test]
-fn what_is_issued_follows_from_service_and_namespace() {
+fn the_certificate_follows_from_service_and_namespace() {
     let approved = approve(
         &allowing(&["app1"]),
         "ns",
@@ -79,7 +79,7 @@ fn a_policy_limits_the_duration_that_a_pki_states() {
         narrowed.certificate.duration,
         SignedDuration::from_hours(720)
     );
-    for (duration, said) in [(json!("721h30m"), "721h30m"), (json!("2160h"), "2160h")] {
+    for (duration, expected) in [(json!("721h30m"), "721h30m"), (json!("2160h"), "2160h")] {
         assert_eq!(
             refuse(
                 &book,
@@ -87,7 +87,7 @@ fn a_policy_limits_the_duration_that_a_pki_states() {
                 &json!({ "serviceName": "app1", "duration": duration })
             ),
             [format!(
-                "spec.duration: {said} is too long: PkiPolicy policy-0 permits at most 720h; write duration: 720h"
+                "spec.duration: {expected} is too long: PkiPolicy policy-0 permits at most 720h; write duration: 720h"
             )]
         );
     }
@@ -157,7 +157,7 @@ fn renewal_is_given_once() {
 }
 
 #[test]
-fn a_duration_that_cannot_be_read_says_nothing_about_the_renewal() {
+fn an_unreadable_duration_is_no_violation_of_the_renewal() {
     let spec = json!({ "serviceName": "app1", "duration": "soon", "renewBefore": "720h" });
     let refusal = refuse(&allowing(&["app1"]), "ns", &spec);
     assert_eq!(refusal.len(), 1, "{refusal:?}");
@@ -272,7 +272,7 @@ fn every_violation_is_listed_at_once() {
 }
 
 #[test]
-fn whatever_is_written_the_message_is_one_line_without_anything_that_steers_a_terminal() {
+fn any_message_is_one_line_without_terminal_control() {
     let book = rules(&[
         json!({ "serviceNames": ["\u{1b}[2Jx", "app1\n"], "dnsNames": ["\u{202e}x.example.com"], "uris": ["\u{202e}a:b\u{1b}"], "maxDuration": "1h" }),
     ]);
@@ -309,15 +309,15 @@ fn whatever_is_written_the_message_is_one_line_without_anything_that_steers_a_te
     );
     pki.metadata.namespace = Some("\u{202e}ns".into());
     for book in [book, rules(&[])] {
-        let said = violation_summary("x\u{1b}[2J", &book.evaluate(&pki).unwrap_err(), 1024);
+        let summary_text = violation_summary("x\u{1b}[2J", &book.evaluate(&pki).unwrap_err(), 1024);
         assert!(
-            said.contains(r"\u{1b}[2J") && !said.contains('\u{1b}'),
-            "{said}"
+            summary_text.contains(r"\u{1b}[2J") && !summary_text.contains('\u{1b}'),
+            "{summary_text}"
         );
     }
 }
 
-/// What is said of a Pki with this spec, where only app1 is allowed.
+/// The message about a Pki with this spec, where only app1 is allowed.
 fn summary(spec: &Value, bytes: usize) -> String {
     let violations = judge(&allowing(&["app1"]), "ns", spec).unwrap_err();
     violation_summary("app1-pki", &violations, bytes)
@@ -341,18 +341,18 @@ fn a_summary_names_the_pki_and_the_fields_and_leaves_the_sentence_that_does_as_i
 }
 
 #[test]
-fn a_summary_that_would_be_too_long_counts_what_it_leaves_out() {
+fn a_long_summary_counts_the_violations_that_it_leaves_out() {
     let names: Vec<_> = (0..9).map(|_| "ü".repeat(50)).collect();
     let spec = json!({ "serviceName": "app1", "dnsNames": names });
     let whole = summary(&spec, 10_000);
     assert_eq!(whole.matches("is not a DNS name").count(), 9);
     for bytes in 300..1024 {
-        let said = summary(&spec, bytes);
-        let shown = said.matches("is not a DNS name").count();
-        assert!(said.len() <= bytes, "{bytes}: {said}");
+        let summary_text = summary(&spec, bytes);
+        let shown = summary_text.matches("is not a DNS name").count();
+        assert!(summary_text.len() <= bytes, "{bytes}: {summary_text}");
         assert!(
-            said.ends_with(&format!("; and {} more", 9 - shown)),
-            "{bytes}: {said}"
+            summary_text.ends_with(&format!("; and {} more", 9 - shown)),
+            "{bytes}: {summary_text}"
         );
     }
     let least = summary(&spec, 100);

@@ -192,7 +192,7 @@ fn all_of_one_family_is_nothing_of_the_other() {
 }
 
 #[test]
-fn an_ipv4_address_in_ipv6_notation_is_refused_with_what_to_write() {
+fn an_ipv4_address_in_ipv6_notation_is_refused_with_a_remedy() {
     let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": ["0.0.0.0/0", "::/0"] })]);
     for written in [
         "::ffff:10.1.2.3",
@@ -209,7 +209,7 @@ fn an_ipv4_address_in_ipv6_notation_is_refused_with_what_to_write() {
 }
 
 #[test]
-fn what_is_no_address_is_refused_with_two_that_are() {
+fn a_malformed_address_is_refused_with_two_examples() {
     let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": ["0.0.0.0/0", "::/0"] })]);
     let range = "; it is a range: write single addresses";
     let octal = "; some programs read numbers with a leading zero as octal: write 10.1.2.3";
@@ -329,7 +329,7 @@ fn uris_are_permitted_segment_by_segment_and_taken_once() {
 }
 
 #[test]
-fn a_uri_that_could_be_taken_for_another_is_refused_whatever_is_permitted() {
+fn an_ambiguous_uri_is_refused_under_any_policy() {
     let patterns = ["spiffe://example.com/*", "https://example.com/*"];
     let book = rules(&[json!({ "serviceNames": ["app1"], "uris": patterns })]);
     let long = format!("spiffe://example.com/{}", "a".repeat(2028));
@@ -429,9 +429,9 @@ fn a_list_has_a_hundred_entries_at_most() {
     }
 }
 
-/// Whatever the rule book approves the CA signs: its author was told that it is good.
+/// The CA signs every certificate that the rule book approves.
 #[test]
-fn what_is_approved_can_be_issued() {
+fn an_approved_certificate_can_be_issued() {
     let now = "2030-01-01T00:00:00Z".parse().unwrap();
     let lifetime = SignedDuration::from_hours(10_000);
     let authority = pki_certs::Authority::generate("ca", lifetime, now).unwrap();

@@ -14,7 +14,7 @@ fn with_usages(usages: &[&str]) -> Value {
 }
 
 #[test]
-fn the_key_is_the_one_that_was_asked_for_in_the_encoding_that_was_asked_for() {
+fn the_key_has_the_requested_kind_and_encoding() {
     let book = allowing(&["app1"]);
     for (written, algorithm, encoding) in [
         (json!(null), KeyAlgorithm::EcdsaP256, KeyEncoding::Pkcs8),
@@ -69,7 +69,7 @@ fn a_size_that_is_not_offered_is_refused_with_those_that_are() {
     let book = allowing(&["app1"]);
     let rsa = "ECDSA key here: write 256 or 384, or algorithm: RSA, which has this size";
     let ecdsa = "RSA key here: write 2048, 3072 or 4096, or algorithm: ECDSA, which has this size";
-    for (algorithm, sizes, said) in [
+    for (algorithm, sizes, expected) in [
         (
             json!("ECDSA"),
             &[0, -1, 128, 255, 521, 8192][..],
@@ -98,7 +98,7 @@ fn a_size_that_is_not_offered_is_refused_with_those_that_are() {
             assert_eq!(
                 refuse(&book, "ns", &with_key(&key)),
                 [format!(
-                    "spec.privateKey.size: {size} is not a size of an {said}"
+                    "spec.privateKey.size: {size} is not a size of an {expected}"
                 )]
             );
         }
@@ -126,7 +126,7 @@ fn an_encoding_goes_with_its_algorithm() {
 }
 
 #[test]
-fn a_renewed_certificate_keeps_its_key_only_where_that_is_asked_for() {
+fn a_renewed_certificate_keeps_its_key_only_on_request() {
     let book = allowing(&["app1"]);
     for (policy, keeps_key) in [
         (json!(null), false),
@@ -160,7 +160,7 @@ fn a_policy_permits_kinds_of_keys_from_a_size_on() {
         let approved = approve(&book, "ns", &with_key(&key));
         assert_eq!(approved.certificate.key, algorithm, "{key}");
     }
-    for (key, said) in [
+    for (key, expected) in [
         (json!({ "size": 256 }), "ECDSA-256"),
         (json!({ "algorithm": "RSA", "size": 2048 }), "RSA-2048"),
         (json!({ "algorithm": "Ed25519" }), "Ed25519"),
@@ -168,7 +168,7 @@ fn a_policy_permits_kinds_of_keys_from_a_size_on() {
         assert_eq!(
             refuse(&book, "ns", &with_key(&key)),
             [format!(
-                "spec.privateKey: \"{said}\" is not permitted: PkiPolicy policy-0 permits [ECDSA-384 RSA-3072]; {REMEDY}"
+                "spec.privateKey: \"{expected}\" is not permitted: PkiPolicy policy-0 permits [ECDSA-384 RSA-3072]; {REMEDY}"
             )]
         );
     }

@@ -307,7 +307,7 @@ fn a_malformed_name_that_looks_well() {
 
 /// The suggested name is permitted by a policy that spells it out.
 #[test]
-fn what_is_to_be_written_instead_of_an_internationalized_name_is_permitted() {
+fn the_suggested_form_of_an_internationalized_name_is_permitted() {
     let names = ["xn--bcher-kva.example.com", "xn--pple-43d.example.com"];
     let book = rules(&[json!({ "serviceNames": ["db"], "dnsNames": names })]);
     for name in ["bücher.example.com", "аpple.example.com"] {

@@ -1,4 +1,4 @@
-//! What a certificate may be for besides its service: never what leads to another.
+//! The names of a certificate besides its service: none leads to another service.
 
 use super::*;
 
@@ -208,7 +208,7 @@ fn the_common_name_is_one_of_the_certificates_names() {
 }
 
 #[test]
-fn the_common_name_is_by_default_that_of_the_service_in_its_namespace_where_there_is_room() {
+fn the_default_common_name_is_that_of_the_service_in_its_namespace_if_it_fits() {
     let book = rules(&[json!({ "serviceNames": ["*"] })]);
     for (service, namespace, name) in [
         ("app1", "ns", Some("app1.ns.svc")),
@@ -233,7 +233,7 @@ fn the_common_name_is_by_default_that_of_the_service_in_its_namespace_where_ther
 }
 
 #[test]
-fn the_names_of_the_api_server_are_nobodys_under_any_policy() {
+fn no_policy_permits_names_of_the_api_server() {
     let names = [
         "*.default",
         "*.default.svc.corp.example",
@@ -313,7 +313,7 @@ fn more_names_than_a_certificate_takes_are_refused_before_they_are_read() {
 }
 
 #[test]
-fn what_is_a_placeholder_only_in_lower_case_permits_nothing() {
+fn a_placeholder_in_upper_case_permits_nothing() {
     let book = rules(&[
         json!({ "serviceNames": ["app1"], "dnsNames": ["a.{NAMESPACE}.com", "b.{namespace}.COM"] }),
     ]);

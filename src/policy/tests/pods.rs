@@ -85,7 +85,7 @@ fn rules_in_cel_see_the_names_of_pods() {
 }
 
 /// All that is said of one name, by a Pki for the service db in the namespace ns.
-fn said(name: &str) -> String {
+fn message(name: &str) -> String {
     let book = rules(&[json!({ "serviceNames": ["*"], "dnsNames": ["*.svc", "*.db.ns.svc"] })]);
     let refused = refuse(&book, "ns", &with_names(&[name]));
     assert_eq!(refused.len(), 1, "{refused:?}");
@@ -94,7 +94,7 @@ fn said(name: &str) -> String {
 }
 
 #[test]
-fn each_name_of_another_is_refused_with_whose_it_is() {
+fn a_name_of_another_service_is_refused_with_its_owner() {
     let inside = "is a name inside the cluster, which belongs to";
     let own = "the certificate is for db.ns.svc by itself";
     for (name, owner) in [
@@ -152,7 +152,7 @@ fn each_name_of_another_is_refused_with_whose_it_is() {
                 .to_owned(),
             owner => format!("{inside} {owner}; {own}"),
         };
-        assert_eq!(said(name), expected, "{name}");
+        assert_eq!(message(name), expected, "{name}");
     }
     for name in [
         "a.b.db.ns.svc",
@@ -161,7 +161,7 @@ fn each_name_of_another_is_refused_with_whose_it_is() {
         "web.ns.svc.db.ns.svc",
     ] {
         assert_eq!(
-            said(name),
+            message(name),
             "names no pod of the Service: write one label, which does not begin with xn--, before db.ns.svc, or '*' for \
              all pods: *.db.ns.svc"
         );
@@ -174,10 +174,10 @@ fn each_name_of_another_is_refused_with_whose_it_is() {
         "a_b.db.ns.svc",
         ".db.ns.svc",
     ] {
-        assert!(said(name).starts_with("is not a DNS name: "), "{name}");
+        assert!(message(name).starts_with("is not a DNS name: "), "{name}");
     }
     let long = format!("{}.db.ns.svc", "a".repeat(64));
-    assert!(said(&long).ends_with("a label has at most 63 characters, and one here has 64"));
+    assert!(message(&long).ends_with("a label has at most 63 characters, and one here has 64"));
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_name_is_at_most_253_characters_long() {
 /// No combination of cluster domain, namespace and Service gives away a name of another Service or
 /// of its pods.
 #[test]
-fn no_choice_of_names_gives_away_what_is_anothers() {
+fn no_policy_permits_names_of_another_service() {
     let policy = json!({ "serviceNames": ["*"], "dnsNames": ["*.*.svc", "*.*.*.svc", "*.*.*.*.svc", "*.svc.svc"] });
     let policy = PkiPolicy::new("p", serde_json::from_value(policy).unwrap());
     let labels = ["db", "victim", "svc", "b", "*"];

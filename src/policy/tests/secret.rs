@@ -117,7 +117,7 @@ fn with_outputs(outputs: &Value) -> Value {
 }
 
 #[test]
-fn further_files_are_those_that_are_asked_for() {
+fn further_files_are_the_requested_ones() {
     let book = allowing(&["app1"]);
     let none = approve(&book, "ns", &json!({ "serviceName": "app1" }));
     assert_eq!(none.outputs, Outputs::default());

@@ -53,7 +53,7 @@ fn a_guess_is_made_only_where_the_names_are_alike() {
 }
 
 #[test]
-fn a_long_list_is_cut_to_the_nearest_names_and_says_how_many_more() {
+fn a_long_list_has_the_nearest_names_and_the_number_of_others() {
     let mut names: Vec<_> = (0..5000).map(|n| format!("service-{n:04}")).collect();
     names.push("app1".into());
     let names: Vec<_> = names.iter().map(String::as_str).collect();
@@ -100,7 +100,7 @@ fn a_policy_is_for_the_namespaces_that_it_names() {
 }
 
 #[test]
-fn names_that_only_other_namespaces_may_use_are_not_told() {
+fn names_that_only_other_namespaces_may_use_are_not_shown() {
     let book = rules(&[
         json!({ "serviceNames": ["app2"] }),
         json!({ "serviceNames": ["secret-of-victim"], "namespaces": { "names": ["victim"] } }),
@@ -225,7 +225,7 @@ fn a_policy_is_for_the_namespaces_whose_names_and_labels_it_selects() {
 }
 
 #[test]
-fn the_right_name_in_the_wrong_namespace_is_told_without_naming_the_other() {
+fn the_right_name_in_the_wrong_namespace_is_reported_without_naming_the_other() {
     let of_team = json!({ "serviceNames": ["orders", "{namespace}-web"], "namespaces": { "names": ["team-*"] } });
     let all = json!({ "serviceNames": ["*"], "namespaces": { "names": ["ops"] } });
     let own = json!({ "serviceNames": ["app1"], "namespaces": { "names": ["other"] } });

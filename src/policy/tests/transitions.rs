@@ -122,7 +122,7 @@ fn all_transitions_end_as_a_first_apply_would() {
                 for (way, apply) in WAYS {
                     let stored = apply(before, before, after);
                     assert_eq!(stored, *after, "{way}: {before}");
-                    // The certificate of the spec before is there, and the status tells of it.
+                    // The certificate of the spec before is there, and the status has it.
                     let mut pki = crate::api::tests::pki(stored);
                     pki.status = Some(PkiStatus {
                         serial_number: Some("0A".into()),

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_meant_is_a_few_edits_away_or_begins_alike() {
+    fn a_suggestion_is_a_few_edits_away_or_begins_alike() {
         for (names, to, meant) in [
             (&["app1", "app2"][..], "appp1", Some("app1")),
             (&["app1"], "ap1p", Some("app1")),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_is_cut_to_the_nearest_and_says_how_many_more() {
+    fn a_long_list_has_the_nearest_names_and_the_number_of_others() {
         let names: Vec<_> = (0..30).map(|n| format!("service-{n:02}")).collect();
         let listed = || names.iter().map(|name| Cow::Borrowed(name.as_str()));
         let nearest = AllowedNames::nearest(listed(), "service-7", 30);

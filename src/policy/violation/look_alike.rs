@@ -1,4 +1,4 @@
-//! Why a value that looks like something permitted is not the same.
+//! Explains why a value that looks like a permitted one is not permitted.
 //!
 //! Each pattern is compared a few times with a value. Both are short, which bounds the time.
 
@@ -35,7 +35,7 @@ fn inside_the_cluster(name: &str, own: &str) -> Option<String> {
     names::is_pod(below).then(|| format!("write {below}.{own} for a name inside the cluster"))
 }
 
-/// A permitted pattern and a name, label by label.
+/// Compares a permitted pattern and a name, label by label.
 fn of_pattern(name: &str, pattern: &str) -> Option<String> {
     let tail = pattern.rsplit('*').next().unwrap_or(pattern);
     if pattern.contains('*') && !name.ends_with(tail) && tail.strip_prefix('.') != Some(name) {
@@ -62,8 +62,7 @@ fn of_pattern(name: &str, pattern: &str) -> Option<String> {
             None => Some(format!("'*' in {shown} is not the last label")),
         };
     }
-    let has_part = pairs().all(|(part, label)| part == label || names::glob_matches(part, label));
-    if has_part {
+    if pairs().all(|(part, label)| part == label || names::glob_matches(part, label)) {
         return Some(format!(
             "'*' in {shown} is not a part of a label: the policy has to write a whole one"
         ));
@@ -91,7 +90,7 @@ fn is_stretched(name: &str, pattern: &str) -> bool {
     is_whole && (is_without || inner.is_some_and(|inner| !inner.is_empty()))
 }
 
-/// Why none of these ranges has an address.
+/// Explains why none of these ranges has an address.
 pub(super) fn ip_address(address: IpAddr, ranges: &[IpNet]) -> Option<String> {
     let is_same = |range: &&IpNet| range.addr().is_ipv4() == address.is_ipv4();
     if !ranges.is_empty() && !ranges.iter().any(|range| is_same(&range)) {
@@ -100,10 +99,8 @@ pub(super) fn ip_address(address: IpAddr, ranges: &[IpNet]) -> Option<String> {
             "it is an IPv{this} address, and those are IPv{those}"
         ));
     }
-    let near = ranges
-        .iter()
-        .filter(is_same)
-        .filter(|range| range.prefix_len() != range.max_prefix_len());
+    let near = ranges.iter().filter(is_same);
+    let near = near.filter(|range| range.prefix_len() != range.max_prefix_len());
     let nearest = near.max_by_key(|range| common_bits(range.network(), address))?;
     let is_near = common_bits(nearest.network(), address) >= nearest.max_prefix_len() / 4;
     is_near.then(|| {
@@ -131,10 +128,10 @@ pub(super) fn uri(uri: &str, patterns: &[String]) -> Option<String> {
     if uri.len() > MAX_URI_BYTES {
         return None;
     }
-    patterns
+    let mut short = patterns
         .iter()
-        .filter(|pattern| pattern.len() <= MAX_URI_BYTES)
-        .find_map(|pattern| of_uri_pattern(uri, pattern))
+        .filter(|pattern| pattern.len() <= MAX_URI_BYTES);
+    short.find_map(|pattern| of_uri_pattern(uri, pattern))
 }
 
 fn of_uri_pattern(uri: &str, pattern: &str) -> Option<String> {
@@ -163,10 +160,7 @@ fn of_hosts(here: &str, there: &str) -> Option<&'static str> {
         return None;
     }
     let there = there.to_ascii_lowercase();
-    let without_port = |authority: &str| {
-        let name = authority.split(':').next();
-        name.unwrap_or_default().to_owned()
-    };
+    let without_port = |authority: &str| authority.split(':').next().unwrap_or_default().to_owned();
     let (name, permitted) = (without_port(here), without_port(&there));
     let without_dot = |name: &str| name.trim_end_matches('.').to_owned();
     if there.contains('*') {
@@ -210,10 +204,7 @@ fn of_paths(path: &str, pattern: &str) -> Option<&'static str> {
     }
     let (before, rest) = pattern.split_once('*')?;
     let after = rest.rsplit_once('*').map_or(rest, |(_, after)| after);
-    let inner = path
-        .strip_prefix(before)
-        .and_then(|rest| rest.strip_suffix(after));
-    inner
-        .is_some_and(|inner| inner.contains('/'))
-        .then_some("'*' stands for one segment, and for more at the end alone")
+    let inner = path.strip_prefix(before)?.strip_suffix(after)?;
+    let is_longer = inner.contains('/');
+    is_longer.then_some("'*' stands for one segment, and for more at the end alone")
 }

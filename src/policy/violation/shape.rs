@@ -1,22 +1,21 @@
-//! Why a value is malformed, where its author may not see it.
+//! Explains why a value is malformed, where its author may not see it.
 //!
-//! Each explanation follows the sentence on what to write, which is the same for all malformed
-//! values of a field.
+//! Each explanation follows the remedy, which is the same for all malformed values of a field.
 
 use crate::policy::punycode::ascii_name;
 use crate::policy::{identifiers, names};
 use crate::util::text::printable;
 use std::net::IpAddr;
 
-/// Longer values are not looked into.
-const LONGEST_NAME: usize = 253;
+/// Maximum length of a name. Longer addresses are not explained.
+const MAX_NAME: usize = 253;
 
-/// Why this is no DNS name.
+/// Explains why this is no DNS name.
 pub(super) fn dns_name(name: &str) -> Option<String> {
     let characters = name.chars().count();
-    if characters > LONGEST_NAME {
+    if characters > MAX_NAME {
         return Some(format!(
-            "it has {characters} characters, and a name has at most {LONGEST_NAME}"
+            "it has {characters} characters, and a name has at most {MAX_NAME}"
         ));
     }
     if let Some((_, rest)) = name.split_once("://") {
@@ -77,15 +76,13 @@ fn labels(name: &str) -> Option<String> {
     })
 }
 
-/// Why this is no IP address.
+/// Explains why this is no IP address.
 pub(super) fn ip_address(text: &str) -> Option<String> {
-    if text.len() > LONGEST_NAME {
+    if text.len() > MAX_NAME {
         return None;
     }
-    if text
-        .split_once('/')
-        .is_some_and(|(address, _)| is_address(address))
-    {
+    let range = text.split_once('/');
+    if range.is_some_and(|(address, _)| is_address(address)) {
         return Some("it is a range: write single addresses".into());
     }
     if text.contains('%') {
@@ -131,10 +128,8 @@ fn is_number(text: &str) -> bool {
 
 /// The IPv4 address whose numbers, read as decimal, are these.
 fn without_zeros(text: &str) -> Option<IpAddr> {
-    let numbers: Option<Vec<u8>> = text
-        .split('.')
-        .map(|number| is_number(number).then(|| number.parse().ok()).flatten())
-        .collect();
+    let parse = |number: &str| is_number(number).then(|| number.parse().ok()).flatten();
+    let numbers: Option<Vec<u8>> = text.split('.').map(parse).collect();
     let numbers: [u8; 4] = numbers?.try_into().ok()?;
     Some(numbers.into())
 }
@@ -153,26 +148,25 @@ fn host_of(rest: &str) -> Option<String> {
     names::is_certifiable(&host).then_some(host)
 }
 
-/// Why this is no URI for a certificate.
+/// Explains why this is no URI for a certificate.
 pub(super) fn uri(text: &str) -> Option<String> {
     let characters = text.chars().count();
-    if characters > identifiers::LONGEST {
-        let most = identifiers::LONGEST;
+    if characters > identifiers::MAX_URI_BYTES {
+        let most = identifiers::MAX_URI_BYTES;
         return Some(format!(
             "it has {characters} characters, and a URI has at most {most}"
         ));
     }
-    let letter = text.chars().find(|c| !c.is_ascii());
-    if let Some(letter) = letter {
+    if let Some(letter) = text.chars().find(|c| !c.is_ascii()) {
         return Some(not_ascii("", letter));
     }
     let Some((_, rest)) = text.split_once(':') else {
         return Some("there is no scheme, as in https://example.com".into());
     };
-    let sign = rest
+    let why = match rest
         .chars()
-        .find(|c| matches!(c, '?' | '#' | '%' | '@' | '*' | '['));
-    let why = match sign {
+        .find(|c| matches!(c, '?' | '#' | '%' | '@' | '*' | '['))
+    {
         Some('?') => "there is a query after '?'",
         Some('#') => "there is a fragment after '#'",
         Some('%') => "there is an escape after '%'",
@@ -186,9 +180,8 @@ pub(super) fn uri(text: &str) -> Option<String> {
 
 fn of_hierarchy(rest: &str) -> Option<&'static str> {
     let Some(rest) = rest.strip_prefix("//") else {
-        return rest
-            .contains('/')
-            .then_some("there is a '/' in it, and no host after '//'");
+        let has_slash = rest.contains('/');
+        return has_slash.then_some("there is a '/' in it, and no host after '//'");
     };
     let (host, path) = rest.split_once('/').unwrap_or((rest, "-"));
     let name = host.split(':').next().unwrap_or_default();
@@ -206,7 +199,7 @@ fn of_hierarchy(rest: &str) -> Option<&'static str> {
         .then_some("programs disagree on what address its host is: write four decimal numbers")
 }
 
-/// Why a name of the certificate cannot be the common name.
+/// Explains why a name of the certificate cannot be the common name.
 pub(super) fn common_name(name: &str) -> Option<String> {
     let characters = name.chars().count();
     (characters > 64).then(|| format!("it has {characters} characters"))

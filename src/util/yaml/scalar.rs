@@ -96,7 +96,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_kubectl_takes_for_no_text_is_none() {
+    fn scalars_that_kubectl_does_not_read_as_text_are_no_text() {
         for (text, value) in [
             ("", json!(null)),
             ("~", json!(null)),

@@ -40,7 +40,7 @@ spec:
 ";
 
 #[test]
-fn a_path_leads_to_its_value_and_to_the_key_of_what_begins_on_another_line() {
+fn a_path_leads_to_its_value_or_to_the_key_of_a_value_on_another_line() {
     let found = places(
         PKI,
         [
@@ -63,7 +63,7 @@ fn a_path_leads_to_its_value_and_to_the_key_of_what_begins_on_another_line() {
 }
 
 #[test]
-fn a_path_that_leads_nowhere_ends_at_the_key_of_what_lacks_it() {
+fn an_unknown_path_ends_at_the_key_of_its_last_known_part() {
     let paths = [
         "spec.secretName",
         "spec.privateKey.size",
@@ -77,7 +77,7 @@ fn a_path_that_leads_nowhere_ends_at_the_key_of_what_lacks_it() {
 }
 
 #[test]
-fn an_alias_stands_where_it_is_written_and_what_is_in_it_where_that_is() {
+fn an_alias_has_its_own_place_and_its_entries_have_theirs() {
     let text = "a: &a {name: x}\nb: *a\nc:\n  <<: *a\n  other: 1\n";
     let found = places(text, ["b", "b.name", "c.name", "c.other"]);
     assert_eq!(found, ["2:4", "1:14", "1:14", "5:10"]);
@@ -86,7 +86,7 @@ fn an_alias_stands_where_it_is_written_and_what_is_in_it_where_that_is() {
 }
 
 #[test]
-fn what_a_mapping_says_itself_overrides_what_is_merged_into_it() {
+fn an_entry_of_a_mapping_overrides_a_merged_one() {
     let text =
         "x: &x {a: 1, b: 1}\ny: &y {b: 2, c: 2}\nz:\n  <<: [*x, *y]\n  a: 0\nq: {\"<<\": 1}\n";
     let value = only(text).to_json();
@@ -123,7 +123,7 @@ fn every_document_of_a_stream_is_read_and_those_without_content_are_left_out() {
 }
 
 #[test]
-fn a_document_that_cannot_be_read_is_told_and_those_after_it_are_read() {
+fn a_document_that_cannot_be_read_is_reported_and_those_after_it_are_read() {
     let found = documents("a: [1\n---\nb: 2\n---\n\"c\n---\nd: 3\n");
     let read = found.iter().flatten().map(Node::to_json);
     assert!(read.eq([json!({"b": 2}), json!({"d": 3})]), "{found:?}");
@@ -138,7 +138,7 @@ fn columns_count_characters() {
 }
 
 #[test]
-fn scalars_in_quotes_and_with_tags_are_what_these_say() {
+fn scalars_in_quotes_and_with_tags_have_the_type_of_these() {
     let text =
         "a: \"on\"\nb: 'no'\nc: !!str 1\nd: !!int \"1\"\ne: !own 2\nf: |\n  true\n1: g\nyes: h\n";
     let expected = json!({"a": "on", "b": "no", "c": "1", "d": 1, "e": "2", "f": "true\n", "1": "g", "true": "h"});
@@ -151,7 +151,7 @@ fn an_anchor_in_the_next_document_is_unknown() {
 }
 
 #[test]
-fn what_would_fill_the_memory_is_refused() {
+fn a_text_that_would_fill_the_memory_is_refused() {
     let mut bomb = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
     for level in 1..12 {
         let alias = vec![format!("*a{}", level - 1); 9].join(", ");
@@ -175,7 +175,7 @@ fn what_would_fill_the_memory_is_refused() {
 }
 
 #[test]
-fn what_would_overflow_the_stack_is_refused() {
+fn a_text_that_would_overflow_the_stack_is_refused() {
     for text in [
         "[".repeat(10_000),
         "a: ".repeat(10_000),
@@ -225,7 +225,7 @@ fn json_values_may_follow_one_another() {
 }
 
 #[test]
-fn what_a_merge_key_brings_in_counts_as_if_it_stood_there() {
+fn merged_entries_count_as_written_ones() {
     for (text, service) in [
         ("spec:\n  serviceName: a\n  <<: {serviceName: b}", "b"),
         ("spec:\n  <<: {serviceName: b}\n  serviceName: a", "a"),
