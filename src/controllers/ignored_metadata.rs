@@ -72,7 +72,7 @@ fn found(cache: &Cache) -> Vec<(Carrier, Key, Ignored)> {
         };
         take(carrier, key, &secret.ignored);
     }
-    for (carrier, object) in cache.misled() {
+    for (carrier, object) in cache.misannotated() {
         take(carrier, &object.key, &object.ignored);
     }
     found

@@ -1,8 +1,8 @@
 //! Reconciles each [`Pki`] in one pass: observe, plan, act, conclude.
 //!
 //! 1. [Observe](observe::observe): the Pki, its rivals and the version of its Secret, from the
-//!    caches. The Secret itself is read only when that does not tell enough: a new Pki needs no
-//!    read (but for passwords), nor does one whose Secret has not changed.
+//!    caches. The Secret itself is read only when that is not enough: a new Pki needs no read (but
+//!    for passwords), nor does one whose Secret has not changed.
 //! 2. [`plan`](plan::plan) decides, on those facts alone, what is to be done and why.
 //! 3. [Act](act::act): write the Secret, or nothing.
 //! 4. [Conclude](conclude::conclude): write the status if it changed, hand over the Events, and
@@ -51,10 +51,10 @@ mod worker;
 /// Longest duration of a reconcile. A request that hangs must not hold a slot for ever.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What people are told.
+/// Settings of Events about Pkis.
 #[derive(Clone, Debug)]
 pub struct PkiSettings {
-    /// How often an Event about a lasting fault is repeated.
+    /// Interval at which an Event about a lasting fault is repeated.
     pub reminder: Duration,
     /// Whether pods get an Event about a renewal.
     pub has_renewal_events: bool,

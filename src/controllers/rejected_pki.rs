@@ -51,7 +51,7 @@ pub(crate) enum Provider {
 /// Tells the pods for as long as it is polled.
 pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
     cache.synced().await;
-    let (refusals, mut history) = (&cache.refusals, RejectionHistory::default());
+    let (refusals, mut history) = (&cache.rejections, RejectionHistory::default());
     loop {
         if history.is_empty() {
             refusals.changed().await;
@@ -98,7 +98,7 @@ impl Surroundings for Cache {
 /// What it provides, unless it breaks a rule.
 fn provider(pki: &Pki, rules: &RuleBook) -> Option<Provider> {
     let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
-    store::judging(rules, namespace, || rules.admits(pki).map(drop))?;
+    store::evaluate_with(rules, namespace, || rules.admits(pki).map(drop))?;
     Some(
         pki.ready()
             .map_or(Provider::Valid, |ready| Provider::Ready {

@@ -12,11 +12,11 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How many objects the API server sends at once.
+/// Number of objects that the API server sends at once.
 const PAGE: u32 = 500;
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Which cluster, and where in it.
+/// Selects a cluster and a namespace.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Access {
     /// The kubeconfig file to use. Default: $KUBECONFIG, or ~/.kube/config.
@@ -45,25 +45,25 @@ pub struct Cluster {
     pub namespace: String,
 }
 
-/// Why the cluster does not answer.
+/// The cluster does not answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
     /// No kubeconfig.
     #[error("cannot find a cluster: {0}")]
     Kubeconfig(String),
-    /// It does not let us.
+    /// The permission is missing.
     #[error("you may not {what} here: {}", text::printable(said))]
     Forbidden {
         /// As in `list pkipolicies`.
         what: String,
-        /// What the API server said.
+        /// Message of the API server.
         said: String,
     },
-    /// It is not there.
+    /// The object does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// It cannot be reached, most likely.
+    /// The request failed, most likely because the API server cannot be reached.
     #[error("cannot {what}: {}", text::printable(said))]
     Failed {
         /// As in `list pkipolicies`.

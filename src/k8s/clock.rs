@@ -24,22 +24,22 @@ mod layer;
 /// The largest difference from the API server's clock that is tolerated. Certificates are backdated
 /// by five minutes, so the clients of a leader that is ahead by this much take them at once.
 pub const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(3);
-/// By how much a time that was written by another leader may lie ahead of the local clock: both may
-/// be off by [`MAX_CLOCK_SKEW`], and certificates are backdated by more than half of that.
+/// Largest lead of a time that another leader wrote over the local clock. Both may be off by
+/// [`MAX_CLOCK_SKEW`], and certificates are backdated by more than half of that.
 pub const MAX_FUTURE: SignedDuration = MAX_CLOCK_SKEW;
-/// A response that took longer says too little about the time.
+/// Longest round trip of a response by which the clocks are compared.
 const MAX_ROUND_TRIP: Duration = Duration::from_secs(10);
-/// How long the clock must agree, after it did not, before it is trusted again.
+/// Time for which a wrong clock must agree before it is trusted again.
 const PROBATION: Duration = Duration::from_secs(10);
 
-/// Why the clock is not trusted.
+/// The clock is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClockFault {
     /// No response of the API server has been read yet.
     #[error("the clock has not been compared with the API server's yet")]
     NotCompared,
-    /// The responses do not tell the time.
+    /// The responses have no time.
     #[error(
         "the clock cannot be compared with the API server's: its responses have no Date header; let the proxy in front of it pass that on"
     )]
@@ -124,12 +124,12 @@ impl Clock {
         }
     }
 
-    /// By how much the local clock is ahead of the API server's, once that is known.
+    /// The lead of the local clock over the API server's, once it is known.
     pub fn skew(&self) -> Option<SignedDuration> {
         lock(&self.state).skew(Reading::take())
     }
 
-    /// Why the clock is not trusted at this moment.
+    /// The present fault of the clock.
     pub fn fault(&self) -> Option<ClockFault> {
         self.check(Reading::take()).err()
     }
@@ -233,7 +233,7 @@ fn parse_http_date(date: &str) -> Option<Timestamp> {
     second.checked_add(SignedDuration::from_millis(500)).ok()
 }
 
-/// How far one clock is from another, in the largest unit that fits: `100 days ahead of`.
+/// The difference of two clocks in the largest unit that fits: `100 days ahead of`.
 struct Relation(SignedDuration);
 
 impl fmt::Display for Relation {

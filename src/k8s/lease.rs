@@ -1,9 +1,9 @@
-//! Which replica reconciles: the holder of a Lease, as client-go's leader election has it.
+//! Leader election by a Lease, as client-go does it: its holder reconciles.
 //!
-//! Whether a holder has gone silent is judged by how long *this* process has seen the Lease
-//! unchanged, so that clocks need not agree. Every write of the Lease carries the version it was
-//! decided on, so of two that take it one fails. A holder that cannot renew stops before others may
-//! take over; what it still writes late is refused by the preconditions of those writes.
+//! A holder is silent when *this* process has seen the Lease unchanged for too long, so clocks need
+//! not agree. Every write of the Lease carries the version it was decided on, so one of two that
+//! take it fails. A holder that cannot renew stops before others may take over. The preconditions
+//! of its late writes make them fail.
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -13,15 +13,14 @@ use kube::{Api, Client};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// How long a silent holder keeps the lead.
+/// Time after which a silent holder loses the lead.
 const LEASE: Duration = Duration::from_secs(15);
-/// How long a holder tries to renew before it stops.
+/// Time for which a holder tries to renew before it stops.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Between two looks at the Lease.
+/// Interval at which the Lease is read.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long a replica whose webhook is not ready leaves the Lease to those that are: each looks
-/// once in [`RETRY`].
+/// Time for which a replica whose webhook is not ready leaves the Lease to others.
 const STAND_BACK: Duration = Duration::from_secs(6);
 
 /// Whether a replica may take the lead.
@@ -85,7 +84,7 @@ impl Election {
         let mut seen = Sighting::default();
         loop {
             if standing() == Standing::Unfit {
-                // The Lease is free for whoever is fit; how long it was silent is counted anew.
+                // The Lease is free for a fit replica. The silence of its holder is counted anew.
                 seen = Sighting::default();
                 tokio::time::sleep(RETRY / 4).await;
                 continue;

@@ -68,20 +68,19 @@ impl Key {
 
 /// The name of a namespace: there are few of them, and many keys.
 fn shared_namespace(name: &str) -> Arc<str> {
-    /// So many are kept without asking whether there still are keys with them.
-    const FEW: usize = 1024;
-    /// Of a DNS label (RFC 1123). What is longer names no namespace, and is not kept for whoever
-    /// sends it.
-    const LONGEST: usize = 63;
+    /// Number of names that are kept without regard to their use.
+    const MIN_PRUNED_NAMES: usize = 1024;
+    /// Length of a DNS label (RFC 1123). A longer text names no namespace, and is not kept.
+    const MAX_LABEL_BYTES: usize = 63;
     static SHARED: Mutex<BTreeSet<Arc<str>>> = Mutex::new(BTreeSet::new());
-    if name.len() > LONGEST {
+    if name.len() > MAX_LABEL_BYTES {
         return name.into();
     }
     let mut shared = lock(&SHARED);
     if let Some(known) = shared.get(name) {
         return known.clone();
     }
-    if shared.len() >= FEW && shared.len().is_power_of_two() {
+    if shared.len() >= MIN_PRUNED_NAMES && shared.len().is_power_of_two() {
         shared.retain(|name| Arc::strong_count(name) > 1);
     }
     let name = Arc::<str>::from(name);

@@ -1,5 +1,4 @@
-//! How the operator writes: under its own name, and bound to the version that the decision was made
-//! on.
+//! Writes of the operator: under its own name, and bound to the version that was decided on.
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{Patch, PatchOperation, RemoveOperation, TestOperation};

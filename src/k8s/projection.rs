@@ -1,5 +1,5 @@
-//! Objects of which only a part is kept, from the moment they are read: of a page of five hundred
-//! pods, all the rest would take up ten megabytes until the last of them was handled.
+//! Projections of objects, made while they are read: a whole page of five hundred pods would take
+//! up ten megabytes until the last pod is handled.
 
 use crate::k8s::scope::Named;
 use kube::Resource;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::fmt;
 
-/// What is kept of an object.
+/// The part of an object that is kept.
 pub(crate) trait Projection: Clone + fmt::Debug + Send + 'static {
     /// The object, as the API server sends it.
     type Whole: Resource<DynamicType = ()> + DeserializeOwned + Named;
@@ -23,7 +23,7 @@ pub(crate) trait Projection: Clone + fmt::Debug + Send + 'static {
 pub(crate) struct Projected<T> {
     /// Namespace, name and resource version.
     meta: ObjectMeta,
-    /// What is kept.
+    /// The part that is kept.
     pub(crate) kept: T,
 }
 

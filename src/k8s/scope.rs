@@ -1,8 +1,8 @@
-//! Which namespaces the operator serves: all, or those of a list.
+//! The namespaces that the operator serves: all, or those of a list.
 //!
-//! Where it serves all, a watch is one of the whole cluster. With a list there is one for each
-//! namespace, because the operator may read nothing else; the module `merger` makes one stream of
-//! their events, so that whoever follows need not know.
+//! For all of them, one watch covers the cluster. For a list, there is one watch for each
+//! namespace, because the operator may read nothing else, and `merger` makes one stream of their
+//! events.
 
 use crate::api::StoredPki;
 use crate::k8s::tolerant::{self, Lenient};
@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::{DeserializeGuard, NamespaceScope, ObjectMeta, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
-use merged::{insistent, merged};
+use merged::{merged, watch_until_permitted};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -38,10 +38,10 @@ pub struct List {
     refused: Mutex<BTreeSet<(String, &'static str)>>,
 }
 
-/// By namespace, the resources that may not be read there.
+/// The resources that may not be read, by namespace.
 pub type Refused = BTreeMap<String, Vec<&'static str>>;
 
-/// An object that can be told of when only its name is known: that it is gone.
+/// An object that can be made from its metadata alone, for the event of its deletion.
 pub trait Named: Sized {
     /// One with this metadata and nothing else.
     fn with(metadata: ObjectMeta) -> Self;
@@ -97,7 +97,7 @@ impl Scope {
         }
     }
 
-    /// What may not be read, where a list tells what should be.
+    /// The resources of listed namespaces that may not be read.
     pub fn refused(&self) -> Refused {
         let mut refused = Refused::new();
         if let Self::Namespaces(list) = self {
@@ -152,8 +152,9 @@ impl Scope {
             Self::Namespaces(list) => list.clone(),
         };
         let watches = list.namespaces.iter();
-        let watches =
-            watches.map(|namespace| insistent(api.clone().constrain(namespace), config.clone()));
+        let watches = watches.map(|namespace| {
+            watch_until_permitted(api.clone().constrain(namespace), config.clone())
+        });
         let watches: Vec<_> = watches.collect();
         merged(what, list, watches, true).right_stream()
     }
@@ -174,7 +175,7 @@ impl Scope {
         };
         let watches = list.namespaces.iter().map(|namespace| {
             let only = config.clone().fields(&format!("metadata.name={namespace}"));
-            insistent(api.clone(), only)
+            watch_until_permitted(api.clone(), only)
         });
         let watches: Vec<_> = watches.collect();
         merged(WHAT, list, watches, false).right_stream()

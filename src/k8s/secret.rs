@@ -1,4 +1,4 @@
-//! Whose a Secret is, and what the operator reads in it.
+//! The owner of a Secret, and its files.
 
 use crate::api::Pki;
 use crate::api::annotations::{ADOPT, KEEP_SECRET, flag};
@@ -28,7 +28,7 @@ pub fn is_kept_by(annotations: Option<&BTreeMap<String, String>>) -> bool {
     annotations.and_then(|annotations| flag(annotations, KEEP_SECRET)) == Some(true)
 }
 
-/// Who controls an object, by its owner references.
+/// The controller of an object, by its owner references.
 pub fn controller(object: &impl ResourceExt) -> Option<&OwnerReference> {
     let mut references = object.owner_references().iter();
     references.find(|reference| reference.controller == Some(true))
@@ -45,7 +45,7 @@ pub fn is_labelled(secret: &impl ResourceExt) -> bool {
     patch::has_all(secret.labels(), &patch::labels())
 }
 
-/// Certificate and key of a Secret; what is missing is empty, which no check takes for sound.
+/// Certificate and key of a Secret. A missing file is empty, which is never valid.
 pub fn bundle(secret: &Secret) -> Bundle<'_> {
     Bundle {
         certificate: file(secret, "tls.crt"),
@@ -102,7 +102,7 @@ pub fn is_owned_by(secret: &Secret, pki: &Pki) -> bool {
     }
 }
 
-/// What the controller reference says.
+/// The relation of a controller to a Pki.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ownership<'a> {
     /// This Pki.

@@ -1,9 +1,9 @@
 //! Objects as anybody may have written them.
 //!
-//! Who may update an object may write its `managedFields`, and the API server takes times there
-//! that the library which reads them does not (the last two hours of the year 9999). One such
-//! object must neither keep a whole list from being read nor its own Secret from being mended: a
-//! time that cannot be read is left out.
+//! Anybody who may update an object may write its `managedFields`. The API server takes times there
+//! that the library cannot read (the last two hours of the year 9999). One such object must neither
+//! keep a whole list from being read nor its Secret from being repaired, so a time that cannot be
+//! read is left out.
 
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use jiff::Timestamp;
@@ -108,7 +108,7 @@ where
     events.map_ok(|event| map(event, |Lenient(object)| object))
 }
 
-/// The same for those who need not know when it breaks.
+/// A watch that logs its errors and goes on.
 pub(crate) fn watch<K>(
     what: &'static str,
     api: Api<Lenient<K>>,

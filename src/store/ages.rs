@@ -1,4 +1,4 @@
-//! How long ago the API server last confirmed each watch.
+//! The age of each watch: the time since the API server last confirmed it.
 //!
 //! A watch that is refused or hangs changes nothing: the last state of the cache stays in force. So
 //! each watch has an age. The age is zero when the API server answers a list or a watch with
@@ -35,7 +35,7 @@ impl Default for Ages {
 }
 
 impl Ages {
-    /// How long ago this watch was confirmed, or since when this process has waited for that.
+    /// Time since this watch was confirmed, or since this process began to wait for that.
     pub(super) fn of(&self, watched: Watched, now: Instant) -> Duration {
         let confirmed = self.0.get(&watched).map(|age| *lock(age));
         confirmed.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))

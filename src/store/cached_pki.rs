@@ -1,8 +1,7 @@
-//! What is kept of every [`Pki`]: all of it, packed, beside what is asked again and again.
+//! Every [`Pki`], packed, beside the few fields that are read often.
 //!
-//! As a structure a Pki takes up 2 KiB, as text the half of that, and 300 bytes if what all texts
-//! have in common is left out. To unpack that takes microseconds, where whatever is done with a Pki
-//! then takes milliseconds.
+//! A Pki takes up 2 KiB as a structure, 1 KiB as text, and 300 bytes compressed with a dictionary.
+//! Unpacking takes microseconds, and a reconcile takes milliseconds.
 
 use crate::api::annotations::Carrier;
 use crate::api::{Outputs, Pki, StoredPki};
@@ -28,37 +27,36 @@ pub struct KnownPki {
     uid: u64,
     /// When it was made.
     pub created: Timestamp,
-    is_going: bool,
+    is_being_deleted: bool,
     /// `None` for an object that cannot be read, or that is being deleted; it claims nothing.
     claimed: Option<Arc<str>>,
     passwords: Box<[Arc<str>]>,
     /// The Secrets that it wrote before.
     formers: Box<[Arc<str>]>,
-    /// A digest of what its author edits. Status is not in it: the operator's own writes are no
-    /// news to it.
+    /// A digest of what its author edits. The status, which the operator writes, is not in it.
     pub edition: u64,
-    /// Whether the status says of this very spec that it has its certificate.
+    /// Whether the status reports a certificate for the present spec.
     pub ready: bool,
     /// Annotations and labels without an effect.
     pub ignored: Ignored,
     /// The resource version, if that is a number.
     version: Option<NonZeroU64>,
-    /// What the watch told last, if this came back from a write that it has yet to tell of.
-    told: Option<Arc<Self>>,
+    /// The state that the watch delivered last, if this is an own write that it has not reached.
+    last_watched: Option<Arc<Self>>,
     packed: Packed,
 }
 
 /// The whole.
 #[derive(Clone, Debug, PartialEq)]
 enum Packed {
-    /// As JSON, compressed with the [dictionary](USUAL).
+    /// JSON, compressed with the [`DICTIONARY`].
     Readable(Box<[u8]>),
-    /// What is wrong, and the metadata.
+    /// The error, and the metadata.
     Unreadable(Box<(String, ObjectMeta)>),
 }
 
-/// What is in the text of most Pkis, in about that order: the dictionary of the compression.
-const USUAL: &[u8] = concat!(
+/// Dictionary of the compression: text that most Pkis have, in about this order.
+const DICTIONARY: &[u8] = concat!(
     r#""duration":"2160h","dnsNames":["","secretName":"-tls","#,
     r#""message":", which a PkiPolicy permits, is not found in allowedNames: ["#,
     r#","reason":"ServiceNameNotAllowed","status":"False","type":"Ready""#,
@@ -85,7 +83,7 @@ impl From<StoredPki> for KnownPki {
     fn from(mut stored: StoredPki) -> Self {
         let meta = stored.meta_mut();
         meta.managed_fields = None;
-        let is_going = meta.deletion_timestamp.is_some();
+        let is_being_deleted = meta.deletion_timestamp.is_some();
         let version = meta.resource_version.as_ref();
         let version = version.and_then(|version| version.parse().ok());
         let ignored = Ignored::of(Carrier::Pki, meta);
@@ -93,16 +91,16 @@ impl From<StoredPki> for KnownPki {
         let created = created.map_or(Timestamp::MAX, |time| time.0);
         let uid = digest(meta.uid.as_deref().unwrap_or_default());
         // Rules of policies may read labels and annotations.
-        let edited = (uid, meta.generation, is_going);
+        let edited = (uid, meta.generation, is_being_deleted);
         let edition = digest((edited, &meta.labels, &meta.annotations));
         let key = Key::of(&stored);
         let pki = stored.0.as_ref().ok();
-        let claimed = pki.filter(|_| !is_going);
+        let claimed = pki.filter(|_| !is_being_deleted);
         let claimed = claimed.map(|pki| key.share_name(pki.secret_name()));
         Self {
             uid,
             created,
-            is_going,
+            is_being_deleted,
             claimed,
             passwords: pki.map(passwords).unwrap_or_default(),
             formers: pki.map(formers).unwrap_or_default(),
@@ -110,7 +108,7 @@ impl From<StoredPki> for KnownPki {
             ready: pki.is_some_and(|pki| pki.ready().is_some()),
             ignored,
             version,
-            told: None,
+            last_watched: None,
             packed: Packed::of(stored.0),
             key,
         }
@@ -142,7 +140,7 @@ impl Packed {
         let invalid = match stored {
             Ok(pki) => match serde_json::to_vec(&pki) {
                 Ok(json) => {
-                    let packed = compress_prepend_size_with_dict(&json, USUAL);
+                    let packed = compress_prepend_size_with_dict(&json, DICTIONARY);
                     return Self::Readable(packed.into());
                 }
                 Err(error) => (error.to_string(), pki.metadata),
@@ -158,7 +156,7 @@ impl KnownPki {
     pub fn unpack(&self) -> StoredPki {
         let unpacked = match &self.packed {
             Packed::Readable(packed) => {
-                let json = decompress_size_prepended_with_dict(packed, USUAL);
+                let json = decompress_size_prepended_with_dict(packed, DICTIONARY);
                 let json = json.expect("what was compressed can be decompressed");
                 serde_json::from_slice(&json).map_err(|error| self.unreadable(&error))
             }
@@ -167,8 +165,7 @@ impl KnownPki {
         DeserializeGuard(unpacked.map_err(|(error, metadata)| InvalidObject { error, metadata }))
     }
 
-    /// What was packed was read before, so this was never seen. Should it happen, the author is
-    /// told.
+    /// Reports packed text that cannot be read again, as if the Pki could not be read.
     fn unreadable(&self, error: &serde_json::Error) -> (String, ObjectMeta) {
         let metadata = ObjectMeta {
             namespace: Some(self.key.namespace.to_string()),
@@ -184,8 +181,8 @@ impl KnownPki {
     }
 
     /// Whether it is being deleted.
-    pub fn is_going(&self) -> bool {
-        self.is_going
+    pub fn is_being_deleted(&self) -> bool {
+        self.is_being_deleted
     }
 
     /// Whether it claims the Secret of this name.
@@ -198,28 +195,28 @@ impl KnownPki {
         !self.claims(secret) && self.formers.iter().any(|former| **former == *secret)
     }
 
-    /// Whether this is the Pki of the UID with this digest, and it is here to stay.
-    pub(crate) fn lives_as(&self, uid: u64) -> bool {
-        self.uid == uid && !self.is_going
+    /// Whether this is the Pki of the UID with this digest, and it is not being deleted.
+    pub(crate) fn is_live(&self, uid: u64) -> bool {
+        self.uid == uid && !self.is_being_deleted
     }
 
-    /// This, which came back from a write, while the watch has told no more than that.
+    /// This state, which an own write made, while the watch has delivered no more than that.
     #[must_use]
-    pub fn ahead_of(self, told: Arc<Self>) -> Self {
+    pub fn unconfirmed(self, last_watched: Arc<Self>) -> Self {
         Self {
-            told: Some(told),
+            last_watched: Some(last_watched),
             ..self
         }
     }
 
-    /// What the watch told last, if that is not this.
-    pub fn told(&self) -> Option<&Arc<Self>> {
-        self.told.as_ref()
+    /// The state that the watch delivered last, if this one is an own write.
+    pub fn last_watched(&self) -> Option<&Arc<Self>> {
+        self.last_watched.as_ref()
     }
 
-    /// Whether both are states of one object, and this is the earlier one. Versions of one resource
-    /// are ordered as numbers, which Kubernetes promises since 1.35 and did before; of one that is
-    /// no number nothing is said.
+    /// Whether both are states of one object, and this is the earlier one. Resource versions are
+    /// compared as numbers, which Kubernetes promises since 1.35 (KEP-5504). Other versions have no
+    /// order.
     pub fn precedes(&self, other: &Self) -> bool {
         let versions = self.version.zip(other.version);
         self.uid == other.uid && versions.is_some_and(|(own, other)| own < other)

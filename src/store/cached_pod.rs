@@ -1,4 +1,4 @@
-//! Which pods use a Secret, how, and on whose behalf: who must hear what becomes of it.
+//! The pods that use a Secret, how they use it, and their controllers.
 
 use crate::api::annotations::Carrier;
 use crate::k8s::object_key::Key;
@@ -26,7 +26,7 @@ const ROOT_CA: &str = "kube-root-ca.crt";
 /// The number of [needs](PodNeed) that are kept of a pod.
 const MAX_NEEDS: usize = 32;
 
-/// What is kept of a pod.
+/// A pod, reduced to the Secrets that it uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretUser {
     /// Namespace and name of the pod.
@@ -37,7 +37,8 @@ pub struct SecretUser {
     pub created: Timestamp,
     /// Whether none of its containers has run yet.
     pub is_pending: bool,
-    /// When the first of its containers began, as far as the kubelet tells: what it read is as old.
+    /// When the first of its containers began, by the kubelet. It has read the Secrets of that
+    /// time.
     pub started: Option<Timestamp>,
     /// The object that makes such pods and replaces them.
     pub controller: Option<Box<Controller>>,
@@ -45,7 +46,7 @@ pub struct SecretUser {
     pub ignored: Ignored,
     /// Whether it is being deleted. It uses its Secrets until it is gone, but gets no more Events.
     pub is_ending: bool,
-    /// By name.
+    /// In the order of their names.
     uses: Box<[(Arc<str>, Use)]>,
     needs: Box<[PodNeed]>,
 }
@@ -62,7 +63,7 @@ pub struct PodNeed {
     pub file: Box<str>,
 }
 
-/// How a pod uses a Secret.
+/// The use of a Secret by a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use {
     /// Whether the pod starts without the Secret: every reference says `optional: true`.
@@ -136,7 +137,7 @@ impl Projection for SecretUser {
 }
 
 impl SecretUser {
-    /// How it uses this Secret, if it does.
+    /// Its use of this Secret, if it uses it.
     pub fn use_of(&self, secret: &str) -> Option<Use> {
         let place = self.uses.binary_search_by(|(name, _)| (**name).cmp(secret));
         place.ok().map(|place| self.uses[place].1)
@@ -167,9 +168,8 @@ impl SecretUser {
         self.is_pending && self.use_of(secret).is_some_and(|its| !its.is_optional)
     }
 
-    /// Whether it may have read its Secrets before this time. One that has waited since then has
-    /// read nothing, however old it is. One that was made later has not, whatever the clock of its
-    /// node says.
+    /// Whether it may have read its Secrets before this time. A pod that is still waiting has read
+    /// nothing. A pod that was created later has not either, whatever the clock of its node says.
     pub fn has_read_before(&self, time: Timestamp) -> bool {
         match self.started {
             Some(started) => started.max(self.created) < time,
@@ -183,11 +183,10 @@ pub fn users<'a>(
     pods: &'a SecretIndex<SecretUser>,
     secret: &'a Key,
 ) -> impl Iterator<Item = &'a Arc<SecretUser>> {
-    pods.naming(secret).filter(|pod| !pod.is_ending)
+    pods.referencing(secret).filter(|pod| !pod.is_ending)
 }
 
-/// Whether a pod came, or uses other Secrets now. How it fares is no news to whoever looks after
-/// Secrets.
+/// Whether a pod came, or uses other Secrets now. Its state does not matter here.
 pub fn is_news(change: &Change<SecretUser>) -> bool {
     let (before, after) = (change.before.as_deref(), change.after.as_deref());
     let part = |pod: Option<&SecretUser>| pod.map(|pod| (pod.uid.clone(), pod.uses.clone()));

@@ -1,4 +1,4 @@
-//! What is kept of every Secret: whether it changed, and whose it is, as far as its metadata tells.
+//! The version and the owner of every Secret, from its metadata.
 
 use crate::api::annotations::{ADOPT, Carrier};
 use crate::k8s::object_key::Key;
@@ -25,7 +25,7 @@ pub struct KnownSecret {
     owner: Owner,
 }
 
-/// Which state of which Secret.
+/// Identifies one state of one Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
     /// A digest.
@@ -34,7 +34,7 @@ pub struct Version {
     pub resource: Box<str>,
 }
 
-/// Whose it is, by its controller reference.
+/// The owner of a Secret, by its controller reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Owner {
     /// The Pki of this name, and of the UID with this digest.
@@ -119,10 +119,9 @@ impl ReferencesSecrets for KnownSecret {
     }
 }
 
-/// Why this Pki could not write the Secret of this name that there is, by all that is known. A
-/// Secret that another Pki claims is not foreign, but a
-/// [conflict](crate::store::claims::foreseen_winner).
-pub fn foreseen_foreign(
+/// The obstacle that keeps this Pki from writing the Secret of this name, by all that is known. A
+/// Secret that another Pki claims is a [conflict](crate::store::claims::predicted_owner) instead.
+pub fn predicted_obstacle(
     secrets: &SecretIndex<KnownSecret>,
     pkis: &SecretIndex<KnownPki>,
     pki: &Key,
@@ -130,7 +129,7 @@ pub fn foreseen_foreign(
 ) -> Option<Obstacle> {
     match &secrets.get(secret)?.owner {
         Owner::Other => Some(Obstacle::Controlled { by: None }),
-        // Its certificate tells whose it is, and that is not kept here.
+        // The certificate proves the owner, and is not cached.
         Owner::Nobody {
             offered_to: None,
             is_labelled,
@@ -145,10 +144,10 @@ pub fn foreseen_foreign(
             is_foreign.then(|| Obstacle::OfferedTo(name.to_string()))
         }
         Owner::Pki { name, uid } => {
-            // Of a Pki that is gone the Secret is about to be collected.
+            // Kubernetes collects the Secret of a Pki that is gone.
             let owner = pkis
                 .get(&secret.beside(name))
-                .filter(|owner| owner.lives_as(*uid));
+                .filter(|owner| owner.is_live(*uid));
             let name = &secret.name;
             let is_other =
                 |owner: &&KnownPki| owner.key() != pki && !owner.claims(name) && !owner.wrote(name);
@@ -258,7 +257,7 @@ mod tests {
             let mut secrets = SecretIndex::default();
             secrets.apply(Event::Apply(secret(&metadata)));
             let of = |name: &str| {
-                foreseen_foreign(&secrets, &pkis, &Key::new("ns", "a"), &Key::new("ns", name))
+                predicted_obstacle(&secrets, &pkis, &Key::new("ns", "a"), &Key::new("ns", name))
                     .is_some()
             };
             assert_eq!(of("s"), is_foreign, "{metadata}");

@@ -1,10 +1,9 @@
-//! Which Pki may write a Secret that several name: the one whose it is already, else the oldest,
-//! then the first by name.
+//! The Pki that may write a Secret which several name: its owner, else the oldest, then the first
+//! by name.
 //!
-//! Whose a Secret is already, only the Secret itself can tell
-//! ([`crate::controllers::pki::content::owner`]): a Pki that is edited to name a Secret in use must
-//! not take it away from the Pki whose pods run with it, were it ten times older. This module knows
-//! the rest: who claims what, and since when.
+//! The owner is found in the Secret itself ([`crate::controllers::pki::content::owner`]). A Pki
+//! that is edited to name a Secret in use, however old the Pki is, must not take it away from the
+//! Pki whose pods run with it. This module has the rest: the claims, and their age.
 
 use crate::k8s::object_key::Key;
 use crate::store::cached_pki::KnownPki;
@@ -16,7 +15,8 @@ pub fn claimants<'a>(
     pkis: &'a SecretIndex<KnownPki>,
     secret: &'a Key,
 ) -> impl Iterator<Item = &'a Arc<KnownPki>> {
-    pkis.naming(secret).filter(|pki| pki.claims(&secret.name))
+    pkis.referencing(secret)
+        .filter(|pki| pki.claims(&secret.name))
 }
 
 /// The Pki that may write the Secret as long as it is nobody's.
@@ -28,9 +28,9 @@ fn oldest<'a>(pkis: &'a SecretIndex<KnownPki>, secret: &'a Key) -> Option<&'a Ar
     claimants(pkis, secret).min_by_key(|pki| (pki.created, pki.key()))
 }
 
-/// The other Pki that this one would lose the Secret to, if it is stored as it is: the Secret is
-/// the other's already, by all that is known, or its claim is older.
-pub fn foreseen_winner<'a>(
+/// The other Pki that would keep this one from writing the Secret: it owns the Secret, by all that
+/// is known, or its claim is older.
+pub fn predicted_owner<'a>(
     pkis: &'a SecretIndex<KnownPki>,
     pki: &Key,
     secret: &'a Key,
@@ -46,9 +46,9 @@ pub fn holder<'a>(pkis: &'a SecretIndex<KnownPki>, secret: &'a Key) -> Option<&'
     ready.or_else(|| oldest(pkis, secret))
 }
 
-/// The Pkis to look at after this change of one of them: itself when its author edited or deleted
-/// it, and all that claim what it claimed or claims when that has changed. Also itself when it is
-/// no longer ready: a pod that came while it still seemed so has not been told.
+/// The Pkis to reconcile after a change of one of them: itself, when its author edited or deleted
+/// it, and all that claim what it claimed or claims, when that has changed. Also itself, when it is
+/// no longer ready: a pod that came before has no Event yet.
 pub fn affected(pkis: &SecretIndex<KnownPki>, change: &Change<KnownPki>) -> Vec<Key> {
     let (before, after) = (change.before.as_deref(), change.after.as_deref());
     let mut keys = Vec::new();
@@ -60,10 +60,9 @@ pub fn affected(pkis: &SecretIndex<KnownPki>, change: &Change<KnownPki>) -> Vec<
     if before.and_then(KnownPki::claimed) != after.and_then(KnownPki::claimed) {
         for pki in before.into_iter().chain(after) {
             let secret = pki.claimed().map(|name| pki.key().beside(name));
-            let others = secret.iter().flat_map(|secret| {
-                // Those that wrote it before make way.
-                claimants(pkis, secret).chain(former_holders(pkis, secret))
-            });
+            let others = secret
+                .iter()
+                .flat_map(|secret| claimants(pkis, secret).chain(former_holders(pkis, secret)));
             keys.extend(others.map(|pki| pki.key().clone()));
         }
         keys.sort_unstable();
@@ -72,7 +71,7 @@ pub fn affected(pkis: &SecretIndex<KnownPki>, change: &Change<KnownPki>) -> Vec<
     keys
 }
 
-/// The Pkis that claim this Secret and have something to tell the pods that wait for it.
+/// The Pkis that claim this Secret and have an Event for the pods that wait for it.
 pub fn unready_claimants(pkis: &SecretIndex<KnownPki>, secret: &Key) -> Vec<Key> {
     claimants(pkis, secret)
         .filter(|pki| !pki.ready)
@@ -85,7 +84,8 @@ pub fn former_holders<'a>(
     pkis: &'a SecretIndex<KnownPki>,
     secret: &'a Key,
 ) -> impl Iterator<Item = &'a Arc<KnownPki>> {
-    pkis.naming(secret).filter(|pki| pki.wrote(&secret.name))
+    pkis.referencing(secret)
+        .filter(|pki| pki.wrote(&secret.name))
 }
 
 /// The Pki that has the name of this Secret and writes another one.
@@ -203,8 +203,8 @@ mod tests {
         pkis.apply(Event::Apply(stored("b", "s", 2, 1).into()));
         assert_eq!(&*winner(&pkis, &Key::new("ns", "s")).unwrap().name, "b");
         let claim = |name| pkis.get(&Key::new("ns", name)).unwrap();
-        assert!(!claim("a").lives_as(digest("a")), "it is going");
-        assert!(claim("b").lives_as(digest("b")) && !claim("b").lives_as(digest("a")));
+        assert!(!claim("a").is_live(digest("a")), "it is going");
+        assert!(claim("b").is_live(digest("b")) && !claim("b").is_live(digest("a")));
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
             (json!({}), [false, false]),
         ] {
             pkis.apply(Event::Apply(with(outputs).into()));
-            let count = |namespace, name| pkis.naming(&Key::new(namespace, name)).count();
+            let count = |namespace, name| pkis.referencing(&Key::new(namespace, name)).count();
             let is_found = |name| count("ns", name) == 1;
             assert_eq!([is_found("p"), is_found("j")], found);
             assert!(is_found("s"), "it is its own");
@@ -267,7 +267,7 @@ mod tests {
         let secret = Key::new("ns", "s");
         let foreseen = |pkis: &SecretIndex<KnownPki>, name: &str| {
             let own = Key::new("ns", name);
-            foreseen_winner(pkis, &own, &secret).map(|key| key.name.clone())
+            predicted_owner(pkis, &own, &secret).map(|key| key.name.clone())
         };
         assert_eq!(foreseen(&pkis, "a"), None, "it will be the first");
         pkis.apply(Event::Apply(stored("old", "s", 1, 1).into()));

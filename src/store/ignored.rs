@@ -70,14 +70,14 @@ impl Ignored {
 
 /// An object with such entries of which the caches keep nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Misled {
+pub struct MisannotatedObject {
     /// The key of the object.
     pub key: Key,
     /// Its entries.
     pub ignored: Ignored,
 }
 
-impl Misled {
+impl MisannotatedObject {
     /// `None` if all of its entries have an effect.
     pub fn of(carrier: Carrier, object: &impl ResourceExt) -> Option<Self> {
         let ignored = Ignored::of(carrier, object.meta());
@@ -90,7 +90,7 @@ impl Misled {
 }
 
 /// An index finds it by its key alone.
-impl ReferencesSecrets for Misled {
+impl ReferencesSecrets for MisannotatedObject {
     fn key(&self) -> &Key {
         &self.key
     }

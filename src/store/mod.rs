@@ -1,8 +1,7 @@
-//! What the operator knows of the cluster without asking: watches, and the caches they feed.
+//! The state of the cluster: watches, and the caches that they fill.
 //!
-//! Every replica keeps them, so that each can answer admission and any can take over the lead at
-//! once. A change that may matter to a [`Pki`] becomes a trigger, which the leader's reconciler
-//! follows.
+//! Every replica has them, answers admission from them, and can take over the lead at once. A
+//! change that may matter to a [`Pki`] triggers its reconcile.
 
 use crate::api::annotations::Carrier;
 use crate::api::{Pki, StoredPki, StoredPolicy};
@@ -13,8 +12,8 @@ use crate::policy::{RuleBook, Settings};
 use crate::store::cached_pki::KnownPki;
 use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::{KnownSecret, Version};
-use crate::store::ignored::{Ignored, Misled};
-use crate::store::rejections::Refusals;
+use crate::store::ignored::{Ignored, MisannotatedObject};
+use crate::store::rejections::Rejections;
 use crate::store::secret_index::{ReferencesSecrets as _, SecretIndex, SharedIndex};
 use crate::util::sync::{lock, read};
 use ages::Ages;
@@ -31,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
+use watched::Watched;
 
 mod ages;
 pub mod cached_pki;
@@ -42,6 +42,7 @@ mod namespaces;
 pub mod rejections;
 mod removed;
 pub mod secret_index;
+mod watched;
 mod watches;
 
 pub use removed::Removal;
@@ -57,19 +58,19 @@ pub struct Cache {
     pub policies: Store<StoredPolicy>,
     /// All pods by the Secrets they use.
     pub pods: SharedIndex<SecretUser>,
-    /// All Secrets, as far as their metadata tells.
+    /// The metadata of all Secrets.
     pub secrets: SharedIndex<KnownSecret>,
     /// Other objects with annotations or labels without an effect, by kind.
-    misled: Mutex<BTreeMap<Carrier, SecretIndex<Misled>>>,
+    misannotated: Mutex<BTreeMap<Carrier, SecretIndex<MisannotatedObject>>>,
     /// Signals that such entries may have come.
     ignored_changed: Notify,
     /// The Pkis that this replica refused lately.
-    pub refusals: Refusals,
+    pub rejections: Rejections,
     /// The Secrets that went with deleted Pkis.
     removals: Mutex<Removals>,
     /// The Secrets of the CAs were touched.
     ca_touched: Notify,
-    /// What becomes of the CA, as far as is known.
+    /// The progress of the CA, if it is known.
     ca_summary: Mutex<Option<CaSummary>>,
     rules: watch::Sender<Arc<RuleBook>>,
     namespace_uids: RwLock<NamespaceUids>,
@@ -77,7 +78,7 @@ pub struct Cache {
     /// Some verdict may be another one now.
     verdicts_changed: Notify,
     triggers: Mutex<Option<UnboundedSender<Key>>>,
-    /// What has been seen as a whole list.
+    /// The resources of which a whole list has come.
     synced: watch::Sender<BTreeSet<Watched>>,
 }
 
@@ -90,50 +91,17 @@ pub struct Awaited {
     pub pods: Vec<Arc<SecretUser>>,
 }
 
-/// What is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Watched {
-    Namespaces,
-    Pkis,
-    Policies,
-    Pods,
-    Secrets,
-}
-
-/// Runs a verdict about a namespace. A verdict with slow rules in CEL leaves the async workers
-/// free. Slow verdicts run one at a time, so that they occupy one core at most.
-pub fn judging<T>(rules: &RuleBook, namespace: &str, judge: impl FnOnce() -> T) -> T {
+/// Evaluates an object of a namespace. Slow rules in CEL leave the async workers free, and run one
+/// at a time, so that they occupy one core at most.
+pub fn evaluate_with<T>(rules: &RuleBook, namespace: &str, evaluate: impl FnOnce() -> T) -> T {
     static TURN: Mutex<()> = Mutex::new(());
     if !rules.is_slow(namespace) {
-        return judge();
+        return evaluate();
     }
     tokio::task::block_in_place(|| {
         let _turn = lock(&TURN);
-        judge()
+        evaluate()
     })
-}
-
-impl Watched {
-    const ALL: [Self; 5] = [
-        Self::Namespaces,
-        Self::Pkis,
-        Self::Policies,
-        Self::Pods,
-        Self::Secrets,
-    ];
-    /// Without these nothing can be judged.
-    const NEEDED: [Self; 3] = [Self::Policies, Self::Namespaces, Self::Pkis];
-
-    /// As the API server calls it.
-    fn resource(self) -> &'static str {
-        match self {
-            Self::Namespaces => "namespaces",
-            Self::Pkis => "pkis",
-            Self::Policies => "pkipolicies",
-            Self::Pods => "pods",
-            Self::Secrets => "secrets",
-        }
-    }
 }
 
 impl Cache {
@@ -162,9 +130,9 @@ impl Cache {
             policies,
             pods: SharedIndex::default(),
             secrets: SharedIndex::default(),
-            misled: Mutex::default(),
+            misannotated: Mutex::default(),
             ignored_changed: Notify::new(),
-            refusals: Refusals::default(),
+            rejections: Rejections::default(),
             removals: Mutex::default(),
             ca_touched: Notify::new(),
             ca_summary: Mutex::default(),
@@ -184,8 +152,7 @@ impl Cache {
         known.map(|known| known.unpack())
     }
 
-    /// The Pkis that there are now, as far as they can be read: each is unpacked when its turn
-    /// comes.
+    /// The Pkis that can be read. Each is unpacked when the iterator comes to it.
     pub fn readable_pkis(&self) -> impl Iterator<Item = Pki> + use<> {
         let known = self.known_pkis().into_iter();
         known.filter_map(|known| known.unpack().0.ok())
@@ -201,8 +168,9 @@ impl Cache {
         self.rules.borrow().clone()
     }
 
-    /// The rule book, once it knows this namespace: who makes both by one manifest is faster than a
-    /// watch. A namespace that does not come within a second is judged as it is.
+    /// The rule book, once it knows this namespace. A manifest may create a namespace and a Pki,
+    /// and be faster than the watch. After a second, the rule book is returned without the
+    /// namespace.
     pub async fn rules_for(&self, namespace: &str) -> Arc<RuleBook> {
         const ATTEMPTS: u32 = 50;
         for _ in 0..ATTEMPTS {
@@ -278,7 +246,7 @@ impl Cache {
 
     /// Whether any pod uses a Secret, also one that is being deleted.
     pub fn is_used(&self, secret: &Key) -> bool {
-        self.pods.read().naming(secret).next().is_some()
+        self.pods.read().referencing(secret).next().is_some()
     }
 
     /// The deleted Pki with which a Secret went that pods wait for, if that is known.
@@ -291,9 +259,9 @@ impl Cache {
     pub fn awaited(&self) -> BTreeMap<Key, Awaited> {
         let (pods, pkis) = (self.pods.read(), self.pkis.read());
         let mut awaited = BTreeMap::new();
-        for secret in pods.named().filter(|secret| !self.has_secret(secret)) {
+        for secret in pods.referenced().filter(|secret| !self.has_secret(secret)) {
             let waiting = pods
-                .naming(secret)
+                .referencing(secret)
                 .filter(|pod| pod.waits_for(&secret.name));
             let waiting: Vec<_> = waiting.cloned().collect();
             if !waiting.is_empty() {
@@ -308,9 +276,8 @@ impl Cache {
         awaited
     }
 
-    /// The namespaces to serve that are there and whose Pkis may not be read, so that nothing is
-    /// known of their certificates.
-    pub fn unread(&self) -> Vec<String> {
+    /// The served namespaces whose Pkis may not be read, so that their certificates are not known.
+    pub fn unreadable_namespaces(&self) -> Vec<String> {
         let known = self.rules().namespaces();
         let refused = self.scope.refused().into_iter();
         let unread = refused.filter(|(namespace, resources)| {
@@ -319,7 +286,7 @@ impl Cache {
         unread.map(|(namespace, _)| namespace).collect()
     }
 
-    /// What becomes of the CA, once that is known.
+    /// The progress of the CA, once it is known.
     pub fn ca_summary(&self) -> Option<CaSummary> {
         *lock(&self.ca_summary)
     }
@@ -341,30 +308,30 @@ impl Cache {
 
     /// Follows the watch of objects of which nothing else is kept, for their annotations and labels
     /// without an effect.
-    pub fn watch_misled<K: ResourceExt>(&self, carrier: Carrier, event: &Event<K>) {
-        let mut misled = lock(&self.misled);
-        let known = misled.entry(carrier).or_default();
-        let changes = known.apply_some(event, |object| Misled::of(carrier, object));
+    pub fn watch_misannotated<K: ResourceExt>(&self, carrier: Carrier, event: &Event<K>) {
+        let mut misannotated = lock(&self.misannotated);
+        let known = misannotated.entry(carrier).or_default();
+        let changes = known.apply_some(event, |object| MisannotatedObject::of(carrier, object));
         if !changes.is_empty() {
             self.ignored_changed.notify_one();
         }
     }
 
     /// The objects of which nothing is kept but annotations and labels without an effect.
-    pub fn misled(&self) -> Vec<(Carrier, Arc<Misled>)> {
-        let misled = lock(&self.misled);
-        let of_carrier = |(carrier, objects): (&Carrier, &SecretIndex<Misled>)| {
+    pub fn misannotated(&self) -> Vec<(Carrier, Arc<MisannotatedObject>)> {
+        let misannotated = lock(&self.misannotated);
+        let of_carrier = |(carrier, objects): (&Carrier, &SecretIndex<MisannotatedObject>)| {
             let (carrier, objects) = (*carrier, objects.all().cloned());
             objects
                 .map(move |object| (carrier, object))
                 .collect::<Vec<_>>()
         };
-        misled.iter().flat_map(of_carrier).collect()
+        misannotated.iter().flat_map(of_carrier).collect()
     }
 
     /// Drops what is kept of objects that are no longer watched.
-    pub fn forget_misled(&self, is_watched: impl Fn(Carrier) -> bool) {
-        lock(&self.misled).retain(|carrier, _| is_watched(*carrier));
+    pub fn forget_misannotated(&self, is_watched: impl Fn(Carrier) -> bool) {
+        lock(&self.misannotated).retain(|carrier, _| is_watched(*carrier));
     }
 
     /// Returns when an annotation or label without an effect may have come since the last call. For
@@ -373,7 +340,7 @@ impl Cache {
         self.ignored_changed.notified().await;
     }
 
-    /// Tells the listener if one of these objects has such entries.
+    /// Notifies the listener if one of these objects has such entries.
     fn note_ignored<'a>(&self, mut changed: impl Iterator<Item = &'a Ignored>) {
         if changed.any(|ignored| !ignored.is_empty()) {
             self.ignored_changed.notify_one();
@@ -388,7 +355,7 @@ impl Cache {
         receiver
     }
 
-    /// Asks for a look at these Pkis.
+    /// Triggers a reconcile of these Pkis.
     pub fn trigger(&self, keys: impl IntoIterator<Item = Key>) {
         let mut listener = lock(&self.triggers);
         let Some(sender) = listener.as_ref() else {
@@ -402,7 +369,7 @@ impl Cache {
         }
     }
 
-    /// Asks for a look at all the Pkis of these keys that there are.
+    /// Triggers a reconcile of all known Pkis with such keys.
     pub fn trigger_where(&self, is_meant: impl Fn(&Key) -> bool) {
         let keys = self.known_pkis().into_iter().map(|pki| pki.key().clone());
         self.trigger(keys.filter(is_meant));

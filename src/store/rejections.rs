@@ -1,4 +1,5 @@
-//! The Pkis that admission refused lately, on their way to the controller that tells the pods.
+//! The Pkis that admission refused a short time ago, for the controller that publishes Events on
+//! their pods.
 
 use crate::k8s::object_key::Key;
 use crate::util::sync::lock;
@@ -12,7 +13,7 @@ pub const MAX_REJECTIONS: usize = 1000;
 
 /// A Pki that was not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// The Pki that would have been stored.
     pub pki: Key,
     /// The Secret that it would have written, in the same namespace.
@@ -25,22 +26,21 @@ pub struct Refusal {
     pub rules: String,
 }
 
-/// What was refused lately. Its locks are held for moments only and never while another one is
-/// taken, so that it can be asked from anywhere.
+/// The rejections of a short time. Each lock is held for a moment, and never beside another one.
 #[derive(Debug, Default)]
-pub struct Refusals {
-    /// Those that the memory has not been told of.
-    new: Mutex<Vec<(Refusal, Timestamp)>>,
-    /// The Secrets that are not written because of what the memory knows.
+pub struct Rejections {
+    /// The rejections that the controller has not taken yet.
+    new: Mutex<Vec<(Rejection, Timestamp)>>,
+    /// The Secrets that are not written because of rejections.
     missed: Mutex<HashSet<Key>>,
     changed: Notify,
 }
 
-impl Refusals {
-    /// Keeps a refusal in mind.
-    pub fn note(&self, refusal: Refusal, now: Timestamp) {
+impl Rejections {
+    /// Notes a rejection.
+    pub fn note(&self, refusal: Rejection, now: Timestamp) {
         let mut new = lock(&self.new);
-        // Whoever is refused that often within a second will be refused again.
+        // A Pki that is refused so often within a second is refused again later.
         if new.len() < MAX_REJECTIONS {
             new.push((refusal, now));
             self.changed.notify_one();
@@ -53,7 +53,7 @@ impl Refusals {
     }
 
     /// Takes those that were noted since the last call, each with its time.
-    pub fn take_new(&self) -> Vec<(Refusal, Timestamp)> {
+    pub fn take_new(&self) -> Vec<(Rejection, Timestamp)> {
         std::mem::take(&mut *lock(&self.new))
     }
 

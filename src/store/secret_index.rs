@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// What an index keeps of an object.
+/// The part of an object that an index keeps.
 pub trait ReferencesSecrets: PartialEq {
     /// The object's own key.
     fn key(&self) -> &Key;
@@ -28,7 +28,7 @@ pub trait ReferencesSecrets: PartialEq {
 #[derive(Debug)]
 pub struct SecretIndex<T> {
     objects: HashSet<ByKey<T>>,
-    /// By name, and most often just one.
+    /// The objects that name a Secret, in the order of their names. Most often there is one.
     users: HashMap<Key, SmallVec<[Arc<T>; 2]>>,
     /// While the watch lists anew: the objects that the list has not named so far.
     unlisted: HashSet<Key>,
@@ -90,12 +90,12 @@ impl<T> SharedIndex<T> {
     }
 }
 
-/// How one object changed.
+/// The change of one object.
 #[derive(Debug)]
 pub struct Change<T> {
-    /// What was known of it before, if anything.
+    /// The object before, if it was known.
     pub before: Option<Arc<T>>,
-    /// What is known of it now, unless it is gone.
+    /// The object now, unless it is gone.
     pub after: Option<Arc<T>>,
 }
 
@@ -133,7 +133,7 @@ impl<T: ReferencesSecrets> SecretIndex<T> {
             },
             Event::Delete(object) => self.remove(&Key::of(object)).into_iter().collect(),
             Event::Init => self.apply(Event::Init),
-            // What is not named by the list is removed at its end.
+            // An object that the list does not name is removed at its end.
             Event::InitApply(object) => match part(object) {
                 Some(part) => self.apply(Event::InitApply(part)),
                 None => Vec::new(),
@@ -153,12 +153,12 @@ impl<T: ReferencesSecrets> SecretIndex<T> {
     }
 
     /// The objects that name this Secret, by name.
-    pub fn naming(&self, secret: &Key) -> impl Iterator<Item = &Arc<T>> {
+    pub fn referencing(&self, secret: &Key) -> impl Iterator<Item = &Arc<T>> {
         self.users.get(secret).into_iter().flatten()
     }
 
     /// The Secrets that some object names.
-    pub fn named(&self) -> impl Iterator<Item = &Key> {
+    pub fn referenced(&self) -> impl Iterator<Item = &Key> {
         self.users.keys()
     }
 
@@ -243,9 +243,9 @@ mod tests {
         }
     }
 
-    fn naming<'a>(index: &'a SecretIndex<User>, secret: &str) -> Vec<&'a str> {
+    fn referencing<'a>(index: &'a SecretIndex<User>, secret: &str) -> Vec<&'a str> {
         index
-            .naming(&Key::new("ns", secret))
+            .referencing(&Key::new("ns", secret))
             .map(|user| &*user.0.name)
             .collect()
     }
@@ -256,7 +256,7 @@ mod tests {
         index.apply(Event::Apply(user("a", &["x", "y"])));
         index.apply(Event::Apply(user("b", &["x"])));
         assert_eq!(
-            (naming(&index, "x"), naming(&index, "y")),
+            (referencing(&index, "x"), referencing(&index, "y")),
             (vec!["a", "b"], vec!["a"])
         );
 
@@ -268,12 +268,12 @@ mod tests {
             .collect();
         assert_eq!(secrets, ["x", "y", "z"].map(Arc::from));
         assert_eq!(
-            (naming(&index, "x"), naming(&index, "y")),
+            (referencing(&index, "x"), referencing(&index, "y")),
             (vec!["b"], vec![])
         );
 
         index.apply(Event::Delete(user("b", &[])));
-        assert!(naming(&index, "x").is_empty() && index.users.len() == 1);
+        assert!(referencing(&index, "x").is_empty() && index.users.len() == 1);
     }
 
     #[test]
@@ -318,13 +318,13 @@ mod tests {
         }
         assert!(index.apply(Event::InitApply(user("b", &["x"]))).is_empty());
         assert_eq!(
-            naming(&index, "x"),
+            referencing(&index, "x"),
             ["a", "b"],
             "the old list serves until the new one is whole"
         );
         let gone = index.apply(Event::InitDone);
         assert!(gone.len() == 1 && gone[0].after.is_none());
-        assert_eq!(naming(&index, "x"), ["b"]);
+        assert_eq!(referencing(&index, "x"), ["b"]);
     }
 
     /// Only a map with data is a part, and names what its key says.
@@ -367,7 +367,7 @@ mod tests {
         for (event, x, y) in events {
             index.apply_some(&event, part);
             assert_eq!(
-                (&*naming(&index, "x"), &*naming(&index, "y")),
+                (&*referencing(&index, "x"), &*referencing(&index, "y")),
                 (x, y),
                 "{event:?}"
             );

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 impl Cache {
-    /// Follows all of them for as long as it is polled.
+    /// Follows all watches for as long as it is polled.
     pub(super) async fn follow(
         &self,
         client: &Client,
@@ -47,14 +47,14 @@ impl Cache {
     async fn follow_pkis(&self, client: &Client) {
         let mut affected = Vec::new();
         follow(self.watch(Watched::Pkis, client), |event| {
-            self.take_pki(event, &mut affected);
+            self.apply_pki(event, &mut affected);
         })
         .await;
     }
 
-    /// While a list comes in, half of those that claim a Secret may seem to be all. So `affected`
-    /// collects which Pkis to look at when it is whole.
-    fn take_pki(&self, event: Event<KnownPki>, affected: &mut Vec<Key>) {
+    /// Applies an event of the watch of Pkis. `affected` collects the Pkis to reconcile until a
+    /// list is complete: half of the claimants of a Secret must not seem to be all.
+    fn apply_pki(&self, event: Event<KnownPki>, affected: &mut Vec<Key>) {
         let is_listing = matches!(event, Event::Init | Event::InitApply(_));
         let is_done = matches!(event, Event::InitDone);
         let mut pkis = self.pkis.write();
@@ -67,16 +67,19 @@ impl Cache {
             self.note_removal(change);
         }
         if !is_listing {
-            self.look_at(std::mem::take(affected));
+            self.trigger_affected(std::mem::take(affected));
         }
         if is_done {
             self.mark(Watched::Pkis);
         }
     }
 
-    /// Keeps in mind which Secret goes with a Pki that is deleted.
+    /// Records the Secret that is removed with a deleted Pki.
     fn note_removal(&self, change: &Change<KnownPki>) {
-        let is_gone = change.after.as_ref().is_none_or(|pki| pki.is_going());
+        let is_gone = change
+            .after
+            .as_ref()
+            .is_none_or(|pki| pki.is_being_deleted());
         let before = change.before.as_ref().filter(|_| is_gone);
         let claimed = before.and_then(|pki| Some((pki, pki.claimed()?)));
         let Some((known, secret)) = claimed else {
@@ -97,36 +100,37 @@ impl Cache {
         lock(&self.removals).note(&secret, removal, uid);
     }
 
-    /// What came back from a write, which the watch will tell in a moment. Until then a look would
-    /// judge by what was before: it would write the same again and date it anew, or serve a wish a
-    /// second time.
-    pub fn learn(&self, written: Pki) {
+    /// Applies the answer to an own write before the watch delivers it. A reconcile on the older
+    /// state would write the same again with another time, or serve a request a second time.
+    pub fn apply_own_write(&self, written: Pki) {
         let written = KnownPki::from(written);
         let mut pkis = self.pkis.write();
-        // One that is gone does not come back by that, nor one that was made anew meanwhile.
+        // A Pki that is gone, or was created again, does not come back by that.
         let Some(known) = pkis.get(written.key()).filter(|it| it.precedes(&written)) else {
             return;
         };
-        let told = known.told().unwrap_or(known).clone();
-        let changes = pkis.apply(Event::Apply(written.ahead_of(told)));
+        let told = known.last_watched().unwrap_or(known).clone();
+        let changes = pkis.apply(Event::Apply(written.unconfirmed(told)));
         let affected = affected_by(&pkis, &changes);
         drop(pkis);
-        self.look_at(affected);
+        self.trigger_affected(affected);
     }
 
-    /// A write met a conflict. If it rested on what was learned, that may never be told, as the
-    /// cluster was restored from a backup; so what the watch told counts again.
-    pub fn doubt(&self, pki: &Key) {
+    /// Returns to the state that the watch delivered last, after a conflict. The watch may never
+    /// deliver an own write if the cluster was restored from a backup.
+    pub fn discard_own_write(&self, pki: &Key) {
         let mut pkis = self.pkis.write();
-        let told = pkis.get(pki).and_then(|known| known.told().cloned());
+        let told = pkis
+            .get(pki)
+            .and_then(|known| known.last_watched().cloned());
         let event = told.map(|told| Event::Apply(Arc::unwrap_or_clone(told)));
         let changes = event.map_or_else(Vec::new, |event| pkis.apply(event));
         let affected = affected_by(&pkis, &changes);
         drop(pkis);
-        self.look_at(affected);
+        self.trigger_affected(affected);
     }
 
-    fn look_at(&self, affected: Vec<Key>) {
+    fn trigger_affected(&self, affected: Vec<Key>) {
         if !affected.is_empty() {
             self.verdicts_changed.notify_one();
         }
@@ -143,12 +147,12 @@ impl Cache {
         let api = Api::all(self.ages.client(what, client));
         let policies = tolerant::watch(what.resource(), api, watcher::Config::default());
         follow(policies, |event| {
-            self.take_policy(&event, &mut writer, &settings);
+            self.apply_policy(&event, &mut writer, &settings);
         })
         .await;
     }
 
-    fn take_policy(
+    fn apply_policy(
         &self,
         event: &Event<StoredPolicy>,
         writer: &mut Writer<StoredPolicy>,
@@ -196,16 +200,16 @@ impl Cache {
             watcher::Config::default(),
         );
         follow(self.scope.watch_namespaces(&client, config), |event| {
-            self.take_namespace(event, &mut listed);
+            self.apply_namespace(event, &mut listed);
         })
         .await;
     }
 
-    /// Of a namespace its labels matter, to policies that select by them. `listed` collects a list
-    /// until it is whole.
-    fn take_namespace(&self, event: Event<PartialObjectMeta<Namespace>>, listed: &mut Namespaces) {
+    /// Applies an event of the watch of namespaces, whose labels policies select by. `listed`
+    /// collects a list until it is complete.
+    fn apply_namespace(&self, event: Event<PartialObjectMeta<Namespace>>, listed: &mut Namespaces) {
         write(&self.namespace_uids).apply(&event);
-        self.watch_misled(Carrier::Namespace, &event);
+        self.watch_misannotated(Carrier::Namespace, &event);
         let of = |namespace: &PartialObjectMeta<Namespace>| {
             (namespace.name_any(), namespace.labels().clone())
         };
@@ -230,7 +234,7 @@ impl Cache {
             }
         };
         let now = Arc::new(now);
-        // Those that are affected are looked at, and not all there are.
+        // Only the Pkis of changed namespaces are reconciled.
         self.rules.send_if_modified(|rules| {
             *rules = Arc::new(rules.with_namespaces(now.clone()));
             false
@@ -251,7 +255,7 @@ impl Cache {
             let changes = self.pods.write().apply(event);
             self.note_ignored(after(&changes).map(|pod| &pod.ignored));
             for change in &changes {
-                self.take_pod(change);
+                self.apply_pod(change);
             }
             if done {
                 self.mark(Watched::Pods);
@@ -262,7 +266,7 @@ impl Cache {
 
     /// Triggers the Pkis that have an Event for a pod that comes, and those that remove a former
     /// Secret once the last pod is gone.
-    fn take_pod(&self, change: &Change<SecretUser>) {
+    fn apply_pod(&self, change: &Change<SecretUser>) {
         let is_news = cached_pod::is_news(change);
         if !is_news && change.after.is_some() {
             return;
@@ -287,7 +291,7 @@ impl Cache {
                 let changes = self.secrets.write().apply(event);
                 self.note_ignored(after(&changes).map(|secret| &secret.ignored));
                 for change in changes {
-                    self.take_secret(&change);
+                    self.apply_secret(&change);
                 }
                 if done {
                     self.mark(Watched::Secrets);
@@ -309,12 +313,14 @@ impl Cache {
             tolerant::watch::<PartialObjectMeta<Secret>>("secrets", api.clone(), only).boxed()
         });
         follow(stream::select_all(secrets), |event| {
-            // Each watch lists one Secret, so that none of them tells what is gone of the others.
+            // Each watch lists one Secret, and knows nothing of the deletion of the others.
             match &event {
                 Event::InitApply(secret) => {
-                    self.watch_misled(Carrier::CaSecret, &Event::Apply(secret.clone()));
+                    self.watch_misannotated(Carrier::CaSecret, &Event::Apply(secret.clone()));
                 }
-                Event::Apply(_) | Event::Delete(_) => self.watch_misled(Carrier::CaSecret, &event),
+                Event::Apply(_) | Event::Delete(_) => {
+                    self.watch_misannotated(Carrier::CaSecret, &event);
+                }
                 Event::Init | Event::InitDone => {}
             }
             if !matches!(event, Event::Init) {
@@ -324,7 +330,7 @@ impl Cache {
         .await;
     }
 
-    fn take_secret(&self, change: &Change<KnownSecret>) {
+    fn apply_secret(&self, change: &Change<KnownSecret>) {
         let Some(secret) = change.after.as_ref().or(change.before.as_ref()) else {
             return;
         };
@@ -334,7 +340,7 @@ impl Cache {
             self.ca_touched.notify_one();
         }
         let pkis = self.pkis.read();
-        self.trigger(pkis.naming(key).map(|pki| pki.key().clone()));
+        self.trigger(pkis.referencing(key).map(|pki| pki.key().clone()));
     }
 
     fn mark(&self, watched: Watched) {
@@ -359,17 +365,17 @@ impl Cache {
     }
 }
 
-/// What the watch tells, or what was learned of the same Pki, if the watch is still behind that.
-fn unless_behind(told: KnownPki, pkis: &SecretIndex<KnownPki>) -> KnownPki {
-    match pkis.get(told.key()) {
-        Some(known) if known.told().is_some() && told.precedes(known) => {
-            KnownPki::clone(known).ahead_of(Arc::new(told))
+/// The state that the watch delivers, or the own write to the same Pki that it has not reached yet.
+fn unless_behind(watched: KnownPki, pkis: &SecretIndex<KnownPki>) -> KnownPki {
+    match pkis.get(watched.key()) {
+        Some(known) if known.last_watched().is_some() && watched.precedes(known) => {
+            KnownPki::clone(known).unconfirmed(Arc::new(watched))
         }
-        _ => told,
+        _ => watched,
     }
 }
 
-/// Which Pkis to look at after these changes.
+/// The Pkis to reconcile after these changes.
 fn affected_by(pkis: &SecretIndex<KnownPki>, changes: &[Change<KnownPki>]) -> Vec<Key> {
     let affected = changes
         .iter()
@@ -377,7 +383,7 @@ fn affected_by(pkis: &SecretIndex<KnownPki>, changes: &[Change<KnownPki>]) -> Ve
     affected.collect()
 }
 
-/// The objects that came, or are others now.
+/// The objects that are new or have changed.
 fn after<T>(changes: &[Change<T>]) -> impl Iterator<Item = &T> {
     changes.iter().filter_map(|change| change.after.as_deref())
 }
@@ -393,8 +399,8 @@ async fn follow<K>(
     }
 }
 
-/// A policy that cannot be read permits nothing. Its author is told in the log; the schema keeps it
-/// from happening.
+/// A policy, if it can be read. One that cannot permits nothing. The schema prevents that, and the
+/// log reports it.
 fn readable_policy(stored: &StoredPolicy) -> Option<&PkiPolicy> {
     let result = stored.0.as_ref();
     if let Err(error) = result {
@@ -405,156 +411,4 @@ fn readable_policy(stored: &StoredPolicy) -> Option<&PkiPolicy> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::k8s::scope::Scope;
-    use futures::channel::mpsc::UnboundedReceiver;
-    use kube::core::DeserializeGuard;
-    use serde_json::json;
-
-    fn pki(name: &str, uid: &str, version: u32, generation: i64) -> Pki {
-        let pki = json!({
-            "apiVersion": "box.com/v1", "kind": "Pki",
-            "metadata": {
-                "namespace": "ns", "name": name, "uid": uid, "resourceVersion": version.to_string(),
-                "generation": generation
-            },
-            "spec": {"serviceName": "app1"}
-        });
-        serde_json::from_value(pki).unwrap()
-    }
-
-    /// The Pkis that were asked to be looked at, and the generation that the cache shows of each,
-    /// if it is there.
-    fn looks(cache: &Cache, triggers: &mut UnboundedReceiver<Key>) -> Vec<(String, Option<i64>)> {
-        let keys = std::iter::from_fn(|| triggers.try_recv().ok());
-        let look = |key: Key| {
-            let shown = cache.pki(&key).map(|pki| pki.meta().generation.unwrap());
-            (key.name.to_string(), shown)
-        };
-        keys.map(look).collect()
-    }
-
-    #[test]
-    fn a_pki_that_a_list_brings_or_has_no_more_is_looked_at() {
-        let (cache, _) = Cache::empty(Scope::default(), Arc::default());
-        let (mut triggers, mut affected) = (cache.triggers(), Vec::new());
-        let (a, b) = (|| pki("a", "a", 1, 1).into(), || pki("b", "b", 1, 1).into());
-        for (event, looked_at) in [
-            (Event::Init, None),
-            (Event::InitDone, None),
-            (Event::Apply(a()), Some(("a", Some(1)))),
-            (Event::Init, None),
-            (Event::InitApply(a()), None),
-            (Event::InitApply(b()), None),
-            (Event::InitDone, Some(("b", Some(1)))),
-            (Event::Init, None),
-            (Event::InitApply(b()), None),
-            (Event::InitDone, Some(("a", None))),
-            (Event::Delete(b()), Some(("b", None))),
-        ] {
-            let what = format!("{event:?}");
-            cache.take_pki(event, &mut affected);
-            let looked_at = looked_at.map(|(name, shown)| (name.to_owned(), shown));
-            let looks = looks(&cache, &mut triggers);
-            assert_eq!(looks, Vec::from_iter(looked_at), "{what}");
-        }
-    }
-
-    #[test]
-    fn what_was_written_is_known_at_once_and_until_something_newer_comes() {
-        let (cache, _) = Cache::empty(Scope::default(), Arc::default());
-        let version = || {
-            let known = cache.pki(&Key::new("ns", "a"));
-            known.map(|known| known.resource_version().unwrap())
-        };
-        let told = |event| cache.take_pki(event, &mut Vec::new());
-        let applied = |version| told(Event::Apply(pki("a", "u", version, 1).into()));
-        let listed = |version| {
-            told(Event::Init);
-            told(Event::InitApply(pki("a", "u", version, 1).into()));
-            told(Event::InitDone);
-        };
-        cache.learn(pki("a", "u", 10, 1));
-        assert_eq!(version(), None, "it is not there, or no more");
-        applied(9);
-        cache.learn(pki("a", "u", 10, 1));
-        assert_eq!(version().as_deref(), Some("10"));
-        applied(9);
-        assert_eq!(version().as_deref(), Some("10"), "the watch is behind");
-        listed(9);
-        assert_eq!(version().as_deref(), Some("10"), "the list is, too");
-        cache.learn(pki("a", "u", 8, 1));
-        assert_eq!(version().as_deref(), Some("10"), "the write was before");
-        applied(10);
-        assert_eq!(version().as_deref(), Some("10"));
-        cache.doubt(&Key::new("ns", "a"));
-        assert_eq!(version().as_deref(), Some("10"), "the watch has told it");
-        cache.learn(pki("a", "before", 101, 1));
-        assert_eq!(version().as_deref(), Some("10"), "it was made anew");
-        told(Event::Delete(pki("a", "u", 11, 1).into()));
-        cache.learn(pki("a", "u", 12, 1));
-        assert_eq!(version(), None, "it is gone");
-    }
-
-    #[test]
-    fn what_the_watch_tells_counts_also_after_the_cluster_was_restored_from_a_backup() {
-        let (cache, _) = Cache::empty(Scope::default(), Arc::default());
-        let version = || cache.pki(&Key::new("ns", "a"))?.resource_version();
-        let told = |event| cache.take_pki(event, &mut Vec::new());
-        for (event, shown) in [
-            (Event::Apply(pki("a", "u", 100, 1)), "100"),
-            (Event::Apply(pki("a", "u", 7, 1)), "7"),
-            (Event::Apply(pki("a", "u", 100, 1)), "100"),
-            (Event::InitApply(pki("a", "u", 7, 1)), "7"),
-        ] {
-            told(map(event, KnownPki::from));
-            assert_eq!(version().as_deref(), Some(shown));
-        }
-        let doubted = || {
-            cache.doubt(&Key::new("ns", "a"));
-            version()
-        };
-        cache.learn(pki("a", "u", 99, 1));
-        cache.learn(pki("a", "u", 100, 1));
-        assert_eq!(version().as_deref(), Some("100"));
-        assert_eq!(doubted().as_deref(), Some("7"), "it was told nothing since");
-        cache.learn(pki("a", "u", 100, 1));
-        told(Event::Apply(pki("a", "u", 8, 1).into()));
-        assert_eq!(version().as_deref(), Some("100"), "it seems to be behind");
-        assert_eq!(doubted().as_deref(), Some("8"), "a conflict told better");
-        told(Event::Apply(pki("a", "u", 9, 1).into()));
-        assert_eq!(version().as_deref(), Some("9"));
-    }
-
-    #[test]
-    fn a_policy_makes_new_rules_when_its_spec_changes_and_not_when_its_status_does() {
-        let (cache, mut writer) = Cache::empty(Scope::default(), Arc::default());
-        let policy = |names: &[&str], generation: i64, admitted: i64| {
-            let policy = json!({
-                "apiVersion": "box.com/v1", "kind": "PkiPolicy",
-                "metadata": {"name": "p", "uid": "u", "generation": generation},
-                "spec": {"serviceNames": names}, "status": {"admitted": admitted}
-            });
-            Event::Apply(DeserializeGuard(
-                Ok(serde_json::from_value(policy).unwrap()),
-            ))
-        };
-        for (event, is_change) in [
-            (policy(&["a"], 1, 0), true),
-            (policy(&["a"], 1, 1), false),
-            (policy(&["b"], 2, 1), true),
-        ] {
-            let before = cache.rules();
-            cache.take_policy(&event, &mut writer, &Arc::default());
-            assert_ne!(Arc::ptr_eq(&before, &cache.rules()), is_change, "{event:?}");
-            let known = cache.policies.state();
-            assert!(
-                known[0]
-                    .0
-                    .as_ref()
-                    .is_ok_and(|policy| policy.status.is_some())
-            );
-        }
-    }
-}
+mod tests;

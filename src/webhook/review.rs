@@ -20,7 +20,7 @@ use crate::store::cached_pki::KnownPki;
 use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::{self, KnownSecret};
 use crate::store::claims;
-use crate::store::rejections::Refusal;
+use crate::store::rejections::Rejection;
 use crate::store::secret_index::SharedIndex;
 use crate::util::text::printable;
 use answer::{Denial, allow, audit_annotations, deny, deny_causes, line, rules, warn};
@@ -120,7 +120,7 @@ fn still_invalid(causes: &[StatusCause]) -> impl Iterator<Item = String> {
 
 /// The rejected Pki that this answer stands for, of which the pods that wait for its Secret are
 /// told.
-pub fn refusal(request: &Request, response: &AdmissionResponse) -> Option<Refusal> {
+pub fn refusal(request: &Request, response: &AdmissionResponse) -> Option<Rejection> {
     let object = request.object.as_ref()?;
     let details = response.result.details.as_ref()?;
     // With `generateName` it has no name yet, and its Secret has one only if it says so.
@@ -129,15 +129,17 @@ pub fn refusal(request: &Request, response: &AdmissionResponse) -> Option<Refusa
     let secret = object.spec.get("secretName");
     let secret = secret.and_then(Value::as_str).or(own.map(String::as_str))?;
     let is_refused = !response.allowed && !request.dry_run && is_pki(request);
-    (is_refused && secret.len() <= MAX_NAME_BYTES && !details.causes.is_empty()).then(|| Refusal {
-        pki: Key::new(
-            request.namespace.clone().unwrap_or_default(),
-            request.object_name(),
-        ),
-        secret: secret.to_owned(),
-        is_edit: request.operation == Operation::Update,
-        reason: reason_of(&details.causes[0].field).to_owned(),
-        rules: rules(&details.causes),
+    (is_refused && secret.len() <= MAX_NAME_BYTES && !details.causes.is_empty()).then(|| {
+        Rejection {
+            pki: Key::new(
+                request.namespace.clone().unwrap_or_default(),
+                request.object_name(),
+            ),
+            secret: secret.to_owned(),
+            is_edit: request.operation == Operation::Update,
+            reason: reason_of(&details.causes[0].field).to_owned(),
+            rules: rules(&details.causes),
+        }
     })
 }
 
@@ -185,12 +187,12 @@ pub(crate) fn secret_warning(
 /// Why this Pki could not write the Secret, by all that is known.
 fn predicted_obstacle(own: &Key, secret: &Key, context: &ValidationContext<'_>) -> Option<Outcome> {
     let pkis = context.pkis.read();
-    if let Some(winner) = claims::foreseen_winner(&pkis, own, secret) {
+    if let Some(winner) = claims::predicted_owner(&pkis, own, secret) {
         let winner = winner.clone();
         return Some(Outcome::Conflict { winner });
     }
     let secrets = context.secrets.read();
-    cached_secret::foreseen_foreign(&secrets, &pkis, own, secret).map(Outcome::Foreign)
+    cached_secret::predicted_obstacle(&secrets, &pkis, own, secret).map(Outcome::Foreign)
 }
 
 fn is_pki<T>(request: &Request<T>) -> bool {

@@ -27,11 +27,11 @@ fn pods(criterion: &mut Criterion) {
         index.apply(Event::Apply(SecretUser::from(pod.clone())));
     }
     let secret = Key::new("team-7", "app-2307");
-    assert_eq!(index.naming(&secret).count(), REPLICAS);
+    assert_eq!(index.referencing(&secret).count(), REPLICAS);
 
     let mut group = criterion.benchmark_group("10,000 pods");
     group.bench_function("those that use a Secret are found", |bench| {
-        bench.iter(|| index.naming(black_box(&secret)).count());
+        bench.iter(|| index.referencing(black_box(&secret)).count());
     });
     // The bound: a look at a set, and nothing else.
     let names: HashSet<_> = all.iter().map(Key::of).collect();

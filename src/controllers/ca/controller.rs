@@ -281,7 +281,7 @@ impl CaController {
         let is_published = next.is_some_and(|next| next.published.is_some())
             || self.copies.holds(state.trust().fingerprint());
         counter.count_copies(self.copies.pending(), !is_published);
-        counter.count_unread(self.cache.unread());
+        counter.count_unread(self.cache.unreadable_namespaces());
         for pki in self.cache.readable_pkis() {
             // The Lease is renewed by the same task.
             tokio::task::coop::consume_budget().await;

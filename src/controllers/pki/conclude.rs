@@ -1,4 +1,4 @@
-//! The end of a look: the status is written, people are told, and the next look is planned.
+//! The end of a reconcile: writes the status, hands over Events, schedules the next reconcile.
 
 use super::pki_writes::write_status;
 use super::{Context, ReconcileError, former};
@@ -9,7 +9,7 @@ use crate::k8s::secret;
 use crate::model::outcome::{self, Outcome};
 use jiff::Timestamp;
 
-/// Writes the status if it changed, tells those who should hear, and notes when to look again.
+/// Writes the status if it changed, hands over Events, and schedules the next reconcile.
 pub(super) async fn conclude(
     pki: &Pki,
     outcome: &Outcome,
@@ -18,7 +18,7 @@ pub(super) async fn conclude(
 ) -> Result<(), ReconcileError> {
     let key = context.key(pki);
     let status = outcome::after(pki, outcome, now);
-    let formers = former::tend(pki, &status, context, now).await?;
+    let formers = former::maintain(pki, &status, context, now).await?;
     let users = context.cache.users(&secret::key(pki));
     let reconciled = Reconciled {
         pki,
@@ -37,7 +37,7 @@ pub(super) async fn conclude(
             Outcome::Conflict { winner } if !is_at_fault(winner, context) => &[],
             _ => &users[..],
         };
-        tell(events::about(&reconciled, told), written.is_ok(), context);
+        publish_events(events::about(&reconciled, told), written.is_ok(), context);
     }
     written?;
     // Workloads are restarted when all files are of the new certificate: a keystore may be what
@@ -62,9 +62,9 @@ pub(super) async fn conclude(
     Ok(())
 }
 
-/// What the status could not be made to say would be new at every look; a fault is told all the
-/// same, as one that lasts.
-fn tell(notices: Vec<Notice>, is_stored: bool, context: &Context) {
+/// Hands over Events. If the status write failed, Normal Events are dropped and Warnings are
+/// published as repeats: every reconcile would take them for new.
+fn publish_events(notices: Vec<Notice>, is_stored: bool, context: &Context) {
     for mut notice in notices {
         if !is_stored {
             if notice.kind == EventKind::Normal {
@@ -76,8 +76,8 @@ fn tell(notices: Vec<Notice>, is_stored: bool, context: &Context) {
     }
 }
 
-/// Whether a Pki is known to lack its certificate. The pods of its Secret lack nothing otherwise,
-/// whoever else would like to have that Secret.
+/// Whether a Pki lacks its certificate. If it does not, the pods of its Secret lack nothing, and
+/// another Pki that claims the Secret does not concern them.
 fn is_at_fault(pki: &Key, context: &Context) -> bool {
     let pki = context.cache.pki(pki).and_then(|stored| stored.0.ok());
     let ready = pki.as_ref().and_then(|pki| pki.condition(READY));

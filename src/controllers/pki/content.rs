@@ -1,4 +1,4 @@
-//! The Secret of a Pki: what it looks like, and whose it is.
+//! The content and the owner of the Secret of a Pki.
 
 use crate::api::Pki;
 use crate::api::annotations::ADOPT;
@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 pub mod formats;
 
-/// Whose a Secret is, by its controller reference. Labels prove nothing: anybody may set them.
+/// The owner of a Secret, by its controller reference. Labels prove nothing: anybody may set them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// This Pki, by its UID; or nobody, and its annotation offers it to this Pki.
@@ -38,7 +38,7 @@ pub enum Owner {
     Foreign(Obstacle),
 }
 
-/// Whose this Secret is. `pkis` tells which others there are.
+/// The owner of this Secret. `pkis` are all Pkis.
 pub fn owner(secret: &Secret, pki: &Pki, pkis: &SecretIndex<KnownPki>) -> Owner {
     let key = |name: &str| Key::new(pki.namespace().unwrap_or_default(), name);
     let claims_it = |pki: &KnownPki| pki.claims(&secret.name_any());
@@ -52,7 +52,7 @@ pub fn owner(secret: &Secret, pki: &Pki, pkis: &SecretIndex<KnownPki>) -> Owner 
     match ownership {
         Some(Ownership::Pki { name, uid }) => {
             let other = pkis.get(&key(name));
-            match other.filter(|owner| owner.lives_as(digest(uid))) {
+            match other.filter(|owner| owner.is_live(digest(uid))) {
                 None => return Obstacle::held(secret).map_or(Owner::FormerPki, Owner::Foreign),
                 Some(owner) if claims_it(owner) => return Owner::Rival(owner.key().clone()),
                 Some(owner) if owner.wrote(&secret.name_any()) => {
@@ -73,18 +73,18 @@ pub fn owner(secret: &Secret, pki: &Pki, pkis: &SecretIndex<KnownPki>) -> Owner 
     Owner::Foreign(Obstacle::held(secret).unwrap_or(obstacle))
 }
 
-/// What goes into the Secret of a Pki.
+/// The content of the Secret of a Pki.
 #[derive(Debug)]
 pub struct SecretContent<'a> {
     /// The Pki.
     pub pki: &'a Pki,
-    /// What it may have.
+    /// Its approval.
     pub approved: &'a Approved,
     /// Its certificate and key.
     pub bundle: Bundle<'a>,
-    /// What clients trust.
+    /// The CA certificates that clients trust.
     pub trust: &'a Trust,
-    /// For the keystores.
+    /// The passwords of the keystores.
     pub passwords: &'a Passwords,
 }
 
@@ -186,8 +186,8 @@ impl SecretContent<'_> {
         (files, unmade)
     }
 
-    /// What the operator has put there, as `managedFields` have it, and would put there no more.
-    /// What others added is theirs.
+    /// The entries that the operator has written, by `managedFields`, and would not write any more.
+    /// Entries of others stay.
     fn stale(&self, observed: &Secret) -> Vec<(Map, String)> {
         let own = patch::labels();
         let annotations = self.annotations();

@@ -1,4 +1,4 @@
-//! What the reconciler works with.
+//! The clients, caches and backoffs of the reconciler.
 
 use super::error_backoff::ErrorBackoff;
 use super::former::LastUses;
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 /// Called with each Pki that is ready, its certificate, and the pods that use its Secret.
 pub type OnReady = Box<dyn Fn(&Pki, &Certificate, &[Arc<SecretUser>]) + Send + Sync>;
 
-/// What the reconciler works with during one term as leader.
+/// The clients, caches and backoffs of one term as leader.
 pub struct Context {
     /// The API server, as the operator's service account.
     pub client: Client,

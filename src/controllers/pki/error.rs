@@ -1,4 +1,4 @@
-//! Why a reconcile ends early.
+//! Errors that end a reconcile early.
 
 use super::RECONCILE_TIMEOUT;
 use crate::api::Pki;
@@ -6,7 +6,7 @@ use crate::k8s::api_error;
 use crate::k8s::clock::ClockFault;
 use crate::k8s::object_key::Key;
 
-/// Why a reconcile of a Pki ended early. It is repeated after a backoff.
+/// A reconcile of a Pki ended early. It is repeated after a backoff.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReconcileError {

@@ -1,5 +1,5 @@
-//! Keys that wait, served by namespace in turn: one namespace with a thousand of them delays
-//! another by one.
+//! A fair queue of keys, round robin by namespace: a namespace with a thousand keys delays another
+//! one by one key.
 
 use crate::k8s::object_key::Key;
 use std::collections::{HashMap, VecDeque};

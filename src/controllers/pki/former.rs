@@ -22,7 +22,8 @@ use kube::api::{DeleteParams, Preconditions};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-/// How long a Secret stays after the last pod: a controller that replaces its pod needs a moment.
+/// Time for which a Secret stays after the last pod: a controller that replaces its pod needs a
+/// moment.
 const GRACE: SignedDuration = SignedDuration::from_secs(15);
 
 /// When pods were last seen to use the former Secrets of each Pki.
@@ -60,13 +61,13 @@ impl LastUses {
 
 /// Whether to remove a former Secret now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum Retention {
     Remove,
     /// Until then, if nothing happens before.
     Keep(Option<Timestamp>),
 }
 
-impl Fate {
+impl Retention {
     /// Removes what another Pki claims.
     fn unless(self, is_claimed: bool) -> Self {
         if is_claimed { Self::Remove } else { self }
@@ -74,18 +75,23 @@ impl Fate {
 }
 
 /// Decides about a former Secret. Its end is that of its certificate.
-fn fate(end: Option<Timestamp>, is_used: bool, last_use: Timestamp, now: Timestamp) -> Fate {
+fn retention(
+    end: Option<Timestamp>,
+    is_used: bool,
+    last_use: Timestamp,
+    now: Timestamp,
+) -> Retention {
     let unused_at = last_use.saturating_add(GRACE).unwrap_or(Timestamp::MAX);
     let unused_at = (!is_used).then_some(unused_at);
     match unused_at.into_iter().chain(end).min() {
-        Some(at) if at <= now => Fate::Remove,
-        next => Fate::Keep(next),
+        Some(at) if at <= now => Retention::Remove,
+        next => Retention::Keep(next),
     }
 }
 
 /// Removes or maintains the former Secrets of a Pki, by its new status. Returns the time of the
 /// next check, if there is to be one.
-pub(super) async fn tend(
+pub(super) async fn maintain(
     pki: &Pki,
     status: &PkiStatus,
     context: &Context,
@@ -93,13 +99,13 @@ pub(super) async fn tend(
 ) -> Result<Option<Timestamp>, ReconcileError> {
     let mut next = None;
     for former in &status.former_secrets {
-        let again = tend_one(pki, former, context, now).await?;
+        let again = maintain_one(pki, former, context, now).await?;
         next = again.into_iter().chain(next).min();
     }
     Ok(next)
 }
 
-async fn tend_one(
+async fn maintain_one(
     pki: &Pki,
     former: &FormerSecret,
     context: &Context,
@@ -114,7 +120,7 @@ async fn tend_one(
         context.former_uses.forget_secret(&own, &former.name);
         let mut waiting = cache.users(&key);
         waiting.retain(|pod| !is_claimed && pod.waits_for(&former.name));
-        tell(pki, former, &waiting, false, context);
+        publish_events(pki, former, &waiting, false, context);
         return Ok((!waiting.is_empty()).then_some(next_offer));
     }
     let uid = pki.metadata.uid.as_deref().unwrap_or_default();
@@ -130,8 +136,8 @@ async fn tend_one(
     } else {
         context.former_uses.last(&own, &former.name, is_used, now)
     };
-    let fate = fate(end.map(|end| end.0), is_used, last_use, now);
-    let Fate::Keep(next) = fate.unless(is_claimed) else {
+    let retention = retention(end.map(|end| end.0), is_used, last_use, now);
+    let Retention::Keep(next) = retention.unless(is_claimed) else {
         let is_gone = remove(pki, &key, context).await?;
         context.former_uses.forget_secret(&own, &former.name);
         return Ok((!is_gone).then_some(next_offer));
@@ -141,18 +147,18 @@ async fn tend_one(
     let since = former.replaced_time.as_ref().map_or(now, |time| time.0);
     let patient_until = since.saturating_add(reminder).unwrap_or(Timestamp::MAX);
     let users = cache.users(&key);
-    let tell_at = if users.is_empty() {
+    let report_at = if users.is_empty() {
         None
     } else if now < patient_until {
         Some(patient_until)
     } else {
-        tell(pki, former, &users, true, context);
+        publish_events(pki, former, &users, true, context);
         Some(next_offer)
     };
-    Ok(next.into_iter().chain(tell_at).min())
+    Ok(next.into_iter().chain(report_at).min())
 }
 
-fn tell(
+fn publish_events(
     pki: &Pki,
     former: &FormerSecret,
     pods: &[Arc<SecretUser>],
@@ -174,7 +180,7 @@ async fn publish(pki: &Pki, key: &Key, context: &Context) -> Result<(), Reconcil
 }
 
 /// Makes the CA known in the Secret that a Pki used before it named another, which is in use as
-/// long as that one is not written. Returns the status that says so, if that came about.
+/// long as that one is not written. Returns the status that reports it, if the write succeeded.
 pub(super) async fn publish_in_use(
     pki: &Pki,
     former: &Key,
@@ -214,7 +220,7 @@ async fn publish_in(
 }
 
 /// Reads a former Secret. One that the operator may not read is left behind: the status and the
-/// Events of the Pki, which tell of a missing permission, come after it.
+/// Events of the Pki, which report a missing permission, come after it.
 async fn read(pki: &Pki, key: &Key, context: &Context) -> Result<Option<Secret>, ReconcileError> {
     match context.read_secret(key).await {
         Err(ReconcileError::ReadSecret { secret, source }) if api_error::is_refusal(&source) => {
@@ -269,17 +275,17 @@ mod tests {
     fn a_former_secret_stays_while_it_is_used_until_its_certificate_ends() {
         let end = Some(at(1000));
         for (end, is_used, last_use, now, expected) in [
-            (end, true, at(10), 10, Fate::Keep(end)),
-            (None, true, at(10), 10, Fate::Keep(None)),
-            (end, true, at(1000), 1000, Fate::Remove),
-            (end, false, at(10), 10, Fate::Keep(Some(at(25)))),
-            (end, false, at(10), 24, Fate::Keep(Some(at(25)))),
-            (end, false, at(10), 25, Fate::Remove),
-            (None, false, at(10), 25, Fate::Remove),
-            (end, false, at(990), 995, Fate::Keep(end)),
-            (end, false, Timestamp::MIN, 0, Fate::Remove),
+            (end, true, at(10), 10, Retention::Keep(end)),
+            (None, true, at(10), 10, Retention::Keep(None)),
+            (end, true, at(1000), 1000, Retention::Remove),
+            (end, false, at(10), 10, Retention::Keep(Some(at(25)))),
+            (end, false, at(10), 24, Retention::Keep(Some(at(25)))),
+            (end, false, at(10), 25, Retention::Remove),
+            (None, false, at(10), 25, Retention::Remove),
+            (end, false, at(990), 995, Retention::Keep(end)),
+            (end, false, Timestamp::MIN, 0, Retention::Remove),
         ] {
-            let found = fate(end, is_used, last_use, at(now));
+            let found = retention(end, is_used, last_use, at(now));
             assert_eq!(found, expected, "{end:?} {is_used} {last_use} {now}");
         }
     }

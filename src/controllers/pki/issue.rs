@@ -14,10 +14,10 @@ use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, Bundle, PrivateKeyPem, Verified};
 use std::sync::Arc;
 
-/// How long a Pki waits for its key before its status says so.
+/// Time for which a Pki waits for its key before its status reports it.
 const SILENT_WAIT: SignedDuration = SignedDuration::from_secs(5);
 
-/// Why no certificate was written, for the author of the Pki.
+/// The error of an issuance, for the author of the Pki.
 #[derive(Debug, thiserror::Error)]
 enum IssueError {
     #[error(transparent)]
@@ -108,7 +108,7 @@ pub(super) fn failed(
     context.issue_backoff.failed(pki, failure, now)
 }
 
-/// Why there is no key for a certificate.
+/// There is no key for a certificate.
 enum NoKey {
     /// The key is ordered since this time, and not made yet.
     Ordered(Timestamp),

@@ -26,7 +26,7 @@ struct Attempts {
     next: Timestamp,
 }
 
-/// Why a Secret could not be written, or read.
+/// The failure of a write or a read of a Secret.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The error, in the words of the component that returned it.

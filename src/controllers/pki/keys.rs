@@ -24,7 +24,7 @@ const MAX_KEPT_KEYS: usize = 256;
 pub(super) struct Keys {
     orders: Mutex<HashMap<Key, Order>>,
     queue: Arc<Queue>,
-    /// How many are made at the same time.
+    /// Number of keys that are made at the same time.
     threads: usize,
 }
 
@@ -63,8 +63,8 @@ impl Default for Keys {
 }
 
 impl Keys {
-    /// The key that was made for this Pki; or since when it waits for one, which is ordered by
-    /// that.
+    /// The key that was made for this Pki. The error is the time since when it waits; the call
+    /// orders the key.
     pub(super) fn get(
         &self,
         pki: &Pki,
@@ -102,9 +102,9 @@ impl Keys {
         self.orders().remove(pki);
     }
 
-    /// Makes what is ordered, for as long as it is polled. `made` hears of each.
+    /// Makes the ordered keys, for as long as it is polled. Calls `made` with the Pki of each.
     pub(super) async fn run(&self, made: impl Fn(Key)) {
-        let (turns, made) = (self.queue.clone().turns(), &made);
+        let (turns, made) = (self.queue.clone().keys(), &made);
         turns
             .for_each_concurrent(self.threads, |key| async move {
                 if self.make(&key).await {

@@ -1,5 +1,5 @@
-//! The facts on which a reconcile decides: from the caches, and where those do not tell enough,
-//! from the API server.
+//! Gathers the facts on which a reconcile decides: from the caches, and where those do not have
+//! enough, from the API server.
 
 use super::plan::facts::{self, Observed, SecretState, is_being_deleted};
 use super::{Context, ReconcileError, content};
@@ -50,7 +50,7 @@ fn from_caches<'a>(mut pki: Pki, ca: &'a Ca, context: &Context, now: Timestamp) 
         pki.status = Some(renewal_request::served(&pki, now));
     }
     let (own, key, rules) = (Key::of(&pki), secret::key(&pki), cache.rules());
-    let verdict = store::judging(&rules, &own.namespace, || rules.evaluate(&pki));
+    let verdict = store::evaluate_with(&rules, &own.namespace, || rules.evaluate(&pki));
     let versions = |outputs: &Outputs| Passwords {
         versions: versions(&pki, outputs, context),
         ..Passwords::default()
@@ -71,7 +71,7 @@ fn from_caches<'a>(mut pki: Pki, ca: &'a Ca, context: &Context, now: Timestamp) 
     }
 }
 
-/// State of the Secret, if the caches tell enough of it.
+/// State of the Secret, if the caches have enough to know it.
 fn cached_secret(observed: &Observed<'_>, context: &Context) -> Option<SecretState> {
     let (cache, verified) = (&context.cache, &context.verified_secrets);
     let secret = secret::key(&observed.pki);

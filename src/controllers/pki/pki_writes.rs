@@ -32,7 +32,7 @@ pub(super) async fn write_status(
     });
     let (pkis, params) = (context.pkis(&key.namespace), patch::post());
     let written = pkis.replace_status(&key.name, &params, &replacement).await;
-    apply_own_write(pki, written, context, |pki, source| {
+    conclude_write(pki, written, context, |pki, source| {
         ReconcileError::WriteStatus { pki, source }
     })
 }
@@ -64,8 +64,7 @@ pub(super) async fn remove_finalizer(pki: &Pki, context: &Context) -> Result<(),
     change(pki, &Patch::Merge(removal), context).await.map(drop)
 }
 
-/// Removes that finalizer from a Pki that is being deleted and cannot be read: its wish for the
-/// Secret is not known.
+/// Removes that finalizer from a Pki that is being deleted and cannot be read.
 pub(super) async fn release_unreadable(
     meta: &ObjectMeta,
     context: &Context,
@@ -102,14 +101,14 @@ async fn change(
     let key = Key::of(pki);
     let pkis = context.pkis(&key.namespace);
     let changed = pkis.patch(&key.name, &patch::patch(), patch).await;
-    apply_own_write(pki, changed, context, |pki, source| {
+    conclude_write(pki, changed, context, |pki, source| {
         ReconcileError::WritePki { pki, source }
     })
 }
 
-/// Applies the answer to a write to the cache, which the watch would tell only later. After a
-/// conflict the cache returns to what the watch told.
-fn apply_own_write(
+/// Applies the answer to a write to the cache, before the watch delivers it. After a conflict the
+/// cache returns to what the watch delivered.
+fn conclude_write(
     pki: &Pki,
     answer: Result<Lenient<Pki>, kube::Error>,
     context: &Context,
@@ -117,12 +116,12 @@ fn apply_own_write(
 ) -> Result<Option<Pki>, ReconcileError> {
     match answer {
         Ok(Lenient(written)) => {
-            context.cache.learn(written.clone());
+            context.cache.apply_own_write(written.clone());
             Ok(Some(written))
         }
         Err(source) if api_error::is_not_found(&source) => Ok(None),
         Err(source) if api_error::is_conflict(&source) => {
-            context.cache.doubt(&Key::of(pki));
+            context.cache.discard_own_write(&Key::of(pki));
             Err(ReconcileError::outdated(pki))
         }
         Err(source) => Err(error(Key::of(pki), source)),

@@ -21,18 +21,18 @@ use facts::{has_finalizer, is_being_deleted, is_unpublished, outdated_former};
 mod due;
 pub mod facts;
 
-/// What is to be done, and why.
+/// The work to do, and its reason.
 #[derive(Debug)]
 pub struct Plan {
-    /// What becomes of the request for a renewal that the Pki carries.
+    /// The state of the request for a renewal that the Pki carries.
     pub request: Option<RenewalRequestState>,
     /// A Secret that is in use although the Pki names another one, and whose `ca.crt` is outdated.
     pub outdated_former: Option<Key>,
-    /// What is done about the Secret that the Pki names.
+    /// The action on the Secret that the Pki names.
     pub action: Action,
 }
 
-/// What is done about a Secret.
+/// An action on a Secret.
 #[derive(Debug)]
 pub enum Action {
     /// Make a certificate and write the Secret.
@@ -43,21 +43,21 @@ pub enum Action {
     Keep(Current),
     /// Report what the Pki breaks of the rule book.
     Refuse {
-        /// What it breaks.
+        /// The broken rules.
         violations: Vec<Violation>,
         /// Whether its Secret, which is in use, has an outdated `ca.crt`.
         is_unpublished: bool,
     },
     /// Report that another Pki comes first.
     Conflict {
-        /// That Pki.
+        /// The other Pki.
         winner: Key,
     },
     /// Report that the Secret belongs to somebody else. It stays as it is.
     Foreign(Obstacle),
     /// Own a Secret without an owner, whose certificate proves that it was issued for this Pki.
     Adopt,
-    /// Report that nothing is known of the CA, so that the owner of the Secret cannot be told.
+    /// Report that nothing is known of the CA, so that the owner of the Secret is unknown.
     CaUnavailable(String),
     /// Wait until Kubernetes has removed the Secret, whose Pki is deleted or writes another one.
     WaitForDeletion,
@@ -194,7 +194,7 @@ fn rules_permit<'a>(observed: &'a Observed<'_>) -> Result<&'a Approved, Action> 
         })
 }
 
-/// Who creates a Secret that does not exist.
+/// Decides about a Secret that does not exist.
 fn create(observed: &Observed<'_>, approved: &Approved) -> Action {
     match &observed.rival {
         Some(winner) => conflict(winner),
@@ -246,7 +246,7 @@ fn adopt(
 }
 
 /// Verifies the certificate against what is in force for it, so that a restart or a new leader
-/// issues nothing. The status, which says what is in force, may not be written yet: a certificate
+/// issues nothing. The status, which has what is in force, may not be written yet: a certificate
 /// that fits the next approval is valid as well.
 fn certificate_is_valid<'a>(
     bundle: Bundle<'_>,

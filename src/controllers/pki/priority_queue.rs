@@ -1,10 +1,8 @@
-//! Whose turn it is to be looked at: whoever waits for a certificate before renewals, renewals
-//! before re-checks; and each priority has some share of the turns, so that no burst in one holds
-//! up the others for long.
+//! The queue of Pkis: new ones before renewals, renewals before re-checks. Each priority has a
+//! share of the slots, so that a burst in one does not hold up the others for long.
 //!
-//! Within a priority, [namespaces take turns](Fair). No namespace takes all the slots either: it
-//! holds at most [`SHARE`] times as many as are free, so that a slot is left for a namespace that
-//! comes later.
+//! Within a priority, namespaces are served [round robin](Fair). A namespace holds at most
+//! [`MAX_HELD_PER_FREE`] slots for each one that is free, so that one is left for others.
 
 use crate::api::{Pki, StoredPki};
 use crate::controllers::pki::fair::Fair;
@@ -17,10 +15,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
-/// What a look at a Pki is for.
+/// The urgency of a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Priority {
-    /// Somebody waits for a certificate, or to hear why there is none.
+    /// A pod waits for a certificate, or its owner for the reason why there is none.
     New,
     /// The certificate is to be replaced, which has some time.
     Renewal,
@@ -28,19 +26,17 @@ pub(super) enum Priority {
     Check,
 }
 
-/// Who goes first at each turn, if anybody waits there; else it is the first priority in which
-/// somebody does.
-const TURNS: [Priority; 8] = {
+/// The priority that each slot prefers. If it is empty, the first one with a key takes the slot.
+const SLOT_PRIORITIES: [Priority; 8] = {
     use Priority::{Check, New, Renewal};
     [New, New, Renewal, New, New, Renewal, New, Check]
 };
 
-/// How many slots a namespace may hold for each one that is free: alone it holds three quarters of
-/// them.
-const SHARE: usize = 3;
+/// Number of slots that a namespace may hold for each free one: alone it holds three quarters.
+const MAX_HELD_PER_FREE: usize = 3;
 
 impl Priority {
-    /// By what is known of the Pki, and whether there is a Secret of the name that it has.
+    /// The priority of a Pki. `has_secret` is whether the Secret that it names exists.
     pub(super) fn of(stored: &StoredPki, has_secret: bool, now: Timestamp) -> Self {
         match &stored.0 {
             Ok(pki) if !has_secret || !is_served(pki, now) => Self::New,
@@ -65,18 +61,18 @@ fn is_due(pki: &Pki, now: Timestamp) -> bool {
         || renewal_request::of(pki, now) == Some(RenewalRequestState::New)
 }
 
-/// The Pkis that wait for a look, each once.
+/// The keys that wait, each once.
 #[derive(Debug, Default)]
 struct Waiting {
     keys: [Fair; 3],
     /// The priority in which each waits. Where another priority has it still, it has moved.
     priority_of: HashMap<Key, Priority>,
-    /// Those that are being looked at, and the priority for another look if one was asked for
-    /// meanwhile.
+    /// The keys that are being processed, and the priority of another pass, if one was requested.
     busy: HashMap<Key, Option<Priority>>,
-    /// How many of those each namespace has.
+    /// Number of keys that are being processed, by namespace.
     held: HashMap<Arc<str>, usize>,
-    turn: usize,
+    /// Counts the slots that were given.
+    slot: usize,
 }
 
 impl Waiting {
@@ -97,12 +93,12 @@ impl Waiting {
         let free = slots
             .checked_sub(self.busy.len())
             .filter(|free| *free > 0)?;
-        let first = TURNS[self.turn % TURNS.len()];
+        let first = SLOT_PRIORITIES[self.slot % SLOT_PRIORITIES.len()];
         let priorities = [first, Priority::New, Priority::Renewal, Priority::Check];
         let key = priorities
             .into_iter()
             .find_map(|priority| self.pop(priority, free))?;
-        self.turn += 1;
+        self.slot += 1;
         self.priority_of.remove(&key);
         if self.priority_of.is_empty() {
             // A burst is over, and what it took up is given back. What is left in a priority has
@@ -119,7 +115,7 @@ impl Waiting {
         let (held, priority_of) = (&self.held, &self.priority_of);
         let has_share = |namespace: &str| {
             let held = held.get(namespace);
-            held.is_none_or(|held| *held < free.saturating_mul(SHARE))
+            held.is_none_or(|held| *held < free.saturating_mul(MAX_HELD_PER_FREE))
         };
         let waits_here = |key: &Key| priority_of.get(key) == Some(&priority);
         self.keys[priority as usize].pop(has_share, waits_here)
@@ -141,39 +137,39 @@ impl Waiting {
     }
 }
 
-/// The waiting, for those who fill them and those who look.
+/// A queue that several tasks fill and one takes from.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
-    /// There may be another turn.
+    /// A key or a slot may be available.
     changed: Notify,
-    /// How many may be looked at at the same time.
-    most: usize,
+    /// Number of keys that may be processed at the same time.
+    slots: usize,
 }
 
 impl Queue {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(slots: usize) -> Self {
         Self {
             waiting: Mutex::default(),
             changed: Notify::new(),
-            most,
+            slots,
         }
     }
 
-    /// Asks for a look.
+    /// Enqueues a key.
     pub(super) fn push(&self, key: Key, priority: Priority) {
         lock(&self.waiting).push(key, priority);
         self.changed.notify_one();
     }
 
-    /// A look is over.
+    /// Frees the slot of a key that has been processed.
     pub(super) fn done(&self, key: &Key) {
         lock(&self.waiting).done(key);
         self.changed.notify_one();
     }
 
-    /// Whose turn it is, whenever there is room for another look. For one listener.
-    pub(super) fn turns(self: Arc<Self>) -> impl Stream<Item = Key> + Send + 'static {
+    /// The next key, whenever there is a slot for it. For one listener.
+    pub(super) fn keys(self: Arc<Self>) -> impl Stream<Item = Key> + Send + 'static {
         stream::unfold(self, |queue| async move {
             loop {
                 if let Some(key) = queue.next() {
@@ -185,7 +181,7 @@ impl Queue {
     }
 
     fn next(&self) -> Option<Key> {
-        lock(&self.waiting).next(self.most)
+        lock(&self.waiting).next(self.slots)
     }
 }
 
@@ -268,7 +264,7 @@ mod tests {
         for name in ["a", "b", "c"] {
             queue.push(key(name), Priority::New);
         }
-        let mut turns = std::pin::pin!(queue.clone().turns());
+        let mut turns = std::pin::pin!(queue.clone().keys());
         let mut next = || turns.next().now_or_never().flatten().map(|key| key.name);
         assert_eq!(
             [next(), next(), next()],

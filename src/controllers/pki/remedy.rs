@@ -1,10 +1,9 @@
-//! What people can do when the API server does not take a Secret, and who can: its own words say
-//! only what it minds.
+//! Remedies for people when the API server refuses a Secret. Its own message has only the cause.
 
 use crate::k8s::api_error::is_namespace_ending;
 
-/// To go behind the API server's sentence. Told by the sentence where the status has no other sign:
-/// should the words ever change, people are told no remedy, and nothing else.
+/// The remedy to append to the API server's message. It is recognized by the message where the
+/// status has no other sign: if the words change, there is no remedy.
 pub(super) fn remedy(error: &kube::Error) -> Option<&'static str> {
     let kube::Error::Api(status) = error else {
         return None;

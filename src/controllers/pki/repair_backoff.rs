@@ -73,7 +73,6 @@ impl RepairBackoff {
         }
         write.repairs += u32::from(is_repair);
         write.last = now;
-        // What nobody writes any more is dropped now and then, so that the map stays small.
         if writes.by_key.len() > writes.prune_at.max(MIN_PRUNED_ENTRIES) {
             writes.by_key.retain(|_, write| write.is_on(&write.of, now));
             writes.prune_at = 2 * writes.by_key.len();

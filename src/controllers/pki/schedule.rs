@@ -1,4 +1,4 @@
-//! Which Pki is due when, by the wall clock.
+//! The times of the next reconciles, by the wall clock.
 
 use crate::k8s::object_key::Key;
 use crate::util::sync::lock;
@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// The times at which Pkis want to be looked at. One time a Pki.
+/// The time of the next reconcile of each Pki.
 #[derive(Debug, Default)]
 pub struct Schedule {
     times: Mutex<Times>,
@@ -71,8 +71,8 @@ impl Schedule {
         due
     }
 
-    /// How long to wait before the next look at the clock: until the next time, but at most
-    /// `longest`, and long enough not to spin.
+    /// The pause before the clock is read again: until the next time, at most `longest`, and long
+    /// enough not to spin.
     pub fn pause(&self, now: Timestamp, longest: Duration) -> Duration {
         let times = self.times();
         let next = times.in_order.first().map(|(at, _)| at.duration_since(now));

@@ -56,8 +56,8 @@ pub(super) fn note_write(
     context.issue_backoff.forget(&key);
 }
 
-/// Whether this content was written before. The status may not tell, because another writer changes
-/// that as well.
+/// Whether this content was written before. The status alone is no proof, because another writer
+/// may change it as well.
 pub(super) fn was_written(observed: &Observed<'_>, context: &Context) -> bool {
     let (key, id) = (Key::of(&observed.pki), content_id(observed));
     was_settled(observed) || context.repair_backoff.has_written(&key, &id)

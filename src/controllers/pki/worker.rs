@@ -36,7 +36,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let known = cache.pkis.read().all().len();
     tracing::info!(pkis = known, "reconciling");
     let queue = Arc::new(Queue::new(CONCURRENCY));
-    let keys = queue.clone().turns().take_until(shutdown.cancelled_owned());
+    let keys = queue.clone().keys().take_until(shutdown.cancelled_owned());
     let reconciles = keys.map(|key| {
         let (context, queue) = (context.clone(), queue.clone());
         let process = async move {

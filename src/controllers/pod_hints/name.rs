@@ -76,7 +76,7 @@ fn missing(cache: &Cache) -> Missing {
     awaited.retain(|secret, awaited| {
         !awaited.is_claimed
             && secret.name.len() <= LONGEST
-            && !cache.refusals.concern(secret)
+            && !cache.rejections.concern(secret)
             && !waiting::is_explained(cache, secret)
     });
     let pods = awaited.into_iter();
@@ -91,7 +91,10 @@ fn provided(cache: &Cache, missing: &Missing) -> Provided {
         provided.entry(secret.namespace.to_string()).or_default();
     }
     let pkis = cache.pkis.read();
-    for secret in pkis.named().filter(|secret| secret.name.len() <= LONGEST) {
+    for secret in pkis
+        .referenced()
+        .filter(|secret| secret.name.len() <= LONGEST)
+    {
         let Some(of_namespace) = provided.get_mut(&*secret.namespace) else {
             continue;
         };

@@ -226,7 +226,7 @@ impl Surroundings for Cache {
         let pkis = self.pkis.read();
         claims::claimants(&pkis, secret).next().is_some()
             || claims::former_holders(&pkis, secret).next().is_some()
-            || self.refusals.concern(secret)
+            || self.rejections.concern(secret)
     }
 
     fn removal(&self, secret: &Key) -> Option<Removal> {

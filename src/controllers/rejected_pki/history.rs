@@ -4,7 +4,7 @@ use super::{MAX_PER_NAMESPACE, NAMESPACE_LAG, Provider, RESOLUTION_RETENTION, RE
 use crate::events::{Aspect, EventKind, EventTemplate, NOTE_BYTES, Notice, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::store::cached_pod::SecretUser;
-use crate::store::rejections::{MAX_REJECTIONS, Refusal};
+use crate::store::rejections::{MAX_REJECTIONS, Rejection};
 use crate::util::text;
 use crate::util::time::whole_second;
 use jiff::Timestamp;
@@ -34,7 +34,7 @@ pub(super) struct RejectionHistory {
 
 #[derive(Debug)]
 struct Remembered {
-    refusal: Refusal,
+    refusal: Rejection,
     /// The UID of its namespace, once that is known: who gets the name later is another tenant.
     namespace_uid: Option<Arc<str>>,
     first: Timestamp,
@@ -50,7 +50,7 @@ struct Remembered {
 impl RejectionHistory {
     /// What is refused again and again for the same reason is one refusal; for another reason it
     /// takes the place of the one before.
-    pub(super) fn note(&mut self, refusal: Refusal, now: Timestamp) {
+    pub(super) fn note(&mut self, refusal: Rejection, now: Timestamp) {
         self.forget_old(now);
         let of_namespace = self
             .by_namespace
@@ -209,7 +209,7 @@ impl Remembered {
     /// The time is that of the first refusal; how often and when last, the series of the Event
     /// tells.
     fn words(&self) -> EventTemplate {
-        let Refusal { reason, rules, .. } = &self.refusal;
+        let Rejection { reason, rules, .. } = &self.refusal;
         let name = text::printable(&self.refusal.pki.name);
         let say = |when: &str| {
             let beginning = if self.refusal.is_edit {
@@ -230,7 +230,7 @@ impl Remembered {
     }
 }
 
-impl Refusal {
+impl Rejection {
     fn secret(&self) -> Key {
         Key::new(self.pki.namespace.clone(), &*self.secret)
     }

@@ -75,7 +75,7 @@ impl RestartController {
             let pause = queue.pause(Timestamp::now(), Instant::now(), POLL);
             tokio::select! {
                 Some((kind, event)) = watches.next() => {
-                    self.cache.watch_misled(kind.carrier(), &event);
+                    self.cache.watch_misannotated(kind.carrier(), &event);
                     let namespaces = queue.mark(kind, &event);
                     look_at(&self.cache, &namespaces);
                 }
@@ -94,7 +94,8 @@ impl Drop for RestartController {
     /// annotations.
     fn drop(&mut self) {
         let is_workload = |carrier| Kind::ALL.iter().any(|kind| kind.carrier() == carrier);
-        self.cache.forget_misled(|carrier| !is_workload(carrier));
+        self.cache
+            .forget_misannotated(|carrier| !is_workload(carrier));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The watches of a list of namespaces, one of each, told as one.
+//! Merges the watches of a list of namespaces into one.
 
 use super::merger::Merger;
 use super::{List, Named};
@@ -36,15 +36,14 @@ where
         let namespace = &namespaces[place];
         let events = match event {
             Ok(event) => {
-                // That a list begins does not mean that it is given, and what it has not named so
-                // far may come yet.
+                // A list that has begun may still be refused.
                 if !matches!(event, Event::Init | Event::InitApply(_)) {
-                    access.is_given(namespace);
+                    access.note_permitted(namespace);
                 }
                 merger.take(place, event)
             }
             Err(error) if is_forbidden(&error) => {
-                access.is_refused(namespace, &error);
+                access.note_refused(namespace, &error);
                 if may_be_refused {
                     merger.give_up(place)
                 } else {
@@ -61,9 +60,9 @@ where
     stream::once(future::ready(Event::Init)).chain(events)
 }
 
-/// A watch that begins anew after it was refused. To go on where it was would tell nothing when it
-/// is permitted again, until something happens in the namespace.
-pub(super) fn insistent<K>(
+/// A watch that begins with a list after it was refused. A watch that is continued would yield
+/// nothing after the permission is given, until something happens in the namespace.
+pub(super) fn watch_until_permitted<K>(
     api: Api<Lenient<K>>,
     config: watcher::Config,
 ) -> BoxStream<'static, watcher::Result<Event<K>>>
@@ -102,7 +101,7 @@ struct Access {
 }
 
 impl Access {
-    fn is_refused(&self, namespace: &str, error: &watcher::Error) {
+    fn note_refused(&self, namespace: &str, error: &watcher::Error) {
         let entry = (namespace.to_owned(), self.what);
         if lock(&self.list.refused).insert(entry) {
             tracing::error!(
@@ -113,7 +112,7 @@ impl Access {
         }
     }
 
-    fn is_given(&self, namespace: &str) {
+    fn note_permitted(&self, namespace: &str) {
         let entry = (namespace.to_owned(), self.what);
         if lock(&self.list.refused).remove(&entry) {
             tracing::info!(namespace, what = self.what, "the namespace may be read now");

@@ -1,10 +1,10 @@
 //! One stream of events out of those of several watches, each of a namespace of its own: on plain
 //! data, without I/O.
 //!
-//! The first lists of all become one list, which is done when the last of them is. After that a
-//! watch that lists anew tells of what it finds as if it had changed, and of what it does not find
-//! any more as deleted, so that nothing of the other namespaces is touched. For that the names of
-//! all objects are kept, and nothing else of them.
+//! The first lists of all watches become one list, which is done when the last of them is. A watch
+//! that lists again later yields a change for each object that it finds, and a deletion for each
+//! that it does not find, so that other namespaces stay untouched. For that the names of all
+//! objects are kept.
 
 use super::Named;
 use kube::core::ObjectMeta;
@@ -12,8 +12,7 @@ use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 use std::collections::HashSet;
 
-/// The merger. Whoever follows has been told [`Event::Init`] before the first event that it lets
-/// through.
+/// Merges the events. The caller emits [`Event::Init`] before the first of them.
 #[derive(Debug)]
 pub(super) struct Merger {
     sources: Vec<Source>,
@@ -21,18 +20,18 @@ pub(super) struct Merger {
     is_whole: bool,
 }
 
-/// What is known of one namespace.
+/// State of the watch of one namespace.
 #[derive(Debug, Default)]
 struct Source {
     namespace: String,
-    /// The objects that were told of.
+    /// The objects that were emitted.
     names: HashSet<Box<str>>,
-    /// While it lists anew: those that the list has not named so far.
+    /// During a list: the objects that the list has not named so far.
     unlisted: HashSet<Box<str>>,
-    /// Those that are gone, which has yet to be told.
+    /// The objects whose deletion has yet to be emitted.
     gone: HashSet<Box<str>>,
-    /// Whether the others need not wait for it any more.
-    is_settled: bool,
+    /// Whether the first list of this watch is done or given up.
+    is_listed: bool,
 }
 
 impl Merger {
@@ -48,7 +47,7 @@ impl Merger {
         }
     }
 
-    /// What an event of one watch is to those who follow all.
+    /// Translates an event of one watch into events of the merged watch.
     pub(super) fn take<K: Resource + Named>(
         &mut self,
         place: usize,
@@ -61,7 +60,7 @@ impl Merger {
                 Vec::new()
             }
             Event::InitApply(object) | Event::Apply(object) => {
-                source.see(&object.name_any());
+                source.add(&object.name_any());
                 let event = if self.is_whole {
                     Event::Apply
                 } else {
@@ -70,30 +69,30 @@ impl Merger {
                 vec![event(object)]
             }
             Event::Delete(object) => {
-                source.lose(object.name_any().into());
-                self.tell()
+                source.remove(object.name_any().into());
+                self.flush()
             }
             Event::InitDone => {
                 for name in std::mem::take(&mut source.unlisted) {
-                    source.lose(name);
+                    source.remove(name);
                 }
-                source.is_settled = true;
-                self.tell()
+                source.is_listed = true;
+                self.flush()
             }
         }
     }
 
     /// The others do not wait for this watch any more, which may not list.
     pub(super) fn give_up<K: Named>(&mut self, place: usize) -> Vec<Event<K>> {
-        self.sources[place].is_settled = true;
-        self.tell()
+        self.sources[place].is_listed = true;
+        self.flush()
     }
 
-    /// That the first lists are done, if they are; and then, what is gone.
-    fn tell<K: Named>(&mut self) -> Vec<Event<K>> {
+    /// Emits the end of the first lists, once all are done, and the deletions after that.
+    fn flush<K: Named>(&mut self) -> Vec<Event<K>> {
         let mut events = Vec::new();
         if !self.is_whole {
-            if !self.sources.iter().all(|source| source.is_settled) {
+            if !self.sources.iter().all(|source| source.is_listed) {
                 return events;
             }
             self.is_whole = true;
@@ -113,7 +112,7 @@ impl Merger {
 }
 
 impl Source {
-    fn see(&mut self, name: &str) {
+    fn add(&mut self, name: &str) {
         self.unlisted.remove(name);
         self.gone.remove(name);
         if !self.names.contains(name) {
@@ -121,7 +120,7 @@ impl Source {
         }
     }
 
-    fn lose(&mut self, name: Box<str>) {
+    fn remove(&mut self, name: Box<str>) {
         self.unlisted.remove(&name);
         if self.names.remove(&name) {
             self.gone.insert(name);

@@ -1,4 +1,4 @@
-//! Why a Secret that is there cannot become this Pki's, and what people can do about it.
+//! The obstacles between an existing Secret and a Pki, with their remedies.
 
 use super::{TLS, controller};
 use crate::api::Pki;
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use pki_certs::VerifyError;
 
-/// Why a Secret is not this Pki's. Each cause has a remedy of its own.
+/// The reason for which a Secret is not this Pki's. Each one has a remedy of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// Another object controls it, as in `ConfigMap owner`; `None` where its name is not known.
@@ -26,7 +26,7 @@ pub enum Obstacle {
     Deleting(Vec<String>),
     /// The Secret has no owner and no offer.
     Unclaimed,
-    /// By its metadata, which do not tell its type, the Secret has no owner and no offer.
+    /// The Secret has no owner and no offer by its metadata, which lack its type.
     Unread,
     /// The Secret has no owner and the operator's labels, but its certificate is for something
     /// else.
@@ -64,7 +64,7 @@ impl Obstacle {
         (!finalizers.is_empty()).then_some(Self::Deleting(finalizers))
     }
 
-    /// The message for people, in at most so many bytes. A long cause is cut, and not the remedy.
+    /// The message for people, in at most `bytes`. A long cause is cut, and the remedy is not.
     pub fn message(&self, pki: &Pki, bytes: usize) -> String {
         let (secret, name) = (text::printable(pki.secret_name()), pki.name_any());
         let delete = format!(

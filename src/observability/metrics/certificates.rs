@@ -156,7 +156,7 @@ fn waiting_pods(cache: &Cache) -> BTreeMap<String, i64> {
     let awaited = cache.awaited();
     let ours = awaited
         .iter()
-        .filter(|(secret, awaited)| awaited.is_claimed || cache.refusals.concern(secret));
+        .filter(|(secret, awaited)| awaited.is_claimed || cache.rejections.concern(secret));
     // A pod may wait for several.
     let waiting: BTreeSet<_> = ours
         .flat_map(|(_, awaited)| &awaited.pods)

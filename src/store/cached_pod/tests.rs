@@ -73,7 +73,7 @@ fn a_pod_that_is_being_deleted_uses_its_secrets_until_it_is_gone_and_nobody_read
     let mut index = SecretIndex::default();
     index.apply(kube::runtime::watcher::Event::Apply(pod));
     let secret = Key::new("ns", "s");
-    assert_eq!(index.naming(&secret).count(), 1);
+    assert_eq!(index.referencing(&secret).count(), 1);
     assert_eq!(users(&index, &secret).count(), 0);
     index.apply(kube::runtime::watcher::Event::Apply(user(
         &spec,

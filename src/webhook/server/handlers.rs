@@ -157,10 +157,10 @@ fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
     let response = match request.operation {
         // No rule is asked.
         Operation::Delete => judge(),
-        _ => store::judging(&rules, namespace, judge),
+        _ => store::evaluate_with(&rules, namespace, judge),
     };
     if let Some(refusal) = review::refusal(request, &response) {
-        app.cache.refusals.note(refusal, now);
+        app.cache.rejections.note(refusal, now);
     }
     response
 }

@@ -16,11 +16,11 @@ const ALIAS: &str = "certificate";
 /// The passwords of the keystores, as far as there are to be any.
 #[derive(Default)]
 pub struct Passwords {
-    /// Of the PKCS#12 keystores.
+    /// The password of the PKCS#12 keystores.
     pub pkcs12: Option<Password>,
-    /// Of the JKS keystores.
+    /// The password of the JKS keystores.
     pub jks: Option<Password>,
-    /// Of the Secrets they come from: another version may hold another password.
+    /// The versions of their Secrets. Another version may hold another password.
     pub versions: Vec<String>,
     /// Those for the files that are in force, where these are others.
     pub in_force: Option<Box<Passwords>>,

@@ -1,4 +1,4 @@
-//! When and why a certificate is made.
+//! The time and the reason of the next issuance.
 
 use crate::api::Pki;
 use crate::model::ca::Ca;
@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use pki_certs::{Verified, VerifyError, renewal};
 use std::fmt;
 
-/// Why a certificate is made.
+/// The reason of an issuance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IssueReason {
     /// There is no Secret.

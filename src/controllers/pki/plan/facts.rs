@@ -1,4 +1,4 @@
-//! The facts on which a plan rests, and what follows from them.
+//! The facts on which a plan depends, and predicates on them.
 
 use super::due::due;
 use crate::api::annotations::KEEP_SECRET;
@@ -25,7 +25,7 @@ pub const FINALIZER: &str = KEEP_SECRET;
 pub struct Observed<'a> {
     /// The Pki. A new request for a renewal is in its status already.
     pub pki: Pki,
-    /// What becomes of the request for a renewal that the Pki carries.
+    /// The state of the request for a renewal that the Pki carries.
     pub request: Option<RenewalRequestState>,
     /// The verdict of the rule book.
     pub verdict: Result<Approved, Vec<Violation>>,
@@ -71,12 +71,12 @@ impl<'a> Observed<'a> {
     }
 }
 
-/// What is known of a Secret.
+/// The state of a Secret.
 #[derive(Debug)]
 pub enum SecretState {
     /// There is none, or nothing depends on it.
     Absent,
-    /// It has not changed since it was verified, with this certificate.
+    /// The Secret has not changed since it was verified, with this certificate.
     Unchanged(Verified),
     /// As it is stored, and whose it is.
     Stored(Box<Secret>, Owner),
@@ -84,8 +84,8 @@ pub enum SecretState {
     Unreadable(Failure),
 }
 
-/// Whether the decision depends on a Secret that has to be read. `cached` is what the caches tell
-/// of it, if that is enough to know its state.
+/// Whether the decision depends on a Secret that has to be read. `cached` is its state, if the
+/// caches have enough to know it.
 pub fn needs_secret(observed: &Observed<'_>, cached: Option<&SecretState>, now: Timestamp) -> bool {
     let pki = &observed.pki;
     if is_being_deleted(pki) {
@@ -155,7 +155,7 @@ pub(super) fn is_unpublished(observed: &Observed<'_>) -> bool {
     };
     let trust = &observed.ca.trust;
     secret::is_owned_by(secret, &observed.pki)
-        // Of a CA that nothing is known of there is nothing to publish.
+        // An unknown CA has nothing to publish.
         && !trust.pem().is_empty()
         && !trust.is_published_in(secret::file(secret, "ca.crt"))
 }

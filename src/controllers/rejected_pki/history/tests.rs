@@ -57,8 +57,8 @@ fn at(seconds: i64) -> Timestamp {
     "2030-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
 }
 
-fn refusal(line: &str) -> Refusal {
-    Refusal {
+fn refusal(line: &str) -> Rejection {
+    Rejection {
         pki: Key::new("ns", "app1-pki"),
         secret: "tls".into(),
         is_edit: false,
@@ -90,7 +90,7 @@ fn waiting_pods_get_the_rule_and_the_time_of_the_refusal() {
         notice.note,
         "Pki app1-pki was refused at 2030-01-01T00:00:00Z and is not stored: spec.serviceName: no such name"
     );
-    let edit = Refusal {
+    let edit = Rejection {
         is_edit: true,
         ..refusal("no such name")
     };
@@ -224,7 +224,7 @@ fn a_stored_invalid_pki_has_its_own_status_and_its_refused_change_does_not() {
     cluster.provider = Some(Provider::Other);
     for (is_edit, told) in [(false, &[][..]), (true, &["a: Warning"])] {
         let mut history = RejectionHistory::default();
-        let refusal = Refusal {
+        let refusal = Rejection {
             is_edit,
             ..refusal("no")
         };
@@ -236,7 +236,7 @@ fn a_stored_invalid_pki_has_its_own_status_and_its_refused_change_does_not() {
 #[test]
 fn the_history_is_bounded_and_one_namespace_does_not_push_the_others_out() {
     let mut history = RejectionHistory::default();
-    let of = |namespace: &str, number: usize| Refusal {
+    let of = |namespace: &str, number: usize| Rejection {
         pki: Key::new(namespace, number.to_string()),
         ..refusal("no")
     };
