@@ -70,7 +70,7 @@ fn files_of_allowed_names_are_read_line_by_line() {
 }
 
 #[test]
-fn rules_in_cel_take_no_more_steps_than_they_were_reckoned_to_take() {
+fn rules_in_cel_take_no_more_steps_than_estimated() {
     replay("cost");
 }
 

@@ -232,13 +232,13 @@ pub fn flag(entries: &BTreeMap<String, String>, key: &str) -> Option<bool> {
 }
 
 /// Maximum number of entries of one object that are reported.
-pub const MOST_FAULTS: usize = 10;
+pub const MAX_FAULTS: usize = 10;
 
-/// The entries of these metadata that have no effect: the first [`MOST_FAULTS`].
+/// The entries of these metadata that have no effect: the first [`MAX_FAULTS`].
 pub fn faults(carrier: Carrier, meta: &ObjectMeta) -> Vec<String> {
     let faults =
         entries(meta).filter_map(|(place, key, value)| field_fault(carrier, place, key, value));
-    faults.take(MOST_FAULTS).collect()
+    faults.take(MAX_FAULTS).collect()
 }
 
 /// The [`fault`] of an entry, after the field that it stands in.

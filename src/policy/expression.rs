@@ -36,7 +36,7 @@ mod syntax;
 /// As in a `ValidatingAdmissionPolicy`: `namespace` is a reserved word of CEL.
 const NAMESPACE: &str = "namespaceObject";
 /// Maximum number of rules of a policy, as in the schema.
-pub(super) const MOST_RULES: usize = 10;
+pub(super) const MAX_RULES: usize = 10;
 /// Maximum number of steps of all rules of one policy, for the largest Pki.
 pub(super) const POLICY_STEPS: u64 = 300_000;
 
@@ -66,9 +66,9 @@ pub(super) struct FailedRule {
 
 impl Rules {
     pub(super) fn compile(validations: &[Validation]) -> Self {
-        let few = validations.iter().take(MOST_RULES);
+        let few = validations.iter().take(MAX_RULES);
         let rules: Vec<_> = few.map(Rule::compile).collect();
-        let excess = if validations.len() > MOST_RULES {
+        let excess = if validations.len() > MAX_RULES {
             Some("its policy has more than 10 rules")
         } else if steps(&rules) > POLICY_STEPS {
             Some("the rules of its policy take more steps together than those of a policy may")

@@ -91,7 +91,7 @@ impl Faults {
     }
 
     fn of_rules(&mut self, validations: &[Validation]) {
-        let (list, most) = ("spec.validations", expression::MOST_RULES);
+        let (list, most) = ("spec.validations", expression::MAX_RULES);
         let rules = expression::Rules::compile(validations);
         let count = validations.len();
         if count > most {

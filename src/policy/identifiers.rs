@@ -10,8 +10,8 @@ pub fn range(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(single)
 }
 
-/// The IPv4 address inside an IPv4-mapped IPv6 one (RFC 4291, 2.5.5.2): two spellings of one host
-/// must not be judged apart.
+/// The IPv4 address inside an IPv4-mapped IPv6 one (RFC 4291, 2.5.5.2): both spellings of a host
+/// are judged alike.
 pub(super) fn mapped(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map(IpAddr::V4),

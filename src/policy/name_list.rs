@@ -3,7 +3,7 @@
 use rapidfuzz::distance::osa;
 
 /// Maximum number of edits between near names.
-pub(super) const NEAR: usize = 3;
+pub(super) const MAX_NEAR_EDITS: usize = 3;
 
 /// Names in order, each once.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +27,8 @@ impl NameList {
         self.names.iter().map(AsRef::as_ref)
     }
 
-    /// The `most` that are nearest by edits, if they are [`NEAR`], and those that have the longest
-    /// beginning in common.
+    /// The `most` that are nearest by edits, if they are [`MAX_NEAR_EDITS`], and those that have
+    /// the longest beginning in common.
     pub(super) fn candidates(&self, name: &str, most: usize) -> impl Iterator<Item = &str> {
         let place = self.position(name).unwrap_or_else(|place| place);
         let around = place.saturating_sub(most)..self.len().min(place + most);
@@ -39,13 +39,14 @@ impl NameList {
         near.chain(around).map(|index| self.names[index].as_ref())
     }
 
-    /// The names that are [`NEAR`], each with the number of edits between.
+    /// The names that are [`MAX_NEAR_EDITS`], each with the number of edits between.
     fn near(&self, name: &str) -> Vec<(usize, usize)> {
         let profile = Profile::of(name);
         let comparator = osa::BatchComparator::new(name.chars());
-        let cutoff = osa::Args::default().score_cutoff(NEAR);
+        let cutoff = osa::Args::default().score_cutoff(MAX_NEAR_EDITS);
         let profiles = self.profiles.iter().enumerate();
-        let possible = profiles.filter(|(_, known)| known.least_distance(profile) <= NEAR);
+        let possible =
+            profiles.filter(|(_, known)| known.least_distance(profile) <= MAX_NEAR_EDITS);
         let compared = possible.filter_map(|(index, _)| {
             let edits = comparator.distance_with_args(self.names[index].chars(), &cutoff)?;
             Some((edits, index))

@@ -286,8 +286,7 @@ fn read_common_name(
 }
 
 fn read_secret_name(pki: &Pki, settings: &Settings, violations: &mut Vec<Violation>) {
-    // By default it is the name of the Pki, which the API server has judged, and may yet have to
-    // generate.
+    // The default is the name of the Pki, which the API server checks, and may have to generate.
     let field = Field::of(pki.secret_name_field());
     if let Some(name) = &pki.spec.secret_name {
         check_secret_name(field, name, violations);

@@ -1,7 +1,7 @@
 //! The annotations and labels of `box.com/` that have no effect, as the caches keep them of each
 //! watched object.
 
-use crate::api::annotations::{self, Carrier, MOST_FAULTS, Place};
+use crate::api::annotations::{self, Carrier, MAX_FAULTS, Place};
 use crate::k8s::object_key::Key;
 use crate::store::secret_index::ReferencesSecrets;
 use crate::util::text;
@@ -33,7 +33,7 @@ impl Ignored {
         }
         let entries = annotations::entries(meta)
             .filter(|(place, key, value)| annotations::fault(carrier, *place, key, value).is_some())
-            .take(MOST_FAULTS)
+            .take(MAX_FAULTS)
             .map(|(place, key, value)| {
                 (
                     place,

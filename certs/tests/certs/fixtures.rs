@@ -170,7 +170,7 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    /// This number of CAs below a root, at least one. `change` is called for each with the number of those
+    /// CAs below a root, at least one. `change` is called for each with the number of those
     /// above it.
     pub(crate) fn of(below_root: usize, change: impl Fn(usize, &mut CertificateParams)) -> Self {
         let mut key = KeyPair::generate().unwrap();

@@ -4,7 +4,7 @@
 
 use super::finding::{Fault, reason};
 use super::schema::ManifestKind;
-use crate::api::annotations::{self, Carrier, MOST_FAULTS, Place};
+use crate::api::annotations::{self, Carrier, MAX_FAULTS, Place};
 use crate::controllers::ignored_metadata;
 use crate::policy::{is_key, is_label, is_label_value};
 use crate::util::text::{is_subdomain, printable};
@@ -151,7 +151,7 @@ pub(super) fn ignored(carrier: Carrier, object: &Node) -> Vec<Fault> {
             }));
         }
     }
-    faults.truncate(MOST_FAULTS);
+    faults.truncate(MAX_FAULTS);
     faults
 }
 

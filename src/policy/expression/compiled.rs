@@ -41,7 +41,7 @@ impl Compiled {
         static KNOWN: LazyLock<Mutex<HashMap<String, Weak<Reading>>>> =
             LazyLock::new(Mutex::default);
         /// Number of expressions from which on unused ones are removed.
-        const FEW: usize = 256;
+        const MIN_CLEANUP: usize = 256;
         if source.len() > syntax::MAX_RULE_BYTES {
             return Arc::new(Self::read(source));
         }
@@ -50,7 +50,7 @@ impl Compiled {
         }
         let reading = Arc::new(Self::read(source));
         let mut known = lock(&KNOWN);
-        if known.len() >= FEW && known.len().is_power_of_two() {
+        if known.len() >= MIN_CLEANUP && known.len().is_power_of_two() {
             known.retain(|_, reading| reading.strong_count() > 0);
         }
         known.insert(source.to_owned(), Arc::downgrade(&reading));

@@ -2,7 +2,7 @@
 //! tens of nanoseconds. The estimate works as in Kubernetes: a loop costs the number of elements
 //! times its body, a function costs the length of the text that it reads.
 
-use super::pattern::{LONGEST_SUBJECT, MATCHES};
+use super::pattern::{MATCHES, MAX_SUBJECT_BYTES};
 use super::shape::Shape;
 use super::syntax::{is_internal, of_entry};
 use cel::common::ast::{
@@ -171,7 +171,7 @@ fn of_function(call: &CallExpr, shapes: &[Shape]) -> Cost {
             (CALL + bytes / BYTES_A_STEP, nothing())
         }
         (MATCHES, [subject, ..]) => {
-            let bytes = subject.bytes.min(LONGEST_SUBJECT as u64);
+            let bytes = subject.bytes.min(MAX_SUBJECT_BYTES as u64);
             (CALL + 2 + bytes / BYTES_A_STEP, nothing())
         }
         ("string", _) => (CALL + weights(), all().or(&Shape::text(MAX_NUMBER_BYTES))),

@@ -2,7 +2,7 @@
 //! limits of one verdict.
 
 use super::compiled::{Compiled, Reading};
-use super::largest::{LONGEST_KEY, LONGEST_LABEL, LONGEST_NAME, LONGEST_VALUE, MOST_KEYS};
+use super::largest::{MAX_KEY_BYTES, MAX_KEYS, MAX_LABEL_BYTES, MAX_NAME_BYTES, MAX_VALUE_BYTES};
 use super::shape::Shape;
 use super::{NAMESPACE, guarded, pattern};
 use crate::api::{Pki, SecretTemplate, Usage};
@@ -25,11 +25,12 @@ use std::time::{Duration, Instant};
 /// Maximum number of steps of one verdict, for the rules of all policies of a namespace.
 pub(super) const VERDICT_STEPS: u64 = 300_000;
 /// No rule is begun after that time, even if the estimate was wrong.
-const LONGEST_VERDICT: Duration = Duration::from_secs(2);
+const MAX_VERDICT_TIME: Duration = Duration::from_secs(2);
 
 pub(super) const TOO_MUCH: &str =
     "the rules of all policies for this namespace take more steps together than a verdict may";
 const TOO_LATE: &str = "the verdict takes too long";
+const UNKNOWN_ERROR: &str = "it cannot be evaluated for this Pki";
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(pattern::environment()));
 
@@ -68,14 +69,14 @@ impl<'a> Facts<'a> {
         policies: &[&Policy],
         clock: Option<RuleClock>,
     ) -> Self {
-        let has_too_many_keys = maps(parsed, labels).any(|(map, _)| map.len() > MOST_KEYS);
+        let has_too_many_keys = maps(parsed, labels).any(|(map, _)| map.len() > MAX_KEYS);
         let mut facts = Self {
             parsed,
             labels,
             is_namespace_known: labels.is_some(),
             has_too_many_keys,
             beyond_budget: HashSet::new(),
-            deadline: clock.map(|clock| (clock, clock() + LONGEST_VERDICT)),
+            deadline: clock.map(|clock| (clock, clock() + MAX_VERDICT_TIME)),
             scopes: RefCell::default(),
             verdicts: RefCell::default(),
         };
@@ -99,9 +100,8 @@ impl<'a> Facts<'a> {
         }
         let known = self.scopes.borrow().get(values).cloned();
         let key = |scope: &Rc<Scope>| (Rc::as_ptr(scope), Arc::as_ptr(reading));
-        let verdict = known
-            .as_ref()
-            .and_then(|scope| self.verdicts.borrow().get(&key(scope)).copied());
+        let scope = known.as_ref();
+        let verdict = scope.and_then(|scope| self.verdicts.borrow().get(&key(scope)).copied());
         if let Some(verdict) = verdict {
             return verdict;
         }
@@ -115,8 +115,9 @@ impl<'a> Facts<'a> {
             let (effective, template) = values;
             let facts = facts(self.parsed, effective, template, self.labels);
             let scope = Rc::new(Scope::of_json(&facts));
-            let scopes = &mut self.scopes.borrow_mut();
-            scopes.insert(values.clone(), scope.clone());
+            self.scopes
+                .borrow_mut()
+                .insert(values.clone(), scope.clone());
             scope
         });
         let verdict = match scope.resolve(&compiled.expression, compiled) {
@@ -170,19 +171,19 @@ impl Scope {
     }
 }
 
-/// Errors are fixed sentences: the interpreter's own name what it came upon first, which differs
-/// from one look to the next, and are not for authors of Pkis.
+/// Errors are fixed sentences. Those of the interpreter name a part that differs from one
+/// evaluation to the next, and are not for authors of Pkis.
 fn in_words(error: &ExecutionError) -> &'static str {
     match error {
         ExecutionError::NoSuchKey(_) => "a key that it reads is not there",
         ExecutionError::IndexOutOfBounds(_) => "a list that it reads is not that long",
-        ExecutionError::FunctionError { message, .. } if message == pattern::TOO_LONG => {
-            pattern::TOO_LONG
+        ExecutionError::FunctionError { message, .. } => {
+            let mut known = [pattern::TOO_LONG, pattern::NOT_ASCII].into_iter();
+            known
+                .find(|known| message == known)
+                .unwrap_or(UNKNOWN_ERROR)
         }
-        ExecutionError::FunctionError { message, .. } if message == pattern::NOT_ASCII => {
-            pattern::NOT_ASCII
-        }
-        _ => "it cannot be evaluated for this Pki",
+        _ => UNKNOWN_ERROR,
     }
 }
 
@@ -190,10 +191,8 @@ fn in_words(error: &ExecutionError) -> &'static str {
 /// come first, so that no policy is pushed out by a more expensive one. No estimate is needed if
 /// the largest Pki is within the limit.
 fn beyond_budget(policies: &[&Policy], facts: &Facts<'_>) -> HashSet<String> {
-    let policies = policies.iter().copied();
-    let mut policies: Vec<_> = policies
-        .filter(|policy| policy.rules().steps() > 0)
-        .collect();
+    let mut policies = policies.to_vec();
+    policies.retain(|policy| policy.rules().steps() > 0);
     let most = policies.iter().map(|policy| policy.rules().steps());
     let is_larger = is_larger(facts.parsed, facts.labels);
     if most.fold(0, u64::saturating_add) <= VERDICT_STEPS && !is_larger {
@@ -204,17 +203,16 @@ fn beyond_budget(policies: &[&Policy], facts: &Facts<'_>) -> HashSet<String> {
     let (mut beyond, mut left) = (HashSet::new(), VERDICT_STEPS);
     for policy in policies {
         let rules = policy.rules();
-        let reckoned = left.checked_sub(rules.estimate_steps());
-        left = reckoned.unwrap_or_default();
+        let estimated = left.checked_sub(rules.estimate_steps());
+        left = estimated.unwrap_or_default();
         // Other values have the same size under each policy.
         let shape = shapes.entry(&policy.defaults.template);
         let shape = shape.or_insert_with(|| facts.shape(policy));
         let rest = left.checked_sub(rules.steps_for(shape));
-        match rest.filter(|_| reckoned.is_some()) {
-            Some(rest) => left = rest,
-            None => {
-                beyond.insert(policy.name.clone());
-            }
+        if let Some(rest) = rest.filter(|_| estimated.is_some()) {
+            left = rest;
+        } else {
+            beyond.insert(policy.name.clone());
         }
     }
     beyond
@@ -226,20 +224,15 @@ fn maps<'a>(
     parsed: &ParsedSpec<'a>,
     labels: Option<&'a Labels>,
 ) -> impl Iterator<Item = (&'a Labels, u64)> {
-    let (metadata, template) = (
-        &parsed.object.metadata,
-        parsed.object.spec.secret_template.as_ref(),
-    );
+    let metadata = &parsed.object.metadata;
+    let template = parsed.object.spec.secret_template.as_ref();
     let of_template = template.map(|template| (&template.labels, &template.annotations));
     [
-        (metadata.labels.as_ref(), LONGEST_LABEL),
-        (labels, LONGEST_LABEL),
-        (of_template.map(|(labels, _)| labels), LONGEST_LABEL),
-        (metadata.annotations.as_ref(), LONGEST_VALUE),
-        (
-            of_template.map(|(_, annotations)| annotations),
-            LONGEST_VALUE,
-        ),
+        (metadata.labels.as_ref(), MAX_LABEL_BYTES),
+        (labels, MAX_LABEL_BYTES),
+        (of_template.map(|(labels, _)| labels), MAX_LABEL_BYTES),
+        (metadata.annotations.as_ref(), MAX_VALUE_BYTES),
+        (of_template.map(|(_, entries)| entries), MAX_VALUE_BYTES),
     ]
     .into_iter()
     .filter_map(|(map, longest)| Some((map?, longest)))
@@ -256,10 +249,10 @@ fn is_larger(parsed: &ParsedSpec<'_>, labels: Option<&Labels>) -> bool {
         object.secret_name(),
     ];
     let is_longer = |text: &str, most: u64| text.len() as u64 > most;
-    names.iter().any(|name| is_longer(name, LONGEST_NAME))
+    names.iter().any(|name| is_longer(name, MAX_NAME_BYTES))
         || maps(parsed, labels).any(|(map, longest)| {
             let mut entries = map.iter();
-            entries.any(|(key, value)| is_longer(key, LONGEST_KEY) || is_longer(value, longest))
+            entries.any(|(key, value)| is_longer(key, MAX_KEY_BYTES) || is_longer(value, longest))
         })
 }
 

@@ -8,15 +8,15 @@ use std::sync::LazyLock;
 
 /// Number of labels and annotations that a rule may read. An author may write any number, and a
 /// rule may compare each of them with each other one.
-pub(super) const MOST_KEYS: usize = 100;
+pub(super) const MAX_KEYS: usize = 100;
 /// The longest annotation of the largest Pki, in bytes. If one is longer, the steps are estimated
 /// for this very Pki.
-pub(super) const LONGEST_VALUE: u64 = 4096;
+pub(super) const MAX_VALUE_BYTES: u64 = 4096;
 /// The longest name of an object, or of a host.
-pub(super) const LONGEST_NAME: u64 = 253;
+pub(super) const MAX_NAME_BYTES: u64 = 253;
 /// The longest key of a label or annotation: a host name, a slash, and a name of 63.
-pub(super) const LONGEST_KEY: u64 = 317;
-pub(super) const LONGEST_LABEL: u64 = 63;
+pub(super) const MAX_KEY_BYTES: u64 = 317;
+pub(super) const MAX_LABEL_BYTES: u64 = 63;
 
 /// The shape of the facts about the largest Pki, as the schema and [`ParsedSpec`] bound it.
 pub(super) fn largest() -> &'static Shape {
@@ -26,15 +26,15 @@ pub(super) fn largest() -> &'static Shape {
             Shape::of_fields(fields.map(|(name, shape)| (name.to_owned(), shape)))
         };
         let names = |bytes: u64| Shape::list(MAX_NAMES as u64, Shape::text(bytes));
-        let (name, word) = (|| Shape::text(LONGEST_NAME), || Shape::text(32));
-        let keyed = |bytes| Shape::map(MOST_KEYS as u64, LONGEST_KEY, Shape::text(bytes));
-        let (labels, annotations) = (|| keyed(LONGEST_LABEL), || keyed(LONGEST_VALUE));
+        let (name, word) = (|| Shape::text(MAX_NAME_BYTES), || Shape::text(32));
+        let keyed = |bytes| Shape::map(MAX_KEYS as u64, MAX_KEY_BYTES, Shape::text(bytes));
+        let (labels, annotations) = (|| keyed(MAX_LABEL_BYTES), || keyed(MAX_VALUE_BYTES));
         let key = ["algorithm", "encoding", "rotationPolicy"].map(|field| (field, word()));
         let key = key.into_iter().chain([("size", Shape::default())]);
         let spec = vec![
             ("serviceName", name()),
-            ("commonName", Shape::text(LONGEST_NAME)),
-            ("dnsNames", names(LONGEST_NAME)),
+            ("commonName", Shape::text(MAX_NAME_BYTES)),
+            ("dnsNames", names(MAX_NAME_BYTES)),
             ("ipAddresses", names(45)),
             ("uris", names(identifiers::MAX_URI_BYTES as u64)),
             ("usages", Shape::list(2, word())),

@@ -34,7 +34,7 @@ pub struct Steps {
     /// Estimate for the largest Pki.
     pub most: u64,
     /// Estimate for this Pki.
-    pub reckoned: u64,
+    pub estimated: u64,
     /// Calls and loops that were evaluated for this Pki.
     pub taken: u64,
 }
@@ -52,7 +52,7 @@ pub fn measure(source: &str, pki: &Pki) -> Option<Steps> {
     let _ = Scope::in_environment(&METERED, &known).resolve(&metered, compiled);
     Some(Steps {
         most: compiled.steps,
-        reckoned: cost::steps(&compiled.expression, &Shape::of(&known)),
+        estimated: cost::steps(&compiled.expression, &Shape::of(&known)),
         taken: TAKEN.get(),
     })
 }

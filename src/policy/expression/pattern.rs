@@ -15,15 +15,15 @@ use std::sync::{Arc, LazyLock};
 /// The function that takes a pattern.
 pub(super) const MATCHES: &str = "matches";
 /// Maximum length of a text in bytes. The longest URI of a certificate has half as many.
-pub(super) const LONGEST_SUBJECT: usize = 4096;
+pub(super) const MAX_SUBJECT_BYTES: usize = 4096;
 /// Maximum number of different patterns of one rule.
-const MOST_PATTERNS: usize = 8;
+const MAX_PATTERNS: usize = 8;
 /// Maximum number of large patterns of one rule. Each takes some 20 ms to compile.
-const MOST_LARGE: usize = 2;
+const MAX_LARGE_PATTERNS: usize = 2;
 /// A pattern is large if its automaton takes more bytes.
 const LARGE_BYTES: usize = 64 << 10;
 /// Maximum depth of nested groups.
-const DEEPEST: u32 = 32;
+const MAX_GROUP_DEPTH: u32 = 32;
 /// Maximum size of a pattern as a list of states (NFA).
 const NFA_BYTES: usize = 512 << 10;
 /// Maximum size of a pattern as a table of state sets (DFA).
@@ -45,7 +45,7 @@ pub(super) struct Pattern {
 impl Pattern {
     /// Compiles a pattern as the regex crate reads it, or says what to write instead.
     fn compile(text: &str) -> Result<Self, String> {
-        let syntax = syntax::Config::new().nest_limit(DEEPEST);
+        let syntax = syntax::Config::new().nest_limit(MAX_GROUP_DEPTH);
         syntax::parse_with(text, &syntax)
             .map_err(|error| format!("'{text}' not a valid regex: {error}"))?;
         let too_large = |bytes: usize| {
@@ -78,7 +78,7 @@ impl Pattern {
     }
 
     fn matches(&self, subject: &str) -> Result<bool, &'static str> {
-        if subject.len() > LONGEST_SUBJECT {
+        if subject.len() > MAX_SUBJECT_BYTES {
             return Err(TOO_LONG);
         }
         if self.is_for_ascii && !subject.is_ascii() {
@@ -214,17 +214,17 @@ impl Patterns {
         if let Some(index) = self.texts.iter().position(|known| known == text) {
             return Ok(self.compiled[index].0.clone());
         }
-        if self.texts.len() == MOST_PATTERNS {
+        if self.texts.len() == MAX_PATTERNS {
             return Err(format!(
-                "it has too many patterns: write at most {MOST_PATTERNS} different ones"
+                "it has too many patterns: write at most {MAX_PATTERNS} different ones"
             ));
         }
         let name = format!("@pattern{}", self.texts.len());
         let pattern = Pattern::compile(text)?;
         let large = self.compiled.iter().filter(|(_, known)| known.is_large());
-        if pattern.is_large() && large.count() == MOST_LARGE {
+        if pattern.is_large() && large.count() == MAX_LARGE_PATTERNS {
             return Err(format!(
-                "it has too many large patterns: write at most {MOST_LARGE}, and others with [0-9a-z_] instead of \\w"
+                "it has too many large patterns: write at most {MAX_LARGE_PATTERNS}, and others with [0-9a-z_] instead of \\w"
             ));
         }
         self.texts.push(text.to_owned());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Fields that are maps with any keys.
-const OPEN: [&str; 2] = ["labels", "annotations"];
+const OPEN_MAPS: [&str; 2] = ["labels", "annotations"];
 /// Number of bytes that are copied or compared in one step.
 const BYTES_A_STEP: u64 = 128;
 
@@ -66,7 +66,7 @@ impl Shape {
             Value::Object(facts) => {
                 let fields = facts.iter().map(|(name, fact)| {
                     let shape = match fact {
-                        Value::Object(entries) if OPEN.contains(&name.as_str()) => {
+                        Value::Object(entries) if OPEN_MAPS.contains(&name.as_str()) => {
                             Self::of_entries(entries)
                         }
                         fact => Self::of(fact),

@@ -1,6 +1,6 @@
 //! A short list of permitted names.
 
-use crate::policy::name_list::NEAR;
+use crate::policy::name_list::MAX_NEAR_EDITS;
 use crate::policy::names;
 use crate::util::text::{self, printable};
 use rapidfuzz::distance::osa;
@@ -46,7 +46,7 @@ impl AllowedNames {
     /// are not guessed; else one that begins with the other. A name with another number is not
     /// suggested: app2 is no typo of app1.
     pub(super) fn suggestion(&self, name: &str) -> Option<&str> {
-        let near = (name.chars().count() / 3).clamp(1, NEAR);
+        let near = (name.chars().count() / 3).clamp(1, MAX_NEAR_EDITS);
         let is_candidate = |known: &&String| !known.contains('*') && !are_numbered(known, name);
         let exact = || self.names.iter().filter(is_candidate);
         let by_edits = exact()
@@ -102,10 +102,10 @@ fn are_numbered(name: &str, other: &str) -> bool {
 fn edits(name: &str, other: &str) -> usize {
     const MAX_NAME_BYTES: usize = 253;
     if name.len().max(other.len()) > MAX_NAME_BYTES {
-        return if name == other { 0 } else { NEAR + 1 };
+        return if name == other { 0 } else { MAX_NEAR_EDITS + 1 };
     }
-    let cutoff = osa::Args::default().score_cutoff(NEAR);
-    osa::distance_with_args(name.chars(), other.chars(), &cutoff).unwrap_or(NEAR + 1)
+    let cutoff = osa::Args::default().score_cutoff(MAX_NEAR_EDITS);
+    osa::distance_with_args(name.chars(), other.chars(), &cutoff).unwrap_or(MAX_NEAR_EDITS + 1)
 }
 
 /// How many bytes two names have in common at the beginning.
