@@ -61,7 +61,7 @@ pub struct PkiSettings {
 }
 
 async fn reconcile(stored: StoredPki, context: &Context) -> Result<(), ReconcileError> {
-    let (started, mut work, key) = (Instant::now(), Work::look(), Key::of(&stored));
+    let (started, mut work, key) = (Instant::now(), Work::reconcile(), Key::of(&stored));
     let (namespace, object) = (&*key.namespace, &*key.name);
     let span = tracing::error_span!("reconcile", trace_id = %work.trace_id(), namespace, object);
     work.note("object.kind", || Pki::kind(&()).into_owned());

@@ -1,9 +1,8 @@
 //! The log: each record is one line, and nothing in it steers a terminal or reorders what is read.
 //!
-//! Records quote what others wrote: names, errors of the API server, files. So a record is escaped
-//! as a whole when it has been formatted, and no field can be forgotten. For the same reason each
-//! value is cut, and then the record: anyone who may write a certificate into a Secret, say,
-//! chooses how long the names in it are.
+//! Records quote texts of others: names, errors of the API server, files. So a formatted record is
+//! escaped as a whole, and no field can be forgotten. Each value is cut, and then the record:
+//! anyone who may write a certificate into a Secret, say, chooses how long its names are.
 
 use crate::util::text;
 use clap::ValueEnum;
@@ -34,8 +33,8 @@ const MAX_FIELD_BYTES: usize = 1024;
 /// The longest record, with its line break.
 pub const MAX_RECORD_BYTES: usize = 8 * 1024;
 
-/// Writes the records of this process to standard error from now on: those that `level`, a level or
-/// a filter, lets pass. A panic is a record, too.
+/// Writes the records of this process that pass `level`, a level or a filter, to standard error. A
+/// panic is a record, too.
 pub fn init(format: LogFormat, level: &str) -> Result<(), ParseError> {
     subscriber(format, level, io::stderr)?.init();
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
@@ -50,7 +49,7 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // The runtime's own span says on every record what ours say in better words.
+    // The spans of kube_runtime repeat what our fields say.
     let filter = EnvFilter::try_new(format!("kube_runtime=warn,{level}"))?;
     let filter = filter.and(filter_fn(has_no_keys));
     let log = tracing_subscriber::fmt::layer().with_writer(Escaping { format, writer });
@@ -64,13 +63,13 @@ where
     })
 }
 
-/// The client writes the whole body of a response that it cannot read, with the keys in it. Apart
-/// from the user's filter, in which a span would switch that on again whatever else it says.
+/// Whether a record has no private keys: the client logs the whole body of a response that it
+/// cannot read. Apart from the user's filter, in which a span could allow such records again.
 fn has_no_keys(metadata: &Metadata<'_>) -> bool {
     *metadata.level() == Level::ERROR || !metadata.target().starts_with("kube_client::client")
 }
 
-/// As `tracing_subscriber` writes fields by default, but no value in full that is too long.
+/// Writes fields as `tracing_subscriber` does by default, but cuts values that are too long.
 fn fields() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static {
     let field = |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
         let mut head = Head::default();
@@ -83,7 +82,7 @@ fn fields() -> impl for<'a> FormatFields<'a> + Send + Sync + 'static {
     debug_fn(field).delimited(" ")
 }
 
-/// The beginning of a value, and how long all of it is. The rest is never in memory.
+/// The beginning of a value, and the length of all of it. The rest is never in memory.
 #[derive(Default)]
 struct Head {
     text: String,
@@ -93,7 +92,7 @@ struct Head {
 impl fmt::Write for Head {
     fn write_str(&mut self, part: &str) -> fmt::Result {
         let room = MAX_FIELD_BYTES - self.text.len();
-        // After what was cut nothing follows.
+        // Nothing follows a cut.
         if self.text.len() == self.bytes {
             self.text.push_str(text::start(part, room));
         }
@@ -117,7 +116,7 @@ fn mark(bytes: usize) -> String {
     format!("… ({bytes} bytes in all)")
 }
 
-/// At most about so many bytes of a text, and how long it is if that is not all.
+/// A text of at most about `bytes` bytes, with its length if it was cut.
 fn shortened(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();
@@ -142,7 +141,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Escaping<W> {
     }
 }
 
-/// Gets each record whole, by one call: `tracing_subscriber::fmt` formats into a buffer first.
+/// Escapes each record, which comes by one call: `tracing_subscriber::fmt` formats into a buffer.
 struct EscapingWriter<W> {
     format: LogFormat,
     writer: W,
@@ -160,27 +159,23 @@ impl<W: Write> Write for EscapingWriter<W> {
     }
 }
 
-/// A record as it is written: all but the line break at its end is on one line, which is not too
-/// long.
+/// A record on one line of bounded length, with its line break.
 fn escaped(format: LogFormat, record: &str) -> String {
     let (record, end) = match record.strip_suffix('\n') {
         Some(record) => (record, "\n"),
         None => (record, ""),
     };
     match format {
-        LogFormat::Text => {
-            let line = text::line(record);
-            if line.len() < MAX_RECORD_BYTES {
-                return line + end;
-            }
+        LogFormat::Text => match text::line(record) {
+            line if line.len() < MAX_RECORD_BYTES => line + end,
             // The mark is shorter than that.
-            shortened(&line, MAX_RECORD_BYTES - 64) + end
-        }
+            line => shortened(&line, MAX_RECORD_BYTES - 64) + end,
+        },
         LogFormat::Json => bounded_json(record) + end,
     }
 }
 
-/// A record with shorter values, where it is too long or one of them may be.
+/// A record with shorter values, if it or one of them may be too long.
 fn bounded_json(record: &str) -> String {
     if record.len() <= MAX_FIELD_BYTES {
         return json_line(record);
@@ -208,7 +203,7 @@ fn shorten(value: &mut Value, bytes: usize) {
     }
 }
 
-/// What is outside of strings in JSON is plain, so what is not plain is in one, where these escapes
+/// Escapes characters that are not plain. In JSON these are inside of strings, where the escapes
 /// mean the same.
 fn json_line(record: &str) -> String {
     let mut line = String::with_capacity(record.len());

@@ -1,10 +1,9 @@
-//! Traces: each admission request and each look at a Pki has an id, which is on every log record
-//! about it.
+//! Traces: each admission request and each reconciliation of a Pki has an id, which is on every log
+//! record about it.
 //!
-//! The ids are those of W3C Trace Context. An API server that traces its own requests sends one
-//! along, and it is taken over, so that one id leads from a `kubectl apply` to what the operator
-//! logged of it. Where the platform team has a collector, it gets them as spans ([`otlp`]), with
-//! the attributes that are named here and no others: what is logged stays in the log.
+//! The ids are those of W3C Trace Context. An API server that traces its own requests sends one, so
+//! that one id leads from a `kubectl apply` to the log of the operator. A collector of the platform
+//! team gets spans ([`otlp`]) with the attributes that are named here and no others.
 
 use crate::util::text;
 use axum::http::HeaderMap;
@@ -44,14 +43,14 @@ fn tracer_of_ids() -> SdkTracer {
     tracer(&provider.build())
 }
 
-/// What sends spans, if anything does.
+/// The exporter of spans, if there is one.
 #[derive(Debug)]
 #[must_use]
 pub struct Export(Option<SdkTracerProvider>);
 
 impl Export {
-    /// Sends what has not been sent yet, within [`otlp::FLUSH`]; then it ends. From now on nothing
-    /// may be traced.
+    /// Sends the remaining spans, within [`otlp::FLUSH`], and ends. Nothing may be traced after
+    /// that.
     pub async fn end(self) {
         let Some(provider) = self.0 else { return };
         let flush = move || provider.shutdown_with_timeout(otlp::FLUSH);
@@ -61,7 +60,7 @@ impl Export {
     }
 }
 
-/// The longest text in a span. Objects and errors may be of any length, and name what others wrote.
+/// The longest text in a span. Objects and errors may be of any length.
 const MAX_TEXT_BYTES: usize = 1024;
 
 fn shown(text: &str) -> String {
@@ -73,15 +72,15 @@ fn shown(text: &str) -> String {
 pub struct Work(Span);
 
 impl Work {
-    /// A request to a webhook, as a part of what its headers tell of, if they do.
+    /// A request to a webhook, in the trace of its headers, if there is one.
     pub fn request(webhook: &'static str, headers: &HeaderMap) -> Self {
         let caller = TraceContextPropagator::new()
             .extract_with_context(&Context::new(), &HeaderExtractor(headers));
         Self::begin(webhook, SpanKind::Server, &caller)
     }
 
-    /// A look at a Pki.
-    pub fn look() -> Self {
+    /// The reconciliation of a Pki.
+    pub fn reconcile() -> Self {
         Self::begin("reconcile", SpanKind::Internal, &Context::new())
     }
 
@@ -159,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_piece_of_work_has_an_id_of_its_own() {
-        let [first, second] = [(); 2].map(|()| Work::look().trace_id());
+        let [first, second] = [(); 2].map(|()| Work::reconcile().trace_id());
         assert_ne!(first, second);
         let request = Work::request("validate", &HeaderMap::new());
         assert_ne!(request.trace_id(), TraceId::INVALID);

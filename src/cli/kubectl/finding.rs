@@ -32,49 +32,28 @@ impl Severity {
 
 /// The reasons of findings that are not those of a rule.
 pub mod reason {
-    /// A file that is no YAML.
-    pub const SYNTAX: &str = "InvalidYaml";
-    /// A field that the schema lacks.
-    pub const UNKNOWN_FIELD: &str = "UnknownField";
-    /// A key that is there twice.
-    pub const DUPLICATE_FIELD: &str = "DuplicateField";
-    /// A value that the schema does not take.
-    pub const SCHEMA: &str = "InvalidField";
-    /// An object without a name, or with metadata that cannot be read.
-    pub const METADATA: &str = "InvalidMetadata";
-    /// A kind or version that there is none of.
-    pub const UNKNOWN_KIND: &str = "UnknownKind";
-    /// A Pki that is there twice.
-    pub const DUPLICATE_OBJECT: &str = "DuplicateObject";
-    /// A Secret that another Pki claims.
-    pub const CONFLICT: &str = "PkiSecretConflict";
-    /// A namespace whose labels decide, and are not known.
-    pub const UNKNOWN_LABELS: &str = "UnknownNamespaceLabels";
-    /// A template that nobody has rendered.
-    pub const TEMPLATE: &str = "UnrenderedTemplate";
-    /// A warning of the API server.
-    pub const API_SERVER: &str = "ApiServerWarning";
-    /// A file of allowed names that cannot be read.
-    pub const ALLOWED_NAMES: &str = "InvalidAllowedName";
+    macro_rules! reasons {
+        ($($name:ident = $reason:literal, $meaning:literal;)*) => {
+            $(#[doc = $meaning] pub const $name: &str = $reason;)*
+            /// Each reason, with its meaning.
+            pub const ALL: &[(&str, &str)] = &[$(($name, $meaning)),*];
+        };
+    }
 
-    /// Each of them, with what it means.
-    pub const ALL: [(&str, &str); 12] = [
-        (SYNTAX, "the file is no YAML"),
-        (UNKNOWN_FIELD, "the API has no such field"),
-        (DUPLICATE_FIELD, "a field is written twice"),
-        (SCHEMA, "a value is not what the API takes"),
-        (METADATA, "the metadata are not what the API takes"),
-        (UNKNOWN_KIND, "the API has no such kind"),
-        (DUPLICATE_OBJECT, "an object is written twice"),
-        (CONFLICT, "two Pkis claim one Secret"),
-        (
-            UNKNOWN_LABELS,
-            "policies select by labels that are not known",
-        ),
-        (TEMPLATE, "a template is not rendered"),
-        (API_SERVER, "the API server warns of it"),
-        (ALLOWED_NAMES, "a line of allowed names is no service name"),
-    ];
+    reasons! {
+        SYNTAX = "InvalidYaml", "the file is no YAML";
+        UNKNOWN_FIELD = "UnknownField", "the API has no such field";
+        DUPLICATE_FIELD = "DuplicateField", "a field is written twice";
+        SCHEMA = "InvalidField", "a value is not what the API takes";
+        METADATA = "InvalidMetadata", "the metadata are not what the API takes";
+        UNKNOWN_KIND = "UnknownKind", "the API has no such kind";
+        DUPLICATE_OBJECT = "DuplicateObject", "an object is written twice";
+        CONFLICT = "PkiSecretConflict", "two Pkis claim one Secret";
+        UNKNOWN_LABELS = "UnknownNamespaceLabels", "policies select by labels that are not known";
+        TEMPLATE = "UnrenderedTemplate", "a template is not rendered";
+        API_SERVER = "ApiServerWarning", "the API server warns of it";
+        ALLOWED_NAMES = "InvalidAllowedName", "a line of allowed names is no service name";
+    }
 }
 
 /// A fault or a warning, with its place.

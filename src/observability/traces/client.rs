@@ -1,5 +1,4 @@
-//! The HTTP client that takes spans to the collector. It tells now and then when the collector does
-//! not take them.
+//! The HTTP client that sends spans to the collector. Failures are logged now and then.
 
 use crate::util::rate_limit::{Bucket, Limit};
 use crate::util::sync::lock;
@@ -23,11 +22,11 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 /// How long the collector may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// An answer has a few bytes, if any.
-const LARGEST_ANSWER: usize = 64 * 1024;
-/// How often it is told that the collector does not take spans.
-const TOLD: Limit = Limit {
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest answer, which usually has a few bytes.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// How often a failure of the collector is logged.
+const LOG_LIMIT: Limit = Limit {
     burst: 1,
     period: Duration::from_secs(300),
 };
@@ -36,7 +35,7 @@ const TOLD: Limit = Limit {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CollectorError {
-    /// No CAs.
+    /// The system has no CAs.
     #[error(
         "there are no CAs on this system ({0}); name a file with those of the collector with --otlp-ca"
     )]
@@ -46,35 +45,32 @@ pub enum CollectorError {
     Ca {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: pem::Error,
     },
-    /// The file has no certificate, or one that is none.
+    /// The file has no certificate, or one that is unusable.
     #[error("--otlp-ca {} holds no usable certificate", .0.display())]
     NoCa(PathBuf),
 }
 
-/// Sends in the runtime in which it was made, whoever waits for the answer.
+/// Sends in the runtime in which it was made, for callers of any thread.
 pub(super) struct Client {
     runtime: Handle,
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     endpoint: Uri,
-    fault: Mutex<Fault>,
+    failure: Mutex<FailureLog>,
 }
 
-/// What was told of the collector.
+/// What was logged of the collector.
 #[derive(Default)]
-struct Fault {
+struct FailureLog {
     bucket: Bucket,
-    is_told: bool,
+    is_logged: bool,
 }
 
 impl Client {
     pub(super) fn new(endpoint: &Uri, ca: Option<&Path>) -> Result<Self, CollectorError> {
-        let roots = match ca {
-            Some(file) => Some(roots(file)?),
-            None => None,
-        };
+        let roots = ca.map(roots).transpose()?;
         let is_secure = endpoint.scheme_str() == Some("https");
         let tls = ClientConfig::builder();
         let tls = match roots {
@@ -93,41 +89,37 @@ impl Client {
             runtime: Handle::current(),
             http: legacy::Client::builder(TokioExecutor::new()).build(connector),
             endpoint: endpoint.clone(),
-            fault: Mutex::default(),
+            failure: Mutex::default(),
         })
     }
 
-    fn tell(&self, sent: &Result<Response<Bytes>, HttpError>, now: Instant) {
+    fn log(&self, sent: &Result<Response<Bytes>, HttpError>, now: Instant) {
         let why = match sent {
             Ok(answer) if answer.status().is_success() => None,
             Ok(answer) => Some(format!("it answers {}", answer.status())),
             Err(error) => Some(text::error_chain(error.as_ref())),
         };
-        if !lock(&self.fault).is_news(why.is_some(), now) {
+        if !lock(&self.failure).admits(why.is_some(), now) {
             return;
         }
         if let Some(why) = why {
-            let endpoint = self.endpoint.to_string();
-            tracing::warn!(
-                endpoint,
-                why,
-                "the collector does not take traces, which are dropped"
-            );
+            let endpoint = &self.endpoint;
+            tracing::warn!(%endpoint, why, "the collector does not take traces, which are dropped");
         } else {
             tracing::info!("the collector takes traces again");
         }
     }
 }
 
-impl Fault {
-    /// Whether it is to be told that the collector did, or did not, take something.
-    fn is_news(&mut self, has_failed: bool, now: Instant) -> bool {
+impl FailureLog {
+    /// Whether to log that the collector took spans, or did not.
+    fn admits(&mut self, has_failed: bool, now: Instant) -> bool {
         if !has_failed {
-            return std::mem::take(&mut self.is_told);
+            return std::mem::take(&mut self.is_logged);
         }
-        let is_news = self.bucket.take(TOLD, now).is_ok();
-        self.is_told |= is_news;
-        is_news
+        let is_admitted = self.bucket.take(LOG_LIMIT, now).is_ok();
+        self.is_logged |= is_admitted;
+        is_admitted
     }
 }
 
@@ -138,17 +130,19 @@ impl HttpClient for Client {
         let sending = async move {
             let answer = http.request(request.map(Full::new)).await?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, LARGEST_ANSWER).collect().await?;
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await?;
             Ok::<_, HttpError>(Response::from_parts(head, body.to_bytes()))
         };
-        // Only within the runtime is there a clock.
-        let sending = async { tokio::time::timeout(PATIENCE, sending).await };
+        // Timers work within the runtime only.
+        let sending = async { tokio::time::timeout(ANSWER_TIMEOUT, sending).await };
         let sent = match self.runtime.spawn(sending).await {
             Ok(Ok(sent)) => sent,
-            Ok(Err(_)) => Err(format!("it does not answer within {} s", PATIENCE.as_secs()).into()),
+            Ok(Err(_)) => {
+                Err(format!("it does not answer within {} s", ANSWER_TIMEOUT.as_secs()).into())
+            }
             Err(error) => Err(error.into()),
         };
-        self.tell(&sent, Instant::now());
+        self.log(&sent, Instant::now());
         sent
     }
 }
@@ -179,10 +173,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_is_told_now_and_then_and_its_end_if_it_was() {
-        let (mut fault, start) = (Fault::default(), Instant::now());
+    fn a_failure_is_logged_now_and_then_and_its_end_if_it_was() {
+        let (mut log, start) = (FailureLog::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        for (has_failed, seconds, is_news) in [
+        for (has_failed, seconds, is_admitted) in [
             (false, 0, false),
             (true, 5, true),
             (true, 10, false),
@@ -194,12 +188,16 @@ mod tests {
             (false, 325, false),
             (true, 605, true),
         ] {
-            assert_eq!(fault.is_news(has_failed, at(seconds)), is_news, "{seconds}");
+            assert_eq!(
+                log.admits(has_failed, at(seconds)),
+                is_admitted,
+                "{seconds}"
+            );
         }
     }
 
     #[test]
-    fn a_file_without_usable_certificates_is_told_by_its_name() {
+    fn a_file_without_usable_certificates_is_named() {
         let endpoint = Uri::from_static("https://localhost:4318");
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         for file in [file.as_path(), Path::new("/nowhere.pem")] {

@@ -1,8 +1,7 @@
 //! Export of spans to the platform team's collector, by OTLP over HTTP.
 //!
-//! Nobody waits for the collector. Spans that have ended go into a queue of bounded size, from
-//! which a thread sends them; when the queue is full, or the collector does not take them, they are
-//! dropped.
+//! No work waits for the collector. Spans that have ended go into a bounded queue, from which a
+//! thread sends them. If the queue is full, or the collector fails, they are dropped.
 
 use super::client::{self, Client};
 use axum::http::Uri;
@@ -17,17 +16,17 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long what is in the queue at the end may take to be sent.
+/// How long the rest of the queue may take to be sent at the end.
 pub const FLUSH: Duration = Duration::from_secs(2);
 
-/// What is exported, and where to.
+/// The settings of the export.
 #[derive(Clone, Debug)]
 pub struct TraceSettings {
     /// The collector's base URL.
     pub endpoint: Uri,
     /// A file with the CAs that sign the collector's certificate; without it, those of the system.
     pub ca: Option<PathBuf>,
-    /// Which part of the traces that begin here is exported. Of others the caller has decided.
+    /// The exported part of the traces that begin here. The caller decides about others.
     pub ratio: f64,
     /// The replica.
     pub identity: String,
@@ -37,11 +36,11 @@ pub struct TraceSettings {
     pub is_pod: bool,
 }
 
-/// Why nothing can be exported.
+/// Why spans cannot be exported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
-    /// No client.
+    /// There is no client.
     #[error("--otlp-endpoint: {0}")]
     Client(#[from] client::CollectorError),
     /// A standard variable has a value that the exporter does not take.
@@ -49,7 +48,7 @@ pub enum TraceError {
     Exporter(#[from] ExporterBuildError),
 }
 
-/// Begins; within a runtime, which sends.
+/// The provider of spans. Call it within the runtime that is to send them.
 pub(super) fn provider(settings: &TraceSettings) -> Result<SdkTracerProvider, TraceError> {
     let endpoint = settings.endpoint.to_string();
     let exporter = SpanExporter::builder()
@@ -73,20 +72,21 @@ pub(super) fn provider(settings: &TraceSettings) -> Result<SdkTracerProvider, Tr
     Ok(provider.build())
 }
 
-/// What all spans have in common, by the semantic conventions of OpenTelemetry. Variables go before
-/// that.
+/// The attributes of all spans, by the semantic conventions of OpenTelemetry. Variables override
+/// them.
 fn resource(settings: &TraceSettings) -> Resource {
-    let of_pod = settings
-        .is_pod
-        .then(|| KeyValue::new("k8s.pod.name", settings.identity.clone()));
-    let attributes = [
+    let replica = settings.identity.clone();
+    let mut attributes = vec![
         KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-        KeyValue::new("service.instance.id", settings.identity.clone()),
+        KeyValue::new("service.instance.id", replica.clone()),
         KeyValue::new("k8s.namespace.name", settings.namespace.clone()),
     ];
+    if settings.is_pod {
+        attributes.push(KeyValue::new("k8s.pod.name", replica));
+    }
     Resource::builder()
-        .with_attributes(attributes.into_iter().chain(of_pod))
+        .with_attributes(attributes)
         .with_detector(Box::new(EnvResourceDetector::new()))
         .build()
 }

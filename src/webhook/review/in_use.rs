@@ -81,7 +81,7 @@ pub(super) fn of_deletion(request: &Request, context: &ValidationContext<'_>) ->
 fn keeps_secrets(request: &Request) -> bool {
     let annotations = old_object(request).and_then(|old| old.metadata.annotations.as_ref());
     let options = request.options.as_ref();
-    let policy = options.and_then(|options| options.propagation_policy.as_deref());
+    let policy = options.and_then(|it| it.propagation_policy.as_deref());
     policy == Some("Orphan") || secret::is_kept_by(annotations)
 }
 

@@ -76,15 +76,15 @@ impl Limits {
     #[must_use]
     pub fn within(self, descriptors: Option<usize>) -> Self {
         let others = HEALTH_CONNECTIONS + OTHER_DESCRIPTORS;
-        let Some(files) = descriptors.filter(|files| *files < self.connections + others) else {
+        let needed = self.connections + others;
+        let Some(files) = descriptors.filter(|files| *files < needed) else {
             return self;
         };
         let connections = files.saturating_sub(others).max(1);
         tracing::warn!(
             "--max-connections is {}, but this process may open {files} files: {connections} connections it is; raise that \
-             limit (ulimit -n, LimitNOFILE) to {}",
-            self.connections,
-            self.connections + others
+             limit (ulimit -n, LimitNOFILE) to {needed}",
+            self.connections
         );
         Self {
             connections,

@@ -4,21 +4,15 @@ use crate::cli::kubectl::check::CheckReport;
 use crate::cli::kubectl::finding::{Finding, reason};
 use crate::guide;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// The log of one run.
 pub(super) fn log(report: &CheckReport) -> Value {
-    let mut rules: Vec<&str> = report
-        .findings
-        .iter()
-        .map(|finding| finding.reason.as_str())
-        .collect();
-    rules.sort_unstable();
-    rules.dedup();
-    let results = report
-        .findings
-        .iter()
-        .map(|finding| result(finding, &rules));
+    let findings = report.findings.iter();
+    let rules: BTreeSet<_> = findings.clone().map(|it| it.reason.as_str()).collect();
+    let rules = Vec::from_iter(rules);
+    let results = findings.map(|finding| result(finding, &rules));
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -37,8 +31,8 @@ pub(super) fn log(report: &CheckReport) -> Value {
 fn describe(rule: &str) -> Value {
     let own = reason::ALL.iter().find(|(known, _)| *known == rule);
     let advice = guide::advice(rule);
-    let said = advice.as_ref().map(|advice| &*advice.cause);
-    let cause = own.map(|(_, cause)| *cause).or(said);
+    let of_guide = advice.as_ref().map(|advice| &*advice.cause);
+    let cause = own.map(|(_, cause)| *cause).or(of_guide);
     let mut described = json!({
         "id": rule,
         "shortDescription": {"text": cause.unwrap_or(rule)},

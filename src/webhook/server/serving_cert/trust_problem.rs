@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::WebhookClientConfig;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
-use rustls::{CertificateError, RootCertStore};
+use rustls::{CertificateError, Error, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
@@ -32,15 +32,12 @@ pub(super) enum TrustProblem {
     UnknownIssuer,
     /// The API server calls the webhook by another name.
     #[error(
-        "the API server calls {host}, for which the serving certificate is not; give it as --webhook-host"
+        "the API server calls {0}, for which the serving certificate is not; give it as --webhook-host"
     )]
-    OtherHost {
-        /// The host in the clientConfig.
-        host: String,
-    },
+    OtherHost(String),
     /// Anything else, such as a wrong clock.
     #[error("the serving certificate does not verify: {0}")]
-    Other(rustls::Error),
+    Other(Error),
 }
 
 /// Verifies a chain as a client with this configuration does.
@@ -61,12 +58,12 @@ pub(super) fn verify(
     let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
     match verifier.verify_server_cert(leaf, between, &name, &[], now) {
         Ok(_) => Ok(()),
-        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+        Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             Err(TrustProblem::UnknownIssuer)
         }
-        Err(rustls::Error::InvalidCertificate(
+        Err(Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => Err(TrustProblem::OtherHost { host }),
+        )) => Err(TrustProblem::OtherHost(host)),
         Err(error) => Err(TrustProblem::Other(error)),
     }
 }

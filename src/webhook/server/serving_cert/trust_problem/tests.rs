@@ -52,7 +52,7 @@ fn of_service(name: &str, bundle: &str) -> WebhookClientConfig {
 fn the_host_is_that_by_which_the_api_server_calls() {
     let authority = authority();
     let (chain, bundle) = (chain(&authority), authority.ca().certificate_pem());
-    let other = |host: &str| Err(TrustProblem::OtherHost { host: host.into() });
+    let other = |host: &str| Err(TrustProblem::OtherHost(host.into()));
     for (client, expected) in [
         (of_service("pki-operator", bundle), Ok(())),
         (of_service("other", bundle), other("other.pki.svc")),
