@@ -241,7 +241,7 @@ mod tests {
                 }
             }
         }
-        // What is newer is not touched, whatever it stores.
+        // A newer definition is not changed, whatever it stores.
         let newer = crd(&json!({VERSION_LABEL: "999.0.0"}), &["v3"], &["v3"]);
         assert!(matches!(
             decide(Some(&newer), &ours),

@@ -1,6 +1,6 @@
 //! `kubectl pki`, the plugin: the rule book at the command line, and why a certificate is as it is.
 //!
-//! What is found, and how it is shown, are pure functions: [`manifests::parse`] reads a file,
+//! Checks and their output are pure functions: [`manifests::parse`] reads a file,
 //! [`check::check`] judges what it has, [`output::render`] shows the findings. [`run`] does the I/O
 //! around them; `src/bin/kubectl-pki.rs` is thin.
 

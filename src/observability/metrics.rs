@@ -187,7 +187,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// What has not failed yet is zero, not absent: only then an alert sees the first failure.
+    /// Creates the series of failures at zero: an alert does not see the first failure otherwise.
     fn begin_at_zero(&self) {
         for reason in ["ca", "certificate", "format", "api"] {
             drop(self.issuance_failures.get_or_create(&[("reason", reason)]));

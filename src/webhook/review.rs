@@ -46,7 +46,7 @@ const MAX_NAME_BYTES: usize = 253;
 /// The state that a review depends on besides the object.
 #[derive(Clone, Copy, Debug)]
 pub struct ValidationContext<'a> {
-    /// What is permitted.
+    /// The rule book.
     pub rules: &'a RuleBook,
     /// The Pkis there are, and the Secrets they claim.
     pub pkis: &'a SharedIndex<KnownPki>,

@@ -219,7 +219,7 @@ lease: \"1\"
 }
 
 #[test]
-fn what_is_wrong_in_a_file_is_told_with_its_place_and_what_to_write() {
+fn faults_in_a_file_are_reported_with_their_place_and_a_remedy() {
     for (content, expected) in [
         (
             "drain-secnds: 5",
@@ -312,13 +312,13 @@ fn a_file_is_wrong_even_where_a_flag_goes_before_it() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told_by_its_name() {
+fn a_missing_file_is_named() {
     let error = read(&["--config=/nowhere/at/all.yaml"]).unwrap_err();
     let expected = "cannot read /nowhere/at/all.yaml: ";
     assert!(error.to_string().starts_with(expected), "{error}");
 }
 
-/// Whoever adds a flag decides how it is set where the chart runs the operator.
+/// A new flag needs a decision on how the chart sets it.
 #[test]
 fn every_flag_can_be_set_in_the_chart() {
     let schema: Value = serde_json::from_str(include_str!(

@@ -14,7 +14,7 @@ const MAX_NAMES: usize = 50_000;
 pub struct LineError {
     /// The place of the name.
     pub at: Position,
-    /// What to write instead.
+    /// The fault, and the remedy.
     pub message: String,
 }
 

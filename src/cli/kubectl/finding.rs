@@ -71,7 +71,7 @@ pub struct Finding {
     pub field: String,
     /// In CamelCase, as Events and conditions have it.
     pub reason: String,
-    /// What is wrong, and what to write instead.
+    /// The fault, and the remedy.
     pub message: String,
 }
 
@@ -141,7 +141,7 @@ pub struct Fault {
     pub at: Option<Position>,
     /// The reason.
     pub reason: &'static str,
-    /// What is wrong, and what to write instead.
+    /// The fault, and the remedy.
     pub message: String,
 }
 

@@ -22,9 +22,9 @@ static POLICY: LazyLock<Value> = LazyLock::new(|| with_metadata(api::schema::<Pk
 /// One of the two kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ManifestKind {
-    /// What application teams write.
+    /// The kind of application teams.
     Pki,
-    /// What platform teams write.
+    /// The kind of platform teams.
     PkiPolicy,
 }
 

@@ -59,8 +59,8 @@ fn read_path(
 /// Reads one byte more than the limit, which shows that there is more.
 fn read_some(file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let most = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
-    file.take(most + 1).read_to_end(&mut bytes)?;
+    let max = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
+    file.take(max + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -15,7 +15,7 @@ impl Write for Memory {
     }
 }
 
-/// What is written of what `log` logs, write by write.
+/// The writes that `log` causes.
 fn written(format: LogFormat, level: &str, log: impl FnOnce()) -> Vec<String> {
     let memory = Memory::default();
     let writer = memory.clone();
@@ -67,7 +67,7 @@ fn in_json_every_value_is_what_was_logged() {
 }
 
 #[test]
-fn what_is_harmless_is_written_as_it_is() {
+fn harmless_text_is_written_unchanged() {
     let harmless = r#"größe "a" 'b' c:\d {e} 東京"#;
     let records = written(LogFormat::Text, "info", || tracing::info!("{harmless}"));
     assert!(
@@ -84,7 +84,7 @@ fn what_is_harmless_is_written_as_it_is() {
 const PARTS: [&str; 4] = ["name.example.com, ", "\u{1b}", "ä", "\u{e0041}"];
 
 #[test]
-fn no_record_is_longer_than_the_bound_and_says_how_long_the_value_was() {
+fn no_record_is_longer_than_the_bound_and_a_cut_value_has_its_length() {
     let mut lengths = Vec::new();
     for part in PARTS {
         let value = part.repeat(600_000 / part.len());
@@ -155,7 +155,7 @@ fn a_value_is_written_in_full_as_long_as_it_is_not_too_long() {
 }
 
 #[test]
-fn what_cannot_be_cut_to_the_bound_is_left_out() {
+fn a_record_that_cannot_be_cut_to_the_bound_is_left_out() {
     let fields: serde_json::Map<_, _> = (0..2000).map(|n| (n.to_string(), "a".into())).collect();
     let record = json!({"level": "INFO", "fields": fields}).to_string();
     for (record, level) in [

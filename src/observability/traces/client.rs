@@ -61,7 +61,7 @@ pub(super) struct Client {
     failure: Mutex<FailureLog>,
 }
 
-/// What was logged of the collector.
+/// The state of the log about the collector.
 #[derive(Default)]
 struct FailureLog {
     bucket: Bucket,

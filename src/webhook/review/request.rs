@@ -35,7 +35,7 @@ pub struct Request<T = ReviewedObject> {
     pub name: String,
     /// The namespace that the author was authorized for.
     pub namespace: Option<String>,
-    /// What is to be done.
+    /// The operation.
     pub operation: Operation,
     /// The object as it is to be stored.
     pub object: Option<T>,
@@ -69,7 +69,7 @@ pub struct ReviewedObject {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestOptions {
-    /// What becomes of dependents.
+    /// The fate of dependents.
     pub propagation_policy: Option<String>,
 }
 

@@ -49,7 +49,7 @@ fn judge(review: &Value) -> AdmissionResponse {
 
 /// Where no other Pki is, and the CA lives for ever.
 fn judge_by(review: &Value, rules: &RuleBook) -> AdmissionResponse {
-    let world = ValidationContext {
+    let context = ValidationContext {
         rules,
         pkis: &SharedIndex::default(),
         secrets: &SharedIndex::default(),
@@ -57,7 +57,7 @@ fn judge_by(review: &Value, rules: &RuleBook) -> AdmissionResponse {
         ca: None,
         now: now(),
     };
-    validate(&request(review), &world)
+    validate(&request(review), &context)
 }
 
 fn now() -> Timestamp {
@@ -138,7 +138,7 @@ fn every_fault_is_a_cause_and_a_line() {
 }
 
 #[test]
-fn a_value_that_is_well_formed_and_not_on_offer_is_told_apart_from_a_malformed_one() {
+fn a_value_that_is_not_offered_has_another_reason_than_a_malformed_one() {
     let response = create(&json!({
         "serviceName": "app1", "ipAddresses": ["::ffff:10.1.2.3", "10.1.2.3"], "uris": ["app1"],
         "privateKey": { "algorithm": "RSA", "size": 1024, "encoding": "SEC1" },
@@ -171,7 +171,7 @@ fn a_value_that_is_well_formed_and_not_on_offer_is_told_apart_from_a_malformed_o
 }
 
 #[test]
-fn an_answer_has_a_bounded_size_and_says_how_many_faults_are_not_listed() {
+fn an_answer_has_a_bounded_size_and_counts_the_faults_that_are_not_listed() {
     let names = vec!["\u{1b}".repeat(253); 100];
     let response = create(&json!({ "serviceName": "app1", "dnsNames": names }));
     let length = response.result.message.len();
@@ -201,7 +201,7 @@ fn the_namespace_is_the_one_that_the_author_was_authorized_for() {
 }
 
 #[test]
-fn a_generated_name_is_told_as_far_as_it_is_known() {
+fn a_generated_name_is_shown_as_far_as_it_is_known() {
     let mut object = pki(&json!({ "serviceName": "appp1" }));
     object["metadata"] = json!({ "generateName": "app1-", "namespace": "ns" });
     let mut review = review("CREATE", &object, &Value::Null);
@@ -346,7 +346,7 @@ fn a_missing_service_name_is_asked_for() {
 }
 
 #[test]
-fn a_wrong_type_is_told_by_its_field_in_plain_words() {
+fn a_wrong_type_is_reported_by_its_field_in_plain_words() {
     for (field, value) in [
         ("serviceName", json!(5)),
         ("serviceName", json!({ "a": 1 })),
@@ -443,7 +443,7 @@ fn the_policy_that_the_status_records_is_the_one_that_is_named() {
 }
 
 #[test]
-fn a_body_that_asks_nothing_is_told_apart_from_one_that_cannot_be_read() {
+fn a_body_without_a_request_has_another_error_than_one_that_cannot_be_read() {
     let error = |body: &Value| read(body.to_string().as_bytes()).unwrap_err().to_string();
     assert_eq!(
         error(&json!({ "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1" })),
@@ -500,7 +500,7 @@ fn dry_run_is_judged_alike() {
 }
 
 #[test]
-fn a_time_beyond_belief_keeps_nobody_from_an_answer() {
+fn a_time_that_cannot_be_read_does_not_prevent_an_answer() {
     let managed =
         json!([{ "manager": "x", "operation": "Update", "time": "9999-12-31T23:59:59Z" }]);
     let object = with_metadata(
@@ -518,7 +518,7 @@ fn a_time_beyond_belief_keeps_nobody_from_an_answer() {
 }
 
 #[test]
-fn what_will_not_end_as_expected_is_told_as_a_warning() {
+fn an_unexpected_outcome_is_a_warning() {
     let stored = |name: &str, secret: &str, created: &str, ready: &str| {
         let pki = json!({
             "apiVersion": "box.com/v1", "kind": "Pki",
@@ -546,7 +546,7 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
         .apply(kube::runtime::watcher::Event::Apply(foreign.into()));
     let warnings = |spec: &Value, ca_end: &str, is_being_replaced: bool| {
         let rules = rules();
-        let world = ValidationContext {
+        let context = ValidationContext {
             rules: &rules,
             pkis: &pkis,
             secrets: &secrets,
@@ -558,7 +558,7 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
             now: now(),
         };
         let review = review("CREATE", &pki(spec), &Value::Null);
-        let response = validate(&request(&review), &world);
+        let response = validate(&request(&review), &context);
         assert!(response.allowed);
         response.warnings.unwrap_or_default()
     };
@@ -602,8 +602,8 @@ fn what_will_not_end_as_expected_is_told_as_a_warning() {
     );
 }
 
-/// What pods hear of this review, as in `secret: reason: lines`.
-fn heard(review: &Value) -> Option<String> {
+/// The refusal of this review, as in `secret: reason: lines`.
+fn refusal_line(review: &Value) -> Option<String> {
     let refusal = refusal(&request(review), &judge(review))?;
     let (pki, lines) = (refusal.pki.to_string(), refusal.rules);
     let change = if refusal.is_edit { "change" } else { "create" };
@@ -614,48 +614,48 @@ fn heard(review: &Value) -> Option<String> {
 }
 
 #[test]
-fn a_refusal_is_told_to_the_pods_of_the_secret_that_it_would_have_written() {
+fn a_refusal_concerns_the_pods_of_the_secret_that_it_would_have_written() {
     let bad = pki(&json!({ "serviceName": "appp1" }));
     let sentence = "spec.serviceName: ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]; \
                     did you mean \"app1\"?";
     let review_of = |object: &Value| review("CREATE", object, &Value::Null);
     assert_eq!(
-        heard(&review_of(&bad)),
+        refusal_line(&review_of(&bad)),
         Some(format!(
             "create ns/app1-pki: app1-pki: PkiServiceNameError: {sentence}"
         ))
     );
     let good = pki(&json!({ "serviceName": "app1" }));
     assert_eq!(
-        heard(&review("UPDATE", &bad, &good)),
+        refusal_line(&review("UPDATE", &bad, &good)),
         Some(format!(
             "change ns/app1-pki: app1-pki: PkiServiceNameError: {sentence}"
         ))
     );
     let other = pki(&json!({ "serviceName": "appp1", "secretName": "tls" }));
     assert!(
-        heard(&review_of(&other))
+        refusal_line(&review_of(&other))
             .unwrap()
             .starts_with("create ns/app1-pki: tls: ")
     );
     let typed = pki(&json!({ "serviceName": "app1", "dnsNames": 5 }));
     assert_eq!(
-        heard(&review_of(&typed)).unwrap(),
+        refusal_line(&review_of(&typed)).unwrap(),
         "create ns/app1-pki: app1-pki: PkiDnsNameError: spec.dnsNames: wrong type; `kubectl explain pki.spec.dnsNames` \
          says what to write"
     );
 }
 
 #[test]
-fn what_is_allowed_or_only_tried_out_or_has_no_name_is_told_to_nobody() {
+fn an_allowed_or_tried_or_nameless_object_is_no_refusal() {
     let bad = pki(&json!({ "serviceName": "appp1" }));
     let mut tried = review("CREATE", &bad, &Value::Null);
     tried["request"]["dryRun"] = json!(true);
-    assert_eq!(heard(&tried), None);
+    assert_eq!(refusal_line(&tried), None);
     let good = pki(&json!({ "serviceName": "app1" }));
-    assert_eq!(heard(&review("CREATE", &good, &Value::Null)), None);
+    assert_eq!(refusal_line(&review("CREATE", &good, &Value::Null)), None);
     assert_eq!(
-        heard(&review("UPDATE", &bad, &bad)),
+        refusal_line(&review("UPDATE", &bad, &bad)),
         None,
         "its spec is kept"
     );
@@ -663,18 +663,18 @@ fn what_is_allowed_or_only_tried_out_or_has_no_name_is_told_to_nobody() {
     let mut nameless = review("CREATE", &bad, &Value::Null);
     nameless["request"]["name"] = json!("");
     nameless["request"]["object"]["metadata"] = json!({ "generateName": "app1-" });
-    assert_eq!(heard(&nameless), None);
+    assert_eq!(refusal_line(&nameless), None);
     nameless["request"]["object"]["spec"]["secretName"] = json!("tls");
     assert!(
-        heard(&nameless)
+        refusal_line(&nameless)
             .unwrap()
             .starts_with("create ns/app1-: tls: ")
     );
     nameless["request"]["object"]["spec"]["secretName"] = json!("t".repeat(254));
-    assert_eq!(heard(&nameless), None, "no pod can name it");
+    assert_eq!(refusal_line(&nameless), None, "no pod can name it");
     let mut other = review("CREATE", &bad, &Value::Null);
     other["request"]["kind"]["kind"] = json!("Other");
-    assert_eq!(heard(&other), None);
+    assert_eq!(refusal_line(&other), None);
 }
 
 #[test]

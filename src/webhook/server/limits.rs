@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_never_more_connections_than_the_system_gives() {
+    fn there_are_no_more_connections_than_the_system_allows() {
         let wanted = Limits {
             connections: 512,
             requests: 1000,
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_tells_how_many_files_may_be_open() {
+    fn the_number_of_files_that_may_be_open_is_read() {
         assert!(descriptors().is_some_and(|most| most > 3));
     }
 }

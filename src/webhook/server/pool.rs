@@ -175,7 +175,7 @@ mod tests {
         let mut guards: Vec<_> = (1..=2).map(|client| pool.enter(client, 4)).collect();
         guards[1].grow(3);
         assert_eq!(evicted(&guards), [true, false]);
-        // It is evicted already.
+        // This one is evicted already.
         guards[0].grow(99);
         guards.push(pool.enter(3, 1));
         guards[1].grow(3);

@@ -1,17 +1,17 @@
-//! How many refusals are logged: whoever reaches the port can have any number of requests refused.
+//! Limits logged refusals: anyone who reaches the port can cause any number of them.
 
 use crate::util::rate_limit::{Bucket, Limit};
 use crate::util::sync::lock;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// More than people cause, and not more than a log takes without harm.
+/// More refusals than people cause, and not more than harm a log.
 const LIMIT: Limit = Limit {
     burst: 100,
     period: Duration::from_secs(1),
 };
 
-/// What is left to be logged.
+/// A limit on logged refusals.
 #[derive(Debug, Default)]
 pub(super) struct RefusalLog(Mutex<State>);
 
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_flood_of_refusals_some_are_logged_and_the_others_counted() {
+    fn some_refusals_of_a_flood_are_logged_and_the_others_counted() {
         let (log, start) = (RefusalLog::default(), Instant::now());
         for _ in 0..LIMIT.burst {
             assert_eq!(log.admits(start), Some(0));

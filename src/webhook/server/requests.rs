@@ -309,7 +309,7 @@ mod tests {
             .chain(stream::pending());
         let stuck = whole(Body::from_stream(stuck), 2, &pool);
         let others = async {
-            // That is four times as much with the two of the first one, and then five.
+            // With the two of the first body, four large bodies come, and then five.
             let (_, second) = whole(chunks(LARGE_BODY_BYTES, 2), 3, &pool)
                 .await
                 .expect("it comes");

@@ -12,7 +12,7 @@
 //!    itself a leaf of the new one.
 //! 4. After a day no leaf of the one before is valid any more. The CA is withdrawn.
 //!
-//! The same Secret holds a secret segment for the path by which the API server asks. The operator
+//! That Secret also holds a secret segment for the path by which the API server asks. The operator
 //! writes the segment into the configuration together with the `caBundle`, and replaces it together
 //! with the CA. Callers who may not read the configuration do not know the path (`accepted_paths`).
 //! The segment waits for replicas of older versions to end ([`Replicas`]).

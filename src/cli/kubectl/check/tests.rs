@@ -61,7 +61,7 @@ fn a_pki_that_is_permitted_has_no_finding() {
 }
 
 #[test]
-fn what_the_webhook_refuses_is_told_in_its_words_with_the_place() {
+fn faults_that_the_webhook_finds_have_its_words_and_a_place() {
     for (spec, expected) in [
         (
             "{serviceName: appp1, duration: 2h}",
@@ -107,7 +107,7 @@ fn what_the_webhook_refuses_is_told_in_its_words_with_the_place() {
 }
 
 #[test]
-fn of_a_wrong_type_the_value_is_told_and_not_the_field_that_holds_it() {
+fn a_wrong_type_is_reported_for_the_value_and_not_for_its_parent() {
     let text = format!(
         "{POLICY}{}",
         pki(
@@ -168,7 +168,7 @@ fn an_object_that_is_there_twice_is_a_warning() {
 }
 
 #[test]
-fn labels_that_decide_and_are_not_known_are_asked_for_once() {
+fn unknown_labels_that_decide_are_reported_once() {
     let policy = "apiVersion: box.com/v1\nkind: PkiPolicy\nmetadata: {name: p}\nspec: {serviceNames: [app1], namespaces: {selector: {matchLabels: {a: b}}}}\n";
     let pkis = pki("a", "{serviceName: app1}") + &pki("b", "{serviceName: app1}");
     let found = check_text(&format!("{policy}{pkis}"));
@@ -185,7 +185,7 @@ fn labels_that_decide_and_are_not_known_are_asked_for_once() {
 }
 
 #[test]
-fn metadata_that_cannot_be_read_and_names_that_are_missing_are_told() {
+fn unreadable_metadata_and_missing_names_are_reported() {
     let pki = |metadata: &str| {
         format!(
             "{POLICY}---\napiVersion: box.com/v1\nkind: Pki\nmetadata: {metadata}\nspec: {{serviceName: app1, duration: 2h}}\n"
@@ -216,7 +216,7 @@ fn metadata_that_cannot_be_read_and_names_that_are_missing_are_told() {
 }
 
 #[test]
-fn a_policy_that_the_schema_refuses_is_told() {
+fn a_policy_that_the_schema_refuses_is_reported() {
     let text = "apiVersion: box.com/v1\nkind: PkiPolicy\nmetadata: {name: p}\nspec: {serviceNames: app1, maxduration: 1h}\n";
     let expected = [
         "f:4:22: error: PkiPolicy p: spec.serviceNames: wrong type: write a list",
@@ -226,7 +226,7 @@ fn a_policy_that_the_schema_refuses_is_told() {
 }
 
 #[test]
-fn what_the_api_server_sets_itself_changes_no_verdict() {
+fn fields_that_the_api_server_sets_change_no_verdict() {
     for field in [
         "deletionTimestamp: 2020-01-01T00:00:00Z",
         "managedFields: []",
@@ -310,7 +310,7 @@ fn metadata_are_judged_as_the_api_server_does_and_the_name_is_to_blame_for_the_s
 }
 
 #[test]
-fn of_a_template_nothing_else_is_said() {
+fn a_template_has_no_other_finding() {
     for (text, place) in [
         (
             pki("a", "{serviceName: '{{ .Values.x }}', foo: 1}"),

@@ -113,7 +113,7 @@ fn secrets_that_were_written_before_are_named_until_their_end() {
 }
 
 #[test]
-fn a_pki_that_does_not_exist_is_explained_by_what_pods_were_told() {
+fn a_missing_pki_is_explained_by_the_events_of_pods() {
     let shown = page(&facts(None), now());
     for expected in [
         "There is no Pki ns/app1-pki\n  It was never applied, was refused",
@@ -133,7 +133,7 @@ fn a_pki_that_does_not_exist_is_explained_by_what_pods_were_told() {
 }
 
 #[test]
-fn what_may_not_be_read_is_said_and_the_status_is_gone_by() {
+fn missing_permissions_are_shown_and_the_status_is_used() {
     let mut issued = pki(Some(("True", "PkiReady", "fine")));
     let status = issued.status.as_mut().unwrap();
     status.policy = Some("teams".into());
@@ -160,7 +160,7 @@ fn what_may_not_be_read_is_said_and_the_status_is_gone_by() {
 }
 
 #[test]
-fn whose_a_secret_is_and_what_is_not_known_yet_is_said() {
+fn the_owner_of_a_secret_and_unknown_facts_are_shown() {
     let secret = |owner: Value| {
         Part::Known(Some(read(
             json!({"metadata": {"name": "app1-pki", "ownerReferences": owner}, "type": "kubernetes.io/tls"}),

@@ -65,7 +65,7 @@ fn a_kind_or_version_that_there_is_none_of_is_a_fault() {
 }
 
 #[test]
-fn what_is_no_yaml_is_a_fault_with_its_place() {
+fn text_that_is_no_yaml_is_a_fault_with_its_place() {
     for (bytes, expected) in [
         (&b"a: [1\n"[..], "f:1:4: this is no YAML"),
         (b"a: b\nc: \xff\n", "f:2:4: this is no text in UTF-8"),

@@ -27,7 +27,7 @@ fn a_spec_with_all_fields_has_no_fault() {
 }
 
 #[test]
-fn what_the_schema_does_not_take_is_told_with_its_place() {
+fn values_that_the_schema_refuses_are_reported_with_their_place() {
     for (spec, expected) in [
         (
             "{serviceName: a, servicename: b}",
@@ -104,7 +104,7 @@ fn what_kubectl_prints_of_a_stored_object_has_no_fault() {
 }
 
 #[test]
-fn metadata_and_the_object_itself_are_looked_at_too() {
+fn metadata_and_the_object_itself_are_validated_too() {
     let text = "apiVersion: box.com/v1\nkind: PkiPolicy\nmetadata:\n  name: a\n  lables: {}\nspecs: {}\nspec: {serviceNames: []}\n";
     let expected = [
         "5:3 UnknownField: metadata.lables: unknown field \"metadata.lables\"; did you mean \"labels\"?",

@@ -74,7 +74,7 @@ impl Namespace {
         });
         let spec = json!({ "serviceNames": ["app1"] });
         let policy = PkiPolicy::new("policy", serde_json::from_value(spec).unwrap());
-        let world = ValidationContext {
+        let context = ValidationContext {
             rules: &RuleBook::new(Arc::default(), [&policy]),
             pkis: &self.pkis,
             secrets: &self.secrets,
@@ -83,7 +83,7 @@ impl Namespace {
             now: "2030-01-01T00:00:00Z".parse().unwrap(),
         };
         let request = read(review.to_string().as_bytes()).expect("a review");
-        let response = validate(&request, &world);
+        let response = validate(&request, &context);
         assert!(response.allowed, "{response:?}");
         response.warnings.unwrap_or_default()
     }

@@ -68,7 +68,7 @@ fn a_policy_is_taken_when_each_of_its_rules_can_match() {
 }
 
 #[test]
-fn a_policy_that_was_stored_unchecked_can_be_labelled_and_mended_but_not_changed_for_the_worse() {
+fn a_policy_that_was_stored_unchecked_can_be_labelled_and_repaired_but_not_made_worse() {
     let bad = policy("p", &json!({ "serviceNames": ["App1"] }));
     let mut labelled = bad.clone();
     labelled["metadata"]["labels"] = json!({ "a": "b" });
@@ -95,7 +95,7 @@ fn a_policy_that_was_stored_unchecked_can_be_labelled_and_mended_but_not_changed
 }
 
 #[test]
-fn whom_a_change_would_leave_without_a_policy_is_told_before_it_is_made() {
+fn a_change_that_leaves_pkis_without_a_policy_is_a_warning() {
     let first = policy("first", &json!({ "serviceNames": ["app*"] }));
     let second = policy(
         "second",
@@ -175,7 +175,7 @@ fn of_many_the_first_few_are_named() {
 }
 
 #[test]
-fn what_there_is_no_time_to_judge_is_told() {
+fn pkis_that_there_was_no_time_to_judge_are_a_warning() {
     let all = policy("all", &json!({ "serviceNames": ["*"] }));
     let pkis = ["a", "b", "c", "d"].map(|name| stored("ns", name, "app"));
     let request = request("DELETE", &Value::Null, &all);

@@ -110,14 +110,14 @@ async fn a_request_by_an_unknown_secret_path_waits_until_the_configuration_was_r
         // A read that began before the request says nothing about it.
         let before = Some(Instant::now());
         accepted.set(before, &secret, &RecentPaths::default());
-        let look = async {
+        let read = async {
             accepted.read_requested(long_ago).await;
             accepted.set(before, &secret, &RecentPaths::default());
             tokio::task::yield_now().await;
             let now = Some(Instant::now() + Duration::from_millis(1));
             accepted.set(now, &secret, &recent_paths(&[published]));
         };
-        let (admitted, ()) = tokio::join!(accepted.admit(&path, 1), look);
+        let (admitted, ()) = tokio::join!(accepted.admit(&path, 1), read);
         assert_eq!(admitted, expected, "{path}");
     }
     // Nobody looks.
@@ -129,13 +129,13 @@ async fn among_many_that_wait_the_client_with_the_most_is_evicted() {
     let accepted = AcceptedPaths::default();
     accepted.begin(&cas(None, &[]));
     let crowd = (0..2 * MAX_WAITING).map(|_| accepted.admit("/validate", 1));
-    let look = async {
+    let read = async {
         tokio::task::yield_now().await;
         let now = Some(Instant::now() + Duration::from_millis(1));
         accepted.set(now, &cas(None, &[]), &recent_paths(&[PublishedPath::Plain]));
     };
     let honest = accepted.admit("/validate", 2);
-    let (honest, crowd, ()) = tokio::join!(honest, futures::future::join_all(crowd), look);
+    let (honest, crowd, ()) = tokio::join!(honest, futures::future::join_all(crowd), read);
     assert!(honest);
     let admitted = crowd.iter().filter(|admitted| **admitted).count();
     assert!(admitted < MAX_WAITING, "{admitted}");

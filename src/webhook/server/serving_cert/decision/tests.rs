@@ -69,7 +69,7 @@ fn nothing_is_written_while_nothing_is_due() {
             cas(&one, &[&other], Some(now - OVERLAP + DAY / 24)),
             Some(&one),
         ),
-        // Who serves from the one before does not withdraw it.
+        // A replica that serves from the previous one does not withdraw it.
         (cas(&one, &[&other], Some(now - OVERLAP * 2)), Some(&other)),
         (cas(&one, &[&other], Some(now - OVERLAP * 2)), None),
     ] {
@@ -321,7 +321,7 @@ fn a_leaf_is_of_another_ca_when_all_have_it_and_at_once_when_the_present_one_is_
     let long = Some(PROPAGATION_TIME);
     let short = PROPAGATION_TIME.checked_sub(Duration::from_millis(1));
     for (current, carried_for, is_trusted, renew_at, expected) in [
-        // The same CA: only the time counts.
+        // With one CA, only the time counts.
         (Some(&one), long, true, fresh, None),
         (Some(&one), None, false, fresh, None),
         (Some(&one), None, true, due, Some(&one)),
