@@ -290,15 +290,15 @@ fn control(
         metrics.clone(),
         clock.clone(),
     );
-    let trust_bundles = TrustBundleController::new(
-        &client,
-        &cache.scope,
-        &settings.trust_bundle,
-        &ca,
-        &copies,
-        publisher.clone(),
-        metrics.clone(),
-    );
+    let trust_bundles = TrustBundleController {
+        client: client.clone(),
+        scope: cache.scope.clone(),
+        settings: settings.trust_bundle.clone(),
+        ca: ca.clone(),
+        published: copies,
+        publisher: publisher.clone(),
+        metrics: metrics.clone(),
+    };
     let hints = name::follow(cache.clone(), publisher.clone());
     let ignored = ignored_metadata::follow(cache.clone(), publisher.clone());
     let bundle = settings.trust_bundle.name.clone();

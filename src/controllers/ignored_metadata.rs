@@ -7,24 +7,23 @@
 
 use crate::api::annotations::Carrier;
 use crate::api::{GROUP, VERSION};
-use crate::events::{Aspect, EventKind, NOTE_BYTES, Notice, Publisher};
+use crate::events::{Aspect, EventTemplate, NOTE_BYTES, Notice, Publisher};
 use crate::k8s::object_key::Key;
 use crate::store::Cache;
 use crate::store::ignored::Ignored;
 use crate::store::secret_index::ReferencesSecrets;
 use crate::util::text;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two sweeps at least, however often something changes.
+/// Minimum interval between two sweeps.
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
-/// Between two sweeps at most, so that a fault that lasts is published again. The publisher drops
-/// what is not due.
+/// Maximum interval between two sweeps, so that a fault that lasts is published again. The
+/// publisher drops what is not due.
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
-/// The most objects of one namespace, and of all, that get an Event.
+/// Maximum number of objects with an Event, in one namespace and in all.
 const MAX_PER_NAMESPACE: usize = 100;
 const MAX_EVENTS: usize = 2000;
 /// The reason of the Events, and of findings of `kubectl pki check`.
@@ -78,16 +77,14 @@ fn found(cache: &Cache) -> Vec<(Carrier, Key, Ignored)> {
     found
 }
 
-/// The Events about them: of each namespace the first objects by name. Where there are too many in
-/// all, namespaces take turns.
+/// The Events about them: of each namespace the first objects by name. If there are too many in
+/// all, namespaces are served round robin.
 fn notices(mut found: Vec<(Carrier, Key, Ignored)>) -> Vec<Notice> {
     found.sort_unstable_by(|a, b| (&a.1, a.0).cmp(&(&b.1, b.0)));
     let mut counts = BTreeMap::<String, usize>::new();
     let mut notices = Vec::new();
-    for (carrier, key, ignored) in found {
-        let Some(notice) = notice(&ignored, carrier, &key) else {
-            continue;
-        };
+    let all = found.iter();
+    for notice in all.filter_map(|(carrier, key, ignored)| notice(ignored, *carrier, key)) {
         let namespace = notice.regarding.namespace.clone().unwrap_or_default();
         let count = counts.entry(namespace).or_default();
         *count += 1;
@@ -95,24 +92,24 @@ fn notices(mut found: Vec<(Carrier, Key, Ignored)>) -> Vec<Notice> {
             notices.push((*count, notice));
         }
     }
-    notices.sort_by_key(|(turn, _)| *turn);
+    notices.sort_by_key(|(number, _)| *number);
     let notices = notices.into_iter().map(|(_, notice)| notice);
     notices.take(MAX_EVENTS).collect()
 }
 
 /// An Event about a namespace goes into that namespace, where its users read it.
 fn reference(carrier: Carrier, key: &Key, uid: &str) -> ObjectReference {
-    let own = || format!("{GROUP}/{VERSION}");
+    let own = format!("{GROUP}/{VERSION}");
     let (api_version, kind) = match carrier {
-        Carrier::Pki => (own(), "Pki"),
-        Carrier::PkiPolicy => (own(), "PkiPolicy"),
-        Carrier::Secret | Carrier::CaSecret => ("v1".to_owned(), "Secret"),
-        Carrier::ConfigMap => ("v1".to_owned(), "ConfigMap"),
-        Carrier::Namespace => ("v1".to_owned(), "Namespace"),
-        Carrier::Deployment => ("apps/v1".to_owned(), "Deployment"),
-        Carrier::StatefulSet => ("apps/v1".to_owned(), "StatefulSet"),
-        Carrier::DaemonSet => ("apps/v1".to_owned(), "DaemonSet"),
-        Carrier::Pod | Carrier::PodTemplate | Carrier::Other => ("v1".to_owned(), "Pod"),
+        Carrier::Pki => (&*own, "Pki"),
+        Carrier::PkiPolicy => (&*own, "PkiPolicy"),
+        Carrier::Secret | Carrier::CaSecret => ("v1", "Secret"),
+        Carrier::ConfigMap => ("v1", "ConfigMap"),
+        Carrier::Namespace => ("v1", "Namespace"),
+        Carrier::Deployment => ("apps/v1", "Deployment"),
+        Carrier::StatefulSet => ("apps/v1", "StatefulSet"),
+        Carrier::DaemonSet => ("apps/v1", "DaemonSet"),
+        Carrier::Pod | Carrier::PodTemplate | Carrier::Other => ("v1", "Pod"),
     };
     let namespace = match carrier {
         Carrier::Namespace => &key.name,
@@ -125,16 +122,9 @@ fn reference(carrier: Carrier, key: &Key, uid: &str) -> ObjectReference {
 /// The Event about the entries of an object. `None` if they have an effect on such an object.
 fn notice(ignored: &Ignored, carrier: Carrier, key: &Key) -> Option<Notice> {
     let (uid, faults) = ignored.faults(carrier)?;
-    Some(Notice {
-        regarding: reference(carrier, key, uid),
-        related: None,
-        aspect: Aspect::Annotation,
-        kind: EventKind::Warning,
-        reason: REASON.to_owned(),
-        note: text::list("", &faults, NOTE_BYTES),
-        topic: None,
-        since: Timestamp::UNIX_EPOCH,
-    })
+    let message = text::list("", &faults, NOTE_BYTES);
+    let template = EventTemplate::warning(Aspect::Annotation, REASON, message);
+    Some(template.on(reference(carrier, key, uid), None))
 }
 
 #[cfg(test)]

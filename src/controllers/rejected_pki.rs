@@ -1,11 +1,10 @@
-//! What admission refused lately, so that the pods that wait for it hear of it: the Deployment of a
+//! Publishes refusals of admission on the pods that wait for the Secret: the Deployment of a
 //! manifest is stored even when the Pki beside it is not, and its pods then wait for a Secret that
 //! nobody will write.
 //!
-//! It is kept in history, by the replica that refused, for ten minutes, and within bounds. It is
-//! forgotten when a Pki is stored that breaks no rule, or where there was none; once that one is
-//! ready, those who were told hear that too. The words are the refusal's own. The module `history`
-//! decides, [`follow`] asks it once a second while there is something to tell.
+//! The replica that refused keeps a refusal in memory for ten minutes, within bounds. It ends when
+//! a Pki is stored that breaks no rule, or where there was none. Once that one is ready, pods with
+//! an Event get another one. The module `history` decides.
 
 use crate::api::Pki;
 use crate::events::Publisher;
@@ -13,22 +12,21 @@ use crate::k8s::object_key::Key;
 use crate::policy::RuleBook;
 use crate::store::cached_pod::SecretUser;
 use crate::store::{self, Cache, claims};
-use history::{RejectionHistory, Surroundings};
+use history::{ClusterView, RejectionHistory};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod history;
 
-/// How long a refusal is told to pods that come.
+/// How long a refusal is published on new pods.
 const RETENTION: SignedDuration = SignedDuration::from_mins(10);
-/// How long those who were told of it are owed a word when it is mended.
+/// How long a refusal is remembered for an Event about its end.
 const RESOLUTION_RETENTION: SignedDuration = SignedDuration::from_hours(1);
-/// How much later than a refusal its namespace may become known. A refusal of a namespace that was
-/// never heard of is dropped.
+/// How much later than a refusal its namespace may become known. Without one it is dropped.
 const NAMESPACE_LAG: SignedDuration = SignedDuration::from_mins(1);
 const MAX_PER_NAMESPACE: usize = 50;
-/// Between two looks at the pods.
+/// The pause between two sweeps over the pods.
 const POLL: Duration = Duration::from_secs(1);
 
 /// A Pki that is stored where one was refused.
@@ -37,7 +35,7 @@ pub(crate) enum Provider {
     /// It has the name of the one that was refused; it breaks a rule as well, or is for another
     /// Secret.
     Other,
-    /// It breaks no rule, and its Secret is being seen to.
+    /// It breaks no rule, and its Secret is being written.
     Valid,
     /// The Secret is there.
     Ready {
@@ -48,7 +46,7 @@ pub(crate) enum Provider {
     },
 }
 
-/// Tells the pods for as long as it is polled.
+/// Publishes for as long as it is polled.
 pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
     cache.synced().await;
     let (refusals, mut history) = (&cache.rejections, RejectionHistory::default());
@@ -58,18 +56,18 @@ pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
         } else {
             let _ = tokio::time::timeout(POLL, refusals.changed()).await;
         }
-        history.leave(&*cache, Timestamp::now());
+        history.forget_namespaces(&*cache, Timestamp::now());
         for (refusal, at) in refusals.take_new() {
-            history.note(refusal, at);
+            history.record(refusal, at);
         }
-        for notice in history.look(&*cache, Timestamp::now()) {
+        for notice in history.due(&*cache, Timestamp::now()) {
             publisher.offer(notice);
         }
         refusals.set_missed(history.missed());
     }
 }
 
-impl Surroundings for Cache {
+impl ClusterView for Cache {
     fn namespace_uid(&self, name: &str) -> Option<Arc<str>> {
         Cache::namespace_uid(self, name)
     }

@@ -1,19 +1,18 @@
 //! Restarts workloads whose pods still use the certificate before: those that ask for it with the
 //! annotation [`RESTART`](crate::api::annotations::RESTART).
 //!
-//! A program that reads its certificate once goes on with the old one until it ends, however often
-//! the Secret is renewed. Its owner may let the operator do what `kubectl rollout restart` does,
-//! some time after each renewal, spread out so that not everything restarts together.
+//! A program that reads its certificate once uses the old one until it ends. Its owner may let the
+//! operator do what `kubectl rollout restart` does, some time after each renewal, spread out so
+//! that not everything restarts together.
 //!
-//! 1. The reconciler, whenever it has found a Secret in order, tells the [`Renewals`] of it; they
-//!    notice pods that have read an older certificate ([`SecretUser::has_read_before`]).
-//! 2. The module `queue` keeps which workloads are annotated, and which of them are due when.
-//! 3. When one is due, the module `decision` looks at the workload as it is then, and the
-//!    [`RestartController`] acts.
+//! 1. The reconciler hands each certificate in a Secret to [`Renewals`], which finds the pods that
+//!    have read an older one ([`SecretUser::has_read_before`]).
+//! 2. The module `queue` keeps the annotated workloads, and when each is due.
+//! 3. The module `decision` decides on a due workload as it is then, and the [`RestartController`]
+//!    acts.
 //!
-//! Nothing of this is stored: what is to be done follows from the age of the certificate, of the
-//! pods, and of the last restart. So another leader, or the next process, neither forgets a restart
-//! nor repeats it.
+//! Nothing of this is stored. All follows from the age of the certificate, of the pods, and of the
+//! last restart. So another leader, or the next process, neither forgets a restart nor repeats it.
 
 use crate::api::Pki;
 use crate::k8s::object_key::Key;
@@ -28,29 +27,29 @@ use std::sync::Arc;
 use std::time::Duration;
 use workload::Workload;
 
-pub use restarter::RestartController;
+pub use controller::RestartController;
 
+mod controller;
 mod decision;
 mod notice;
 mod queue;
-mod restarter;
 mod workload;
 
-/// How workloads are restarted.
+/// Settings of restarts.
 #[derive(Clone, Debug)]
 pub struct RestartSettings {
-    /// Within what time after a renewal.
+    /// The time after a renewal over which restarts are spread.
     pub window: SignedDuration,
-    /// How often a fault that lasts is said again.
+    /// The interval at which a fault that lasts is published again.
     pub reminder: Duration,
 }
 
-/// Why a workload is to be restarted.
+/// The reason for a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cause {
     /// The Secret.
     secret: Key,
-    /// The Pki that it belongs to: name and UID.
+    /// The Pki that it belongs to.
     pki: String,
     pki_uid: Option<String>,
     /// The certificate in the Secret.
@@ -66,7 +65,7 @@ struct Renewal {
     behind: BTreeSet<Workload>,
 }
 
-/// The way in, for one term as leader. Cheap to clone.
+/// Hands certificates to the controller, for one term as leader. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Renewals(UnboundedSender<Renewal>);
 
@@ -76,8 +75,8 @@ impl Renewals {
         (Self(sender), receiver)
     }
 
-    /// Takes note of the certificate that is in the Secret of this Pki, which these pods use. Asks
-    /// nobody, and does nothing unless some of them are older.
+    /// Records the certificate in the Secret of this Pki, if some of the pods that use it are
+    /// older.
     pub fn found(&self, pki: &Pki, certificate: &Certificate, users: &[Arc<SecretUser>]) {
         let issued = renewal::issued_at(certificate.not_before, certificate.not_after);
         let behind: BTreeSet<_> = users

@@ -1,21 +1,19 @@
-//! Tells clients whom to trust: the roots of the CA, as a `ConfigMap` in every namespace that asks
-//! for it, and as a `ClusterTrustBundle` where the API server has that type.
+//! Publishes the roots of the CA to clients: as a `ConfigMap` in every namespace that asks for it,
+//! and as a `ClusterTrustBundle` where the API server has that type.
 //!
-//! So a client needs no Pki of its own to verify a server: it mounts `ca.crt`. These copies follow
-//! the CA as the [`CaController`](crate::controllers::ca::CaController) tells of it, so that while
-//! it is replaced they hold both roots, like the Secrets; and [`Published`] tells the keeper when
-//! all of them do, because nothing may be signed with a CA that clients do not know.
+//! A client needs no Pki of its own to verify a server: it mounts `ca.crt`. The copies follow the
+//! [`Ca`], so during a rotation they hold both roots, like the Secrets. [`Published`] holds back
+//! the [`CaController`](crate::controllers::ca::CaController) until all copies do, because nothing
+//! may be signed with a CA that clients do not know.
 //!
-//! What has the name of a copy and is somebody else's is left as it is. The module `queue` decides
-//! what to do, without I/O.
+//! An object with the name of a copy that is somebody else's stays as it is.
 
 use crate::events::Publisher;
 use crate::k8s::patch;
 use crate::k8s::scope::Scope;
 use crate::model::ca::Ca;
+use crate::model::trust_bundle::{LABEL, Published};
 use crate::observability::metrics::Metrics;
-use bundle::ClusterBundle;
-use config_maps::ConfigMaps;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use std::collections::BTreeMap;
@@ -23,65 +21,45 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-mod bundle;
+mod cluster_bundle;
 mod config_maps;
+mod copy;
 mod queue;
 
-use crate::model::trust_bundle::{LABEL, Published};
-
-/// How long one write may take.
+/// Timeout of one write.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How clients are told.
+/// Settings of the CA bundle.
 #[derive(Clone, Debug)]
 pub struct TrustBundleSettings {
     /// The name of the `ConfigMaps`, and of the `ClusterTrustBundle`.
     pub name: String,
-    /// How often a fault that lasts is said again.
+    /// The interval at which a fault that lasts is published again.
     pub reminder: Duration,
 }
 
 /// Writes the copies for one term as leader.
 pub struct TrustBundleController {
-    config_maps: ConfigMaps,
-    bundle: ClusterBundle,
+    pub(crate) client: Client,
+    pub(crate) scope: Scope,
+    pub(crate) settings: TrustBundleSettings,
+    pub(crate) ca: watch::Receiver<Option<Arc<Ca>>>,
+    pub(crate) published: Arc<Published>,
+    pub(crate) publisher: Publisher,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl TrustBundleController {
-    /// One that follows `ca` and tells `copies` how far it has come.
-    pub fn new(
-        client: &Client,
-        scope: &Scope,
-        settings: &TrustBundleSettings,
-        ca: &watch::Receiver<Option<Arc<Ca>>>,
-        copies: &Arc<Published>,
-        publisher: Publisher,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let settings = settings.clone();
-        Self {
-            bundle: ClusterBundle {
-                client: client.clone(),
-                is_wanted: matches!(scope, Scope::Cluster),
-                name: settings.name.clone(),
-                ca: ca.clone(),
-                published: copies.clone(),
-            },
-            config_maps: ConfigMaps {
-                client: client.clone(),
-                scope: scope.clone(),
-                settings,
-                ca: ca.clone(),
-                published: copies.clone(),
-                publisher,
-                metrics,
-            },
-        }
-    }
-
-    /// Writes, and mends, for as long as it is polled.
+    /// Writes and repairs the copies for as long as it is polled.
     pub async fn run(self) {
-        tokio::join!(self.config_maps.run(), self.bundle.run());
+        tokio::join!(self.keep_config_maps(), self.keep_cluster_bundle());
+    }
+}
+
+impl Drop for TrustBundleController {
+    /// A replica that does not lead any more does not know the copies.
+    fn drop(&mut self) {
+        self.metrics.trust_bundles(&[]);
     }
 }
 

@@ -29,25 +29,25 @@ pub(crate) struct EventTemplate {
 }
 
 impl EventTemplate {
-    /// An Event that is told apart by its message, and that has lasted forever.
+    /// An Event that its message identifies, about a state without a known beginning.
     pub(crate) fn new(
         aspect: Aspect,
         kind: EventKind,
         reason: &str,
-        message: impl Into<String>,
+        message: impl AsRef<str>,
     ) -> Self {
         Self {
             aspect,
             kind,
             reason: reason.to_owned(),
-            message: message.into(),
+            message: text::cut(message.as_ref(), NOTE_BYTES),
             topic: None,
             since: Timestamp::UNIX_EPOCH,
         }
     }
 
     /// A [new](Self::new) Warning.
-    pub(crate) fn warning(aspect: Aspect, reason: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(aspect: Aspect, reason: &str, message: impl AsRef<str>) -> Self {
         Self::new(aspect, EventKind::Warning, reason, message)
     }
 

@@ -221,7 +221,7 @@ fn an_api_server_without_cluster_trust_bundles_is_no_fault() {
     });
     let log = SHARED.operator.process.log();
     assert_eq!(log.matches(sentence).count(), 1);
-    assert!(!log.contains("cannot write the ClusterTrustBundle"));
+    assert!(!log.contains("failed to write the ClusterTrustBundle"));
 }
 
 #[test]

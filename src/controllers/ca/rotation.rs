@@ -1,11 +1,11 @@
 //! The steps of a rotation, decided on plain data.
 //!
-//! The serving CA of the webhook has another engine, `webhook::server::identity::decision`, because
-//! the problem is another one. This CA has a successor that clients must know *before* it signs,
-//! one writer (the leader), blockers to wait for and a key that must never be made anew after a
-//! loss. The serving CA signs at once and keeps the CAs before it trusted for a fixed overlap; each
-//! replica may write it and restores it after a loss, and secret path segments change with it. Both
-//! share no step, only the time at which a CA is due ([`renewal::at`]).
+//! The serving CA of the webhook has another engine, `webhook::server::serving_cert::decision`,
+//! because the problem is another one. This CA has a successor that clients must know *before* it
+//! signs, one writer (the leader), blockers to wait for and a key that must never be made anew
+//! after a loss. The serving CA signs at once and keeps the CAs before it trusted for a fixed
+//! overlap; each replica may write it and restores it after a loss, and secret path segments change
+//! with it. Both share no step, only the time at which a CA is due ([`renewal::at`]).
 
 use super::ROTATE_NOW;
 use crate::model::ca_state::{CaState, Next, Retired};

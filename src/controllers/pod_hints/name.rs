@@ -1,32 +1,30 @@
-//! Pods that wait for a Secret which nobody provides, and whose name looks mistyped, are told which
-//! one may have been meant.
+//! Publishes a hint on pods that wait for a Secret whose name looks mistyped.
 //!
-//! A hint that is wrong costs more than one that is missing. So it is given only for a Secret that
-//! does not exist, that no Pki claims and that has been missing for a while, and only if the
-//! likeness can hardly be chance.
+//! A wrong hint costs more than a missing one. So there is one only for a Secret that does not
+//! exist, that no Pki claims and that two sweeps miss, and only if the likeness can hardly be
+//! chance.
 
 use crate::controllers::pod_hints::waiting;
-use crate::events::{Aspect, EventKind, EventTemplate, Notice, Publisher, reference_to_pki};
+use crate::events::{Aspect, EventTemplate, Notice, Publisher, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::store::cached_pod::SecretUser;
 use crate::store::{Cache, claims};
 use crate::util::text::{self, printable};
-use jiff::Timestamp;
 use rapidfuzz::distance::osa;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two looks. What is missing at two of them is not just about to be applied.
+/// The pause between two sweeps.
 const SWEEP: Duration = Duration::from_secs(15);
 
-/// So many Secrets are compared in one namespace, and names no longer than that, so that a look
-/// takes no time to speak of.
-const MOST_MISSING: usize = 50;
-const MOST_PROVIDED: usize = 1000;
-const LONGEST: usize = 100;
+/// Limits of the Secrets that are compared in one namespace, and of their names, so that a sweep
+/// takes little time.
+const MAX_MISSING: usize = 50;
+const MAX_PROVIDED: usize = 1000;
+const MAX_NAME_BYTES: usize = 100;
 
-/// Gives hints for as long as it is polled. For the leader.
+/// Publishes for as long as it is polled. For the leader.
 pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
     cache.synced().await;
     let mut before = Seen::new();
@@ -35,22 +33,22 @@ pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
         let mut missing = missing(&cache);
         before = keep_lasting(&mut missing, &before, |name| cache.namespace_uid(name));
         let (cache, publisher) = (cache.clone(), publisher.clone());
-        // It computes, and the leader has its Lease to renew.
-        let said = tokio::task::spawn_blocking(move || {
+        // The sweep computes, and the leader has its Lease to renew.
+        let sweep = tokio::task::spawn_blocking(move || {
             let provided = provided(&cache, &missing);
             for notice in hints(&missing, &provided) {
                 publisher.offer(notice);
             }
         });
-        let _ = said.await;
+        let _ = sweep.await;
     }
 }
 
-/// The Secrets that were missing at a look, each with the UID of its namespace.
+/// The Secrets that a sweep misses, each with the UID of its namespace.
 type Seen = HashMap<Key, Option<Arc<str>>>;
 
-/// Keeps those that were missing before, in the same namespace: one that was made anew has the
-/// name, and is another one. Returns all that are missing now.
+/// Keeps the Secrets that were missing before in the same namespace, which may have been made anew.
+/// Returns all that are missing now.
 fn keep_lasting(
     missing: &mut Missing,
     before: &Seen,
@@ -75,7 +73,7 @@ fn missing(cache: &Cache) -> Missing {
     let mut awaited = cache.awaited();
     awaited.retain(|secret, awaited| {
         !awaited.is_claimed
-            && secret.name.len() <= LONGEST
+            && secret.name.len() <= MAX_NAME_BYTES
             && !cache.rejections.concern(secret)
             && !waiting::is_explained(cache, secret)
     });
@@ -93,13 +91,13 @@ fn provided(cache: &Cache, missing: &Missing) -> Provided {
     let pkis = cache.pkis.read();
     for secret in pkis
         .referenced()
-        .filter(|secret| secret.name.len() <= LONGEST)
+        .filter(|secret| secret.name.len() <= MAX_NAME_BYTES)
     {
         let Some(of_namespace) = provided.get_mut(&*secret.namespace) else {
             continue;
         };
         let winner = claims::winner(&pkis, secret).filter(|_| cache.has_secret(secret));
-        if let Some(pki) = winner.filter(|_| of_namespace.len() < MOST_PROVIDED) {
+        if let Some(pki) = winner.filter(|_| of_namespace.len() < MAX_PROVIDED) {
             of_namespace.insert(secret.name.to_string(), pki.clone());
         }
     }
@@ -110,14 +108,18 @@ fn hints(missing: &Missing, provided: &Provided) -> Vec<Notice> {
     let mut notices = Vec::new();
     for (namespace, provided) in provided {
         let first = Key::new(namespace.clone(), "");
-        let of_namespace = missing.range(first..).take(MOST_MISSING);
+        let of_namespace = missing.range(first..).take(MAX_MISSING);
         for (secret, pods) in
             of_namespace.take_while(|(secret, _)| *secret.namespace == **namespace)
         {
             let meant = meant(&secret.name, provided.keys().map(String::as_str));
             if let Some((meant, pki)) = meant.and_then(|name| provided.get_key_value(name)) {
-                let words = hint(secret, meant, pki);
-                notices.extend(words.for_users(&secret.name, pods, &reference_to_pki(pki, None)));
+                let template = hint(secret, meant, pki);
+                notices.extend(template.for_users(
+                    &secret.name,
+                    pods,
+                    &reference_to_pki(pki, None),
+                ));
             }
         }
     }
@@ -129,14 +131,7 @@ fn hint(secret: &Key, meant: &str, pki: &Key) -> EventTemplate {
     let message = format!(
         "no Pki provides Secret {secret}: did you mean {meant}, which Pki {pki} provides? Write {meant} in the pod, or secretName: {secret} in the spec of the Pki"
     );
-    EventTemplate {
-        aspect: Aspect::Name,
-        kind: EventKind::Warning,
-        reason: "PkiSecretNotProvided".to_owned(),
-        message,
-        topic: None,
-        since: Timestamp::UNIX_EPOCH,
-    }
+    EventTemplate::warning(Aspect::Name, "PkiSecretNotProvided", message)
 }
 
 /// The one of these names that was probably meant: one edit away, or two where the names are long
@@ -151,12 +146,12 @@ fn meant<'a>(name: &str, provided: impl Iterator<Item = &'a str>) -> Option<&'a 
         }
         let edits = osa::distance(name.chars(), other.chars());
         let shorter = name.len().min(other.len());
-        let may_be_slip = match edits {
+        let may_be_typo = match edits {
             1 => shorter >= 6,
             2 => shorter >= 10,
             _ => false,
         };
-        (may_be_slip && is_slip(name, other)).then_some((edits, other))
+        (may_be_typo && is_typo(name, other)).then_some((edits, other))
     });
     let mut near: Vec<_> = near.collect();
     near.sort_unstable();
@@ -167,12 +162,12 @@ fn meant<'a>(name: &str, provided: impl Iterator<Item = &'a str>) -> Option<&'a 
     }
 }
 
-/// Whether two names differ as by a slip of the finger, and not as names of two things do.
-fn is_slip(name: &str, other: &str) -> bool {
+/// Whether two names differ by a typing error, and not as names of two things do.
+fn is_typo(name: &str, other: &str) -> bool {
     const SEPARATORS: [char; 2] = ['-', '.'];
     let bare = |name: &str| name.replace(SEPARATORS, "");
-    let words = |name| str::split(name, SEPARATORS).collect::<Vec<_>>();
-    let (words, others) = (words(name), words(other));
+    let split = |name| str::split(name, SEPARATORS).collect::<Vec<_>>();
+    let (words, others) = (split(name), split(other));
     if words.len() != others.len() {
         return bare(name) == bare(other);
     }
@@ -180,12 +175,12 @@ fn is_slip(name: &str, other: &str) -> bool {
         .iter()
         .zip(&others)
         .filter(|(word, other)| word != other);
-    pairs.all(|(word, other)| is_slip_of_word(word, other))
+    pairs.all(|(word, other)| is_typo_of_word(word, other))
 }
 
 /// A long word with any edit; of a short one only two neighbours swapped, which is hardly another
 /// word.
-fn is_slip_of_word(word: &str, other: &str) -> bool {
+fn is_typo_of_word(word: &str, other: &str) -> bool {
     let sorted = |word: &str| {
         let mut letters: Vec<_> = word.chars().collect();
         letters.sort_unstable();
@@ -202,17 +197,17 @@ mod tests {
     fn a_secret_is_missing_for_a_while_in_one_namespace_and_not_in_two_of_a_name() {
         let secret = Key::new("ns", "tls");
         let missing = || Missing::from([(secret.clone(), Vec::new())]);
-        let look = |before: &Seen, uid: &'static str| {
+        let sweep = |before: &Seen, uid: &'static str| {
             let mut lasting = missing();
             let seen = keep_lasting(&mut lasting, before, |_| Some(uid.into()));
             (lasting.len(), seen)
         };
-        let (count, first) = look(&Seen::new(), "1");
+        let (count, first) = sweep(&Seen::new(), "1");
         assert_eq!(count, 0, "it may be about to be applied");
-        assert_eq!(look(&first, "1").0, 1);
-        let (count, anew) = look(&first, "2");
+        assert_eq!(sweep(&first, "1").0, 1);
+        let (count, anew) = sweep(&first, "2");
         assert_eq!(count, 0, "the namespace was made anew");
-        assert_eq!(look(&anew, "2").0, 1);
+        assert_eq!(sweep(&anew, "2").0, 1);
     }
 
     #[test]
@@ -268,9 +263,9 @@ mod tests {
     #[test]
     fn a_hint_names_both_secrets_and_the_pki_and_both_ways_out() {
         let [secret, pki] = ["app1-pik", "app1-pki"].map(|name| Key::new("ns", name));
-        let words = hint(&secret, "app1-tls", &pki);
+        let template = hint(&secret, "app1-tls", &pki);
         assert_eq!(
-            words.message,
+            template.message,
             "no Pki provides Secret app1-pik: did you mean app1-tls, which Pki ns/app1-pki provides? Write app1-tls in \
              the pod, or secretName: app1-pik in the spec of the Pki"
         );

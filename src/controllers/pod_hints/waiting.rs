@@ -16,7 +16,7 @@ use crate::model::trust_bundle;
 use crate::store::cached_pod::{Object, SecretUser};
 use crate::store::secret_index::ReferencesSecrets as _;
 use crate::store::{Cache, Removal, claims};
-use finding::{Finding, Surroundings};
+use finding::{ClusterView, Finding};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
@@ -31,12 +31,12 @@ const SWEEP: Duration = Duration::from_secs(3);
 /// The pause before a finding that lasts is offered to the publisher again, which repeats it more
 /// rarely still.
 const REPEAT: Duration = Duration::from_secs(60);
-/// How long the files of an object are taken to be the same.
-const BELIEF: Duration = Duration::from_secs(15);
+/// How long the files of an object are kept.
+const CONTENT_LIFETIME: Duration = Duration::from_secs(15);
 /// The number of objects that are read in one sweep.
 const MAX_READS: usize = 20;
-/// How long one of these may take.
-const LONGEST_READ: Duration = Duration::from_secs(5);
+/// Timeout of one read.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// The number of files that are kept of an object.
 const MAX_FILES: usize = 100;
 
@@ -50,11 +50,11 @@ pub async fn follow(client: Client, cache: Arc<Cache>, publisher: Publisher, bun
         bundle: bundle.into(),
         seen: HashSet::new(),
         contents: HashMap::new(),
-        told: HashMap::new(),
+        published: HashMap::new(),
     };
     loop {
         tokio::time::sleep(SWEEP).await;
-        watcher.look().await;
+        watcher.sweep().await;
     }
 }
 
@@ -71,11 +71,11 @@ struct Watcher {
     /// The findings of the sweep before.
     seen: HashSet<Finding>,
     contents: HashMap<(Object, Key), Content>,
-    told: HashMap<Finding, Told>,
+    published: HashMap<Finding, PublishedFinding>,
 }
 
 /// The pods with an Event about a finding.
-struct Told {
+struct PublishedFinding {
     /// By UID.
     pods: HashMap<String, Key>,
     /// When the Events were offered last.
@@ -83,7 +83,7 @@ struct Told {
 }
 
 impl Watcher {
-    async fn look(&mut self) {
+    async fn sweep(&mut self) {
         let (cache, bundle) = (self.cache.clone(), self.bundle.clone());
         // The sweep computes, and must not hold up the renewal of the Lease.
         let found = tokio::task::spawn_blocking(move || {
@@ -91,14 +91,15 @@ impl Watcher {
             finding::find(&pods, &bundle, &*cache)
         });
         let Ok(found) = found.await else { return };
-        self.contents.retain(|_, (at, _)| at.elapsed() < BELIEF);
+        self.contents
+            .retain(|_, (at, _)| at.elapsed() < CONTENT_LIFETIME);
         let mut reads = 0;
         for (finding, pods) in &found {
             if self.seen.contains(finding)
                 && self.is_due(finding, pods)
                 && let Some(present) = self.confirm(finding, &mut reads).await
             {
-                self.tell(finding, pods, &present);
+                self.publish(finding, pods, &present);
             }
         }
         self.resolve(&found);
@@ -107,15 +108,15 @@ impl Watcher {
 
     /// Whether some of these pods have no Event about it, or the last offer was long ago.
     fn is_due(&self, finding: &Finding, pods: &[Arc<SecretUser>]) -> bool {
-        self.told.get(finding).is_none_or(|told| {
-            let is_told = |pod: &Arc<SecretUser>| told.pods.contains_key(&pod.uid);
-            told.last.elapsed() >= REPEAT || !pods.iter().all(is_told)
+        self.published.get(finding).is_none_or(|published| {
+            let has_event = |pod: &Arc<SecretUser>| published.pods.contains_key(&pod.uid);
+            published.last.elapsed() >= REPEAT || !pods.iter().all(has_event)
         })
     }
 
     /// The files of the object that a finding is about, if the finding holds.
     async fn confirm(&mut self, finding: &Finding, reads: &mut usize) -> Option<Vec<String>> {
-        let Some((object, key)) = finding.doubt() else {
+        let Some((object, key)) = finding.unknown_object() else {
             return Some(Vec::new());
         };
         let place = (object, key.clone());
@@ -126,10 +127,10 @@ impl Watcher {
             }
             *reads += 1;
             let read = self.read(object, key);
-            match tokio::time::timeout(LONGEST_READ, read).await {
+            match tokio::time::timeout(READ_TIMEOUT, read).await {
                 Ok(Ok(files)) => drop(self.contents.insert(place.clone(), (Instant::now(), files))),
                 Ok(Err(error)) => {
-                    tracing::debug!(object = %key, %error, "cannot read what a pod waits for");
+                    tracing::debug!(object = %key, %error, "failed to read an object that a pod waits for");
                     return None;
                 }
                 Err(_) => {
@@ -161,15 +162,15 @@ impl Watcher {
         }))
     }
 
-    fn tell(&mut self, finding: &Finding, pods: &[Arc<SecretUser>], present: &[String]) {
+    fn publish(&mut self, finding: &Finding, pods: &[Arc<SecretUser>], present: &[String]) {
         let known = pods.iter().map(|pod| (pod.uid.clone(), pod.key.clone()));
-        let told = Told {
+        let published = PublishedFinding {
             pods: known.collect(),
             last: Instant::now(),
         };
-        self.told.insert(finding.clone(), told);
-        let words = finding.words(present);
-        for notice in words.for_pods(&finding.object(), pods, &finding.related()) {
+        self.published.insert(finding.clone(), published);
+        let template = finding.event(present);
+        for notice in template.for_pods(&finding.object(), pods, &finding.related()) {
             self.publisher.offer(notice);
         }
     }
@@ -177,12 +178,12 @@ impl Watcher {
     /// Publishes what is resolved, on the pods that have not started yet.
     fn resolve(&mut self, found: &Found) {
         let (cache, publisher) = (&self.cache, &self.publisher);
-        self.told.retain(|finding, told| {
+        self.published.retain(|finding, published| {
             if found.contains_key(finding) {
                 return true;
             }
             let known = cache.pods.read();
-            let pods = told.pods.iter().filter_map(|(uid, key)| {
+            let pods = published.pods.iter().filter_map(|(uid, key)| {
                 let pod = known.get(key)?;
                 (pod.uid == *uid && pod.is_pending).then(|| pod.clone())
             });
@@ -192,8 +193,8 @@ impl Watcher {
                 return !pods.is_empty();
             }
             pods.sort_by(|one, other| one.key.cmp(&other.key));
-            let words = finding.good_news();
-            for notice in words.for_pods(&finding.object(), &pods, &finding.related()) {
+            let template = finding.resolved_event();
+            for notice in template.for_pods(&finding.object(), &pods, &finding.related()) {
                 publisher.offer(notice);
             }
             false
@@ -217,12 +218,12 @@ fn files<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     names
 }
 
-impl Surroundings for Cache {
+impl ClusterView for Cache {
     fn has_secret(&self, secret: &Key) -> bool {
         Cache::has_secret(self, secret)
     }
 
-    fn is_spoken_for(&self, secret: &Key) -> bool {
+    fn is_explained_elsewhere(&self, secret: &Key) -> bool {
         let pkis = self.pkis.read();
         claims::claimants(&pkis, secret).next().is_some()
             || claims::former_holders(&pkis, secret).next().is_some()

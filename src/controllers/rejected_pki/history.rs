@@ -1,4 +1,4 @@
-//! Which refusals are remembered, and what is to be said of them. Without I/O.
+//! The refusals that are remembered, and the Events about them. Without I/O.
 
 use super::{MAX_PER_NAMESPACE, NAMESPACE_LAG, Provider, RESOLUTION_RETENTION, RETENTION};
 use crate::events::{Aspect, EventKind, EventTemplate, NOTE_BYTES, Notice, reference_to_pki};
@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-/// What a word to the pods depends on.
-pub(super) trait Surroundings {
+/// The part of the cluster that the Events depend on.
+pub(super) trait ClusterView {
     /// The UID of the namespace that has this name now, if it is known.
     fn namespace_uid(&self, name: &str) -> Option<Arc<str>>;
-    /// Whether it is there.
+    /// Whether this Secret exists.
     fn has_secret(&self, secret: &Key) -> bool;
     /// The pods that use it.
     fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>>;
@@ -39,18 +39,18 @@ struct Remembered {
     namespace_uid: Option<Arc<str>>,
     first: Timestamp,
     last: Timestamp,
-    /// UIDs of the objects whose readers were told of the last time.
-    told: HashSet<String>,
-    /// Which pods there were at the last look, as a hash: the same ones need not be told again.
+    /// UIDs of the objects with an Event about the last time.
+    published: HashSet<String>,
+    /// Hash of the pods at the last sweep: the same pods need no other Events.
     seen: Option<u64>,
-    /// Nobody is told any more: a Pki is stored that speaks for itself, or it was long ago.
-    is_settled: bool,
+    /// No more Events: a Pki is stored that has a status of its own, or it was long ago.
+    is_over: bool,
 }
 
 impl RejectionHistory {
-    /// What is refused again and again for the same reason is one refusal; for another reason it
-    /// takes the place of the one before.
-    pub(super) fn note(&mut self, refusal: Rejection, now: Timestamp) {
+    /// Records a refusal. A repeated one with the same reason stays one refusal; with another
+    /// reason it replaces the one before.
+    pub(super) fn record(&mut self, refusal: Rejection, now: Timestamp) {
         self.forget_old(now);
         let of_namespace = self
             .by_namespace
@@ -61,7 +61,7 @@ impl RejectionHistory {
             .position(|known| known.refusal.pki == refusal.pki);
         let before = before.map(|index| of_namespace.remove(index));
         let first = before
-            .filter(|before| before.refusal == refusal && !before.is_settled)
+            .filter(|before| before.refusal == refusal && !before.is_over)
             .map_or(now, |before| before.first);
         if of_namespace.len() >= MAX_PER_NAMESPACE {
             of_namespace.remove(0);
@@ -71,18 +71,17 @@ impl RejectionHistory {
             namespace_uid: None,
             first,
             last: now,
-            told: HashSet::new(),
+            published: HashSet::new(),
             seen: None,
-            is_settled: false,
+            is_over: false,
         });
         self.make_room();
     }
 
-    /// Drops what was refused in namespaces that are gone, also if there are others of that name by
-    /// now.
-    pub(super) fn leave(&mut self, surroundings: &impl Surroundings, now: Timestamp) {
+    /// Drops the refusals of namespaces that are gone, also if another one has the name by now.
+    pub(super) fn forget_namespaces(&mut self, around: &impl ClusterView, now: Timestamp) {
         self.by_namespace.retain(|name, all| {
-            let uid = surroundings.namespace_uid(name);
+            let uid = around.namespace_uid(name);
             all.retain_mut(|known| known.is_of(uid.as_ref(), now));
             !all.is_empty()
         });
@@ -100,12 +99,12 @@ impl RejectionHistory {
     fn forget_old(&mut self, now: Timestamp) {
         self.by_namespace.retain(|_, all| {
             for known in &mut *all {
-                known.is_settled |= now.duration_since(known.last) >= RETENTION;
+                known.is_over |= now.duration_since(known.last) >= RETENTION;
             }
-            let is_owed = |known: &Remembered| {
-                !known.told.is_empty() && now.duration_since(known.last) < RESOLUTION_RETENTION
+            let is_unresolved = |known: &Remembered| {
+                !known.published.is_empty() && now.duration_since(known.last) < RESOLUTION_RETENTION
             };
-            all.retain(|known| !known.is_settled || is_owed(known));
+            all.retain(|known| !known.is_over || is_unresolved(known));
             !all.is_empty()
         });
     }
@@ -117,18 +116,18 @@ impl RejectionHistory {
     /// The Secrets that are not written because of what is remembered.
     pub(super) fn missed(&self) -> HashSet<Key> {
         let all = self.by_namespace.values().flatten();
-        let unsettled = all.filter(|known| !known.is_settled);
+        let unsettled = all.filter(|known| !known.is_over);
         unsettled.map(|known| known.refusal.secret()).collect()
     }
 
-    /// What is to be said now, to those who have not heard it.
-    pub(super) fn look(&mut self, surroundings: &impl Surroundings, now: Timestamp) -> Vec<Notice> {
+    /// The Events that are due, on objects that have none yet.
+    pub(super) fn due(&mut self, around: &impl ClusterView, now: Timestamp) -> Vec<Notice> {
         self.forget_old(now);
-        self.leave(surroundings, now);
+        self.forget_namespaces(around, now);
         let mut notices = Vec::new();
         self.by_namespace.retain(|_, all| {
             all.retain_mut(|known| {
-                known.namespace_uid.is_none() || known.look(surroundings, &mut notices)
+                known.namespace_uid.is_none() || known.update(around, &mut notices)
             });
             !all.is_empty()
         });
@@ -146,72 +145,70 @@ impl Remembered {
         now.duration_since(self.last) < NAMESPACE_LAG
     }
 
-    /// Whether to keep it in mind.
-    fn look(&mut self, surroundings: &impl Surroundings, notices: &mut Vec<Notice>) -> bool {
+    /// Adds the Events that are due. Returns whether to keep it.
+    fn update(&mut self, around: &impl ClusterView, notices: &mut Vec<Notice>) -> bool {
         let secret = self.refusal.secret();
         // A change was refused of a Pki that is stored all along.
-        let provider = surroundings
+        let provider = around
             .provider(&self.refusal.pki, &secret)
             .filter(|provider| !(self.refusal.is_edit && *provider == Provider::Other));
         match provider {
-            None if !self.is_settled => {
-                if !surroundings.has_secret(&secret) {
-                    self.tell(&surroundings.users(&secret), notices);
+            None if !self.is_over => {
+                if !around.has_secret(&secret) {
+                    self.publish(&around.users(&secret), notices);
                 }
                 true
             }
             Some(Provider::Ready { message, since }) => {
-                let (words, related) = (mended(message, since), self.pki());
-                let users = surroundings.users(&secret);
-                let told = words.for_users(&secret.name, &users, &related);
-                notices.extend(told.into_iter().filter(|notice| self.has_told(notice)));
+                let template = resolved(message, since);
+                let all = template.for_users(&secret.name, &around.users(&secret), &self.pki());
+                notices.extend(all.into_iter().filter(|notice| self.has_event(notice)));
                 false
             }
             provider => {
-                self.is_settled |= provider.is_some();
-                // Else nobody is owed a word.
-                !self.told.is_empty()
+                self.is_over |= provider.is_some();
+                // Without an Event there is nothing to resolve.
+                !self.published.is_empty()
             }
         }
     }
 
-    /// Tells those who have not been told.
-    fn tell(&mut self, users: &[Arc<SecretUser>], notices: &mut Vec<Notice>) {
+    /// Adds Events on the pods that have none yet.
+    fn publish(&mut self, users: &[Arc<SecretUser>], notices: &mut Vec<Notice>) {
         let mut hasher = DefaultHasher::new();
         for pod in users {
             pod.uid.hash(&mut hasher);
         }
         let seen = Some(hasher.finish());
-        if self.seen == seen {
+        if std::mem::replace(&mut self.seen, seen) == seen {
             return;
         }
-        self.seen = seen;
-        let told = self
-            .words()
+        let all = self
+            .event()
             .for_users(&self.refusal.secret, users, &self.pki());
-        for notice in told {
-            if !self.has_told(&notice) {
-                self.told.extend(notice.regarding.uid.clone());
+        for notice in all {
+            if !self.has_event(&notice) {
+                self.published.extend(notice.regarding.uid.clone());
                 notices.push(notice);
             }
         }
     }
 
-    fn has_told(&self, notice: &Notice) -> bool {
+    fn has_event(&self, notice: &Notice) -> bool {
         let uid = notice.regarding.uid.as_ref();
-        uid.is_some_and(|uid| self.told.contains(uid))
+        uid.is_some_and(|uid| self.published.contains(uid))
     }
 
     fn pki(&self) -> ObjectReference {
         reference_to_pki(&self.refusal.pki, None)
     }
 
-    /// The time is that of the first refusal; how often and when last, the series of the Event
-    /// tells.
-    fn words(&self) -> EventTemplate {
+    /// The time in the message is that of the first refusal. The series of the Event has the count
+    /// and the last time.
+    fn event(&self) -> EventTemplate {
         let Rejection { reason, rules, .. } = &self.refusal;
         let name = text::printable(&self.refusal.pki.name);
-        let say = |when: &str| {
+        let message = |when: &str| {
             let beginning = if self.refusal.is_edit {
                 format!("a change of Pki {name} was refused{when}: ")
             } else {
@@ -219,13 +216,11 @@ impl Remembered {
             };
             text::fit(&beginning, rules, "", NOTE_BYTES)
         };
+        let at = format!(" at {}", whole_second(self.first));
         EventTemplate {
-            aspect: Aspect::Refusal,
-            kind: EventKind::Warning,
-            reason: reason.clone(),
-            message: say(&format!(" at {}", whole_second(self.first))),
-            topic: Some(say("")),
+            topic: Some(message("")),
             since: self.last,
+            ..EventTemplate::warning(Aspect::Refusal, reason, message(&at))
         }
     }
 }
@@ -236,15 +231,11 @@ impl Rejection {
     }
 }
 
-/// What the reconciler says as well, if it knows whom to tell.
-fn mended(message: String, since: Timestamp) -> EventTemplate {
+/// The Event that the reconciler publishes as well, on the pods that it knows.
+fn resolved(message: String, since: Timestamp) -> EventTemplate {
     EventTemplate {
-        aspect: Aspect::Refusal,
-        kind: EventKind::Normal,
-        reason: "PkiReady".to_owned(),
-        message,
-        topic: None,
         since,
+        ..EventTemplate::new(Aspect::Refusal, EventKind::Normal, "PkiReady", message)
     }
 }
 

@@ -1,25 +1,24 @@
-//! What the owners of a workload read about its restart.
+//! The Event on a workload about its restart.
 
 use super::Cause;
 use super::workload::Workload;
-use crate::events::{Aspect, EventKind, NOTE_BYTES, Notice, reference_to_pki};
+use crate::events::{Aspect, EventKind, EventTemplate, Notice, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::util::text;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 
-/// What became of a restart.
+/// How a restart ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It was restarted.
     Restarted,
-    /// It is paused.
+    /// Its owner has paused it.
     Paused,
-    /// The API server refused, in these words.
+    /// The API server refused, with this message.
     Refused(String),
 }
 
-/// What to say on a workload.
+/// The Event on a workload.
 pub(super) fn about_restart(
     workload: &Workload,
     uid: &str,
@@ -27,19 +26,19 @@ pub(super) fn about_restart(
     ending: &Ending,
     now: Timestamp,
 ) -> Notice {
-    let secret = text::printable(&cause.secret.name);
-    let renewed = format!(
-        "Secret {secret} was renewed (Pki {})",
-        text::printable(&cause.pki)
-    );
-    let (kind, reason, note) = match ending {
+    let [secret, pki] = [&*cause.secret.name, &*cause.pki].map(text::printable);
+    let renewed = format!("Secret {secret} was renewed (Pki {pki})");
+    // A restart is published each time, a fault anew with each certificate.
+    let (kind, since, reason, message) = match ending {
         Ending::Restarted => (
             EventKind::Normal,
+            now,
             "PkiRestarted",
             format!("Restarted, because {renewed} and its pods had read the certificate before"),
         ),
         Ending::Paused => (
             EventKind::Warning,
+            cause.issued,
             "PkiRestartPaused",
             format!(
                 "Not restarted after {renewed}, because it is paused: its pods go on with the certificate before until \
@@ -48,30 +47,21 @@ pub(super) fn about_restart(
                 text::printable(&workload.key.name)
             ),
         ),
-        Ending::Refused(words) => (
+        Ending::Refused(message) => (
             EventKind::Warning,
+            cause.issued,
             "PkiRestartFailed",
             format!(
                 "Cannot be restarted after {renewed}, which is tried again: {}",
-                text::line(words)
+                text::line(message)
             ),
         ),
     };
-    Notice {
-        regarding: reference(workload, uid),
-        related: Some(pki_reference(cause)),
-        aspect: Aspect::Restart,
-        kind,
-        reason: reason.into(),
-        note: text::cut(&note, NOTE_BYTES),
-        topic: None,
-        // A restart is told each time; a fault anew with each certificate.
-        since: if kind == EventKind::Normal {
-            now
-        } else {
-            cause.issued
-        },
-    }
+    let template = EventTemplate {
+        since,
+        ..EventTemplate::new(Aspect::Restart, kind, reason, message)
+    };
+    template.on(reference(workload, uid), Some(&pki_reference(cause)))
 }
 
 fn reference(workload: &Workload, uid: &str) -> ObjectReference {

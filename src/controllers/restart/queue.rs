@@ -1,4 +1,4 @@
-//! Which workloads ask to be restarted, and which of them are due: on plain data, without I/O.
+//! The workloads that ask to be restarted, and when each is due. Without I/O.
 
 use super::workload::{Kind, Mark, Workload};
 use super::{Cause, Renewal};
@@ -11,9 +11,9 @@ use pki_certs::renewal;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// Between two attempts on one workload, at least. An attempt takes two requests.
+/// Minimum interval between two attempts on one workload. An attempt takes two requests.
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
-/// Between two attempts that fail, in the end.
+/// Pauses after failed attempts.
 const BACKOFF: Backoff = Backoff {
     first: MIN_INTERVAL,
     longest: Duration::from_secs(60),
@@ -28,7 +28,7 @@ pub(super) enum Outcome {
     Left,
     /// Its owner has paused it.
     Paused,
-    /// The API server said no, or nothing; or somebody else wrote in between.
+    /// An error or a timeout of the API server, or a conflict.
     Failed,
 }
 
@@ -45,9 +45,9 @@ pub(super) struct Task {
 /// The queue.
 #[derive(Debug)]
 pub(super) struct RestartQueue {
-    /// Within what time after a renewal to restart.
+    /// The time after a renewal over which restarts are spread.
     window: SignedDuration,
-    /// How long to leave a workload alone that is paused, unless it changes.
+    /// The pause for a paused workload, unless it changes.
     paused_interval: Duration,
     marked: BTreeMap<Kind, SecretIndex<Mark>>,
     /// The namespaces of workloads that have begun to ask, while the watch lists.
@@ -81,8 +81,8 @@ impl RestartQueue {
         }
     }
 
-    /// Follows the watch of one kind. Returns the namespaces in which a workload has begun to ask,
-    /// whose Pkis are to be looked at: what was found in their Secrets before was of no interest.
+    /// Follows the watch of one kind. Returns the namespaces in which a workload has begun to ask:
+    /// their Pkis are to be reconciled, since their certificates were not recorded before.
     pub(super) fn mark<K: ResourceExt>(
         &mut self,
         kind: Kind,
@@ -91,7 +91,7 @@ impl RestartQueue {
         let is_listing = matches!(event, Event::Init | Event::InitApply(_));
         let marked = self.marked.entry(kind).or_default();
         for change in marked.apply_some(event, Mark::of) {
-            self.take(kind, &change);
+            self.on_change(kind, &change);
         }
         if is_listing {
             BTreeSet::new()
@@ -100,7 +100,7 @@ impl RestartQueue {
         }
     }
 
-    fn take(&mut self, kind: Kind, change: &Change<Mark>) {
+    fn on_change(&mut self, kind: Kind, change: &Change<Mark>) {
         let (before, after) = (change.before.as_deref(), change.after.as_deref());
         let Some(key) = after.or(before).map(ReferencesSecrets::key) else {
             return;
@@ -110,7 +110,7 @@ impl RestartQueue {
             key: key.clone(),
         };
         if before.map(|mark| &mark.uid) == after.map(|mark| &mark.uid) {
-            // Whatever was wrong may be mended: it was resumed, say.
+            // A fault may be gone: it was resumed, for example.
             if let Some(waiting) = self.waiting.get_mut(&workload) {
                 waiting.again = waiting.earliest;
             }
@@ -122,8 +122,8 @@ impl RestartQueue {
         }
     }
 
-    /// Takes note of a certificate that pods of these workloads are older than.
-    pub(super) fn want(&mut self, renewal: Renewal) {
+    /// Adds a certificate that pods of these workloads are older than.
+    pub(super) fn add(&mut self, renewal: Renewal) {
         let Renewal { cause, behind } = renewal;
         for workload in behind {
             let marked = self.marked.get(&workload.kind);
@@ -131,9 +131,9 @@ impl RestartQueue {
                 continue;
             };
             let seed = format!("{}/{}", mark.uid, cause.serial);
-            let turn = renewal::spread(self.window, seed.as_bytes());
-            let turn = cause.issued.saturating_add(turn);
-            let mut due = turn.unwrap_or(cause.issued);
+            let delay = renewal::spread(self.window, seed.as_bytes());
+            let due = cause.issued.saturating_add(delay);
+            let mut due = due.unwrap_or(cause.issued);
             let waiting = self.waiting.entry(workload).or_default();
             waiting.uid.clone_from(&mark.uid);
             if let Some((earlier, _)) = waiting.causes.get(&*cause.secret.name) {
@@ -145,7 +145,7 @@ impl RestartQueue {
         }
     }
 
-    /// The next workload to try, unless none is due now. It wants to be [settled](Self::on_result).
+    /// The next workload that is due. Its result goes to [`on_result`](Self::on_result).
     pub(super) fn next(&mut self, now: Timestamp, instant: Instant) -> Option<Task> {
         self.waiting.retain(|_, waiting| !waiting.is_over(instant));
         let ready = self.waiting.iter_mut().filter(|(_, waiting)| {
@@ -167,7 +167,7 @@ impl RestartQueue {
         })
     }
 
-    /// Takes note of how it went.
+    /// Records the result of a task.
     pub(super) fn on_result(&mut self, task: &Task, outcome: Outcome, instant: Instant) {
         // It may have been deleted meanwhile.
         let Some(waiting) = self.waiting.get_mut(&task.workload) else {
@@ -188,14 +188,14 @@ impl RestartQueue {
         waiting.causes.retain(|_, (_, cause)| match outcome {
             // The new pods read all that is there.
             Outcome::Restarted(at) => cause.issued > at,
-            // What has come since then is another matter.
+            // Later causes stay.
             Outcome::Left => !task.causes.contains(cause),
             Outcome::Paused | Outcome::Failed => true,
         });
     }
 
-    /// How long to wait until there may be something to do, if nothing happens: at most `longest`,
-    /// after which to look at the clock again, and long enough not to spin.
+    /// The time until something may be due if nothing happens: at most `longest`, and long enough
+    /// not to spin.
     pub(super) fn pause(&self, now: Timestamp, instant: Instant, longest: Duration) -> Duration {
         let idle = self.waiting.values().filter(|waiting| !waiting.is_busy);
         let waits = idle.filter_map(|waiting| {
@@ -218,7 +218,7 @@ impl Waiting {
         self.causes.values().map(|(due, _)| *due).min()
     }
 
-    /// Whether there is nothing to do, nor to be slow about.
+    /// Whether nothing is to be done, and no interval is to be kept.
     fn is_over(&self, instant: Instant) -> bool {
         let may_go = self.earliest.is_none_or(|earliest| earliest <= instant);
         self.causes.is_empty() && !self.is_busy && may_go

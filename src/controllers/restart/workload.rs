@@ -24,31 +24,25 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) const ALL: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
 
-    /// As the API writes it.
+    /// The name of the kind, its name in paths of the API, and its row in the table of annotations.
+    fn names(self) -> (&'static str, &'static str, Carrier) {
+        match self {
+            Self::Deployment => ("Deployment", "deployments", Carrier::Deployment),
+            Self::StatefulSet => ("StatefulSet", "statefulsets", Carrier::StatefulSet),
+            Self::DaemonSet => ("DaemonSet", "daemonsets", Carrier::DaemonSet),
+        }
+    }
+
     pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Deployment => "Deployment",
-            Self::StatefulSet => "StatefulSet",
-            Self::DaemonSet => "DaemonSet",
-        }
+        self.names().0
     }
 
-    /// As the table of annotations has it.
-    pub(super) fn carrier(self) -> Carrier {
-        match self {
-            Self::Deployment => Carrier::Deployment,
-            Self::StatefulSet => Carrier::StatefulSet,
-            Self::DaemonSet => Carrier::DaemonSet,
-        }
-    }
-
-    /// As paths of the API have it.
     pub(super) fn plural(self) -> &'static str {
-        match self {
-            Self::Deployment => "deployments",
-            Self::StatefulSet => "statefulsets",
-            Self::DaemonSet => "daemonsets",
-        }
+        self.names().1
+    }
+
+    pub(super) fn carrier(self) -> Carrier {
+        self.names().2
     }
 
     pub(super) fn resource(self) -> ApiResource {

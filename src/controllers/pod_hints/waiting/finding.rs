@@ -1,14 +1,13 @@
 //! The reasons why pods cannot start, and the Events that say what to do. Without I/O.
 
 use crate::api::Pki;
-use crate::events::{Aspect, EventKind, EventTemplate, NOTE_BYTES, reference_to_pki};
+use crate::events::{Aspect, EventKind, EventTemplate, reference_to_pki};
 use crate::k8s::object_key::Key;
 use crate::model::output::Output;
 use crate::model::trust_bundle;
 use crate::store::Removal;
 use crate::store::cached_pod::{Object, PodNeed, SecretUser};
 use crate::util::text::{self, printable};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -45,11 +44,11 @@ pub(super) enum Finding {
 }
 
 /// The state of the cluster, as the caches have it.
-pub(super) trait Surroundings {
+pub(super) trait ClusterView {
     /// Whether it is there.
     fn has_secret(&self, secret: &Key) -> bool;
-    /// Whether its Pki speaks for itself: one that claims it, wrote it before, or was refused.
-    fn is_spoken_for(&self, secret: &Key) -> bool;
+    /// Whether a Pki that claims it, wrote it before or was refused has Events of its own.
+    fn is_explained_elsewhere(&self, secret: &Key) -> bool;
     /// The deleted Pki with which it went.
     fn removal(&self, secret: &Key) -> Option<Removal>;
     /// The Secret that the Pki of this name writes, if that is another one.
@@ -68,7 +67,7 @@ pub(super) trait Surroundings {
 pub(super) fn find(
     pods: &[Arc<SecretUser>],
     bundle: &str,
-    around: &impl Surroundings,
+    around: &impl ClusterView,
 ) -> HashMap<Finding, Vec<Arc<SecretUser>>> {
     let mut found = HashMap::<_, Vec<_>>::new();
     for pod in pods {
@@ -106,8 +105,8 @@ fn by_object(needs: &[PodNeed]) -> BTreeMap<(Object, &Arc<str>), Vec<Box<str>>> 
     by_object
 }
 
-fn missing(secret: &Key, around: &impl Surroundings) -> Option<Finding> {
-    if around.has_secret(secret) || around.is_spoken_for(secret) {
+fn missing(secret: &Key, around: &impl ClusterView) -> Option<Finding> {
+    if around.has_secret(secret) || around.is_explained_elsewhere(secret) {
         return None;
     }
     if let Some(writes) = around.written_by_namesake(secret) {
@@ -119,7 +118,7 @@ fn missing(secret: &Key, around: &impl Surroundings) -> Option<Finding> {
     Some(Finding::Removed { secret, removal })
 }
 
-fn lacking(secret: Key, mut files: Vec<Box<str>>, around: &impl Surroundings) -> Option<Finding> {
+fn lacking(secret: Key, mut files: Vec<Box<str>>, around: &impl ClusterView) -> Option<Finding> {
     let pki = around.holder(&secret)?;
     let outputs = pki.spec.outputs.clone().unwrap_or_default();
     files.retain(|file| Output::of(file).is_none_or(|output| !output.is_in(&outputs)));
@@ -133,7 +132,7 @@ fn lacking(secret: Key, mut files: Vec<Box<str>>, around: &impl Surroundings) ->
 fn of_bundle(
     config_map: Key,
     mut files: Vec<Box<str>>,
-    around: &impl Surroundings,
+    around: &impl ClusterView,
 ) -> Option<Finding> {
     if !around.knows(&config_map.namespace) {
         return None;
@@ -148,7 +147,7 @@ fn of_bundle(
 
 impl Finding {
     /// The object whose content tells whether it is so, if the caches cannot tell.
-    pub(super) fn doubt(&self) -> Option<(Object, &Key)> {
+    pub(super) fn unknown_object(&self) -> Option<(Object, &Key)> {
         match self {
             Self::Files { secret, .. } => Some((Object::Secret, secret)),
             Self::Bundle { config_map, .. } | Self::BundleFiles { config_map, .. } => {
@@ -171,7 +170,7 @@ impl Finding {
     }
 
     /// Whether the object or file that the pods wait for is there by now.
-    pub(super) fn is_resolved(&self, around: &impl Surroundings) -> bool {
+    pub(super) fn is_resolved(&self, around: &impl ClusterView) -> bool {
         match self {
             Self::Removed { secret, .. } | Self::Namesake { pki: secret, .. } => {
                 around.has_secret(secret)
@@ -203,10 +202,10 @@ impl Finding {
     /// The object that an Event about it is related to.
     pub(super) fn related(&self) -> ObjectReference {
         match self {
-            Self::Removed { secret, removal } => reference_to_pki(
-                &Key::new(secret.namespace.clone(), removal.pki.clone()),
-                None,
-            ),
+            Self::Removed { secret, removal } => {
+                let pki = Key::new(secret.namespace.clone(), removal.pki.clone());
+                reference_to_pki(&pki, None)
+            }
             Self::Namesake { pki, .. } | Self::Files { pki, .. } => reference_to_pki(pki, None),
             Self::Bundle { config_map, .. } | Self::BundleFiles { config_map, .. } => {
                 config_map.reference("v1", "ConfigMap", None)
@@ -220,11 +219,9 @@ impl Finding {
     }
 
     /// The Event about it. `present` are the files that there are.
-    pub(super) fn words(&self, present: &[String]) -> EventTemplate {
+    pub(super) fn event(&self, present: &[String]) -> EventTemplate {
         let (aspect, reason, message) = match self {
-            Self::Removed { secret, removal } => {
-                return removed(secret, removal);
-            }
+            Self::Removed { secret, removal } => return removed(secret, removal),
             Self::Namesake { pki, writes } => {
                 (Aspect::Name, "PkiSecretNotProvided", namesake(pki, writes))
             }
@@ -259,13 +256,13 @@ impl Finding {
                 ),
             ),
         };
-        warning(aspect, reason, &message, None)
+        EventTemplate::warning(aspect, reason, message)
     }
 
     /// The Event that it is resolved.
-    pub(super) fn good_news(&self) -> EventTemplate {
+    pub(super) fn resolved_event(&self) -> EventTemplate {
         let again = "the pod goes on when its kubelet tries again, which takes two minutes at most";
-        let (reason, what) = match self {
+        let (reason, fact) = match self {
             Self::Files { files, .. } => (
                 "PkiReady",
                 format!(
@@ -287,38 +284,30 @@ impl Finding {
         EventTemplate {
             kind: EventKind::Normal,
             reason: reason.to_owned(),
-            message: format!("{what}: {again}"),
+            message: format!("{fact}: {again}"),
             topic: None,
-            ..self.words(&[])
+            ..self.event(&[])
         }
-    }
-}
-
-fn warning(aspect: Aspect, reason: &str, message: &str, topic: Option<String>) -> EventTemplate {
-    EventTemplate {
-        aspect,
-        kind: EventKind::Warning,
-        reason: reason.to_owned(),
-        message: text::cut(message, NOTE_BYTES),
-        topic,
-        since: Timestamp::UNIX_EPOCH,
     }
 }
 
 fn removed(secret: &Key, removal: &Removal) -> EventTemplate {
     let pki = printable(&format!("{}/{}", secret.namespace, removal.pki));
     let secret = printable(&secret.name);
-    let say = |when: &str| {
-        let what = if removal.was_written {
+    let message = |when: &str| {
+        let fact = if removal.was_written {
             format!("Secret {secret} was removed when Pki {pki} was deleted{when}")
         } else {
             format!("Pki {pki}, which was to write Secret {secret}, was deleted{when}")
         };
-        format!("{what}: apply the Pki again, or take the Secret out of the pod")
+        format!("{fact}: apply the Pki again, or take the Secret out of the pod")
     };
     // Another replica may have seen it a moment later.
-    let message = say(&format!(" at {}", removal.at));
-    warning(Aspect::Removal, "PkiSecretRemoved", &message, Some(say("")))
+    let at = format!(" at {}", removal.at);
+    EventTemplate {
+        topic: Some(message("")),
+        ..EventTemplate::warning(Aspect::Removal, "PkiSecretRemoved", message(&at))
+    }
 }
 
 fn namesake(pki: &Key, writes: &str) -> String {

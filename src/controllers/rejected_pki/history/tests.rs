@@ -13,7 +13,7 @@ struct Cluster {
     is_another: bool,
 }
 
-impl Surroundings for Cluster {
+impl ClusterView for Cluster {
     fn namespace_uid(&self, name: &str) -> Option<Arc<str>> {
         let uid = if self.is_another { "another" } else { name };
         (!self.is_gone).then(|| uid.into())
@@ -69,7 +69,7 @@ fn refusal(line: &str) -> Rejection {
 
 /// To whom what is said, as in `a: Warning`.
 fn said(history: &mut RejectionHistory, cluster: &Cluster, seconds: i64) -> Vec<String> {
-    let notices = history.look(cluster, at(seconds));
+    let notices = history.due(cluster, at(seconds));
     let said = notices.iter().map(|notice| {
         let name = notice.regarding.name.as_deref().unwrap();
         format!("{name}: {}", notice.kind.as_str())
@@ -80,8 +80,8 @@ fn said(history: &mut RejectionHistory, cluster: &Cluster, seconds: i64) -> Vec<
 #[test]
 fn waiting_pods_get_the_rule_and_the_time_of_the_refusal() {
     let mut history = RejectionHistory::default();
-    history.note(refusal("no such name"), at(0));
-    let notices = history.look(&Cluster::with(&["a"]), at(1));
+    history.record(refusal("no such name"), at(0));
+    let notices = history.due(&Cluster::with(&["a"]), at(1));
     assert_eq!(notices.len(), 1);
     let notice = &notices[0];
     assert_eq!(notice.reason, "PkiServiceNameError");
@@ -94,8 +94,8 @@ fn waiting_pods_get_the_rule_and_the_time_of_the_refusal() {
         is_edit: true,
         ..refusal("no such name")
     };
-    history.note(edit, at(0));
-    let notices = history.look(&Cluster::with(&["a"]), at(1));
+    history.record(edit, at(0));
+    let notices = history.due(&Cluster::with(&["a"]), at(1));
     assert_eq!(
         notices[0].note,
         "a change of Pki app1-pki was refused at 2030-01-01T00:00:00Z: spec.serviceName: no such name"
@@ -109,7 +109,7 @@ fn waiting_pods_get_the_rule_and_the_time_of_the_refusal() {
 #[test]
 fn each_pod_gets_one_event_within_ten_minutes_and_another_after_another_refusal() {
     let mut history = RejectionHistory::default();
-    history.note(refusal("no"), at(0));
+    history.record(refusal("no"), at(0));
     assert_eq!(said(&mut history, &Cluster::default(), 1), [""; 0]);
     assert_eq!(
         said(&mut history, &Cluster::with(&["a"]), 2),
@@ -118,7 +118,7 @@ fn each_pod_gets_one_event_within_ten_minutes_and_another_after_another_refusal(
     let both = Cluster::with(&["a", "b"]);
     assert_eq!(said(&mut history, &both, 3), ["b: Warning"]);
     assert_eq!(said(&mut history, &both, 4), [""; 0]);
-    history.note(refusal("no"), at(300));
+    history.record(refusal("no"), at(300));
     assert_eq!(said(&mut history, &both, 301), ["a: Warning", "b: Warning"]);
     let later = Cluster::with(&["c"]);
     assert_eq!(said(&mut history, &later, 899), ["c: Warning"]);
@@ -133,7 +133,7 @@ fn pods_with_an_event_get_the_resolution_within_an_hour() {
     };
     for (seconds, told) in [(3599, &["a: Normal"][..]), (3600, &[])] {
         let (mut history, mut cluster) = (RejectionHistory::default(), Cluster::with(&["a"]));
-        history.note(refusal("no"), at(0));
+        history.record(refusal("no"), at(0));
         assert_eq!(said(&mut history, &cluster, 1), ["a: Warning"]);
         assert_eq!(said(&mut history, &cluster, 1800), [""; 0]);
         cluster.provider = Some(ready.clone());
@@ -141,7 +141,7 @@ fn pods_with_an_event_get_the_resolution_within_an_hour() {
         assert!(history.is_empty());
     }
     let mut history = RejectionHistory::default();
-    history.note(refusal("no"), at(0));
+    history.record(refusal("no"), at(0));
     assert_eq!(said(&mut history, &Cluster::default(), 600), [""; 0]);
     assert!(history.is_empty(), "nobody was told");
 }
@@ -151,8 +151,8 @@ fn the_same_refusal_is_one_message_and_another_rule_another_in_the_same_event() 
     let cluster = Cluster::with(&["a"]);
     let mut history = RejectionHistory::default();
     let mut refuse = |line, seconds| {
-        history.note(refusal(line), at(seconds));
-        history.look(&cluster, at(seconds)).remove(0)
+        history.record(refusal(line), at(seconds));
+        history.due(&cluster, at(seconds)).remove(0)
     };
     let first = refuse("no", 0);
     let again = refuse("no", 60);
@@ -168,7 +168,7 @@ fn the_same_refusal_is_one_message_and_another_rule_another_in_the_same_event() 
 #[test]
 fn a_pod_that_has_the_secret_does_not_wait() {
     let mut history = RejectionHistory::default();
-    history.note(refusal("no"), at(0));
+    history.record(refusal("no"), at(0));
     let mut cluster = Cluster::with(&["a"]);
     cluster.secrets.push(Key::new("ns", "tls"));
     assert_eq!(said(&mut history, &cluster, 1), [""; 0]);
@@ -183,7 +183,7 @@ fn a_valid_pki_ends_the_events_and_a_ready_one_is_published_to_pods_that_had_one
         since: at(3),
     };
     let mut history = RejectionHistory::default();
-    history.note(refusal("no"), at(0));
+    history.record(refusal("no"), at(0));
     assert_eq!(
         said(&mut history, &Cluster::with(&["a"]), 1),
         ["a: Warning"]
@@ -197,7 +197,7 @@ fn a_valid_pki_ends_the_events_and_a_ready_one_is_published_to_pods_that_had_one
     assert_eq!(said(&mut history, &cluster, 3), ["a: Normal"]);
     assert!(history.is_empty());
 
-    history.note(refusal("no"), at(0));
+    history.record(refusal("no"), at(0));
     assert_eq!(said(&mut history, &Cluster::default(), 1), [""; 0]);
     cluster.provider = Some(Provider::Valid);
     assert_eq!(said(&mut history, &cluster, 2), [""; 0]);
@@ -207,14 +207,14 @@ fn a_valid_pki_ends_the_events_and_a_ready_one_is_published_to_pods_that_had_one
 #[test]
 fn a_pki_that_became_invalid_again_has_its_own_status() {
     let mut history = RejectionHistory::default();
-    history.note(refusal("no"), at(0));
+    history.record(refusal("no"), at(0));
     let mut cluster = Cluster::with(&["a"]);
     said(&mut history, &cluster, 1);
     cluster.provider = Some(Provider::Valid);
     said(&mut history, &cluster, 2);
     cluster.provider = None;
     assert_eq!(said(&mut history, &Cluster::with(&["a", "b"]), 3), [""; 0]);
-    history.note(refusal("no"), at(4));
+    history.record(refusal("no"), at(4));
     assert_eq!(said(&mut history, &cluster, 5), ["a: Warning"]);
 }
 
@@ -228,7 +228,7 @@ fn a_stored_invalid_pki_has_its_own_status_and_its_refused_change_does_not() {
             is_edit,
             ..refusal("no")
         };
-        history.note(refusal, at(0));
+        history.record(refusal, at(0));
         assert_eq!(said(&mut history, &cluster, 1), told, "{is_edit}");
     }
 }
@@ -241,7 +241,7 @@ fn the_history_is_bounded_and_one_namespace_does_not_push_the_others_out() {
         ..refusal("no")
     };
     for number in 0..2 * MAX_PER_NAMESPACE {
-        history.note(of("loud", number), at(0));
+        history.record(of("loud", number), at(0));
     }
     assert_eq!(history.by_namespace["loud"].len(), MAX_PER_NAMESPACE);
     let last = history.by_namespace["loud"].last().unwrap();
@@ -250,7 +250,7 @@ fn the_history_is_bounded_and_one_namespace_does_not_push_the_others_out() {
         *(2 * MAX_PER_NAMESPACE - 1).to_string()
     );
     for number in 0..2 * MAX_REJECTIONS {
-        history.note(of(&format!("ns-{number}"), 0), at(0));
+        history.record(of(&format!("ns-{number}"), 0), at(0));
     }
     let count: usize = history.by_namespace.values().map(Vec::len).sum();
     assert_eq!(count, MAX_REJECTIONS);
@@ -269,27 +269,27 @@ fn a_namespace_made_anew_gets_no_event_about_the_tenant_before() {
         ..Cluster::with(&["a"])
     };
     let mut history = RejectionHistory::default();
-    history.note(refusal("no"), at(0));
+    history.record(refusal("no"), at(0));
     assert_eq!(said(&mut history, &here, 1), ["a: Warning"]);
     assert_eq!(said(&mut history, &another, 2), [""; 0]);
     assert!(history.is_empty() && history.missed().is_empty());
 
-    history.note(refusal("no"), at(10));
+    history.record(refusal("no"), at(10));
     assert_eq!(said(&mut history, &gone, 11), [""; 0], "it may come yet");
     assert_eq!(said(&mut history, &here, 12), ["a: Warning"]);
     assert_eq!(said(&mut history, &gone, 13), [""; 0]);
     assert!(history.is_empty(), "it was there");
 
-    history.note(refusal("no"), at(20));
+    history.record(refusal("no"), at(20));
     assert_eq!(said(&mut history, &gone, 79), [""; 0]);
     assert_eq!(said(&mut history, &gone, 80), [""; 0]);
     assert!(history.is_empty(), "nobody has heard of such a namespace");
 
-    history.note(refusal("no"), at(100));
+    history.record(refusal("no"), at(100));
     said(&mut history, &here, 101);
-    history.leave(&another, at(102));
-    history.note(refusal("no"), at(103));
-    let notices = history.look(&another, at(104));
+    history.forget_namespaces(&another, at(102));
+    history.record(refusal("no"), at(103));
+    let notices = history.due(&another, at(104));
     assert_eq!(notices.len(), 1, "{notices:?}");
     let first = whole_second(at(103)).to_string();
     assert!(

@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
 const WINDOW: SignedDuration = SignedDuration::from_secs(600);
-const PATIENCE: Duration = Duration::from_secs(300);
+const PAUSED_INTERVAL: Duration = Duration::from_secs(300);
 /// When the certificates of these tests are issued.
 const ISSUED: Timestamp = Timestamp::constant(1_900_000_000, 0);
 
@@ -18,7 +18,7 @@ struct Test {
 impl Test {
     fn new(window: SignedDuration) -> Self {
         Self {
-            queue: RestartQueue::new(window, PATIENCE),
+            queue: RestartQueue::new(window, PAUSED_INTERVAL),
             begin: Instant::now(),
             seconds: 0,
         }
@@ -48,7 +48,7 @@ impl Test {
     fn renew(&mut self, secret: &str, second: i64, behind: &[&str]) {
         let behind = behind.iter().map(|name| workload(name)).collect();
         let cause = cause(secret, second);
-        self.queue.want(Renewal { cause, behind });
+        self.queue.add(Renewal { cause, behind });
     }
 
     fn next(&mut self) -> Option<Task> {
@@ -237,7 +237,7 @@ fn a_workload_that_is_paused_is_tried_when_it_changes_or_after_a_while() {
     let (_, task) = test.next_second().unwrap();
     test.on_result(&task, Outcome::Paused);
     let (second, task) = test.next_second().unwrap();
-    assert_eq!(second, PATIENCE.as_secs());
+    assert_eq!(second, PAUSED_INTERVAL.as_secs());
     test.on_result(&task, Outcome::Paused);
     test.seconds += 10;
     assert_eq!(test.next(), None);

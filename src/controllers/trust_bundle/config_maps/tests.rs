@@ -1,6 +1,11 @@
 use super::*;
+use crate::controllers::trust_bundle::copy::{Verdict, judge};
+use crate::controllers::trust_bundle::labels;
 use jiff::SignedDuration;
+use jiff::Timestamp;
 use pki_certs::Authority;
+use pki_certs::Trust;
+use serde_json::{Value, json};
 
 #[test]
 fn a_namespace_asks_with_each_spelling_of_true() {

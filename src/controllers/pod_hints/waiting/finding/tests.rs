@@ -21,12 +21,12 @@ struct Cluster {
     has_all: bool,
 }
 
-impl Surroundings for Cluster {
+impl ClusterView for Cluster {
     fn has_secret(&self, secret: &Key) -> bool {
         self.has_all || &*secret.name == "app1-pki"
     }
 
-    fn is_spoken_for(&self, _: &Key) -> bool {
+    fn is_explained_elsewhere(&self, _: &Key) -> bool {
         self.spoken_for
     }
 
@@ -90,9 +90,9 @@ fn told(spec: &Value, cluster: &Cluster, present: Option<&[&str]>) -> Vec<String
     let found = find(&[pod(spec)], "pki-trust-bundle", cluster);
     let mut told: Vec<_> = found
         .keys()
-        .filter(|finding| finding.doubt().is_none() || finding.holds(present.as_deref()))
+        .filter(|finding| finding.unknown_object().is_none() || finding.holds(present.as_deref()))
         .map(|finding| {
-            let words = finding.words(present.as_deref().unwrap_or_default());
+            let words = finding.event(present.as_deref().unwrap_or_default());
             format!("{}: {}", words.reason, words.message)
         })
         .collect();
@@ -317,7 +317,7 @@ fn pods_with_an_event_get_another_when_it_is_resolved() {
         ..Cluster::default()
     };
     assert!(finding.is_resolved(&labelled));
-    let (bad, good) = (finding.words(&[]), finding.good_news());
+    let (bad, good) = (finding.event(&[]), finding.resolved_event());
     assert_eq!((bad.aspect, good.kind), (good.aspect, EventKind::Normal));
     assert_eq!(
         good.message,
@@ -333,7 +333,7 @@ fn pods_with_an_event_get_another_when_it_is_resolved() {
     assert!(!finding.is_resolved(&asked_for), "the Pki is not ready yet");
     assert!(
         finding
-            .good_news()
+            .resolved_event()
             .message
             .starts_with("Secret app1-pki has key.der now: ")
     );

@@ -1,11 +1,12 @@
-//! The work: what the [`RestartQueue`] says is due is tried here.
+//! Restarts the workloads that the [`RestartQueue`] says are due.
 
 use super::decision::{Decision, decide};
 use super::notice::{Ending, about_restart};
 use super::queue::{Outcome, RestartQueue, Task};
-use super::workload::{Kind, Workload};
+use super::workload::Kind;
 use super::{Cause, Renewal, Renewals, RestartSettings};
 use crate::events::Publisher;
+use crate::k8s::object_key::Key;
 use crate::k8s::scope::Scope;
 use crate::k8s::tolerant::Lenient;
 use crate::k8s::{api_error, patch};
@@ -19,29 +20,34 @@ use kube::api::Patch;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How many workloads are tried at the same time.
+/// Maximum number of workloads that are restarted at a time.
 const CONCURRENCY: usize = 4;
-/// How long one attempt may take.
+/// Timeout of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the clock is read at least: a timer would stop while the machine sleeps.
+/// Maximum interval at which the clock is read: a timer would stop while the machine sleeps.
 const POLL: Duration = Duration::from_secs(30);
 
 /// Restarts workloads for one term as leader.
 pub struct RestartController {
-    client: Client,
-    cache: Arc<Cache>,
-    publisher: Publisher,
-    metrics: Arc<Metrics>,
+    handles: Handles,
     settings: RestartSettings,
     renewals: UnboundedReceiver<Renewal>,
 }
 
+/// Handles that the controller and its attempts share.
+#[derive(Clone)]
+struct Handles {
+    client: Client,
+    cache: Arc<Cache>,
+    publisher: Publisher,
+    metrics: Arc<Metrics>,
+}
+
 impl RestartController {
-    /// A restarter, and the way to tell it of certificates.
+    /// A controller, and the sender of certificates to it.
     pub fn new(
         client: Client,
         settings: RestartSettings,
@@ -50,36 +56,43 @@ impl RestartController {
         metrics: Arc<Metrics>,
     ) -> (Self, Renewals) {
         let (sender, renewals) = Renewals::new();
-        let restarter = Self {
+        let handles = Handles {
             client,
             cache,
             publisher,
             metrics,
+        };
+        let controller = Self {
+            handles,
             settings,
             renewals,
         };
-        (restarter, sender)
+        (controller, sender)
     }
 
     /// Restarts what is due, for as long as it is polled.
     pub async fn run(mut self) {
+        let cache = self.handles.cache.clone();
         let mut queue = RestartQueue::new(self.settings.window, self.settings.reminder);
-        let mut watches = std::pin::pin!(watches(&self.client, &self.cache.scope));
+        let mut watches = std::pin::pin!(watches(&self.handles.client, &cache.scope));
         let mut running = FuturesUnordered::new();
         loop {
             while running.len() < CONCURRENCY
                 && let Some(task) = queue.next(Timestamp::now(), Instant::now())
             {
-                running.push(Attempt::of(&self, task).run());
+                let handles = self.handles.clone();
+                running.push(Attempt { handles, task }.run());
             }
             let pause = queue.pause(Timestamp::now(), Instant::now(), POLL);
             tokio::select! {
                 Some((kind, event)) = watches.next() => {
-                    self.cache.watch_misannotated(kind.carrier(), &event);
+                    cache.watch_misannotated(kind.carrier(), &event);
                     let namespaces = queue.mark(kind, &event);
-                    look_at(&self.cache, &namespaces);
+                    if !namespaces.is_empty() {
+                        cache.trigger_where(|key| namespaces.contains(&*key.namespace));
+                    }
                 }
-                Some(renewal) = self.renewals.next() => queue.want(renewal),
+                Some(renewal) = self.renewals.next() => queue.add(renewal),
                 Some((task, outcome)) = running.next() => {
                     queue.on_result(&task, outcome, Instant::now());
                 }
@@ -94,7 +107,8 @@ impl Drop for RestartController {
     /// annotations.
     fn drop(&mut self) {
         let is_workload = |carrier| Kind::ALL.iter().any(|kind| kind.carrier() == carrier);
-        self.cache
+        self.handles
+            .cache
             .forget_misannotated(|carrier| !is_workload(carrier));
     }
 }
@@ -112,70 +126,50 @@ fn watches(
     stream::select_all(watches)
 }
 
-/// Asks for a look at the Pkis of these namespaces.
-fn look_at(cache: &Cache, namespaces: &BTreeSet<String>) {
-    if namespaces.is_empty() {
-        return;
-    }
-    cache.trigger_where(|key| namespaces.contains(&*key.namespace));
-}
-
 /// One attempt to restart one workload.
 struct Attempt {
+    handles: Handles,
     task: Task,
-    api: Api<Lenient<DynamicObject>>,
-    cache: Arc<Cache>,
-    publisher: Publisher,
-    metrics: Arc<Metrics>,
 }
 
 impl Attempt {
-    fn of(restarter: &RestartController, task: Task) -> Self {
-        let Workload { kind, key } = &task.workload;
-        let client = restarter.client.clone();
-        Self {
-            api: Api::namespaced_with(client, &key.namespace, &kind.resource()),
-            cache: restarter.cache.clone(),
-            publisher: restarter.publisher.clone(),
-            metrics: restarter.metrics.clone(),
-            task,
-        }
-    }
-
     async fn run(self) -> (Task, Outcome) {
         let Some(cause) = self.cause().cloned() else {
             return (self.task, Outcome::Left);
         };
-        let outcome = match tokio::time::timeout(ATTEMPT_TIMEOUT, self.restart(&cause)).await {
+        let attempt = tokio::time::timeout(ATTEMPT_TIMEOUT, self.restart(&cause));
+        let outcome = match attempt.await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => self.failed(&cause, &error),
             Err(_) => {
-                tracing::warn!(workload = %self.task.workload, "restarting takes too long; trying again");
-                self.metrics.restart("failed");
+                tracing::warn!(workload = %self.task.workload, "failed to restart in time; trying again");
+                self.handles.metrics.restart("failed");
                 Outcome::Failed
             }
         };
         (self.task, outcome)
     }
 
-    /// Why the workload is still to be restarted: of its pods, some are older than what is in the
-    /// Secret.
+    /// The first cause that still holds: some pods of the workload are older than the certificate.
     fn cause(&self) -> Option<&Cause> {
-        let known = self.cache.pods.read();
-        self.task.causes.iter().find(|cause| {
+        let Task {
+            workload,
+            uid,
+            causes,
+        } = &self.task;
+        let known = self.handles.cache.pods.read();
+        causes.iter().find(|cause| {
             let mut users = cached_pod::users(&known, &cause.secret);
-            users.any(|pod| {
-                self.task
-                    .workload
-                    .is_behind(pod, &self.task.uid, cause.issued)
-            })
+            users.any(|pod| workload.is_behind(pod, uid, cause.issued))
         })
     }
 
     async fn restart(&self, cause: &Cause) -> Result<Outcome, kube::Error> {
         let Task { workload, uid, .. } = &self.task;
-        let name = &workload.key.name;
-        let Some(Lenient(stored)) = self.api.get_opt(name).await? else {
+        let Key { namespace, name } = &workload.key;
+        let (client, resource) = (self.handles.client.clone(), workload.kind.resource());
+        let api = Api::<Lenient<DynamicObject>>::namespaced_with(client, namespace, &resource);
+        let Some(Lenient(stored)) = api.get_opt(name).await? else {
             return Ok(Outcome::Left);
         };
         let now = Timestamp::now();
@@ -186,39 +180,38 @@ impl Attempt {
             }
             Decision::Paused => {
                 tracing::info!(%workload, secret = %cause.secret, "not restarted, because it is paused");
-                self.say(cause, &Ending::Paused);
+                self.publish(cause, &Ending::Paused);
                 Ok(Outcome::Paused)
             }
             Decision::Restart(change) => {
                 let patch = Patch::Merge(&change);
-                self.api.patch(name, &patch::patch(), &patch).await?;
+                api.patch(name, &patch::patch(), &patch).await?;
                 tracing::info!(%workload, secret = %cause.secret, serial = cause.serial, "restarted");
-                self.metrics.restart("restarted");
-                self.say(cause, &Ending::Restarted);
+                self.handles.metrics.restart("restarted");
+                self.publish(cause, &Ending::Restarted);
                 Ok(Outcome::Restarted(now))
             }
         }
     }
 
-    /// Somebody who wrote in between is no failure, nor is an API server that is away worth a word
-    /// to the owners.
+    /// A conflict is no failure. Only a refusal is published, for the owners to act.
     fn failed(&self, cause: &Cause, error: &kube::Error) -> Outcome {
         let workload = &self.task.workload;
         if api_error::is_conflict(error) {
             tracing::debug!(%workload, "changed meanwhile; trying again");
             return Outcome::Failed;
         }
-        tracing::warn!(%workload, %error, "cannot restart; trying again");
-        self.metrics.restart("failed");
+        tracing::warn!(%workload, %error, "failed to restart; trying again");
+        self.handles.metrics.restart("failed");
         if api_error::is_refusal(error) {
-            self.say(cause, &Ending::Refused(api_error::message(error)));
+            self.publish(cause, &Ending::Refused(api_error::message(error)));
         }
         Outcome::Failed
     }
 
-    fn say(&self, cause: &Cause, ending: &Ending) {
+    fn publish(&self, cause: &Cause, ending: &Ending) {
         let Task { workload, uid, .. } = &self.task;
         let notice = about_restart(workload, uid, cause, ending, Timestamp::now());
-        self.publisher.offer(notice);
+        self.handles.publisher.offer(notice);
     }
 }

@@ -1,0 +1,160 @@
+//! The copy for the whole cluster, which pods mount without a `ConfigMap`: a `ClusterTrustBundle`.
+//!
+//! Kubernetes has the type since 1.27 (beta since 1.33), switched off by default. So discovery
+//! finds it, and the object has no type here. It names no signer: that needs a permission to speak
+//! for all clients of the signer.
+
+use super::{ATTEMPT_TIMEOUT, TrustBundleController, is_ours, known, labels};
+use crate::k8s::patch;
+use crate::k8s::scope::Scope;
+use kube::api::{ApiResource, DynamicObject, Patch};
+use kube::error::DiscoveryError;
+use kube::{Api, discovery};
+use pki_certs::Trust;
+use serde_json::json;
+use std::time::Duration;
+
+const GROUP: &str = "certificates.k8s.io";
+const KIND: &str = "ClusterTrustBundle";
+/// The interval at which the object is read: only administrators of the cluster can edit it.
+const POLL: Duration = Duration::from_secs(30);
+/// The interval at which the type is looked for.
+const DISCOVERY: Duration = Duration::from_secs(3600);
+/// The pause after the first failure.
+const RETRY: Duration = Duration::from_secs(5);
+/// Number of failures after which a rotation does not wait any more. The next attempts go on.
+const MAX_FAILURES: u32 = 5;
+
+/// Result of a reconcile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Current,
+    Foreign,
+    Unserved,
+    Unwanted,
+}
+
+impl TrustBundleController {
+    pub(super) async fn keep_cluster_bundle(&self) {
+        let mut ca = self.ca.clone();
+        let mut served = None;
+        let mut reported = None;
+        let mut failures = 0;
+        loop {
+            let mut pause = DISCOVERY;
+            if let Some(ca) = known(&mut ca) {
+                match self.try_cluster_bundle(&mut served, &ca.trust).await {
+                    Ok(outcome) => {
+                        if reported.replace(outcome) != Some(outcome) {
+                            self.log_outcome(outcome, served.as_ref());
+                        }
+                        if matches!(outcome, Outcome::Current | Outcome::Foreign) {
+                            pause = POLL;
+                        }
+                        failures = 0;
+                    }
+                    Err(error) => {
+                        let name = &self.settings.name;
+                        tracing::warn!(
+                            name,
+                            error,
+                            "failed to write the ClusterTrustBundle; trying again"
+                        );
+                        failures += 1;
+                        pause = POLL.min(RETRY * failures);
+                        // The type may not be served any more.
+                        served = None;
+                    }
+                }
+                if failures == 0 || failures >= MAX_FAILURES {
+                    let fingerprint = ca.trust.fingerprint().to_owned();
+                    self.published.bundle.send_replace(Some(fingerprint));
+                }
+            }
+            if let Ok(Err(_)) = tokio::time::timeout(pause, ca.changed()).await {
+                // Without the CA controller the term is over.
+                return;
+            }
+        }
+    }
+
+    async fn try_cluster_bundle(
+        &self,
+        served: &mut Option<ApiResource>,
+        trust: &Trust,
+    ) -> Result<Outcome, String> {
+        let attempt = self.reconcile_cluster_bundle(served, trust);
+        match tokio::time::timeout(ATTEMPT_TIMEOUT, attempt).await {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(_) => Err("it takes too long".to_owned()),
+        }
+    }
+
+    async fn reconcile_cluster_bundle(
+        &self,
+        served: &mut Option<ApiResource>,
+        trust: &Trust,
+    ) -> Result<Outcome, kube::Error> {
+        // Others may serve the rest of the cluster, with another CA.
+        if !matches!(self.scope, Scope::Cluster) {
+            return Ok(Outcome::Unwanted);
+        }
+        if served.is_none() {
+            *served = self.discover().await?;
+        }
+        let Some(resource) = served else {
+            return Ok(Outcome::Unserved);
+        };
+        let name = &self.settings.name;
+        let bundles = Api::<DynamicObject>::all_with(self.client.clone(), resource);
+        let mut spec = json!({ "spec": { "trustBundle": trust.pem() } });
+        let Some(stored) = bundles.get_opt(name).await? else {
+            let mut bundle = DynamicObject::new(name, resource).data(spec);
+            bundle.metadata.labels = Some(labels());
+            bundles.create(&patch::post(), &bundle).await?;
+            tracing::info!(name, "wrote the ClusterTrustBundle");
+            return Ok(Outcome::Current);
+        };
+        if !is_ours(&stored.metadata) {
+            return Ok(Outcome::Foreign);
+        }
+        if stored.data["spec"]["trustBundle"] != trust.pem() {
+            patch::bind(&mut spec, &stored);
+            let change = Patch::Merge(&spec);
+            bundles.patch(name, &patch::patch(), &change).await?;
+            tracing::info!(name, "repaired the ClusterTrustBundle");
+        }
+        Ok(Outcome::Current)
+    }
+
+    /// The type in the most stable version that is served.
+    async fn discover(&self) -> Result<Option<ApiResource>, kube::Error> {
+        let group = match discovery::group(&self.client, GROUP).await {
+            Err(kube::Error::Discovery(DiscoveryError::MissingApiGroup(_))) => return Ok(None),
+            group => group?,
+        };
+        let kinds = group.resources_by_stability().into_iter();
+        let mut kinds = kinds.map(|(resource, _)| resource);
+        Ok(kinds.find(|resource| resource.kind == KIND))
+    }
+
+    fn log_outcome(&self, outcome: Outcome, served: Option<&ApiResource>) {
+        let name = &self.settings.name;
+        match outcome {
+            Outcome::Current => {
+                let version = served.map(|resource| resource.api_version.as_str());
+                tracing::info!(name, version, "the ClusterTrustBundle holds the CA bundle");
+            }
+            Outcome::Foreign => tracing::warn!(
+                name,
+                "the ClusterTrustBundle is not the operator's, so it is left as it is: delete it, or set another name"
+            ),
+            Outcome::Unserved => tracing::info!(
+                "the API server has no ClusterTrustBundle; the CA bundle is in ConfigMaps only"
+            ),
+            Outcome::Unwanted => tracing::info!(
+                "the CA bundle is in ConfigMaps only, because a ClusterTrustBundle would reach beyond the namespaces that are served"
+            ),
+        }
+    }
+}
