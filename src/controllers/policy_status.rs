@@ -23,13 +23,12 @@ use std::time::{Duration, Instant};
 /// The type of the condition of a policy.
 pub const VALID: &str = "Valid";
 
-/// What changes within this time is counted once.
+/// Minimum pause between two counts.
 const PAUSE: Duration = Duration::from_secs(1);
-/// So many times as long as it took to count there is a pause at least: of a burst of Pkis, each
-/// asks for another count.
-const SHARE: u32 = 100;
-/// What cannot be written is tried again ever more slowly.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The pause is at least this many times as long as the count took.
+const PAUSE_FACTOR: u32 = 100;
+/// Maximum pause, also after failures.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
 
 /// Keeps the statuses of all policies, for as long as it is polled.
 pub async fn run(client: Client, cache: Arc<Cache>) {
@@ -38,12 +37,10 @@ pub async fn run(client: Client, cache: Arc<Cache>) {
     let mut pause = PAUSE;
     loop {
         let begin = Instant::now();
-        let counted = {
-            let cache = cache.clone();
-            tokio::task::spawn_blocking(move || changed(&cache, Timestamp::now())).await
-        };
-        let counted = counted.unwrap_or_else(|error| {
-            tracing::error!(%error, "the Pkis of each policy cannot be counted");
+        let counted = cache.clone();
+        let count = tokio::task::spawn_blocking(move || changed(&counted, Timestamp::now()));
+        let counted = count.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "failed to count the Pkis of each policy");
             Vec::new()
         });
         let took = begin.elapsed();
@@ -51,13 +48,13 @@ pub async fn run(client: Client, cache: Arc<Cache>) {
             pause = PAUSE;
             cache.verdicts_changed().await;
         } else {
-            pause = LONGEST_PAUSE.min(pause * 2);
+            pause = MAX_PAUSE.min(pause * 2);
         }
-        tokio::time::sleep(pause.max(LONGEST_PAUSE.min(took * SHARE))).await;
+        tokio::time::sleep(pause.max(MAX_PAUSE.min(took * PAUSE_FACTOR))).await;
     }
 }
 
-/// Whether all that can be written was.
+/// Writes the statuses; returns whether all that can be written was.
 async fn write_all(
     policies: &Api<Lenient<PkiPolicy>>,
     statuses: Vec<(PkiPolicy, PkiPolicyStatus)>,
@@ -69,12 +66,12 @@ async fn write_all(
         let (name, change) = (policy.name_any(), Patch::Merge(&change));
         match policies.patch_status(&name, &patch::patch(), &change).await {
             Ok(_) => {}
-            // It is gone; the watch tells in a moment.
+            // It was deleted.
             Err(error) if api_error::is_not_found(&error) => {}
-            // It has changed meanwhile, or what was written a moment ago has not come back yet.
+            // It has changed, or the watch is behind.
             Err(error) if api_error::is_conflict(&error) => is_written = false,
             Err(error) => {
-                tracing::warn!(policy = name, %error, "cannot write the status of the PkiPolicy; trying again");
+                tracing::warn!(policy = name, %error, "failed to write the status of the PkiPolicy; trying again");
                 is_written = false;
             }
         }
@@ -113,12 +110,8 @@ pub fn statuses<'a>(
         }
     }
     policies.map(move |policy| {
-        let count = policy
-            .metadata
-            .name
-            .as_deref()
-            .and_then(|name| counts.get(name));
-        let (admitted, refused) = count.copied().unwrap_or_default();
+        let name = policy.metadata.name.as_deref().unwrap_or_default();
+        let (admitted, refused) = counts.get(name).copied().unwrap_or_default();
         let status = PkiPolicyStatus {
             conditions: vec![valid(policy, rules, now)],
             observed_generation: policy.metadata.generation,
@@ -131,19 +124,13 @@ pub fn statuses<'a>(
 
 fn valid(policy: &PkiPolicy, rules: &RuleBook, now: Timestamp) -> Condition {
     let faults = faults(&policy.spec, &rules.settings);
-    let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
     let (status, reason, message) = if faults.is_empty() {
-        (
-            "True",
-            "RulesCanMatch",
-            "every rule can be read, and can match".to_owned(),
-        )
+        let message = "every rule can be read, and can match".to_owned();
+        ("True", "RulesCanMatch", message)
     } else {
-        (
-            "False",
-            "RulesCannotMatch",
-            text::list("", &lines, MAX_CONDITION_MESSAGE_BYTES),
-        )
+        let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        let message = text::list("", &lines, MAX_CONDITION_MESSAGE_BYTES);
+        ("False", "RulesCannotMatch", message)
     };
     let mut known = policy.status.iter().flat_map(|status| &status.conditions);
     let known = known.find(|known| known.type_ == VALID);

@@ -1,23 +1,22 @@
-//! The CA, as far as others than its controller need to know it.
+//! The CA, as other modules than its controller see it.
 
 use crate::api::annotations::ACCEPT;
-use crate::model::ca_state::{CaState, Retired};
+use crate::model::ca_state::CaState;
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, AuthorityError, CaCertificate, Trust};
 use std::sync::Arc;
 
-/// What the reconciler needs to know of the CA.
+/// The CA for the reconciler of Pkis.
 #[derive(Clone, Debug)]
 pub struct Ca {
-    /// Those whose leaves are sound: the one that signs, first, and those that did and are trusted
-    /// still.
+    /// The CAs whose leaves are valid: the one that signs, then those before it that are trusted.
     pub issuers: Vec<CaCertificate>,
     /// What clients trust: `ca.crt`.
     pub trust: Trust,
     /// The key to sign with, or why there is none.
     pub signer: Result<Arc<Authority>, Alarm>,
-    /// Since when the present CA signs, while there are leaves of the one before it, and how long
-    /// to take to replace those.
+    /// While leaves of the CA before are replaced: since when the present one signs, and over which
+    /// time.
     pub replacing: Option<(Timestamp, SignedDuration)>,
 }
 
@@ -86,7 +85,7 @@ pub enum Alarm {
 }
 
 impl Alarm {
-    /// One word for metrics and conditions.
+    /// The label in metrics and conditions.
     pub fn label(&self) -> &'static str {
         match self {
             Self::NotBrought { .. } => "missing",
@@ -111,29 +110,25 @@ impl Ca {
         }
     }
 
-    /// The CA that a state tells of, with its key if it is there.
-    /// `window` is how long the leaves of the CA before are replaced over, by force or not.
+    /// The CA of a state. `window` is the time over which the leaves of the CA before are replaced,
+    /// by force or not.
     pub fn from_state(
         state: &CaState,
         signer: Result<Authority, Alarm>,
         window: impl Fn(bool) -> SignedDuration,
     ) -> Self {
-        let window = |retired: &Retired| window(retired.forced.is_some());
+        let current = std::iter::once(&state.current);
+        let issuers = current.chain(state.trusted().map(|retired| &retired.ca));
+        let newest = state.trusted().next();
         Self {
             trust: state.trust(),
-            issuers: std::iter::once(&state.current)
-                .chain(state.trusted().map(|retired| &retired.ca))
-                .cloned()
-                .collect(),
+            issuers: issuers.cloned().collect(),
             signer: signer.map(Arc::new),
-            replacing: state
-                .trusted()
-                .next()
-                .map(|retired| (retired.since, window(retired))),
+            replacing: newest.map(|newest| (newest.since, window(newest.forced.is_some()))),
         }
     }
 
-    /// Nothing is known of it.
+    /// A CA of which nothing is known.
     pub fn unknown(alarm: Alarm) -> Self {
         Self {
             issuers: Vec::new(),
@@ -143,26 +138,22 @@ impl Ca {
         }
     }
 
-    /// Whether a leaf or `ca.crt` has to be looked at again now that it has become `other`.
+    /// Whether the change to `other` calls for a reconcile of all Pkis.
     pub fn differs_from(&self, other: &Self) -> bool {
-        let issuers = |ca: &Self| -> Vec<String> {
-            ca.issuers
-                .iter()
-                .map(|ca| ca.fingerprint().to_owned())
-                .collect()
-        };
+        let of_issuer = CaCertificate::fingerprint;
+        let (own, others) = (self.issuers.iter(), other.issuers.iter());
         self.trust != other.trust
-            || issuers(self) != issuers(other)
+            || own.map(of_issuer).ne(others.map(of_issuer))
             || self.signer.as_ref().err() != other.signer.as_ref().err()
             || self.replacing != other.replacing
     }
 }
 
-/// What becomes of the CA.
+/// Summary of the CA for warnings at admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaSummary {
     /// When it ends.
     pub end: Timestamp,
-    /// Whether its successor is being made known, and will sign soon.
+    /// Whether a successor is being published, and will sign soon.
     pub is_being_replaced: bool,
 }

@@ -148,7 +148,6 @@ impl<'a> RolloutCounter<'a> {
 /// Why this Pki keeps a rotation waiting; `None` if it is only not its turn yet.
 fn blocker(pki: &Pki, is_overdue: bool) -> Option<(&'static str, Blocker)> {
     let ready = pki.condition(READY)?;
-    let is_moving = pki.status.as_ref()?.secret_name.as_deref() != Some(pki.secret_name());
     let (label, reason, message) = match (ready.status.as_str(), ready.reason.as_str()) {
         // A keystore without its password keeps nothing waiting: certificate and `ca.crt` are
         // written.
@@ -158,24 +157,35 @@ fn blocker(pki: &Pki, is_overdue: bool) -> Option<(&'static str, Blocker)> {
             "Behind",
             "its Secret has not been written yet: see the log of the operator",
         ),
-        (_, reason @ "PkiSecretForeign") => (FOREIGN, reason, ready.message.as_str()),
-        (_, reason @ "PkiSecretConflict") => (CONFLICT, reason, ready.message.as_str()),
-        (_, reason @ "PkiSecretContested") => (CONTESTED, reason, ready.message.as_str()),
-        (_, reason @ "PkiIssuanceFailed") => (FAILED, reason, ready.message.as_str()),
-        (_, reason @ "PkiCaUnavailable") => (UNSIGNED, reason, ready.message.as_str()),
-        (_, reason) => (REFUSED, reason, ready.message.as_str()),
+        (_, reason) => (label(reason), reason, ready.message.as_str()),
     };
-    let former = match pki.status.as_ref()?.secret_name.as_deref() {
-        Some(former) if is_moving => format!(" (Secret {} is in use)", text::printable(former)),
-        _ => String::new(),
-    };
+    let former = pki.status.as_ref()?.secret_name.as_deref();
+    let former = former.filter(|former| *former != pki.secret_name());
+    let former = former.map(|former| format!(" (Secret {} is in use)", text::printable(former)));
     let blocker = Blocker {
         namespace: pki.namespace().unwrap_or_default(),
         name: pki.name_any(),
         reason: reason.to_owned(),
-        message: text::fit("", &text::line(message), &former, MESSAGE_BYTES),
+        message: text::fit(
+            "",
+            &text::line(message),
+            &former.unwrap_or_default(),
+            MESSAGE_BYTES,
+        ),
     };
     Some((label, blocker))
+}
+
+/// The label in metrics of a reason of the condition `Ready`.
+fn label(reason: &str) -> &'static str {
+    match reason {
+        "PkiSecretForeign" => FOREIGN,
+        "PkiSecretConflict" => CONFLICT,
+        "PkiSecretContested" => CONTESTED,
+        "PkiIssuanceFailed" => FAILED,
+        "PkiCaUnavailable" => UNSIGNED,
+        _ => REFUSED,
+    }
 }
 
 /// Summarizes a rotation for people. `None` while none is under way and every certificate is of the

@@ -1,5 +1,4 @@
-//! What is known of the namespaces and their copies, and what to do next: on plain data, without
-//! I/O.
+//! The namespaces and their copies, and what to do next. Without I/O.
 
 use crate::util::backoff::Backoff;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -7,11 +6,11 @@ use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// After so many failures a namespace is not waited for any more; it is tried again all the same.
+/// Number of failures after which a rotation does not wait for a namespace. Its attempts go on.
 const MAX_FAILURES: u32 = 5;
-/// Between two writes in one namespace: somebody who undoes each must not keep the operator busy.
+/// Minimum interval between two writes in one namespace, where somebody may undo each.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two attempts that fail, in the end.
+/// Pauses after failed attempts.
 const BACKOFF: Backoff = Backoff {
     first: MIN_INTERVAL,
     longest: Duration::from_secs(60),
@@ -51,11 +50,10 @@ pub(super) enum Task {
     ReportForeign(Found),
 }
 
-/// How it went.
+/// Result of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The copy holds the roots of this fingerprint, because they were written just now or were
-    /// there already.
+    /// The copy holds the roots of this fingerprint.
     Holds {
         found: Found,
         fingerprint: String,
@@ -71,12 +69,11 @@ pub(super) enum Outcome {
         found: Found,
         finalizers: Vec<String>,
     },
-    /// The API server said no, or nothing.
+    /// An error or a timeout of the API server.
     Failed,
 }
 
-/// The queue. A namespace that something happened in is due for a look; most looks find that
-/// nothing is to be done.
+/// The queue. A namespace in which something changed is due for a check.
 #[derive(Debug, Default)]
 pub(super) struct BundleQueue {
     /// Those that ask, and whether they are being deleted.
@@ -88,22 +85,22 @@ pub(super) struct BundleQueue {
     current: HashMap<String, Found>,
     /// Where something else has the name.
     foreign: BTreeSet<String>,
-    /// How often in a row it went wrong.
+    /// The number of failures in a row.
     failures: HashMap<String, u32>,
     /// Where finalizers hold a copy that has to be made again.
     held: BTreeSet<String>,
     /// Where a copy has yet to be written before the roots are published.
     pending: HashSet<String>,
     due: BTreeSet<String>,
-    /// Where something is under way, and whether the watch told of a change since it began.
+    /// Where a task runs, and whether the watch has seen a change since it began.
     busy: HashMap<String, bool>,
-    /// Until when to leave a namespace alone; it is due then.
+    /// The end of the pause of a namespace, which is due then.
     pauses: HashMap<String, Instant>,
     ends: BTreeSet<(Instant, String)>,
 }
 
 impl BundleQueue {
-    /// Other roots are to be written, or these still.
+    /// Sets the roots to write.
     pub(super) fn expect(&mut self, fingerprint: &str) {
         if self.fingerprint.as_deref() == Some(fingerprint) {
             return;
@@ -138,8 +135,8 @@ impl BundleQueue {
         }
     }
 
-    /// Something to do, unless there is nothing now. All but a complaint wants to be
-    /// [settled](Self::on_result).
+    /// The next task. Its result goes to [`on_result`](Self::on_result), except for
+    /// [`Task::ReportForeign`].
     pub(super) fn next(&mut self, now: Instant) -> Option<(String, Task)> {
         // On half a list too much would be removed.
         if self.fingerprint.is_none() || !self.is_complete() {
@@ -151,7 +148,7 @@ impl BundleQueue {
             self.due.insert(name);
         }
         while let Some(name) = self.due.pop_first() {
-            // It is due again when that is settled.
+            // It is due again when the task ends.
             if self.busy.contains_key(&name) {
                 continue;
             }
@@ -179,10 +176,9 @@ impl BundleQueue {
         None
     }
 
-    /// Takes note of how it went.
+    /// Records the result of a task.
     pub(super) fn on_result(&mut self, name: String, outcome: Outcome, now: Instant) {
-        // What the watch told meanwhile may be newer, or older; it is looked at if it is not what
-        // was found.
+        // The watch may have seen a newer or an older object meanwhile. Another check finds out.
         let is_changed = self.busy.remove(&name) == Some(true);
         let copies = &mut self.copies.items;
         let mut note = |found: Option<Found>| match found {
@@ -243,12 +239,12 @@ impl BundleQueue {
         self.held.contains(name)
     }
 
-    /// Makes what somebody else's `ConfigMap` is in the way of due again.
+    /// Makes the namespaces due in which a foreign `ConfigMap` is in the way.
     pub(super) fn remind(&mut self) {
         self.due.extend(self.foreign.iter().cloned());
     }
 
-    /// When there may be something to do again although nothing happens.
+    /// The time at which a namespace is due if nothing happens.
     pub(super) fn wake(&self) -> Option<Instant> {
         self.ends.first().map(|(end, _)| *end)
     }
@@ -293,14 +289,13 @@ impl BundleQueue {
             (None, Some(found)) if found.is_ours && !found.is_going => {
                 Some(Task::Remove(found.clone()))
             }
-            // In a namespace that is being deleted nothing can be created, and what is there goes.
-            // A copy that is being deleted goes too.
+            // Nothing can be created in a namespace that is being deleted.
             (Some(true) | None, _) => None,
         }
     }
 }
 
-/// What a watch tells of, by name. While it lists anew, the old list holds.
+/// The objects of a watch, by name. While it lists anew, the old list holds.
 #[derive(Debug)]
 struct Listing<T> {
     items: HashMap<String, T>,
