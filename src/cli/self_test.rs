@@ -68,7 +68,7 @@ pub fn judge_good(service: &str, answer: Result<(), &Status>) -> Result<(), Self
     answer.map_err(|status| SelfTestError::Refused(service.to_owned(), sentence(&status.message)))
 }
 
-/// Runs the test until it passes, or for [`TIMEOUT`]. Calls `on_line` with what passed. `service`
+/// Runs the test until it passes, or for ten seconds. Calls `on_line` with what passed. `service`
 /// is one that everybody may have, if there is one.
 pub async fn run(
     client: &Client,

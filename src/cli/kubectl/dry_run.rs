@@ -24,7 +24,7 @@ use std::fmt::Display;
 
 /// The most requests at once.
 const CONCURRENCY: usize = 8;
-/// An answer holds the object, which has at most 3 MiB, and more.
+/// The largest answer. The object in it has at most 3 MiB.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
 /// The answers to all objects, in the order of the files. Objects that are not well formed are not

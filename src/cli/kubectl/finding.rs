@@ -14,12 +14,6 @@ pub enum Severity {
     Warning,
 }
 
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 impl Severity {
     /// `error` or `warning`.
     pub fn name(self) -> &'static str {

@@ -56,7 +56,7 @@ fn line(finding: &Finding) -> String {
     };
     let (bold, severity) = (Style::new().bold(), colour.on_default().bold());
     let (place, text) = (finding.place(), finding.text());
-    let name = finding.severity;
+    let name = finding.severity.name();
     format!("{bold}{place}:{bold:#} {severity}{name}:{severity:#} {text}\n")
 }
 

@@ -126,10 +126,10 @@ async fn status(cluster: &Cluster, arguments: &Status) -> Result<Verdict, Plugin
     } else {
         print(&status::table(&rows, now))?;
     }
-    match rotation(cluster, &arguments.operator_namespace).await {
-        Some(report) => print(&status::rotation(&report, now)),
-        None => Ok(Verdict::Good),
+    if let Some(report) = rotation(cluster, &arguments.operator_namespace).await {
+        print(&status::rotation(&report, now))?;
     }
+    Ok(Verdict::Good)
 }
 
 /// Reads the summary of a rotation of the CA, if one is under way and the caller may read it.

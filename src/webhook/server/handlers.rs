@@ -99,32 +99,26 @@ async fn close_while_draining(
     response
 }
 
-async fn validate(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    let mut work = Work::request(WEBHOOK, &headers);
-    match review_body(&app, &headers, &body, &mut work).await {
-        Ok(response) | Err(response) => response,
-    }
-}
-
 /// Parses a review and answers it, or says why it cannot be answered.
-async fn review_body(
-    app: &App,
-    headers: &HeaderMap,
-    body: &[u8],
-    work: &mut Work,
+async fn validate(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Response, Response> {
-    let unread = parse(app, headers, body)?;
-    // Nothing is awaited below: the objects in memory would hold up others.
+    let mut work = Work::request(WEBHOOK, &headers);
+    let app = app.as_ref();
+    let unread = parse(app, &headers, &body)?;
+    // Objects in memory hold up other reviews, so they are read after every wait.
     let _policy_review = prepare(app, &unread).await;
     let _permit = app.requests.permit_to_read(body.len()).await;
     let request = unread.read().map_err(|error| malformed(app, &error))?;
-    Ok(begin(work, &request).in_scope(|| {
+    Ok(begin(&mut work, &request).in_scope(|| {
         let response = if review::is_about_policy(&request) {
             validate_policy(app, &request)
         } else {
             validate_pki(app, &request)
         };
-        answer(app, &request, response, work)
+        answer(app, &request, response, &mut work)
     }))
 }
 

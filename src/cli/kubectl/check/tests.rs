@@ -14,7 +14,7 @@ fn check_text(text: &str) -> Vec<String> {
             format!(
                 "{}: {}: {}",
                 finding.place(),
-                finding.severity,
+                finding.severity.name(),
                 finding.text()
             )
         })
