@@ -134,6 +134,62 @@ fn comments_fit_into_a_hundred_columns() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// A file outside tests is read on a few screens, and a function on one.
+#[test]
+fn files_and_functions_are_short() {
+    const MAX_FILE_LINES: usize = 400;
+    const MAX_FUNCTION_LINES: usize = 60;
+    let mut wrong = Vec::new();
+    for file in ["src", "certs/src"]
+        .map(root)
+        .iter()
+        .flat_map(|it| sources(it))
+    {
+        let text = fs::read_to_string(&file).unwrap();
+        if text.lines().count() > MAX_FILE_LINES {
+            wrong.push(format!("{}: over {MAX_FILE_LINES} lines", file.display()));
+        }
+        let mut functions = Functions::default();
+        functions.visit_file(&syn::parse_file(&text).unwrap());
+        for (name, line, lines) in functions.0 {
+            if lines > MAX_FUNCTION_LINES {
+                let file = file.display();
+                wrong.push(format!("{file}:{line}: {name} has {lines} lines"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// The functions outside tests: name, first line, number of lines.
+#[derive(Default)]
+struct Functions(Vec<(String, usize, usize)>);
+
+impl Functions {
+    fn add(&mut self, name: &syn::Ident, block: &syn::Block) {
+        let (first, last) = (name.span().start().line, block.span().end().line);
+        self.0.push((name.to_string(), first, last + 1 - first));
+    }
+}
+
+impl<'ast> Visit<'ast> for Functions {
+    fn visit_item_mod(&mut self, module: &'ast ItemMod) {
+        if !is_test(&module.attrs) {
+            visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        self.add(&item.sig.ident, &item.block);
+        visit::visit_item_fn(self, item);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+        self.add(&item.sig.ident, &item.block);
+        visit::visit_impl_item_fn(self, item);
+    }
+}
+
 /// Words that only this project used, and a reader had to learn.
 #[test]
 fn names_are_words_of_the_field() {

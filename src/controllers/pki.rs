@@ -1,11 +1,11 @@
 //! Reconciles each [`Pki`] in one pass: observe, plan, act, conclude.
 //!
-//! 1. [Observe](observe::observe): the Pki, its rivals and the version of its Secret, from the
+//! 1. **Observe**: the Pki, its rivals and the version of its Secret, from the
 //!    caches. The Secret itself is read only when that is not enough: a new Pki needs no read (but
 //!    for passwords), nor does one whose Secret has not changed.
 //! 2. [`plan`](plan::plan) decides, on those facts alone, what is to be done and why.
-//! 3. [Act](act::act): write the Secret, or nothing.
-//! 4. [Conclude](conclude::conclude): write the status if it changed, hand over the Events, and
+//! 3. **Act**: write the Secret, or nothing.
+//! 4. **Conclude**: write the status if it changed, hand over the Events, and
 //!    schedule the next reconcile. A Secret and its status are the two writes of an issuance.
 //!
 //! Only the leader reconciles. Every write, of a Secret and of a status, carries the version it was

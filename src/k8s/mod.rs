@@ -8,6 +8,7 @@ pub mod lease;
 pub mod object_key;
 pub mod patch;
 pub(crate) mod projection;
+pub mod relist;
 pub mod scope;
 pub mod secret;
 pub mod tolerant;

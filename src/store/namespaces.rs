@@ -1,5 +1,6 @@
 //! The UIDs of namespaces: one that was deleted and made again has another one, and another tenant.
 
+use crate::k8s::relist::Relist;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
@@ -11,23 +12,24 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct NamespaceUids {
     known: HashMap<String, Arc<str>>,
-    /// While the watch lists anew: what the list has named so far.
-    listed: HashMap<String, Arc<str>>,
+    relist: Relist<String>,
 }
 
 impl NamespaceUids {
     /// Follows the watch.
     pub(super) fn apply(&mut self, event: &Event<PartialObjectMeta<Namespace>>) {
-        let of = |namespace: &PartialObjectMeta<Namespace>| {
-            let uid = namespace.uid().unwrap_or_default();
-            (namespace.name_any(), Arc::from(uid))
-        };
         match event {
-            Event::Init => self.listed.clear(),
-            Event::InitApply(namespace) => self.listed.extend([of(namespace)]),
-            Event::InitDone => self.known = std::mem::take(&mut self.listed),
-            Event::Apply(namespace) => self.known.extend([of(namespace)]),
+            Event::Init => self.relist.begin(self.known.keys()),
+            Event::InitApply(namespace) | Event::Apply(namespace) => {
+                let (name, uid) = (namespace.name_any(), namespace.uid().unwrap_or_default());
+                self.relist.name(&name);
+                self.known.insert(name, uid.into());
+            }
             Event::Delete(namespace) => drop(self.known.remove(&namespace.name_any())),
+            Event::InitDone => {
+                let gone = self.relist.end();
+                self.known.retain(|name, _| !gone.contains(name));
+            }
         }
     }
 
@@ -51,13 +53,13 @@ mod tests {
         let mut uids = NamespaceUids::default();
         for (event, a) in [
             (Event::Init, None),
-            (Event::InitApply(namespace("a", "1")), None),
+            (Event::InitApply(namespace("a", "1")), Some("1")),
             (Event::InitDone, Some("1")),
             (Event::Apply(namespace("b", "2")), Some("1")),
             (Event::Delete(namespace("a", "1")), None),
             (Event::Apply(namespace("a", "3")), Some("3")),
             (Event::Init, Some("3")),
-            (Event::InitApply(namespace("a", "4")), Some("3")),
+            (Event::InitApply(namespace("a", "4")), Some("4")),
             (Event::InitDone, Some("4")),
         ] {
             uids.apply(&event);

@@ -6,6 +6,7 @@
 //! thousands.
 
 use crate::k8s::object_key::Key;
+use crate::k8s::relist::Relist;
 use crate::util::sync;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
@@ -30,8 +31,7 @@ pub struct SecretIndex<T> {
     objects: HashSet<ByKey<T>>,
     /// The objects that name a Secret, in the order of their names. Most often there is one.
     users: HashMap<Key, SmallVec<[Arc<T>; 2]>>,
-    /// While the watch lists anew: the objects that the list has not named so far.
-    unlisted: HashSet<Key>,
+    relist: Relist<Key>,
 }
 
 /// An object that is found by its key, which is not kept twice.
@@ -63,7 +63,7 @@ impl<T> Default for SecretIndex<T> {
         Self {
             objects: HashSet::new(),
             users: HashMap::new(),
-            unlisted: HashSet::new(),
+            relist: Relist::default(),
         }
     }
 }
@@ -106,15 +106,16 @@ impl<T: ReferencesSecrets> SecretIndex<T> {
             Event::Apply(object) => self.insert(object).into_iter().collect(),
             Event::Delete(object) => self.remove(object.key()).into_iter().collect(),
             Event::Init => {
-                self.unlisted = self.all().map(|object| object.key().clone()).collect();
+                let known = self.objects.iter().map(|ByKey(object)| object.key());
+                self.relist.begin(known);
                 Vec::new()
             }
             Event::InitApply(object) => {
-                self.unlisted.remove(object.key());
+                self.relist.name(object.key());
                 self.insert(object).into_iter().collect()
             }
             Event::InitDone => {
-                let gone = std::mem::take(&mut self.unlisted);
+                let gone = self.relist.end();
                 gone.iter().filter_map(|key| self.remove(key)).collect()
             }
         }

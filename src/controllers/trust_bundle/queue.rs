@@ -1,5 +1,6 @@
 //! The namespaces and their copies, and what to do next. Without I/O.
 
+use crate::k8s::relist::Relist;
 use crate::util::backoff::Backoff;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
@@ -295,11 +296,11 @@ impl BundleQueue {
     }
 }
 
-/// The objects of a watch, by name. While it lists anew, the old list holds.
+/// The objects of a watch, by name.
 #[derive(Debug)]
 struct Listing<T> {
     items: HashMap<String, T>,
-    fresh: HashMap<String, T>,
+    relist: Relist<String>,
     is_complete: bool,
 }
 
@@ -307,14 +308,14 @@ impl<T> Default for Listing<T> {
     fn default() -> Self {
         Self {
             items: HashMap::new(),
-            fresh: HashMap::new(),
+            relist: Relist::default(),
             is_complete: false,
         }
     }
 }
 
 impl<T: PartialEq> Listing<T> {
-    /// Follows the watch; returns the names of what changed.
+    /// Follows the watch. Returns the names of what changed.
     fn apply(&mut self, event: Event<(String, T)>) -> Vec<String> {
         match event {
             Event::Apply((name, item)) => {
@@ -326,22 +327,20 @@ impl<T: PartialEq> Listing<T> {
                 vec![name]
             }
             Event::Init => {
-                self.fresh.clear();
+                self.relist.begin(self.items.keys());
                 Vec::new()
             }
             Event::InitApply((name, item)) => {
-                self.fresh.insert(name, item);
-                Vec::new()
+                self.relist.name(&name);
+                let is_changed = self.items.get(&name) != Some(&item);
+                self.items.insert(name.clone(), item);
+                is_changed.then_some(name).into_iter().collect()
             }
             Event::InitDone => {
-                let before = std::mem::replace(&mut self.items, std::mem::take(&mut self.fresh));
                 self.is_complete = true;
-                let gone = before.keys().filter(|name| !self.items.contains_key(*name));
-                let changed = self
-                    .items
-                    .iter()
-                    .filter(|(name, item)| before.get(*name) != Some(item));
-                gone.chain(changed.map(|(name, _)| name)).cloned().collect()
+                let gone = self.relist.end();
+                self.items.retain(|name, _| !gone.contains(name));
+                gone.into_iter().collect()
             }
         }
     }

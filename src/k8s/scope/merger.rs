@@ -7,6 +7,7 @@
 //! objects are kept.
 
 use super::Named;
+use crate::k8s::relist::Relist;
 use kube::core::ObjectMeta;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
@@ -26,8 +27,7 @@ struct Source {
     namespace: String,
     /// The objects that were emitted.
     names: HashSet<Box<str>>,
-    /// During a list: the objects that the list has not named so far.
-    unlisted: HashSet<Box<str>>,
+    relist: Relist<Box<str>>,
     /// The objects whose deletion has yet to be emitted.
     gone: HashSet<Box<str>>,
     /// Whether the first list of this watch is done or given up.
@@ -56,7 +56,7 @@ impl Merger {
         let source = &mut self.sources[place];
         match event {
             Event::Init => {
-                source.unlisted = source.names.clone();
+                source.relist.begin(source.names.iter());
                 Vec::new()
             }
             Event::InitApply(object) | Event::Apply(object) => {
@@ -73,7 +73,7 @@ impl Merger {
                 self.flush()
             }
             Event::InitDone => {
-                for name in std::mem::take(&mut source.unlisted) {
+                for name in source.relist.end() {
                     source.remove(name);
                 }
                 source.is_listed = true;
@@ -113,7 +113,7 @@ impl Merger {
 
 impl Source {
     fn add(&mut self, name: &str) {
-        self.unlisted.remove(name);
+        self.relist.name(name);
         self.gone.remove(name);
         if !self.names.contains(name) {
             self.names.insert(name.into());
@@ -121,7 +121,7 @@ impl Source {
     }
 
     fn remove(&mut self, name: Box<str>) {
-        self.unlisted.remove(&name);
+        self.relist.name(&name);
         if self.names.remove(&name) {
             self.gone.insert(name);
         }

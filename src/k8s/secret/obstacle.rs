@@ -66,76 +66,69 @@ impl Obstacle {
 
     /// The message for people, in at most `bytes`. A long cause is cut, and the remedy is not.
     pub fn message(&self, pki: &Pki, bytes: usize) -> String {
+        let secret = text::printable(pki.secret_name());
+        let before = format!(
+            "Secret {secret} exists and does not belong to Pki {}, so it is left as it is: ",
+            pki.display_name()
+        );
+        text::fit(&before, &self.cause(), &self.remedy(pki), bytes)
+    }
+
+    /// The cause; empty where the obstacle is that nothing is known in favor of the Pki.
+    fn cause(&self) -> String {
+        match self {
+            Self::Unclaimed | Self::Unread => String::new(),
+            Self::Controlled { by } => {
+                text::line(by.as_deref().unwrap_or("another object")) + " controls it"
+            }
+            Self::OfferedTo(other) => {
+                format!("its annotation {ADOPT} names \"{}\"", text::line(other))
+            }
+            Self::OfType(type_) => format!("its type is {}", text::line(type_)),
+            Self::Immutable => "it is immutable, so that nothing can be written into it".to_owned(),
+            Self::Deleting(finalizers) => format!(
+                "it is being deleted, which waits for its finalizers [{}]",
+                text::first_of(finalizers, 5)
+            ),
+            Self::Unproven(fault) => format!(
+                "it has no owner and the operator's labels, but was not issued for this Pki: {}",
+                text::line(&fault.to_string())
+            ),
+        }
+    }
+
+    /// The remedy, which continues the cause.
+    fn remedy(&self, pki: &Pki) -> String {
         let (secret, name) = (text::printable(pki.secret_name()), pki.name_any());
         let delete = format!(
             "delete the Secret (kubectl delete secret {secret} --namespace {})",
             pki.namespace().unwrap_or_default()
         );
+        let other = "delete the Secret, choose another spec.secretName, or";
         let adopt = format!("annotate the Secret with {ADOPT}={name}");
-        let (cause, remedy) = match self {
-            Self::Unclaimed => (
-                String::new(),
-                format!(
-                    "delete the Secret, choose another spec.secretName, or {adopt} if its content may be replaced"
-                ),
-            ),
-            Self::Unread => (
-                String::new(),
-                format!(
-                    "delete the Secret, choose another spec.secretName, or, if its type is {TLS} and its content may be replaced, {adopt}"
-                ),
-            ),
-            Self::Controlled { by } => {
-                let by = by.as_deref().unwrap_or("another object");
-                (
-                    text::line(by) + " controls it",
-                    format!(
-                        "; delete the Secret, choose another spec.secretName, or, if its content may be replaced, remove that owner \
-                         reference and {adopt}"
-                    ),
-                )
+        match self {
+            Self::Unclaimed => format!("{other} {adopt} if its content may be replaced"),
+            Self::Unread => {
+                format!("{other}, if its type is {TLS} and its content may be replaced, {adopt}")
             }
-            Self::OfferedTo(other) => (
-                format!("its annotation {ADOPT} names \"{}\"", text::line(other)),
-                format!(
-                    "; delete the Secret, choose another spec.secretName, or write {ADOPT}={name} if its content may be replaced"
-                ),
+            Self::Controlled { .. } => format!(
+                "; {other}, if its content may be replaced, remove that owner reference and {adopt}"
             ),
-            Self::OfType(type_) => (
-                format!("its type is {}", text::line(type_)),
-                format!(
-                    ", a Pki needs {TLS}, and no Secret changes its type; {delete} and the Pki makes one of that type at once, or \
-                     choose another spec.secretName"
-                ),
+            Self::OfferedTo(_) => {
+                format!("; {other} write {ADOPT}={name} if its content may be replaced")
+            }
+            Self::OfType(_) => format!(
+                ", a Pki needs {TLS}, and no Secret changes its type; {delete} and the Pki makes one of that type at once, or \
+                 choose another spec.secretName"
             ),
-            Self::Immutable => (
-                "it is immutable, so that nothing can be written into it".to_owned(),
-                format!(
-                    "; {delete} and the Pki makes one at once, or choose another spec.secretName"
-                ),
+            Self::Immutable => format!(
+                "; {delete} and the Pki makes one at once, or choose another spec.secretName"
             ),
-            Self::Deleting(finalizers) => (
-                format!(
-                    "it is being deleted, which waits for its finalizers [{}]",
-                    text::first_of(finalizers, 5)
-                ),
-                "; see to it that those are removed, or choose another spec.secretName".to_owned(),
-            ),
-            Self::Unproven(fault) => (
-                format!(
-                    "it has no owner and the operator's labels, but was not issued for this Pki: {}",
-                    text::line(&fault.to_string())
-                ),
-                format!(
-                    "; delete the Secret, choose another spec.secretName, or {adopt} if its content may be replaced"
-                ),
-            ),
-        };
-        let before = format!(
-            "Secret {secret} exists and does not belong to Pki {}, so it is left as it is: ",
-            pki.display_name()
-        );
-        text::fit(&before, &cause, &remedy, bytes)
+            Self::Deleting(_) => {
+                "; see to it that those are removed, or choose another spec.secretName".to_owned()
+            }
+            Self::Unproven(_) => format!("; {other} {adopt} if its content may be replaced"),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 use super::*;
+use crate::api::Pki;
 use crate::k8s::scope::Scope;
+use crate::store::cached_pki::KnownPki;
 use futures::channel::mpsc::UnboundedReceiver;
 use kube::core::DeserializeGuard;
 use serde_json::json;
