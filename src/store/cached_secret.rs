@@ -22,7 +22,7 @@ pub struct KnownSecret {
     pub version: Version,
     /// Annotations and labels without an effect.
     pub ignored: Ignored,
-    owner: Owner,
+    owner: SecretOwner,
 }
 
 /// Identifies one state of one Secret.
@@ -34,19 +34,38 @@ pub struct Version {
     pub resource: Box<str>,
 }
 
-/// The owner of a Secret, by its controller reference.
+/// The owner of a Secret, by its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Owner {
-    /// The Pki of this name, and of the UID with this digest.
-    Pki { name: Arc<str>, uid: u64 },
-    /// Somebody else.
+pub enum SecretOwner {
+    /// The Pki of this name, and of the UID with this digest, controls it.
+    Pki {
+        /// Name of the Pki.
+        name: Arc<str>,
+        /// Digest of the UID of the Pki.
+        uid: u64,
+    },
+    /// Another object controls it.
     Other,
-    /// Nobody; but it may be offered to the Pki of this name, or be one of the operator's that has
-    /// lost its owner.
+    /// No object controls it.
     Nobody {
+        /// Name of the Pki that it is offered to.
         offered_to: Option<Box<str>>,
+        /// Whether the operator made it, as its labels claim.
         is_labelled: bool,
     },
+}
+
+/// The holder of a Secret: its owner among the Pkis that exist.
+#[derive(Debug)]
+pub enum SecretHolder<'a> {
+    /// A Pki that claims the Secret controls it, or is offered it.
+    Claimant(&'a Arc<KnownPki>),
+    /// A Pki controls it that is gone, or writes another Secret by now.
+    Former,
+    /// Another object has it, or a Pki that does not claim it.
+    Other,
+    /// Nobody has it.
+    Nobody,
 }
 
 impl From<PartialObjectMeta<Secret>> for KnownSecret {
@@ -55,7 +74,7 @@ impl From<PartialObjectMeta<Secret>> for KnownSecret {
         Self {
             version: Version::of(&secret),
             ignored: Ignored::of(Carrier::Secret, &secret.metadata),
-            owner: Owner::of(&secret, &key),
+            owner: SecretOwner::of(&secret, &key),
             key,
         }
     }
@@ -79,8 +98,9 @@ impl Version {
     }
 }
 
-impl Owner {
-    fn of(secret: &PartialObjectMeta<Secret>, key: &Key) -> Self {
+impl SecretOwner {
+    /// The owner of this Secret.
+    pub fn of(secret: &impl ResourceExt, key: &Key) -> Self {
         match controller(secret) {
             Some(owner) if is_pki(owner) => Self::Pki {
                 name: key.share_name(&owner.name),
@@ -96,15 +116,33 @@ impl Owner {
             }
         }
     }
+
+    /// The holder of the Secret `key` with this owner.
+    pub fn holder<'a>(&self, key: &Key, pkis: &'a SecretIndex<KnownPki>) -> SecretHolder<'a> {
+        let pki = |name: &str| pkis.get(&key.beside(&name.into()));
+        match self {
+            Self::Pki { name, uid } => match pki(name).filter(|pki| pki.is_live(*uid)) {
+                Some(pki) if pki.claims(&key.name) => SecretHolder::Claimant(pki),
+                Some(pki) if !pki.wrote(&key.name) => SecretHolder::Other,
+                _ => SecretHolder::Former,
+            },
+            Self::Other => SecretHolder::Other,
+            Self::Nobody { offered_to, .. } => match offered_to.as_deref().map(pki) {
+                None => SecretHolder::Nobody,
+                Some(Some(pki)) if pki.claims(&key.name) => SecretHolder::Claimant(pki),
+                Some(_) => SecretHolder::Other,
+            },
+        }
+    }
 }
 
 impl KnownSecret {
     /// Whether it is this Pki's, by its metadata: controlled by the Pki, or offered to it.
     pub fn is_of(&self, pki: &Key, pki_uid: &str) -> bool {
         match &self.owner {
-            Owner::Pki { uid, .. } => *uid == digest(pki_uid),
-            Owner::Nobody { offered_to, .. } => offered_to.as_deref() == Some(&*pki.name),
-            Owner::Other => false,
+            SecretOwner::Pki { uid, .. } => *uid == digest(pki_uid),
+            SecretOwner::Nobody { offered_to, .. } => offered_to.as_deref() == Some(&*pki.name),
+            SecretOwner::Other => false,
         }
     }
 }
@@ -127,34 +165,22 @@ pub fn predicted_obstacle(
     pki: &Key,
     secret: &Key,
 ) -> Option<Obstacle> {
-    match &secrets.get(secret)?.owner {
-        Owner::Other => Some(Obstacle::Controlled { by: None }),
+    let owner = &secrets.get(secret)?.owner;
+    match (owner, owner.holder(secret, pkis)) {
+        (SecretOwner::Other, _) => Some(Obstacle::Controlled { by: None }),
         // The certificate proves the owner, and is not cached.
-        Owner::Nobody {
-            offered_to: None,
-            is_labelled,
-        } => (!is_labelled).then_some(Obstacle::Unread),
-        Owner::Nobody {
-            offered_to: Some(name),
-            ..
-        } => {
-            let other = Key::new(secret.namespace.clone(), &**name);
-            let offered = pkis.get(&other);
-            let is_foreign = other != *pki && !offered.is_some_and(|pki| pki.claims(&secret.name));
-            is_foreign.then(|| Obstacle::OfferedTo(name.to_string()))
+        (SecretOwner::Nobody { is_labelled, .. }, SecretHolder::Nobody) => {
+            (!is_labelled).then_some(Obstacle::Unread)
         }
-        Owner::Pki { name, uid } => {
-            // Kubernetes collects the Secret of a Pki that is gone.
-            let owner = pkis
-                .get(&secret.beside(name))
-                .filter(|owner| owner.is_live(*uid));
-            let name = &secret.name;
-            let is_other =
-                |owner: &&KnownPki| owner.key() != pki && !owner.claims(name) && !owner.wrote(name);
-            let other = owner.map(AsRef::as_ref).filter(is_other)?;
-            let by = Some(format!("Pki {}", other.key().name));
+        (SecretOwner::Nobody { offered_to, .. }, SecretHolder::Other) => {
+            let other = offered_to.as_deref().filter(|name| **name != *pki.name)?;
+            Some(Obstacle::OfferedTo(other.to_owned()))
+        }
+        (SecretOwner::Pki { name, .. }, SecretHolder::Other) if *name != pki.name => {
+            let by = Some(format!("Pki {name}"));
             Some(Obstacle::Controlled { by })
         }
+        _ => None,
     }
 }
 

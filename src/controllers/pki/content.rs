@@ -5,14 +5,15 @@ use crate::api::annotations::ADOPT;
 use crate::k8s::object_key::Key;
 use crate::k8s::patch;
 use crate::k8s::secret::{
-    Obstacle, Ownership, TLS, file, is_kept, is_labelled, other_owners, owner_of, owner_reference,
+    Obstacle, Ownership, TLS, file, is_controlled_by, is_kept, is_labelled, other_owners, owner_of,
+    owner_reference,
 };
 use crate::model::keystore::Unmade;
 use crate::model::output::{OPTIONAL, Output};
 use crate::policy::Approved;
 use crate::store::cached_pki::KnownPki;
+use crate::store::cached_secret::{SecretHolder, SecretOwner};
 use crate::store::secret_index::{ReferencesSecrets, SecretIndex};
-use crate::util::hash::digest;
 use formats::Passwords;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -40,37 +41,20 @@ pub enum Owner {
 
 /// The owner of this Secret. `pkis` are all Pkis.
 pub fn owner(secret: &Secret, pki: &Pki, pkis: &SecretIndex<KnownPki>) -> Owner {
-    let key = |name: &str| Key::new(pki.namespace().unwrap_or_default(), name);
-    let claims_it = |pki: &KnownPki| pki.claims(&secret.name_any());
-    let ownership = owner_of(secret, pki);
-    if ownership == Some(Ownership::Ours) {
+    if is_controlled_by(secret, pki) {
         return Owner::Ours;
     }
     let Some(obstacle) = Obstacle::of(secret, pki) else {
         return Owner::Ours;
     };
-    match ownership {
-        Some(Ownership::Pki { name, uid }) => {
-            let other = pkis.get(&key(name));
-            match other.filter(|owner| owner.is_live(digest(uid))) {
-                None => return Obstacle::held(secret).map_or(Owner::FormerPki, Owner::Foreign),
-                Some(owner) if claims_it(owner) => return Owner::Rival(owner.key().clone()),
-                Some(owner) if owner.wrote(&secret.name_any()) => {
-                    return Obstacle::held(secret).map_or(Owner::FormerPki, Owner::Foreign);
-                }
-                Some(_) => {}
-            }
+    let key = Key::new(pki.namespace().unwrap_or_default(), secret.name_any());
+    match SecretOwner::of(secret, &key).holder(&key, pkis) {
+        SecretHolder::Claimant(rival) if *rival.key() != Key::of(pki) => {
+            Owner::Rival(rival.key().clone())
         }
-        None => {
-            if let Obstacle::OfferedTo(name) = &obstacle
-                && let Some(rival) = pkis.get(&key(name)).filter(|pki| claims_it(pki))
-            {
-                return Owner::Rival(rival.key().clone());
-            }
-        }
-        _ => {}
+        SecretHolder::Former => Obstacle::held(secret).map_or(Owner::FormerPki, Owner::Foreign),
+        _ => Owner::Foreign(Obstacle::held(secret).unwrap_or(obstacle)),
     }
-    Owner::Foreign(Obstacle::held(secret).unwrap_or(obstacle))
 }
 
 /// The content of the Secret of a Pki.
