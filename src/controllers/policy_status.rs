@@ -71,7 +71,7 @@ async fn write_all(
             // It has changed, or the watch is behind.
             Err(error) if api_error::is_conflict(&error) => is_written = false,
             Err(error) => {
-                tracing::warn!(policy = name, %error, "failed to write the status of the PkiPolicy; trying again");
+                tracing::warn!(policy = name, %error, "failed to write the status of the PkiPolicy; retrying");
                 is_written = false;
             }
         }

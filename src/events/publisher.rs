@@ -162,14 +162,14 @@ impl Sender {
         let ending = match pause_after(failure) {
             Some(_) if self.queue.is_closed() => Ending::Dropped("closed"),
             Some(pause) if queued.since.elapsed() < STALE => {
-                tracing::debug!(namespace, regarding, reason, %failure, "cannot write the Event now");
+                tracing::debug!(namespace, regarding, reason, %failure, "failed to write the Event; retrying");
                 self.count_overtaken(&self.queue.retry(queued, pause));
                 return;
             }
             Some(_) => Ending::Dropped("stale"),
             None => Ending::Dropped(refusal(failure)),
         };
-        tracing::warn!(namespace, regarding, reason, %failure, "cannot write the Event");
+        tracing::warn!(namespace, regarding, reason, %failure, "failed to write the Event");
         self.queue.finish(notice, false);
         self.count(ending, notice);
     }

@@ -96,9 +96,9 @@ impl Election {
                 Ok(Err(kube::Error::Api(status)))
                     if status.is_conflict() || status.is_already_exists() => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, lease = self.name, "cannot take the lead");
+                    tracing::warn!(%error, lease = self.name, "failed to take the lead");
                 }
-                Err(_) => tracing::warn!(lease = self.name, "reading the Lease takes too long"),
+                Err(_) => tracing::warn!(lease = self.name, "failed to read the Lease in time"),
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -148,14 +148,14 @@ impl Election {
                         Ok(current) if holder(&current) == Some(&self.identity) => lease = current,
                         Ok(_) => return,
                         Err(error) => {
-                            tracing::warn!(%error, lease = self.name, "cannot read the Lease");
+                            tracing::warn!(%error, lease = self.name, "failed to read the Lease");
                         }
                     }
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, lease = self.name, "cannot renew the Lease");
+                    tracing::warn!(%error, lease = self.name, "failed to renew the Lease");
                 }
-                Err(_) => tracing::warn!(lease = self.name, "renewing the Lease takes too long"),
+                Err(_) => tracing::warn!(lease = self.name, "failed to renew the Lease in time"),
             }
         }
     }
@@ -178,7 +178,7 @@ impl Election {
             self.write(lease, spec).await.map(drop)
         };
         if let Err(error) = released.await {
-            tracing::warn!(%error, lease = self.name, "cannot release the Lease");
+            tracing::warn!(%error, lease = self.name, "failed to release the Lease");
         }
     }
 

@@ -119,7 +119,7 @@ where
 {
     try_watch(api, config)
         .inspect_err(move |error| {
-            tracing::warn!(what, %error, "the watch broke; taking it up again");
+            tracing::warn!(what, %error, "failed to watch; retrying");
         })
         .filter_map(|event| future::ready(event.ok()))
 }

@@ -150,17 +150,17 @@ impl Outcome {
     pub fn message(&self, pki: &Pki, bytes: usize) -> String {
         let secret = text::printable(pki.secret_name());
         let subject = format!("Secret {secret} of Pki {}", pki.display_name());
+        let holds = |certificate: &Certificate| {
+            let name = text::printable(&pki.spec.service_name);
+            let end = certificate.not_after;
+            format!("Secret {secret} holds a certificate for {name}, valid until {end}")
+        };
         let message = match self {
-            Self::Ready(certificate) => format!(
-                "Secret {secret} holds a certificate for {}, valid until {}{}",
-                text::printable(&pki.spec.service_name),
-                certificate.not_after,
-                if certificate.cut_short {
-                    ", which is the end of the CA and earlier than spec.duration asks for"
-                } else {
-                    ""
-                }
+            Self::Ready(certificate) if certificate.cut_short => format!(
+                "{}, which is the end of the CA and earlier than spec.duration asks for",
+                holds(certificate)
             ),
+            Self::Ready(certificate) => holds(certificate),
             Self::Refused { violations, .. } => {
                 let name = pki.metadata.name.as_deref().unwrap_or_default();
                 return violation_summary(name, violations, bytes);
@@ -174,18 +174,17 @@ impl Outcome {
                 certificate,
                 unmade,
             } => {
-                let before = format!(
-                    "Secret {secret} holds a certificate for {}, valid until {}; ",
-                    text::printable(&pki.spec.service_name),
-                    certificate.not_after,
-                );
+                let before = holds(certificate) + "; ";
                 return text::fit(&before, &keystores(unmade), "", bytes);
             }
             Self::Unsigned(alarm) => {
-                let before = format!(
-                    "{subject} gets no new certificate until the platform team has seen to the CA: "
+                let wait = "gets no new certificate until the platform team has seen to the CA";
+                return text::fit(
+                    &format!("{subject} {wait}: "),
+                    &text::line(alarm),
+                    "",
+                    bytes,
                 );
-                return text::fit(&before, &text::line(alarm), "", bytes);
             }
             Self::Contested { by, .. } => {
                 let who = by.as_deref().map_or_else(

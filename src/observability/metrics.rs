@@ -80,6 +80,36 @@ fn gauge_value(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// Descriptions on the page.
+mod help {
+    pub(super) const ADMISSIONS: &str = "Admission requests answered, by webhook and verdict";
+    pub(super) const ISSUANCES: &str =
+        "Certificates issued, by reason: missing, unsound, renewal, request, ca";
+    pub(super) const ISSUANCE_FAILURES: &str =
+        "Attempts to issue that failed, by reason: ca, certificate, format, api";
+    pub(super) const RESTARTS: &str =
+        "Workloads that were to be restarted after a renewal, by result: restarted, failed";
+    pub(super) const CA_ALARMS: &str =
+        "1 while the CA needs attention, by reason: missing, lost, replaced, unusable, ledger, api";
+    pub(super) const CA_TIMES: &str =
+        "End of the CA certificates, by role: current, next, previous";
+    pub(super) const WEBHOOK_TIMES: &str =
+        "End of the certificates that this replica answers admission with, by role: ca, serving";
+    pub(super) const WEBHOOK_PLAIN_PATH: &str = "1 while this replica answers admission at the plain path, where whoever reaches the port may ask";
+    pub(super) const TRUST_BUNDLES: &str =
+        "ConfigMaps with the CA bundle, by state: current, foreign, failing";
+    pub(super) const CA_WAITING: &str =
+        "What keeps a rotation of the CA from going on, by reason: unpublished, of_previous";
+    pub(super) const CA_BLOCKED: &str = "Those whom a rotation of the CA cannot reach, by reason: refused, foreign, conflict, contested, failed, unsigned, behind, namespace, bundle";
+    pub(super) const EVENTS: &str = "Events by result (sent, merged, suppressed, dropped), cause of the last two, and reason of the Event";
+    pub(super) const RECONCILE_ERRORS: &str = "Reconciliations that failed and are tried again";
+    pub(super) const RECONCILE_SECONDS: &str = "Duration of a reconciliation";
+    pub(super) const LEADER: &str = "1 while this replica reconciles";
+    pub(super) const CLOCK_SKEW: &str =
+        "By how much the clock of this replica is ahead of the API server's";
+    pub(super) const CLOCK_TRUSTED: &str = "1 while the clock of this replica agrees with the API server's; else it neither leads nor issues";
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("pki_operator");
@@ -88,89 +118,32 @@ impl Default for Metrics {
         let page = &mut registry;
         // The fields are in the order of the page.
         let mut metrics = Self {
-            admissions: add(
-                page,
-                "admission_requests",
-                "Admission requests answered, by webhook and verdict",
-            ),
-            issuances: add(
-                page,
-                "issuances",
-                "Certificates issued, by reason: missing, unsound, renewal, request, ca",
-            ),
-            issuance_failures: add(
-                page,
-                "issuance_failures",
-                "Attempts to issue that failed, by reason: ca, certificate, format, api",
-            ),
-            restarts: add(
-                page,
-                "restarts",
-                "Workloads that were to be restarted after a renewal, by result: restarted, failed",
-            ),
-            ca_alarms: add(
-                page,
-                "ca_alarm",
-                "1 while the CA needs attention, by reason: missing, lost, replaced, unusable, ledger, api",
-            ),
-            ca_times: add(
-                page,
-                "ca_expiry_timestamp_seconds",
-                "End of the CA certificates, by role: current, next, previous",
-            ),
+            admissions: add(page, "admission_requests", help::ADMISSIONS),
+            issuances: add(page, "issuances", help::ISSUANCES),
+            issuance_failures: add(page, "issuance_failures", help::ISSUANCE_FAILURES),
+            restarts: add(page, "restarts", help::RESTARTS),
+            ca_alarms: add(page, "ca_alarm", help::CA_ALARMS),
+            ca_times: add(page, "ca_expiry_timestamp_seconds", help::CA_TIMES),
             webhook_times: add(
                 page,
                 "webhook_expiry_timestamp_seconds",
-                "End of the certificates that this replica answers admission with, by role: ca, serving",
+                help::WEBHOOK_TIMES,
             ),
-            webhook_plain_path: add(
-                page,
-                "webhook_plain_path",
-                "1 while this replica answers admission at the plain path, where whoever reaches the port may ask",
-            ),
-            trust_bundles: add(
-                page,
-                "trust_bundles",
-                "ConfigMaps with the CA bundle, by state: current, foreign, failing",
-            ),
-            ca_waiting: add(
-                page,
-                "ca_rotation_waiting_for",
-                "What keeps a rotation of the CA from going on, by reason: unpublished, of_previous",
-            ),
-            ca_blocked: add(
-                page,
-                "ca_rotation_blocked_by",
-                "Those whom a rotation of the CA cannot reach, by reason: refused, foreign, conflict, contested, failed, unsigned, behind, namespace, bundle",
-            ),
-            events: add(
-                page,
-                "events",
-                "Events by result (sent, merged, suppressed, dropped), cause of the last two, and reason of the Event",
-            ),
-            reconcile_errors: add(
-                page,
-                "reconcile_errors",
-                "Reconciliations that failed and are tried again",
-            ),
+            webhook_plain_path: add(page, "webhook_plain_path", help::WEBHOOK_PLAIN_PATH),
+            trust_bundles: add(page, "trust_bundles", help::TRUST_BUNDLES),
+            ca_waiting: add(page, "ca_rotation_waiting_for", help::CA_WAITING),
+            ca_blocked: add(page, "ca_rotation_blocked_by", help::CA_BLOCKED),
+            events: add(page, "events", help::EVENTS),
+            reconcile_errors: add(page, "reconcile_errors", help::RECONCILE_ERRORS),
             reconcile_seconds: add_seconds(
                 page,
                 "reconcile_duration",
-                "Duration of a reconciliation",
+                help::RECONCILE_SECONDS,
                 Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             ),
-            leader: add(page, "leader", "1 while this replica reconciles"),
-            clock_skew: add_seconds(
-                page,
-                "clock_skew",
-                "By how much the clock of this replica is ahead of the API server's",
-                Gauge::default(),
-            ),
-            clock_trusted: add(
-                page,
-                "clock_trusted",
-                "1 while the clock of this replica agrees with the API server's; else it neither leads nor issues",
-            ),
+            leader: add(page, "leader", help::LEADER),
+            clock_skew: add_seconds(page, "clock_skew", help::CLOCK_SKEW, Gauge::default()),
+            clock_trusted: add(page, "clock_trusted", help::CLOCK_TRUSTED),
             listeners: Listeners::register(page),
             certificates: Arc::default(),
             registry: Registry::default(),

@@ -138,7 +138,7 @@ fn what_the_api_server_does_not_know_is_not_served() {
         eventually("both try to publish it", || {
             let tries = |replica: &Operator| {
                 let log = replica.process.log();
-                log.contains("cannot look after the webhook's CA") && log.contains("cannot patch")
+                log.contains("failed to reconcile the webhook's CA") && log.contains("cannot patch")
             };
             pair.replicas.iter().all(tries).then_some(())
         });

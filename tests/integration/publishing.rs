@@ -144,7 +144,7 @@ fn events_that_are_forbidden_are_counted_and_told_when_they_are_permitted_again(
     });
     ns.wait_until_ready("good");
     assert_eq!(notes(&ns.events("Pod", "app1")), Vec::<String>::new());
-    assert!(operator.process.log().contains("cannot write the Event"));
+    assert!(operator.process.log().contains("failed to write the Event"));
 
     mend_rules(&arena);
     eventually("the pod is told", || {

@@ -111,7 +111,7 @@ impl CaController {
                 Ok(true) => continue,
                 Ok(false) => failures = 0,
                 Err(error) => {
-                    tracing::warn!(%error, "failed to reconcile the CA; trying again");
+                    tracing::warn!(%error, "failed to reconcile the CA; retrying");
                     failures += 1;
                     if failures >= FAILURES_BEFORE_EVENT {
                         self.report_api_error(&error);

@@ -29,7 +29,7 @@ pub async fn follow(client: Client, state: Key, cache: Arc<Cache>) {
                 }
             }
             Ok(None) => {}
-            Err(error) => tracing::debug!(%error, "cannot read what becomes of the CA"),
+            Err(error) => tracing::debug!(%error, "failed to read the state of the CA"),
         }
         tokio::time::sleep(POLL).await;
     }

@@ -224,7 +224,7 @@ async fn publish_in(
 async fn read(pki: &Pki, key: &Key, context: &Context) -> Result<Option<Secret>, ReconcileError> {
     match context.read_secret(key).await {
         Err(ReconcileError::ReadSecret { secret, source }) if api_error::is_refusal(&source) => {
-            tracing::warn!(pki = %Key::of(pki), %secret, error = %source, "cannot read the Secret that it no longer names");
+            tracing::warn!(pki = %Key::of(pki), %secret, error = %source, "failed to read the former Secret");
             Ok(None)
         }
         read => read,
@@ -250,13 +250,13 @@ async fn remove(pki: &Pki, key: &Key, context: &Context) -> Result<bool, Reconci
     let secrets = context.secrets(&key.namespace);
     match secrets.delete(&key.name, &params).await {
         Ok(_) => {
-            tracing::info!(pki = %Key::of(pki), secret = %key, "removed the Secret that it no longer names");
+            tracing::info!(pki = %Key::of(pki), secret = %key, "removed the former Secret");
             Ok(true)
         }
         Err(error) if api_error::is_not_found(&error) => Ok(true),
         // The certificate that the Pki has now is none the worse for that.
         Err(error) if api_error::is_refusal(&error) => {
-            tracing::warn!(pki = %Key::of(pki), secret = %key, %error, "cannot remove the Secret that it no longer names");
+            tracing::warn!(pki = %Key::of(pki), secret = %key, %error, "failed to remove the former Secret");
             Ok(false)
         }
         Err(source) => Err(ReconcileError::changing(key.clone(), pki, source)),

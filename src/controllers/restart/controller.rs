@@ -142,7 +142,7 @@ impl Attempt {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => self.failed(&cause, &error),
             Err(_) => {
-                tracing::warn!(workload = %self.task.workload, "failed to restart in time; trying again");
+                tracing::warn!(workload = %self.task.workload, "failed to restart in time; retrying");
                 self.handles.metrics.restart("failed");
                 Outcome::Failed
             }
@@ -198,10 +198,10 @@ impl Attempt {
     fn failed(&self, cause: &Cause, error: &kube::Error) -> Outcome {
         let workload = &self.task.workload;
         if api_error::is_conflict(error) {
-            tracing::debug!(%workload, "changed meanwhile; trying again");
+            tracing::debug!(%workload, "the workload has changed; retrying");
             return Outcome::Failed;
         }
-        tracing::warn!(%workload, %error, "failed to restart; trying again");
+        tracing::warn!(%workload, %error, "failed to restart; retrying");
         self.handles.metrics.restart("failed");
         if api_error::is_refusal(error) {
             self.publish(cause, &Ending::Refused(api_error::message(error)));

@@ -58,7 +58,7 @@ impl TrustBundleController {
                         tracing::warn!(
                             name,
                             error,
-                            "failed to write the ClusterTrustBundle; trying again"
+                            "failed to write the ClusterTrustBundle; retrying"
                         );
                         failures += 1;
                         pause = POLL.min(RETRY * failures);

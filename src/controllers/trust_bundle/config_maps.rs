@@ -88,7 +88,7 @@ impl TrustBundleController {
             namespace,
             name,
             error,
-            "failed to write the CA bundle; trying again"
+            "failed to write the CA bundle; retrying"
         );
         (namespace, Outcome::Failed)
     }

@@ -51,7 +51,7 @@ where
                 }
             }
             Err(error) => {
-                tracing::warn!(what, namespace, %error, "the watch broke; taking it up again");
+                tracing::warn!(what, namespace, %error, "failed to watch; retrying");
                 Vec::new()
             }
         };

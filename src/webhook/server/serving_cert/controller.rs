@@ -89,7 +89,7 @@ impl ServingCertController {
                 // The Secret was written a moment ago, here or by another replica.
                 Ok(None) => tokio::time::sleep(MIN_WRITE_INTERVAL / 10).await,
                 Err(error) => {
-                    tracing::error!(%error, "cannot serve admission; trying again");
+                    tracing::error!(%error, "failed to serve admission; retrying");
                     tokio::time::sleep(2 * FAST_POLL).await;
                 }
             }
@@ -135,12 +135,12 @@ impl ServingCertController {
                 // Another writer was faster. The next reconciliation sees its change.
                 Ok(Err(error)) if is_conflict(&error) => FAST_POLL,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "cannot look after the webhook's CA; trying again");
+                    tracing::warn!(%error, "failed to reconcile the webhook's CA; retrying");
                     self.report_unreadable(&error);
                     2 * FAST_POLL
                 }
                 Err(_) => {
-                    tracing::warn!("no answer about the webhook's CA; trying again");
+                    tracing::warn!("failed to reconcile the webhook's CA in time; retrying");
                     self.report_unreadable(&"the API server does not answer");
                     FAST_POLL
                 }
@@ -283,7 +283,7 @@ impl ServingCertController {
         let issuer = decision::issuer(leaf.served(is_trusted), current, carried_for, now);
         let Some(issuer) = issuer else { return };
         if let Err(error) = self.serving_cert.renew(issuer, now) {
-            tracing::error!(%error, "cannot renew the serving certificate");
+            tracing::error!(%error, "failed to renew the serving certificate");
         }
     }
 

@@ -171,6 +171,18 @@ impl ServingCas {
         !self.previous.is_empty() || !self.previous_segments.is_empty()
     }
 
+    /// A change for this reason that leaves the CAs as they are.
+    fn unchanged(&self, reason: Reason, known: Option<&Self>, now: Timestamp) -> ServingCaChange {
+        ServingCaChange {
+            reason,
+            current: CurrentServingCa::Same,
+            previous: self.previous.clone(),
+            segment: self.missing_segment(known),
+            previous_segments: self.previous_segments.clone(),
+            since: Some(now),
+        }
+    }
+
     /// The segment that the Secret should hold, if it holds another or none.
     fn missing_segment(&self, known: Option<&Self>) -> CurrentServingCa<Segment> {
         if self.segment.is_some() {
@@ -218,19 +230,13 @@ pub fn change(
             return Some(remake(known, now));
         }
     };
-    let change = |reason| ServingCaChange {
-        reason,
-        current: CurrentServingCa::Same,
-        previous: cas.previous.clone(),
-        segment: cas.missing_segment(known),
-        previous_segments: cas.previous_segments.clone(),
-        since: Some(now),
-    };
+    let change = |reason| cas.unchanged(reason, known, now);
     let is_over = |since| now.duration_since(since) >= overlap;
     let is_served = served.is_some_and(|served| is(served, &cas.current));
     if let Some(served) = served.filter(|served| !cas.hold(served)) {
+        let previous = cas.previous_with(served);
         Some(ServingCaChange {
-            previous: cas.previous_with(served),
+            previous,
             ..change(Reason::Overlap)
         })
     } else if !cas.is_full() && (rotate_now || cas.is_due(now)) {
@@ -244,8 +250,9 @@ pub fn change(
             ..change(Reason::Rotate)
         })
     } else if cas.segment.is_none() {
+        let since = cas.since;
         Some(ServingCaChange {
-            since: cas.since,
+            since,
             ..change(Reason::Path)
         })
     } else if !cas.has_previous() {

@@ -38,7 +38,7 @@ where
             Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone) => Some(()),
             Ok(Event::Init | Event::InitApply(_)) => None,
             Err(error) => {
-                tracing::warn!(%error, kind = %K::kind(&()), "the watch broke; taking it up again");
+                tracing::warn!(%error, kind = %K::kind(&()), "failed to watch; retrying");
                 None
             }
         })
