@@ -17,7 +17,7 @@ pub struct StoredCa {
     pub current: Result<Authority, AuthorityError>,
     /// `next.crt` and `next.key`, if they are there.
     pub next: Option<Result<Authority, AuthorityError>>,
-    /// The value of the annotation [`ACCEPT`](super::ACCEPT).
+    /// The value of the annotation [`ACCEPT`](crate::api::annotations::ACCEPT).
     pub accepted: Option<String>,
     /// Those of the CAs that signed before which are there with their keys and in force.
     pub retired: Vec<Authority>,
