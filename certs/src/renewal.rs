@@ -53,7 +53,7 @@ pub fn with_jitter(
     earlier(due, spread(waiting / 10, seed))
 }
 
-/// The time at which a leaf with this validity was issued: [`BACKDATED`] after `not_before`.
+/// The time at which a leaf with this validity was issued: `BACKDATED` after `not_before`.
 pub fn issued_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
     // No authority here issues a shorter certificate.
     if not_after.duration_since(not_before) > BACKDATED {
