@@ -145,22 +145,16 @@ impl Outcome {
         }
     }
 
-    /// The message of condition and Event, in so many bytes: what is wrong, and what to do about
-    /// it.
+    /// Message of condition and Event, at most `bytes` long: the problem and its remedy.
     pub fn message(&self, pki: &Pki, bytes: usize) -> String {
         let secret = text::printable(pki.secret_name());
         let subject = format!("Secret {secret} of Pki {}", pki.display_name());
-        let holds = |certificate: &Certificate| {
-            let name = text::printable(&pki.spec.service_name);
-            let end = certificate.not_after;
-            format!("Secret {secret} holds a certificate for {name}, valid until {end}")
-        };
         let message = match self {
             Self::Ready(certificate) if certificate.cut_short => format!(
                 "{}, which is the end of the CA and earlier than spec.duration asks for",
-                holds(certificate)
+                validity(pki, certificate)
             ),
-            Self::Ready(certificate) => holds(certificate),
+            Self::Ready(certificate) => validity(pki, certificate),
             Self::Refused { violations, .. } => {
                 let name = pki.metadata.name.as_deref().unwrap_or_default();
                 return violation_summary(name, violations, bytes);
@@ -174,32 +168,18 @@ impl Outcome {
                 certificate,
                 unmade,
             } => {
-                let before = holds(certificate) + "; ";
+                let before = validity(pki, certificate) + "; ";
                 return text::fit(&before, &keystores(unmade), "", bytes);
             }
             Self::Unsigned(alarm) => {
-                let wait = "gets no new certificate until the platform team has seen to the CA";
-                return text::fit(
-                    &format!("{subject} {wait}: "),
-                    &text::line(alarm),
-                    "",
-                    bytes,
-                );
+                let before = subject
+                    + " gets no new certificate until the platform team has seen to the CA: ";
+                return text::fit(&before, &text::line(alarm), "", bytes);
             }
-            Self::Contested { by, .. } => {
-                let who = by.as_deref().map_or_else(
-                    || "is deleted".to_owned(),
-                    |by| format!("is changed by \"{}\"", text::printable(by)),
-                );
-                format!(
-                    "{subject} {who} again and again: stop that, or choose another spec.secretName; it is repaired ever more slowly, next at status.nextAttemptTime"
-                )
-            }
-            Self::Await => {
-                format!(
-                    "Secret {secret} belongs to a Pki that is deleted or writes another Secret by now, and is about to be removed"
-                )
-            }
+            Self::Contested { by, .. } => contested(&subject, by.as_deref()),
+            Self::Await => format!(
+                "Secret {secret} belongs to a Pki that is deleted or writes another Secret by now, and is about to be removed"
+            ),
             Self::AwaitKey(algorithm) => format!(
                 "Secret {secret} is written as soon as there is a new {algorithm} key: keys of this kind take long to make, and are made for one namespace after the other"
             ),
@@ -212,6 +192,23 @@ impl Outcome {
         };
         text::cut(&message, bytes)
     }
+}
+
+fn validity(pki: &Pki, certificate: &Certificate) -> String {
+    let secret = text::printable(pki.secret_name());
+    let name = text::printable(&pki.spec.service_name);
+    let end = certificate.not_after;
+    format!("Secret {secret} holds a certificate for {name}, valid until {end}")
+}
+
+fn contested(subject: &str, by: Option<&str>) -> String {
+    let event = by.map_or_else(
+        || "is deleted".to_owned(),
+        |by| format!("is changed by \"{}\"", text::printable(by)),
+    );
+    format!(
+        "{subject} {event} again and again: stop that, or choose another spec.secretName; it is repaired ever more slowly, next at status.nextAttemptTime"
+    )
 }
 
 /// The keystores that are not written, each with the reason; one reason is said once.
