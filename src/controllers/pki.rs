@@ -4,7 +4,7 @@
 //!    caches. The Secret itself is read only when that is not enough: a new Pki needs no read (but
 //!    for passwords), nor does one whose Secret has not changed.
 //! 2. [`plan`](plan::plan) decides, on those facts alone, what is to be done and why.
-//! 3. **Act**: write the Secret, or nothing.
+//! 3. **Act**: write the Secret, or nothing. Remove former Secrets that are no longer used.
 //! 4. **Conclude**: write the status if it changed, hand over the Events, and
 //!    schedule the next reconcile. A Secret and its status are the two writes of an issuance.
 //!
@@ -15,6 +15,7 @@
 use crate::api::{Pki, StoredPki};
 use crate::events;
 use crate::k8s::object_key::Key;
+use crate::model::outcome;
 use crate::observability::traces::Work;
 use kube::Resource as _;
 use kube::core::error_boundary::InvalidObject;
@@ -72,7 +73,7 @@ async fn reconcile(stored: StoredPki, context: &Context) -> Result<(), Reconcile
         let pass = tokio::time::timeout(RECONCILE_TIMEOUT, pass).await;
         let result = pass.unwrap_or(Err(ReconcileError::TimedOut));
         match &result {
-            Err(ReconcileError::Outdated { pki }) => {
+            Err(ReconcileError::Outdated(pki)) => {
                 tracing::debug!(%pki, "the Pki or its Secret has changed; reconciling again");
             }
             Err(error) => {
@@ -109,10 +110,7 @@ async fn reconcile_stored(
 /// The one pass.
 async fn reconcile_pki(pki: Pki, context: &Context, work: &mut Work) -> Result<(), ReconcileError> {
     let now = context.clock.now();
-    let now = now.map_err(|source| ReconcileError::Clock {
-        pki: Key::of(&pki),
-        source,
-    })?;
+    let now = now.map_err(|fault| ReconcileError::Clock(Key::of(&pki), fault))?;
     let ca = context.ca();
     let mut observed = observe::observe(pki, &ca, context, now).await?;
     let plan = plan::plan(&observed, now);
@@ -123,7 +121,10 @@ async fn reconcile_pki(pki: Pki, context: &Context, work: &mut Work) -> Result<(
         return Ok(());
     };
     work.note("pki.reason", || outcome.reason());
-    conclude::conclude(&observed.pki, &outcome, context, now).await
+    let pki = &observed.pki;
+    let status = outcome::after(pki, &outcome, now);
+    let next_check = former::maintain(pki, &status, context, now).await?;
+    conclude::conclude(pki, &outcome, &status, next_check, context, now).await
 }
 
 /// Reports an object that was stored under another schema on the object itself, for its author.

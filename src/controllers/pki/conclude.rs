@@ -1,43 +1,44 @@
 //! The end of a reconcile: writes the status, hands over Events, schedules the next reconcile.
 
 use super::pki_writes::write_status;
-use super::{Context, ReconcileError, former};
-use crate::api::{Pki, READY};
+use super::{Context, ReconcileError};
+use crate::api::{Pki, PkiStatus, READY};
 use crate::events::{self, EventKind, Notice, Reconciled, expiry};
 use crate::k8s::object_key::Key;
 use crate::k8s::secret;
-use crate::model::outcome::{self, Outcome};
+use crate::model::outcome::Outcome;
 use jiff::Timestamp;
 
-/// Writes the status if it changed, hands over Events, and schedules the next reconcile.
+/// Writes the status if it changed, hands over Events, and schedules the next reconcile. Former
+/// Secrets are checked at `next_check`.
 pub(super) async fn conclude(
     pki: &Pki,
     outcome: &Outcome,
+    status: &PkiStatus,
+    next_check: Option<Timestamp>,
     context: &Context,
     now: Timestamp,
 ) -> Result<(), ReconcileError> {
     let key = context.key(pki);
-    let status = outcome::after(pki, outcome, now);
-    let formers = former::maintain(pki, &status, context, now).await?;
     let users = context.cache.users(&secret::key(pki));
     let reconciled = Reconciled {
         pki,
         outcome,
-        status: &status,
+        status,
         now,
         has_renewal_events: context.settings.has_renewal_events,
     };
-    let written = if pki.status.as_ref() == Some(&status) {
+    let written = if pki.status.as_ref() == Some(status) {
         Ok(())
     } else {
-        write_status(pki, &status, context).await.map(drop)
+        write_status(pki, status, context).await.map(drop)
     };
-    if !matches!(written, Err(ReconcileError::Outdated { .. })) {
-        let told = match outcome {
+    if !matches!(written, Err(ReconcileError::Outdated(_))) {
+        let pods = match outcome {
             Outcome::Conflict { winner } if !is_at_fault(winner, context) => &[],
             _ => &users[..],
         };
-        publish_events(events::about(&reconciled, told), written.is_ok(), context);
+        publish_events(events::about(&reconciled, pods), written.is_ok(), context);
     }
     written?;
     // Workloads are restarted when all files are of the new certificate: a keystore may be what
@@ -53,9 +54,9 @@ pub(super) async fn conclude(
     let renewal = outcome
         .certificate()
         .map(|certificate| certificate.renew_at);
-    let ending = expiry::next(outcome, &status, now).filter(|_| !outcome.is_ready());
+    let ending = expiry::next(outcome, status, now).filter(|_| !outcome.is_ready());
     let next = again.into_iter().chain(renewal).chain(ending);
-    match next.chain(formers).min() {
+    match next.chain(next_check).min() {
         Some(at) => context.schedule.set(key, at),
         None => context.schedule.forget(&key),
     }

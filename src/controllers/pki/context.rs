@@ -111,13 +111,9 @@ impl Context {
     }
 
     pub(super) async fn read_secret(&self, key: &Key) -> Result<Option<Secret>, ReconcileError> {
-        match self.secrets(&key.namespace).get_opt(&key.name).await {
-            Ok(read) => Ok(read.map(|Lenient(secret)| secret)),
-            Err(source) => Err(ReconcileError::ReadSecret {
-                secret: key.clone(),
-                source,
-            }),
-        }
+        let read = self.secrets(&key.namespace).get_opt(&key.name).await;
+        let read = read.map_err(|source| ReconcileError::ReadSecret(key.clone(), source))?;
+        Ok(read.map(|Lenient(secret)| secret))
     }
 
     /// Drops what is kept of a Pki that is gone.

@@ -31,7 +31,7 @@ impl ErrorBackoff {
         *count = count.saturating_add(1);
         let backoff = |first, longest| Backoff { first, longest };
         let backoff = match error {
-            ReconcileError::Outdated { .. } => backoff(AFTER_CONFLICT, LONGEST_AFTER_CONFLICT),
+            ReconcileError::Outdated(_) => backoff(AFTER_CONFLICT, LONGEST_AFTER_CONFLICT),
             error if error.is_refusal() => backoff(AFTER_ERROR, LONGEST_AFTER_REFUSAL),
             ReconcileError::TimedOut => backoff(AFTER_ERROR, LONGEST_AFTER_TIMEOUT),
             _ => backoff(AFTER_ERROR, AFTER_ERROR),
@@ -52,10 +52,7 @@ mod tests {
 
     fn answered(code: u16) -> ReconcileError {
         let status = Status::failure("no", "No").with_code(code);
-        ReconcileError::ChangeSecret {
-            secret: key(),
-            source: kube::Error::Api(Box::new(status)),
-        }
+        ReconcileError::ChangeSecret(key(), kube::Error::Api(Box::new(status)))
     }
 
     fn key() -> Key {
@@ -64,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_fault_that_stays_is_retried_ever_more_rarely_and_a_success_begins_anew() {
-        let conflict = || ReconcileError::Outdated { pki: key() };
+        let conflict = || ReconcileError::Outdated(key());
         let doubling = [
             200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000,
         ];

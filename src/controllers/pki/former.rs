@@ -223,7 +223,7 @@ async fn publish_in(
 /// Events of the Pki, which report a missing permission, come after it.
 async fn read(pki: &Pki, key: &Key, context: &Context) -> Result<Option<Secret>, ReconcileError> {
     match context.read_secret(key).await {
-        Err(ReconcileError::ReadSecret { secret, source }) if api_error::is_refusal(&source) => {
+        Err(ReconcileError::ReadSecret(secret, source)) if api_error::is_refusal(&source) => {
             tracing::warn!(pki = %Key::of(pki), %secret, error = %source, "failed to read the former Secret");
             Ok(None)
         }

@@ -27,7 +27,7 @@ pub(super) async fn observe<'a>(
     let cached = cached_secret(&observed, context);
     if facts::needs_secret(&observed, cached.as_ref(), now) {
         match read(&mut observed, context).await {
-            Err(ReconcileError::ReadSecret { source, .. })
+            Err(ReconcileError::ReadSecret(_, source))
                 if api_error::is_refusal(&source) && !is_being_deleted(&observed.pki) =>
             {
                 observed.secret = SecretState::Unreadable((&source).into());

@@ -32,9 +32,7 @@ pub(super) async fn write_status(
     });
     let (pkis, params) = (context.pkis(&key.namespace), patch::post());
     let written = pkis.replace_status(&key.name, &params, &replacement).await;
-    conclude_write(pki, written, context, |pki, source| {
-        ReconcileError::WriteStatus { pki, source }
-    })
+    conclude_write(pki, written, context, ReconcileError::WriteStatus)
 }
 
 /// Serves a request for a renewal: writes the status of this Pki, which serves it, and removes the
@@ -89,7 +87,7 @@ pub(super) async fn release_unreadable(
     {
         Ok(_) => Ok(()),
         Err(error) if api_error::is_not_found(&error) => Ok(()),
-        Err(source) => Err(ReconcileError::WritePki { pki: key, source }),
+        Err(source) => Err(ReconcileError::WritePki(key, source)),
     }
 }
 
@@ -101,9 +99,7 @@ async fn change(
     let key = Key::of(pki);
     let pkis = context.pkis(&key.namespace);
     let changed = pkis.patch(&key.name, &patch::patch(), patch).await;
-    conclude_write(pki, changed, context, |pki, source| {
-        ReconcileError::WritePki { pki, source }
-    })
+    conclude_write(pki, changed, context, ReconcileError::WritePki)
 }
 
 /// Applies the answer to a write to the cache, before the watch delivers it. After a conflict the

@@ -124,7 +124,7 @@ async fn process(key: &Key, context: &Context) {
         context.error_backoff.forget(key);
         return;
     };
-    if !matches!(error, ReconcileError::Outdated { .. }) {
+    if !matches!(error, ReconcileError::Outdated(_)) {
         context.metrics.reconcile_errors.inc();
     }
     let delay = context.error_backoff.next_delay(key, &error);
