@@ -316,7 +316,7 @@ fn control(
         tokio::select! {
             // First, so that nothing more is begun by a wrong time.
             biased;
-            () = clock.distrusted() => {}
+            () = clock.untrusted() => {}
             () = hints => {}
             () = ignored => {}
             () = Box::pin(waiting) => {}

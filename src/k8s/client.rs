@@ -52,54 +52,44 @@ pub enum ClientError {
     /// No kubeconfig.
     #[error("cannot find a cluster: {0}")]
     Kubeconfig(String),
-    /// The permission is missing.
-    #[error("you may not {what} here: {}", text::printable(said))]
-    Forbidden {
-        /// As in `list pkipolicies`.
-        what: String,
-        /// Message of the API server.
-        said: String,
-    },
+    /// The permission is missing: an action, as in `list pkipolicies`, and the API server's
+    /// message.
+    #[error("you may not {0} here: {1}")]
+    Forbidden(String, String),
     /// The object does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// The request failed, most likely because the API server cannot be reached.
-    #[error("cannot {what}: {}", text::printable(said))]
-    Failed {
-        /// As in `list pkipolicies`.
-        what: String,
-        /// Why.
-        said: String,
-    },
+    /// The action failed, most likely because the API server cannot be reached, and its error.
+    #[error("cannot {0}: {1}")]
+    Failed(String, String),
 }
 
 impl ClientError {
+    /// The permission for an action is missing.
+    pub(crate) fn forbidden(action: String, message: &str) -> Self {
+        Self::Forbidden(action, text::printable(message).into())
+    }
+
+    /// An action failed.
+    pub(crate) fn failed(action: String, cause: &str) -> Self {
+        Self::Failed(action, text::printable(cause).into())
+    }
+
     pub(crate) fn of(what: impl Into<String>, error: kube::Error) -> Self {
         let what = what.into();
         match error {
-            kube::Error::Api(answer) if answer.code == 401 || answer.code == 403 => {
-                Self::Forbidden {
-                    what,
-                    said: answer.message,
-                }
-            }
-            kube::Error::Api(answer) if answer.code == 404 => {
-                Self::NotFound(text::sentence(&answer.message))
-            }
-            kube::Error::Api(answer) => Self::Failed {
-                what,
-                said: answer.message,
+            kube::Error::Api(answer) => match answer.code {
+                401 | 403 => Self::forbidden(what, &answer.message),
+                404 => Self::NotFound(text::sentence(&answer.message)),
+                _ => Self::failed(what, &answer.message),
             },
-            other => Self::Failed {
-                what,
-                said: with_causes(&other),
-            },
+            other => Self::failed(what, &with_causes(&other)),
         }
     }
 
     /// Whether it is a matter of permission.
     pub fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Forbidden { .. })
+        matches!(self, Self::Forbidden(..))
     }
 }
 
@@ -134,19 +124,18 @@ impl Access {
             context: self.context.clone(),
             ..KubeConfigOptions::default()
         };
-        let failed = |error: &dyn std::error::Error| ClientError::Kubeconfig(with_causes(error));
-        match &self.kubeconfig {
-            Some(path) => {
-                let kubeconfig = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
-                Config::from_custom_kubeconfig(kubeconfig, &options)
-                    .await
-                    .map_err(|error| failed(&error))
+        let config = match &self.kubeconfig {
+            Some(path) => match Kubeconfig::read_from(path) {
+                Ok(file) => Config::from_custom_kubeconfig(file, &options).await,
+                Err(error) => Err(error),
+            },
+            None if self.context.is_some() => Config::from_kubeconfig(&options).await,
+            None => {
+                let config = Config::infer().await;
+                return config.map_err(|error| ClientError::Kubeconfig(with_causes(&error)));
             }
-            None if self.context.is_some() => Config::from_kubeconfig(&options)
-                .await
-                .map_err(|error| failed(&error)),
-            None => Config::infer().await.map_err(|error| failed(&error)),
-        }
+        };
+        config.map_err(|error| ClientError::Kubeconfig(with_causes(&error)))
     }
 }
 

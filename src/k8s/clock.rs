@@ -150,7 +150,7 @@ impl Clock {
     }
 
     /// Returns once the clock is no longer trusted.
-    pub async fn distrusted(&self) {
+    pub async fn untrusted(&self) {
         self.wait_for(false).await;
     }
 

@@ -67,10 +67,8 @@ async fn answer(cluster: &Cluster, manifest: &Manifest) -> Result<Answer, Client
     };
     if reply.status == StatusCode::FORBIDDEN && !may(cluster, verb, namespace).await? {
         let namespace = text::printable(namespace);
-        return Err(ClientError::Forbidden {
-            what: format!("{verb} pkis in namespace {namespace}, not even in a dry run"),
-            said: reply.message(),
-        });
+        let action = format!("{verb} pkis in namespace {namespace}, not even in a dry run");
+        return Err(ClientError::forbidden(action, &reply.message()));
     }
     reply.answer()
 }
@@ -113,11 +111,8 @@ struct Reply {
 
 const WHAT: &str = "ask the API server in a dry run";
 
-fn failed(said: &dyn Display) -> ClientError {
-    ClientError::Failed {
-        what: WHAT.to_owned(),
-        said: said.to_string(),
-    }
+fn failed(cause: &dyn Display) -> ClientError {
+    ClientError::failed(WHAT.to_owned(), &cause.to_string())
 }
 
 async fn send(

@@ -154,15 +154,10 @@ impl SecretContent<'_> {
     }
 
     fn files(&self, observed: Option<&Secret>) -> (BTreeMap<String, ByteString>, Vec<Unmade>) {
+        let bundle = &self.bundle;
         let mut files = BTreeMap::from([
-            (
-                "tls.crt".to_owned(),
-                ByteString(self.bundle.certificate.to_vec()),
-            ),
-            (
-                "tls.key".to_owned(),
-                ByteString(self.bundle.private_key.to_vec()),
-            ),
+            ("tls.crt".to_owned(), ByteString(bundle.certificate.into())),
+            ("tls.key".to_owned(), ByteString(bundle.private_key.into())),
             ("ca.crt".to_owned(), ByteString(self.trust.pem().into())),
         ]);
         let (further, unmade) = formats::files(self, observed);

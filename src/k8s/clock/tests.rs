@@ -128,7 +128,7 @@ fn a_response_that_was_long_on_its_way_tells_nothing() {
 fn those_that_wait_hear_when_the_clock_is_trusted_and_when_not() {
     let clock = Clock::new();
     assert!(clock.trusted().now_or_never().is_none());
-    assert!(clock.distrusted().now_or_never().is_some());
+    assert!(clock.untrusted().now_or_never().is_some());
     let now = Reading::take();
     let date = |wall: Timestamp| {
         let wall = wall.to_zoned(jiff::tz::TimeZone::UTC);
@@ -139,7 +139,7 @@ fn those_that_wait_hear_when_the_clock_is_trusted_and_when_not() {
     assert!(clock.now().is_ok());
     let wrong = now.wall - SignedDuration::from_hours(1);
     clock.compare(Some(&date(wrong)), now.monotonic, now);
-    assert!(clock.distrusted().now_or_never().is_some());
+    assert!(clock.untrusted().now_or_never().is_some());
     assert!(matches!(clock.now(), Err(ClockFault::Skewed(_))));
     // The API server's.
     assert!(clock.display_time() < now.wall - SignedDuration::from_mins(59));

@@ -40,18 +40,13 @@ impl Passwords {
     /// Reads the password that a keystore's reference leads to. `secret` is the Secret that it
     /// names.
     pub fn read(keystore: &Keystore, secret: Option<&Secret>) -> Password {
-        let (name, key) = {
-            let reference = &keystore.password_secret_ref;
-            (reference.name.clone(), reference.key().to_owned())
-        };
+        let reference = &keystore.password_secret_ref;
+        let (name, key) = (reference.name.clone(), reference.key().to_owned());
         let Some(found) = secret else {
             return Err(FormatError::NoSecret { secret: name, key });
         };
-        if !found
-            .data
-            .as_ref()
-            .is_some_and(|data| data.contains_key(&key))
-        {
+        let mut data = found.data.iter();
+        if !data.any(|data| data.contains_key(&key)) {
             return Err(FormatError::NoKey { secret: name, key });
         }
         let password = file(found, &key);
