@@ -1,12 +1,9 @@
 use super::*;
 use crate::model::outcome::after;
 use crate::policy::Violation;
+use crate::util::time::tests::now;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
-
-fn now() -> Timestamp {
-    "2030-01-01T00:00:00Z".parse().unwrap()
-}
 
 fn pki() -> Pki {
     let mut pki = Pki::new(

@@ -67,12 +67,12 @@ pub enum ClientError {
 impl ClientError {
     /// The permission for an action is missing.
     pub(crate) fn forbidden(action: String, message: &str) -> Self {
-        Self::Forbidden(action, text::printable(message).into())
+        Self::Forbidden(action, text::printable(message))
     }
 
     /// An action failed.
     pub(crate) fn failed(action: String, cause: &str) -> Self {
-        Self::Failed(action, text::printable(cause).into())
+        Self::Failed(action, text::printable(cause))
     }
 
     pub(crate) fn of(what: impl Into<String>, error: kube::Error) -> Self {

@@ -130,11 +130,8 @@ fn stored(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::api;
+    use crate::util::time::tests::at;
     use serde_json::json;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_900_000_000 + second).unwrap()
-    }
 
     /// With a certificate that is renewed in an hour, and this annotation.
     fn pki(value: Option<&str>) -> Pki {

@@ -266,10 +266,7 @@ async fn remove(pki: &Pki, key: &Key, context: &Context) -> Result<bool, Reconci
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_900_000_000 + seconds).unwrap()
-    }
+    use crate::util::time::tests::at;
 
     #[test]
     fn a_former_secret_stays_while_it_is_used_until_its_certificate_ends() {

@@ -126,6 +126,7 @@ const BACKOFF: Backoff = Backoff {
 mod tests {
     use super::*;
     use crate::api::PkiSpec;
+    use crate::util::time::tests::at;
 
     fn failure(error: &str) -> Failure {
         Failure {
@@ -152,10 +153,6 @@ mod tests {
         let mut pki = Pki::new("a", PkiSpec::default());
         pki.metadata.generation = Some(1);
         pki
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_900_000_000 + seconds).unwrap()
     }
 
     /// How often it has failed, and the pause before the next attempt.

@@ -159,13 +159,10 @@ impl Keys {
 mod tests {
     use super::*;
     use crate::api;
+    use crate::util::time::tests::at;
     use futures::FutureExt as _;
     use serde_json::json;
     use std::time::Duration;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_900_000_000 + second).unwrap()
-    }
 
     fn pki(namespace: &str, name: &str) -> Pki {
         let mut pki = api::tests::pki(json!({}));

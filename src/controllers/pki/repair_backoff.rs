@@ -103,10 +103,7 @@ fn delay(repairs: u32) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_900_000_000 + seconds).unwrap()
-    }
+    use crate::util::time::tests::at;
 
     #[test]
     fn repairs_come_at_once_at_first_and_then_ever_more_slowly() {

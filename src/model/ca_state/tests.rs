@@ -1,12 +1,9 @@
 use super::*;
+use crate::util::time::tests::now;
 use jiff::SignedDuration;
 use pki_certs::Authority;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
-
-fn now() -> Timestamp {
-    "2030-01-01T00:00:00Z".parse().unwrap()
-}
 
 fn ca(hours: i32) -> CaCertificate {
     let authority = Authority::generate("ca", hours * HOUR, now()).unwrap();

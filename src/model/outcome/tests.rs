@@ -1,11 +1,8 @@
 use super::*;
 use crate::model::keystore::FormatError;
+use crate::util::time::tests::at;
 use jiff::SignedDuration;
 use serde_json::json;
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(1_900_000_000 + seconds).unwrap()
-}
 
 fn pki() -> Pki {
     crate::api::tests::pki(json!({}))

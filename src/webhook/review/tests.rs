@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::PkiPolicy;
+use crate::util::time::tests::now;
 use std::sync::Arc;
 
 fn rules() -> RuleBook {
@@ -58,10 +59,6 @@ fn judge_by(review: &Value, rules: &RuleBook) -> AdmissionResponse {
         now: now(),
     };
     validate(&request(review), &context)
-}
-
-fn now() -> Timestamp {
-    "2030-01-01T00:00:00Z".parse().unwrap()
 }
 
 fn create(spec: &Value) -> AdmissionResponse {

@@ -1,11 +1,8 @@
 use super::*;
+use crate::util::time::tests::now;
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
 use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, Usage};
-
-fn now() -> Timestamp {
-    "2030-01-01T00:00:00Z".parse().unwrap()
-}
 
 fn authority() -> Authority {
     Authority::generate("Example CA", SignedDuration::from_hours(87_600), now()).unwrap()

@@ -8,6 +8,7 @@ use super::*;
 use crate::model::ca::Alarm;
 use crate::model::ca::Ca;
 use crate::model::ca_state::CaState;
+use crate::util::time::tests::now;
 use pki_certs::{Authority, AuthorityError};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -21,10 +22,6 @@ const TIMES: RotationTimes = RotationTimes {
 };
 const TEN_YEARS: SignedDuration = SignedDuration::from_hours(87_600);
 const SECRET: &str = "pki-operator/ca";
-
-fn now() -> Timestamp {
-    "2030-01-01T00:00:00Z".parse().unwrap()
-}
 
 /// A CA that is made now and ends in ten years.
 fn authority() -> Authority {

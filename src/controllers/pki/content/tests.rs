@@ -2,13 +2,10 @@
 
 use super::*;
 use crate::k8s::secret::{adoption, bundle, is_controlled_by, is_owned_by, other_writer};
-use jiff::{SignedDuration, Timestamp};
+use crate::util::time::tests::now;
+use jiff::SignedDuration;
 use kube::runtime::watcher::Event;
 use pki_certs::{Authority, Leaf};
-
-fn now() -> Timestamp {
-    "2030-01-01T00:00:00Z".parse().unwrap()
-}
 
 fn pki() -> Pki {
     crate::api::tests::pki(json!({}))

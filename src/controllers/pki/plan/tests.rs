@@ -8,6 +8,7 @@ use crate::model::ca::Alarm;
 use crate::model::outcome::{self, Outcome};
 use crate::model::renewal_request::{self, RENEW_NOW};
 use crate::policy::RuleBook;
+use crate::util::time::tests::now;
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -17,10 +18,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
-
-fn now() -> Timestamp {
-    "2030-01-01T00:00:00Z".parse().unwrap()
-}
 
 fn authority() -> Authority {
     Authority::generate("ca", 1000 * HOUR, now() - HOUR).unwrap()

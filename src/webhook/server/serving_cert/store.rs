@@ -156,11 +156,8 @@ fn generate(now: Timestamp) -> Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::util::time::tests::now;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-    fn now() -> Timestamp {
-        "2030-01-01T00:00:00Z".parse().unwrap()
-    }
 
     fn secret(files: &[(&str, &str)], annotations: &[(&str, &str)]) -> Secret {
         let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());

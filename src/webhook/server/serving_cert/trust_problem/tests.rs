@@ -1,4 +1,5 @@
 use super::*;
+use crate::util::time::tests::now;
 use crate::webhook::server::serving_cert::{Leaf, request};
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
@@ -11,10 +12,6 @@ const HOSTS: [&str; 4] = [
     "127.0.0.1",
     "fd00::1",
 ];
-
-fn now() -> Timestamp {
-    "2030-01-01T00:00:00Z".parse().unwrap()
-}
 
 fn authority() -> Arc<Authority> {
     let year = SignedDuration::from_hours(365 * 24);
