@@ -1,22 +1,21 @@
-//! When people are told that a certificate is not being renewed: not at the first failure, since
-//! most mend themselves, but while there is still time to do something.
+//! When Events report that a certificate is not renewed: after most transient failures have gone,
+//! and while there is time to act.
 
 use crate::api::{Pki, PkiStatus};
 use crate::model::outcome::Outcome;
 use crate::util::text::printable;
 use jiff::Timestamp;
 
-/// How near the end of a certificate is that nobody renews.
+/// Stage of a certificate that is not renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Half of the time in which it should have been renewed is over.
     Ending,
-    /// It is over.
     Ended,
 }
 
 impl Stage {
-    /// Of the certificate that this status tells of, if its renewal is what failed.
+    /// Stage of the certificate in this status, if its renewal failed.
     pub(super) fn of(outcome: &Outcome, status: &PkiStatus, now: Timestamp) -> Option<Self> {
         let (near, end) = times(outcome, status)?;
         match now {
@@ -33,7 +32,7 @@ impl Stage {
         }
     }
 
-    /// What is said before the reason why it is not renewed.
+    /// Beginning of the message, before the reason why it is not renewed.
     pub(super) fn beginning(self, pki: &Pki, status: &PkiStatus) -> String {
         let end = status.not_after.as_ref();
         let end = end.map(|end| end.0.to_string()).unwrap_or_default();

@@ -14,8 +14,8 @@ pub(super) const PER_OBJECT: Limit = Limit {
     burst: 25,
     period: Duration::from_secs(300),
 };
-/// Limit of Normal Events for one object. It is above that of faults and refusals together, so that
-/// each of these can be followed by an Event about its end.
+/// Limit of Normal Events for one object, above that of faults and refusals together: each of these
+/// can be followed by an Event about its end.
 const PER_OBJECT_NORMAL: Limit = Limit {
     burst: 75,
     period: Duration::from_secs(100),
@@ -29,7 +29,7 @@ const CACHE_LAG: SignedDuration = SignedDuration::from_secs(5);
 const MAX_ENTRIES: usize = 50_000;
 
 /// The Events of this process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct EventHistory {
     reminder: Duration,
     /// By event id.
@@ -43,9 +43,8 @@ pub(super) struct EventHistory {
 /// Whether an Event is due that was published before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// It is news again.
     News,
-    /// It lasts, and a reminder is due.
+    /// The fault lasts, and a reminder is due.
     Reminder,
     Not,
 }
@@ -82,20 +81,37 @@ impl PublishedEvent {
             version: event.metadata.resource_version.clone(),
         }
     }
+
+    fn due(&self, notice: &Notice, reminder: Duration, now: Timestamp) -> Due {
+        // Anybody who may edit Events can date them: a sum could overflow, and the future is now.
+        let last = self.last.min(now);
+        let since = whole_second(notice.since).duration_since(last);
+        let passed = now.duration_since(last);
+        // Reconciles are not on the dot. One a little early must not skip a reminder.
+        let reminder = SignedDuration::try_from(reminder * 9 / 10).unwrap_or(SignedDuration::MAX);
+        // A Normal Event is published by the process that wrote the status, without a cache.
+        let lag = match notice.kind {
+            EventKind::Warning => CACHE_LAG,
+            EventKind::Normal => SignedDuration::ZERO,
+        };
+        if since > lag {
+            Due::News
+        } else if notice.kind == EventKind::Warning && passed >= reminder {
+            Due::Reminder
+        } else {
+            Due::Not
+        }
+    }
 }
 
 impl EventHistory {
     pub(super) fn new(reminder: Duration) -> Self {
         Self {
             reminder,
-            published: HashMap::new(),
-            last: HashMap::new(),
-            budgets: HashMap::new(),
-            refusals: RefusalBudget::default(),
+            ..Self::default()
         }
     }
 
-    /// The Event of this notice, if it is known.
     pub(super) fn published(&self, notice: &Notice) -> Option<PublishedEvent> {
         self.published.get(&notice.event_id()).cloned()
     }
@@ -112,8 +128,7 @@ impl EventHistory {
         event.due(notice, self.reminder, now)
     }
 
-    /// Time until the end of the second in which another Event with the same dedup key was written,
-    /// if that is the present one.
+    /// Time until this second ends, if another Event with the dedup key was written in it.
     pub(super) fn until_next_second(&self, notice: &Notice, now: Timestamp) -> Option<Duration> {
         let (id, at) = self.last.get(&notice.dedup_key())?;
         let rest = SignedDuration::from_secs(1).checked_sub(now.duration_since(*at))?;
@@ -121,7 +136,7 @@ impl EventHistory {
         Duration::try_from(rest).ok().filter(|_| is_wait)
     }
 
-    /// Records a notice that is published by now, as the `event` that the API server has.
+    /// Records a published notice, as the `event` that the API server has.
     pub(super) fn record(&mut self, notice: &Notice, event: &Event) -> PublishedEvent {
         let published = PublishedEvent {
             content: Some(notice.content()),
@@ -153,7 +168,7 @@ impl EventHistory {
         taken
     }
 
-    /// Returns an Event that was not sent to the budget.
+    /// Returns to the budget an Event that was not sent.
     pub(super) fn give_back(&mut self, notice: &Notice) {
         if notice.is_refusal() {
             self.refusals.give_back(notice.namespace());
@@ -163,7 +178,6 @@ impl EventHistory {
         }
     }
 
-    /// Bounds the maps.
     pub(super) fn prune(&mut self, now: Timestamp, instant: Instant) {
         if self.published.len() > MAX_ENTRIES {
             let cutoff = now - 2 * self.reminder;
@@ -182,34 +196,10 @@ impl EventHistory {
     }
 }
 
-/// The limit that the notice counts towards.
 fn limit(notice: &Notice) -> Limit {
     match notice.kind {
         EventKind::Warning => PER_OBJECT,
         EventKind::Normal => PER_OBJECT_NORMAL,
-    }
-}
-
-impl PublishedEvent {
-    fn due(&self, notice: &Notice, reminder: Duration, now: Timestamp) -> Due {
-        // Anybody who may edit Events can date them: a sum could overflow, and the future is now.
-        let last = self.last.min(now);
-        let since = whole_second(notice.since).duration_since(last);
-        let passed = now.duration_since(last);
-        // Reconciles are not on the dot. One a little early must not skip a reminder.
-        let reminder = SignedDuration::try_from(reminder * 9 / 10).unwrap_or(SignedDuration::MAX);
-        // A Normal Event is published by the process that wrote the status, without a cache.
-        let lag = match notice.kind {
-            EventKind::Warning => CACHE_LAG,
-            EventKind::Normal => SignedDuration::ZERO,
-        };
-        if since > lag {
-            Due::News
-        } else if notice.kind == EventKind::Warning && passed >= reminder {
-            Due::Reminder
-        } else {
-            Due::Not
-        }
     }
 }
 

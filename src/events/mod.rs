@@ -76,7 +76,6 @@ impl Reconciled<'_> {
         let mut conditions = self.status.conditions.iter();
         let ready = conditions.find(|known| known.type_ == READY);
         let (mut reason, mut message) = (outcome.reason(), outcome.message(pki, NOTE_BYTES));
-        // The same fault, and its consequence.
         if let Some(stage) = Stage::of(outcome, self.status, self.now) {
             reason = stage.reason();
             let beginning = stage.beginning(pki, self.status);
@@ -112,7 +111,7 @@ impl Reconciled<'_> {
     }
 }
 
-/// The Event on a Pki that asks for a renewal which is not served now: why not, and when.
+/// Event on a Pki about a requested renewal that is not served now: why not, and when.
 pub fn about_request(pki: &Pki, now: Timestamp) -> Option<Notice> {
     let message = renewal_request::message(pki, now)?;
     let (aspect, kind) = (Aspect::Request, EventKind::Normal);
@@ -136,8 +135,7 @@ pub fn about_adoption(pki: &Pki, now: Timestamp) -> Notice {
     template.on(reference(pki), None)
 }
 
-/// The Events on pods that use a Secret which the Pki wrote before, or that wait for it where it is
-/// not there.
+/// Events on pods that use, or wait for, a Secret which the Pki wrote before.
 pub fn about_former(
     pki: &Pki,
     former: &FormerSecret,
@@ -187,11 +185,7 @@ pub fn about_ca(secret: &Key, alarm: &Alarm) -> Notice {
 
 /// Event on the CA about the objects that a rotation cannot reach.
 pub fn about_rotation(secret: &Key, report: &RolloutReport) -> Notice {
-    let RolloutReport {
-        since,
-        blocked: count,
-        ..
-    } = report;
+    let (since, count) = (report.since, report.blocked);
     let in_spite = report.until.map_or_else(String::new, |until| {
         format!(", and goes on in spite of them at {until}")
     });
@@ -240,7 +234,7 @@ pub fn about_clock(lease: &Key, replica: &str, fault: &ClockFault) -> Notice {
     let message = format!("Replica {replica} neither leads nor issues certificates: {fault}");
     let message = text::line(&message);
     let template = EventTemplate {
-        // A clock that drifts is one fault, whatever the difference is by now.
+        // A clock that drifts is one fault, however large the difference is by now.
         topic: Some(replica),
         ..EventTemplate::warning(Aspect::State, "ClockSkewed", message)
     };

@@ -37,8 +37,8 @@ pub struct Notice {
     pub since: Timestamp,
 }
 
-/// The subject of a notice. Of two with the same subject that have not been sent, the later one
-/// counts. The names of the variants are hashed into the names of Events, so they stay.
+/// The subject of a notice. A later notice replaces an unsent one with the same subject. The names
+/// of the variants are hashed into the names of Events, so they stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Aspect {
     /// Whether an object is in order.
@@ -128,8 +128,7 @@ impl Notice {
     }
 
     /// Hash of the subject and the reason, which identifies the Event object. A changed message
-    /// replaces the one before: a person who tries ten wrong names reads the last answer, with a
-    /// count.
+    /// replaces the one before, so ten wrong names leave one Event with a count.
     pub(super) fn event_id(&self) -> Hash {
         // Reconciler and refusing replica both report that a Pki is ready.
         let aspect = match (self.aspect, self.kind) {
@@ -173,10 +172,9 @@ impl Notice {
         ])
     }
 
-    /// The budget that pays for the notice. An object has one for faults, and two more. Refusals
-    /// have their own, because anybody can have any number of Pkis refused, which must not silence
-    /// a fault. Normal Events have their own, because the end of a fault is reported at once,
-    /// however many faults there were before.
+    /// The budget that pays for the notice. An object has three. Refusals have their own, because
+    /// anybody can cause any number of them, which must not silence a fault. Normal Events have
+    /// their own, so that the end of a fault is reported at once.
     pub(super) fn budget(&self) -> Hash {
         let purpose = match self.kind {
             EventKind::Normal => "normal",
@@ -254,9 +252,8 @@ impl Notice {
 
     /// The patch that repeats its Event with a new count.
     ///
-    /// `kubectl events` sorts by the time in `series`, and where there is none by `lastTimestamp`.
-    /// Both are whole seconds here. A fraction would move the Event behind later ones of the same
-    /// second.
+    /// `kubectl events` sorts by the time in `series`, else by `lastTimestamp`. Both are whole
+    /// seconds: a fraction would move the Event behind later ones of the same second.
     pub(super) fn repeat(&self, count: i32, version: Option<&str>, now: Timestamp) -> Value {
         let last = whole_second(now);
         let series = EventSeries {

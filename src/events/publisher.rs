@@ -5,8 +5,8 @@
 //! `(x3 over 15m)` instead of three lines. A changed message replaces the one before.
 //!
 //! No caller waits for the [queue](super::queue), so a slow or failing Events API delays neither an
-//! issuance nor an answer of the webhook. What the API server is too busy for is sent later. What
-//! it refuses is counted and dropped; a fault that lasts is offered again anyway.
+//! issuance nor an answer of the webhook. Events that the API server is too busy for are sent later.
+//! Refused ones are counted and dropped; a fault that lasts is offered again anyway.
 
 use super::history::{Due, EventHistory, PublishedEvent};
 use super::notice::{Aspect, EventKind, Notice};
@@ -90,12 +90,15 @@ impl Publisher {
 }
 
 /// Why a notice could not be sent.
+#[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// The budget of the object is empty until then.
+    #[error("the budget of the object is empty")]
     Budget(Instant),
-    /// Another Event with this dedup key was written within this second.
+    #[error("another Event with this dedup key was written within this second")]
     SameSecond(Instant),
-    Api(kube::Error),
+    #[error("{}", api_error::message(.0))]
+    Api(#[from] kube::Error),
+    #[error("no answer within {ATTEMPT_TIMEOUT:?}")]
     TimedOut,
 }
 
@@ -105,7 +108,7 @@ struct Sender {
     metrics: Arc<Metrics>,
     clock: Arc<Clock>,
     history: Mutex<EventHistory>,
-    /// What is left of [`IN_ALL`].
+    /// The rest of [`IN_ALL`].
     in_all: Mutex<Bucket>,
     queue: Arc<Queue>,
 }
@@ -137,14 +140,16 @@ impl Sender {
                 self.queue.finish(notice, true);
                 self.count(ending, notice);
             }
-            Err(Failure::SameSecond(at)) => self.count_overtaken(&self.queue.defer(queued, at)),
+            Err(Failure::SameSecond(at)) => {
+                count_overtaken(&self.metrics, &self.queue.defer(queued, at));
+            }
             Err(Failure::Budget(_)) if self.queue.is_closed() => {
                 self.count(Ending::Dropped("closed"), notice);
                 self.queue.finish(notice, false);
             }
             Err(Failure::Budget(at)) => {
                 self.count(Ending::Suppressed("budget"), notice);
-                self.count_overtaken(&self.queue.defer(queued, at));
+                count_overtaken(&self.metrics, &self.queue.defer(queued, at));
             }
             Err(failure) => {
                 self.history().give_back(notice);
@@ -163,7 +168,7 @@ impl Sender {
             Some(_) if self.queue.is_closed() => Ending::Dropped("closed"),
             Some(pause) if queued.since.elapsed() < STALE => {
                 tracing::debug!(namespace, regarding, reason, %failure, "failed to write the Event; retrying");
-                self.count_overtaken(&self.queue.retry(queued, pause));
+                count_overtaken(&self.metrics, &self.queue.retry(queued, pause));
                 return;
             }
             Some(_) => Ending::Dropped("stale"),
@@ -292,10 +297,6 @@ impl Sender {
     fn count(&self, ending: Ending, notice: &Notice) {
         self.metrics.event(ending, &notice.reason);
     }
-
-    fn count_overtaken(&self, notices: &[Notice]) {
-        count_overtaken(&self.metrics, notices);
-    }
 }
 
 fn count_overtaken(metrics: &Metrics, notices: &[Notice]) {
@@ -317,7 +318,7 @@ fn pause_after(failure: &Failure) -> Option<Duration> {
     }
 }
 
-/// Why the API server will never take it, in one word. While a namespace is being deleted, every
+/// Why the API server refuses the Event, in one word. While a namespace is being deleted, every
 /// create is forbidden; that is nothing to alert on.
 fn refusal(failure: &Failure) -> &'static str {
     match failure {
@@ -328,23 +329,6 @@ fn refusal(failure: &Failure) -> &'static str {
             _ => "refused",
         },
         _ => "refused",
-    }
-}
-
-impl From<kube::Error> for Failure {
-    fn from(error: kube::Error) -> Self {
-        Self::Api(error)
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Budget(_) => f.write_str("it has been told so much already"),
-            Self::SameSecond(_) => f.write_str("another line was written within this second"),
-            Self::Api(error) => f.write_str(&api_error::message(error)),
-            Self::TimedOut => write!(f, "no answer within {ATTEMPT_TIMEOUT:?}"),
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Queue of the notices that wait to be sent, in a bounded amount of memory.
 //!
-//! Of each dedup key the latest notice waits; one that is overtaken is never sent. Namespaces are
+//! The latest notice of each dedup key waits; one that is overtaken is never sent. Namespaces are
 //! served round robin, so that a noisy one does not delay the others. Within a namespace the
 //! subject without an Event for the longest time comes first.
 
@@ -25,7 +25,7 @@ pub(super) struct Queue {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct QueuedNotice {
     pub(super) notice: Notice,
-    /// When this notice was offered.
+    /// Time of the offer.
     pub(super) since: Instant,
     place: Place,
 }
@@ -34,14 +34,11 @@ pub(super) struct QueuedNotice {
 /// of these; the last publication under the same dedup key; the number of the offer.
 type Place = (bool, Option<Instant>, u64);
 
-/// Result of an offer.
+/// Result of an offer, with the notices that are not sent because of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Offered {
-    /// It waits.
     Queued,
-    /// These are overtaken, and will not be sent.
     Overtaken(Vec<Notice>),
-    /// There is no room for this one.
     Full(Box<Notice>),
 }
 
@@ -87,7 +84,6 @@ impl Queue {
         self.change(QueueState::close);
     }
 
-    /// Whether it is [closed](Self::close).
     pub(super) fn is_closed(&self) -> bool {
         self.state().is_closed()
     }

@@ -1,12 +1,11 @@
-//! How many Events there may be about refusals, beside what each object may be told: in a
-//! namespace, and in all. Anybody who may create Pkis can have thousands refused, which must
-//! neither flood a namespace nor delay what others are told.
+//! Limits of the Events about refusals, in a namespace and in all. Anybody who may create Pkis can
+//! have thousands refused, which must neither flood a namespace nor delay other Events.
 
 use crate::util::rate_limit::{Bucket, Limit};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// A hundred pods hear of five refused Pkis at once.
+/// Enough for five refused Pkis with a hundred pods each at once.
 const PER_NAMESPACE: Limit = Limit {
     burst: 500,
     period: Duration::from_secs(1),
@@ -19,7 +18,6 @@ const IN_ALL: Limit = Limit {
 /// The number of namespaces that are remembered before full buckets are forgotten.
 const MAX_NAMESPACES: usize = 1000;
 
-/// The Events about refusals that may be sent still.
 #[derive(Debug, Default)]
 pub(super) struct RefusalBudget {
     in_all: Bucket,
@@ -27,7 +25,7 @@ pub(super) struct RefusalBudget {
 }
 
 impl RefusalBudget {
-    /// Takes one for this namespace; or says when there will be one.
+    /// Takes one Event for this namespace, or returns when there will be one.
     pub(super) fn take(&mut self, namespace: &str, now: Instant) -> Result<(), Instant> {
         self.in_all.take(IN_ALL, now)?;
         let bucket = self.by_namespace.entry(namespace.to_owned()).or_default();
@@ -41,7 +39,7 @@ impl RefusalBudget {
         taken
     }
 
-    /// One that was taken was not used.
+    /// Returns an Event that was taken and not sent.
     pub(super) fn give_back(&mut self, namespace: &str) {
         self.in_all.give_back(IN_ALL);
         if let Some(bucket) = self.by_namespace.get_mut(namespace) {

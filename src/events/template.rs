@@ -46,12 +46,10 @@ impl EventTemplate {
         }
     }
 
-    /// A [new](Self::new) Warning.
     pub(crate) fn warning(aspect: Aspect, reason: &str, message: impl AsRef<str>) -> Self {
         Self::new(aspect, EventKind::Warning, reason, message)
     }
 
-    /// The Event on one object.
     pub(crate) fn on(
         &self,
         regarding: ObjectReference,
@@ -87,8 +85,7 @@ impl EventTemplate {
         notices
     }
 
-    /// The Events on the first hundred pods that use this object, and on the controllers of the
-    /// others.
+    /// The Events on the first [`MAX_PODS`] pods of this object, and on the controllers of the rest.
     pub(crate) fn for_pods(
         &self,
         object: &str,

@@ -11,12 +11,11 @@ use std::sync::Arc;
 pub struct Ca {
     /// The CAs whose leaves are valid: the one that signs, then those before it that are trusted.
     pub issuers: Vec<CaCertificate>,
-    /// What clients trust: `ca.crt`.
+    /// The content of `ca.crt`.
     pub trust: Trust,
     /// The key to sign with, or why there is none.
     pub signer: Result<Arc<Authority>, Alarm>,
-    /// While leaves of the CA before are replaced: since when the present one signs, and over which
-    /// time.
+    /// While leaves of the CA before are replaced: start and length of that.
     pub replacing: Option<(Timestamp, SignedDuration)>,
 }
 
@@ -61,7 +60,7 @@ pub enum Alarm {
         secret: String,
         /// `tls.crt` or `next.crt`, with the key beside it.
         file: &'static str,
-        /// What is wrong with it.
+        /// The cause.
         source: AuthorityError,
     },
     /// The API server does not let the CA be read or written.
@@ -69,7 +68,7 @@ pub enum Alarm {
     NotKept {
         /// Where it is.
         secret: String,
-        /// What the API server said.
+        /// The error of the API server.
         problem: String,
     },
     /// The ConfigMap cannot be read.
@@ -79,7 +78,7 @@ pub enum Alarm {
     State {
         /// Where it is: the name is that of the Secret.
         secret: String,
-        /// What is wrong with it.
+        /// The cause.
         problem: String,
     },
 }

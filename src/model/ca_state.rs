@@ -1,4 +1,4 @@
-//! What is known of the CA besides its keys, as a ConfigMap keeps it.
+//! State of the CA besides its keys, as a ConfigMap keeps it.
 
 use crate::model::rollout::RolloutReport;
 use jiff::{SignedDuration, Timestamp};
@@ -29,7 +29,7 @@ pub struct Next {
     pub since: Option<Timestamp>,
     /// Since when every Secret has it in `ca.crt`, or is not waited for any more; `None` before.
     pub published: Option<Timestamp>,
-    /// Whether those before it are to be withdrawn whoever still uses them.
+    /// Whether those before it are to be withdrawn even if they are in use.
     pub is_forced: bool,
 }
 
@@ -42,8 +42,7 @@ pub struct Retired {
     pub since: Timestamp,
     /// Since when no Secret has a leaf of it; `None` while one has.
     pub unused: Option<Timestamp>,
-    /// Since when it is to be withdrawn whoever still uses it; `None` if it is to stay as long as
-    /// it is used.
+    /// Since when it is to be withdrawn even if it is in use; `None` if it stays while it is used.
     pub forced: Option<Timestamp>,
     /// Whether its root is trusted no more.
     pub is_withdrawn: bool,
@@ -82,8 +81,8 @@ impl CaState {
         self.retired.iter().filter(|retired| !retired.is_withdrawn)
     }
 
-    /// Reads the ConfigMap. A CA that signed is known whatever the time is; a successor that is not
-    /// in force is made known again when it is.
+    /// Reads the ConfigMap. A CA that signed is known at any time; a successor that is not in force
+    /// is published again when it is.
     pub fn read(stored: &ConfigMap, now: Timestamp) -> Result<Self, String> {
         let text = |key: &str| stored.data.as_ref().and_then(|data| data.get(key));
         let time = |key: &str| text(key).and_then(|time| time.parse().ok());
@@ -118,8 +117,8 @@ impl CaState {
         })
     }
 
-    /// What clients trust: in an order that does not change when one takes the other's place, so
-    /// that `ca.crt` stays as it is then.
+    /// The CAs that clients trust, in an order by content: `ca.crt` stays as it is when a successor
+    /// begins to sign.
     pub fn trust(&self) -> Trust {
         let next = self.next.iter().map(|next| &next.ca);
         let retired = self.trusted().map(|retired| &retired.ca);
@@ -131,8 +130,8 @@ impl CaState {
         Trust::of(trusted)
     }
 
-    /// The ConfigMap's data: for the operator itself, and for people (`ca.crt` is what clients
-    /// trust). What is absent is null, so that a merge patch removes it.
+    /// The ConfigMap's data: for the operator itself, and for people (`ca.crt`). An absent entry is
+    /// null, so that a merge patch removes it.
     pub fn data(&self) -> Map<String, Value> {
         let next = self.next.as_ref();
         let previous = self.trusted().next();
@@ -163,8 +162,7 @@ const NEXT: &str = "next.crt";
 const NEXT_SINCE: &str = "next-since";
 const PUBLISHED: &str = "next-published";
 const FORCED: &str = "next-forced";
-/// The newest that is trusted and signs no more: it is among the retired ones too, and the version
-/// before reads it here.
+/// The newest that is trusted and signs no more. The version before reads it here.
 const PREVIOUS: &str = "previous.crt";
 const SINCE: &str = "previous-since";
 const UNUSED: &str = "previous-unused";
@@ -215,8 +213,7 @@ fn read_retired(text: &str, now: Timestamp) -> Result<Vec<Retired>, String> {
             kept: SignedDuration::from_secs(entry.kept_seconds),
         }))
     });
-    let entries: Result<Vec<_>, String> = entries.collect();
-    Ok(entries?.into_iter().flatten().collect())
+    entries.filter_map(Result::transpose).collect()
 }
 
 /// Reads one certificate with its path; `None` if that is not in force and need not be remembered.
@@ -227,8 +224,7 @@ fn certificate(key: &str, pem: &str, now: Timestamp) -> Result<Option<CaCertific
     Ok(Some(ca).filter(|_| is_in_force || key != NEXT))
 }
 
-/// Reads the certificate of a CA, which may have expired or not have begun. Which one it is matters
-/// all the same: whether it may sign is for the Secret to say.
+/// Reads the certificate of a CA, which may have expired or not have begun.
 pub(crate) fn certificate_at_any_time(
     chain: &[u8],
     root: &[u8],

@@ -1,6 +1,6 @@
-//! What became of an Event, for the metrics.
+//! Results of Events, for the metrics.
 
-/// What became of a notice.
+/// Result of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// A new Event.
@@ -10,8 +10,7 @@ pub enum Ending {
     /// Not sent, and nothing is lost by that: `told` already, `overtaken` by later news, or put off
     /// for the sake of the object's `budget`.
     Suppressed(&'static str),
-    /// Lost: the queue is `full`, or the API server said that it is `forbidden`, `invalid` or
-    /// otherwise `refused`, or was too busy until it was `stale` or this process came to its end
-    /// (`closed`).
+    /// Lost: the queue is `full`, the API server answered that it is `forbidden`, `invalid` or
+    /// otherwise `refused`, or was too busy until it was `stale` or the process ended (`closed`).
     Dropped(&'static str),
 }

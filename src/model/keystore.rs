@@ -50,7 +50,7 @@ pub enum FormatError {
     Keystore(#[from] formats::FormatError),
 }
 
-/// Reason why a text cannot be a password. It shows neither the text nor its length.
+/// Reason why a text cannot be a password. Messages show neither the text nor its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordProblem {
     /// The text ends in a line break, as after `echo`.

@@ -1,4 +1,4 @@
-//! What the Pki's status says after a look at it.
+//! Outcome of the reconcile of a Pki, and the status after it.
 
 use crate::api::conditions::{MAX_CONDITION_MESSAGE_BYTES, MAX_FORMER_SECRETS, transition_time};
 use crate::api::{Defaults, FormerSecret, Pki, PkiStatus, READY};
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use pki_certs::KeyAlgorithm;
 
-/// How a look at a Pki ended.
+/// Outcome of the reconcile of a Pki.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The Secret is as it should be.
@@ -27,14 +27,14 @@ pub enum Outcome {
     },
     /// The Pki breaks the rule book.
     Refused {
-        /// What it breaks.
+        /// The broken rules.
         violations: Vec<Violation>,
         /// SHA-256 of the CA certificates, which its Secret holds if it has one.
         trust: String,
     },
     /// Another Pki comes first.
     Conflict {
-        /// That Pki.
+        /// The Pki that comes first.
         winner: Key,
     },
     /// The Secret exists and is not this Pki's.
@@ -47,17 +47,16 @@ pub enum Outcome {
     Unsigned(String),
     /// Somebody else keeps changing the Secret, so that it is repaired more slowly.
     Contested {
-        /// The manager of the last change, as `managedFields` have it; `None` if the Secret was
-        /// deleted.
+        /// The manager of the last change, from `managedFields`; `None` if the Secret was deleted.
         by: Option<String>,
         /// When it is repaired next.
         next: Timestamp,
     },
     /// Issuing failed, and is tried again.
     Failed {
-        /// What went wrong, in the words of whoever refused.
+        /// The error, as it was returned.
         error: String,
-        /// What people can do about it, if that is known.
+        /// The remedy, if it is known.
         remedy: Option<&'static str>,
         /// How many attempts have failed in a row.
         attempts: i32,
@@ -122,7 +121,7 @@ impl Outcome {
         matches!(self, Self::Ready(_))
     }
 
-    /// Whether somebody has to do something about it, so that the pods that wait are told.
+    /// Whether somebody has to act, so that the pods that wait get an Event.
     pub fn is_fault(&self) -> bool {
         !matches!(self, Self::Ready(_) | Self::Await | Self::AwaitKey(_))
     }
@@ -211,9 +210,9 @@ fn contested(subject: &str, by: Option<&str>) -> String {
     )
 }
 
-/// The keystores that are not written, each with the reason; one reason is said once.
+/// The keystores that are not written. Those with the same reason share a clause.
 fn keystores(unmade: &[Unmade]) -> String {
-    let mut said = Vec::new();
+    let mut clauses = Vec::new();
     let is_same =
         |one: &Unmade, other: &Unmade| one.is_old == other.is_old && one.error == other.error;
     for some in unmade.chunk_by(is_same) {
@@ -224,26 +223,25 @@ fn keystores(unmade: &[Unmade]) -> String {
         } else {
             "not written"
         };
-        said.push(format!(
+        clauses.push(format!(
             "{} {be} {state}: {}",
             files.join(" and "),
             one.error
         ));
     }
-    text::line(&said.join("; "))
+    text::line(&clauses.join("; "))
 }
 
 const AWAITING: &str = "PkiSecretOfFormerPki";
 const AWAITING_KEY: &str = "PkiKeyPending";
 
-/// Whether this condition is one that pods were told of, so that they are owed a word when it is
-/// mended.
+/// Whether pods got an Event about this condition, so that they get another one when it is resolved.
 pub fn is_published_fault(ready: &Condition) -> bool {
     ready.status == "False" && ready.reason != AWAITING && ready.reason != AWAITING_KEY
 }
 
-/// The status after this outcome. A field that the outcome says nothing about keeps its value: a
-/// refused edit does not make the certificate that is in use unknown.
+/// The status after this outcome. A field that it does not concern keeps its value: a refused edit
+/// does not make the certificate that is in use unknown.
 pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
     let mut status = pki.status.clone().unwrap_or_default();
     status.observed_generation = pki.metadata.generation;
@@ -271,7 +269,6 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
         Outcome::Refused { trust, .. } if status.serial_number.is_some() => {
             status.trust_fingerprint = Some(trust.clone());
         }
-        // It has none.
         Outcome::Conflict { .. } | Outcome::Foreign(_) if !is_moving => {
             status.serial_number = None;
             (status.not_before, status.not_after, status.renewal_time) = (None, None, None);
@@ -316,11 +313,11 @@ fn condition(pki: &Pki, outcome: &Outcome, now: Timestamp) -> Condition {
     let status = if outcome.is_ready() { "True" } else { "False" };
     let known = pki.condition(READY);
     let is_waiting = matches!(outcome, Outcome::Await | Outcome::AwaitKey(_));
-    if let (true, Some(told)) = (is_waiting, known.filter(|known| is_published_fault(known))) {
-        // What was told stands until it is mended, so that it is known who is owed that word.
+    if let (true, Some(fault)) = (is_waiting, known.filter(|known| is_published_fault(known))) {
+        // A published fault stays until it is resolved, which is then published too.
         return Condition {
             observed_generation: pki.metadata.generation,
-            ..told.clone()
+            ..fault.clone()
         };
     }
     Condition {

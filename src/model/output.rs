@@ -9,7 +9,7 @@ pub const COMBINED_PEM: &str = "tls-combined.pem";
 /// The private key in DER.
 pub const DER_KEY: &str = "key.der";
 
-/// What may be in a Secret besides `tls.crt`, `tls.key` and `ca.crt`.
+/// Files that may be in a Secret besides `tls.crt`, `tls.key` and `ca.crt`.
 pub const OPTIONAL: [&str; 6] = [
     COMBINED_PEM,
     DER_KEY,
@@ -39,9 +39,6 @@ pub enum Output {
 }
 
 impl Output {
-    /// The files of all of them.
-    pub const FILES: [&'static str; 6] = OPTIONAL;
-
     /// The one that adds the file of this name.
     pub fn of(file: &str) -> Option<Self> {
         let [(p12, trusted_p12, _), (jks, trusted_jks, _)] = KEYSTORES;

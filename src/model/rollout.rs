@@ -69,7 +69,7 @@ pub struct RolloutReport {
     /// When it goes on in spite of the blockers; `None` where nothing waits for them any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Whether the old CAs are withdrawn whoever still uses them.
+    /// Whether the old CAs are withdrawn even if they are in use.
     #[serde(default)]
     pub forced: bool,
     /// How many keep it waiting.

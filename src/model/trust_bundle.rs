@@ -13,28 +13,27 @@ pub fn is_wanted(label: Option<&str>) -> bool {
     label.and_then(parse_bool) == Some(true)
 }
 
-/// How far the copies have come: the fingerprint of the last roots that were written everywhere. A
+/// Progress of the copies, by the fingerprint of the last roots that were written everywhere. A
 /// namespace that asks later does not take it back: nobody there has read others.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// Of the last roots that all `ConfigMaps` hold.
+    /// Fingerprint of the last roots that all `ConfigMaps` hold.
     pub config_maps: watch::Sender<Option<String>>,
-    /// Of the last roots that the `ClusterTrustBundle` holds.
+    /// Fingerprint of the last roots that the `ClusterTrustBundle` holds.
     pub bundle: watch::Sender<Option<String>>,
     /// The copies that have yet to be written.
     pub pending: watch::Sender<Vec<(String, String)>>,
 }
 
 impl Published {
-    /// Whether every copy has held these roots. What keeps being refused is not waited for.
+    /// Whether every copy has held these roots, except those that keep being refused.
     pub fn holds(&self, fingerprint: &str) -> bool {
         [&self.config_maps, &self.bundle]
             .iter()
             .all(|part| part.borrow().as_deref() == Some(fingerprint))
     }
 
-    /// The copies that have yet to be written, each by its namespace and its name; those that keep
-    /// being refused too.
+    /// Namespace and name of each copy that has yet to be written, or keeps being refused.
     pub fn pending(&self) -> Vec<(String, String)> {
         self.pending.borrow().clone()
     }

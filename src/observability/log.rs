@@ -1,8 +1,8 @@
 //! The log: each record is one line, and nothing in it steers a terminal or reorders what is read.
 //!
 //! Records quote texts of others: names, errors of the API server, files. So a formatted record is
-//! escaped as a whole, and no field can be forgotten. Each value is cut, and then the record:
-//! anyone who may write a certificate into a Secret, say, chooses how long its names are.
+//! escaped as a whole, and no field can be forgotten. Each value is cut, and then the record: anyone
+//! who may write a certificate into a Secret, for example, chooses how long its names are.
 
 use crate::util::text;
 use clap::ValueEnum;
@@ -49,7 +49,7 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // The spans of kube_runtime repeat what our fields say.
+    // The spans of kube_runtime repeat our fields.
     let filter = EnvFilter::try_new(format!("kube_runtime=warn,{level}"))?;
     let filter = filter.and(filter_fn(has_no_keys));
     let log = tracing_subscriber::fmt::layer().with_writer(Escaping { format, writer });
@@ -63,8 +63,8 @@ where
     })
 }
 
-/// Whether a record has no private keys: the client logs the whole body of a response that it
-/// cannot read. Apart from the user's filter, in which a span could allow such records again.
+/// Whether a record has no private keys: the client logs the whole body of an unreadable response.
+/// Apart from the user's filter, in which a span could allow such records again.
 fn has_no_keys(metadata: &Metadata<'_>) -> bool {
     *metadata.level() == Level::ERROR || !metadata.target().starts_with("kube_client::client")
 }
@@ -124,7 +124,6 @@ fn shortened(text: &str, bytes: usize) -> String {
     text::start(text, bytes).to_owned() + &mark(text.len())
 }
 
-/// Makes writers that escape.
 struct Escaping<W> {
     format: LogFormat,
     writer: W,

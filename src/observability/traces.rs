@@ -49,8 +49,7 @@ fn tracer_of_ids() -> SdkTracer {
 pub struct Export(Option<SdkTracerProvider>);
 
 impl Export {
-    /// Sends the remaining spans, within [`otlp::FLUSH`], and ends. Nothing may be traced after
-    /// that.
+    /// Sends the remaining spans, within [`otlp::FLUSH`]. Nothing may be traced after that.
     pub async fn end(self) {
         let Some(provider) = self.0 else { return };
         let flush = move || provider.shutdown_with_timeout(otlp::FLUSH);
@@ -67,7 +66,7 @@ fn shown(text: &str) -> String {
     text::cut(&text::line(text), MAX_TEXT_BYTES)
 }
 
-/// A piece of work with a trace id; in OpenTelemetry's words, a span. It ends when it is dropped.
+/// A piece of work with a trace id, an OpenTelemetry span, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Work(Span);
 

@@ -29,7 +29,6 @@ struct Namespace {
     ready: BTreeMap<Place, Hash>,
     /// These, and those that wait for a time.
     waiting: BTreeMap<Place, Hash>,
-    /// The number of notices that are being sent.
     sending: usize,
     is_in_order: bool,
     is_paused: bool,
@@ -38,7 +37,6 @@ struct Namespace {
 }
 
 impl Namespaces {
-    /// Adds a notice that waits.
     pub(super) fn insert(&mut self, name: &str, place: Place, key: Hash) {
         let namespace = self.by_name.entry(name.to_owned()).or_default();
         namespace.waiting.insert(place, key);
@@ -51,11 +49,10 @@ impl Namespaces {
         }
     }
 
-    /// Lets a notice be sent.
     pub(super) fn make_ready(&mut self, name: &str, place: Place, key: Hash) {
         if let Some(namespace) = self.by_name.get_mut(name) {
             namespace.ready.insert(place, key);
-            self.line_up(name);
+            self.enqueue(name);
         }
     }
 
@@ -72,7 +69,7 @@ impl Namespaces {
             {
                 namespace.waiting.remove(&place);
                 namespace.sending += 1;
-                self.line_up(&name);
+                self.enqueue(&name);
                 return Some(key);
             }
             self.forget_idle(&name);
@@ -83,11 +80,10 @@ impl Namespaces {
     pub(super) fn end_sending(&mut self, name: &str) {
         if let Some(namespace) = self.by_name.get_mut(name) {
             namespace.sending -= 1;
-            self.line_up(name);
+            self.enqueue(name);
         }
     }
 
-    /// Resets the pauses after a success.
     pub(super) fn reset_failures(&mut self, name: &str) {
         if let Some(namespace) = self.by_name.get_mut(name) {
             namespace.failures = 0;
@@ -110,7 +106,7 @@ impl Namespaces {
     pub(super) fn resume(&mut self, name: &str) {
         if let Some(namespace) = self.by_name.get_mut(name) {
             namespace.is_paused = false;
-            self.line_up(name);
+            self.enqueue(name);
             self.forget_idle(name);
         }
     }
@@ -137,7 +133,7 @@ impl Namespaces {
     }
 
     /// Puts a namespace at the end of the order, if it may send.
-    fn line_up(&mut self, name: &str) {
+    fn enqueue(&mut self, name: &str) {
         let Some(namespace) = self.by_name.get_mut(name) else {
             return;
         };

@@ -1,4 +1,4 @@
-//! What waits, what is being sent and what was published. Without I/O.
+//! The notices that wait, are being sent and were published. Without I/O.
 
 use super::super::notice::{EventKind, Hash, Notice};
 use super::namespaces::Namespaces;
@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 /// Maximum number of notices that wait.
 pub(super) const MAX_WAITING: usize = 20_000;
-/// Maximum number of published Events that are remembered. A superfluous Event about another one
-/// does no harm.
+/// Maximum number of published Events that are remembered. A superfluous Event does no harm.
 const MAX_PUBLISHED: usize = 100_000;
 
 /// State of the queue. Maps are by dedup key.
@@ -21,7 +20,6 @@ pub(super) struct QueueState {
     sending: HashSet<Hash>,
     /// Kind and time of the last Event.
     published: HashMap<Hash, (EventKind, Instant)>,
-    /// The number of offers.
     offers: u64,
     is_closed: bool,
 }
@@ -33,7 +31,6 @@ enum Timer {
     Namespace(String),
 }
 
-/// The next thing to do.
 #[derive(Debug)]
 pub(super) enum Next {
     Notice(Box<QueuedNotice>),
@@ -63,21 +60,16 @@ impl QueueState {
         }
         self.offers += 1;
         let published = self.published.get(&key).map(|(_, at)| *at);
-        let place = (notice.is_refusal(), published, self.offers);
-        let since = now;
-        self.insert(
-            key,
-            QueuedNotice {
-                notice,
-                since,
-                place,
-            },
-        );
+        let queued = QueuedNotice {
+            place: (notice.is_refusal(), published, self.offers),
+            since: now,
+            notice,
+        };
+        self.insert(key, queued);
         self.make_ready(key);
         dropped.map_or(Offered::Queued, |notice| Offered::Full(Box::new(notice)))
     }
 
-    /// Returns the next notice to send.
     pub(super) fn next(&mut self, now: Instant) -> Next {
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             self.fire_first_timer();
@@ -134,7 +126,7 @@ impl QueueState {
         now: Instant,
     ) -> Vec<Notice> {
         self.pause(queued.notice.namespace(), pause, now);
-        // It may have been written all the same.
+        // The API server may have written it all the same.
         self.published.remove(&queued.notice.dedup_key());
         self.put_back(queued, None)
     }
@@ -179,8 +171,7 @@ impl QueueState {
         self.waiting.insert(key, queued);
     }
 
-    /// Lets a notice be sent, unless one with the same dedup key is being sent, which has to arrive
-    /// first.
+    /// Lets a notice be sent, unless another one with its dedup key is being sent.
     fn make_ready(&mut self, key: Hash) {
         if let Some(queued) = self.waiting.get(&key)
             && !self.sending.contains(&key)

@@ -79,7 +79,6 @@ fn gauge<'a>(
     encoder.encode_descriptor(name, help, None, MetricType::Gauge)
 }
 
-/// Writes one line of a metric.
 fn series<V: EncodeGaugeValue>(
     metric: &mut MetricEncoder<'_>,
     labels: &impl EncodeLabelSet,
@@ -107,7 +106,6 @@ fn encode_refused(encoder: &mut DescriptorEncoder<'_>, refused: Refused) -> fmt:
     Ok(())
 }
 
-/// How long ago each watch was confirmed.
 fn encode_ages(encoder: &mut DescriptorEncoder<'_>, cache: &Cache) -> fmt::Result {
     let help = "Time since the API server last confirmed the watch of a resource";
     let mut metric = gauge(encoder, "watch_age_seconds", help)?;
@@ -117,14 +115,13 @@ fn encode_ages(encoder: &mut DescriptorEncoder<'_>, cache: &Cache) -> fmt::Resul
     Ok(())
 }
 
-/// The metrics of all Pkis.
 #[derive(Default)]
 struct PkiMetrics {
     /// The values that are [shown](SHOWN) of each.
     shown: Vec<(Arc<KnownPki>, [Option<i64>; SHOWN.len()])>,
     /// How many have not been reconciled since they were last edited.
     waiting: i64,
-    /// How many break a rule, by namespace and reason. One of none, 0, where there is none, so that
+    /// Number that break a rule, by namespace and reason. One entry of 0 where none does, so that
     /// an alert on the sum has a value at all times.
     refused: BTreeMap<(String, String), i64>,
 }
@@ -136,7 +133,8 @@ impl PkiMetrics {
             let Ok(pki) = known.unpack().0 else { continue };
             all.shown
                 .push((known, SHOWN.map(|(_, _, value)| value(&pki))));
-            all.waiting += i64::from(is_unobserved(&pki));
+            let observed = pki.status.as_ref().and_then(|it| it.observed_generation);
+            all.waiting += i64::from(observed != pki.metadata.generation);
             let ready = pki.condition(READY).filter(|ready| ready.status == "False");
             if let Some(ready) = ready.filter(|ready| policy::is_reason(&ready.reason)) {
                 let key = (pki.namespace().unwrap_or_default(), ready.reason.clone());
@@ -200,10 +198,4 @@ const SHOWN: [Shown; 4] = [
 
 fn seconds(time: Option<&Time>) -> Option<i64> {
     time.map(|time| time.0.as_second())
-}
-
-fn is_unobserved(pki: &Pki) -> bool {
-    let status = pki.status.as_ref();
-    let observed = status.and_then(|status| status.observed_generation);
-    observed != pki.metadata.generation
 }

@@ -7,7 +7,7 @@ use crate::api::conditions::MAX_FORMER_SECRETS;
 use crate::api::{Outputs, Pki};
 use crate::k8s::object_key::Key;
 use crate::k8s::secret;
-use crate::model::output::Output;
+use crate::model::output::{OPTIONAL, Output};
 use crate::policy::Approved;
 use crate::store::cached_pod::{self, SecretUser};
 use crate::util::text::{self, printable};
@@ -106,7 +106,7 @@ fn removed_files(
     let outputs = old.spec.get("outputs");
     let outputs = outputs.and_then(|outputs| Outputs::deserialize(outputs).ok());
     let outputs = outputs.unwrap_or_default();
-    let removed = Output::FILES.into_iter().filter(|file| {
+    let removed = OPTIONAL.into_iter().filter(|file| {
         Output::of(file).is_some_and(|output| output.is_in(&outputs))
             && !Output::wants(&approved.outputs, file)
     });

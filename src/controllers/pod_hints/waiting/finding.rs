@@ -3,7 +3,7 @@
 use crate::api::Pki;
 use crate::events::{Aspect, EventKind, EventTemplate, reference_to_pki};
 use crate::k8s::object_key::Key;
-use crate::model::output::Output;
+use crate::model::output::{OPTIONAL, Output};
 use crate::model::trust_bundle;
 use crate::store::Removal;
 use crate::store::cached_pod::{Object, PodNeed, SecretUser};
@@ -359,8 +359,7 @@ fn remedy(file: &str, pki: &Key, present: &[String]) -> String {
     if let Some(output) = Output::of(file) {
         return add(output, pki);
     }
-    let known = present.iter().map(String::as_str);
-    let known = known.chain(Output::FILES);
+    let known = present.iter().map(String::as_str).chain(OPTIONAL);
     match text::nearest(file, known) {
         Some(near) if present.iter().any(|it| it == near) => format!("did you mean {near}?"),
         Some(near) => {
