@@ -3,18 +3,17 @@
 //!
 //! Its keys lie in a Secret: `tls.crt` and `tls.key`, and while it is being replaced its successor
 //! as `next.crt` and `next.key`; those that signed before, for a while, as `retired-<id>.crt` and
-//! `retired-<id>.key`. What is known of it otherwise lies in a ConfigMap of the same name, the
+//! `retired-<id>.key`. The rest of its state lies in a ConfigMap of the same name, the
 //! [`CaState`](crate::model::ca_state::CaState): which certificate signs, which ones have been
-//! published, and since when. The two are kept apart so that the loss of one is noticed by the
-//! other: a Secret that is deleted, damaged or replaced by a stranger's is an
-//! [`Alarm`](crate::model::ca::Alarm), never a new CA.
+//! published, and since when. So the loss of one of the two is noticed by the other: a Secret that
+//! is deleted, damaged or replaced is an [`Alarm`](crate::model::ca::Alarm), never a new CA.
 //!
 //! # A rotation
 //!
 //! 1. A successor is put into the Secret: by the [`CaController`] when the CA's last third begins
 //!    or when the Secret is annotated with [`ROTATE_NOW`], by the platform team when it has brought
 //!    the CA.
-//! 2. It is **published**: every `ca.crt` gets both roots. Nothing is signed with it.
+//! 2. The successor is **published**: every `ca.crt` gets both roots. Nothing is signed with it.
 //! 3. When every Secret has both, and one step of time has passed for everybody to reload them, it
 //!    **signs**. The leaves of the old one are replaced, spread over another step. The old key is
 //!    kept, so that nothing is lost if a wrong clock was the reason for all this.
@@ -26,8 +25,7 @@
 //! stays trusted as long as it is used; unless the rotation is
 //! [forced](rotation::RotationRequest::Force), because a key was stolen.
 //!
-//! So a peer that reloads what it mounts within a step verifies every other at any moment.
-//! [`rotation`] decides all that, without I/O.
+//! So a peer that reloads its mounted files within a step verifies every other at any moment.
 
 pub use controller::{CaController, CaSettings};
 

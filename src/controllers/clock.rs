@@ -1,5 +1,4 @@
-//! Tells people when the clock is not trusted: log, metrics, and an Event on the Lease of the
-//! leader election.
+//! Reports a clock that is not trusted: log, metrics, and an Event on the Lease of the leader.
 
 use crate::events::{self, Publisher};
 use crate::k8s::clock::{Clock, ClockFault};
@@ -11,8 +10,7 @@ use std::time::Duration;
 /// How often both clocks are read.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Reads the clocks once a second, for as long as it is polled. So a step is noticed also while
-/// nothing else happens.
+/// Reads the clocks for as long as it is polled, so a step is noticed while nothing else happens.
 pub async fn follow(
     clock: Arc<Clock>,
     lease: Key,

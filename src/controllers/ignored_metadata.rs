@@ -46,7 +46,6 @@ pub async fn follow(cache: Arc<Cache>, publisher: Publisher) {
     }
 }
 
-/// The objects with such entries.
 fn found(cache: &Cache) -> Vec<(Carrier, Key, Ignored)> {
     let mut found = Vec::new();
     let mut take = |carrier, key: &Key, ignored: &Ignored| {
@@ -63,8 +62,7 @@ fn found(cache: &Cache) -> Vec<(Carrier, Key, Ignored)> {
     let settings = cache.rules().settings.clone();
     for secret in cache.secrets.read().all() {
         let key = secret.key();
-        let is_of_ca = settings.is_reserved(&key.namespace, &key.name);
-        let carrier = if is_of_ca {
+        let carrier = if settings.is_reserved(&key.namespace, &key.name) {
             Carrier::CaSecret
         } else {
             Carrier::Secret

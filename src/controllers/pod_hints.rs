@@ -1,4 +1,4 @@
-//! Tells the pods that wait for something why it does not come.
+//! Publishes Events on pods that wait for something that will not come.
 
 pub mod name;
 pub mod waiting;

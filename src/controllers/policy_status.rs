@@ -66,9 +66,8 @@ async fn write_all(
         let (name, change) = (policy.name_any(), Patch::Merge(&change));
         match policies.patch_status(&name, &patch::patch(), &change).await {
             Ok(_) => {}
-            // It was deleted.
             Err(error) if api_error::is_not_found(&error) => {}
-            // It has changed, or the watch is behind.
+            // The policy has changed, or the watch is behind.
             Err(error) if api_error::is_conflict(&error) => is_written = false,
             Err(error) => {
                 tracing::warn!(policy = name, %error, "failed to write the status of the PkiPolicy; retrying");

@@ -2,9 +2,9 @@
 //! manifest is stored even when the Pki beside it is not, and its pods then wait for a Secret that
 //! nobody will write.
 //!
-//! The replica that refused keeps a refusal in memory for ten minutes, within bounds. It ends when
-//! a Pki is stored that breaks no rule, or where there was none. Once that one is ready, pods with
-//! an Event get another one. The module `history` decides.
+//! The replica that refused keeps a refusal in memory for ten minutes, within bounds. A refusal ends
+//! when a Pki is stored that breaks no rule, or where there was none. Once that one is ready, pods
+//! with an Event get another one. The module `history` decides.
 
 use crate::api::Pki;
 use crate::events::Publisher;
@@ -32,18 +32,12 @@ const POLL: Duration = Duration::from_secs(1);
 /// A Pki that is stored where one was refused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Provider {
-    /// It has the name of the one that was refused; it breaks a rule as well, or is for another
-    /// Secret.
+    /// A Pki of the refused name, which breaks a rule as well, or is for another Secret.
     Other,
-    /// It breaks no rule, and its Secret is being written.
+    /// A Pki that breaks no rule, and whose Secret is being written.
     Valid,
-    /// The Secret is there.
-    Ready {
-        /// What its condition says.
-        message: String,
-        /// Since when.
-        since: Timestamp,
-    },
+    /// A Pki whose Secret is there, with its condition.
+    Ready { message: String, since: Timestamp },
 }
 
 /// Publishes for as long as it is polled.
@@ -93,15 +87,15 @@ impl ClusterView for Cache {
     }
 }
 
-/// What it provides, unless it breaks a rule.
+/// The provider, unless it breaks a rule.
 fn provider(pki: &Pki, rules: &RuleBook) -> Option<Provider> {
     let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
     store::evaluate_with(rules, namespace, || rules.admits(pki).map(drop))?;
-    Some(
-        pki.ready()
-            .map_or(Provider::Valid, |ready| Provider::Ready {
-                message: ready.message.clone(),
-                since: ready.last_transition_time.0,
-            }),
-    )
+    let Some(ready) = pki.ready() else {
+        return Some(Provider::Valid);
+    };
+    Some(Provider::Ready {
+        message: ready.message.clone(),
+        since: ready.last_transition_time.0,
+    })
 }

@@ -92,6 +92,22 @@ pub enum Phase {
     Withdrawn,
 }
 
+impl Blocker {
+    pub(crate) fn new(
+        namespace: String,
+        name: String,
+        reason: &str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            namespace,
+            name,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
+}
+
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (namespace, name) = (

@@ -1,7 +1,5 @@
-//! Keeps the CA: observes its Secret and its ConfigMap, decides by [`rotation`], writes, and
-//! reports.
-//!
-//! It runs on the leader. The reconciler of Pkis gets a [`Ca`], people get an Event on the Secret.
+//! Keeps the CA on the leader: observes its Secret and its ConfigMap, decides by [`rotation`],
+//! writes, and reports: a [`Ca`] to the reconciler of Pkis, an Event on the Secret to people.
 
 use super::placement;
 use super::progress::{self, RolloutCounter};
@@ -139,24 +137,19 @@ impl CaController {
                 return Ok(false);
             }
         };
-        let Evaluation {
-            mut state,
-            signer,
-            successor_alarm,
-        } = evaluation;
+        let (mut state, signer) = (evaluation.state, evaluation.signer);
         // Nothing goes on while the key is away: it may come back from a backup of this moment.
         if let Some(secret) = secret.as_ref().filter(|_| signer.is_ok()) {
             state = self.advance(state, secret, now).await;
         }
         let is_recorded = self.record(map.as_ref(), &state).await?;
-        let is_signer =
-            |signer: &Authority| signer.ca().fingerprint() == state.current.fingerprint();
-        if signer.as_ref().is_ok_and(|signer| !is_signer(signer)) {
+        let current = state.current.fingerprint();
+        if matches!(&signer, Ok(signer) if signer.ca().fingerprint() != current) {
             // Another CA signs from now on, and its key has to be read first.
             return Ok(true);
         }
         let can_sign = signer.is_ok();
-        self.report(&state, signer, successor_alarm.as_ref());
+        self.report(&state, signer, evaluation.successor_alarm.as_ref());
         match secret {
             Some(secret) if !is_recorded => self.update(&secret, &state, can_sign, now).await,
             _ => Ok(is_recorded),
@@ -179,7 +172,7 @@ impl CaController {
         rotation::evaluate(state, stored, &name, now)
     }
 
-    /// Makes the first CA. Of two replicas that start at once one creates it.
+    /// Makes the first CA. One of two replicas that start at once creates it.
     async fn create(&self, now: Timestamp) -> Result<(), kube::Error> {
         let authority = self.generate(now);
         let manifest = ca_secret::manifest(&self.settings.secret, &authority);
@@ -199,15 +192,12 @@ impl CaController {
         rotation::age(&mut state, self.take_age());
         let progress = self.progress(&state, now).await;
         self.metrics.ca_waits(&progress);
-        let CaSettings {
-            times, retention, ..
-        } = &self.settings;
+        let (times, retention) = (&self.settings.times, self.settings.retention);
         let mut state = rotation::advance(state, &progress, times, now);
-        let gone = rotation::outdated(&state, *retention).filter(|known| {
-            // A CA that was withdrawn by force is remembered while it is in use, so that its users
-            // are named.
+        let gone = rotation::outdated(&state, retention).filter(|known| {
+            // The users of a CA that was withdrawn by force are named, so it is remembered.
             let is_named = progress.in_use.contains(known.ca.fingerprint());
-            !placement::has_key(secret, known) && (known.kept >= *retention || !is_named)
+            !placement::has_key(secret, known) && (known.kept >= retention || !is_named)
         });
         let gone: Vec<_> = gone.map(|known| known.ca.clone()).collect();
         state.retired.retain(|known| !gone.contains(&known.ca));
@@ -219,8 +209,8 @@ impl CaController {
         state
     }
 
-    /// Time since the age of the retired CAs was last counted. It is zero until an hour has passed,
-    /// so that the state is not written more often.
+    /// Time since the age of the retired CAs was last counted; zero until an hour has passed, so
+    /// that the state is not written more often.
     fn take_age(&self) -> SignedDuration {
         let hour = SignedDuration::from_hours(1);
         let unit = (self.settings.retention / 24).clamp(SignedDuration::from_secs(1), hour);
@@ -260,11 +250,10 @@ impl CaController {
             let map = map.expect("a name and texts are a ConfigMap");
             self.maps.create(&patch::post(), &map).await?;
         }
-        let previous = state.trusted().next();
         tracing::info!(
             current = state.current.fingerprint(),
             next = state.next.as_ref().map(|next| next.ca.fingerprint()),
-            previous = previous.map(|previous| previous.ca.fingerprint()),
+            previous = state.trusted().next().map(|it| it.ca.fingerprint()),
             "recorded the CAs"
         );
         Ok(true)

@@ -17,7 +17,7 @@ use kube::ResourceExt;
 use pki_certs::{Authority, AuthorityError, CaCertificate};
 use serde_json::{Map, Value, json};
 
-/// The length of an id: nobody makes two CAs whose fingerprints begin with the same 64 bits.
+/// Length of an id in hexadecimal digits: no two fingerprints begin with the same 64 bits.
 const ID: usize = 16;
 
 /// The files of one CA in the Secret: its chain, its key, its root.
@@ -51,8 +51,7 @@ impl Place {
         ca_secret::from_files(chain, root, key, now)
     }
 
-    /// Where the CA that lies here goes when another takes its place. What cannot be read is kept,
-    /// too.
+    /// Where the CA that lies here goes when another takes its place. An unreadable one is kept too.
     fn retirement(&self, secret: &Secret, now: Timestamp) -> Self {
         let files @ [chain, _, root] = self.0.each_ref().map(|name| secret::file(secret, name));
         match certificate_at_any_time(chain, root, now) {
@@ -102,21 +101,18 @@ pub(super) fn read(stored: &Secret, is_brought: bool, now: Timestamp) -> StoredC
     }
 }
 
-/// Reads the annotation [`ROTATE_NOW`].
 pub(super) fn request(stored: &Secret) -> Option<RotationRequest> {
-    let wish = stored.annotations().get(ROTATE_NOW)?;
-    Some(match wish.trim() {
+    Some(match stored.annotations().get(ROTATE_NOW)?.trim() {
         FORCE => RotationRequest::Force,
         _ => RotationRequest::Rotate,
     })
 }
 
-/// Whether another CA lies where a successor belongs.
 pub(super) fn has_next(secret: &Secret) -> bool {
     Place::next().is_taken(secret)
 }
 
-/// The change that puts a successor into the Secret, and takes the wish for one away.
+/// The change that puts a successor into the Secret, and removes the request for one.
 pub(super) fn with_next(successor: &Authority, request: Option<RotationRequest>) -> Value {
     let fingerprint = successor.ca().fingerprint();
     let forced = (request == Some(RotationRequest::Force)).then_some(fingerprint);
@@ -130,9 +126,8 @@ pub(super) fn with_next(successor: &Authority, request: Option<RotationRequest>)
     })
 }
 
-/// The change that tidies up: the one that signs moves to its place, the one that lay there to
-/// those that signed before, and
-/// `outdated` ones go; so does a successor that a wrong clock has made, which has signed nothing.
+/// The change that tidies up: the CA that signs moves to its place, the one that lay there to those
+/// that signed before. `outdated` ones go, and an unused successor that a wrong clock has made.
 pub(super) fn moved<'a>(
     secret: &Secret,
     state: &CaState,
@@ -181,7 +176,6 @@ fn is_untimely(place: &Place, secret: &Secret, now: Timestamp) -> bool {
     )
 }
 
-/// Whether the key of this CA is in the Secret.
 pub(super) fn has_key(secret: &Secret, retired: &Retired) -> bool {
     Place::retired(&retired.ca).is_taken(secret)
 }

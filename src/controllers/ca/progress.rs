@@ -22,15 +22,10 @@ pub struct RolloutCounter<'a> {
     progress: RolloutProgress,
     state: &'a CaState,
     trust: String,
-    /// Whether even those count as blockers that seem to be well.
-    is_overdue: Overdue,
+    /// Whether a phase is overdue: even a ready Pki that it waits for counts as a blocker then.
+    is_publishing_overdue: bool,
+    is_replacing_overdue: bool,
     now: Timestamp,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Overdue {
-    publishing: bool,
-    replacing: bool,
 }
 
 impl<'a> RolloutCounter<'a> {
@@ -51,10 +46,8 @@ impl<'a> RolloutCounter<'a> {
             progress: RolloutProgress::default(),
             state,
             trust: state.trust().fingerprint().to_owned(),
-            is_overdue: Overdue {
-                publishing: is_over(publishing),
-                replacing: is_over(replacing),
-            },
+            is_publishing_overdue: is_over(publishing),
+            is_replacing_overdue: is_over(replacing),
             now,
         }
     }
@@ -76,11 +69,8 @@ impl<'a> RolloutCounter<'a> {
         if !is_waited_for && !is_of_other {
             return;
         }
-        let Overdue {
-            publishing,
-            replacing,
-        } = self.is_overdue;
-        let is_overdue = is_waited_for && publishing || is_of_other && replacing;
+        let is_overdue =
+            is_waited_for && self.is_publishing_overdue || is_of_other && self.is_replacing_overdue;
         if let Some((reason, blocker)) = blocker(pki, is_overdue) {
             self.progress.blockers.add(reason, blocker);
         }
@@ -105,12 +95,7 @@ impl<'a> RolloutCounter<'a> {
             self.progress.unpublished += 1;
             let message = "its Pkis cannot be read: give the operator its RoleBinding there again, or take the namespace off \
                            the chart's value namespaces";
-            let blocker = Blocker {
-                namespace,
-                name: String::new(),
-                reason: "NamespaceUnread".into(),
-                message: message.into(),
-            };
+            let blocker = Blocker::new(namespace, String::new(), "NamespaceUnread", message);
             self.progress.blockers.add(NAMESPACE, blocker);
         }
     }
@@ -123,18 +108,13 @@ impl<'a> RolloutCounter<'a> {
         is_waited_for: bool,
     ) {
         self.progress.unpublished += usize::from(is_waited_for);
-        if self.state.next.is_none() || !self.is_overdue.publishing {
+        if self.state.next.is_none() || !self.is_publishing_overdue {
             return;
         }
         for (namespace, name) in copies {
             let message = "the CA bundle there cannot be written: delete this ConfigMap or take what keeps it (immutable, a \
                            finalizer, a quota) away, or take the label box.com/trust-bundle off the namespace";
-            let blocker = Blocker {
-                namespace,
-                name,
-                reason: "BundleNotWritten".into(),
-                message: message.into(),
-            };
+            let blocker = Blocker::new(namespace, name, "BundleNotWritten", message);
             self.progress.blockers.add(BUNDLE, blocker);
         }
     }
@@ -162,18 +142,13 @@ fn blocker(pki: &Pki, is_overdue: bool) -> Option<(&'static str, Blocker)> {
     let former = pki.status.as_ref()?.secret_name.as_deref();
     let former = former.filter(|former| *former != pki.secret_name());
     let former = former.map(|former| format!(" (Secret {} is in use)", text::printable(former)));
-    let blocker = Blocker {
-        namespace: pki.namespace().unwrap_or_default(),
-        name: pki.name_any(),
-        reason: reason.to_owned(),
-        message: text::fit(
-            "",
-            &text::line(message),
-            &former.unwrap_or_default(),
-            MESSAGE_BYTES,
-        ),
-    };
-    Some((label, blocker))
+    let (line, former) = (text::line(message), former.unwrap_or_default());
+    let message = text::fit("", &line, &former, MESSAGE_BYTES);
+    let namespace = pki.namespace().unwrap_or_default();
+    Some((
+        label,
+        Blocker::new(namespace, pki.name_any(), reason, message),
+    ))
 }
 
 /// The label in metrics of a reason of the condition `Ready`.
@@ -215,19 +190,16 @@ pub fn report(
     let Some(newest) = state.trusted().next() else {
         let withdrawn = state.retired.iter().find(|it| it.forced.is_some())?;
         let since = withdrawn.unused.unwrap_or(withdrawn.since);
-        return (progress.blockers.total() > 0)
-            .then(|| report(Phase::Withdrawn, since, None, true))
-            .flatten();
+        let report = report(Phase::Withdrawn, since, None, true);
+        return report.filter(|report| report.blocked > 0);
     };
-    let since = newest.forced.unwrap_or(newest.since);
-    let until = later(since, times.wait_for(newest.forced.is_some()));
-    if until <= now && newest.forced.is_none() {
+    let (since, is_forced) = (
+        newest.forced.unwrap_or(newest.since),
+        newest.forced.is_some(),
+    );
+    let until = later(since, times.wait_for(is_forced));
+    if until <= now && !is_forced {
         return report(Phase::Retained, since, None, false);
     }
-    report(
-        Phase::Replacing,
-        since,
-        Some(until),
-        newest.forced.is_some(),
-    )
+    report(Phase::Replacing, since, Some(until), is_forced)
 }

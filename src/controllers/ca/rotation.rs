@@ -44,7 +44,7 @@ impl RotationTimes {
 pub enum RotationRequest {
     /// Another CA, in the steps of a rotation.
     Rotate,
-    /// Another CA, whoever is left behind: a key was stolen.
+    /// Another CA, even if some users are left behind: a key was stolen.
     Force,
 }
 
@@ -146,17 +146,15 @@ pub fn advance(
     state
 }
 
-/// Withdraws a root a step after its last certificate was replaced or has ended; by force, a step
-/// after the wait for that.
+/// Withdraws a root a step after its last certificate has gone; by force, a step after the wait.
 fn withdraw(
     retired: &mut Retired,
     progress: &RolloutProgress,
     times: &RotationTimes,
     now: Timestamp,
 ) {
-    let wait = times.wait_for(true);
     retired.forced = retired.forced.map(|since| since.min(now));
-    let gives_up = retired.forced.is_some() && has_lasted(retired.forced, wait, now);
+    let gives_up = has_lasted(retired.forced, times.wait_for(true), now);
     let is_in_use = progress.in_use.contains(retired.ca.fingerprint());
     let is_unused = !is_in_use || gives_up || retired.ca.not_after() < now;
     retired.unused = is_unused.then(|| past(retired.unused, now).unwrap_or(now));
@@ -174,22 +172,20 @@ pub fn age(state: &mut CaState, seen_for: SignedDuration) {
 /// keys were stolen. No time of day counts here, so that a wrong one destroys nothing.
 pub fn outdated(state: &CaState, retention: SignedDuration) -> impl Iterator<Item = &Retired> {
     let kept = state.retired.iter().enumerate();
-    kept.filter(move |(place, retired)| {
-        let is_over =
-            retired.forced.is_some() || retired.kept >= retention || *place >= MAX_RETIRED;
-        retired.is_withdrawn && is_over
+    kept.filter(move |(place, it)| {
+        let is_over = it.forced.is_some() || it.kept >= retention || *place >= MAX_RETIRED;
+        it.is_withdrawn && is_over
     })
     .map(|(_, retired)| retired)
 }
 
-/// Whether certificates are to be counted: a rotation is under way, or is over and has left some
-/// behind.
+/// Whether certificates are to be counted: a rotation is under way, or has left some behind.
 pub fn is_counted(state: &CaState) -> bool {
     let is_left = |retired: &Retired| !retired.is_withdrawn || retired.forced.is_some();
     state.next.is_some() || state.retired.iter().any(is_left)
 }
 
-/// A time that a clock which was ahead has put down has not come yet; it is counted anew.
+/// A time, unless it lies in the future because a clock was ahead.
 fn past(time: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
     time.filter(|time| *time <= now)
 }
@@ -201,10 +197,8 @@ fn has_lasted(since: Option<Timestamp>, step: SignedDuration, now: Timestamp) ->
 /// Makes this CA the one that signs.
 fn replace(state: &mut CaState, successor: CaCertificate, now: Timestamp) {
     let is_successor = |next: &Next| next.ca.fingerprint() == successor.fingerprint();
-    let is_forced = state
-        .next
-        .as_ref()
-        .is_some_and(|next| next.is_forced && is_successor(next));
+    let mut next = state.next.iter();
+    let is_forced = next.any(|next| next.is_forced && is_successor(next));
     state.next = state.next.take().filter(|next| !is_successor(next));
     let retired = &mut state.retired;
     retired.retain(|retired| retired.ca.fingerprint() != successor.fingerprint());

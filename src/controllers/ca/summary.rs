@@ -1,5 +1,4 @@
-//! What every replica knows of the CA, to warn at `kubectl apply`: when it ends, and whether it is
-//! being replaced.
+//! Reads when the CA ends and whether it is being replaced, for warnings at `kubectl apply`.
 
 use crate::k8s::object_key::Key;
 use crate::model::ca::CaSummary;
@@ -14,21 +13,20 @@ use std::time::Duration;
 /// A CA changes once in years; this is soon enough.
 const POLL: Duration = Duration::from_secs(30);
 
-/// Reads the state from time to time, for as long as it is polled. What cannot be read leaves what
-/// was known.
+/// Reads the state for as long as it is polled. An unreadable one leaves the summary as it was.
 pub async fn follow(client: Client, state: Key, cache: Arc<Cache>) {
     let maps = Api::<ConfigMap>::namespaced(client, &state.namespace);
     loop {
         match maps.get_opt(&state.name).await {
-            Ok(Some(map)) => {
-                if let Ok(state) = CaState::read(&map, Timestamp::now()) {
+            Ok(map) => {
+                let state = map.and_then(|map| CaState::read(&map, Timestamp::now()).ok());
+                if let Some(state) = state {
                     cache.set_ca_summary(CaSummary {
                         end: state.current.not_after(),
                         is_being_replaced: state.next.is_some(),
                     });
                 }
             }
-            Ok(None) => {}
             Err(error) => tracing::debug!(%error, "failed to read the state of the CA"),
         }
         tokio::time::sleep(POLL).await;

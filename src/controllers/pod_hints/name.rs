@@ -82,7 +82,7 @@ fn missing(cache: &Cache) -> Missing {
         .collect()
 }
 
-/// What is provided in the namespaces where something is missing.
+/// The provided Secrets of the namespaces where one is missing.
 fn provided(cache: &Cache, missing: &Missing) -> Provided {
     let mut provided = Provided::new();
     for secret in missing.keys() {
@@ -114,12 +114,8 @@ fn hints(missing: &Missing, provided: &Provided) -> Vec<Notice> {
         {
             let meant = meant(&secret.name, provided.keys().map(String::as_str));
             if let Some((meant, pki)) = meant.and_then(|name| provided.get_key_value(name)) {
-                let template = hint(secret, meant, pki);
-                notices.extend(template.for_users(
-                    &secret.name,
-                    pods,
-                    &reference_to_pki(pki, None),
-                ));
+                let (template, pki) = (hint(secret, meant, pki), reference_to_pki(pki, None));
+                notices.extend(template.for_users(&secret.name, pods, &pki));
             }
         }
     }
@@ -135,9 +131,8 @@ fn hint(secret: &Key, meant: &str, pki: &Key) -> EventTemplate {
 }
 
 /// The one of these names that was probably meant: one edit away, or two where the names are long
-/// (an edit inserts, removes or changes a letter, or swaps two neighbours). Numbers tell things
-/// apart that belong together, such as app1 and app2, and so do short words between dashes: a
-/// difference there is taken for meant.
+/// (an edit inserts, removes or changes a letter, or swaps two neighbours). Other numbers (app1 and
+/// app2) and other short words between dashes are taken for meant.
 fn meant<'a>(name: &str, provided: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = provided.filter_map(|other| {
         // Cheaper than to count the edits.
@@ -178,8 +173,7 @@ fn is_typo(name: &str, other: &str) -> bool {
     pairs.all(|(word, other)| is_typo_of_word(word, other))
 }
 
-/// A long word with any edit; of a short one only two neighbours swapped, which is hardly another
-/// word.
+/// Any edit of a long word; in a short one, which might be another word, only swapped neighbours.
 fn is_typo_of_word(word: &str, other: &str) -> bool {
     let sorted = |word: &str| {
         let mut letters: Vec<_> = word.chars().collect();

@@ -4,8 +4,7 @@
 //!
 //! The module `finding` decides by the caches. The caches hold no content: where that matters, the
 //! object is read, and the names of its files are kept. A finding is published when two sweeps in a
-//! row see it, because a manifest may still be on its way. The same pods get another Event when the
-//! finding is resolved.
+//! row see it, because a manifest may still be on its way. Its end is published on the same pods.
 
 use crate::api::Pki;
 use crate::events::Publisher;
@@ -28,12 +27,11 @@ mod finding;
 
 /// The pause between two sweeps.
 const SWEEP: Duration = Duration::from_secs(3);
-/// The pause before a finding that lasts is offered to the publisher again, which repeats it more
-/// rarely still.
+/// The pause before a finding that lasts is offered to the publisher again.
 const REPEAT: Duration = Duration::from_secs(60);
 /// How long the files of an object are kept.
 const CONTENT_LIFETIME: Duration = Duration::from_secs(15);
-/// The number of objects that are read in one sweep.
+/// Maximum number of reads in one sweep.
 const MAX_READS: usize = 20;
 /// Timeout of one read.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);

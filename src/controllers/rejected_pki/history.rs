@@ -17,7 +17,6 @@ use std::sync::Arc;
 pub(super) trait ClusterView {
     /// The UID of the namespace that has this name now, if it is known.
     fn namespace_uid(&self, name: &str) -> Option<Arc<str>>;
-    /// Whether this Secret exists.
     fn has_secret(&self, secret: &Key) -> bool;
     /// The pods that use it.
     fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>>;
@@ -52,13 +51,10 @@ impl RejectionHistory {
     /// reason it replaces the one before.
     pub(super) fn record(&mut self, refusal: Rejection, now: Timestamp) {
         self.forget_old(now);
-        let of_namespace = self
-            .by_namespace
-            .entry(refusal.pki.namespace.to_string())
-            .or_default();
-        let before = of_namespace
-            .iter()
-            .position(|known| known.refusal.pki == refusal.pki);
+        let namespace = refusal.pki.namespace.to_string();
+        let of_namespace = self.by_namespace.entry(namespace).or_default();
+        let mut all = of_namespace.iter();
+        let before = all.position(|known| known.refusal.pki == refusal.pki);
         let before = before.map(|index| of_namespace.remove(index));
         let first = before
             .filter(|before| before.refusal == refusal && !before.is_over)
@@ -116,8 +112,8 @@ impl RejectionHistory {
     /// The Secrets that are not written because of what is remembered.
     pub(super) fn missed(&self) -> HashSet<Key> {
         let all = self.by_namespace.values().flatten();
-        let unsettled = all.filter(|known| !known.is_over);
-        unsettled.map(|known| known.refusal.secret()).collect()
+        let active = all.filter(|known| !known.is_over);
+        active.map(|known| known.refusal.secret()).collect()
     }
 
     /// The Events that are due, on objects that have none yet.
@@ -183,10 +179,8 @@ impl Remembered {
         if std::mem::replace(&mut self.seen, seen) == seen {
             return;
         }
-        let all = self
-            .event()
-            .for_users(&self.refusal.secret, users, &self.pki());
-        for notice in all {
+        let template = self.event();
+        for notice in template.for_users(&self.refusal.secret, users, &self.pki()) {
             if !self.has_event(&notice) {
                 self.published.extend(notice.regarding.uid.clone());
                 notices.push(notice);

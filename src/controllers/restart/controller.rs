@@ -1,4 +1,4 @@
-//! Restarts the workloads that the [`RestartQueue`] says are due.
+//! Restarts the workloads that are due by the [`RestartQueue`].
 
 use super::decision::{Decision, decide};
 use super::notice::{Ending, about_restart};
@@ -56,14 +56,13 @@ impl RestartController {
         metrics: Arc<Metrics>,
     ) -> (Self, Renewals) {
         let (sender, renewals) = Renewals::new();
-        let handles = Handles {
-            client,
-            cache,
-            publisher,
-            metrics,
-        };
         let controller = Self {
-            handles,
+            handles: Handles {
+                client,
+                cache,
+                publisher,
+                metrics,
+            },
             settings,
             renewals,
         };
@@ -106,10 +105,8 @@ impl Drop for RestartController {
     /// A replica that does not lead any more does not watch workloads, so it forgets their
     /// annotations.
     fn drop(&mut self) {
-        let is_workload = |carrier| Kind::ALL.iter().any(|kind| kind.carrier() == carrier);
-        self.handles
-            .cache
-            .forget_misannotated(|carrier| !is_workload(carrier));
+        let is_kept = |carrier| Kind::ALL.iter().all(|kind| kind.carrier() != carrier);
+        self.handles.cache.forget_misannotated(is_kept);
     }
 }
 
@@ -152,15 +149,11 @@ impl Attempt {
 
     /// The first cause that still holds: some pods of the workload are older than the certificate.
     fn cause(&self) -> Option<&Cause> {
-        let Task {
-            workload,
-            uid,
-            causes,
-        } = &self.task;
         let known = self.handles.cache.pods.read();
-        causes.iter().find(|cause| {
+        self.task.causes.iter().find(|cause| {
             let mut users = cached_pod::users(&known, &cause.secret);
-            users.any(|pod| workload.is_behind(pod, uid, cause.issued))
+            let workload = &self.task.workload;
+            users.any(|pod| workload.is_behind(pod, &self.task.uid, cause.issued))
         })
     }
 

@@ -13,7 +13,7 @@ pub(super) const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 /// How far ahead a restart may lie: people write it with the clocks of their own machines.
 const MAX_RESTART_FUTURE: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is to be done with a workload.
+/// Decision on a workload.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Decision {
     /// Restart it, with this merge patch.
@@ -43,7 +43,7 @@ pub(super) fn decide(
     if at.is_some_and(|at| is_after(at, issued, now)) {
         return Decision::Leave("it was restarted since then");
     }
-    // `kubectl rollout restart` refuses it too: the change would wait, unseen, for whoever resumes.
+    // `kubectl rollout restart` refuses it too: the change would wait, unseen, until it is resumed.
     if stored.data.pointer("/spec/paused") == Some(&Value::Bool(true)) {
         return Decision::Paused;
     }

@@ -18,7 +18,6 @@ pub(super) enum Ending {
     Refused(String),
 }
 
-/// The Event on a workload.
 pub(super) fn about_restart(
     workload: &Workload,
     uid: &str,

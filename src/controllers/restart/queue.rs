@@ -22,7 +22,6 @@ const BACKOFF: Backoff = Backoff {
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It was restarted at this time.
     Restarted(Timestamp),
     /// Nothing was to be done.
     Left,
@@ -32,7 +31,6 @@ pub(super) enum Outcome {
     Failed,
 }
 
-/// One workload to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Task {
     pub(super) workload: Workload,
@@ -42,8 +40,7 @@ pub(super) struct Task {
     pub(super) causes: Vec<Cause>,
 }
 
-/// The queue.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RestartQueue {
     /// The time after a renewal over which restarts are spread.
     window: SignedDuration,
@@ -58,7 +55,6 @@ pub(super) struct RestartQueue {
 /// A workload that is to be restarted, or was lately.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Its UID.
     uid: String,
     /// By the name of the Secret, with the time when each is due.
     causes: BTreeMap<String, (Timestamp, Cause)>,
@@ -75,9 +71,7 @@ impl RestartQueue {
         Self {
             window,
             paused_interval,
-            marked: BTreeMap::new(),
-            begun: BTreeSet::new(),
-            waiting: HashMap::new(),
+            ..Self::default()
         }
     }
 
@@ -169,7 +163,7 @@ impl RestartQueue {
 
     /// Records the result of a task.
     pub(super) fn on_result(&mut self, task: &Task, outcome: Outcome, instant: Instant) {
-        // It may have been deleted meanwhile.
+        // The workload may have been deleted meanwhile.
         let Some(waiting) = self.waiting.get_mut(&task.workload) else {
             return;
         };

@@ -1,4 +1,4 @@
-//! What can be restarted: the workloads behind pods, and what is kept of those that ask for it.
+//! The workloads behind pods that can be restarted, and the data about those that ask for it.
 
 use crate::api::annotations::{Carrier, RESTART, flag};
 use crate::k8s::object_key::Key;
@@ -94,7 +94,7 @@ impl fmt::Display for Workload {
     }
 }
 
-/// What is kept of a workload that asks to be restarted.
+/// The data about a workload that asks to be restarted.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     key: Key,
@@ -116,7 +116,7 @@ impl Mark {
     }
 }
 
-/// It is found by its key alone: the Secrets are named by its pods.
+/// A mark is found by its key alone: the pods name the Secrets.
 impl ReferencesSecrets for Mark {
     fn key(&self) -> &Key {
         &self.key

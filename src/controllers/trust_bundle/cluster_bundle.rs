@@ -1,8 +1,8 @@
 //! The copy for the whole cluster, which pods mount without a `ConfigMap`: a `ClusterTrustBundle`.
 //!
 //! Kubernetes has the type since 1.27 (beta since 1.33), switched off by default. So discovery
-//! finds it, and the object has no type here. It names no signer: that needs a permission to speak
-//! for all clients of the signer.
+//! finds it, and the object has no type here. The object names no signer, for which the operator
+//! would need a permission to speak for all clients of the signer.
 
 use super::{ATTEMPT_TIMEOUT, TrustBundleController, is_ours, known, labels};
 use crate::k8s::patch;

@@ -110,10 +110,10 @@ impl TrustBundleController {
 
     fn report_progress(&self, queue: &BundleQueue) {
         self.metrics.trust_bundles(&queue.counts());
-        let unwritten = queue.unwritten().into_iter();
-        let unwritten =
-            unwritten.map(|namespace| (namespace.to_owned(), self.settings.name.clone()));
-        set_if_changed(&self.published.pending, unwritten.collect());
+        let name = &self.settings.name;
+        let pending = queue.unwritten().into_iter();
+        let pending = pending.map(|namespace| (namespace.to_owned(), name.clone()));
+        set_if_changed(&self.published.pending, pending.collect());
         if let Some(fingerprint) = queue.published() {
             set_if_changed(&self.published.config_maps, Some(fingerprint.to_owned()));
         }

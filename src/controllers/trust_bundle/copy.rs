@@ -110,8 +110,7 @@ fn held(stored: &ConfigMap) -> Outcome {
 pub(super) enum Verdict {
     /// A copy that holds the roots.
     Current,
-    /// A copy that holds something else, and the merge patch that repairs it. Other entries
-    /// stay.
+    /// A copy that holds something else, and the merge patch that repairs it. Other entries stay.
     Outdated(Value),
     /// A copy that holds something else and may not be changed: it has to be made again.
     Immutable,

@@ -18,7 +18,7 @@ const BACKOFF: Backoff = Backoff {
 };
 
 /// A `ConfigMap` that has the name of a copy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) uid: Option<String>,
     pub(super) version: Option<String>,
@@ -38,12 +38,12 @@ impl From<&ObjectMeta> for Found {
     }
 }
 
-/// What to do in one namespace.
+/// A task in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     /// There is no copy.
     Create,
-    /// What the copy holds is not known.
+    /// The content of the copy is unknown.
     Check,
     /// The namespace does not ask for it any more.
     Remove(Found),
@@ -60,12 +60,9 @@ pub(super) enum Outcome {
         fingerprint: String,
         is_written: bool,
     },
-    /// Something else is there.
     Foreign(Found),
-    /// Nothing is there.
     Gone,
-    /// The copy holds other roots and is immutable. Finalizers keep it from being deleted and made
-    /// again.
+    /// The copy holds other roots and is immutable, and finalizers keep it from being made again.
     Held {
         found: Found,
         finalizers: Vec<String>,
@@ -86,7 +83,7 @@ pub(super) struct BundleQueue {
     current: HashMap<String, Found>,
     /// Where something else has the name.
     foreign: BTreeSet<String>,
-    /// The number of failures in a row.
+    /// Consecutive failures.
     failures: HashMap<String, u32>,
     /// Where finalizers hold a copy that has to be made again.
     held: BTreeSet<String>,
@@ -101,7 +98,6 @@ pub(super) struct BundleQueue {
 }
 
 impl BundleQueue {
-    /// Sets the roots to write.
     pub(super) fn expect(&mut self, fingerprint: &str) {
         if self.fingerprint.as_deref() == Some(fingerprint) {
             return;
@@ -149,7 +145,7 @@ impl BundleQueue {
             self.due.insert(name);
         }
         while let Some(name) = self.due.pop_first() {
-            // It is due again when the task ends.
+            // A busy namespace is due again when its task ends, a pausing one after the pause.
             if self.busy.contains_key(&name) {
                 continue;
             }
@@ -165,7 +161,6 @@ impl BundleQueue {
                 self.failures.remove(&name);
                 self.held.remove(&name);
             } else if self.pauses.contains_key(&name) {
-                // It is due again when the pause ends.
                 continue;
             } else {
                 self.busy.insert(name.clone(), false);
@@ -297,21 +292,11 @@ impl BundleQueue {
 }
 
 /// The objects of a watch, by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Listing<T> {
     items: HashMap<String, T>,
     relist: Relist<String>,
     is_complete: bool,
-}
-
-impl<T> Default for Listing<T> {
-    fn default() -> Self {
-        Self {
-            items: HashMap::new(),
-            relist: Relist::default(),
-            is_complete: false,
-        }
-    }
 }
 
 impl<T: PartialEq> Listing<T> {
@@ -332,9 +317,9 @@ impl<T: PartialEq> Listing<T> {
             }
             Event::InitApply((name, item)) => {
                 self.relist.name(&name);
-                let is_changed = self.items.get(&name) != Some(&item);
+                let is_same = self.items.get(&name) == Some(&item);
                 self.items.insert(name.clone(), item);
-                is_changed.then_some(name).into_iter().collect()
+                if is_same { Vec::new() } else { vec![name] }
             }
             Event::InitDone => {
                 self.is_complete = true;

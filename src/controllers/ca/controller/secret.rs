@@ -2,7 +2,7 @@
 
 use super::super::placement;
 use super::super::rotation::{self, RotationRequest};
-use super::{CaController, CaSettings};
+use super::CaController;
 use crate::events;
 use crate::k8s::patch;
 use crate::model::ca_state::CaState;
@@ -38,10 +38,8 @@ impl CaController {
 
     /// The change that puts each CA in its place, or else adds a successor that is due.
     fn change(&self, secret: &Secret, state: &CaState, now: Timestamp) -> Option<Value> {
-        let CaSettings {
-            times, retention, ..
-        } = &self.settings;
-        let outdated = rotation::outdated(state, *retention);
+        let (times, retention) = (&self.settings.times, self.settings.retention);
+        let outdated = rotation::outdated(state, retention);
         if let Some(change) = placement::moved(secret, state, outdated, now) {
             tracing::info!("moved the CAs in their Secret");
             return Some(change);

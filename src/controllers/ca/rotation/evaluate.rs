@@ -10,7 +10,7 @@ use pki_certs::{Authority, AuthorityError, CaCertificate};
 const TLS: &str = "tls.crt";
 const NEXT: &str = "next.crt";
 
-/// What the Secret of the CA holds.
+/// Content of the Secret of the CA.
 #[derive(Debug)]
 pub struct StoredCa {
     /// `tls.crt` and `tls.key`.
@@ -61,10 +61,9 @@ pub fn evaluate(
     let (mut state, mut stored) = match (state, stored) {
         (None, None) => return Err(Alarm::NotBrought { secret: name() }),
         (Some(state), None) => {
-            let fingerprint = state.current.fingerprint().to_owned();
             let lost = Alarm::Lost {
                 secret: name(),
-                fingerprint,
+                fingerprint: state.current.fingerprint().to_owned(),
             };
             return Ok(failed(state, lost));
         }
@@ -88,7 +87,7 @@ pub fn evaluate(
         Ok(next) => (next, None),
         Err(problem) => (None, Some(problem)),
     };
-    // It may have got another root of the same key, which is to be published.
+    // The signer may have got another root of the same key, which is to be published.
     state.current = signer.ca().clone();
     set_successor(&mut state, next, forced.as_deref());
     Ok(Evaluation {

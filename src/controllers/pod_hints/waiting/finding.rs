@@ -1,4 +1,4 @@
-//! The reasons why pods cannot start, and the Events that say what to do. Without I/O.
+//! The reasons why pods cannot start, and the Events with the remedies. Without I/O.
 
 use crate::api::Pki;
 use crate::events::{Aspect, EventKind, EventTemplate, reference_to_pki};
@@ -28,8 +28,7 @@ pub(super) enum Finding {
         pki: Key,
         files: Vec<Box<str>>,
     },
-    /// The namespace does not ask for the CA bundle. It has the label with this value, if it has
-    /// it.
+    /// The namespace does not ask for the CA bundle: its label is absent, or has this value.
     Bundle {
         config_map: Key,
         label: Option<String>,
@@ -45,7 +44,6 @@ pub(super) enum Finding {
 
 /// The state of the cluster, as the caches have it.
 pub(super) trait ClusterView {
-    /// Whether it is there.
     fn has_secret(&self, secret: &Key) -> bool;
     /// Whether a Pki that claims it, wrote it before or was refused has Events of its own.
     fn is_explained_elsewhere(&self, secret: &Key) -> bool;
@@ -59,7 +57,6 @@ pub(super) trait ClusterView {
     fn knows(&self, namespace: &str) -> bool;
     /// The label by which a namespace asks for the CA bundle.
     fn label(&self, namespace: &str) -> Option<String>;
-    /// Whether the whole cluster is served.
     fn serves_cluster(&self) -> bool;
 }
 
@@ -146,7 +143,7 @@ fn of_bundle(
 }
 
 impl Finding {
-    /// The object whose content tells whether it is so, if the caches cannot tell.
+    /// The object whose content decides whether it holds, if the caches cannot.
     pub(super) fn unknown_object(&self) -> Option<(Object, &Key)> {
         match self {
             Self::Files { secret, .. } => Some((Object::Secret, secret)),
@@ -235,13 +232,13 @@ impl Finding {
                 "TrustBundleNotRequested",
                 not_requested(config_map, label.as_deref()),
             ),
-            Self::BundleFiles { config_map, files } => (
+            Self::BundleFiles { files, .. } => (
                 Aspect::Files,
                 "TrustBundleFileMissing",
                 format!(
-                    "ConfigMap {} has no {}: {}",
-                    printable(&config_map.name),
-                    text::first_of(&owned(files), MAX_FILES),
+                    "{} has no {}: {}",
+                    self.object(),
+                    names(files),
                     there_are(present)
                 ),
             ),
@@ -265,11 +262,7 @@ impl Finding {
         let (reason, fact) = match self {
             Self::Files { files, .. } => (
                 "PkiReady",
-                format!(
-                    "{} has {} now",
-                    self.object(),
-                    text::first_of(&owned(files), MAX_FILES)
-                ),
+                format!("{} has {} now", self.object(), names(files)),
             ),
             Self::Bundle { config_map, .. } => (
                 "TrustBundleReady",
@@ -320,21 +313,14 @@ fn namesake(pki: &Key, writes: &str) -> String {
 
 fn not_requested(config_map: &Key, label: Option<&str>) -> String {
     let Key { namespace, name } = config_map;
-    let name = printable(name);
-    let why = label.map_or_else(
-        || format!("does not ask for it by the label {}", trust_bundle::LABEL),
-        |label| {
-            let label = printable(label);
-            format!(
-                "has the label {}=\"{label}\", which is not true",
-                trust_bundle::LABEL
-            )
-        },
+    let (name, key) = (printable(name), trust_bundle::LABEL);
+    let why = label.map(printable).map_or_else(
+        || format!("does not ask for it by the label {key}"),
+        |label| format!("has the label {key}=\"{label}\", which is not true"),
     );
     format!(
         "there is no ConfigMap {name} with the CA bundle, because namespace {namespace} {why}: label the namespace (kubectl label \
-         namespace {namespace} --overwrite {}=true), or ask the platform team to do so",
-        trust_bundle::LABEL
+         namespace {namespace} --overwrite {key}=true), or ask the platform team to do so"
     )
 }
 
@@ -348,7 +334,7 @@ fn missing_files(secret: &Key, pki: &Key, files: &[Box<str>], present: &[String]
     format!(
         "Secret {} of Pki {pki} has no {}: {}; {}",
         printable(&secret.name),
-        text::first_of(&owned(files), MAX_FILES),
+        names(files),
         remedies.join("; "),
         there_are(present)
     )
@@ -386,8 +372,9 @@ fn there_are(present: &[String]) -> String {
     }
 }
 
-fn owned(files: &[Box<str>]) -> Vec<String> {
-    files.iter().map(ToString::to_string).collect()
+fn names(files: &[Box<str>]) -> String {
+    let files: Vec<_> = files.iter().map(ToString::to_string).collect();
+    text::first_of(&files, MAX_FILES)
 }
 
 #[cfg(test)]
