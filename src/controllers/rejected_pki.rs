@@ -2,9 +2,9 @@
 //! manifest is stored even when the Pki beside it is not, and its pods then wait for a Secret that
 //! nobody will write.
 //!
-//! The replica that refused keeps a refusal in memory for ten minutes, within bounds. A refusal ends
-//! when a Pki is stored that breaks no rule, or where there was none. Once that one is ready, pods
-//! with an Event get another one. The module `history` decides.
+//! The replica that refused keeps a refusal in memory for ten minutes, within bounds. The refusal
+//! ends when a Pki is stored that breaks no rule, or where there was none. Once that one is ready,
+//! pods with an Event get another one. The module `history` decides.
 
 use crate::api::Pki;
 use crate::events::Publisher;

@@ -5,8 +5,8 @@
 //! `(x3 over 15m)` instead of three lines. A changed message replaces the one before.
 //!
 //! No caller waits for the [queue](super::queue), so a slow or failing Events API delays neither an
-//! issuance nor an answer of the webhook. Events that the API server is too busy for are sent later.
-//! Refused ones are counted and dropped; a fault that lasts is offered again anyway.
+//! issuance nor an answer of the webhook. Events for which the API server is too busy are sent
+//! later. Refused ones are counted and dropped; a fault that lasts is offered again anyway.
 
 use super::history::{Due, EventHistory, PublishedEvent};
 use super::notice::{Aspect, EventKind, Notice};

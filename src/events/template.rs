@@ -85,7 +85,7 @@ impl EventTemplate {
         notices
     }
 
-    /// The Events on the first [`MAX_PODS`] pods of this object, and on the controllers of the rest.
+    /// The Events on the first [`MAX_PODS`] users of this object, and on the others' controllers.
     pub(crate) fn for_pods(
         &self,
         object: &str,

@@ -235,7 +235,7 @@ fn keystores(unmade: &[Unmade]) -> String {
 const AWAITING: &str = "PkiSecretOfFormerPki";
 const AWAITING_KEY: &str = "PkiKeyPending";
 
-/// Whether pods got an Event about this condition, so that they get another one when it is resolved.
+/// Whether pods got an Event about this condition, and so get another one when it is resolved.
 pub fn is_published_fault(ready: &Condition) -> bool {
     ready.status == "False" && ready.reason != AWAITING && ready.reason != AWAITING_KEY
 }

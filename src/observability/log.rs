@@ -1,8 +1,8 @@
 //! The log: each record is one line, and nothing in it steers a terminal or reorders what is read.
 //!
 //! Records quote texts of others: names, errors of the API server, files. So a formatted record is
-//! escaped as a whole, and no field can be forgotten. Each value is cut, and then the record: anyone
-//! who may write a certificate into a Secret, for example, chooses how long its names are.
+//! escaped as a whole, and no field can be forgotten. Each value is cut, and then the record: the
+//! writer of a certificate in a Secret, for example, chooses how long its names are.
 
 use crate::util::text;
 use clap::ValueEnum;

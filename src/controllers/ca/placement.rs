@@ -51,7 +51,7 @@ impl Place {
         ca_secret::from_files(chain, root, key, now)
     }
 
-    /// Where the CA that lies here goes when another takes its place. An unreadable one is kept too.
+    /// Where the CA that lies here goes when another takes its place. An unreadable one stays too.
     fn retirement(&self, secret: &Secret, now: Timestamp) -> Self {
         let files @ [chain, _, root] = self.0.each_ref().map(|name| secret::file(secret, name));
         match certificate_at_any_time(chain, root, now) {
