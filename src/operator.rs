@@ -35,8 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How long requests and Events may take to end after the drain.
 const GRACE: Duration = Duration::from_secs(10);
-/// The chart gives a pod the drain and 25 seconds more, and then kills it. This holds also when
-/// neither the API server nor the collector answers.
+/// The chart gives a pod 25 seconds after the drain, also if the API server or collector hangs.
 const _: () = assert!(GRACE.as_secs() + otlp::FLUSH.as_secs() <= 20);
 
 /// Why the operator stopped, or could not start.
@@ -60,7 +59,6 @@ pub enum OperatorError {
     Stopped(&'static str),
 }
 
-/// The parts that run in every replica.
 struct Operator {
     shared: Shared,
     app: Arc<App>,
@@ -70,7 +68,6 @@ struct Operator {
     health: Handle<SocketAddr>,
 }
 
-/// Handles that all parts share.
 #[derive(Clone)]
 struct Shared {
     client: Client,
@@ -86,7 +83,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Oper
     let (shared, app) = (operator.shared.clone(), operator.app.clone());
     let mut leading = tokio::spawn(lead(shared, &config, app, shutdown.clone()));
     tokio::select! {
-        // First, because it is what ends the others.
         biased;
         () = shutdown.cancelled() => {}
         _ = &mut leading => return Err(OperatorError::Stopped("the reconciler")),
@@ -166,8 +162,7 @@ impl Operator {
         self.spawn("the memory of refusals", rejections);
     }
 
-    /// The webhook, which waits for its serving certificate. A fault of its CA does not keep
-    /// certificates from being issued.
+    /// The webhook, which waits for its certificate. A fault of its CA does not stop issuance.
     fn webhook(
         &self,
         config: &Config,
@@ -225,7 +220,6 @@ fn connect(cluster: kube::Config, clock: &Arc<Clock>) -> Result<Client, kube::Er
     Ok(builder.with_layer(&ClockLayer(clock.clone())).build())
 }
 
-/// The settings of the controllers.
 struct Controllers {
     ca: CaSettings,
     trust_bundle: trust_bundle::TrustBundleSettings,
@@ -266,8 +260,7 @@ fn lead(
     }
 }
 
-/// Runs all controllers for one term as leader, until one of them ends or the clock cannot be
-/// trusted any more.
+/// Runs all controllers for one term as leader: until one ends, or the clock cannot be trusted.
 fn control(
     shared: Shared,
     settings: &Controllers,
@@ -314,7 +307,7 @@ fn control(
     async move {
         metrics.leader.set(1);
         tokio::select! {
-            // First, so that nothing more is begun by a wrong time.
+            // First: a wrong time must not begin anything more.
             biased;
             () = clock.untrusted() => {}
             () = hints => {}

@@ -31,7 +31,6 @@ pub struct Bundle<'a> {
     pub private_key: &'a [u8],
 }
 
-/// Hides the entries: one of them is a private key.
 impl fmt::Debug for Bundle<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Bundle(..)")
@@ -127,8 +126,7 @@ pub fn recognize(
     first_without_fault(&candidates, signed).map(drop)
 }
 
-/// Formats a serial number as OpenSSL does: without the byte that DER puts before a number whose
-/// first bit is set.
+/// Formats a serial number as OpenSSL does: without the zero byte before a first bit that is set.
 pub(crate) fn printed_serial(der: &[u8]) -> String {
     let number = match der {
         [0, rest @ ..] if !rest.is_empty() => rest,
@@ -144,9 +142,8 @@ pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
     }
 }
 
-/// The issuers with the key identifier that the certificate names. The name alone would not do: an
-/// authority may be replaced by one of the same name. A CA certificate that was renewed for the
-/// same key has the same identifier, so there may be several.
+/// The issuers with the key identifier that the certificate names. Names alone are not enough: an
+/// authority may be replaced by one of the same name, and one key may have several certificates.
 fn named_as_issuer<'a>(
     certificate: &X509Certificate<'_>,
     issuers: &[&'a CaCertificate],

@@ -10,8 +10,7 @@ use crate::encoding;
 use crate::path;
 use crate::validity::Validity;
 
-/// The public half of an [`Authority`](crate::Authority): its certificate, and the path from it to
-/// a root. It verifies what the authority signed.
+/// The public half of an [`Authority`](crate::Authority), which verifies what the authority signed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CaCertificate {
     /// Its own certificate first, the root last. For a root these are the same one.
@@ -42,8 +41,8 @@ impl CaCertificate {
         Self::of_path(path::read(chain, root)?, now)
     }
 
-    /// The CA's own certificate and those between it and the root, without the root, in PEM. They
-    /// follow the leaf in `tls.crt`. Empty for a root.
+    /// The CA's certificate and those up to the root, without it, in PEM: they follow the leaf in
+    /// `tls.crt`. Empty for a root.
     pub fn chain_pem(&self) -> &str {
         &self.chain_pem
     }

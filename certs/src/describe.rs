@@ -19,7 +19,7 @@ use rcgen::PublicKeyData as _;
 /// One certificate. Its texts are as they were written: a caller makes them printable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// The holder. It may be empty.
+    /// The holder, which may be empty.
     pub subject: String,
     /// The issuer.
     pub issuer: String,
@@ -55,8 +55,7 @@ pub fn key_matches(certificate: &[u8], private_key: &[u8]) -> Option<bool> {
     Some(key.subject_public_key_info() == leaf.public_key().raw)
 }
 
-/// Whether clients that trust these roots, and know nothing else, accept the first certificate of
-/// the chain now, for something that it is for.
+/// Whether clients that trust only these roots accept the chain now, for any use of its leaf.
 pub fn check_chain(chain: &[u8], roots: &[u8], now: Timestamp) -> Result<(), VerifyError> {
     let chain = encoding::certificates(chain).ok_or(CertificateUnreadable)?;
     let roots = encoding::certificates(roots).ok_or(CertificateUnreadable)?;

@@ -22,7 +22,7 @@ pub(crate) fn only_certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static
 }
 
 /// Whether `text` is this PEM, but for blank lines and line ends. Readers disagree on other
-/// differences: with a tab in its middle, a certificate is readable to some of them.
+/// differences, such as a tab in the middle.
 pub(crate) fn is(text: &[u8], canonical: &str) -> bool {
     str::from_utf8(text).is_ok_and(|text| {
         text.lines()
@@ -36,7 +36,7 @@ pub(crate) fn certificate_pem(der: &CertificateDer<'_>) -> String {
 }
 
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
-    // LF on every platform: these bytes are compared with stored ones.
+    // LF on every platform: stored bytes are compared.
     let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
     pem::encode_config(&Pem::new(label, der), config)
 }

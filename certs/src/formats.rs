@@ -19,7 +19,7 @@ use crate::trust::Trust;
 /// `tls-combined.pem`: the private key, then its certificate and those between it and the root.
 pub fn combined_pem(bundle: &Bundle<'_>) -> Zeroizing<Vec<u8>> {
     let key = bundle.private_key;
-    // Allocated in its final size, because a buffer that grows leaves copies of the key behind.
+    // Allocated in its final size: a buffer that grows leaves copies of the key behind.
     let size = key.len() + 1 + bundle.certificate.len();
     let mut combined = Zeroizing::new(Vec::with_capacity(size));
     combined.extend_from_slice(key);
@@ -30,8 +30,7 @@ pub fn combined_pem(bundle: &Bundle<'_>) -> Zeroizing<Vec<u8>> {
     combined
 }
 
-/// `key.der`: the private key without the PEM around it, in the encoding it has there. `None` if
-/// there is no readable key.
+/// `key.der`: the private key without PEM, in the same encoding. `None` if there is none.
 pub fn key_der(bundle: &Bundle<'_>) -> Option<Zeroizing<Vec<u8>>> {
     key::der(bundle.private_key)
 }
@@ -80,10 +79,7 @@ pub fn truststore(
 }
 
 /// Whether `stored` opens with this password, and holds exactly the key and the certificates of the
-/// bundle, under any alias.
-///
-/// PKCS#12 from another writer does not, even with the same content: the time to open it has no
-/// bound.
+/// bundle, under any alias. False for PKCS#12 from another writer, as opening it has no time bound.
 pub fn keystore_holds(
     kind: KeystoreKind,
     stored: &[u8],
@@ -93,8 +89,7 @@ pub fn keystore_holds(
     Entries::of(bundle, "").is_ok_and(|entries| holds(kind, stored, &entries, password))
 }
 
-/// Whether `stored` opens with this password, and holds exactly these roots under the names of
-/// [`truststore`].
+/// Whether `stored` opens with this password, and holds exactly the entries of [`truststore`].
 pub fn truststore_holds(kind: KeystoreKind, stored: &[u8], trust: &Trust, password: &str) -> bool {
     Entries::trust(trust).is_ok_and(|entries| holds(kind, stored, &entries, password))
 }
@@ -187,8 +182,7 @@ fn write(
     entries: &Entries<'_>,
     password: &str,
 ) -> Result<Vec<u8>, FormatError> {
-    // Java and OpenSSL disagree on an empty password of PKCS#12; keytool wants six characters for
-    // JKS.
+    // Java and OpenSSL disagree on an empty password of PKCS#12; keytool wants six characters.
     let (least, write): (_, fn(&Entries<'_>, &str) -> _) = match kind {
         KeystoreKind::Pkcs12 => (1, pkcs12::write),
         KeystoreKind::Jks => (6, jks::write),
@@ -237,7 +231,7 @@ fn is_printable(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Maximum size of a store in bytes: that of a Secret. A larger one cannot have been saved.
+/// Maximum size of a store in bytes: that of a Secret.
 const MAX_SIZE: usize = 1 << 20;
 
 /// A text in UTF-16, big-endian, as Java's characters are.

@@ -124,7 +124,7 @@ impl fmt::Display for KeyEncoding {
     }
 }
 
-/// A private key in PEM: in the encoding asked for if it was made here, else as it was given.
+/// A private key in PEM: in the requested encoding if made here, else as given.
 ///
 /// Wiped from memory when dropped. `Debug` does not print it.
 #[derive(Clone)]
@@ -152,9 +152,8 @@ impl fmt::Debug for PrivateKeyPem {
     }
 }
 
-/// Reads the first private key in `pem`: PKCS#8, SEC 1 or PKCS#1, not encrypted.
-///
-/// Errors are dropped, because those of the reader quote its input.
+/// Reads the first private key in `pem`: PKCS#8, SEC 1 or PKCS#1, not encrypted. Errors are
+/// dropped: those of the reader quote its input.
 pub(crate) fn read(pem: &[u8]) -> Option<Zeroizing<KeyPair>> {
     key_pair(&*read_der(pem)?)
 }
@@ -192,10 +191,8 @@ pub(crate) fn der(pem: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(Zeroizing::new(der.secret_der().to_vec()))
 }
 
-/// Writes a key that leaves can have. A key of another kind is an error.
-///
-/// rcgen would repeat the encoding that it read, and write Ed25519 in version 2 of PKCS#8, which
-/// OpenSSL before 3.2 does not read.
+/// Writes a key that leaves can have; another kind is an error. rcgen would repeat the encoding
+/// that it read, and write Ed25519 in version 2 of PKCS#8, which OpenSSL before 3.2 does not read.
 pub(crate) fn write(key: &KeyPair, encoding: KeyEncoding) -> Result<PrivateKeyPem, rcgen::Error> {
     encode(key, encoding).map_err(|_| rcgen::Error::RingUnspecified)
 }
@@ -227,7 +224,7 @@ fn write_ecdsa(
     let key = EcdsaKeyPair::from_private_key_der(algorithm, given)?;
     match encoding {
         KeyEncoding::Pkcs8 => Ok(pem(PKCS8, key.to_pkcs8v1()?.as_ref())),
-        // With the curve inside: there is nothing around it that could name it.
+        // With the curve inside: nothing around it could name it.
         KeyEncoding::Traditional => {
             let sec1: EcPrivateKeyRfc5915Der<'_> = key.private_key().as_der()?;
             Ok(pem(SEC1, sec1.as_ref()))

@@ -149,7 +149,7 @@ pub enum IssueError {
     /// The authority is valid from this time on.
     #[error("the CA is not valid before {0}")]
     AuthorityNotYetValid(Timestamp),
-    /// The CA forbids this leaf, by a name constraint, say: clients would reject it.
+    /// The CA forbids this leaf, as by a name constraint: clients would reject it.
     #[error("clients would reject the certificate: {0}")]
     Unusable(#[source] VerifyError),
     /// The cryptographic library failed.
@@ -173,8 +173,7 @@ fn check_names(request: &LeafRequest) -> Result<(), IssueError> {
     Ok(())
 }
 
-/// Sets every field, because the defaults of rcgen do not suit a leaf: it lives until the year
-/// 4096, its serial number repeats with its key, and it has no key identifiers.
+/// Sets every field, because the defaults of rcgen do not suit a leaf.
 fn leaf_profile(
     request: &LeafRequest,
     validity: Validity,

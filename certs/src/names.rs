@@ -8,8 +8,7 @@ use std::net::Ipv4Addr;
 const MAX_COMMON_NAME: usize = 64;
 const MAX_DNS_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
-/// The longest URI, in bytes: what [SPIFFE ID, 2.3] asks readers to support. RFC 5280 sets no
-/// limit.
+/// Maximum length of a URI in bytes, which [SPIFFE ID, 2.3] asks readers to support.
 ///
 /// [SPIFFE ID, 2.3]: https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md#23-maximum-spiffe-id-length
 const MAX_URI: usize = 2048;

@@ -131,9 +131,8 @@ pub(crate) fn subject_key_id(certificate: &X509Certificate<'_>) -> Result<Vec<u8
     }
 }
 
-/// Checks that rcgen repeats a subject faithfully as the issuer of leaves. rcgen writes one
-/// attribute a level and silently drops repeated ones, such as a second domainComponent. It also
-/// refuses some characters that others accept.
+/// Checks that rcgen repeats a subject faithfully as the issuer of leaves. rcgen drops repeated
+/// attributes, such as a second domainComponent, and refuses some characters.
 pub(crate) fn check_subject(
     certificate: &X509Certificate<'_>,
     der: &CertificateDer<'_>,

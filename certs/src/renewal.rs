@@ -16,14 +16,12 @@ pub enum RenewBefore {
 
 /// When to renew: `renew_before` ahead of `not_after`, by default a third of the duration.
 ///
-/// The answer always lies strictly between `not_before` and `not_after`, given that they are at
-/// least two seconds apart. The duration counts from the moment of issue, so it leaves out the few
-/// minutes by which certificates are backdated.
+/// The answer lies strictly between `not_before` and `not_after`, given that they are at least two
+/// seconds apart. The duration counts from the issue, without the minutes of backdating.
 ///
-/// A `renew_before` that would make every leaf overdue at its issue is ignored in favour of the
-/// default: one that is not positive, is not shorter than the duration, or is not one of the
-/// percentages above. A sensible value may be ignored too, if the end of the authority cuts leaves
-/// short.
+/// A `renew_before` that is not positive, not shorter than the duration, or not one of the
+/// percentages above is ignored, because every leaf would be overdue at its issue. An authority
+/// that cuts leaves short may cause this too.
 pub fn at(
     not_before: Timestamp,
     not_after: Timestamp,
@@ -41,8 +39,7 @@ pub fn at(
 /// Returns `due`, or up to a tenth of the time since the issue earlier, by `seed`: a thousand
 /// leaves issued together are not renewed together.
 ///
-/// A seed, such as the name of a Secret, gives one answer in all versions. Given that
-/// `due` lies strictly between `not_before` and `not_after`, the answer does too.
+/// A seed gives one answer in all versions, and keeps `due` between `not_before` and `not_after`.
 pub fn with_jitter(
     due: Timestamp,
     not_before: Timestamp,
@@ -64,9 +61,7 @@ pub fn issued_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
 }
 
 /// A part of `window` by `seed`: at least zero and less than `window`, in whole milliseconds. Zero
-/// if there is no window.
-///
-/// Many seeds spread evenly. A seed gives one answer in all versions.
+/// if there is no window. Seeds spread evenly, and each gives one answer in all versions.
 pub fn spread(window: SignedDuration, seed: &[u8]) -> SignedDuration {
     let window = u128::try_from(window.as_millis()).unwrap_or_default();
     let hash = digest::digest(&digest::SHA256, seed);

@@ -15,20 +15,17 @@ pub struct LeafRequest {
     ///
     /// [RFC 5280, 4.1.2.6]: https://www.rfc-editor.org/rfc/rfc5280#section-4.1.2.6
     pub common_name: Option<String>,
-    /// Another common name that [`verify`](crate::verify) accepts. It is never issued: a
-    /// certificate that has it keeps it until its next renewal.
+    /// Another common name that [`verify`](crate::verify) accepts until the next renewal.
     pub former_common_name: Option<String>,
     /// Host names, lower-case. `*` may be the whole first label. A name given twice counts once.
     pub dns_names: Vec<String>,
     /// Addresses.
     pub ip_addresses: Vec<IpAddr>,
-    /// Absolute URIs, such as SPIFFE identities. Host names, addresses and URIs together are at
-    /// least one.
+    /// Absolute URIs, such as SPIFFE identities. There is at least one name, address or URI.
     pub uris: Vec<String>,
     /// Usages of the leaf, at least one. One given twice counts once.
     pub usages: Vec<Usage>,
-    /// How long the leaf is valid from now on, in whole seconds; the end of the authority cuts it
-    /// short.
+    /// How long the leaf is valid from now on, in whole seconds; the authority may end it earlier.
     pub duration: SignedDuration,
     /// The kind of key.
     pub key: KeyAlgorithm,

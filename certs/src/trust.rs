@@ -5,8 +5,7 @@ use rustls_pki_types::CertificateDer;
 use crate::ca::CaCertificate;
 use crate::encoding;
 
-/// The trust anchors of `pem`, each in its own PEM. None if a certificate cannot be read or be an
-/// anchor.
+/// The trust anchors of `pem`, each in its own PEM. `None` if one cannot be read or be an anchor.
 pub fn anchors(pem: &[u8]) -> Option<Vec<String>> {
     let certificates = encoding::certificates(pem)?;
     let is_anchor = |der: &CertificateDer<'_>| webpki::anchor_from_trusted_cert(der).is_ok();
@@ -14,7 +13,7 @@ pub fn anchors(pem: &[u8]) -> Option<Vec<String>> {
     certificates.iter().map(pem).collect()
 }
 
-/// The roots that clients are to trust: `ca.crt`. More than one while a CA is replaced.
+/// The roots that clients are to trust, several while a CA is replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
     roots: Vec<CertificateDer<'static>>,
@@ -44,8 +43,7 @@ impl Trust {
         &self.pem
     }
 
-    /// SHA-256 over the DER of all roots, one after the other, in lower-case hexadecimal. Another
-    /// set of roots, or another order, has another fingerprint.
+    /// SHA-256 over the DER of all roots, in their order, in lower-case hexadecimal.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }

@@ -26,8 +26,8 @@ impl Usage {
         }
     }
 
-    /// The usage as webpki checks it on the whole path. It accepts a certificate without usages, as
-    /// most CAs are; [`verify`](crate::verify) checks those of the leaf.
+    /// The usage as webpki checks it on the whole path, where certificates without usages pass;
+    /// [`verify`](crate::verify) checks those of the leaf.
     pub(crate) fn on_path(self) -> KeyUsage {
         match self {
             Self::ServerAuth => KeyUsage::server_auth(),
@@ -36,8 +36,7 @@ impl Usage {
     }
 }
 
-/// Several usages at once, each checked as by [`Usage::on_path`]. One validation of the path serves
-/// all of them, because its signatures take the time.
+/// Several usages, each checked as by [`Usage::on_path`] in one costly validation of the path.
 #[derive(Clone, Copy)]
 pub(crate) struct AllOnPath<'a>(pub(crate) &'a BTreeSet<Usage>);
 

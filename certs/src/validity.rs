@@ -14,8 +14,8 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    /// From shortly before `now` to `duration` after it, but at most to `latest`. `None` if that is
-    /// empty, or begins before 1970, which verifiers do not read.
+    /// From shortly before `now` to `duration` after it, but at most to `latest`. `None` if empty,
+    /// or before 1970, which verifiers do not read.
     pub(crate) fn from_now(
         now: Timestamp,
         duration: SignedDuration,

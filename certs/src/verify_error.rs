@@ -44,8 +44,7 @@ pub enum VerifyError {
     /// A usage was not requested: its name or object identifier.
     #[error("tls.crt is also for {0}, which is not requested")]
     ExtraUsage(String),
-    /// Path validation fails for another reason, such as a name constraint of the authority. The
-    /// validator gives it this name.
+    /// Path validation fails for another reason, such as a name constraint: its name in webpki.
     #[error("tls.crt would be rejected by its peers: {0}")]
     Rejected(String),
     /// The key is that of another certificate.
@@ -85,8 +84,7 @@ pub enum VerifyError {
     },
 }
 
-/// The number of names that are listed of each kind. Anyone who may write the Secret chooses what
-/// is in `tls.crt`.
+/// Maximum number of listed names: anyone who may write the Secret chooses those in `tls.crt`.
 const MAX_NAMES: usize = 5;
 /// The number of characters that are shown of a name or a subject: that of the longest DNS name.
 const MAX_CHARACTERS: usize = 253;

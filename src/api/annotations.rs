@@ -1,9 +1,7 @@
-//! Every annotation and label key of `box.com/`: the objects on which it has an effect, and the
-//! values that it takes.
+//! Every annotation and label key of `box.com/`, with its objects and values in [`TABLE`].
 //!
-//! Admission, the reconciler, `kubectl pki check` and the guide share [`TABLE`]. An entry of the
-//! metadata that has no effect is a [`fault`]: an unknown key, a value that cannot be read,
-//! a known key on an object that does not take it.
+//! Admission, the reconciler, `kubectl pki check` and the guide share it. An entry of the metadata
+//! without an effect is a [`fault`]: an unknown key, a wrong value, or a key on a wrong object.
 
 use super::GROUP;
 use crate::util::text::{cut, is_subdomain, nearest, printable};
@@ -20,14 +18,12 @@ pub const RENEWAL_EVENTS: &str = "box.com/renewal-events";
 /// The Secret never has an owner: Kubernetes may collect an object at once whose owner is being
 /// deleted. The operator [offers](ADOPT) it to its Pki instead, and to a later one of that name.
 pub const KEEP_SECRET: &str = "box.com/keep-secret";
-/// Annotation on a Secret that nobody owns: the name of the Pki that may take it over, with its
-/// content.
+/// Annotation on a Secret that nobody owns: the name of the Pki that may take it over as it is.
 pub const ADOPT: &str = "box.com/adopt";
 /// Annotation on a Deployment, `StatefulSet` or `DaemonSet`: whether it is restarted when a Secret
 /// that its pods use was renewed.
 pub const RESTART: &str = "box.com/restart-on-renewal";
-/// Label on a namespace: whether it gets a copy of the CA bundle. The operator sets it on each
-/// copy.
+/// Label on a namespace: whether it gets a copy of the CA bundle. The operator labels each copy.
 pub const TRUST_BUNDLE: &str = "box.com/trust-bundle";
 /// Annotation on the Secret of a CA: replace the CA, in the steps of a rotation. With the value
 /// [`FORCE`] the old one is withdrawn at the end, even if something still uses it.
@@ -36,8 +32,8 @@ pub const ROTATE_NOW: &str = "box.com/rotate-now";
 pub const FORCE: &str = "force";
 /// Annotation on the Secret of a CA: the fingerprint of a CA that may replace the known one.
 pub const ACCEPT: &str = "box.com/accept-ca";
-/// Annotation on the Secret of the CA: the fingerprint of the successor that takes over by force.
-/// The operator writes it.
+/// Annotation on the Secret of the CA, by the operator: the successor that takes over by force, as
+/// a fingerprint.
 pub const FORCED: &str = "box.com/rotation-by-force";
 /// Annotation on the Secret of the webhook's CA: the time since which it signs.
 pub const PREVIOUS_SINCE: &str = "box.com/previous-since";
@@ -275,8 +271,7 @@ fn is_ours_or_below(prefix: &str) -> bool {
     })
 }
 
-/// The reason why this entry has no effect on such an object, with a remedy. `None` if it has one,
-/// or belongs to another program.
+/// The reason, with a remedy, why this entry has no effect here. `None` if it has, or is not ours.
 pub fn fault(carrier: Carrier, place: Place, key: &str, value: &str) -> Option<String> {
     let (prefix, name) = key.split_once('/')?;
     if !is_ours_or_below(prefix) {

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 /// Label of a custom resource definition: the version of the operator.
 pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
 
-/// Both custom resource definitions as YAML documents, ready for `kubectl apply --server-side -f
-/// -`.
+/// Both custom resource definitions in YAML, ready for `kubectl apply --server-side -f -`.
 pub fn crds_yaml() -> String {
     let mut documents = String::new();
     for crd in definitions() {

@@ -1,9 +1,8 @@
 //! The objects that people write: [`Pki`] and [`PkiPolicy`], group `box.com`, version `v1`.
 //!
-//! The schema has the rules of single fields: bounds and shapes, as CEL rules, so that the refusal
-//! is a sentence and not a regular expression. [`crate::policy`] has the rules that depend on a
-//! policy or on another field's default. It checks the rules of the schema too, because an object
-//! may have been stored under an older one.
+//! The schema has the rules of single fields, as CEL rules with readable refusals. The rules that
+//! depend on a policy or another field's default are in [`crate::policy`], which also checks those
+//! of the schema: an object may have been stored under an older one.
 #![allow(
     unreachable_pub,
     reason = "KubeSchema repeats each struct inside a function"
@@ -245,8 +244,7 @@ impl Pki {
     }
 }
 
-/// A [`Pki`] as stored. One that was stored under another schema and cannot be read must not hide
-/// the others, so it is kept with its error.
+/// A [`Pki`] as stored. An unreadable one is kept with its error, and must not hide the others.
 pub type StoredPki = DeserializeGuard<Pki>;
 /// A [`PkiPolicy`] as stored.
 pub type StoredPolicy = DeserializeGuard<PkiPolicy>;

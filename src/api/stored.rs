@@ -1,8 +1,8 @@
-//! Reads a stored status with bounds, and without values that cannot be read.
+//! Reads a stored status with bounds, and without unreadable values.
 //!
 //! Anybody who may write a status chooses its values, and the API server accepts some that cannot
-//! be read here, such as times that no calendar has. Such a value counts as none: an object that
-//! cannot be read would be neither issued nor renewed.
+//! be read here, such as times that no calendar has. Each counts as none: an unreadable object
+//! would be neither issued nor renewed.
 
 use super::conditions::{MAX_CONDITIONS, MAX_FORMER_SECRETS};
 use super::{FormerSecret, READY};

@@ -1,9 +1,8 @@
-//! Brings the custom resource definitions of a cluster to this version, before an operator of this
-//! version runs.
+//! Updates the custom resource definitions of a cluster before an operator of this version runs.
 //!
-//! Helm applies the `crds/` of a chart when it installs, and not when it upgrades. So a hook of the
-//! chart runs `pki-operator crd --apply` before everything else of an upgrade. The [step](decide)
-//! for each definition is decided before any of them is changed.
+//! Helm applies the `crds/` of a chart only when it installs. So a hook of the chart runs
+//! `pki-operator crd --apply` first in an upgrade. The [step](decide) for each definition is
+//! decided before any of them is changed.
 
 use crate::api::{self, VERSION_LABEL};
 use crate::k8s::client;
@@ -55,7 +54,7 @@ pub enum Step {
         /// Its version, if it has one.
         from: Option<Version>,
     },
-    /// The live one is newer: fields of ours are among its own, and objects may have others.
+    /// The live one is newer: its fields include ours, and objects may use the others.
     Leave {
         /// Its version.
         newer: Version,
@@ -90,7 +89,6 @@ pub fn decide(
     })
 }
 
-/// The version of the operator that a definition is of.
 fn version(crd: &CustomResourceDefinition) -> Option<Version> {
     Version::parse(crd.labels().get(VERSION_LABEL)?).ok()
 }

@@ -1,7 +1,6 @@
 //! Tests an installation: whether the API server refuses a bad Pki, in the operator's words.
 //!
-//! `helm test` runs it. All requests are dry runs, so nothing is stored and no Event is published.
-//! Pure functions [judge](judge_bad) the answers.
+//! `helm test` runs it. All requests are dry runs. Pure functions [judge](judge_bad) the answers.
 
 use crate::api::{Pki, PkiSpec};
 use crate::k8s::client;
@@ -68,8 +67,8 @@ pub fn judge_good(service: &str, answer: Result<(), &Status>) -> Result<(), Self
     answer.map_err(|status| SelfTestError::Refused(service.to_owned(), sentence(&status.message)))
 }
 
-/// Runs the test until it passes, or for ten seconds. Calls `on_line` with what passed. `service`
-/// is one that everybody may have, if there is one.
+/// Runs the test until it passes, or for ten seconds. Calls `on_line` with each passed step.
+/// `service` is one that everybody may have, if there is one.
 pub async fn run(
     client: &Client,
     namespace: &str,

@@ -1,5 +1,4 @@
-//! The guide: what teams read about the operator, and advice on each reason, taken from the same
-//! pages.
+//! The guide for teams, and advice on each reason, taken from its pages.
 
 use std::borrow::Cow;
 
@@ -27,16 +26,16 @@ pub mod performance {}
 const APPLICATION_TEAMS: &str = include_str!("application-teams.md");
 const HEADER: &str = "| reason | cause | what to do |";
 
-/// What is to be known about a reason of Events and conditions, as plain text.
+/// Advice on a reason of Events and conditions, as plain text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
-    /// What has happened.
+    /// The cause of the reason.
     pub cause: Cow<'static, str>,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: Cow<'static, str>,
 }
 
-/// What the guide says about this reason, if the operator ever gives it.
+/// The guide's advice on this reason, if the operator ever gives it.
 pub fn advice(reason: &str) -> Option<Advice> {
     let [_, cause, remedy] = rows().find(|[names, ..]| quoted(names).any(|name| name == reason))?;
     Some(Advice {
@@ -60,7 +59,7 @@ fn rows() -> impl Iterator<Item = [&'static str; 3]> {
     })
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(markdown: &'static str) -> impl Iterator<Item = &'static str> {
     markdown.split('`').skip(1).step_by(2)
 }

@@ -1,9 +1,8 @@
 //! The values that count for a Pki: its own, else those of the policy, else the built-in ones
 //! narrowed to what the policy permits.
 //!
-//! A Pki is refused for values of its spec, never for values that it leaves out.
-//! [`Effective::resolve`] is the only place that decides it; a default that its own policy does not
-//! permit is not used.
+//! [`Effective::resolve`] alone decides it. A Pki is refused for values of its spec, never for
+//! values that it leaves out; a default that its own policy does not permit is not used.
 
 use super::key::Key;
 use super::limits::Limits;
@@ -209,8 +208,7 @@ impl Effective {
     }
 }
 
-/// The algorithm of the spec; else that of the policy, if it suits the spec and the policy permits
-/// it.
+/// The algorithm of the spec; else that of the policy, if it suits the spec and is permitted.
 fn algorithm(specified: &Values, defaults: &Values, limits: &Limits) -> Chosen<KeyAlgorithm> {
     let is_possible = |algorithm: &KeyAlgorithm| {
         let (size, encoding) = size_and_encoding(*algorithm, specified, defaults, limits);

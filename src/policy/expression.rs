@@ -1,13 +1,12 @@
-//! Rules of a policy that are written in CEL, the Common Expression Language in which Kubernetes
-//! has its own (<https://github.com/google/cel-spec>).
+//! Rules of a policy in CEL, the Common Expression Language in which Kubernetes has its own
+//! (<https://github.com/google/cel-spec>).
 //!
-//! An expression sees the Pki as its certificate will be, not as it was typed: a rule that forbids
-//! `admin.example.com` forbids `ADMIN.example.com.` as well. A rule that cannot be evaluated is
-//! broken.
+//! An expression sees the Pki as its certificate will be: a rule that forbids `admin.example.com`
+//! forbids `ADMIN.example.com.` as well. A rule that cannot be evaluated is broken.
 //!
-//! The number of steps of each rule is [estimated](cost) when the rule is compiled. A rule over the
-//! limit is refused at apply, and permits no Pki when it is stored all the same. The rules of all
-//! policies share a limit for each verdict.
+//! The steps of each rule are [estimated](cost) when the rule is compiled. A rule over the limit is
+//! refused at apply; stored all the same, it permits no Pki. The rules of all policies share a
+//! limit for each verdict.
 
 use crate::api::Validation;
 use compiled::{Compiled, Reading};
@@ -78,8 +77,7 @@ impl Rules {
         Self { rules, excess }
     }
 
-    /// Yields each rule that does not hold, lazily. `policy` is the name of their
-    /// policy, under which these values count.
+    /// Yields each rule that does not hold, lazily, for the values under the policy of this name.
     pub(super) fn failures<'f>(
         &self,
         policy: &str,
@@ -178,8 +176,7 @@ impl Rule {
     }
 }
 
-/// A policy is read wherever the operator starts: a defect of the interpreter must not keep it from
-/// starting.
+/// A defect of the interpreter must not keep the operator from starting.
 fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }

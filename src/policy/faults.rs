@@ -30,8 +30,7 @@ impl fmt::Display for PolicyFault {
     }
 }
 
-/// All faults of a policy. Like [`RuleBook::evaluate`](super::RuleBook::evaluate) it does
-/// not rely on the schema.
+/// All faults of a policy. Like [`evaluate`](super::RuleBook::evaluate), not relying on the schema.
 pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     let mut faults = Faults::default();
     if let Some(scope) = &spec.namespaces {
@@ -162,7 +161,6 @@ fn label_pattern(pattern: &str, what: &str) -> Option<String> {
     })
 }
 
-/// The fault of a name of the API server.
 const API_SERVER: &str =
     "can never match: it stands for the API server, which no policy can give away; remove it";
 
@@ -305,8 +303,8 @@ fn max_duration(text: &str) -> Option<String> {
     })
 }
 
-/// The keys of labels whose requirements no namespace can meet. Each key is checked alone, with
-/// each value that is written, with another one, and without a label.
+/// The label keys whose requirements no namespace can meet. Each key is checked alone, with each
+/// written value, with another one, and without a label.
 fn contradicted(written: &NamespaceSelector) -> Vec<&str> {
     let mut required = BTreeMap::<&str, NamespaceSelector>::new();
     for (key, value) in &written.match_labels {

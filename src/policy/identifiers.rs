@@ -10,8 +10,7 @@ pub fn range(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(single)
 }
 
-/// The IPv4 address inside an IPv4-mapped IPv6 one (RFC 4291, 2.5.5.2): both spellings of a host
-/// are judged alike.
+/// The IPv4 address in an IPv4-mapped IPv6 one (RFC 4291, 2.5.5.2): both are judged alike.
 pub(super) fn mapped(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map(IpAddr::V4),
@@ -19,9 +18,8 @@ pub(super) fn mapped(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// A URI with scheme and host in lower case (RFC 3986, 6.2.2.1), or nothing where two readers could
-/// take it for two different ones: dot segments, percent-encoding, a query, a fragment, user
-/// information or empty segments.
+/// A URI with scheme and host in lower case (RFC 3986, 6.2.2.1). `None` for one with two readings:
+/// dot segments, percent-encoding, a query, a fragment, user information or empty segments.
 pub(super) fn uri(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once(':')?;
     let in_scheme = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'-' | b'.');
@@ -36,7 +34,7 @@ pub(super) fn uri(text: &str) -> Option<String> {
     }
     let scheme = scheme.to_ascii_lowercase();
     let Some(hierarchical) = rest.strip_prefix("//") else {
-        // As in `urn:example:app1`: no host, and nothing that a path would be resolved against.
+        // As in `urn:example:app1`: without a host and a relative path.
         return (!rest.contains('/')).then(|| format!("{scheme}:{rest}"));
     };
     let (host, path) = hierarchical.split_once('/').unwrap_or((hierarchical, ""));
@@ -78,8 +76,7 @@ pub(super) fn host(uri: &str) -> Option<&str> {
 pub(super) fn uri_matches(pattern: &str, uri: &str) -> bool {
     let (pattern_root, pattern) = root(pattern);
     let (uri_root, path) = root(uri);
-    // Without a host, only the scheme ignores case. (RFC 8141, 3.1, has another such part, which
-    // patterns spell out.)
+    // Without a host, only the scheme ignores case. (RFC 8141, 3.1, has more, to be spelled out.)
     let is_same = match pattern_root.split_once("://") {
         Some(_) => pattern_root.eq_ignore_ascii_case(uri_root),
         None => match (pattern_root.split_once(':'), uri_root.split_once(':')) {
@@ -108,8 +105,7 @@ pub(super) fn uri_matches(pattern: &str, uri: &str) -> bool {
     segments.next().is_none()
 }
 
-/// Scheme and host, and the path after them. A URI without a host is all root but for what follows
-/// its last colon.
+/// Scheme and host, and the path. A URI without a host is all root up to its last colon.
 pub(super) fn root(uri: &str) -> (&str, &str) {
     let after_scheme = uri.find("://").map(|at| at + 3);
     let split = match after_scheme {

@@ -16,11 +16,9 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The maximum size of the labels and annotations of a policy's defaults, which the status of each
-/// Pki repeats.
+/// Maximum size of the labels and annotations of defaults, which the status of each Pki repeats.
 pub(super) const MAX_TEMPLATE_BYTES: usize = 4096;
 
-/// Defaults that were read, without those that cannot be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct DefaultValues {
     pub(super) values: Values,
@@ -76,8 +74,8 @@ impl DefaultValues {
         Cow::Owned(all)
     }
 
-    /// The further files of a Secret: those of the Pki, and these where it leaves one out. A
-    /// password never comes from the Secret that is written, or from one of the operator's own.
+    /// The further files of a Secret: those of the Pki, else these. A password never comes from the
+    /// Secret that is written, or from one of the operator's own.
     fn outputs(&self, pki: &Pki, settings: &Settings) -> Outputs {
         let specified = pki.spec.outputs.clone().unwrap_or_default();
         let namespace = pki.metadata.namespace.as_deref().unwrap_or_default();
@@ -101,7 +99,6 @@ pub(super) fn template_bytes(template: &SecretTemplate) -> usize {
 }
 
 impl Approved {
-    /// The approval of a Pki with these effective values and defaults. `certificate` has them too.
     pub(super) fn new(
         policy: String,
         certificate: LeafRequest,
@@ -125,8 +122,7 @@ impl Approved {
         }
     }
 
-    /// Returns the approval for the certificate that the Pki has. It differs in defaults that have
-    /// changed since its issue.
+    /// The approval for the present certificate, which keeps the defaults of its issue.
     pub fn in_force(&self) -> &Self {
         self.in_force.as_deref().unwrap_or(self)
     }
@@ -158,8 +154,7 @@ impl Approved {
         is_other.then_some(kept)
     }
 
-    /// Returns the record for the status: each value that the spec leaves out, and the policy's
-    /// labels, annotations and files.
+    /// The record for the status: values that the spec leaves out, labels, annotations and files.
     pub fn recorded(&self) -> Defaults {
         fn left_out<T: Clone>(chosen: &Chosen<T>) -> Option<T> {
             chosen.is_left_out().then(|| chosen.value.clone())
@@ -274,7 +269,6 @@ fn value(field: &'static str, value: String, origin: Origin) -> EffectiveValue {
     }
 }
 
-/// Labels or annotations, as in `team=payments`.
 fn entries<'a>(
     field: &'static str,
     own: &'a Labels,

@@ -69,8 +69,8 @@ impl Key {
     }
 }
 
-/// The size that version 0.2 stored for everybody who left `privateKey` out, beside an algorithm
-/// that was written later and has no such size. It is taken for left out.
+/// The size that version 0.2 stored for a missing `privateKey`, beside an algorithm written later
+/// that has no such size: the stored size counts as left out.
 pub fn ignored_size(written: &PrivateKey) -> Option<(i32, KeyAlgorithm)> {
     const STORED: i32 = 256;
     let algorithm = written.algorithm.filter(|it| *it != KeyAlgorithm::Ecdsa)?;

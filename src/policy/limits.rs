@@ -5,7 +5,6 @@ use super::names;
 use crate::api::{KeyAlgorithm, PermittedKey, PkiPolicySpec, Usage};
 use jiff::SignedDuration;
 
-/// The limits that a policy sets to the values of a Pki.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Limits {
     /// Empty: all.

@@ -1,9 +1,8 @@
 //! The rule book: decides whether a [`Pki`] may have its certificate, and if not, what its author
 //! writes instead.
 //!
-//! Admission calls [`RuleBook::evaluate`] at `kubectl apply`, the reconciler for stored objects;
-//! both show the same [`Violation`]s. It is a pure function over plain data, and does not rely on
-//! the schema: it refuses again what the API server should have refused.
+//! Admission calls [`RuleBook::evaluate`] at `kubectl apply`, the reconciler for stored objects.
+//! The function is pure, and refuses again what the schema should have refused.
 
 use crate::api::{Outputs, Pki, PkiPolicy, SecretTemplate};
 use effective::Effective;
@@ -82,8 +81,7 @@ pub struct Settings {
     pub namespace: String,
     /// Names of the Secrets that hold the operator's CAs.
     pub reserved_secrets: Vec<String>,
-    /// Addresses that no certificate is for: that of the API server, by which pods reach it, and
-    /// what else the platform team keeps.
+    /// Reserved addresses: that of the API server, and those that the platform team keeps.
     pub reserved_addresses: Vec<IpNet>,
 }
 
@@ -93,8 +91,7 @@ impl Settings {
         namespace == self.namespace && self.reserved_secrets.iter().any(|name| name == secret)
     }
 
-    /// Reserves the address in the URL by which the API server is reached. A host name there
-    /// reserves nothing.
+    /// Reserves the address in the API server's URL. A host name there reserves nothing.
     pub fn reserve_api_server(&mut self, host: &str) {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let address = host.parse::<IpAddr>().ok();
@@ -132,8 +129,7 @@ pub struct Approved {
     pub policy: String,
     effective: Effective,
     defaults: Arc<DefaultValues>,
-    /// Approval for the certificate that the Pki has. It differs where defaults have changed since
-    /// its issue.
+    /// Approval for the present certificate, if defaults have changed since its issue.
     in_force: Option<Box<Approved>>,
 }
 
@@ -205,8 +201,7 @@ impl RuleBook {
         self.policies.reads_labels()
     }
 
-    /// Evaluates a Pki. A refusal lists every violation: first those of the spec itself, then those
-    /// of the nearest policy.
+    /// Evaluates a Pki. A refusal lists violations of the spec, then of the nearest policy.
     pub fn evaluate(&self, pki: &Pki) -> Result<Approved, Vec<Violation>> {
         let mut violations = Vec::new();
         let parsed = ParsedSpec::read(pki, &self.settings, &mut violations);
@@ -225,8 +220,7 @@ impl RuleBook {
         Ok(approved)
     }
 
-    /// The policy that admits a Pki, if one does. As [`evaluate`](Self::evaluate), but without
-    /// violations.
+    /// The policy that admits a Pki, if one does: [`evaluate`](Self::evaluate) without violations.
     pub fn admits(&self, pki: &Pki) -> Option<&str> {
         let mut violations = Vec::new();
         let parsed = ParsedSpec::read(pki, &self.settings, &mut violations);
@@ -282,8 +276,7 @@ impl RuleBook {
     }
 
     /// The first policy that permits a Pki, or the violations of the nearest one. A policy that
-    /// allows the service name is nearer than any that does not: a message has "not found in
-    /// allowedNames" only if no policy of the namespace allows it.
+    /// allows the service name is nearer than any that does not.
     fn permitting(&self, parsed: &ParsedSpec<'_>) -> Result<(&Policy, Effective), Vec<Violation>> {
         let labels = self.namespaces.get(parsed.namespace);
         let policies = self.policies_of(parsed, labels);

@@ -9,8 +9,7 @@ pub(super) const MAX_NEAR_EDITS: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub(super) struct NameList {
     names: Vec<Box<str>>,
-    /// The profile of each name. They are apart from the names, so that a search of all of them
-    /// reads little memory.
+    /// The profile of each name, apart from it: a search of all profiles reads little memory.
     profiles: Vec<Profile>,
 }
 
@@ -27,8 +26,7 @@ impl NameList {
         self.names.iter().map(AsRef::as_ref)
     }
 
-    /// The `most` that are nearest by edits, if they are [`MAX_NEAR_EDITS`], and those that have
-    /// the longest beginning in common.
+    /// The `most` nearest within [`MAX_NEAR_EDITS`], and those with the longest shared prefix.
     pub(super) fn candidates(&self, name: &str, most: usize) -> impl Iterator<Item = &str> {
         let place = self.position(name).unwrap_or_else(|place| place);
         let around = place.saturating_sub(most)..self.len().min(place + most);
@@ -86,8 +84,7 @@ impl Profile {
         Self { characters, length }
     }
 
-    /// No fewer edits make one name of the other: each adds a character, takes one away, or does
-    /// both.
+    /// No fewer edits make one name of the other: each adds or removes a character, or both.
     fn least_distance(self, other: Self) -> usize {
         let added = (self.characters & !other.characters).count_ones();
         let removed = (other.characters & !self.characters).count_ones();

@@ -1,5 +1,4 @@
-//! Names and patterns, compared the way DNS does: label by label, case-folded, without the trailing
-//! dot.
+//! Names and patterns, compared as DNS does: by label, case-folded, without the trailing dot.
 
 use jiff::SignedDuration;
 use std::borrow::Cow;
@@ -9,8 +8,7 @@ pub(super) fn fold(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// A DNS label as Kubernetes takes it (RFC 1123 section 2.1): at most 63 lower-case letters, digits
-/// and hyphens.
+/// A DNS label in Kubernetes (RFC 1123 section 2.1): at most 63 of `a-z`, `0-9` and `-`.
 pub(crate) fn is_label(label: &str) -> bool {
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     (1..=63).contains(&label.len())
@@ -19,8 +17,7 @@ pub(crate) fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// Whether a certificate may have a name: a folded host name, or one behind a whole-label wildcard
-/// (RFC 6125 section 6.4.3).
+/// A folded host name, or one behind a whole-label wildcard (RFC 6125 section 6.4.3).
 pub(crate) fn is_certifiable(name: &str) -> bool {
     let host = name.strip_prefix("*.").unwrap_or(name);
     name.len() <= 253 && host.split('.').all(is_label) && !looks_like_ip(host)
@@ -35,9 +32,8 @@ pub(super) fn looks_like_ip(name: &str) -> bool {
         || hexadecimal.is_some_and(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()))
 }
 
-/// Whether a pod resolves a name inside the cluster or on its own machine: no policy on further
-/// names can permit it. These are single labels, `localhost`, and everything under `svc`, `pod` or
-/// the cluster's domain.
+/// Whether a pod resolves a name in the cluster or on its own machine, so that no policy can permit
+/// it: a single label, `localhost`, or a name under `svc`, `pod` or the cluster's domain.
 pub(super) fn is_cluster_internal(name: &str, cluster_domain: &str) -> bool {
     let is_under = |suffix: &&str| {
         let rest = name.strip_suffix(*suffix);
@@ -57,10 +53,8 @@ pub(super) struct ServiceName<'a> {
     pub(super) namespace: &'a str,
 }
 
-/// Reads a folded name as `[<below>.]<service>.<namespace>.svc[.<cluster domain>]`.
-///
-/// The longer ending counts. In a cluster with the domain `svc`, `a.b.svc.svc` is Service a of
-/// namespace b.
+/// Reads a folded name as `[<below>.]<service>.<namespace>.svc[.<cluster domain>]`, with the longer
+/// ending: in a cluster with the domain `svc`, `a.b.svc.svc` is Service a of namespace b.
 pub(super) fn service_name<'a>(name: &'a str, cluster_domain: &str) -> Option<ServiceName<'a>> {
     let whole = name.strip_suffix(cluster_domain);
     let rest = whole.and_then(|name| name.strip_suffix(".svc."));
@@ -77,8 +71,7 @@ pub(super) fn service_name<'a>(name: &'a str, cluster_domain: &str) -> Option<Se
     })
 }
 
-/// Whether these labels below a Service name one of its pods, or all of them. As in
-/// [patterns](labels_match), internationalized labels are excluded.
+/// Whether these labels below a Service name one pod, or all. [`labels_match`] has the same rules.
 pub(super) fn is_pod(below: &str) -> bool {
     below == "*" || is_label(below) && !below.starts_with("xn--")
 }
@@ -98,9 +91,7 @@ pub(super) fn has_unknown_placeholder(pattern: &str) -> bool {
 }
 
 /// Whether a glob matches the whole of `text`. `*` stands for any run of characters, also none.
-///
-/// Time is at most the product of both lengths: on a mismatch only the last `*` is tried again, one
-/// further on.
+/// Time is at most the product of both lengths: a mismatch moves only the last `*`.
 pub(super) fn glob_matches(glob: &str, text: &str) -> bool {
     let (glob, text) = (glob.as_bytes(), text.as_bytes());
     let (mut g, mut t) = (0, 0);
@@ -128,12 +119,9 @@ pub(super) fn glob_matches(glob: &str, text: &str) -> bool {
     glob[g..].iter().all(|c| *c == b'*')
 }
 
-/// Whether a folded name matches a folded pattern label by label. `*` in the pattern stands for one
-/// whole label, the wildcard label included, which covers no more names than the pattern does.
-///
-/// `*` does not stand for the last label: `*.*` would permit `db.victim`, by which pods reach the
-/// service of another namespace. Internationalized labels (`xn--`) may look like any other, and
-/// must be spelled out.
+/// Whether a folded name matches a folded pattern label by label. `*` stands for one whole label,
+/// also the wildcard label, but not for the last one: `*.*` would permit `db.victim`, a Service of
+/// another namespace. Internationalized labels (`xn--`) may look like others, and never match it.
 pub(super) fn labels_match(pattern: &str, name: &str) -> bool {
     let is_match = |p: &str, label: &str| p == label || p == "*" && !label.starts_with("xn--");
     let mut name = name.split('.');

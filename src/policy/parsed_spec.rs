@@ -12,11 +12,9 @@ use std::net::IpAddr;
 
 /// Maximum length of a common name in X.520 and RFC 5280, appendix A.
 const MAX_COMMON_NAME: usize = 64;
-/// Maximum length of each list, as in the schema. It bounds the time for an object that was stored
-/// without the schema.
+/// Maximum length of each list, as in the schema, for objects that were stored without it.
 pub(super) const MAX_NAMES: usize = 100;
 
-/// The parsed spec of a Pki.
 pub(super) struct ParsedSpec<'a> {
     /// The object as it was written.
     pub(super) object: &'a Pki,
@@ -85,8 +83,7 @@ impl<'a> ParsedSpec<'a> {
         &self.own_names[0]
     }
 
-    /// Whether one of the further names is that of a pod of the Service. No further name is that of
-    /// another Service.
+    /// Whether a further name is that of a pod of the Service. None is that of another Service.
     pub(super) fn is_pod_name(&self, name: &str) -> bool {
         let is_below = |own: &String| {
             let below = name.strip_suffix(own.as_str());
@@ -132,8 +129,7 @@ struct OwnService<'a> {
     names: &'a [String; 2],
 }
 
-/// The names that are well formed, folded, each once, with their place in the list; without those
-/// that every certificate has.
+/// The well-formed names, folded, each once, with their index; without those of every certificate.
 fn read_dns_names(
     written: &[String],
     own: OwnService<'_>,
@@ -253,7 +249,7 @@ fn read_list<T: PartialEq>(
     all
 }
 
-/// The common name, and the one that a certificate may have had before by default.
+/// The common name, and a former default.
 fn read_common_name(
     pki: &Pki,
     own_names: &[String; 2],
@@ -286,7 +282,7 @@ fn read_common_name(
 }
 
 fn read_secret_name(pki: &Pki, settings: &Settings, violations: &mut Vec<Violation>) {
-    // The default is the name of the Pki, which the API server checks, and may have to generate.
+    // The default is the name of the Pki, which the API server checks and may still generate.
     let field = Field::of(pki.secret_name_field());
     if let Some(name) = &pki.spec.secret_name {
         check_secret_name(field, name, violations);

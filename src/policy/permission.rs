@@ -19,8 +19,7 @@ use std::cell::LazyCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The permissions of one policy. Entries that cannot be read, stored under another schema, permit
-/// nothing.
+/// The permissions of one policy. Unreadable entries, stored under another schema, permit nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
     pub(super) name: String,
@@ -111,8 +110,7 @@ impl Policy {
         })
     }
 
-    /// Whether it allows exactly this service name, in any namespace. Patterns do not count: `*`
-    /// names no service, and `{namespace}-*` would reveal a namespace.
+    /// Whether it allows exactly this service name, in any namespace. Patterns do not count.
     pub(super) fn names_service(&self, name: &str) -> bool {
         self.exact.contains(name)
     }
@@ -136,8 +134,7 @@ impl Policy {
         is_permitted.then_some(effective)
     }
 
-    /// The violations besides that of the service name, evaluated lazily. `facts` are about the
-    /// same Pki.
+    /// The other violations than that of the service name, lazily. `facts` are about the same Pki.
     pub(super) fn violations<'f>(
         &self,
         parsed: &ParsedSpec<'_>,

@@ -9,8 +9,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Policies {
     all: Vec<Arc<Policy>>,
-    /// Those that name all of their namespaces: the policies of a thousand teams do not slow each
-    /// other down.
+    /// Those that name all of their namespaces: a thousand teams do not slow each other down.
     by_namespace: HashMap<String, Vec<usize>>,
     /// The others.
     general: Vec<usize>,

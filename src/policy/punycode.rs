@@ -1,7 +1,7 @@
 //! The ASCII form of an internationalized name (RFC 3492, RFC 5890), to be suggested to its author.
 //!
-//! No verdict depends on it: certificates and patterns are compared in ASCII. It covers only
-//! letters that Unicode writes in one way, and therefore needs no tables of normalization.
+//! No verdict depends on this module. Only letters that Unicode writes in one way are covered,
+//! which needs no tables of normalization.
 
 use super::names;
 use std::iter;

@@ -79,7 +79,7 @@ fn with_forms(mut ranges: Vec<IpNet>) -> Vec<IpNet> {
 }
 
 /// Translates a range to IPv6: IPv4-compatible (RFC 4291, 2.5.5.1), IPv4-translated (RFC 2765),
-/// NAT64 (RFC 6052) and 6to4 (RFC 3056). The IPv4-mapped one is refused in any case.
+/// NAT64 (RFC 6052) and 6to4 (RFC 3056). IPv4-mapped addresses are refused in any case.
 fn translated(range: Ipv4Net) -> [Ipv6Net; 4] {
     let bits = u128::from(u32::from(range.network()));
     let at_end = |prefix: Ipv6Addr| (u128::from(prefix) | bits, 96);
@@ -131,8 +131,7 @@ pub(super) fn is_api_server(service: &str, namespace: &str) -> bool {
     (service, namespace) == ("kubernetes", "default")
 }
 
-/// Whether a folded name is one of the API server in some cluster, whatever its domain is, or a
-/// wildcard that covers one.
+/// Whether a folded name, or wildcard, is or covers one of the API server in any cluster domain.
 pub(super) fn stands_for_api_server(name: &str) -> bool {
     let labels: Vec<_> = name.split('.').collect();
     matches!(

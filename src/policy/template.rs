@@ -1,4 +1,4 @@
-//! Labels and annotations as Kubernetes accepts them, but for those that applications must not set.
+//! Labels and annotations that Kubernetes accepts and applications may set.
 
 use super::violation::{BrokenRule, Field, Violation};
 use crate::api::SecretTemplate;

@@ -134,7 +134,7 @@ pub(super) fn latest(duration: SignedDuration) -> SignedDuration {
     duration * 9 / 10
 }
 
-/// The renewal time of a spec. If it leaves the duration out, the policy has the bound.
+/// The renewal time of a spec. Without a duration, the policy has the bound.
 fn renewal(
     spec: &PkiSpec,
     duration: Option<SignedDuration>,

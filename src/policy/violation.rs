@@ -25,8 +25,7 @@ mod shape;
 mod unpermitted;
 mod words;
 
-/// A broken rule, and the field that breaks it. Its [`Display`](std::fmt::Display) is the denial,
-/// the message of the condition and the note of the Event.
+/// A broken rule, and its field. [`Display`](std::fmt::Display) is the message people get.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule}")]
 pub struct Violation {
@@ -294,8 +293,7 @@ impl Violation {
         reason_of(self.field.path())
     }
 
-    /// Whether the value is well formed but not offered, which the API distinguishes from a
-    /// malformed one.
+    /// Whether the value is well formed but not offered, which the API sets apart from malformed.
     pub fn is_unsupported(&self) -> bool {
         let is_key = matches!(
             *self.rule,

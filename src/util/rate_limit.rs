@@ -1,7 +1,5 @@
-//! Rate limits: a bucket of tokens, refilled one by one.
-//!
-//! A bucket is one instant, the time at which it is full again, by the generic cell rate algorithm
-//! (ITU-T I.371). One for each of ten thousand pods is cheap.
+//! Rate limits: a bucket of tokens, refilled one by one, as the generic cell rate algorithm (ITU-T
+//! I.371) keeps it: one instant, the time at which the bucket is full again.
 
 use std::time::{Duration, Instant};
 

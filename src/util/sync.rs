@@ -1,5 +1,4 @@
-//! Locks that are taken even if their last holder panicked: every change under them leaves their
-//! data consistent.
+//! Locks that ignore a panic of their last holder: each change leaves their data consistent.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;

@@ -2,8 +2,7 @@
 
 use rapidfuzz::distance::osa;
 
-/// A value on one line, as [`line()`] has it. What is longer than 253 characters, the longest name
-/// in Kubernetes, is cut.
+/// A value as one [`line()`] of at most 253 characters, the longest name in Kubernetes.
 pub fn printable(text: &str) -> String {
     match text.char_indices().nth(253) {
         Some((end, _)) => line(&text[..end]) + "…",
@@ -11,8 +10,7 @@ pub fn printable(text: &str) -> String {
     }
 }
 
-/// A sentence or more on one line, as [`line()`] has it, in at most 4 KiB: as much as the operator
-/// itself writes into a condition. Others may have written more there.
+/// A text as one [`line()`] of at most 4 KiB: as much as the operator writes into a condition.
 pub fn sentence(text: &str) -> String {
     const MAX_SENTENCE_BYTES: usize = 4096;
     cut(&line(&cut(text, MAX_SENTENCE_BYTES)), MAX_SENTENCE_BYTES)
@@ -31,9 +29,8 @@ pub fn first_of(items: &[String], most: usize) -> String {
     }
 }
 
-/// `text` on one line, without characters that control a terminal or reorder text: control
-/// characters, line breaks, and the bidirectional and invisible marks of Unicode (UTR 36, "Trojan
-/// Source") appear as escapes.
+/// `text` on one line, with escapes for control characters, line breaks, and the bidirectional and
+/// invisible marks of Unicode (UTR 36, "Trojan Source").
 pub fn line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -72,15 +69,13 @@ pub fn start(text: &str, bytes: usize) -> &str {
     &text[..end]
 }
 
-/// `before`, `inner` and `after` in at most `bytes` bytes. A long `inner` is cut, not the text
-/// around it.
+/// `before`, `inner` and `after` in at most `bytes` bytes; only `inner` is cut.
 pub fn fit(before: &str, inner: &str, after: &str, bytes: usize) -> String {
     let room = bytes.saturating_sub(before.len() + after.len());
     cut(&format!("{before}{}{after}", cut(inner, room)), bytes)
 }
 
-/// `beginning` and these lines in at most `bytes` bytes: as many as fit, and how many more there
-/// are.
+/// `beginning` and as many lines as fit into `bytes` bytes, and how many more there are.
 pub fn list(beginning: &str, lines: &[String], bytes: usize) -> String {
     let more = |left: usize| match left {
         0 => String::new(),
@@ -131,8 +126,8 @@ pub fn digits(name: &str) -> String {
     name.matches(|c: char| c.is_ascii_digit()).collect()
 }
 
-/// Formats an error and its causes on one line, each once. Further lines of each are dropped: they
-/// quote the input, which may hold keys.
+/// Formats an error and its causes on one line, each once. Only the first line of each is kept: the
+/// others quote the input, which may hold keys.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let errors = std::iter::successors(Some(error), |error| error.source());
     let mut chain = String::new();

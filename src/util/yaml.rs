@@ -91,8 +91,7 @@ pub struct Node {
     pub at: Position,
     /// The scalar, list or mapping.
     pub content: YamlContent,
-    /// Whether it begins on the line of its key: then its own place is more exact than that of the
-    /// key.
+    /// Whether it begins on the line of its key, so that its own place is the more exact one.
     is_inline: bool,
     depth: usize,
     cost: usize,
@@ -201,8 +200,7 @@ impl Node {
         }
     }
 
-    /// The place of this path, as in `spec.dnsNames[0]`; for an unknown path, that of its last
-    /// known part.
+    /// The place of this path, as in `spec.dnsNames[0]`, or of its last known part.
     pub fn locate(&self, path: &str) -> Position {
         let mut at = self.at;
         let mut node = self;

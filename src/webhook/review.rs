@@ -1,13 +1,9 @@
-//! Admission: the review of a [`Pki`] before the API server stores it, and the answer to its
-//! author.
+//! Admission: the review of a [`Pki`] or a [`PkiPolicy`](crate::api::PkiPolicy).
 //!
 //! [`validate`] is pure; [`crate::webhook::server`] gives it requests. The object comes undecoded,
-//! so that a spec which is no Pki becomes a denial that a person can read and not a failed call of
-//! the webhook. On UPDATE the change is judged: an edit of labels, or the removal of a finalizer,
-//! passes on an object whose spec has become invalid meanwhile.
-//!
-//! [`validate_policy`] does the same for a [`PkiPolicy`](crate::api::PkiPolicy): whether each of
-//! its rules can match, and which Pkis it would leave without a policy.
+//! so that a spec which is no Pki becomes a readable denial and not a failed call of the webhook.
+//! On UPDATE the change is judged: an edit of labels, or the removal of a finalizer, passes on an
+//! object whose spec has become invalid meanwhile.
 
 use crate::api::annotations::{self, Carrier};
 use crate::api::conditions::MAX_CONDITION_MESSAGE_BYTES;
@@ -40,7 +36,6 @@ pub use answer::denial_summary;
 pub use policies::{is_about_policy, validate_policy};
 pub use request::{Request, RequestOptions, ReviewError, ReviewedObject, UnreadRequest, read};
 
-/// The longest name of an object.
 const MAX_NAME_BYTES: usize = 253;
 
 /// The state that a review depends on besides the object.
@@ -60,8 +55,7 @@ pub struct ValidationContext<'a> {
     pub now: Timestamp,
 }
 
-/// Asks the rule book. What is permitted and will not end as its author expects comes back as a
-/// warning.
+/// Asks the rule book. A permitted Pki that will not work as its author expects gets a warning.
 pub fn validate(request: &Request, context: &ValidationContext<'_>) -> AdmissionResponse {
     let mut response = allow(request);
     if !is_pki(request) {
@@ -118,12 +112,11 @@ fn still_invalid(causes: &[StatusCause]) -> impl Iterator<Item = String> {
         .map(|cause| format!("still invalid: {}", line(cause)))
 }
 
-/// The rejected Pki that this answer stands for, of which the pods that wait for its Secret are
-/// told.
+/// The rejected Pki that this answer stands for; the pods that wait for its Secret get an Event.
 pub fn refusal(request: &Request, response: &AdmissionResponse) -> Option<Rejection> {
     let object = request.object.as_ref()?;
     let details = response.result.details.as_ref()?;
-    // With `generateName` it has no name yet, and its Secret has one only if it says so.
+    // With `generateName` it has no name yet.
     let own = [Some(&request.name), object.metadata.name.as_ref()];
     let own = own.into_iter().flatten().find(|name| !name.is_empty());
     let secret = object.spec.get("secretName");
@@ -184,7 +177,6 @@ pub(crate) fn secret_warning(
     Some(format!("{}: {message}", pki.secret_name_field()))
 }
 
-/// Why this Pki could not write the Secret, by all that is known.
 fn predicted_obstacle(own: &Key, secret: &Key, context: &ValidationContext<'_>) -> Option<Outcome> {
     let pkis = context.pkis.read();
     if let Some(winner) = claims::predicted_owner(&pkis, own, secret) {
@@ -199,7 +191,6 @@ fn is_pki<T>(request: &Request<T>) -> bool {
     request.is_of_kind(GROUP, VERSION, &Pki::kind(&()))
 }
 
-/// The object as a Pki, or the fields that keep it from being one.
 fn decode(object: &ReviewedObject, request: &Request) -> Result<Pki, Vec<StatusCause>> {
     let mut metadata = object.metadata.clone();
     // The request's namespace is the one that its author was authorized for.
@@ -232,8 +223,7 @@ fn recorded_policy(request: &Request) -> Option<PkiStatus> {
     })
 }
 
-/// The fields of a spec that have a wrong type: those with which not even a spec without other
-/// faults can be read.
+/// The fields of a spec whose wrong types make it unreadable by themselves.
 fn wrong_types(spec: &Value) -> Vec<StatusCause> {
     let fields = spec.as_object().into_iter().flatten();
     fields

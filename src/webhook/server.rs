@@ -65,7 +65,6 @@ impl App {
 
     /// Answers requests with this certificate from now on.
     pub fn set_serving_cert(&self, serving_cert: Arc<ServingCert>) {
-        // Set once, when the HTTPS listener opens.
         let _ = self.serving_cert.set(serving_cert);
     }
 
@@ -74,8 +73,7 @@ impl App {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether this replica may take the lead. A fault of the webhook alone does not keep
-    /// certificates from being issued.
+    /// Whether this replica may lead. A fault of the webhook alone does not stop issuance.
     pub fn standing(&self) -> Standing {
         if !self.faults().is_empty() {
             Standing::Unfit
@@ -128,7 +126,7 @@ impl App {
     }
 }
 
-/// Serves `/validate` over TLS until `handle` says stop: at the paths of `serving_cert`, for
+/// Serves `/validate` over TLS until `handle` stops it: at the paths of `serving_cert`, and for
 /// `clients` alone if these are known.
 pub async fn admission(
     app: Arc<App>,
@@ -152,7 +150,7 @@ pub async fn admission(
     }
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics` until `handle` says stop.
+/// Serves `/livez`, `/readyz` and `/metrics` until `handle` stops it.
 pub async fn health(
     app: Arc<App>,
     listener: TcpListener,

@@ -1,11 +1,8 @@
 //! JKS, the keystore of Java before PKCS#12: `keystore.jks` and `truststore.jks`.
 //!
-//! The format is that of `OpenJDK`: [JavaKeyStore] for the file, [KeyProtector] for the private key
-//! in it. It is implemented here because the one crate for it (jks 0.3) panics on damaged files,
-//! which a Secret may hold.
-//!
-//! Its cryptography is SHA-1 and home-made. It need not protect anything: the same Secret holds the
-//! same private key unencrypted.
+//! The format is that of `OpenJDK`: [JavaKeyStore] for the file, [KeyProtector] for the private
+//! key. The one crate for it (jks 0.3) panics on damaged files, which a Secret may hold. Its
+//! weak cryptography does not matter: the same Secret holds the private key unencrypted.
 //!
 //! [JavaKeyStore]: https://github.com/openjdk/jdk17u/blob/master/src/java.base/share/classes/sun/security/provider/JavaKeyStore.java
 //! [KeyProtector]: https://github.com/openjdk/jdk17u/blob/master/src/java.base/share/classes/sun/security/provider/KeyProtector.java
@@ -71,10 +68,8 @@ pub(super) fn holds(stored: &[u8], entries: &Entries<'_>, password: &str) -> boo
     read_and_compare(stored, entries, &utf16(password)).unwrap_or_default()
 }
 
-/// Compares a file with the expected entries. `None` if it cannot be read.
-///
-/// No file costs more than a digest of it and the decryption of a key as long as the expected one:
-/// the rest is compared in place, and the expected entries bound the number of comparisons.
+/// Compares a file with the expected entries. `None` if it cannot be read. No file costs more than
+/// a digest of it and the decryption of a key as long as the expected one.
 fn read_and_compare(stored: &[u8], entries: &Entries<'_>, password: &[u8]) -> Option<bool> {
     if stored.len() > MAX_SIZE {
         return None;
@@ -132,8 +127,7 @@ fn protect(private_key: &[u8], password: &[u8]) -> Result<Vec<u8>, FormatError> 
     protected.to_der().map_err(failed)
 }
 
-/// Decrypts a key. `None` if it has another length, before its key stream is made: each block costs
-/// a digest of the password.
+/// Decrypts a key. `None`, before any of the costly key stream is made, if it has another length.
 fn unprotect(protected: &[u8], password: &[u8], length: usize) -> Option<Zeroizing<Vec<u8>>> {
     let protected = EncryptedKey::from_der(protected).ok()?;
     if protected.algorithm.oid != KEY_PROTECTOR {
@@ -148,8 +142,8 @@ fn unprotect(protected: &[u8], password: &[u8], length: usize) -> Option<Zeroizi
     (digest(&[password, &private_key]).as_ref() == closing).then_some(private_key)
 }
 
-/// Encrypts and decrypts: each block of the key stream is the digest of the password and the block
-/// before it, the first one being the salt.
+/// Encrypts and decrypts: each block of the key stream digests the password and the block before,
+/// at first the salt.
 fn mask(data: &[u8], salt: &[u8], password: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut masked = Zeroizing::new(data.to_vec());
     let mut block = digest(&[password, salt]);

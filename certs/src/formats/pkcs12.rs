@@ -1,9 +1,8 @@
 //! PKCS#12 ([RFC 7292]): `keystore.p12` and `truststore.p12`.
 //!
-//! A library writes them, but does not read them: anyone with access to the Secret may have stored
-//! a file that is expensive to open. The reader here accepts only files as [`write`] makes them. It
-//! derives at most three keys, each with [`ITERATIONS`]. Its other work grows only with the size of
-//! the file, which is bounded.
+//! A library writes them, but does not read them: a stored file may be expensive to open. The
+//! reader here accepts only files as [`write`] makes them, derives at most three keys with
+//! [`ITERATIONS`] each, and otherwise takes time by the bounded size of the file.
 //!
 //! [RFC 7292]: https://www.rfc-editor.org/rfc/rfc7292
 
@@ -30,8 +29,8 @@ use self::asn1::{
 use super::{EncryptedKey, Entries, FormatError, MAX_SIZE, failed, utf16};
 use crate::encoding;
 
-/// Iterations of OpenSSL 3, a fifth of those of Java 17. More would cost time at every reconcile
-/// and gain nothing: the same Secret holds the same private key unencrypted.
+/// Iterations of OpenSSL 3, a fifth of those of Java 17. More would gain nothing: the same Secret
+/// holds the private key unencrypted.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(2048).expect("not zero");
 
 const MAC_SALT_LEN: usize = 8;
@@ -236,8 +235,7 @@ fn encryption_key(salt: &[u8], password: &str) -> Option<UnboundCipherKey> {
     UnboundCipherKey::new(&AES_256, &*key).ok()
 }
 
-/// Derives the key of the MAC as PKCS#12 does ([RFC 7292, B.2]). The derivation is this simple for
-/// a key as long as the digest.
+/// Derives the key of the MAC ([RFC 7292, B.2]), which is simple for one as long as the digest.
 ///
 /// [RFC 7292, B.2]: https://www.rfc-editor.org/rfc/rfc7292#appendix-B.2
 fn mac_key(salt: [u8; MAC_SALT_LEN], password: &str) -> Digest {

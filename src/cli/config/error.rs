@@ -62,7 +62,6 @@ impl ConfigError {
 /// The flag of an error of clap.
 pub(super) fn flag(error: &clap::Error) -> Option<&str> {
     match error.get(ContextKind::InvalidArg)? {
-        // As in `--drain-seconds <DRAIN_SECONDS>`.
         ContextValue::String(flag) => flag.split(' ').next(),
         _ => None,
     }
@@ -93,7 +92,6 @@ pub struct FlagRefusal {
 }
 
 impl FlagRefusal {
-    /// The refused value in an error of clap.
     pub(super) fn of(error: &clap::Error) -> Option<Self> {
         let text = |kind| match error.get(kind) {
             Some(ContextValue::String(text)) => Some(text.clone()),

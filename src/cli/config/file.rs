@@ -50,7 +50,6 @@ pub(super) fn settings(
     }
 }
 
-/// A value that is given to a flag.
 struct Entry {
     id: Id,
     key: String,
@@ -144,7 +143,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The values of a flag, and their places.
 fn values(flag: &Arg, key: &YamlKey, node: &Node) -> Vec<(Position, Result<String, &'static str>)> {
     let takes_many = matches!(flag.get_action(), ArgAction::Append);
     let elements = node.elements().iter();
@@ -157,8 +155,7 @@ fn values(flag: &Arg, key: &YamlKey, node: &Node) -> Vec<(Position, Result<Strin
     }
 }
 
-/// A value as on the command line. `yes` is a boolean in YAML; a flag that takes no boolean gets
-/// the word.
+/// A value as on the command line: `yes` is a boolean in YAML, but the word to other flags.
 fn scalar(flag: &Arg, node: &Node) -> Result<String, &'static str> {
     match &node.content {
         YamlContent::Scalar(Value::Null, _) => Err("has no value: write one, or remove the key"),

@@ -7,8 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 impl Cli {
-    /// Reads the command of this process from its arguments, its environment and the file that they
-    /// name.
+    /// Reads the command of this process from its arguments, its environment and their file.
     pub fn read(arguments: Vec<OsString>) -> Result<Self, ConfigError> {
         let given = matches(&arguments).map_err(|error| ConfigError::of(error, &arguments))?;
         let arguments = match given.subcommand_matches("run") {
@@ -27,7 +26,7 @@ fn matches(arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
     Cli::command().try_get_matches_from(arguments)
 }
 
-/// The arguments, and those of the file that are given neither by them nor by the environment.
+/// The arguments, and the entries of the file that neither they nor the environment override.
 fn with_file(
     mut arguments: Vec<OsString>,
     given: &ArgMatches,

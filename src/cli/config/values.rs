@@ -14,18 +14,15 @@ use tracing_subscriber::EnvFilter;
 /// The most seconds, a day, unless a flag has a bound of its own.
 const MAX_SECONDS: u64 = 86_400;
 
-/// A range of addresses, or one address.
 pub(crate) fn addresses(text: &str) -> Result<IpNet, String> {
     range(text).ok_or_else(|| "write an IP address, or a range such as 10.96.0.0/12".into())
 }
 
-/// The address of a listener.
 pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
     let read = text.parse();
     read.map_err(|_| "write an IP address and a port, such as 0.0.0.0:8443 or [::]:8443".into())
 }
 
-/// A namespace.
 pub(super) fn namespace(text: &str) -> Result<String, String> {
     let expected = "write the name of a namespace: at most 63 lower-case letters, digits and hyphens, with a letter or digit at \
         both ends";
@@ -46,7 +43,6 @@ pub(super) fn domain(text: &str) -> Result<String, String> {
     only_if(is_domain, text, "write a DNS domain such as cluster.local")
 }
 
-/// The host of the webhook.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let is_name = !text.starts_with('*') && is_certifiable(&text.to_ascii_lowercase());
     let is_host = is_name || text.parse::<IpAddr>().is_ok();
@@ -55,7 +51,6 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     only_if(is_host, text, expected)
 }
 
-/// The name of a replica.
 pub(super) fn identity(text: &str) -> Result<String, String> {
     let expected = "write a name unlike that of any other replica, such as the pod's";
     only_if(!text.trim().is_empty(), text, expected)
@@ -73,15 +68,13 @@ pub(super) fn endpoint(text: &str) -> Result<Uri, String> {
         .ok_or_else(|| expected.into())
 }
 
-/// A part of a whole.
 pub(super) fn ratio(text: &str) -> Result<f64, String> {
     let ratio = text.parse().ok();
     let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
     ratio.ok_or_else(|| "write a number from 0 to 1, such as 0.1".into())
 }
 
-/// The filter of log records. A word that is no level would be read as a target, and silence all
-/// others.
+/// The filter of log records. A mistyped level would be read as a target, and silence all others.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     let unknown = |part: &&str| !part.contains('=') && part.parse::<LevelFilter>().is_err();
     let problem = match text.split(',').map(str::trim).find(unknown) {

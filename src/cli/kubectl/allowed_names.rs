@@ -18,8 +18,8 @@ pub struct LineError {
     pub message: String,
 }
 
-/// Reads the names, in the order of the file, or reports every wrong line. Blank lines and comments
-/// after `#` are skipped; a line may end as on Windows.
+/// Reads the names in order, or reports every wrong line. Blank lines and comments after `#` are
+/// skipped; line ends of Windows are accepted.
 pub fn parse(text: &str) -> Result<Vec<String>, Vec<LineError>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut names, mut errors) = (Vec::new(), Vec::new());

@@ -27,8 +27,7 @@ pub(super) use verdict::{Verdict, is_well_formed, judge_pki, warning};
 pub struct CheckSettings<'a> {
     /// The policies, and the labels of namespaces.
     pub rules: &'a RuleBook,
-    /// The answers of the API server in place of the policies, to each object in the order of the
-    /// files.
+    /// The answers of the API server in place of the policies, in the order of the objects.
     pub answers: Option<&'a [Answer]>,
     /// The namespace of objects that name none.
     pub namespace: &'a str,
@@ -60,8 +59,7 @@ impl CheckReport {
     }
 }
 
-/// The policies in these files; of several with one name, the last. A policy that cannot be read is
-/// left out, and [`check`] says why.
+/// The policies in these files; of several with one name, the last. [`check`] reports faulty ones.
 pub fn policies(files: &[Manifests]) -> Vec<PkiPolicy> {
     let objects = files.iter().flat_map(|file| &file.objects);
     let policies = objects.filter(|manifest| manifest.kind == ManifestKind::PkiPolicy);
@@ -99,7 +97,6 @@ pub fn check(
     report
 }
 
-/// The state of a check: the objects that came before.
 struct Judge<'a> {
     settings: &'a CheckSettings<'a>,
     pkis: SharedIndex<KnownPki>,
@@ -136,7 +133,6 @@ impl<'a> Judge<'a> {
             .collect()
     }
 
-    /// Judges the metadata of an object of another kind.
     fn other(&self, file: &str, other: &Other) -> Vec<Finding> {
         let object = other.object(self.settings.namespace);
         let rules = &self.settings.rules.settings;
@@ -185,7 +181,7 @@ impl<'a> Judge<'a> {
         let Ok(mut pki) = serde_json::from_value::<Pki>(object) else {
             return;
         };
-        // With `generateName` it has no name yet, and its Secret neither.
+        // With `generateName` it has no name yet, and neither has its Secret.
         if pki.metadata.name.is_none() {
             return;
         }

@@ -3,8 +3,8 @@
 use clap::Command;
 use clap::builder::StyledStr;
 
-/// The completions of a line, in the form that kubectl reads (that of cobra): one word a line, with
-/// its description, and a directive. The last of `words` is being typed.
+/// The completions of a line, as kubectl reads them (those of cobra): one word a line, with its
+/// description, and a directive. The last of `words` is being typed.
 pub fn answer(command: &Command, words: &[String]) -> String {
     let typed = words.last().map_or("", String::as_str);
     let before = &words[..words.len().saturating_sub(1)];

@@ -1,8 +1,5 @@
 //! Asks the API server about a Pki in a dry run, for callers who may write Pkis and may not read
-//! the policies.
-//!
-//! The API server stores nothing, and no pod gets an Event. The answer is that of `kubectl apply`,
-//! with the warnings.
+//! the policies. The answer is that of `kubectl apply`; nothing is stored or published.
 
 use super::check::{is_well_formed, warning};
 use super::finding::{Answer, Fault};
@@ -27,8 +24,7 @@ const CONCURRENCY: usize = 8;
 /// The largest answer. The object in it has at most 3 MiB.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
-/// The answers to all objects, in the order of the files. Objects that are not well formed are not
-/// sent.
+/// The answers to all well-formed objects, in the order of the files.
 ///
 /// Errors: `Forbidden` if the caller may not create, or update, Pkis in a namespace; any other
 /// error that keeps the API server from judging.
@@ -44,7 +40,7 @@ pub(super) async fn ask(
             Ok(Answer::default())
         }
     });
-    // Boxed: the compiler cannot tell that futures which borrow may be sent.
+    // Boxed: the compiler does not see that futures which borrow may be sent.
     let answers: Vec<_> = answers.map(futures::FutureExt::boxed_local).collect();
     stream::iter(answers)
         .buffered(CONCURRENCY)
@@ -86,7 +82,7 @@ async fn replace(cluster: &Cluster, path: &str, mut object: Value) -> Result<Rep
     send(cluster, "PUT", path, &object).await
 }
 
-/// Whether the caller has this permission, whatever else may forbid a request.
+/// Whether the caller has this permission.
 async fn may(cluster: &Cluster, verb: &str, namespace: &str) -> Result<bool, ClientError> {
     let mut review = SelfSubjectAccessReview::default();
     review.spec.resource_attributes = Some(ResourceAttributes {
@@ -102,7 +98,6 @@ async fn may(cluster: &Cluster, verb: &str, namespace: &str) -> Result<bool, Cli
     Ok(review.status.is_some_and(|status| status.allowed))
 }
 
-/// A response.
 struct Reply {
     status: StatusCode,
     warnings: Vec<String>,

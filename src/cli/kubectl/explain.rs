@@ -1,8 +1,5 @@
 //! `kubectl pki explain`: one page on why a Pki has its certificate, or has none, and what to do
-//! about it.
-//!
-//! [`page`] is a pure function of the [`Facts`]. Where the reader has no permission, a sentence
-//! says so.
+//! about it. [`page`] is a pure function of the [`Facts`], some of which the reader may not read.
 
 use super::{inspect, status, values, words};
 use crate::api::annotations::ADOPT;
@@ -21,12 +18,11 @@ mod published_event;
 
 pub use published_event::PublishedEvent;
 
-/// The number of pods or Events that are listed.
 const MAX_LISTED: usize = 20;
 /// The number of pods that are named in a command.
 const MAX_NAMED_PODS: usize = 3;
 
-/// A fact, or the sentence that says why it is not known.
+/// A fact, or a sentence on why it is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part<T> {
     /// The fact.
@@ -101,7 +97,6 @@ pub fn page(facts: &Facts, now: Timestamp) -> String {
     page.0
 }
 
-/// Lines under headings.
 #[derive(Default)]
 struct Page(String);
 
@@ -254,7 +249,6 @@ fn formers(page: &mut Page, facts: &Facts, now: Timestamp) {
     });
 }
 
-/// The certificate by the status, for readers who may not read the Secret.
 fn from_status(page: &mut Page, facts: &Facts, now: Timestamp) {
     let Some(status) = facts.status() else { return };
     match (&status.serial_number, &status.not_after) {
@@ -317,8 +311,7 @@ fn pod(user: &SecretUser, secret: &str, is_there: bool, now: Timestamp) -> Strin
     format!("{} {state}{note}", printable(&user.key.name))
 }
 
-/// The command that shows all Events of some of these pods. Without the flag, kubectl shows those
-/// of a single pod only.
+/// The command that shows all Events of these pods: by default kubectl shows those of one pod only.
 fn describe(namespace: &str, users: &[SecretUser]) -> String {
     let names = users.iter().take(MAX_NAMED_PODS);
     let names: Vec<_> = names.map(|user| printable(&user.key.name)).collect();

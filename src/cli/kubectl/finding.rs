@@ -101,8 +101,8 @@ impl fmt::Display for FindingObject {
 }
 
 impl Finding {
-    /// The finding in one line, without its place: `Pki app1/app1-pki: spec.serviceName: ...`, as
-    /// the API server says it.
+    /// The finding in one line, without its place, as the API server writes it:
+    /// `Pki app1/app1-pki: spec.serviceName: ...`.
     pub fn text(&self) -> String {
         let mut parts = Vec::new();
         if !self.object.kind.is_empty() {

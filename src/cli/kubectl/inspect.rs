@@ -1,5 +1,4 @@
-//! `kubectl pki inspect`: the content of a Secret or a PEM file. The private key is compared and
-//! never shown.
+//! `kubectl pki inspect`: a Secret or a PEM file. The private key is compared and never shown.
 
 use super::words;
 use crate::k8s::secret::file;

@@ -46,21 +46,18 @@ pub struct Other {
     pub node: Node,
 }
 
-/// A text in the metadata of an object; empty if it is missing.
 fn metadata_text<'a>(object: &'a Node, field: &str) -> &'a str {
     let metadata = object.get("metadata");
     let text = metadata.and_then(|node| node.text(field));
     text.unwrap_or_default()
 }
 
-/// The first of two texts that is not empty.
 fn first_of<'a>(text: &'a str, default: &'a str) -> &'a str {
     if text.is_empty() { default } else { text }
 }
 
 impl Other {
-    /// `None` if all of its annotations and labels have an effect, or are no concern of the
-    /// operator.
+    /// `None` if all of its annotations and labels have an effect, or belong to other programs.
     fn of(node: Node) -> Option<Self> {
         let carrier = metadata::carrier(&node);
         let has_faults = !metadata::ignored(carrier, &node).is_empty();
@@ -115,8 +112,7 @@ impl Manifest {
     }
 }
 
-/// Reads the manifests of one file, YAML or JSON. Objects of other kinds are skipped; those in a
-/// `List` are not.
+/// Reads the manifests of one file, YAML or JSON, also in a `List`. Other objects are skipped.
 pub fn parse(file: &str, bytes: &[u8]) -> Manifests {
     let mut found = Manifests::named(file);
     let text = match yaml::text(bytes) {
@@ -139,7 +135,6 @@ pub fn parse(file: &str, bytes: &[u8]) -> Manifests {
 }
 
 impl Manifests {
-    /// No objects yet, of this file.
     pub(super) fn named(file: &str) -> Self {
         let file = file.to_owned();
         Self {
@@ -201,7 +196,6 @@ impl Manifests {
     }
 }
 
-/// The API server gives each namespace a label with its name.
 fn with_own_label(mut namespace: Namespace) -> Namespace {
     let name = namespace.name_any();
     namespace
@@ -229,7 +223,7 @@ pub fn in_namespace(node: &Node, namespace: &str) -> Value {
     object
 }
 
-/// The fields that the API server sets, whatever a manifest says.
+/// The fields that the API server sets itself.
 const SERVER_FIELDS: [&str; 8] = [
     "creationTimestamp",
     "deletionGracePeriodSeconds",

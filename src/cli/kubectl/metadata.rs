@@ -14,8 +14,7 @@ use serde_json::Value;
 /// The size of all annotations of an object.
 const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
 
-/// The errors in the metadata of a Pki or `PkiPolicy`, which the API server refuses. The schema
-/// finds values that are no text.
+/// The errors in the metadata of a Pki or `PkiPolicy`; the schema finds values that are no text.
 pub(super) fn errors(kind: ManifestKind, object: &Node) -> Vec<Fault> {
     let Some(metadata) = object.get("metadata") else {
         return Vec::new();
@@ -120,7 +119,6 @@ fn fault(place: Place, key: &YamlKey, message: String) -> Fault {
     Fault::new(field, reason::METADATA, message).at(key.at)
 }
 
-/// The entries of a map whose values are texts.
 fn entries(metadata: &Node, place: Place) -> impl Iterator<Item = (&YamlKey, &str)> {
     let map = metadata.get(place.field()).into_iter();
     let entries = map.flat_map(Node::entries);
@@ -130,8 +128,7 @@ fn entries(metadata: &Node, place: Place) -> impl Iterator<Item = (&YamlKey, &st
     })
 }
 
-/// The entries of `box.com/` without an effect: in the metadata of an object of any kind, and in
-/// those of its pod template.
+/// The entries of `box.com/` without an effect, in the metadata of an object and its pod template.
 pub(super) fn ignored(carrier: Carrier, object: &Node) -> Vec<Fault> {
     let own = object.get("metadata").map(|it| (carrier, "metadata", it));
     let template = |path: &'static str| {
@@ -155,7 +152,6 @@ pub(super) fn ignored(carrier: Carrier, object: &Node) -> Vec<Fault> {
     faults
 }
 
-/// The carrier that an object is by `apiVersion` and `kind`.
 pub(super) fn carrier(object: &Node) -> Carrier {
     let text = |field| object.text(field).unwrap_or_default();
     match (text("apiVersion"), text("kind")) {

@@ -24,8 +24,7 @@ pub enum Format {
     Github,
 }
 
-/// The findings in this form. Text for people has colours, which the printer removes where there is
-/// no terminal.
+/// The findings in this form. The printer removes colours where there is no terminal.
 pub fn render(report: &CheckReport, format: Format) -> String {
     match format {
         Format::Text => report.findings.iter().map(line).collect(),

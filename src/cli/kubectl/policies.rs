@@ -20,8 +20,7 @@ pub struct PolicyFiles {
 }
 
 impl PolicyFiles {
-    /// Parses files. A file with another ending than `.yaml`, `.yml` or `.json`, which does not
-    /// look like a manifest either, is a list of allowed names.
+    /// Parses files. A file with neither the name nor the content of a manifest lists allowed names.
     pub fn parse(sources: &[Source]) -> Self {
         let mut files = Self::default();
         for source in sources {

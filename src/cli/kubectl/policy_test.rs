@@ -15,7 +15,7 @@
 //!     spec: {serviceName: team-b-web}
 //!     expect: refused
 //!     reason: PkiServiceNameError
-//!     message: team-a-*          # somewhere in what is said
+//!     message: team-a-*          # somewhere in the message
 //! ```
 
 use super::check::{self, Verdict};
@@ -60,7 +60,6 @@ struct Expected {
     labels: Labels,
     #[serde(default = "some_pki")]
     pki: String,
-    // Read as it stands.
     #[serde(rename = "spec")]
     _spec: Value,
     expect: Answer,
@@ -215,7 +214,6 @@ fn shown(field: &str, value: &Value) -> String {
 }
 
 impl Case {
-    /// The rule book with the namespace of the case.
     fn rules(&self, rules: &RuleBook) -> RuleBook {
         let namespace = self.expected.namespace.as_str();
         let mut labels = self.expected.labels.clone();

@@ -46,8 +46,8 @@ fn refusal(pki: &Pki) -> Option<String> {
         .then(|| format!("{}: {}", printable(&ready.reason), sentence(&ready.message)))
 }
 
-/// Renews these Pkis, and waits for each in turn, if there is a timeout. Calls `on_line` with each
-/// result. Returns whether all were renewed, or requested if nothing is waited for.
+/// Renews these Pkis, and waits for each in turn if there is a timeout. Calls `on_line` with each
+/// result. Returns whether all were renewed, or requested without a timeout.
 pub async fn renew(
     cluster: &Cluster,
     pkis: Vec<Pki>,
@@ -85,8 +85,7 @@ pub async fn renew(
     Ok(are_all)
 }
 
-/// Annotates the Pki. The operator serves each value once and then removes it, so the value is new
-/// each time.
+/// Annotates the Pki with a new value: the operator serves each once, and then removes it.
 async fn request(cluster: &Cluster, name: &str) -> Result<(), ClientError> {
     let change = json!({"metadata": {"annotations": {RENEW_NOW: Timestamp::now().to_string()}}});
     let (params, patch) = (PatchParams::default(), Patch::Merge(&change));

@@ -71,7 +71,7 @@ pub enum PluginError {
     Print(#[from] io::Error),
 }
 
-/// Runs what the command line says.
+/// Runs a command line.
 pub async fn run(cli: PluginCli) -> Result<Verdict, PluginError> {
     let access = &cli.access;
     match &cli.command {
@@ -84,8 +84,7 @@ pub async fn run(cli: PluginCli) -> Result<Verdict, PluginError> {
         PluginCommand::Completion { shell } => {
             let (mut command, mut script) = (PluginCli::command(), Vec::new());
             clap_complete::generate(*shell, &mut command, "kubectl-pki", &mut script);
-            // clap_complete takes the dash in the name for a subcommand in some places and not in
-            // others.
+            // clap_complete takes the dash in the name for a subcommand in some places only.
             let script = String::from_utf8_lossy(&script);
             print(&script.replace("kubectl__subcmd__pki__subcmd__", "kubectl__pki__subcmd__"))
         }
@@ -216,7 +215,7 @@ fn print(text: &str) -> Result<Verdict, PluginError> {
     let mut stdout = anstream::stdout().lock();
     let written = stdout.write_all(text.as_bytes());
     match written.and_then(|()| stdout.flush()) {
-        // The reader, `head` say, has read enough.
+        // The reader, such as `head`, has read enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(Verdict::Good),
     }

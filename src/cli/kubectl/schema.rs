@@ -1,8 +1,5 @@
-//! Validates the shape of an object by the schema of its kind, as the API server does.
-//!
-//! `kubectl apply` refuses fields that the schema lacks, and the API server refuses values of the
-//! wrong shape. If a key is there twice, the last one counts, without a warning from either. CEL
-//! rules are left to the API server; the rule book has the same rules.
+//! Validates the shape of an object by the schema of its kind, as the API server does, and
+//! finds unknown fields and duplicate keys. CEL rules are left to the rule book.
 
 use super::finding::{Fault, reason};
 use crate::api::{self, Pki, PkiPolicy};
@@ -38,7 +35,6 @@ impl ManifestKind {
     }
 }
 
-/// Adds the fields that all kinds have.
 fn with_metadata(mut schema: Value) -> Value {
     let metadata = schemars::schema_for!(ObjectMeta);
     let text = || serde_json::json!({ "type": "string" });
@@ -64,7 +60,6 @@ pub fn faults(kind: ManifestKind, object: &Node) -> Vec<Fault> {
     validator.faults
 }
 
-/// Validates an object, as deep as its YAML may be.
 struct Validator {
     /// The name of the kind for `kubectl explain`.
     kind: String,
@@ -156,14 +151,12 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// A path without the places in lists, as `kubectl explain` takes it.
 fn fields_of(path: &str) -> String {
     let parts = path.split('.');
     let fields: Vec<_> = parts.filter_map(|part| part.split('[').next()).collect();
     fields.join(".")
 }
 
-/// The fault of this value alone.
 fn fault(node: &Node, schema: &Value) -> Option<String> {
     let sized = |size: usize, least: &str, most: &str, unit: &str| {
         let bound = |name: &str| usize::try_from(schema[name].as_u64()?).ok();

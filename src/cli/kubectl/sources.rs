@@ -64,8 +64,7 @@ fn read_some(file: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The files of a directory that kubectl would apply, by name; a link to a directory is not
-/// followed.
+/// The files of a directory that kubectl would apply, by name. Linked directories are not followed.
 fn manifests_in(directory: &Path, is_recursive: bool) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory)? {

@@ -6,7 +6,6 @@ use crate::util::text;
 use crate::util::yaml::{Node, Position, YamlContent};
 use serde_json::Value;
 
-/// The most bytes of a template that are quoted.
 const MAX_QUOTED_BYTES: usize = 60;
 
 /// The message about a text with a template in it. `None` if there is none.
@@ -21,8 +20,7 @@ pub(super) fn message(text: &str) -> Option<String> {
     ))
 }
 
-/// Finds the first template in the document that cannot be read at this place. Returns its place
-/// and the message.
+/// Finds the first template in the document that cannot be read at this place, and its message.
 pub(super) fn in_document(text: &str, at: Position) -> Option<(Position, String)> {
     let is_separator = |line: &str| line.starts_with("---");
     let lines: Vec<_> = text.lines().collect();
@@ -43,8 +41,7 @@ pub(super) fn in_document(text: &str, at: Position) -> Option<(Position, String)
     Some((place, message))
 }
 
-/// The first value of a Pki or `PkiPolicy` that is a template. Annotations may hold templates of
-/// others.
+/// The first template in a Pki or `PkiPolicy`; annotations may hold templates of other programs.
 pub(super) fn fault(kind: ManifestKind, object: &Node) -> Option<Fault> {
     in_node(kind, object, object.at, &mut String::new())
 }

@@ -27,8 +27,7 @@ pub fn until(time: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A table with these columns, each as wide as its widest cell. Cells are made fit to be shown;
-/// empty ones are `-`.
+/// A table, each column as wide as its widest cell. Cells are made printable; empty ones are `-`.
 pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
     let shown = rows.iter().map(|row| {
         row.each_ref().map(|cell| match cell.as_str() {

@@ -11,7 +11,6 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 /// Maximum number of steps of one rule, for the largest Pki.
 pub const RULE_STEPS: u64 = 250_000;
 
-/// A compiled expression, or the reason why there is none.
 pub(super) type Reading = Result<Compiled, Unreadable>;
 
 /// An expression, ready to be evaluated.
@@ -35,8 +34,7 @@ pub(super) struct Unreadable {
 }
 
 impl Compiled {
-    /// Compiles an expression, or returns the one that is in use already: rule books, reviews and
-    /// statuses share it.
+    /// Compiles an expression, or returns the one in use, which all rule books and reviews share.
     pub(super) fn of(source: &str) -> Arc<Reading> {
         static KNOWN: LazyLock<Mutex<HashMap<String, Weak<Reading>>>> =
             LazyLock::new(Mutex::default);

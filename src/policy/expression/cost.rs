@@ -1,6 +1,6 @@
-//! Estimates the steps of an expression before it is evaluated. One step takes the interpreter some
-//! tens of nanoseconds. The estimate works as in Kubernetes: a loop costs the number of elements
-//! times its body, a function costs the length of the text that it reads.
+//! Estimates the steps of an expression before it is evaluated; a step takes some tens of
+//! nanoseconds. As in Kubernetes, a loop costs its elements times its body, and a function the
+//! length of the text that it reads.
 
 use super::pattern::{MATCHES, MAX_SUBJECT_BYTES};
 use super::shape::Shape;
@@ -201,7 +201,7 @@ fn literal(expression: &IdedExpr) -> Option<&str> {
     }
 }
 
-/// Whether an expression is a path, as in `a.b[c]`: its value is borrowed, not copied.
+/// Whether an expression is a path, as in `a.b[c]`, whose value is borrowed and not copied.
 fn is_path(expression: &IdedExpr) -> bool {
     match &expression.expr {
         Expr::Ident(_) => true,

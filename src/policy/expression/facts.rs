@@ -1,5 +1,4 @@
-//! The facts that expressions are evaluated on: one Pki and its namespace. They also hold the
-//! limits of one verdict.
+//! The facts about a Pki and its namespace that expressions see, and the limits of one verdict.
 
 use super::compiled::{Compiled, Reading};
 use super::largest::{MAX_KEY_BYTES, MAX_KEYS, MAX_LABEL_BYTES, MAX_NAME_BYTES, MAX_VALUE_BYTES};
@@ -34,7 +33,7 @@ const UNKNOWN_ERROR: &str = "it cannot be evaluated for this Pki";
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(pattern::environment()));
 
-/// Returns the present.
+/// The present, for limits of time.
 pub type RuleClock = fn() -> Instant;
 /// Whether a rule holds, or the reason why that is unknown.
 pub(super) type Verdict = Result<bool, &'static str>;
@@ -61,8 +60,7 @@ pub(in crate::policy) type RuleValues = (Effective, SecretTemplate);
 pub(super) struct Scope(Context<'static, 'static>);
 
 impl<'a> Facts<'a> {
-    /// The facts about a Pki, for the rules of these policies. Without labels if the namespace is
-    /// not known.
+    /// The facts about a Pki, for the rules of these policies. No labels: the namespace is unknown.
     pub(in crate::policy) fn of(
         parsed: &'a ParsedSpec<'a>,
         labels: Option<&'a Labels>,
@@ -171,8 +169,7 @@ impl Scope {
     }
 }
 
-/// Errors are fixed sentences. Those of the interpreter name a part that differs from one
-/// evaluation to the next, and are not for authors of Pkis.
+/// A fixed sentence for an error. The interpreter's own differ from one evaluation to the next.
 fn in_words(error: &ExecutionError) -> &'static str {
     match error {
         ExecutionError::NoSuchKey(_) => "a key that it reads is not there",
@@ -187,9 +184,8 @@ fn in_words(error: &ExecutionError) -> &'static str {
     }
 }
 
-/// The policies that are over the limit of the verdict. The policies with the smallest estimates
-/// come first, so that no policy is pushed out by a more expensive one. No estimate is needed if
-/// the largest Pki is within the limit.
+/// The policies over the limit of the verdict. The cheapest come first, so that none is pushed out
+/// by a more expensive one. No estimate is needed if the largest Pki is within the limit.
 fn beyond_budget(policies: &[&Policy], facts: &Facts<'_>) -> HashSet<String> {
     let mut policies = policies.to_vec();
     policies.retain(|policy| policy.rules().steps() > 0);

@@ -56,7 +56,6 @@ fn unknown(part: &IdedExpr, sample: &serde_json::Value) -> Option<String> {
     None
 }
 
-/// The names of a path, as in `a.b.c`.
 fn path(part: &IdedExpr) -> Option<Vec<&str>> {
     match &part.expr {
         Expr::Ident(name) => Some(vec![name]),
@@ -69,7 +68,6 @@ fn path(part: &IdedExpr) -> Option<Vec<&str>> {
     }
 }
 
-/// An unknown variable.
 fn undeclared(expression: &IdedExpr, parts: &[(&IdedExpr, usize)]) -> Option<String> {
     const TYPES: &str = "bool bytes double int list map null_type string type uint";
     let mut declared: HashSet<_> = TYPES.split(' ').chain(["pki", NAMESPACE]).collect();
@@ -88,8 +86,8 @@ fn undeclared(expression: &IdedExpr, parts: &[(&IdedExpr, usize)]) -> Option<Str
     ))
 }
 
-/// A part that fails. Each is tried, since the sample need not lead to each; those in a loop are
-/// reached by the loop. All together take at most the steps of one rule.
+/// A part that fails. All are tried, as the sample need not lead to each, within the steps of one
+/// rule; those in a loop are reached by the loop.
 fn mistaken(
     parts: &[(&IdedExpr, usize)],
     compiled: &Compiled,
@@ -137,7 +135,7 @@ fn is_mistake(error: &ExecutionError) -> bool {
     }
 }
 
-/// The facts about a Pki that has something everywhere, to try expressions on.
+/// The facts about a Pki with a value in every field, to try expressions on.
 fn sample() -> serde_json::Value {
     let spec = json!({
         "serviceName": "app1", "dnsNames": ["api.example.com"], "ipAddresses": ["192.0.2.1"],

@@ -6,11 +6,9 @@ use crate::policy::identifiers;
 use crate::policy::parsed_spec::MAX_NAMES;
 use std::sync::LazyLock;
 
-/// Number of labels and annotations that a rule may read. An author may write any number, and a
-/// rule may compare each of them with each other one.
+/// Number of labels and annotations that a rule may read, and compare with one another.
 pub(super) const MAX_KEYS: usize = 100;
-/// The longest annotation of the largest Pki, in bytes. If one is longer, the steps are estimated
-/// for this very Pki.
+/// The longest annotation of the largest Pki. A Pki with a longer one gets its own estimate.
 pub(super) const MAX_VALUE_BYTES: u64 = 4096;
 /// The longest name of an object, or of a host.
 pub(super) const MAX_NAME_BYTES: u64 = 253;

@@ -1,5 +1,4 @@
-//! Counts the steps that an expression really takes, to compare them with the
-//! [estimate](super::cost).
+//! Counts the steps that an expression really takes, to compare with the [estimate](super::cost).
 
 use super::compiled::Compiled;
 use super::facts::{Scope, facts_of};
@@ -39,8 +38,7 @@ pub struct Steps {
     pub taken: u64,
 }
 
-/// Evaluates an expression on a Pki, and counts its steps. `None` for an expression that no policy
-/// may have. For tests and fuzzing.
+/// Evaluates an expression on a Pki, and counts its steps. `None` for one that no policy may have.
 pub fn measure(source: &str, pki: &Pki) -> Option<Steps> {
     let reading = Compiled::of(source);
     let compiled = (*reading).as_ref().ok()?;
@@ -66,8 +64,8 @@ fn step<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Ex
     Ok(arguments.remove(0))
 }
 
-/// Wraps each call and each loop in a call that counts. The parts that a loop adds by itself stay
-/// as they are, since the interpreter recognizes their form.
+/// Wraps each call and loop in a call that counts, but the internal parts of loops, whose form the
+/// interpreter recognizes.
 fn meter(expression: &mut IdedExpr) {
     if let Expr::Comprehension(each) = &mut expression.expr {
         meter(&mut each.iter_range);

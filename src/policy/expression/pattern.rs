@@ -1,5 +1,4 @@
-//! Patterns of `matches()`. Each is compiled once with its rule, into an automaton that reads each
-//! byte of a text once.
+//! Patterns of `matches()`: compiled once, with their rule, to read each byte of a text once.
 
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue};
 use cel::common::types::{CelBool, CelString, STRING_TYPE, Type};
@@ -43,7 +42,7 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    /// Compiles a pattern as the regex crate reads it, or says what to write instead.
+    /// Compiles a pattern as the regex crate reads it, or returns the remedy.
     fn compile(text: &str) -> Result<Self, String> {
         let syntax = syntax::Config::new().nest_limit(MAX_GROUP_DEPTH);
         syntax::parse_with(text, &syntax)
@@ -72,7 +71,6 @@ impl Pattern {
         })
     }
 
-    /// Whether it took long to compile.
     fn is_large(&self) -> bool {
         self.is_for_ascii || self.automaton.memory_usage() > LARGE_BYTES
     }

@@ -9,8 +9,7 @@ const OPEN_MAPS: [&str; 2] = ["labels", "annotations"];
 /// Number of bytes that are copied or compared in one step.
 const BYTES_A_STEP: u64 = 128;
 
-/// The maximum size of a value. If its type is not known, it has the size of each type that it may
-/// have.
+/// The maximum size of a value: if its type is not known, for each type that it may have.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shape {
     /// Length of a text.
@@ -124,7 +123,6 @@ impl Shape {
         }
     }
 
-    /// A field, or the value of any key.
     pub(super) fn field(&self, name: &str) -> Self {
         let known = self.fields.as_ref().and_then(|fields| fields.get(name));
         let any = self.element.as_deref();
@@ -153,7 +151,6 @@ impl Shape {
         }
     }
 
-    /// The steps to copy the whole value, or to compare it.
     pub(super) fn weight(&self) -> u64 {
         let element = self.element.as_ref().map_or(0, |element| element.weight());
         // Each key is copied and hashed.

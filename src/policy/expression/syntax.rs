@@ -1,5 +1,4 @@
-//! Reads the text of a rule, and bounds the stack and the memory that its evaluation takes. Its
-//! time is bounded by its [cost](super::cost).
+//! Reads the text of a rule, and bounds its stack and memory. [`super::cost`] bounds its time.
 
 use super::{NAMESPACE, guarded};
 use cel::common::ast::{
@@ -16,7 +15,7 @@ const MAX_LOOP_DEPTH: usize = 2;
 /// Maximum number of elements of a list or map that is written out.
 const MAX_ELEMENTS: usize = 256;
 
-/// Reads an expression, or says why it cannot be read.
+/// Parses an expression, or returns the reason why it cannot be read.
 pub(super) fn parse(source: &str) -> Result<IdedExpr, String> {
     if source.len() > MAX_RULE_BYTES {
         return Err(format!(

@@ -1,5 +1,4 @@
-//! Faults of the defaults of a policy: values that cannot be read, and values that the policy does
-//! not permit.
+//! Faults of the defaults of a policy: unreadable values, and values that it does not permit.
 
 use super::Faults;
 use crate::api::{Defaults, PkiPolicySpec, PkiSpec, PrivateKey};

@@ -21,8 +21,7 @@ impl AllowedNames {
     /// Minimum number of bytes that a suggestion has in common at the beginning.
     const MIN_COMMON: usize = 3;
 
-    /// Lists the names that are nearest to `to`, of `all` allowed ones. `names` has all of them,
-    /// unless they are too many.
+    /// Lists the names nearest to `to`, of `all` allowed ones. `names` has all, unless too many.
     pub(in crate::policy) fn nearest<'a>(
         names: impl Iterator<Item = Cow<'a, str>>,
         to: &str,
@@ -42,9 +41,8 @@ impl AllowedNames {
         Self { names, more }
     }
 
-    /// The name that was probably meant: one to three edits away, by length, so that short names
-    /// are not guessed; else one that begins with the other. A name with another number is not
-    /// suggested: app2 is no typo of app1.
+    /// The name that was probably meant: one to three edits away, by length; else one that begins
+    /// with the other. Another number is no typo: app2 is not suggested for app1.
     pub(super) fn suggestion(&self, name: &str) -> Option<&str> {
         let near = (name.chars().count() / 3).clamp(1, MAX_NEAR_EDITS);
         let is_candidate = |known: &&String| !known.contains('*') && !are_numbered(known, name);
@@ -97,8 +95,7 @@ fn are_numbered(name: &str, other: &str) -> bool {
     !one.is_empty() && !another.is_empty() && one != another
 }
 
-/// Counts the edits between two names, up to one more than those that are near. Longer texts, such
-/// as URIs, are not compared: a hundred of them would take a second.
+/// Edits between two names, up to one more than near ones have. Longer texts are not compared.
 fn edits(name: &str, other: &str) -> usize {
     const MAX_NAME_BYTES: usize = 253;
     if name.len().max(other.len()) > MAX_NAME_BYTES {

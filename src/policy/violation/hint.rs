@@ -4,7 +4,6 @@ use super::AllowedNames;
 use crate::util::text::printable;
 use std::fmt;
 
-/// The remedy for a service name that is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) struct Hint {
     suggestion: Option<String>,
@@ -15,8 +14,8 @@ pub(in crate::policy) struct Hint {
 }
 
 impl Hint {
-    /// A hint about `name`, which `policy` comes nearest to allowing. It does not name the policies
-    /// and namespaces that allow it elsewhere, which this namespace must not learn.
+    /// A hint about `name`, and the policy that comes nearest to allowing it. Those that
+    /// allow it in other namespaces are not named: this namespace must not learn of them.
     pub(in crate::policy) fn new(
         name: &str,
         allowed: &AllowedNames,

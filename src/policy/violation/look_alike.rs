@@ -1,6 +1,4 @@
-//! Explains why a value that looks like a permitted one is not permitted.
-//!
-//! Each pattern is compared a few times with a value. Both are short, which bounds the time.
+//! Explains why a value that looks like a permitted one is not permitted, in bounded time.
 
 use crate::policy::identifiers::{host, root};
 use crate::policy::names;
@@ -8,12 +6,10 @@ use crate::util::text::printable;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// The length in bytes of the longest URI, and of the longest pattern of one, that are explained.
-/// A DNS name has at most 253.
+/// Maximum length in bytes of an explained URI or pattern. A DNS name has at most 253.
 const MAX_URI_BYTES: usize = 512;
 
-/// Explains why none of these patterns permits a folded DNS name. `own` is the name of the
-/// Service, which every certificate has.
+/// Explains why no pattern permits a folded DNS name. `own` is the name of the Service.
 pub(super) fn dns_name(name: &str, own: &str, patterns: &[String]) -> Option<String> {
     let inside = inside_the_cluster(name, own);
     inside.or_else(|| {
@@ -122,8 +118,7 @@ fn common_bits(one: IpAddr, other: IpAddr) -> u8 {
     u8::try_from(bits).unwrap_or_default()
 }
 
-/// Explains why none of these patterns permits a URI, as
-/// [`identifiers::uri`](crate::policy::identifiers::uri) returns it.
+/// Explains why no pattern permits a URI that [`uri`](crate::policy::identifiers::uri) returned.
 pub(super) fn uri(uri: &str, patterns: &[String]) -> Option<String> {
     if uri.len() > MAX_URI_BYTES {
         return None;

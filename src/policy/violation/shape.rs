@@ -1,6 +1,4 @@
-//! Explains why a value is malformed, where its author may not see it.
-//!
-//! Each explanation follows the remedy, which is the same for all malformed values of a field.
+//! Explains, after the remedy of its field, why a value is malformed where that is easy to miss.
 
 use crate::policy::punycode::ascii_name;
 use crate::policy::{identifiers, names};

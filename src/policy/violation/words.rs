@@ -6,9 +6,8 @@ use crate::policy::key::Key;
 use crate::util::text::{self, printable};
 use std::fmt;
 
-/// The message of conditions and Events about this Pki: each violation with its field. A denied
-/// service name alone has a sentence that names both. Violations beyond this number of bytes are
-/// counted.
+/// The message of conditions and Events about this Pki: each violation with its field, or one
+/// sentence for a denied service name. Violations beyond this number of bytes are counted.
 pub fn summary(pki: &str, violations: &[Violation], bytes: usize) -> String {
     if let [only] = violations
         && only.is_service_denial()
@@ -27,8 +26,7 @@ pub(super) fn after(sentence: Option<impl fmt::Display>) -> String {
     sentence.map_or_else(String::new, |sentence| format!("; {sentence}"))
 }
 
-/// The remedy for a size that keys of this algorithm do not have. The fault may be the algorithm,
-/// which is often a default.
+/// The remedy for a key size. The fault may be the algorithm, which is often a default.
 pub(super) fn size_remedy(algorithm: KeyAlgorithm, size: i32) -> String {
     let sizes = Key::sizes(algorithm).iter().map(ToString::to_string);
     let sizes: Vec<_> = sizes.collect();

@@ -50,8 +50,7 @@ impl Loader {
         self.anchors.clear();
     }
 
-    /// Takes the next event, and returns the root of a complete document. A document with a fault
-    /// is dropped.
+    /// Takes the next event. Returns the root of a complete document; a faulty one is dropped.
     pub(super) fn take(&mut self, event: ParseResult<'_>) -> Result<Option<Node>, SyntaxError> {
         let event = event.map_err(|error| SyntaxError::of(&error, self.origin));
         let root = event.and_then(|(event, span)| self.take_event(event, &span));
@@ -149,7 +148,7 @@ impl Loader {
         Ok(())
     }
 
-    /// A text of a few lines could stand for more than memory holds.
+    /// Bounds what aliases expand to: a few lines could stand for more than memory holds.
     fn count(&mut self, copied: &Node, at: Position) -> Result<(), SyntaxError> {
         self.expanded = self.expanded.saturating_add(copied.cost);
         if self.expanded > MAX_EXPANDED {
@@ -201,7 +200,7 @@ pub(super) fn unwritten(value: &Value, at: Position) -> Node {
     }
 }
 
-/// Its position is that of what comes next.
+/// A missing value, at the place of what comes next.
 fn nothing(at: Position) -> Node {
     Node {
         at,

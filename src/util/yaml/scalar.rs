@@ -1,5 +1,4 @@
-//! Scalars without quotes, as kubectl reads them: by the rules of YAML 1.1 (go.yaml.in/yaml/v2,
-//! `resolve.go`).
+//! Plain scalars as kubectl reads them: by YAML 1.1 (go.yaml.in/yaml/v2, `resolve.go`).
 
 use serde_json::{Number, Value};
 

@@ -8,10 +8,9 @@ use kube::core::admission::AdmissionResponse;
 use kube::core::response::{Status, StatusCause, StatusDetails};
 use std::collections::{BTreeSet, HashMap};
 
-/// The size of all that an answer says of an object. Its author chooses how much is wrong with it.
+/// Maximum size of the causes in an answer: the author of the object chooses how many there are.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// The answer that permits.
 pub(super) fn allow(request: &Request) -> AdmissionResponse {
     let mut response = AdmissionResponse::invalid("");
     response.uid.clone_from(&request.uid);
@@ -20,7 +19,6 @@ pub(super) fn allow(request: &Request) -> AdmissionResponse {
     response
 }
 
-/// Adds warnings to an answer.
 pub(super) fn warn(
     mut response: AdmissionResponse,
     warnings: impl IntoIterator<Item = String>,
@@ -32,7 +30,6 @@ pub(super) fn warn(
     response
 }
 
-/// A denial that lists these causes.
 pub(super) fn deny_causes(
     response: AdmissionResponse,
     request: &Request,
@@ -52,8 +49,7 @@ pub(super) fn deny_causes(
     deny(response, request, &message, causes)
 }
 
-/// A denial with the code and reason that the API server itself gives an invalid object, which is
-/// what makes kubectl list the causes.
+/// A denial with the code and reason of the API server itself, which make kubectl list the causes.
 pub(super) fn deny(
     mut response: AdmissionResponse,
     request: &Request,
@@ -74,7 +70,7 @@ pub(super) fn deny(
     response
 }
 
-/// The first causes, as many as fit into an answer. The last one says how many more there are.
+/// The first causes, as many as fit into an answer. The last one counts the others.
 pub(super) fn bounded(mut causes: Vec<StatusCause>) -> Vec<StatusCause> {
     let mut bytes = 0;
     let is_too_much = |cause: &StatusCause| {
@@ -91,10 +87,8 @@ pub(super) fn bounded(mut causes: Vec<StatusCause>) -> Vec<StatusCause> {
     causes
 }
 
-/// Why a Pki is not permitted.
 pub(super) struct Denial {
     pub(super) causes: Vec<StatusCause>,
-    /// The policy that comes nearest, if there is one.
     policy: Option<String>,
 }
 
@@ -166,7 +160,6 @@ fn reasons(causes: &[StatusCause]) -> String {
     Vec::from_iter(reasons).join(",")
 }
 
-/// The broken rules, in no more bytes than an Event holds.
 pub(super) fn rules(causes: &[StatusCause]) -> String {
     text::list("", &causes.iter().map(line).collect::<Vec<_>>(), NOTE_BYTES)
 }

@@ -1,5 +1,4 @@
-//! Warnings about a change that takes something from the pods which use it: a Secret whose Pki
-//! names another one or is deleted, or a file that the Pki no longer asks for.
+//! Warnings about a change that takes a Secret, or a file of it, from the pods that use it.
 
 use super::{Request, ReviewedObject, ValidationContext};
 use crate::api::annotations::KEEP_SECRET;
@@ -16,10 +15,8 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The number of pods that are named in a warning.
 const MAX_NAMED_PODS: usize = 5;
-/// The number of Secrets that the deletion of a Pki is judged by: its own, and those it wrote
-/// before.
+/// The Secret of a Pki, and those it wrote before.
 const MAX_SECRETS: usize = 1 + MAX_FORMER_SECRETS;
 
 /// Warns of an update that takes the Secret, or files of it, from the pods that use them.
@@ -76,8 +73,7 @@ pub(super) fn of_deletion(request: &Request, context: &ValidationContext<'_>) ->
     warnings.collect()
 }
 
-/// Whether the Secrets stay: by the annotation, or because the deletion leaves dependents as they
-/// are.
+/// Whether the Secrets stay: by the annotation, or because dependents are orphaned.
 fn keeps_secrets(request: &Request) -> bool {
     let annotations = old_object(request).and_then(|old| old.metadata.annotations.as_ref());
     let options = request.options.as_ref();

@@ -1,5 +1,4 @@
-//! Admission of a [`PkiPolicy`]: whether each of its rules can match, and which Pkis a change would
-//! leave without one.
+//! Admission of a [`PkiPolicy`]: whether its rules can match, and which Pkis a change would break.
 
 use super::answer::{allow, bounded, deny_causes, warn};
 use super::{Request, ReviewedObject, still_invalid};
@@ -12,7 +11,6 @@ use kube::core::admission::{AdmissionResponse, Operation};
 use kube::core::response::StatusCause;
 use serde::Deserialize;
 
-/// The number of Pkis that are named in a warning.
 const MAX_NAMED_PKIS: usize = 5;
 
 /// Whether a request is about a [`PkiPolicy`].
@@ -20,9 +18,8 @@ pub fn is_about_policy<T>(request: &Request<T>) -> bool {
     request.is_of_kind(GROUP, VERSION, &PkiPolicy::kind(&()))
 }
 
-/// Judges a policy that is written, by itself; and warns of a change, or a deletion, that would
-/// break some of these stored Pkis, which are judged by `rules` now. No Pki is judged once
-/// `has_time` is false.
+/// Judges a policy that is written by itself, and warns of a change or deletion that would break
+/// stored Pkis, which `rules` judge now. No Pki is judged once `has_time` is false.
 pub fn validate_policy(
     request: &Request,
     rules: &RuleBook,
@@ -54,8 +51,7 @@ pub fn validate_policy(
         Ok((changed, causes)) => (Some(changed), bounded(causes)),
         Err(cause) => (None, vec![cause]),
     };
-    // Labels can be edited, and a finalizer removed, of a policy that was stored when nobody
-    // checked it.
+    // A policy that was stored unchecked can still get labels, or lose a finalizer.
     let is_kept = request.keeps_spec();
     let response = warn(
         response,
@@ -70,7 +66,7 @@ pub fn validate_policy(
     warn(response, still_invalid(&causes).chain(broken))
 }
 
-/// Warns of Pkis that only the policy of this name admits now, and says when time ran out.
+/// Warns of Pkis that only the policy of this name admits now, and notes when time ran out.
 fn broken(
     rules: &RuleBook,
     changed: &RuleBook,
@@ -99,7 +95,6 @@ fn broken(
     not_permitted(broken).into_iter().chain(unjudged).collect()
 }
 
-/// The warning that names the Pkis that no policy would permit.
 fn not_permitted(mut broken: Vec<String>) -> Option<String> {
     let all = broken.len();
     broken.truncate(MAX_NAMED_PKIS);

@@ -22,7 +22,7 @@ pub enum ReviewError {
     NoRequest,
 }
 
-/// The question in a review. What the answer does not depend on is not read.
+/// The question in a review. Fields that the answer does not depend on are not read.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request<T = ReviewedObject> {
@@ -69,7 +69,7 @@ pub struct ReviewedObject {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestOptions {
-    /// The fate of dependents.
+    /// How dependents are deleted.
     pub propagation_policy: Option<String>,
 }
 
@@ -137,8 +137,7 @@ impl<T> Request<T> {
 }
 
 impl Request {
-    /// The object's name; of an object that is being created with `generateName`, the beginning of
-    /// it.
+    /// The object's name, or the prefix in `generateName`.
     pub(super) fn object_name(&self) -> &str {
         let metadata = self.object.as_ref().map(|object| &object.metadata);
         let name = metadata.and_then(|it| it.name.as_deref());

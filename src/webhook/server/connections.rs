@@ -1,8 +1,8 @@
-//! The connections of a listener: how many there may be, how long each may be idle, and which is
-//! evicted for another.
+//! The connections of a listener: their number, their idle timeouts, and the eviction of one for
+//! another.
 //!
-//! The decision is a pure function of the [state](ConnectionState) of each connection. The
-//! [stream](stream) under TLS and HTTP then breaks, which ends a handshake, a head or a body alike.
+//! Eviction is a pure function of each [state](ConnectionState). The evicted [stream](stream)
+//! breaks, which ends a handshake, a head or a body alike.
 
 use crate::observability::metrics::Metrics;
 use crate::util::sync::lock;
@@ -54,7 +54,6 @@ struct Connection {
     closed: CancellationToken,
 }
 
-/// The state of a connection.
 #[derive(Clone, Copy, Debug)]
 struct ConnectionState {
     peer: IpAddr,
@@ -100,8 +99,7 @@ impl ConnectionState {
 ///    that came in full or a moment ago, is the last to go.
 ///
 /// So a client that opens connections in masses loses its own. A newcomer, as the API server is in
-/// a flood, has the time of half of those before to be answered. And a client that was answered is
-/// not evicted for strangers alone.
+/// a flood, gets time to be answered, and an answered client is not evicted for strangers alone.
 fn to_evict<K: Copy>(
     connections: impl Iterator<Item = (K, ConnectionState)> + Clone,
     now: Instant,
@@ -127,8 +125,7 @@ fn to_evict<K: Copy>(
     evicted.map(|(key, _)| key)
 }
 
-/// The address by which connections are counted: a host may have any number of IPv6 addresses in
-/// its network.
+/// The address by which connections are counted: an IPv6 host may use all addresses of its network.
 fn origin(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64))),
@@ -179,7 +176,7 @@ impl Connections {
         (entry, closed)
     }
 
-    /// Closes connections that are idle for too long, for as long as it is polled.
+    /// Closes idle connections, for as long as it is polled.
     pub(super) async fn sweep<T>(&self) -> T {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
@@ -208,7 +205,6 @@ impl Connections {
     }
 }
 
-/// An entry among the connections, until it is dropped.
 #[derive(Debug)]
 struct Entry {
     connections: Arc<Connections>,

@@ -21,13 +21,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
 
-/// The longest text about a request in logs and traces. Anyone who reaches the port may have sent
-/// anything.
+/// Maximum length of a text about a request in logs and traces: anyone may send anything.
 const MAX_LOGGED_BYTES: usize = 253;
 /// The name of the webhook in metrics, logs and traces.
 const WEBHOOK: &str = "validate";
-/// How long a review of a policy judges Pkis. After five seconds the API server gives up, and
-/// stores the policy.
+/// How long a policy review judges Pkis: after 5 s the API server gives up and stores the policy.
 const POLICY_REVIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn admission_router(app: Arc<App>) -> Router {
@@ -82,9 +80,8 @@ async fn admit(
     app.requests.admit(request, next).await
 }
 
-/// Has each client close its connection while this replica drains, and connect to another. A
-/// connection that closes at the end of the drain would lose a request that is on its way, and API
-/// servers send it but once.
+/// While this replica drains, has each client connect to another. A connection that closes at the
+/// end of the drain would lose a request on its way, which API servers do not repeat.
 async fn close_while_draining(
     State(app): State<Arc<App>>,
     request: axum::extract::Request,
@@ -99,7 +96,7 @@ async fn close_while_draining(
     response
 }
 
-/// Parses a review and answers it, or says why it cannot be answered.
+/// Parses a review and answers it, or returns the reason why it cannot.
 async fn validate(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -122,8 +119,8 @@ async fn validate(
     }))
 }
 
-/// Waits for what a review depends on: the labels of the namespace, or the end of another review of
-/// a policy. Every Pki may have to be judged twice for a policy, which must not occupy all threads.
+/// Waits for the labels of the namespace, or for the end of another review of a policy. A policy
+/// may have every Pki judged twice, which must not occupy all threads.
 async fn prepare<'a>(app: &'a App, request: &UnreadRequest<'_>) -> Option<SemaphorePermit<'a>> {
     if review::is_about_policy(request) {
         return app.policy_reviews.acquire().await.ok();
@@ -149,7 +146,6 @@ fn validate_pki(app: &App, request: &Request) -> AdmissionResponse {
     let namespace = request.namespace.as_deref().unwrap_or_default();
     let judge = || review::validate(request, &context);
     let response = match request.operation {
-        // No rule is asked.
         Operation::Delete => judge(),
         _ => store::evaluate_with(&rules, namespace, judge),
     };
@@ -167,8 +163,8 @@ fn validate_policy(app: &App, request: &Request) -> AdmissionResponse {
     tokio::task::block_in_place(judge)
 }
 
-/// The span of every log record about a request, at whatever level, and the attributes of its
-/// trace. (In JSON, `name` is the span's own.)
+/// The span of all log records about a request, and the attributes of its trace. (In JSON, `name`
+/// is the span's own.)
 fn begin(work: &mut Work, request: &Request) -> tracing::Span {
     let logged = |text: &str| cut(text, MAX_LOGGED_BYTES);
     let uid = logged(&request.uid);
@@ -184,7 +180,7 @@ fn begin(work: &mut Work, request: &Request) -> tracing::Span {
     span
 }
 
-/// Takes the question out of a body, or says why it cannot be answered.
+/// Takes the question out of a body, or returns the reason why it cannot.
 #[expect(clippy::result_large_err, reason = "a response is answered at once")]
 fn parse<'a>(
     app: &App,
@@ -212,8 +208,7 @@ fn malformed(app: &App, error: &ReviewError) -> Response {
     (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response()
 }
 
-/// Writes the answer. Everything between it and the question is pure and takes microseconds, so it
-/// runs where it is.
+/// Writes the answer. Judging is pure and takes microseconds, so it runs here.
 fn answer(app: &App, request: &Request, response: AdmissionResponse, work: &mut Work) -> Response {
     let verdict = if response.allowed {
         "allowed"

@@ -1,5 +1,5 @@
-//! The limits of a client. Everything is bounded, so that anyone who reaches a port can neither use
-//! up the memory nor shut out the API server. Where something is full, the slowest is evicted.
+//! The limits of a client: anyone who reaches a port can neither use up the memory nor shut out the
+//! API server. Where something is full, the slowest is evicted.
 
 use crate::webhook::server::connections::Timeouts;
 use hyper_util::rt::TokioTimer;
@@ -23,8 +23,8 @@ pub const HEALTH_CONNECTIONS: usize = 64;
 /// Files, connections to the API server, and connections that were accepted a moment ago.
 const OTHER_DESCRIPTORS: usize = 256;
 
-/// The API server closes its idle connections after 90 seconds. It must be the first to do so: a
-/// request that meets the end of its connection fails.
+/// The API server closes idle connections after 90 seconds, and must do so first: a request that
+/// meets the end of its connection fails.
 pub const WEBHOOK_TIMEOUTS: Timeouts = Timeouts {
     first_request: Duration::from_secs(10),
     next_request: Duration::from_secs(120),
@@ -45,8 +45,7 @@ pub const MAX_LARGE_BODY_BYTES: usize = 6 * MAX_BODY_BYTES;
 pub const MAX_LARGE_READS: usize = 2;
 /// How long a client may take to send a body: the API server sends it in one piece.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take from the head of a request to the answer; the API server waits 30
-/// seconds at the most.
+/// From the head of a request to the answer. The API server waits 30 seconds at the most.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The number of pages of metrics that are sent at once: that of a large cluster has megabytes.
 pub const MAX_PAGES: usize = 4;
@@ -60,19 +59,17 @@ pub const MAX_VALUES: usize = 400_000;
 
 /// The head of a request, and what is read or written at once; a TLS record has as much.
 const BUFFER_BYTES: u32 = 16 * 1024;
-/// The bytes that a client may send before they are read, for a request and for a connection. The
-/// latter is larger, so that a request that is not read does not hold up the others.
+/// Bytes that a client may send before they are read, per request and per connection. A connection
+/// has more, so that one unread request does not hold up the others.
 const REQUEST_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
-/// API servers speak HTTP/1.1 to webhooks, a request at a time on each connection. A client of
-/// HTTP/2 opens another connection.
+/// API servers use HTTP/1.1, a request at a time. A client of HTTP/2 opens another connection.
 const MAX_STREAMS: u32 = 128;
 /// A connection whose other end is gone is noticed after this time and as long again.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Limits {
-    /// Lowers the connections to what this process may have open. Beyond that the system shuts out
-    /// every newcomer.
+    /// Lowers the connections to the open files of this process: beyond, nobody gets a new one.
     #[must_use]
     pub fn within(self, descriptors: Option<usize>) -> Self {
         let others = HEALTH_CONNECTIONS + OTHER_DESCRIPTORS;
@@ -98,16 +95,16 @@ pub fn descriptors() -> Option<usize> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let mut lines = limits.lines();
     let line = lines.find_map(|line| line.strip_prefix("Max open files"))?;
-    // The soft limit; `unlimited` is no number, and no limit.
+    // `unlimited` is no number, and no limit.
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Sets the limits of HTTP. Abuses of HTTP/2 (resets, CONTINUATION, tiny frames) are bounded by h2.
+/// Sets the limits of HTTP. h2 itself bounds abuses of HTTP/2 (resets, CONTINUATION, tiny frames).
 pub fn set<E>(builder: &mut Builder<E>) {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // The connection has timeouts of its own: that of hyper would close idle connections, too.
+        // The connection has its own timeouts; hyper's would close idle connections too.
         .header_read_timeout(None)
         .max_buf_size(BUFFER_BYTES as usize);
     builder

@@ -1,8 +1,6 @@
 //! A pool that never refuses. When it is full, the client with the most entries loses its oldest,
-//! and among equals the oldest entry of all goes.
-//!
-//! Honest clients have a request or a few at a time, which stay for milliseconds. So clients that
-//! ask in masses evict their own requests, and slow ones shut out nobody.
+//! and among equals the oldest entry of all goes. Honest clients hold few entries, for
+//! milliseconds; clients that ask in masses evict their own.
 
 use crate::util::sync::lock;
 use std::cmp::Reverse;
@@ -10,7 +8,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
-/// Holds a number of requests, or of bytes of them.
 #[derive(Debug)]
 pub(super) struct Pool {
     max: usize,
@@ -22,7 +19,7 @@ struct PoolState {
     next: u64,
     used: usize,
     count: usize,
-    /// By client, and then in the order of their coming.
+    /// By client, then by age.
     entries: HashMap<u64, BTreeMap<u64, PoolEntry>>,
 }
 
@@ -47,7 +44,7 @@ impl Pool {
         Arc::new(Self { max, state })
     }
 
-    /// Adds an entry. One that is larger than the pool has it to itself.
+    /// Adds an entry. One that is larger than the pool has the pool to itself.
     pub(super) fn enter(self: &Arc<Self>, client: u64, size: usize) -> PoolGuard {
         let evicted = CancellationToken::new();
         let mut state = lock(&self.state);
@@ -101,7 +98,6 @@ impl PoolState {
 }
 
 impl PoolGuard {
-    /// Makes the entry larger.
     pub(super) fn grow(&self, by: usize) {
         let mut state = lock(&self.pool.state);
         let entries = state.entries.get_mut(&self.client);

@@ -11,7 +11,6 @@ const LIMIT: Limit = Limit {
     period: Duration::from_secs(1),
 };
 
-/// A limit on logged refusals.
 #[derive(Debug, Default)]
 pub(super) struct RefusalLog(Mutex<State>);
 

@@ -1,5 +1,4 @@
-//! The requests to the webhook: how many there may be, how large each may be, and how long each may
-//! take.
+//! The requests to the webhook: their number, their size, and their time.
 
 use crate::observability::metrics::Metrics;
 use crate::util::sync::lock;
@@ -26,7 +25,6 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// The age of a page up to which it is sent again.
 const MAX_PAGE_AGE: Duration = Duration::from_millis(100);
 
-/// The requests under way.
 #[derive(Debug)]
 pub(super) struct Requests {
     all: Arc<Pool>,
@@ -92,7 +90,7 @@ impl Requests {
         }
     }
 
-    /// Has a request answered by `next`, its body in one piece, or says why not.
+    /// Has `next` answer a request whose body is in one piece, or answers with the reason why not.
     pub(super) async fn admit(&self, request: Request, next: Next) -> Response {
         let client = Client::of(&request);
         let guard = self.all.enter(client, 1);
@@ -137,8 +135,7 @@ impl Requests {
         self.large_reads.acquire().await.ok()
     }
 
-    /// The page of metrics, which takes some time where there are many Pkis. Slow readers are
-    /// evicted, and all share its memory.
+    /// The page of metrics, shared by all readers: it takes time to make. Slow readers are evicted.
     pub(super) fn page(&self, client: u64) -> Response {
         let page = {
             let mut page = lock(&self.page);
@@ -158,7 +155,7 @@ impl Requests {
         (headers, in_chunks(page, self.pages.enter(client, 1))).into_response()
     }
 
-    /// Frees the page, which has several megabytes where there are many Pkis.
+    /// Frees the page, which has megabytes where there are many Pkis.
     fn forget_page_later(&self) {
         let page = self.page.clone();
         tokio::spawn(async move {
@@ -179,9 +176,8 @@ fn in_chunks(page: Bytes, guard: PoolGuard) -> Body {
     Body::from_stream(chunks)
 }
 
-/// A body in one piece, with its entry in the pool if it is a large one. The entry grows as the
-/// body comes: bytes that are only announced evict nobody. (Kept in its chunks, a body of single
-/// bytes would take up forty times its size.)
+/// A body in one piece, with its entry in the pool if it is large. The entry grows with the bytes
+/// that come: announced ones evict nobody. (Chunks of single bytes would take forty times as much.)
 async fn whole(
     body: Body,
     client: u64,
@@ -214,8 +210,8 @@ async fn whole(
     }
 }
 
-/// Whether JSON has more lists and objects, or more values in them, than that. Empty ones count as
-/// values only: they take up no memory, and `managedFields` have one for each label and annotation.
+/// Whether JSON exceeds these numbers of lists and objects, or of values in them. Empty ones count
+/// as values only: they take no memory, and `managedFields` are full of them.
 fn is_too_intricate(json: &[u8], max_containers: usize, max_values: usize) -> bool {
     let (mut containers, mut values) = (0_usize, 0);
     let (mut in_string, mut is_escaped) = (false, false);

@@ -5,17 +5,15 @@
 //! which the operator writes. So the CA is replaced without asking anybody, and no request fails:
 //!
 //! 1. The Secret gets another CA: in the last third of the present one, on
-//!    [request](crate::api::annotations::ROTATE_NOW), or by hand. The one before stays in its
-//!    `previous.crt`.
+//!    [request](crate::api::annotations::ROTATE_NOW), or by hand. `previous.crt` keeps the old one.
 //! 2. Every `caBundle` gets both.
-//! 3. When both have been there for a while, so that every API server has them, each replica issues
-//!    itself a leaf of the new one.
+//! 3. When every API server has had time to see both, each replica issues itself a leaf of the new
+//!    one.
 //! 4. After a day no leaf of the one before is valid any more. The CA is withdrawn.
 //!
-//! That Secret also holds a secret segment for the path by which the API server asks. The operator
-//! writes the segment into the configuration together with the `caBundle`, and replaces it together
-//! with the CA. Callers who may not read the configuration do not know the path (`accepted_paths`).
-//! The segment waits for replicas of older versions to end ([`Replicas`]).
+//! That Secret also holds a secret segment for the webhook's path, which the operator writes and
+//! replaces together with the CA. Callers who may not read the configuration do not know the path
+//! (`accepted_paths`). The segment waits for replicas of older versions to end ([`Replicas`]).
 //!
 //! A Secret that is deleted or damaged is written again by a replica that knows its content.
 //! [`decision`] decides, and the [`ServingCertController`] acts.
@@ -61,7 +59,6 @@ pub struct ServingCert {
     paths: AcceptedPaths,
 }
 
-/// A leaf in use.
 struct Leaf {
     issuer: Arc<Authority>,
     key: Arc<CertifiedKey>,
@@ -99,8 +96,7 @@ impl ServingCert {
         }))
     }
 
-    /// TLS 1.2 and above, with the leaf that is current at the handshake, for `clients` alone if
-    /// these are known.
+    /// TLS 1.2 and above, with the present leaf, for `clients` alone if these are known.
     pub fn server_config(
         self: &Arc<Self>,
         clients: Option<Arc<dyn ClientCertVerifier>>,

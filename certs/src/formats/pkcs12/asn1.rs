@@ -1,5 +1,4 @@
-//! The structures of PKCS#12 ([RFC 7292]) and PKCS#5 ([RFC 8018]), as [`write`](super::write) makes
-//! them.
+//! The structures of PKCS#12 ([RFC 7292]) and PKCS#5 ([RFC 8018]) that [`super::write`] makes.
 //!
 //! [RFC 7292]: https://www.rfc-editor.org/rfc/rfc7292
 //! [RFC 8018]: https://www.rfc-editor.org/rfc/rfc8018

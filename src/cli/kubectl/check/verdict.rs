@@ -1,5 +1,4 @@
-//! The verdict on one object: by its schema, by the rule book or the API server, and by the Pkis
-//! before it in the files.
+//! The verdict on one object: by schema, by rule book or API server, and by earlier Pkis.
 
 use crate::api::annotations::Carrier;
 use crate::api::{GROUP, Pki, VERSION};
@@ -43,8 +42,7 @@ pub(in crate::cli::kubectl) fn judge_pki(
     })
 }
 
-/// Judges a Pki by the schema, by what the API server answered, and by the Pkis before it in the
-/// files.
+/// Judges a Pki by the schema, by the answer of the API server, and by earlier Pkis of the files.
 pub(super) fn judge_by_answer(
     manifest: &Manifest,
     namespace: &str,
@@ -84,15 +82,13 @@ pub(super) fn judge_policy(manifest: &Manifest, rules: &RuleBook) -> Verdict {
     })
 }
 
-/// Whether the API server is to be asked about a Pki. It says nothing else of one that it cannot
-/// read.
+/// Whether to ask the API server about a Pki: its answer would have only the faults of the schema.
 pub(in crate::cli::kubectl) fn is_well_formed(manifest: &Manifest) -> bool {
     Verdict::of_shape(manifest, |_| {}).errors.is_empty()
 }
 
 impl Verdict {
-    /// Judges by the schema and by the rules for metadata, and then by `judge`. A template has no
-    /// other fault.
+    /// Judges by the schema, the rules for metadata, then `judge`. A template has no other fault.
     fn of_shape(manifest: &Manifest, judge: impl FnOnce(&mut Self)) -> Self {
         if let Some(fault) = template::fault(manifest.kind, &manifest.node) {
             return Self {
@@ -155,8 +151,7 @@ impl Verdict {
         self.merge(causes.collect());
     }
 
-    /// Blames `metadata.name` where no `spec.secretName` is written: it names the Secret then. A
-    /// fault of that name is not repeated.
+    /// Blames `metadata.name`, once, for faults of a `spec.secretName` that is not written.
     fn blame_name(&mut self, manifest: &Manifest) {
         let spec = manifest.node.get("spec");
         if spec.is_some_and(|spec| spec.get("secretName").is_some_and(|it| !it.is_null())) {
@@ -173,7 +168,7 @@ impl Verdict {
         }
     }
 
-    /// Notes that the metadata cannot be read, unless the schema says better why.
+    /// Notes that the metadata cannot be read, unless the schema has the better reason.
     fn unreadable_metadata(&mut self, error: &serde_json::Error) {
         let field = "metadata";
         if !self.has_shape_fault(field) {
@@ -183,13 +178,12 @@ impl Verdict {
         }
     }
 
-    /// Adds faults of the webhook, each with whether it is a wrong type, to those of the schema. Of
-    /// one field, the rule book knows better what to write, but the schema knows better which value
-    /// has the wrong type.
+    /// Adds faults of the webhook, each with whether it is a wrong type, to those of the schema:
+    /// the rule book has the better remedy, the schema the better place of a wrong type.
     fn merge(&mut self, refused: Vec<(Fault, bool)>) {
         let ruled: Vec<_> = refused
             .iter()
-            // A fault of the spec as a whole says nothing of a field.
+            // A fault of the spec as a whole names no field.
             .filter(|(fault, is_type)| !is_type && fault.field != "spec")
             .map(|(fault, _)| fault.field.clone())
             .collect();
@@ -222,8 +216,7 @@ fn is_of_shape(fault: &Fault) -> bool {
     fault.reason == reason::SCHEMA
 }
 
-/// A warning of the webhook, which begins with its field. Annotations and labels are judged here,
-/// with their places.
+/// A warning of the webhook, which begins with its field. Metadata are judged here, with places.
 pub(in crate::cli::kubectl) fn warning(line: &str) -> Option<Fault> {
     let is_field = |text: &str| text.starts_with("spec.") || text.starts_with("metadata.");
     let (field, message) = line

@@ -59,8 +59,7 @@ fn result(finding: &Finding, rules: &[&str]) -> Value {
     })
 }
 
-/// A path as a relative reference (RFC 3986, 4.2). Its first segment may have no colon, which is
-/// escaped here anyway.
+/// A path as a relative reference (RFC 3986, 4.2), in which colons are escaped.
 fn uri(path: &str) -> String {
     let path = if path == "-" { "stdin" } else { path };
     let mut uri = String::new();

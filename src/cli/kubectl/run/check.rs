@@ -88,8 +88,7 @@ async fn ask(
     }
 }
 
-/// The rule book of the cluster. Labels in the files go before those of the cluster: they may be
-/// about to be applied.
+/// The rule book of the cluster. Labels in the files, which may be about to be applied, go first.
 async fn live(
     cluster: &Cluster,
     offline: &RuleBook,
@@ -183,7 +182,6 @@ fn check_policies(files: &[Manifests]) -> CheckReport {
     check::check(&policies.collect::<Vec<_>>(), &settings, || {})
 }
 
-/// Shows the progress to a person who waits.
 struct Progress {
     done: usize,
     total: usize,
@@ -191,7 +189,6 @@ struct Progress {
 }
 
 impl Progress {
-    /// The number of objects from which progress is shown.
     const MIN_OBJECTS: usize = 1000;
 
     fn new(total: usize) -> Self {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tower_service::Service;
 
-/// The connection by which a request came.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::webhook::server) struct Client(u64);
 
@@ -25,7 +24,7 @@ pub(in crate::webhook::server) fn mark_complete(extensions: &Extensions) {
     entry.update(|state| state.is_complete = true);
 }
 
-/// A service that notes the requests of a connection, and passes them on with their connection.
+/// Notes the requests of a connection, and passes them on with it.
 #[derive(Clone, Debug)]
 pub(in crate::webhook::server) struct Watched<S> {
     pub(super) inner: S,
@@ -58,7 +57,7 @@ where
     }
 }
 
-/// A request that is under way. It may end without an answer, too.
+/// A request that is under way. Some end without an answer.
 struct Flight {
     entry: Arc<Entry>,
     is_success: bool,

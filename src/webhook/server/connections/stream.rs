@@ -29,8 +29,8 @@ where
     type Future = Either<A::Future, Ready<io::Result<(Self::Stream, Self::Service)>>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        // Without the option the first answer waits for the client to acknowledge the session
-        // tickets, which it does 40 ms later. A client that is gone already has no address.
+        // Otherwise the first answer waits 40 ms for the client to acknowledge the session tickets.
+        // A client that is gone already has no address.
         let peer = stream.set_nodelay(true).and_then(|()| stream.peer_addr());
         let peer = match peer {
             Ok(peer) => peer.ip(),
@@ -48,7 +48,6 @@ where
     }
 }
 
-/// A stream that breaks when its connection is closed from here.
 #[derive(Debug)]
 pub(in crate::webhook::server) struct Stream {
     inner: TcpStream,

@@ -1,13 +1,11 @@
-//! The paths that the webhook answers. A request by any other path gets 404, before its body is
-//! read.
+//! The paths that the webhook answers. Any other gets 404, before the body is read.
 //!
-//! A replica answers at a path for as long as an API server may ask there: at the paths of the
-//! Secret, and at those that the webhook configuration has or had a few seconds ago. The plain path
-//! is one of them only while the configuration has it: before the operator has set the secret one,
-//! or after somebody has put the plain one back.
+//! A replica answers wherever an API server may ask: at the paths of the Secret, and at those that
+//! the webhook configuration has or had a few seconds ago. The plain path is among them only while
+//! the configuration has it.
 //!
-//! An API server may see a change before this replica does. So a request at a path that could be
-//! the webhook's waits until the configuration has been read once more, at most once a second.
+//! An API server may see a change before this replica does. So a request at a possible path waits
+//! until the configuration has been read once more, at most once a second.
 
 use super::decision::{PROPAGATION_TIME, ServingCas};
 use super::path::{LEAF, PublishedPath, Segment};
@@ -17,15 +15,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-/// How long a request may wait for the configurations to be read. The API server waits for 5 s by
-/// default.
+/// How long a request may wait for a read: the API server waits for 5 s by default.
 const MAX_WAIT: Duration = Duration::from_secs(4);
 /// The number of requests that may wait at once. Beyond that, the client with the most is evicted.
 const MAX_WAITING: usize = 128;
 /// The least time between two reads of the configuration on request.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The paths at which a replica answers.
 #[derive(Debug)]
 pub struct AcceptedPaths {
     known: watch::Sender<KnownPaths>,
@@ -41,7 +37,6 @@ struct KnownPaths {
     segments: Vec<Segment>,
 }
 
-/// The path of a request.
 #[derive(Debug)]
 enum RequestPath {
     Plain,
@@ -94,8 +89,7 @@ impl AcceptedPaths {
         }
     }
 
-    /// Waits until a request needs a read of the configuration, and until [`MIN_INTERVAL`] after
-    /// the last one, which began at `last`.
+    /// Waits for a request that needs a read, and until [`MIN_INTERVAL`] after the read at `last`.
     pub(super) async fn read_requested(&self, last: Instant) {
         self.read_requested.notified().await;
         tokio::time::sleep_until((last + MIN_INTERVAL).into()).await;
@@ -144,7 +138,7 @@ impl KnownPaths {
     fn has(&self, path: &RequestPath) -> bool {
         match path {
             RequestPath::Plain => self.is_plain,
-            // All are compared, so that the time tells nothing.
+            // All are compared, so that the time reveals nothing.
             RequestPath::Secret(segment) => {
                 let matches = self.segments.iter().map(|known| known.is(segment));
                 matches.fold(false, |found, is_same| found | is_same)
@@ -154,7 +148,6 @@ impl KnownPaths {
 }
 
 impl RecentPaths {
-    /// Records the paths that the configuration has now.
     pub(super) fn record(&mut self, published: &[PublishedPath], now: Instant) {
         for path in published {
             if self.0.iter().all(|recent| recent.path != *path) {

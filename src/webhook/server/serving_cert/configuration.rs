@@ -17,14 +17,12 @@ use pki_certs::Authority;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-/// The fields that every webhook shall have.
 #[derive(Clone, Copy)]
 pub(super) struct DesiredFields<'a> {
     pub(super) bundle: Bundle<'a>,
     pub(super) path: Path<'a>,
 }
 
-/// The path that every webhook shall have.
 #[derive(Clone, Copy)]
 pub(super) enum Path<'a> {
     /// The present one.
@@ -35,7 +33,6 @@ pub(super) enum Path<'a> {
     Secret(&'a Segment),
 }
 
-/// The CAs that every `caBundle` shall hold.
 #[derive(Clone, Copy)]
 pub(super) enum Bundle<'a> {
     /// These CAs and nothing else.
@@ -57,14 +54,12 @@ impl Configuration {
         Ok(Self { name, stored })
     }
 
-    /// Whether every webhook carries this CA; true if there is none.
     pub(super) fn carry(&self, authority: &Authority) -> bool {
         let pem = authority.ca().certificate_pem();
         let mut clients = self.clients();
         clients.all(|(_, client)| anchors(client).iter().any(|anchor| anchor == pem))
     }
 
-    /// Whether any webhook takes this chain.
     pub(super) fn trust(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> bool {
         self.clients()
             .any(|(_, client)| verify(chain, client, now).is_ok())
@@ -89,7 +84,6 @@ impl Configuration {
         self.clients().find_map(problem)
     }
 
-    /// Whether every webhook has these fields already.
     pub(super) fn hold(&self, desired: DesiredFields<'_>) -> bool {
         self.operations(desired).is_empty()
     }
@@ -128,13 +122,11 @@ impl Configuration {
         addresses.map(path::published).collect()
     }
 
-    /// Name and client configuration of each webhook.
     fn clients(&self) -> impl Iterator<Item = (&str, &WebhookClientConfig)> {
         let webhooks = self.stored.iter().flat_map(|it| &it.webhooks).flatten();
         webhooks.map(|webhook| (webhook.name.as_str(), &webhook.client_config))
     }
 
-    /// The JSON patch after which every webhook has these fields.
     fn operations(&self, desired: DesiredFields<'_>) -> Vec<PatchOperation> {
         let DesiredFields { bundle, path } = desired;
         let of_webhook = self.clients().enumerate().flat_map(|(index, (_, client))| {
@@ -226,7 +218,7 @@ impl Bundle<'_> {
     }
 }
 
-/// The certificates in the `caBundle`; none if it cannot be read.
+/// The certificates in the `caBundle`; none if unreadable.
 fn anchors(client: &WebhookClientConfig) -> Vec<String> {
     let bundle = client.ca_bundle.as_ref();
     let anchors = bundle.and_then(|pem| pki_certs::anchors(&pem.0));

@@ -64,7 +64,6 @@ pub struct ServingCertController {
     logged_path: Option<String>,
 }
 
-/// The result of a reconciliation.
 enum Reconciled {
     /// The Secret was written. The next reconciliation sees the result.
     Written,
@@ -73,8 +72,7 @@ enum Reconciled {
 }
 
 impl ServingCertController {
-    /// Waits until there is a CA. At an installation the API server, or the permission, may come
-    /// later than this process.
+    /// Waits for a CA: at an installation, the API server or the permission may come later.
     pub async fn start(
         client: Client,
         settings: ServingCertSettings,
@@ -110,7 +108,7 @@ impl ServingCertController {
         }
     }
 
-    /// The certificate that it keeps.
+    /// The certificate that this controller keeps.
     pub fn serving_cert(&self) -> Arc<ServingCert> {
         self.serving_cert.clone()
     }
@@ -197,7 +195,7 @@ impl ServingCertController {
         Ok(Reconciled::Pause(withdrawal.unwrap_or(POLL).min(POLL)))
     }
 
-    /// Takes over the CA of the Secret. Returns whether it can be used.
+    /// Takes over the CA of the Secret, if it is usable. Returns whether it is.
     fn apply_stored(&mut self, stored: &StoredServingCa, now: Timestamp) -> bool {
         let StoredServingCa::Usable { cas, .. } = stored else {
             return false;
@@ -219,7 +217,7 @@ impl ServingCertController {
     }
 
     /// Reports that nothing could be read. The last result holds for half of the time in which
-    /// other replicas can withdraw the CA; the other half is left to send requests elsewhere.
+    /// others can withdraw the CA; the other half is left to send requests elsewhere.
     fn report_unreadable(&self, why: &dyn fmt::Display) {
         let overlap = self.settings.overlap.unsigned_abs();
         if self.last_read.is_none_or(|at| at.elapsed() >= overlap / 2) {
@@ -229,8 +227,7 @@ impl ServingCertController {
         }
     }
 
-    /// Writes the Secret if need be, and logs why one cannot be used. Returns whether it was
-    /// written.
+    /// Writes the Secret if need be, and logs why one is unusable. Returns whether it was written.
     async fn change(
         &self,
         secrets: &Api<Secret>,
@@ -287,8 +284,8 @@ impl ServingCertController {
         }
     }
 
-    /// Sets bundles and paths. Returns whether they are as they should be. If the Secret cannot be
-    /// used, nothing is taken out of them: another replica may be able to read it.
+    /// Sets bundles and paths. Returns whether they are right. With an unusable Secret nothing is
+    /// removed: another replica may be able to read it.
     async fn publish(
         &mut self,
         configuration: &mut Configuration,
@@ -334,8 +331,7 @@ impl ServingCertController {
     }
 }
 
-/// The CA that is there at the start with a leaf of it, or nothing if a CA was just written. Two
-/// replicas that start at once write one.
+/// The CA at the start with a leaf of it, or nothing if one was just written, here or elsewhere.
 async fn first(
     secrets: &Api<Secret>,
     settings: &ServingCertSettings,

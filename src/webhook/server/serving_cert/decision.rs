@@ -6,13 +6,12 @@ use pki_certs::{Authority, AuthorityError, renewal};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long every `caBundle` must have held a CA before anything is served from it. Each API server
-/// gets a change by a watch of its own, usually within a second.
+/// How long every `caBundle` must have held a CA before it is used. Each API server watches the
+/// configuration itself, and sees a change usually within a second.
 pub const PROPAGATION_TIME: Duration = Duration::from_secs(5);
 
-/// The most CAs before the present one that are kept. A manifest with
-/// [`ROTATE_NOW`](crate::api::annotations::ROTATE_NOW) that is applied again and again gets the
-/// next CA when those before are withdrawn.
+/// The most previous CAs that are kept. A repeated
+/// [`ROTATE_NOW`](crate::api::annotations::ROTATE_NOW) waits until they are withdrawn.
 const MAX_PREVIOUS_CAS: usize = 3;
 
 /// The CAs of the webhook, and the secret segments of its path.
@@ -200,8 +199,7 @@ impl ServingCas {
         all.take(MAX_PREVIOUS_CAS).cloned().collect()
     }
 
-    /// One more CA, and the newest of those before. A replica that still serves from the one that
-    /// is left out puts it back.
+    /// One more CA, and the newest of those before. A replica that serves from another restores it.
     fn previous_with(&self, authority: &Authority) -> Vec<String> {
         let newest = authority.ca().certificate_pem();
         let older = self.previous.iter().filter(|older| *older != newest);
@@ -212,8 +210,8 @@ impl ServingCas {
     }
 }
 
-/// The change of the Secret, if one is needed. `known` is its content when it was last usable,
-/// `served` the CA of the present leaf; `overlap` is how long previous CAs are trusted.
+/// The change of the Secret, if one is needed. `known` is its last usable content, `served` the
+/// present leaf; `overlap` is how long previous CAs are trusted.
 pub fn change(
     stored: &StoredServingCa,
     known: Option<&ServingCas>,
@@ -298,23 +296,22 @@ fn remake(known: Option<&ServingCas>, now: Timestamp) -> ServingCaChange {
     }
 }
 
-/// The CA that is to issue a leaf now, if one is. `current` is the CA of the Secret, if it is
-/// known, and `carried_for` how long every webhook configuration has carried it.
+/// The CA that is to issue a leaf now, if one is. `current` is the CA of the Secret, if known;
+/// `carried_for` is how long every webhook configuration has carried it.
 pub fn issuer(
     served: Served<'_>,
     current: Option<&Arc<Authority>>,
     carried_for: Option<Duration>,
     now: Timestamp,
 ) -> Option<Arc<Authority>> {
-    // A leaf that is not trusted is nothing to lose.
+    // An untrusted leaf is nothing to lose.
     let may_change = carried_for >= Some(PROPAGATION_TIME) || !served.is_trusted;
     let successor = current.filter(|current| may_change && !is(current, served.issuer));
     let is_due = served.renew_at <= now;
     successor.or(is_due.then_some(served.issuer)).cloned()
 }
 
-/// Whether API servers may not yet have the CA that is served from, while they know one before it.
-/// Another replica serves them better.
+/// Whether API servers may lack the served CA but know one before it: other replicas serve better.
 pub fn is_early(served: &Authority, cas: &ServingCas, carried_for: Option<Duration>) -> bool {
     let is_propagated = carried_for >= Some(PROPAGATION_TIME);
     is(served, &cas.current) && !cas.previous.is_empty() && !is_propagated

@@ -1,5 +1,4 @@
-//! The secret segment in the webhook's path, as in `/4f0c…/validate`. The API server knows it from
-//! the webhook configuration.
+//! The secret segment in the webhook's path, as in `/4f0c…/validate`.
 
 use std::fmt::{self, Write as _};
 
@@ -27,7 +26,6 @@ pub(super) enum PublishedPath {
 }
 
 impl Segment {
-    /// Makes a random segment.
     pub(super) fn generate() -> Self {
         let mut bytes = [0_u8; SEGMENT_BYTES];
         aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");

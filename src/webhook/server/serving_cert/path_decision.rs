@@ -16,8 +16,7 @@ pub(super) enum PathDecision {
 }
 
 impl PathDecision {
-    /// Decides. `has_segment` is whether the Secret of the webhook's CA can be used and has a
-    /// segment.
+    /// Decides. `has_segment`: the Secret of the webhook's CA is usable and has a segment.
     pub(super) async fn make(
         client: &Client,
         configuration: &Configuration,

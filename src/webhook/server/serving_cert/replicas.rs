@@ -1,10 +1,9 @@
 //! Finds replicas that do not answer at a secret path.
 //!
-//! During a rolling upgrade, replicas of an older version serve beside this one. They know the
-//! plain path alone, and may be asked for as long as their pods exist, also while they end. The
-//! chart annotates the pods of versions that know secret paths. So the secret path is published
-//! when no pod is left without that annotation. In a rollback it is taken back as soon as such a
-//! pod appears: the API server asks the pod when it is ready, which takes seconds.
+//! During a rolling upgrade, older replicas serve beside this one. They know the plain path alone,
+//! and may be asked until their pods are gone. The chart annotates the pods of newer versions. So
+//! the secret path is published when no pod lacks that annotation. In a rollback it is taken back
+//! as soon as such a pod appears, before the pod is ready.
 //!
 //! An operator outside the cluster has no pods. There the annotation of the webhook configuration
 //! decides alone: all replicas are upgraded before the chart is.
@@ -29,7 +28,7 @@ impl Replicas {
     /// The name of a pod that knows the plain path alone, if there is one.
     pub(super) async fn older(&self, client: &Client) -> Result<Option<String>, kube::Error> {
         let pods = Api::<Pod>::namespaced(client.clone(), &self.namespace);
-        // A pod that has failed, or was evicted, is not asked any more.
+        // Failed or evicted pods get no more requests.
         let alive = ListParams::default()
             .labels(&self.selector)
             .fields("status.phase!=Failed,status.phase!=Succeeded");

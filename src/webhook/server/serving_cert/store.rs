@@ -43,7 +43,7 @@ pub(super) enum ServingCaError {
     Unusable(Key, #[source] AuthorityError),
 }
 
-/// Reads the Secret. If its previous CAs cannot be read, the `known` ones are taken.
+/// Reads the Secret. If its previous CAs are unreadable, the `known` ones are taken.
 pub(super) fn read(
     secret: Option<&Secret>,
     known: Option<&ServingCas>,
@@ -109,7 +109,7 @@ pub(super) async fn write(
             files.extend(present.map(|(name, content)| (name, Some(content))));
         }
         let annotations = json!({ SINCE: since, ROTATE_NOW: null });
-        // From now on the operator owns the Secret, whoever put the CA there.
+        // From now on the operator owns the Secret, no matter who put the CA there.
         let metadata = json!({ "labels": patch::labels(), "annotations": annotations });
         let mut patch = json!({ "metadata": metadata, "data": files });
         patch::bind(&mut patch, seen);

@@ -1,5 +1,4 @@
-//! Verifies the serving certificate as the API server does, before it does. The clock of this
-//! machine counts: if it is fast, a certificate is valid here before the API server accepts it.
+//! Verifies the serving certificate as the API server does, but by the clock of this machine.
 
 use axum::http::Uri;
 use jiff::Timestamp;
