@@ -20,7 +20,7 @@ pub struct PolicyFiles {
 }
 
 impl PolicyFiles {
-    /// Parses files. A file with neither the name nor the content of a manifest lists allowed names.
+    /// Parses files. One with neither the name nor the content of a manifest lists allowed names.
     pub fn parse(sources: &[Source]) -> Self {
         let mut files = Self::default();
         for source in sources {
