@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_somebody_else_is_foreseen_to_stay_as_it_is() {
+    fn a_secret_of_somebody_else_is_predicted_to_stay_as_it_is() {
         let stored = |name: &str, secret: &str| -> Pki {
             let pki = json!({
                 "apiVersion": "box.com/v1", "kind": "Pki",

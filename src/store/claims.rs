@@ -262,24 +262,24 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_a_certificate_in_the_secret_is_foreseen_to_keep_it() {
+    fn whoever_has_a_certificate_in_the_secret_is_predicted_to_keep_it() {
         let mut pkis = SecretIndex::default();
         let secret = Key::new("ns", "s");
-        let foreseen = |pkis: &SecretIndex<KnownPki>, name: &str| {
+        let predicted = |pkis: &SecretIndex<KnownPki>, name: &str| {
             let own = Key::new("ns", name);
             predicted_owner(pkis, &own, &secret).map(|key| key.name.clone())
         };
-        assert_eq!(foreseen(&pkis, "a"), None, "it will be the first");
+        assert_eq!(predicted(&pkis, "a"), None, "it will be the first");
         pkis.apply(Event::Apply(stored("old", "s", 1, 1).into()));
-        assert_eq!(foreseen(&pkis, "old"), None);
-        assert_eq!(foreseen(&pkis, "a").as_deref(), Some("old"));
+        assert_eq!(predicted(&pkis, "old"), None);
+        assert_eq!(predicted(&pkis, "a").as_deref(), Some("old"));
         let mut ready = stored("young", "s", 2, 1);
         ready.status = serde_json::from_value(json!({"conditions": [{
             "type": "Ready", "status": "True", "observedGeneration": 1, "reason": "PkiReady", "message": "",
             "lastTransitionTime": "2030-01-01T00:00:00Z"
         }]})).unwrap();
         pkis.apply(Event::Apply(ready.into()));
-        assert_eq!(foreseen(&pkis, "old").as_deref(), Some("young"));
-        assert_eq!(foreseen(&pkis, "young"), None);
+        assert_eq!(predicted(&pkis, "old").as_deref(), Some("young"));
+        assert_eq!(predicted(&pkis, "young"), None);
     }
 }

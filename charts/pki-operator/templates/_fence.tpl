@@ -44,12 +44,12 @@ spec:
 {{- end }}
 {{- end }}
 
-{{- /* How every refusal begins; the operator knows its fence by it (src/reconcile/remedy.rs). */}}
+{{- /* How every refusal begins; the operator knows its fence by it (src/controllers/pki/remedy.rs). */}}
 {{- define "pki-operator.fenceSays" -}}
 the fence permits the operator's account
 {{- end }}
 
-{{- /* CEL: the name of the Pki that a Secret belongs to, or nothing, as src/reconcile/secret.rs has it. */}}
+{{- /* CEL: the name of the Pki that a Secret belongs to, or nothing, as src/k8s/secret.rs has it. */}}
 {{- define "pki-operator.fenceOwner" -}}
 [{{ . }}.metadata.?ownerReferences.orValue([]).filter(o, o.?controller.orValue(false))].map(c,
   c.size() == 0 ? {{ . }}.metadata.?annotations[?"box.com/adopt"].orValue("")

@@ -114,7 +114,7 @@ service:
 {{- if and $isServed (or (eq $wanted "true") (and (eq $wanted "auto") (eq .Values.webhook.failurePolicy "Ignore"))) }}true{{ end }}
 {{- end }}
 
-{{- /* CEL: a value in quotation marks, as src/policy/text.rs shows it. The API server takes no line breaks in messages. */}}
+{{- /* CEL: a value in quotation marks, as src/util/text.rs shows it. The API server takes no line breaks in messages. */}}
 {{- define "pki-operator.shown" -}}
 ({{ . }}.matches(r"^[\pL\pN\pP\pS ]*$") ? "\"" + ({{ . }}.size() > 253 ? {{ . }}.substring(0, 253) + "…" : {{ . }}) + "\"" : "this value")
 {{- end }}

@@ -298,18 +298,18 @@ fn what_the_operator_has_left_goes_and_what_others_have_added_stays() {
     );
     assert_eq!(change["data"]["key.der"], Value::Null);
 
-    let mended = patched(&seen, &change);
-    assert!(case.content().is_in(&mended));
+    let repaired = patched(&seen, &change);
+    assert!(case.content().is_in(&repaired));
     for label in ["theirs", "nobodys"] {
-        assert_eq!(mended.labels()[label], "1");
+        assert_eq!(repaired.labels()[label], "1");
     }
-    assert_eq!(mended.annotations()["example.com/theirs"], "1");
-    assert_eq!(mended.finalizers(), ["example.com/hold"]);
+    assert_eq!(repaired.annotations()["example.com/theirs"], "1");
+    assert_eq!(repaired.finalizers(), ["example.com/hold"]);
     for name in ["keystore.p12", "notes.txt", "odd"] {
-        assert_eq!(file(&mended, name), [0; 3], "{name}");
+        assert_eq!(file(&repaired, name), [0; 3], "{name}");
     }
     assert_eq!(
-        mended.metadata.owner_references,
+        repaired.metadata.owner_references,
         made.metadata.owner_references
     );
 }
@@ -611,9 +611,9 @@ fn files_that_are_not_wanted_any_more_are_taken_away() {
     for name in OPTIONAL {
         assert_eq!(change["data"].get(name), Some(&Value::Null), "{name}");
     }
-    let mended = patched(&seen, &change);
-    assert_eq!(mended.data.as_ref().unwrap().len(), 3);
-    assert!(plain.content().is_in(&mended));
+    let repaired = patched(&seen, &change);
+    assert_eq!(repaired.data.as_ref().unwrap().len(), 3);
+    assert!(plain.content().is_in(&repaired));
 }
 
 #[test]

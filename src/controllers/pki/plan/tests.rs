@@ -142,7 +142,7 @@ fn rival() -> Key {
 }
 
 /// What is found when everything that could be wrong is, and then one thing after the other is
-/// mended.
+/// repaired.
 #[test]
 fn deletion_comes_before_rules_before_ownership_before_arbitration() {
     let ca = ca();
@@ -243,7 +243,7 @@ fn expect_fault(secret: Secret, ca: &Ca, time: Timestamp, fault: &str) {
 }
 
 #[test]
-fn every_kind_of_damage_is_mended_by_a_new_certificate() {
+fn every_kind_of_damage_is_repaired_by_a_new_certificate() {
     let ca = ca();
     let (sound, another) = (sound(&ca), sound(&ca));
     let twice = [take(&sound, "tls.crt"), take(&another, "tls.crt")].concat();
@@ -402,7 +402,7 @@ fn insert(map: &mut Option<std::collections::BTreeMap<String, String>>, key: &st
 type Change = fn(&mut Secret);
 
 #[test]
-fn what_is_wrong_around_a_sound_certificate_is_mended_without_a_new_one() {
+fn what_is_wrong_around_a_sound_certificate_is_repaired_without_a_new_one() {
     let (ca, pki) = (ca(), labelled());
     let changes: [(&str, Change); 16] = [
         ("ca.crt is gone", |s| set(s, "ca.crt", b"")),
