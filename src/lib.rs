@@ -24,25 +24,24 @@
 //! # The path of one object
 //!
 //! 1. A team applies a [`Pki`](api::Pki). The API server asks the [review](webhook::review), served
-//!    by the [server](webhook::server). The person who typed reads a denial at once.
+//!    by the [server](webhook::server). A denial reaches the person who typed at once.
 //! 2. The [`RuleBook`](policy::RuleBook) judges: a pure function of the object and the policies of
 //!    the platform team.
 //! 3. A stored object reaches the [`store`], and from there the [reconciler](controllers::pki) of
-//!    the replica that holds the [lease](k8s::lease). It observes, [plans](controllers::pki::plan)
-//!    and acts. It asks the same rule book, so an object that admission missed gets the same
-//!    message.
+//!    the replica that holds the [lease](k8s::lease). One pass observes,
+//!    [plans](controllers::pki::plan), acts and concludes. It asks the same rule book, so an object
+//!    that admission missed gets the same message.
 //! 4. [`pki_certs`] makes the certificate, signed by the CA of [`controllers::ca`]. The reconciler
 //!    writes it into the Secret that the Pki names.
-//! 5. The status of the Pki tells the outcome, and so do [`events`] on the
-//!    [pods](store::cached_pod) that use the Secret. [`controllers::rejected_pki`] tells the pods
-//!    of a Pki that was refused and never stored. [`controllers::pod_hints`] tells pods that wait
-//!    for a Secret with a mistyped name, or for something that no Pki and no namespace asks for.
+//! 5. The status of the Pki has the outcome, and so have [`events`] on the
+//!    [pods](store::cached_pod) that use the Secret. [`controllers::rejected_pki`] publishes Events
+//!    on the pods of a Pki that was refused and never stored. [`controllers::pod_hints`] does so on
+//!    pods that wait for a mistyped name, or for an object that nobody provides.
 //! 6. [`controllers::restart`] restarts workloads that ask for it after a renewal.
 //! 7. [`controllers::trust_bundle`] copies the CA certificates into the namespaces of clients.
 //!
-//! The [`guide`] holds what people read about all that, and the remedy for each reason.
-//! [`cli::kubectl`] asks the same rule book at the command line, about files that nobody has
-//! applied.
+//! The [`guide`] has the pages for people, with the remedy for each reason. [`cli::kubectl`] asks
+//! the same rule book at the command line, about files that nobody has applied.
 
 pub mod api;
 pub mod cli;
