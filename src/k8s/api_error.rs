@@ -20,11 +20,15 @@ pub fn kind(error: &kube::Error) -> ApiErrorKind {
     let kube::Error::Api(status) = error else {
         return ApiErrorKind::Unavailable;
     };
+    if status.is_not_found() {
+        return ApiErrorKind::NotFound;
+    }
+    if status.is_conflict() || status.is_already_exists() || is_failed_test(status) {
+        return ApiErrorKind::Conflict;
+    }
     match status.code {
-        404 => ApiErrorKind::NotFound,
-        409 => ApiErrorKind::Conflict,
-        422 if is_failed_test(status) => ApiErrorKind::Conflict,
-        401 | 408 | 429 => ApiErrorKind::Unavailable,
+        // A proxy, or an admission webhook, may answer 404 and 409 for reasons of its own.
+        401 | 408 | 409 | 429 => ApiErrorKind::Unavailable,
         400..500 => ApiErrorKind::Refused,
         _ => ApiErrorKind::Unavailable,
     }
@@ -33,7 +37,8 @@ pub fn kind(error: &kube::Error) -> ApiErrorKind {
 /// Whether a `test` of a JSON patch failed. The API server does not say which operation it could
 /// not apply, or why.
 fn is_failed_test(status: &Status) -> bool {
-    status.message == "the server rejected our request due to an error in our request"
+    const MESSAGE: &str = "the server rejected our request due to an error in our request";
+    status.code == 422 && status.message == MESSAGE
 }
 
 /// Whether the object does not exist.
@@ -75,23 +80,26 @@ mod tests {
     #[test]
     fn each_code_has_one_meaning() {
         let failed_test = "the server rejected our request due to an error in our request";
-        for (code, message, expected) in [
-            (400, "no", ApiErrorKind::Refused),
-            (401, "no", ApiErrorKind::Unavailable),
-            (403, "no", ApiErrorKind::Refused),
-            (404, "no", ApiErrorKind::NotFound),
-            (408, "no", ApiErrorKind::Unavailable),
-            (409, "no", ApiErrorKind::Conflict),
-            (413, "no", ApiErrorKind::Refused),
-            (422, "no", ApiErrorKind::Refused),
-            (422, failed_test, ApiErrorKind::Conflict),
-            (429, "no", ApiErrorKind::Unavailable),
-            (500, "no", ApiErrorKind::Unavailable),
-            (503, "no", ApiErrorKind::Unavailable),
+        for (code, reason, message, expected) in [
+            (400, "BadRequest", "no", ApiErrorKind::Refused),
+            (401, "Unauthorized", "no", ApiErrorKind::Unavailable),
+            (403, "Forbidden", "no", ApiErrorKind::Refused),
+            (404, "NotFound", "no", ApiErrorKind::NotFound),
+            (404, "", "404 page not found", ApiErrorKind::Refused),
+            (408, "Timeout", "no", ApiErrorKind::Unavailable),
+            (409, "Conflict", "no", ApiErrorKind::Conflict),
+            (409, "AlreadyExists", "no", ApiErrorKind::Conflict),
+            (409, "Mine", "a webhook says no", ApiErrorKind::Unavailable),
+            (413, "RequestEntityTooLarge", "no", ApiErrorKind::Refused),
+            (422, "Invalid", "no", ApiErrorKind::Refused),
+            (422, "Invalid", failed_test, ApiErrorKind::Conflict),
+            (429, "TooManyRequests", "no", ApiErrorKind::Unavailable),
+            (500, "InternalError", "no", ApiErrorKind::Unavailable),
+            (503, "ServiceUnavailable", "no", ApiErrorKind::Unavailable),
         ] {
-            let status = Status::failure(message, "Reason").with_code(code);
+            let status = Status::failure(message, reason).with_code(code);
             let error = kube::Error::Api(Box::new(status));
-            assert_eq!(kind(&error), expected, "{code} {message}");
+            assert_eq!(kind(&error), expected, "{code} {reason} {message}");
         }
         assert_eq!(
             kind(&kube::Error::LinesCodecMaxLineLengthExceeded),

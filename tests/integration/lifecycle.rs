@@ -34,6 +34,33 @@ fn a_certificate_is_renewed_on_demand_once() {
     assert_eq!(serial_of(&file(&secret, "tls.crt")), second);
 }
 
+/// The annotation is served before rules are asked: a rule about it refuses nothing.
+#[test]
+fn a_rule_about_annotations_does_not_refuse_the_pki_that_is_renewed_on_demand() {
+    let ns = SHARED.namespace("demand-rule");
+    let rule = "!('box.com/renew-now' in pki.metadata.annotations)";
+    let rule = json!([{"expression": rule, "message": "no renewals here"}]);
+    ns.permit(&["app7"], &format!(r#", "validations": {rule}"#));
+    ns.apply_pki("app7-pki", r#"{"serviceName": "app7"}"#)
+        .unwrap();
+    let first = ns.wait_until_ready("app7-pki");
+    let since = ready_since(&ns, "app7-pki");
+    ns.kubectl(&["annotate", "pki", "app7-pki", "box.com/renew-now=please"])
+        .unwrap();
+    eventually("it is renewed", || another_serial(&ns, &first));
+    assert_eq!(
+        ready_since(&ns, "app7-pki"),
+        since,
+        "it was ready throughout"
+    );
+}
+
+fn ready_since(ns: &Namespace<'_>, pki: &str) -> Value {
+    let pki = ns.get("pki", pki).unwrap();
+    assert_eq!(pki["status"]["conditions"][0]["status"], "True");
+    pki["status"]["conditions"][0]["lastTransitionTime"].clone()
+}
+
 #[test]
 fn the_key_is_new_for_each_certificate_unless_the_policy_of_rotation_is_never() {
     let ns = SHARED.namespace("keys");

@@ -1,7 +1,7 @@
 //! Does what a [`Plan`] says. Each write is bound to the version that it was decided on.
 
 use super::issue::{self, issue};
-use super::plan::facts::outdated_former;
+use super::plan::facts::{is_being_deleted, outdated_former};
 use super::plan::{Action, Current, Observed, Plan};
 use super::secret_writes::{self, change_secret, publish, store};
 use super::{Context, ReconcileError, former, pki_writes};
@@ -34,7 +34,11 @@ pub(super) async fn act(
             observed.pki = written;
         }
     }
-    if !matches!(plan.action, Action::Issue(..)) {
+    // An ordered key is kept where the next reconcile may issue.
+    if !matches!(
+        plan.action,
+        Action::Issue(..) | Action::Fail(_) | Action::ReleaseSecret | Action::RemoveFinalizer
+    ) {
         context.keys.forget(&Key::of(&observed.pki));
     }
     Ok(Some(match plan.action {
@@ -133,6 +137,7 @@ async fn repair(
         Ok(unmade) => {
             tracing::info!(pki = %Key::of(pki), secret = approved.secret_name, "repaired the Secret");
             secret_writes::note_write(observed, is_damage, context, now);
+            context.issue_backoff.forget(&Key::of(pki));
             Ok(Outcome::of(current.certificate(observed.ca), unmade))
         }
         Err(error) => issue::write_failed(pki, &error, context, now),
@@ -165,7 +170,8 @@ async fn adopt(
     }
 }
 
-/// Gives up the owner reference of a Secret that is to outlive its Pki.
+/// Gives up the owner reference of a Secret that is to outlive its Pki. A Pki that is being deleted
+/// loses its finalizer after that.
 async fn release_secret(observed: &Observed<'_>, context: &Context) -> Result<(), ReconcileError> {
     let pki = &observed.pki;
     let Some(secret) = observed.stored() else {
@@ -175,8 +181,9 @@ async fn release_secret(observed: &Observed<'_>, context: &Context) -> Result<()
     let released = change_secret(pki, secret, &change, context).await;
     released.map_err(|source| ReconcileError::changing(Key::of(secret), pki, source))?;
     tracing::info!(pki = %Key::of(pki), secret = %Key::of(secret), "released the Secret, which is to be kept");
-    // The finalizer of a Pki goes only after that.
-    context.cache.trigger([context.key(pki)]);
+    if is_being_deleted(pki) {
+        pki_writes::remove_finalizer(pki, context).await?;
+    }
     Ok(())
 }
 

@@ -67,6 +67,7 @@ pub(super) async fn issue(
             tracing::info!(pki = %Key::of(pki), secret = approved.secret_name, serial = certificate.serial,
                 not_after = %certificate.not_after, %reason, "issued");
             secret_writes::note_write(observed, is_damage, context, now);
+            context.issue_backoff.forget(&Key::of(pki));
             // Each certificate gets a key of its own.
             context.keys.forget(&Key::of(pki));
             Ok(Some(Outcome::of(certificate, unmade)))

@@ -8,13 +8,14 @@ use crate::controllers::pki::content::formats::Passwords;
 use crate::k8s::object_key::Key;
 use crate::k8s::{api_error, secret};
 use crate::model::ca::Ca;
-use crate::model::renewal_request::{self, RenewalRequestState};
-use crate::policy::Approved;
+use crate::model::renewal_request::{self, RENEW_NOW, RenewalRequestState};
+use crate::policy::{Approved, Violation};
 use crate::store;
 use crate::store::claims;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
+use std::borrow::Cow;
 
 /// Gathers the facts about a Pki.
 pub(super) async fn observe<'a>(
@@ -49,8 +50,8 @@ fn from_caches<'a>(mut pki: Pki, ca: &'a Ca, context: &Context, now: Timestamp) 
     if request == Some(RenewalRequestState::New) {
         pki.status = Some(renewal_request::served(&pki, now));
     }
-    let (own, key, rules) = (Key::of(&pki), secret::key(&pki), cache.rules());
-    let verdict = store::evaluate_with(&rules, &own.namespace, || rules.evaluate(&pki));
+    let (own, key) = (Key::of(&pki), secret::key(&pki));
+    let verdict = verdict(&pki, request, context);
     let versions = |outputs: &Outputs| Passwords {
         versions: versions(&pki, outputs, context),
         ..Passwords::default()
@@ -69,6 +70,24 @@ fn from_caches<'a>(mut pki: Pki, ca: &'a Ca, context: &Context, now: Timestamp) 
         passwords,
         ..Observed::of(pki, verdict, ca)
     }
+}
+
+/// The verdict of the rule book; none of a Pki that is being deleted. A request that is served now
+/// loses its annotation, which a rule in CEL may read.
+fn verdict(
+    pki: &Pki,
+    request: Option<RenewalRequestState>,
+    context: &Context,
+) -> Result<Approved, Vec<Violation>> {
+    if is_being_deleted(pki) {
+        return Err(Vec::new());
+    }
+    let mut pki = Cow::Borrowed(pki);
+    if request == Some(RenewalRequestState::New) {
+        pki.to_mut().annotations_mut().remove(RENEW_NOW);
+    }
+    let (namespace, rules) = (pki.namespace().unwrap_or_default(), context.cache.rules());
+    store::evaluate_with(&rules, &namespace, || rules.evaluate(&pki))
 }
 
 /// State of the Secret, if the caches have enough to know it.
@@ -96,7 +115,7 @@ fn cached_secret(observed: &Observed<'_>, context: &Context) -> Option<SecretSta
 async fn read(observed: &mut Observed<'_>, context: &Context) -> Result<(), ReconcileError> {
     let pki = &observed.pki;
     let secret = context.read_secret(&secret::key(pki)).await?;
-    if let (Ok(approved), false) = (&observed.verdict, is_being_deleted(pki)) {
+    if let Ok(approved) = &observed.verdict {
         let mut passwords = read_passwords(pki, &approved.outputs, context).await?;
         if let Some(outputs) = other_outputs(approved) {
             passwords.in_force = Some(Box::new(read_passwords(pki, outputs, context).await?));

@@ -53,7 +53,6 @@ pub(super) fn note_write(
 ) {
     let (key, id) = (context.key(&observed.pki), content_id(observed));
     context.repair_backoff.wrote(&key, &id, is_repair, now);
-    context.issue_backoff.forget(&key);
 }
 
 /// Whether this content was written before. The status alone is no proof, because another writer

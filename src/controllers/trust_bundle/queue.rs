@@ -296,11 +296,13 @@ impl BundleQueue {
 struct Listing<T> {
     items: HashMap<String, T>,
     relist: Relist<String>,
+    /// During a list: the names of what it has changed so far.
+    changed: Vec<String>,
     is_complete: bool,
 }
 
 impl<T: PartialEq> Listing<T> {
-    /// Follows the watch. Returns the names of what changed.
+    /// Follows the watch. Returns the names of what changed, those of a list at its end.
     fn apply(&mut self, event: Event<(String, T)>) -> Vec<String> {
         match event {
             Event::Apply((name, item)) => {
@@ -317,15 +319,18 @@ impl<T: PartialEq> Listing<T> {
             }
             Event::InitApply((name, item)) => {
                 self.relist.name(&name);
-                let is_same = self.items.get(&name) == Some(&item);
-                self.items.insert(name.clone(), item);
-                if is_same { Vec::new() } else { vec![name] }
+                if self.items.get(&name) != Some(&item) {
+                    self.changed.push(name.clone());
+                    self.items.insert(name, item);
+                }
+                Vec::new()
             }
             Event::InitDone => {
                 self.is_complete = true;
                 let gone = self.relist.end();
                 self.items.retain(|name, _| !gone.contains(name));
-                gone.into_iter().collect()
+                let changed = std::mem::take(&mut self.changed);
+                gone.into_iter().chain(changed).collect()
             }
         }
     }

@@ -109,6 +109,7 @@ pub fn needs_secret(observed: &Observed<'_>, cached: Option<&SecretState>, now: 
 pub fn needs_deletion_check(observed: &Observed<'_>) -> bool {
     let status = observed.pki.status.as_ref();
     matches!(observed.secret, SecretState::Absent)
+        && !is_being_deleted(&observed.pki)
         && observed.verdict.is_ok()
         && observed.rival.is_none()
         && status.is_some_and(|status| status.serial_number.is_some())
