@@ -221,9 +221,9 @@ fn a_renewal_is_published_unless_renewal_events_are_off() {
         "it is the first there"
     );
 
-    let mut mended = served("01");
-    mended.status = Some(after(&mended, &refused(), now()));
-    let reasons = said(&mended, &ready_with("02"), 0);
+    let mut resolved = served("01");
+    resolved.status = Some(after(&resolved, &refused(), now()));
+    let reasons = said(&resolved, &ready_with("02"), 0);
     assert_eq!((reasons.len(), reasons[0].reason.as_str()), (1, "PkiReady"));
 
     let mut quiet = served("01");
@@ -262,10 +262,10 @@ fn an_expiring_certificate_is_published_with_the_reason() {
     );
     let mut ended = pki.clone();
     ended.status = Some(after(&ended, &refused(), at(10)));
-    let mended = said_at(at(11), &ended, &ready_with("02"), 1);
-    assert_eq!((mended.len(), mended[0].kind), (2, EventKind::Normal));
+    let resolved = said_at(at(11), &ended, &ready_with("02"), 1);
+    assert_eq!((resolved.len(), resolved[0].kind), (2, EventKind::Normal));
     assert_eq!(
-        mended[0].dedup_key(),
+        resolved[0].dedup_key(),
         said_at(at(10), &pki, &refused(), 1)[0].dedup_key()
     );
 }

@@ -24,7 +24,7 @@ fn a_fault_is_published_again_as_a_reminder_or_when_it_comes_back() {
         content: None,
         version: None,
     };
-    for (second, now, fault, mended) in [
+    for (second, now, fault, resolved) in [
         (990, 1100, Due::Not, Due::Not),
         (1000, 1100, Due::Not, Due::Not),
         (1003, 1100, Due::Not, Due::News),
@@ -33,7 +33,7 @@ fn a_fault_is_published_again_as_a_reminder_or_when_it_comes_back() {
     ] {
         let due = |kind| known.due(&since(kind, second), REMINDER, at(now));
         assert_eq!(due(EventKind::Warning), fault, "{second} {now}");
-        assert_eq!(due(EventKind::Normal), mended, "{second} {now}");
+        assert_eq!(due(EventKind::Normal), resolved, "{second} {now}");
     }
 }
 
@@ -50,7 +50,7 @@ fn an_event_before_another_is_news_again() {
     let later = history.record(&good, &event(&good, 1001));
     assert_eq!(history.due(&bad, &known, at(1001)), Due::News);
     assert_eq!(history.due(&good, &later, at(1001)), Due::Not);
-    // Another replica has said meanwhile that it is mended.
+    // Another replica has said meanwhile that it is resolved.
     history.record(&bad, &event(&bad, 1002));
     let by_another = PublishedEvent::of(&event(&good, 1003), &good);
     assert_eq!(history.due(&good, &by_another, at(1004)), Due::Not);

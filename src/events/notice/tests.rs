@@ -93,11 +93,11 @@ fn normal_events_refusals_and_faults_have_a_budget_each() {
     };
     let fault = of(EventKind::Warning, Aspect::State);
     let refusal = of(EventKind::Warning, Aspect::Refusal);
-    let mended = of(EventKind::Normal, Aspect::State);
-    assert_eq!(of(EventKind::Normal, Aspect::Refusal), mended);
+    let resolved = of(EventKind::Normal, Aspect::State);
+    assert_eq!(of(EventKind::Normal, Aspect::Refusal), resolved);
     assert_eq!(of(EventKind::Warning, Aspect::Restart), fault);
-    assert!(refusal.1 && !fault.1 && !mended.1);
-    assert!(fault.0 != refusal.0 && refusal.0 != mended.0 && mended.0 != fault.0);
+    assert!(refusal.1 && !fault.1 && !resolved.1);
+    assert!(fault.0 != refusal.0 && refusal.0 != resolved.0 && resolved.0 != fault.0);
 }
 
 #[test]

@@ -415,7 +415,7 @@ fn a_published_fault_is_published_as_resolved_too() {
     assert_eq!(
         waiting.status,
         after_all(&[conflict()]).status,
-        "it stands until it is mended"
+        "it stands until it is resolved"
     );
 }
 
