@@ -17,8 +17,8 @@ fn served(flood: &Namespace<'_>) -> usize {
     secrets.lines().filter(|line| line.contains("/p-")).count()
 }
 
-/// Waits for another Pki. Returns how many of the flood were served meanwhile; none while Kubernetes
-/// collects the Secrets of a flood that was deleted.
+/// Waits for another Pki. Returns how many of the flood were served meanwhile; none while
+/// Kubernetes collects the Secrets of a flood that was deleted.
 fn overtakes(flood: &Namespace<'_>, ns: &Namespace<'_>, name: &str, spec: &str) -> usize {
     let (begin, before) = (Instant::now(), served(flood));
     ns.apply_pki(name, spec).unwrap();

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn told(code: u16, message: &str, causes: &Value) -> Option<&'static str> {
+    fn remedy_for(code: u16, message: &str, causes: &Value) -> Option<&'static str> {
         let status = json!({"status": "Failure", "code": code, "reason": "Forbidden", "message": message,
             "details": {"causes": causes}});
         let status = serde_json::from_value(status).expect("a status");
@@ -81,20 +81,20 @@ mod tests {
             (500, "the server is on fire", None),
             (403, "forbidden", None),
         ] {
-            let told = told(code, message, &json!([]));
+            let found = remedy_for(code, message, &json!([]));
             match expected {
                 Some(words) => assert!(
-                    told.is_some_and(|it| it.contains(words)),
-                    "{message}: {told:?}"
+                    found.is_some_and(|it| it.contains(words)),
+                    "{message}: {found:?}"
                 ),
-                None => assert_eq!(told, None, "{message}"),
+                None => assert_eq!(found, None, "{message}"),
             }
         }
         let causes = json!([{"reason": "NamespaceTerminating", "message": "namespace a is being terminated"}]);
-        let told = told(403, "unable to create new content in namespace a", &causes);
+        let found = remedy_for(403, "unable to create new content in namespace a", &causes);
         assert!(
-            told.is_some_and(|it| it.contains("is being deleted")),
-            "{told:?}"
+            found.is_some_and(|it| it.contains("is being deleted")),
+            "{found:?}"
         );
     }
 }

@@ -23,7 +23,7 @@ impl Cache {
         let is_listing = matches!(event, Event::Init | Event::InitApply(_));
         let is_done = matches!(event, Event::InitDone);
         let mut pkis = self.pkis.write();
-        let event = map(event, |told| unless_behind(told, &pkis));
+        let event = map(event, |watched| unless_behind(watched, &pkis));
         let changes = pkis.apply(event);
         affected.extend(affected_by(&pkis, &changes));
         drop(pkis);
@@ -74,8 +74,8 @@ impl Cache {
         let Some(known) = pkis.get(written.key()).filter(|it| it.precedes(&written)) else {
             return;
         };
-        let told = known.last_watched().unwrap_or(known).clone();
-        let changes = pkis.apply(Event::Apply(written.unconfirmed(told)));
+        let watched = known.last_watched().unwrap_or(known).clone();
+        let changes = pkis.apply(Event::Apply(written.unconfirmed(watched)));
         let affected = affected_by(&pkis, &changes);
         drop(pkis);
         self.trigger_affected(affected);
@@ -85,10 +85,10 @@ impl Cache {
     /// deliver an own write if the cluster was restored from a backup.
     pub fn discard_own_write(&self, pki: &Key) {
         let mut pkis = self.pkis.write();
-        let told = pkis
+        let watched = pkis
             .get(pki)
             .and_then(|known| known.last_watched().cloned());
-        let event = told.map(|told| Event::Apply(Arc::unwrap_or_clone(told)));
+        let event = watched.map(|watched| Event::Apply(Arc::unwrap_or_clone(watched)));
         let changes = event.map_or_else(Vec::new, |event| pkis.apply(event));
         let affected = affected_by(&pkis, &changes);
         drop(pkis);

@@ -62,12 +62,12 @@ fn what_was_written_is_known_at_once_and_until_something_newer_comes() {
         let known = cache.pki(&Key::new("ns", "a"));
         known.map(|known| known.resource_version().unwrap())
     };
-    let told = |event| cache.apply_pki(event, &mut Vec::new());
-    let applied = |version| told(Event::Apply(pki("a", "u", version, 1).into()));
+    let deliver = |event| cache.apply_pki(event, &mut Vec::new());
+    let applied = |version| deliver(Event::Apply(pki("a", "u", version, 1).into()));
     let listed = |version| {
-        told(Event::Init);
-        told(Event::InitApply(pki("a", "u", version, 1).into()));
-        told(Event::InitDone);
+        deliver(Event::Init);
+        deliver(Event::InitApply(pki("a", "u", version, 1).into()));
+        deliver(Event::InitDone);
     };
     cache.apply_own_write(pki("a", "u", 10, 1));
     assert_eq!(version(), None, "it is not there, or no more");
@@ -83,10 +83,14 @@ fn what_was_written_is_known_at_once_and_until_something_newer_comes() {
     applied(10);
     assert_eq!(version().as_deref(), Some("10"));
     cache.discard_own_write(&Key::new("ns", "a"));
-    assert_eq!(version().as_deref(), Some("10"), "the watch has told it");
+    assert_eq!(
+        version().as_deref(),
+        Some("10"),
+        "the watch has delivered it"
+    );
     cache.apply_own_write(pki("a", "before", 101, 1));
     assert_eq!(version().as_deref(), Some("10"), "it was made anew");
-    told(Event::Delete(pki("a", "u", 11, 1).into()));
+    deliver(Event::Delete(pki("a", "u", 11, 1).into()));
     cache.apply_own_write(pki("a", "u", 12, 1));
     assert_eq!(version(), None, "it is gone");
 }
@@ -95,14 +99,14 @@ fn what_was_written_is_known_at_once_and_until_something_newer_comes() {
 fn what_the_watch_tells_counts_also_after_the_cluster_was_restored_from_a_backup() {
     let (cache, _) = Cache::empty(Scope::default(), Arc::default());
     let version = || cache.pki(&Key::new("ns", "a"))?.resource_version();
-    let told = |event| cache.apply_pki(event, &mut Vec::new());
+    let deliver = |event| cache.apply_pki(event, &mut Vec::new());
     for (event, shown) in [
         (Event::Apply(pki("a", "u", 100, 1)), "100"),
         (Event::Apply(pki("a", "u", 7, 1)), "7"),
         (Event::Apply(pki("a", "u", 100, 1)), "100"),
         (Event::InitApply(pki("a", "u", 7, 1)), "7"),
     ] {
-        told(map(event, KnownPki::from));
+        deliver(map(event, KnownPki::from));
         assert_eq!(version().as_deref(), Some(shown));
     }
     let doubted = || {
@@ -112,12 +116,16 @@ fn what_the_watch_tells_counts_also_after_the_cluster_was_restored_from_a_backup
     cache.apply_own_write(pki("a", "u", 99, 1));
     cache.apply_own_write(pki("a", "u", 100, 1));
     assert_eq!(version().as_deref(), Some("100"));
-    assert_eq!(doubted().as_deref(), Some("7"), "it was told nothing since");
+    assert_eq!(
+        doubted().as_deref(),
+        Some("7"),
+        "nothing was delivered since"
+    );
     cache.apply_own_write(pki("a", "u", 100, 1));
-    told(Event::Apply(pki("a", "u", 8, 1).into()));
+    deliver(Event::Apply(pki("a", "u", 8, 1).into()));
     assert_eq!(version().as_deref(), Some("100"), "it seems to be behind");
-    assert_eq!(doubted().as_deref(), Some("8"), "a conflict told better");
-    told(Event::Apply(pki("a", "u", 9, 1).into()));
+    assert_eq!(doubted().as_deref(), Some("8"), "a conflict returned to it");
+    deliver(Event::Apply(pki("a", "u", 9, 1).into()));
     assert_eq!(version().as_deref(), Some("9"));
 }
 
