@@ -29,7 +29,7 @@ impl Authority {
     /// Makes a new self-signed root with an ECDSA P-256 key, valid from five minutes before `now`
     /// until `lifetime` after it.
     ///
-    /// It may sign leaves, but no further authority. A random serialNumber in its name
+    /// An authority may sign leaves, but no further authority. A random serialNumber in its name
     /// distinguishes it from the one that it replaces: many clients find an issuer by name alone.
     /// many look an issuer up by its name alone.
     pub fn generate(

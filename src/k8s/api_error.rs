@@ -2,14 +2,14 @@
 
 use kube::core::Status;
 
-/// What a caller can do about an error.
+/// The meaning of an error for its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiErrorKind {
     /// The object, or its namespace, does not exist.
     NotFound,
     /// The object has another version by now, or exists already: observe it again.
     Conflict,
-    /// The same request fails again until somebody changes a permission, a rule or the object.
+    /// A repeated request fails until somebody changes a permission, a rule or the object.
     Refused,
     /// There is no answer, or one that a later attempt may change.
     Unavailable,

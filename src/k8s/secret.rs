@@ -104,32 +104,21 @@ pub fn is_owned_by(secret: &Secret, pki: &Pki) -> bool {
 
 /// The relation of a controller to a Pki.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Ownership<'a> {
+pub enum Ownership {
     /// This Pki.
     Ours,
-    /// A Pki of another UID.
-    Pki {
-        /// Its name.
-        name: &'a str,
-        /// Its UID.
-        uid: &'a str,
-    },
-    /// Another object.
+    /// Another object, or a Pki of another UID.
     Foreign,
 }
 
 /// The controller of a Secret, as this Pki sees it; `None` if it has none.
-pub fn owner_of<'a>(secret: &'a Secret, pki: &Pki) -> Option<Ownership<'a>> {
+pub fn owner_of(secret: &Secret, pki: &Pki) -> Option<Ownership> {
     let controller = controller(secret)?;
-    Some(if !is_pki(controller) {
-        Ownership::Foreign
-    } else if Some(&controller.uid) == pki.metadata.uid.as_ref() {
+    let is_ours = is_pki(controller) && Some(&controller.uid) == pki.metadata.uid.as_ref();
+    Some(if is_ours {
         Ownership::Ours
     } else {
-        Ownership::Pki {
-            name: &controller.name,
-            uid: &controller.uid,
-        }
+        Ownership::Foreign
     })
 }
 

@@ -111,7 +111,9 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     );
     Plan {
         request: observed.request,
-        outdated_former: outdated_former(&observed.pki, observed.ca).filter(|_| is_blocked),
+        outdated_former: is_blocked
+            .then(|| outdated_former(&observed.pki, observed.ca))
+            .flatten(),
         action,
     }
 }

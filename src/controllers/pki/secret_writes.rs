@@ -36,12 +36,14 @@ pub(super) fn held(
         return None;
     }
     let backoff = &context.repair_backoff;
-    let next = backoff.may_repair(&Key::of(pki), &content_id(observed), now);
+    let next = backoff
+        .may_repair(&Key::of(pki), &content_id(observed), now)
+        .err()?;
     let by = observed.stored().map(|secret| {
         let other = secret::other_writer(secret);
         other.unwrap_or("another pki-operator").to_owned()
     });
-    next.err().map(|next| Outcome::Contested { by, next })
+    Some(Outcome::Contested { by, next })
 }
 
 /// Counts a write that succeeded.

@@ -407,10 +407,18 @@ fn a_message_fits_the_schema_however_much_is_wrong() {
 
 #[test]
 fn a_published_fault_is_published_as_resolved_too() {
-    let told = |outcome| is_published_fault(after_all(&[outcome]).condition(READY).unwrap());
-    assert!(told(refused()) && told(conflict()) && told(foreign()) && told(failed(1)));
-    assert!(told(unsigned()) && told(contested(None)) && told(incomplete()));
-    assert!(!told(ready()) && !told(Outcome::Await));
+    let is_published =
+        |outcome| is_published_fault(after_all(&[outcome]).condition(READY).unwrap());
+    assert!(
+        is_published(refused())
+            && is_published(conflict())
+            && is_published(foreign())
+            && is_published(failed(1))
+    );
+    assert!(
+        is_published(unsigned()) && is_published(contested(None)) && is_published(incomplete())
+    );
+    assert!(!is_published(ready()) && !is_published(Outcome::Await));
     let waiting = after_all(&[conflict(), Outcome::Await]);
     assert_eq!(
         waiting.status,

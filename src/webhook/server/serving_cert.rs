@@ -11,7 +11,7 @@
 //!    one.
 //! 4. After a day no leaf of the one before is valid any more. The CA is withdrawn.
 //!
-//! That Secret also holds a secret segment for the webhook's path, which the operator writes and
+//! The Secret also holds a secret segment for the webhook's path, which the operator writes and
 //! replaces together with the CA. Callers who may not read the configuration do not know the path
 //! (`accepted_paths`). The segment waits for replicas of older versions to end ([`Replicas`]).
 //!

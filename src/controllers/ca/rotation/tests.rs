@@ -677,7 +677,7 @@ fn damage_beside_a_successor_is_damage_all_the_same() {
     }
 }
 
-fn told(state: &CaState, signer: &Authority) -> Ca {
+fn observed_ca(state: &CaState, signer: &Authority) -> Ca {
     Ca::from_state(state, Ok(copy(signer).unwrap()), |forced| {
         TIMES.window(forced)
     })
@@ -686,11 +686,11 @@ fn told(state: &CaState, signer: &Authority) -> Ca {
 #[test]
 fn what_the_reconciler_gets_follows_from_the_state() {
     let (old, new) = (authority(), authority());
-    let settled = told(&state_of(&old), &old);
+    let settled = observed_ca(&state_of(&old), &old);
     assert_eq!(settled.issuers, [old.ca().clone()]);
     assert_eq!(settled.replacing, None);
     let next = with_next(state_of(&old), &new, None);
-    let known = told(&next, &old);
+    let known = observed_ca(&next, &old);
     assert_eq!(
         known.issuers,
         [old.ca().clone()],
@@ -698,7 +698,7 @@ fn what_the_reconciler_gets_follows_from_the_state() {
     );
     assert_eq!(known.trust, CaState::trust(&next));
     let rotated = with_previous(state_of(&new), &old, None);
-    let rotated = told(&rotated, &new);
+    let rotated = observed_ca(&rotated, &new);
     assert_eq!(rotated.issuers, [new.ca().clone(), old.ca().clone()]);
     assert_eq!(rotated.replacing, Some((now(), STEP)));
     assert_eq!(known.trust, rotated.trust);

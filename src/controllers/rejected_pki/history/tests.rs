@@ -131,19 +131,19 @@ fn pods_with_an_event_get_the_resolution_within_an_hour() {
         message: "Secret tls holds a certificate".into(),
         since: at(0),
     };
-    for (seconds, told) in [(3599, &["a: Normal"][..]), (3600, &[])] {
+    for (seconds, expected) in [(3599, &["a: Normal"][..]), (3600, &[])] {
         let (mut history, mut cluster) = (RejectionHistory::default(), Cluster::with(&["a"]));
         history.record(refusal("no"), at(0));
         assert_eq!(said(&mut history, &cluster, 1), ["a: Warning"]);
         assert_eq!(said(&mut history, &cluster, 1800), [""; 0]);
         cluster.provider = Some(ready.clone());
-        assert_eq!(said(&mut history, &cluster, seconds), told);
+        assert_eq!(said(&mut history, &cluster, seconds), expected);
         assert!(history.is_empty());
     }
     let mut history = RejectionHistory::default();
     history.record(refusal("no"), at(0));
     assert_eq!(said(&mut history, &Cluster::default(), 600), [""; 0]);
-    assert!(history.is_empty(), "nobody was told");
+    assert!(history.is_empty(), "nothing was published");
 }
 
 #[test]
@@ -222,14 +222,14 @@ fn a_pki_that_became_invalid_again_has_its_own_status() {
 fn a_stored_invalid_pki_has_its_own_status_and_its_refused_change_does_not() {
     let mut cluster = Cluster::with(&["a"]);
     cluster.provider = Some(Provider::Other);
-    for (is_edit, told) in [(false, &[][..]), (true, &["a: Warning"])] {
+    for (is_edit, expected) in [(false, &[][..]), (true, &["a: Warning"])] {
         let mut history = RejectionHistory::default();
         let refusal = Rejection {
             is_edit,
             ..refusal("no")
         };
         history.record(refusal, at(0));
-        assert_eq!(said(&mut history, &cluster, 1), told, "{is_edit}");
+        assert_eq!(said(&mut history, &cluster, 1), expected, "{is_edit}");
     }
 }
 

@@ -114,7 +114,7 @@ impl World {
             .map(|map| CaState::read(map, self.now).unwrap())
     }
 
-    /// What the controller does, until there is nothing to do; on the state as it is stored.
+    /// Runs the controller on the stored state, until there is nothing to do.
     fn keep(&mut self, mut request: Option<RotationRequest>) {
         for _ in 0..10 {
             if !self.keep_once(&mut request) {
