@@ -32,11 +32,18 @@ fn no_request_fails_while_replicas_come_and_go_in_an_orderly_way() {
         });
     };
     upgrade("helm upgrade from the previous chart", &[]);
+    // Until then the plain path is Helm's, which would conflict with an operator that writes another.
+    eventually("the operator owns the path", || {
+        has_secret_path(&node).then_some(())
+    });
+    // Helm renders first and writes seconds later: the operator replaces the path between the two.
+    request_rotation(&node);
     // For the rotation below, whose end one would wait for until tomorrow.
     upgrade(
         "helm upgrade of a value",
         &["config.webhook-ca-overlap-seconds=20"],
     );
+    assert!(has_secret_path(&node));
     during("the leader is deleted", &|| {
         let (leader, _) = node.pair();
         delete(&node, &leader, &[]);
@@ -149,13 +156,29 @@ fn wait_until_ready(node: &Node, names: &[String]) {
     node.kubectl(&wait).unwrap();
 }
 
+/// Whether the path of each webhook has a secret segment.
+fn has_secret_path(node: &Node) -> bool {
+    let configuration = node.get(&["validatingwebhookconfiguration", "pki-operator"]);
+    let mut webhooks = configuration["webhooks"].as_array().unwrap().iter();
+    webhooks.all(|webhook| {
+        let path = webhook["clientConfig"]["service"]["path"].as_str();
+        path.is_some_and(|path| path.len() > "/validate".len() && path.ends_with("/validate"))
+    })
+}
+
+const WEBHOOK_CA: [&str; 4] = ["secret", "pki-operator-webhook-ca", "--namespace", RELEASE];
+
+/// Asks for another CA and another path of the webhook.
+fn request_rotation(node: &Node) {
+    let annotate = [&["annotate"], &WEBHOOK_CA[..], &["box.com/rotate-now="]].concat();
+    node.kubectl(&annotate).unwrap();
+}
+
 /// Has it replaced, and waits until the one before is trusted no more.
 fn replace_webhook_ca(node: &Node) {
-    let secret = ["secret", "pki-operator-webhook-ca", "--namespace", RELEASE];
-    let current = || node.get(&secret)["data"]["tls.crt"].clone();
+    let current = || node.get(&WEBHOOK_CA)["data"]["tls.crt"].clone();
     let before = current();
-    let annotate = [&["annotate"], &secret[..], &["box.com/rotate-now="]].concat();
-    node.kubectl(&annotate).unwrap();
+    request_rotation(node);
     eventually("only the next one is trusted", || {
         let configuration = node.get(&["validatingwebhookconfiguration", "pki-operator"]);
         let now = current();

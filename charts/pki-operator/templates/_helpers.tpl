@@ -58,16 +58,16 @@ namespaceSelector:
 {{- end }}
 
 {{- /*
-The path of the webhooks. The operator puts a secret segment before it. An
-upgrade renders the path that is there, so that it neither takes the segment out nor conflicts with the operator, who owns it.
+The path that the webhooks have in the cluster, without the host; empty before
+the installation, and where nothing can be looked up.
 */}}
-{{- define "pki-operator.webhookPath" -}}
+{{- define "pki-operator.currentPath" -}}
 {{- $kind := "ValidatingWebhookConfiguration" }}
 {{- $stored := lookup "admissionregistration.k8s.io/v1" $kind "" (include "pki-operator.fullname" .) }}
-{{- $path := "/validate" }}
+{{- $path := "" }}
 {{- range dig "webhooks" list ($stored | default dict) }}
 {{- $address := dig "url" (dig "service" "path" "" .clientConfig) .clientConfig }}
-{{- $path = regexFind "/[0-9a-f]{64}/validate$" $address | default $path }}
+{{- $path = regexFind "(/[0-9a-f]{64})?/validate$" $address | default $path }}
 {{- end }}
 {{- $path }}
 {{- end }}
@@ -81,11 +81,13 @@ annotations:
 {{- end }}
 
 {{- /*
-Where the API server reaches the operator. There is no caBundle: the
-operator writes that field and owns it, and an upgrade must leave it alone.
+Where the API server reaches the operator. The operator writes and owns the
+caBundle and the path, so neither is rendered: Helm would conflict with it. Two
+exceptions: a plain path that an earlier chart brought stays until the operator
+takes it over, and a URL cannot lack its path, so it repeats the current one.
 */}}
 {{- define "pki-operator.clientConfig" -}}
-{{- $path := include "pki-operator.webhookPath" . }}
+{{- $path := include "pki-operator.currentPath" . }}
 {{- $url := .Values.webhook.url }}
 {{- if not (or $url .Values.deployment.enabled) }}
 {{- fail "deployment.enabled=false needs webhook.url: the https:// address of the operator outside the cluster" }}
@@ -94,12 +96,14 @@ operator writes that field and owns it, and an upgrade must leave it alone.
 {{- if not (regexMatch "^https://[^/?#@\\s]+(/[^?#@\\s]*)?$" $url) }}
 {{- fail (printf "webhook.url must be https://HOST[:PORT][/PATH] without user, query or fragment; it is %q" $url) }}
 {{- end }}
-url: {{ printf "%s%s" (trimSuffix "/" $url) $path | quote }}
+url: {{ printf "%s%s" (trimSuffix "/" $url) ($path | default "/validate") | quote }}
 {{- else }}
 service:
   name: {{ include "pki-operator.fullname" . }}
   namespace: {{ .Release.Namespace | quote }}
+  {{- if eq $path "/validate" }}
   path: {{ $path }}
+  {{- end }}
   port: 443
 {{- end }}
 {{- end }}

@@ -25,7 +25,7 @@ pub(super) struct DesiredFields<'a> {
 
 #[derive(Clone, Copy)]
 pub(super) enum Path<'a> {
-    /// The present one.
+    /// The present one; the plain one where there is none.
     Same,
     /// Without a secret segment.
     Plain,
@@ -180,8 +180,8 @@ fn without_segment(error: kube::Error, path: Path<'_>) -> kube::Error {
 impl Path<'_> {
     fn in_place_of(self, address: &str) -> Option<String> {
         match self {
-            Self::Same => None,
-            Self::Plain => path::with(address, None),
+            Self::Same if !address.is_empty() => None,
+            Self::Same | Self::Plain => path::with(address, None),
             Self::Secret(segment) => path::with(address, Some(segment)),
         }
     }
