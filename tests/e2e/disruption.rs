@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 /// The chart before this one, as it was packaged.
-const PREVIOUS_CHART: &str = "tests/integration/upgrade/pki-operator-0.1.0.tgz";
+const PREVIOUS_CHART: &str = "tests/integration/chart/upgrade/pki-operator-0.1.0.tgz";
 
 #[test]
 #[ignore = "needs root and packages: cargo test --test e2e -- --ignored"]

@@ -25,6 +25,7 @@ pub(crate) use line::Line;
 mod admission_policy;
 mod hook;
 mod line;
+pub(crate) mod random;
 mod removal;
 
 /// How long a test waits for something that takes well under a second when the machine is idle.
@@ -324,7 +325,7 @@ pub(crate) fn chart() -> PathBuf {
 
 /// The chart of the version before.
 pub(crate) fn chart_before() -> PathBuf {
-    let packaged = "tests/integration/upgrade/pki-operator-0.1.0.tgz";
+    let packaged = "tests/integration/chart/upgrade/pki-operator-0.1.0.tgz";
     pki_cluster::workspace_dir().join(packaged)
 }
 

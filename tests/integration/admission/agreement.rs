@@ -1,10 +1,10 @@
 //! One rule book, asked in three ways: the webhook, `kubectl pki check` and the reconciler say the
 //! same of thousands of Pkis.
 
+use crate::admission::webhook::client::Webhook;
+use crate::admission::webhook::review;
+use crate::harness::random::{self, Random};
 use crate::harness::{Installed, Namespace, RESERVED, arena, eventually};
-use crate::random::{self, Random};
-use crate::webhook::client::Webhook;
-use crate::webhook::review;
 use pki_operator::policy::reason_of;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

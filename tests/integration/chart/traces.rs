@@ -1,8 +1,8 @@
 //! Traces: what belongs together can be found, in the log and at the collector.
 
+use crate::admission::webhook::client::Webhook;
+use crate::admission::webhook::review;
 use crate::harness::{Installed, PATIENCE, arena, eventually};
-use crate::webhook::client::Webhook;
-use crate::webhook::review;
 use collector::{Collector, Span};
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::Authority;

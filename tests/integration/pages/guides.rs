@@ -8,9 +8,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const GITOPS: &str = include_str!("../../src/guide/gitops.md");
-const PLATFORM_TEAMS: &str = include_str!("../../src/guide/platform-teams.md");
-const STOLEN: &str = include_str!("../../src/guide/a-key-was-stolen.md");
+const GITOPS: &str = include_str!("../../../src/guide/gitops.md");
+const PLATFORM_TEAMS: &str = include_str!("../../../src/guide/platform-teams.md");
+const STOLEN: &str = include_str!("../../../src/guide/a-key-was-stolen.md");
 
 /// The fenced block of this language.
 fn block(language: &str) -> &'static str {
@@ -137,7 +137,7 @@ fn the_entries_of_keystores_have_the_aliases_of_the_guide() {
         let secret = ns.get("secret", "app1-pki")?;
         (!bytes(&secret, "truststore.p12").is_empty()).then_some(secret)
     });
-    let guide = include_str!("../../src/guide/application-teams.md");
+    let guide = include_str!("../../../src/guide/application-teams.md");
     for (index, (store, kind)) in [("keystore", "-nocerts"), ("truststore", "-nokeys")]
         .into_iter()
         .enumerate()

@@ -3,7 +3,7 @@
 use crate::harness::{
     Installed, Namespace, arena, chart, chart_before, eventually, operator_binary,
 };
-use crate::strangers::{PLAIN, paths, segment_of};
+use crate::security::strangers::{PLAIN, paths, segment_of};
 use pki_cluster::install::{self, RELEASE};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -362,7 +362,7 @@ fn run_what_the_readme_says(installed: &Installed) {
 }
 
 fn section_on_removal() -> &'static str {
-    let readme = include_str!("../../README.md");
+    let readme = include_str!("../../../README.md");
     let (_, section) = readme
         .split_once("\n### Removing it\n")
         .expect("there is one");

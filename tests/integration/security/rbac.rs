@@ -35,7 +35,7 @@ fn it_may_do_what_the_golden_files_say_and_nothing_else() {
 
 fn compare(arena: &Installed, name: &str, namespace: &str) {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let file = file.join(format!("tests/integration/rbac/{name}.txt"));
+    let file = file.join(format!("tests/integration/security/rbac/{name}.txt"));
     if std::env::var_os(WRITE).is_some() {
         // The API server may still go by what was installed before.
         quiet();

@@ -39,7 +39,7 @@ fn families(text: &str) -> BTreeSet<&str> {
 
 /// Those that the README explains.
 fn explained() -> BTreeSet<&'static str> {
-    let rows = include_str!("../../README.md").lines();
+    let rows = include_str!("../../../README.md").lines();
     families_of(rows.filter(|line| line.starts_with("| `pki_operator_")))
 }
 

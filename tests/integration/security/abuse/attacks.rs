@@ -1,7 +1,7 @@
 //! What can be done to a port: each attack is one connection, from its beginning to its end.
 
-use crate::webhook::client::{Dialer, Stream, head};
-use crate::webhook::{JSON, review};
+use crate::admission::webhook::client::{Dialer, Stream, head};
+use crate::admission::webhook::{JSON, review};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};

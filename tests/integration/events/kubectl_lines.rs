@@ -119,8 +119,8 @@ fn the_newest_line_stands_last_however_the_events_of_a_pod_are_listed() {
 /// The commands of the guides that show the Events of all pods of an application.
 fn commands_of_the_guides() -> Vec<&'static str> {
     let pages = [
-        include_str!("../../README.md"),
-        include_str!("../../src/guide/application-teams.md"),
+        include_str!("../../../README.md"),
+        include_str!("../../../src/guide/application-teams.md"),
     ];
     let lines = pages.iter().flat_map(|page| page.lines());
     let commands = lines.filter_map(|line| line.strip_prefix("$ kubectl "));

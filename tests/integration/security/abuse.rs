@@ -6,9 +6,9 @@
 
 mod attacks;
 
+use crate::admission::webhook::client::{Dialer, Webhook};
+use crate::admission::webhook::{ask, review};
 use crate::harness::{Installed, PATIENCE, arena, eventually, operator_binary};
-use crate::webhook::client::{Dialer, Webhook};
-use crate::webhook::{ask, review};
 use attacks::{ATTACKS, Attack, Crowd};
 use pki_cluster::install::{Operator, Replica};
 use serde_json::{Value, json};

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::thread;
 
 fn specs() -> Vec<Value> {
-    let specs = include_str!("../../src/policy/tests/specs.json");
+    let specs = include_str!("../../../src/policy/tests/specs.json");
     serde_json::from_str(specs).expect("a list of specs")
 }
 

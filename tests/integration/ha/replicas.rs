@@ -1,7 +1,7 @@
 //! Several replicas: one issues, all answer, and losing any of them loses nothing.
 
+use crate::admission::webhook::client::Dialer;
 use crate::harness::{Installed, Namespace, arena, eventually, file, openssl, quiet, serial_of};
-use crate::webhook::client::Dialer;
 use pki_cluster::Signal;
 use pki_cluster::install::Operator;
 use serde_json::{Value, json};

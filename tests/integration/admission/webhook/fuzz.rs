@@ -3,7 +3,7 @@
 use super::client::Webhook;
 use super::{JSON, review};
 use crate::harness::SHARED;
-use crate::random::{self, Random};
+use crate::harness::random::{self, Random};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! The operator is killed at any moment, again and again.
 
+use crate::ha::replicas::expect_one_issuance_each;
 use crate::harness::{Namespace, arena, eventually, quiet};
-use crate::replicas::expect_one_issuance_each;
 use std::hash::{BuildHasher as _, RandomState};
 use std::thread;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! Whatever people write, what others read of it is one printable line within the limits of the
 //! API.
 
+use crate::admission::webhook::client::Webhook;
+use crate::admission::webhook::review;
 use crate::harness::{Namespace, arena, eventually, file};
-use crate::webhook::client::Webhook;
-use crate::webhook::review;
 use pki_cluster::install::Operator;
 use pki_operator::observability::log::MAX_RECORD_BYTES;
 use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};

@@ -1,9 +1,9 @@
 //! A stranger who reaches the webhook's port, but is not the API server.
 
+use crate::admission::webhook::client::{Dialer, Webhook};
+use crate::admission::webhook::{JSON, ask, review};
+use crate::ca::webhook_ca::{CONFIGURATIONS, OVERLAP, Pair, SECRET};
 use crate::harness::{Installed, arena, eventually, file, quiet};
-use crate::identity::{CONFIGURATIONS, OVERLAP, Pair, SECRET};
-use crate::webhook::client::{Dialer, Webhook};
-use crate::webhook::{JSON, ask, review};
 use pki_cluster::Options;
 use pki_cluster::install::{Operator, RELEASE};
 use serde_json::{Value, json};

@@ -4,9 +4,9 @@
 //! Run optimized: `cargo test --release --test integration -- --ignored load --nocapture`. No time
 //! is asserted.
 
+use crate::admission::webhook::client::Dialer;
+use crate::admission::webhook::review;
 use crate::harness::{Installed, arena};
-use crate::webhook::client::Dialer;
-use crate::webhook::review;
 use futures::StreamExt as _;
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};

@@ -1,7 +1,7 @@
 //! The webhook is trusted at every moment, whatever becomes of its CA.
 
+use crate::ca::rotation::intermediate;
 use crate::harness::{Installed, arena, eventually, file, openssl, quiet};
-use crate::rotation::intermediate;
 use pki_cluster::install::Operator;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;

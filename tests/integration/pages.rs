@@ -1,0 +1,3 @@
+//! What the pages say holds on a real cluster.
+
+mod guides;

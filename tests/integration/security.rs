@@ -1,0 +1,10 @@
+//! What attackers and tenants cannot do.
+
+mod abuse;
+mod fence;
+mod hostile_text;
+mod namespaces;
+mod rbac;
+mod spoofing;
+pub(crate) mod strangers;
+mod tenants;
