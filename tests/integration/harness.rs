@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use k8s_openapi::ByteString;
 use pki_certs::Authority;
 use pki_cluster::install::{self, Install, Operator, Replica};
+use pki_cluster::testing::{Api, AuditLog, Request, manifest};
 use pki_cluster::{Cluster, Options, needs};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -12,24 +13,22 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use admission_policy::RESERVED;
 pub(crate) use hook::Hook;
 pub(crate) use line::Line;
+pub(crate) use pki_cluster::testing::{PATIENCE, eventually, openssl, serial_of};
 
 mod admission_policy;
 mod hook;
 mod line;
 pub(crate) mod random;
 mod removal;
-
-/// How long a test waits for something that takes well under a second when the machine is idle.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The cluster that most tests share, and the replica that leads in it.
 pub(crate) static SHARED: LazyLock<Shared> = LazyLock::new(|| {
@@ -97,6 +96,9 @@ pub(crate) fn arena() -> MutexGuard<'static, Installed> {
 pub(crate) struct Installed {
     pub(crate) cluster: Cluster,
     pub(crate) kubeconfig: PathBuf,
+    /// The API server, asked as its administrator.
+    pub(crate) api: Api,
+    audit: AuditLog,
     /// Where the API server looks for the webhook.
     pub(crate) webhook: SocketAddr,
     allowed_names: Vec<String>,
@@ -109,6 +111,8 @@ impl Installed {
         let cluster = Cluster::start(options)?;
         let kubeconfig = cluster.dir().join("operator.kubeconfig");
         let installed = Self {
+            api: Api::new(cluster.kubeconfig())?,
+            audit: AuditLog::of(&cluster),
             cluster,
             kubeconfig,
             webhook: install::free_address()?,
@@ -233,18 +237,12 @@ impl Installed {
 
     /// The identity of the replica that leads.
     pub(crate) fn leader(&self) -> Option<String> {
-        let holder = "--output=jsonpath={.spec.holderIdentity}";
-        let lease = [
-            "get",
-            "lease",
-            "pki-operator",
-            "--namespace",
-            install::RELEASE,
-            holder,
-        ];
-        self.kubectl(&lease)
-            .ok()
-            .filter(|holder| !holder.is_empty())
+        let lease = self
+            .api
+            .get("lease", install::RELEASE, "pki-operator")
+            .ok()??;
+        let holder = lease["spec"]["holderIdentity"].as_str()?;
+        (!holder.is_empty()).then(|| holder.to_owned())
     }
 
     /// What the operator has written in a namespace so far, as the audit log of the API server has
@@ -255,38 +253,29 @@ impl Installed {
 
     /// The same for all namespaces whose name is such.
     pub(crate) fn operator_writes_where(&self, is_such: impl Fn(&str) -> bool) -> Vec<Write> {
-        let mut requests = self.operator_requests(is_such);
-        let reads = ["get ", "list ", "watch "];
-        requests.retain(|it| !reads.iter().any(|read| it.what.starts_with(read)));
-        requests
+        let writes = |request: &Request| request.is_write() && is_such(&request.namespace);
+        self.audit
+            .requests(writes)
+            .into_iter()
+            .map(Write::from)
+            .collect()
     }
 
     /// What the operator has asked of the API server so far in namespaces whose name is such, also
     /// in vain.
     pub(crate) fn operator_requests(&self, is_such: impl Fn(&str) -> bool) -> Vec<Write> {
-        let log = std::fs::read_to_string(self.cluster.audit_log()).expect("there is an audit log");
-        // The last line may be half written.
-        let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
-        whole
-            .lines()
-            // Cheaper than to parse every line.
-            .filter(|line| line.contains("serviceaccount:pki-operator"))
-            .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"))
-            .filter(|entry| entry["stage"] == "ResponseComplete" || entry["stage"] == "Panic")
-            .filter(|entry| {
-                entry["objectRef"]["namespace"]
-                    .as_str()
-                    .is_some_and(&is_such)
-            })
-            .map(|entry| Write::from(&entry))
-            .collect()
+        let requests = self.audit.requests(|request| is_such(&request.namespace));
+        requests.into_iter().map(Write::from).collect()
     }
 
     /// Makes a namespace whose name begins with `prefix`.
     pub(crate) fn namespace(&self, prefix: &str) -> Namespace<'_> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("{prefix}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        self.kubectl(&["create", "namespace", &name])
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        self.api
+            .create("", &namespace)
             .expect("a namespace is made");
         Namespace {
             installed: self,
@@ -337,15 +326,8 @@ pub(crate) struct Write {
     pub(crate) code: u64,
 }
 
-impl From<&Value> for Write {
-    fn from(entry: &Value) -> Self {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let object = &entry["objectRef"];
-        let mut what = format!("{} {}", text(&entry["verb"]), text(&object["resource"]));
-        if let Some(subresource) = object["subresource"].as_str() {
-            what = format!("{what}/{subresource}");
-        }
-        let code = entry["responseStatus"]["code"].as_u64().unwrap_or_default();
+impl From<Request> for Write {
+    fn from(Request { what, code, .. }: Request) -> Self {
         Self { what, code }
     }
 }
@@ -413,10 +395,7 @@ impl Namespace<'_> {
 
     /// An object as JSON, or `None` when there is none.
     pub(crate) fn get(&self, kind: &str, name: &str) -> Option<Value> {
-        let printed = self
-            .kubectl(&["get", kind, name, "--ignore-not-found", "--output", "json"])
-            .ok()?;
-        serde_json::from_str(&printed).ok()
+        self.installed.api.get(kind, &self.name, name).ok()?
     }
 
     /// The condition `Ready` of a Pki.
@@ -452,13 +431,12 @@ impl Namespace<'_> {
 
     /// Makes a pod that waits for ever, with this spec besides its container.
     pub(crate) fn pod(&self, name: &str, spec: &str) {
-        let manifest = format!(
-            r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}"}}, "spec": {{
-                "automountServiceAccountToken": false, "containers": [{{"name": "c", "image": "c"}}], {spec}}}}}"#
-        );
+        let spec = format!("{{{spec}}}");
+        let spec: Value = serde_json::from_str(&spec).expect("the spec is JSON");
+        let pod = manifest::pod(name, &spec);
         // The namespace's service account may come a moment later than the namespace.
         eventually(&format!("pod {name} is made"), || {
-            self.apply(&manifest).ok()
+            self.installed.api.apply(&self.name, &pod).ok()
         });
     }
 
@@ -472,28 +450,20 @@ impl Namespace<'_> {
     /// Permits these service names in this namespace, with other fields of the policy's spec if
     /// need be.
     pub(crate) fn permit(&self, service_names: &[&str], more: &str) {
-        let manifest = format!(
-            r#"{{"apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": {{"name": "{0}"}},
-                "spec": {{"namespaces": {{"names": ["{0}"]}}, "serviceNames": {service_names:?}{more}}}}}"#,
+        let spec = format!(
+            r#"{{"namespaces": {{"names": ["{}"]}}, "serviceNames": {service_names:?}{more}}}"#,
             self.name
         );
-        self.apply(&manifest).expect("the policy is applied");
+        let spec = serde_json::from_str(&spec).expect("the spec is JSON");
+        let api = &self.installed.api;
+        api.apply("", &manifest::policy(&self.name, spec))
+            .expect("the policy is applied");
         // The webhook hears of it moments later.
+        let service_name = service_names.last().expect("a name to probe with");
+        let probe = json!({"serviceName": service_name, "duration": "1h"});
+        let probe = manifest::pki("probe", probe);
         eventually("the policy is in force", || {
-            let probe = format!(
-                r#"{{"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {{"name": "probe"}},
-                    "spec": {{"serviceName": "{}", "duration": "1h"}}}}"#,
-                service_names.last()?
-            );
-            let dry_run = [
-                "create",
-                "--dry-run=server",
-                "--filename",
-                "-",
-                "--namespace",
-                &self.name,
-            ];
-            self.installed.kubectl_with(&probe, &dry_run).ok()
+            api.dry_run(&self.name, &probe).ok()
         });
     }
 
@@ -522,17 +492,10 @@ impl Namespace<'_> {
 
     /// Lets the next renewal on request come at once, as if the last one had been long ago.
     pub(crate) fn forget_renewal(&self, pki: &str) {
-        let change = json!({"status": {"renewalRequest": null}}).to_string();
-        let patch = [
-            "patch",
-            "pki",
-            pki,
-            "--subresource=status",
-            "--type=merge",
-            "--patch",
-            &change,
-        ];
-        self.kubectl(&patch).expect("the status is patched");
+        let change = json!({"status": {"renewalRequest": null}});
+        let api = &self.installed.api;
+        api.merge_status("pki", &self.name, pki, &change)
+            .expect("the status is patched");
     }
 
     /// Waits until there are so many [`events`](Self::events).
@@ -544,11 +507,11 @@ impl Namespace<'_> {
 
     /// The Events of the operator regarding an object, oldest first.
     pub(crate) fn events(&self, kind: &str, name: &str) -> Vec<Value> {
-        let selector = format!("--field-selector=regarding.kind={kind},regarding.name={name}");
-        let printed = self.kubectl(&["get", "events.events.k8s.io", &selector, "--output", "json"]);
-        let printed = printed.expect("events can be listed");
-        let list: Value = serde_json::from_str(&printed).expect("JSON");
-        let mut events = list["items"].as_array().expect("a list").clone();
+        let selector = format!("regarding.kind={kind},regarding.name={name}");
+        let api = &self.installed.api;
+        let mut events = api
+            .list("events", &self.name, "", &selector)
+            .expect("events can be listed");
         events.retain(|event| event["reportingController"] == "pki-operator");
         events.sort_by_key(|event| event["eventTime"].as_str().map(str::to_owned));
         events
@@ -573,30 +536,6 @@ pub(crate) fn bytes(secret: &Value, name: &str) -> Vec<u8> {
     decoded.expect("the API server writes base64").0
 }
 
-/// The serial number of a certificate in PEM, in hexadecimal.
-pub(crate) fn serial_of(certificate: &str) -> String {
-    let printed = openssl(&["x509", "-noout", "-serial"], certificate);
-    let serial = printed.strip_prefix("serial=").unwrap_or_default();
-    serial.to_owned()
-}
-
-/// What `openssl` prints of its input, or nothing when it cannot read it.
-pub(crate) fn openssl(arguments: &[&str], input: &str) -> String {
-    let mut openssl = Command::new("openssl");
-    let pipes = openssl
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    let spawned = pipes.stderr(Stdio::null()).spawn();
-    let mut child = spawned.expect("openssl runs");
-    let mut stdin = child.stdin.take().expect("standard input is piped");
-    // It may have read enough before the end.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    let output = child.wait_with_output().expect("openssl ends");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
 /// Types of the Events and their notes, as in `Warning: ...`.
 pub(crate) fn notes(events: &[Value]) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -607,21 +546,6 @@ pub(crate) fn notes(events: &[Value]) -> Vec<String> {
 /// How long nothing may happen before a test believes that nothing will.
 pub(crate) fn quiet() {
     thread::sleep(Duration::from_secs(2));
-}
-
-/// Waits until `check` finds something; panics with `what` when that takes too long.
-pub(crate) fn eventually<T>(what: &str, check: impl Fn() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(
-            begin.elapsed() < PATIENCE,
-            "not within {PATIENCE:?}: {what}"
-        );
-        thread::sleep(Duration::from_millis(100));
-    }
 }
 
 fn result(output: &Output) -> anyhow::Result<String> {

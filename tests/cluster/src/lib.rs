@@ -27,6 +27,8 @@ mod node;
 mod paths;
 mod ports;
 mod process;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tools;
 mod usage;
 mod watchdog;
