@@ -1,11 +1,11 @@
-{{- /* Not empty if the operator's account is fenced in. With --reuse-values, values of an older chart lack the switch. */}}
+{{- /* Not empty if the fence is enabled. With --reuse-values, values of an older chart lack the switch. */}}
 {{- define "pki-operator.fenced" -}}
 {{- if dig "enabled" true (.Values.fence | default dict) }}true{{ end }}
 {{- end }}
 
 {{- /*
-The head of a fence around one resource, with its binding: (list $ "secrets" "GROUP" "VERSION"). Requests of other users are
-passed by at the first condition.
+The head of a fence around one resource, with its binding: (list $ "secrets" "GROUP" "VERSION"). The first condition skips
+requests of other users.
 */}}
 {{- define "pki-operator.fence" -}}
 {{- $resource := index . 1 }}
@@ -44,19 +44,19 @@ spec:
 {{- end }}
 {{- end }}
 
-{{- /* How every refusal begins; the operator knows its fence by it (src/controllers/pki/remedy.rs). */}}
+{{- /* Start of every refusal, by which the operator recognizes its fence (src/controllers/pki/remedy.rs). */}}
 {{- define "pki-operator.fenceSays" -}}
 the fence permits the operator's account
 {{- end }}
 
-{{- /* CEL: the name of the Pki that a Secret belongs to, or nothing, as src/k8s/secret.rs has it. */}}
+{{- /* CEL: the name of the Pki that owns a Secret, or "", the same as in src/k8s/secret.rs. */}}
 {{- define "pki-operator.fenceOwner" -}}
 [{{ . }}.metadata.?ownerReferences.orValue([]).filter(o, o.?controller.orValue(false))].map(c,
   c.size() == 0 ? {{ . }}.metadata.?annotations[?"box.com/adopt"].orValue("")
   : c[0].kind == "Pki" && c[0].apiVersion == "box.com/v1" ? c[0].name : "")[0]
 {{- end }}
 
-{{- /* The variables of a fence that compares objects field by field, also fields that this chart does not know. */}}
+{{- /* The variables of a fence that compares objects field by field, including fields unknown to this chart. */}}
 {{- define "pki-operator.fenceObjects" -}}
 - name: before
   expression: dyn(oldObject)
@@ -72,7 +72,7 @@ the fence permits the operator's account
   expression: "object == null ? {} : object.{{ last . }}.orValue({})"
 {{- end }}
 
-{{- /* CEL: two maps are the same but for some keys: (list "BEFORE" "AFTER" (list "KEY")). */}}
+{{- /* CEL: two maps are equal except for some keys: (list "BEFORE" "AFTER" (list "KEY")). */}}
 {{- define "pki-operator.fenceSameMaps" -}}
 {{- $before := index . 0 }}
 {{- $after := index . 1 }}
@@ -81,12 +81,12 @@ the fence permits the operator's account
 && {{ $after }}.all(k, k in {{ $keys }} || k in {{ $before }})
 {{- end }}
 
-{{- /* CEL: the object has not changed at this path, but for some keys there: (list "PATH" (list "KEY")). */}}
+{{- /* CEL: the object has not changed at this path, except for some keys there: (list "PATH" (list "KEY")). */}}
 {{- define "pki-operator.fenceSame" -}}
 {{- include "pki-operator.fenceSameMaps" (list (printf "variables.before.?%s.orValue({})" (first .)) (printf "variables.after.?%s.orValue({})" (first .)) (last .)) }}
 {{- end }}
 
-{{- /* CEL: the metadata has not changed, but for what Kubernetes writes there and some keys: (list "KEY"). */}}
+{{- /* CEL: the metadata has not changed, except for fields that Kubernetes writes and some keys: (list "KEY"). */}}
 {{- define "pki-operator.fenceSameMetadata" -}}
 {{- include "pki-operator.fenceSame" (list "metadata" (concat (list "generation" "managedFields" "resourceVersion") .)) }}
 {{- end }}
