@@ -32,7 +32,7 @@ fn no_request_fails_while_replicas_come_and_go_in_an_orderly_way() {
         });
     };
     upgrade("helm upgrade from the previous chart", &[]);
-    // Until then the plain path is Helm's, which would conflict with an operator that writes another.
+    // Until then Helm owns the plain path, and would conflict with an operator that writes another.
     eventually("the operator owns the path", || {
         has_secret_path(&node).then_some(())
     });

@@ -1,13 +1,14 @@
 //! From each of thirty specs to each other one, by each way to apply it: what comes of it is what a
 //! first apply gives.
 //!
-//! The ways are computed as kubectl and the API server do it. `tests/integration/admission/transitions.rs`
-//! asks the real ones.
+//! The ways are computed as kubectl and the API server do it.
+//! `tests/integration/admission/transitions.rs` asks the real ones.
 
 use super::*;
 use crate::api::PkiStatus;
 
-/// Specs that say little, each something else. `tests/integration/admission/transitions.rs` has the same.
+/// Specs that say little, each something else. `tests/integration/admission/transitions.rs` has the
+/// same.
 fn specs() -> Vec<Value> {
     serde_json::from_str(include_str!("specs.json")).expect("a list of specs")
 }
