@@ -79,32 +79,33 @@ fn gauge_value(count: usize) -> i64 {
 
 /// Descriptions on the page.
 mod help {
-    pub(super) const ADMISSIONS: &str = "Admission requests answered, by webhook and verdict";
+    pub(super) const ADMISSIONS: &str = "Answered admission requests, by webhook and verdict";
     pub(super) const ISSUANCES: &str =
-        "Certificates issued, by reason: missing, unsound, renewal, request, ca";
+        "Issued certificates, by reason: missing, unsound, renewal, request, ca";
     pub(super) const ISSUANCE_FAILURES: &str =
-        "Attempts to issue that failed, by reason: ca, certificate, format, api";
+        "Failed attempts to issue, by reason: ca, certificate, format, api";
     pub(super) const RESTARTS: &str =
-        "Workloads that were to be restarted after a renewal, by result: restarted, failed";
+        "Attempts to restart a workload after a renewal, by result: restarted, failed";
     pub(super) const CA_ALARMS: &str =
         "1 while the CA needs attention, by reason: missing, lost, replaced, unusable, ledger, api";
     pub(super) const CA_TIMES: &str =
-        "End of the CA certificates, by role: current, next, previous";
+        "Expiry of the CA certificates, by role: current, next, previous";
     pub(super) const WEBHOOK_TIMES: &str =
-        "End of the certificates that this replica answers admission with, by role: ca, serving";
-    pub(super) const WEBHOOK_PLAIN_PATH: &str = "1 while this replica answers admission at the plain path, where whoever reaches the port may ask";
+        "Expiry of the webhook certificates of this replica, by role: ca, serving";
+    pub(super) const WEBHOOK_PLAIN_PATH: &str =
+        "1 while this replica answers admission at the plain path, which needs no secret segment";
     pub(super) const TRUST_BUNDLES: &str =
         "ConfigMaps with the CA bundle, by state: current, foreign, failing";
     pub(super) const CA_WAITING: &str =
-        "What keeps a rotation of the CA from going on, by reason: unpublished, of_previous";
-    pub(super) const CA_BLOCKED: &str = "Those whom a rotation of the CA cannot reach, by reason: refused, foreign, conflict, contested, failed, unsigned, behind, namespace, bundle";
-    pub(super) const EVENTS: &str = "Events by result (sent, merged, suppressed, dropped), cause of the last two, and reason of the Event";
-    pub(super) const RECONCILE_ERRORS: &str = "Reconciliations that failed and are tried again";
-    pub(super) const RECONCILE_SECONDS: &str = "Duration of a reconciliation";
+        "Objects that delay a rotation of the CA, by reason: unpublished, of_previous";
+    pub(super) const CA_BLOCKED: &str = "Objects that a rotation of the CA cannot update, by reason: refused, foreign, conflict, contested, failed, unsigned, behind, namespace, bundle";
+    pub(super) const EVENTS: &str = "Events by result (sent, merged, suppressed, dropped), cause if suppressed or dropped, and reason of the Event";
+    pub(super) const RECONCILE_ERRORS: &str = "Failed reconciliations, which are retried";
+    pub(super) const RECONCILE_SECONDS: &str = "Duration of reconciling a Pki";
     pub(super) const LEADER: &str = "1 while this replica reconciles";
     pub(super) const CLOCK_SKEW: &str =
-        "By how much the clock of this replica is ahead of the API server's";
-    pub(super) const CLOCK_TRUSTED: &str = "1 while the clock of this replica agrees with the API server's; else it neither leads nor issues";
+        "Seconds by which the clock of this replica is ahead of the API server's";
+    pub(super) const CLOCK_TRUSTED: &str = "1 while the clock of this replica agrees with the API server's; at 0 it does not lead or issue";
 }
 
 impl Default for Metrics {

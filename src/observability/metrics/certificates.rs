@@ -52,17 +52,17 @@ impl Collector for Certificates {
                 series(&mut metric, &labels, value)?;
             }
         }
-        let help = "Pkis that the operator has not looked at since they were last edited";
+        let help = "Pkis not reconciled since their last edit";
         let metric = gauge(&mut encoder, "queue_depth", help)?;
         ConstGauge::new(pkis.waiting).encode(metric)?;
 
-        let help = "Pkis that break the rule book, by namespace and reason; 0 where there is none";
+        let help = "Stored Pkis that no policy permits, by namespace and reason; one series of 0 if there are none";
         let mut metric = gauge(&mut encoder, "pkis_refused", help)?;
         for ((namespace, reason), count) in pkis.refused {
             let labels = [("namespace", namespace), ("reason", reason)];
             series(&mut metric, &labels, count)?;
         }
-        let help = "Pods that cannot start before the operator writes a Secret, by namespace; 0 where there is none";
+        let help = "Pods that cannot start before the operator writes a Secret, by namespace; one series of 0 if there are none";
         let mut metric = gauge(&mut encoder, "pods_waiting", help)?;
         for (namespace, count) in waiting_pods(cache) {
             series(&mut metric, &[("namespace", namespace)], count)?;
@@ -92,7 +92,7 @@ where
 
 /// The namespaces that are to be served and may not be read. One line of zero where there is none.
 fn encode_refused(encoder: &mut DescriptorEncoder<'_>, refused: Refused) -> fmt::Result {
-    let help = "1 while a resource may not be read in a namespace that is to be served; 0 where there is none";
+    let help = "1 while the operator may not read a resource in a namespace of --namespaces; one series of 0 if there are none";
     let mut metric = gauge(encoder, "namespace_refused", help)?;
     if refused.is_empty() {
         return series(&mut metric, &[("namespace", ""), ("resource", "")], 0);
@@ -181,7 +181,7 @@ const SHOWN: [Shown; 4] = [
     ),
     (
         "certificate_expiry_timestamp_seconds",
-        "End of the certificate's validity",
+        "Expiry of the certificate",
         |pki| seconds(pki.status.as_ref()?.not_after.as_ref()),
     ),
     (
@@ -191,7 +191,7 @@ const SHOWN: [Shown; 4] = [
     ),
     (
         "certificate_renewal_timestamp_seconds",
-        "When the certificate is renewed",
+        "Time of the next renewal of the certificate",
         |pki| seconds(pki.status.as_ref()?.renewal_time.as_ref()),
     ),
 ];

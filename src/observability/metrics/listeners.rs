@@ -22,12 +22,12 @@ impl Listeners {
             closed: add(
                 registry,
                 "connections_closed",
-                "Connections that were closed on the client, by listener and reason: idle, displaced",
+                "Connections that the operator closed, by listener and reason: idle, displaced",
             ),
             refused: add(
                 registry,
                 "requests_refused",
-                "Requests to the webhook that were not judged, by reason: path, large, intricate, slow, broken, displaced",
+                "Requests to the webhook that it did not evaluate, by reason: path, large, intricate, slow, broken, displaced",
             ),
         };
         for listener in ["webhook", "health"] {
