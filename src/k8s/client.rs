@@ -1,4 +1,4 @@
-//! The way to the cluster: by kubeconfig, as kubectl goes it.
+//! Connects to the cluster by kubeconfig, as kubectl does.
 
 use crate::api::{Labels, PkiPolicy, StoredPolicy};
 use crate::util::text;
@@ -19,13 +19,13 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Selects a cluster and a namespace.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Access {
-    /// The kubeconfig file to use. Default: $KUBECONFIG, or ~/.kube/config.
+    /// Kubeconfig file to use. Default: $KUBECONFIG, or ~/.kube/config.
     #[arg(long, global = true, value_name = "FILE", help_heading = "Cluster")]
     pub kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig to use. Default: its current one.
+    /// Context of the kubeconfig to use. Default: its current context.
     #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
     pub context: Option<String>,
-    /// The namespace. Default: that of the context; for check without a cluster, "default".
+    /// Namespace to use. Default: that of the context; for check without a cluster, "default".
     #[arg(
         short,
         long,
@@ -36,10 +36,10 @@ pub struct Access {
     pub namespace: Option<String>,
 }
 
-/// A cluster that can be asked.
+/// A cluster that answers requests.
 #[derive(Clone)]
 pub struct Cluster {
-    /// Asks.
+    /// The client of its API.
     pub client: Client,
     /// The namespace that was named, or that of the context.
     pub namespace: String,

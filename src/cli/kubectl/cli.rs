@@ -11,80 +11,80 @@ use clap_complete::Shell;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Certificates for the services of your namespace: why one is missing, what to write instead, what
-/// is in a Secret.
+/// Check, explain, list, renew and inspect the certificates of your namespace.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-pki", bin_name = "kubectl pki", version, after_help = EXAMPLES)]
 pub struct PluginCli {
-    /// Which cluster.
+    /// The cluster.
     #[command(flatten)]
     pub access: Access,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: PluginCommand,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  kubectl pki check -f app1.yaml --policy policies/   # would it be refused? without a cluster
-  kubectl pki explain app1-pki                        # why is there no certificate?
-  kubectl pki status -A                               # all Pkis, those that end first on top
+  kubectl pki check -f app1.yaml --policy policies/   # check a file without a cluster
+  kubectl pki explain app1-pki                        # show why a certificate is missing
+  kubectl pki status -A                               # list all Pkis, earliest expiry first
 
-Put the binary kubectl-pki on your PATH, and kubectl finds it.
-kubectl pki COMMAND --help says more of each command.";
+kubectl finds the plugin if the binary kubectl-pki is on your PATH.
+kubectl pki COMMAND --help describes each command.";
 
-/// What the plugin does.
+/// Subcommands of the plugin.
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
-    /// Judge Pkis in files as the cluster would, in the same words.
+    /// Check Pkis in files: print the same errors as kubectl apply would.
     ///
-    /// Every Pki in the files is judged by the rule book that the operator's webhook asks: by the
-    /// policies in these files and in those of --policy; if there are none, by those of the
-    /// cluster. If you may not read those, the API server judges each Pki in a dry run, for which
-    /// you need the role edit. What `kubectl apply` would refuse is an error: broken rules, unknown
-    /// fields, wrong types, metadata, templates that are not rendered, YAML that cannot be read;
-    /// policies that are in these files are judged as well. An annotation or label of box.com/
-    /// without an effect is a warning, on objects of every kind.
+    /// The check uses the rules of the operator's webhook. Policies come from these files and from
+    /// --policy. If there are none, the check uses those of the cluster. If you may not read
+    /// those, the API server checks each Pki in a dry run, for which you need the role edit.
     ///
-    /// Exit status: 0 if nothing is refused (there may be warnings), 1 if something is, 2 if it
-    /// could not be judged.
+    /// Errors are all faults that `kubectl apply` would refuse: broken rules, unknown fields, wrong
+    /// types, metadata, unrendered templates, and YAML that cannot be read. Policies in these
+    /// files are checked too. An annotation or label of box.com/ without an effect is a warning, on
+    /// objects of every kind.
+    ///
+    /// Exit status: 0 without errors (there may be warnings), 1 with errors, 2 if the check could
+    /// not run.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
 
-    /// Try policies out on Pkis that need not exist.
+    /// Test policies with example Pkis.
     #[command(subcommand)]
     Policy(Policy),
 
-    /// Say why a Pki has its certificate, or has none, and what to do about it.
+    /// Explain why a Pki has a certificate or has none, and what to do.
     ///
-    /// One page: how it stands and why, what the policies say of it now, what is in its Secret
-    /// (never the key), which pods use it and what they were told. What you may not read is left
-    /// out, with a word. Exit status: 0, or 1 if there is no such Pki.
+    /// Prints one page: the state and its reason, the verdict of the policies, the content of the
+    /// Secret (never the key), the pods that use it and their Events. The page names the parts that
+    /// you may not read. Exit status: 0, or 1 if the Pki does not exist.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
 
-    /// List Pkis: those without a certificate first, then those whose certificate ends first.
+    /// List Pkis: first those without a certificate, then by expiry.
     #[command(after_help = STATUS_EXAMPLES)]
     Status(Status),
 
-    /// Have certificates renewed now, and wait until they are.
+    /// Renew certificates now, and wait for the result.
     ///
-    /// Sets the annotation box.com/renew-now, which the operator takes away. A Pki is renewed on
-    /// request once in five minutes: an earlier request is served when they are over. Exit status:
-    /// 0 if all are renewed, 1 if one is not, 2 if that could not be asked for.
+    /// Sets the annotation box.com/renew-now, which the operator removes. The operator renews a Pki
+    /// on request at most once in five minutes; an earlier request waits until then. Exit status:
+    /// 0 if all are renewed, 1 if one is not, 2 if the request failed.
     #[command(after_help = RENEW_EXAMPLES)]
     Renew(Renew),
 
-    /// Show what is in a Secret or a PEM file: every certificate, whether clients accept it,
-    /// whether the key matches.
+    /// Show the certificates in a Secret or a PEM file, whether clients accept them, and whether
+    /// the key matches.
     ///
-    /// The key itself is never shown.
+    /// The output never has the key itself.
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(Inspect),
 
-    /// Print a script that completes kubectl-pki in a shell.
+    /// Print a completion script for a shell.
     ///
-    /// That is for the command kubectl-pki. To complete `kubectl pki`, kubectl asks
+    /// The script completes the command kubectl-pki. For `kubectl pki`, kubectl calls
     /// the command kubectl_complete-pki: save this script under that name on your
     /// PATH, and make it executable.
     ///
@@ -96,7 +96,7 @@ pub enum PluginCommand {
         shell: Shell,
     },
 
-    /// Answer kubectl, which asks how a line may go on.
+    /// Complete a command line for kubectl.
     #[command(name = "__complete", hide = true)]
     Complete {
         /// The words so far.
@@ -105,45 +105,45 @@ pub enum PluginCommand {
     },
 }
 
-/// What to check, by which policies.
+/// The flags of `check`.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// A file with manifests in YAML or JSON, a directory of them, or - for standard input; may be
-    /// given several times.
+    /// Read manifests in YAML or JSON from this file or directory, or from standard input (-). May
+    /// be repeated.
     #[arg(short, long = "filename", value_name = "FILE|DIR|-", required = true, value_hint = ValueHint::AnyPath)]
     pub filename: Vec<PathBuf>,
 
-    /// Read the directories in a directory too.
+    /// Read subdirectories too. Default: only the files of a directory.
     #[arg(short = 'R', long)]
     pub recursive: bool,
 
-    /// A file with PkiPolicies (and Namespaces, for policies that select them by label), a list of
-    /// allowed names (one service name a line), or a directory of manifests; may be given several
-    /// times.
+    /// Use the policies in this file or directory. Manifests have PkiPolicies, and Namespaces for
+    /// policies that select by label. A file with one service name per line is a list of allowed
+    /// names. May be repeated. Default: the policies of the cluster.
     #[arg(long, value_name = "FILE|DIR|-", value_hint = ValueHint::AnyPath)]
     pub policy: Vec<PathBuf>,
 
-    /// How to print what is found.
+    /// Format of the output.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
 
-    /// How the cluster is set up.
+    /// The cluster's settings.
     #[command(flatten)]
     pub installation: Installation,
 }
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
-  # In CI, without a cluster: by the policies that the platform team keeps in a directory
+  # In CI, without a cluster: with the policies in a directory
   kubectl pki check -f deploy/ -R --policy policies/
 
-  # By a list of allowed names, on what a template engine prints
+  # The output of a template engine, with a list of allowed names
   helm template . | kubectl pki check -f - --policy AllowedNames
 
-  # By the policies of the cluster, before kubectl apply
+  # With the policies of the cluster, before kubectl apply
   kubectl pki check -f app1.yaml -n team-a
 
-  # As annotations of a pull request; as a report for code scanning
+  # Annotations of a pull request, and a report for code scanning
   kubectl pki check -f deploy/ --policy policies/ -o github
   kubectl pki check -f deploy/ --policy policies/ -o sarif > pki.sarif";
 
@@ -177,86 +177,88 @@ Examples:
   kubectl pki completion zsh > \"${fpath[1]}/_kubectl-pki\"
   kubectl pki completion fish > ~/.config/fish/completions/kubectl-pki.fish";
 
-/// What to do with policies.
+/// Subcommands of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum Policy {
-    /// Run tables of cases: Pkis, and what the policies shall say of each.
+    /// Run test cases: Pkis, and the expected verdict of the policies on each.
     ///
-    /// Prints each case that comes out otherwise, with what was expected and what came. Exit
-    /// status: 0 if all come out as expected, 1 if one does not, 2 if they could not be run.
+    /// Prints each failed case with the expected and the actual verdict. Exit status: 0 if all
+    /// cases pass, 1 if one fails, 2 if they could not run.
     #[command(after_help = POLICY_TEST_EXAMPLES)]
     Test(PolicyTest),
 }
 
-/// Which tables, by which policies.
+/// The flags of `policy test`.
 #[derive(Debug, Args)]
 pub struct PolicyTest {
-    /// A file with cases.
+    /// File with test cases, in the form of the example below. May be repeated.
     #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
 
-    /// A file or a directory with policies, besides those that the files of cases name; may be
-    /// given several times.
+    /// Use the policies in this file or directory, besides those that the files with test cases
+    /// name. May be repeated. Default: none.
     #[arg(long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
     pub policy: Vec<PathBuf>,
 
-    /// Also prints every value that counts for a Pki that is admitted, and who decides it.
+    /// Print every effective value of each admitted Pki, and its source (Pki, policy or built-in).
     #[arg(long)]
     pub show_values: bool,
 
-    /// How the cluster is set up.
+    /// The cluster's settings.
     #[command(flatten)]
     pub installation: Installation,
 }
 
 const POLICY_TEST_EXAMPLES: &str = "\
 Example:
-  # policies/tests.yaml; run it with: kubectl pki policy test policies/tests.yaml
+  kubectl pki policy test policies/tests.yaml
+
+Content of policies/tests.yaml:
   policies: [teams.yaml]         # files or directories, relative to this file
   cases:
-    - name: teams get names of their own
+    - name: a team gets its own names
       namespace: team-a
       labels: {stage: live}      # of the namespace
       spec: {serviceName: team-a-web}
       expect: admitted
       policy: teams              # optional: the PkiPolicy that permits it
-      effective: {duration: 720h}   # optional: values that count; --show-values prints all
-    - name: but not those of others
+      effective: {duration: 720h}   # optional: effective values; --show-values prints all
+    - name: a team does not get names of others
       namespace: team-a
       spec: {serviceName: team-b-web}
       expect: refused
       reason: PkiServiceNameError   # optional
-      message: not found in         # optional: a part of what is said";
+      message: not found in         # optional: a part of the message";
 
-/// What to explain.
+/// The flags of `explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// The name of the Pki.
+    /// Name of the Pki.
     pub name: String,
 
-    /// How the cluster is set up.
+    /// The cluster's settings.
     #[command(flatten)]
     pub installation: Installation,
 }
 
-/// What to list.
+/// The flags of `status`.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Those of all namespaces.
+    /// List the Pkis of all namespaces. Default: those of one namespace.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
 
-    /// How to print them.
+    /// Format of the output.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: ListFormat,
 
-    /// The namespace of the operator. Its ConfigMap pki-operator-ca names what a rotation of the CA
-    /// cannot reach; without permission to read it, that part is left out.
+    /// Namespace of the operator. Its ConfigMap pki-operator-ca lists the Secrets that a rotation
+    /// of the CA cannot update. Without permission to read it, the output omits that part.
     #[arg(long, value_name = "NS", default_value = "pki-operator")]
     pub operator_namespace: String,
 }
 
-/// A form of a list.
+/// Format of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ListFormat {
     /// A table.
@@ -266,10 +268,10 @@ pub enum ListFormat {
     Json,
 }
 
-/// What to renew.
+/// The flags of `renew`.
 #[derive(Debug, Args)]
 pub struct Renew {
-    /// The names of the Pkis.
+    /// Names of the Pkis.
     #[arg(
         value_name = "NAME",
         required_unless_present = "all",
@@ -277,16 +279,16 @@ pub struct Renew {
     )]
     pub names: Vec<String>,
 
-    /// All Pkis of the namespace.
+    /// Renew all Pkis of the namespace.
     #[arg(long)]
     pub all: bool,
 
-    /// Whether to wait until they are renewed.
+    /// Wait until the certificates are renewed.
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
         require_equals = true, action = ArgAction::Set)]
     pub wait: bool,
 
-    /// How long to wait, for example 90s or 5m.
+    /// Maximum time to wait, for example 90s or 5m.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = patience)]
     pub timeout: Duration,
 }
@@ -297,27 +299,27 @@ fn patience(text: &str) -> Result<Duration, String> {
     length.ok_or_else(|| "write a length of time, for example 90s or 5m".to_owned())
 }
 
-/// What to show.
+/// The flags of `inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// A Secret (secret/NAME), the Secret of a Pki (pki/NAME), a PEM file, or - for standard input.
+    /// Secret (secret/NAME), Secret of a Pki (pki/NAME), PEM file, or - for standard input.
     #[arg(value_name = "secret/NAME|pki/NAME|FILE|-")]
     pub what: String,
 }
 
-/// How the cluster is set up, as far as rules depend on it.
+/// Settings of the cluster that rules depend on.
 #[derive(Clone, Debug, Args)]
 pub struct Installation {
-    /// The cluster's DNS domain.
+    /// DNS domain of the cluster.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
 
-    /// The namespace of the operator, whose Secrets no Pki may name.
+    /// Namespace of the operator. No Pki may name its Secrets.
     #[arg(long, value_name = "NS", default_value = "pki-operator")]
     pub operator_namespace: String,
 
-    /// Addresses and ranges (CIDR) that no certificate is for, as the operator's flag has them; the
-    /// API server's own address among them.
+    /// IP addresses and ranges (CIDR) that no policy can permit, as in the operator's flag.
+    /// Include the API server's own address. Separated by commas; may be repeated. Default: none.
     #[arg(long, value_name = "RANGE", value_delimiter = ',', value_parser = crate::cli::config::addresses)]
     pub reserved_addresses: Vec<ipnet::IpNet>,
 }

@@ -13,14 +13,14 @@ mod sarif;
 /// A form of output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// One line a finding, as compilers write them.
+    /// One line per finding, in the form of a compiler.
     #[default]
     Text,
     /// One JSON object.
     Json,
-    /// SARIF 2.1.0, which code scanners exchange.
+    /// SARIF 2.1.0, for code scanners.
     Sarif,
-    /// Workflow commands of GitHub Actions, which annotate the lines of a pull request.
+    /// Workflow commands of GitHub Actions, which annotate a pull request.
     Github,
 }
 

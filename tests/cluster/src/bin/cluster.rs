@@ -1,8 +1,8 @@
 //! `cargo cluster`: a local Kubernetes that stays up between commands.
 //!
-//! `up` starts a keeper, which is this program again, in a session of its own: it owns the cluster
-//! and holds a lock on `target/cluster/up.lock` for as long as it lives. `down` ends the keeper;
-//! its watchdog then cleans up, as it would after a crash.
+//! `up` starts a keeper: this program again, in its own session. The keeper owns the cluster and
+//! holds a lock on `target/cluster/up.lock` while it runs. `down` ends the keeper; its watchdog
+//! then cleans up, as after a crash.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -20,29 +20,36 @@ use serde_json::{Value, json};
 /// How long the watchdog may take: it gives every process ten seconds at most.
 const DOWN_LIMIT: Duration = Duration::from_secs(90);
 
-/// A local Kubernetes for trying things out.
+/// Run a local Kubernetes from source, for tests by hand.
 #[derive(Parser)]
-#[command(bin_name = "cargo cluster")]
+#[command(bin_name = "cargo cluster", after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  cargo cluster up                  # start a control plane, without nodes
+  eval \"$(cargo cluster env)\"      # select it in this shell
+  kubectl get namespaces
+  cargo cluster down                # stop it and remove its files";
+
 #[derive(Subcommand)]
 enum Action {
-    /// Start a cluster that stays up, and say how to use it
+    /// Start a cluster, and print how to use it. It runs until `cargo cluster down`
     Up {
-        /// With a node that runs pods (needs root)
+        /// Add a node that runs pods; needs root and containerd. Default: none
         #[arg(long)]
         node: bool,
     },
-    /// Stop it and remove everything it wrote, except the programs
+    /// Stop the cluster and remove its files, except the built programs
     Down,
-    /// Say whether it is up; exit status 1 when it is not, or does not work
+    /// Print whether the cluster is up. Exit status 1 if it is down or does not answer
     Status,
-    /// Print shell commands that select it: eval "$(cargo cluster env)"
+    /// Print shell commands that select the cluster, for eval "$(cargo cluster env)"
     Env,
-    /// Own the cluster (started by `up`)
+    /// Keep the cluster running (started by `up`)
     #[command(hide = true)]
     Keep {
         #[arg(long)]

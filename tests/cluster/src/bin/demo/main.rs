@@ -19,26 +19,34 @@ mod existing;
 mod shell;
 mod story;
 
-/// Shows the operator's main job on a real Kubernetes, which it starts, and stops again.
+/// Show the operator's main job on a real Kubernetes: start a cluster, run the story, stop the
+/// cluster.
 #[derive(Parser)]
-#[command(bin_name = "cargo demo")]
+#[command(bin_name = "cargo demo", after_help = EXAMPLES)]
 struct Arguments {
-    /// Leave everything running at the end, until Ctrl-C
+    /// Keep cluster and operator running at the end, until Ctrl-C. Default: stop both
     #[arg(long)]
     keep: bool,
 
-    /// Start no node, also where root and the packages for one are there
+    /// Start no node, so pods stay Pending. Default: a node, if root and its packages are there
     #[arg(long)]
     no_node: bool,
 
-    /// Use this context of your kubeconfig instead of starting a cluster
+    /// Use the cluster of this kubeconfig context. Default: start a cluster
     #[arg(long, value_name = "NAME", conflicts_with = "no_node")]
     context: Option<String>,
 
-    /// The address of this machine by which the API server of that cluster reaches it
+    /// IP address by which the API server of --context reaches this machine. Default: the address
+    /// of the route to the API server
     #[arg(long, value_name = "ADDRESS", requires = "context")]
     host: Option<IpAddr>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo demo                                          # a cluster of its own
+  cargo demo --keep                                   # leave it running, for your own commands
+  cargo demo --context kind-dev --host 172.18.0.1     # an existing cluster";
 
 fn main() -> ExitCode {
     match demo(&Arguments::parse()) {
