@@ -3,6 +3,7 @@
 use crate::load::Load;
 use crate::node::{Node, Replica, eventually, node};
 use pki_cluster::install::RELEASE;
+use pki_cluster::testing::manifest;
 use serde_json::json;
 use std::thread;
 use std::time::Duration;
@@ -32,7 +33,7 @@ fn no_request_fails_while_replicas_come_and_go_in_an_orderly_way() {
         });
     };
     upgrade("helm upgrade from the previous chart", &[]);
-    // Until then Helm owns the plain path, and would conflict with an operator that writes another.
+    // Until then Helm owns the plain path, and conflicts with an operator that writes another.
     eventually("the operator owns the path", || {
         has_secret_path(&node).then_some(())
     });
@@ -142,9 +143,8 @@ fn a_leader_that_was_frozen_writes_nothing_late() {
 }
 
 fn create_pkis(node: &Node, names: &[String]) {
-    let pki = |name: &String| json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": name}, "spec": {"serviceName": "app1"}});
-    let items: Vec<_> = names.iter().map(pki).collect();
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let pki = |name: &String| manifest::pki(name, &json!({"serviceName": "app1"}));
+    let list = manifest::list(names.iter().map(pki));
     node.kubectl_with(&list.to_string(), &["create", "--filename=-"])
         .unwrap();
 }

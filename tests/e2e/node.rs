@@ -1,17 +1,15 @@
 //! The node on which the chart is installed, and what the tests ask it.
 
 use crate::image;
-use anyhow::Context as _;
 use pki_cluster::install::{self, RELEASE};
+use pki_cluster::testing::{self, AuditLog, Request, eventually_within};
 use pki_cluster::{Cluster, Options, check_node, workspace_dir};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a test waits for what takes some seconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -91,24 +89,14 @@ impl Node {
         install::run(helm.args(["test", RELEASE, "--namespace", RELEASE, "--logs"]))
     }
 
-    /// Runs kubectl: its standard output, or an error that quotes its standard error.
+    /// Runs kubectl: its standard output, or its standard error as the error.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        install::run(self.cluster.kubectl().args(arguments))
+        testing::kubectl(&self.cluster, arguments)
     }
 
-    /// `kubectl apply` of a manifest, or another command that reads one.
+    /// The same with `input` as its standard input.
     pub(crate) fn kubectl_with(&self, input: &str, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut kubectl = self.cluster.kubectl();
-        kubectl.args(arguments).stdin(Stdio::piped());
-        kubectl.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = kubectl.spawn().context("starting kubectl")?;
-        let mut stdin = child.stdin.take().expect("it is piped");
-        stdin.write_all(input.as_bytes())?;
-        drop(stdin);
-        let output = child.wait_with_output()?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "{error}");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        testing::kubectl_with(&self.cluster, input, arguments)
     }
 
     /// What `kubectl get` finds, as JSON.
@@ -153,28 +141,14 @@ impl Node {
         &self,
         is_such: impl Fn(&str) -> bool,
     ) -> BTreeMap<String, usize> {
-        let log = fs::read_to_string(self.cluster.audit_log()).unwrap();
+        let is_such = |request: &Request| {
+            let is_of_secret = request.what.ends_with(" secrets");
+            let has_changed = request.is_write() && (200..300).contains(&request.code);
+            is_of_secret && has_changed && is_such(&request.name)
+        };
         let mut writes = BTreeMap::new();
-        for line in log
-            .lines()
-            .filter(|line| line.contains("serviceaccount:pki-operator:"))
-        {
-            // The last line may be half written.
-            let Ok(entry) = serde_json::from_str::<Value>(line) else {
-                continue;
-            };
-            let (object, code) = (
-                &entry["objectRef"],
-                entry["responseStatus"]["code"].as_u64(),
-            );
-            let has_changed = code.is_some_and(|code| (200..300).contains(&code));
-            let is_read = matches!(entry["verb"].as_str(), Some("get" | "list" | "watch"));
-            if object["resource"] == "secrets" && has_changed && !is_read {
-                let name = object["name"].as_str().unwrap_or_default();
-                if is_such(name) {
-                    *writes.entry(name.to_owned()).or_default() += 1;
-                }
-            }
+        for request in AuditLog::of(&self.cluster).requests(is_such) {
+            *writes.entry(request.name).or_default() += 1;
         }
         writes
     }
@@ -224,13 +198,6 @@ impl Replica {
 }
 
 /// Waits until there is an answer.
-pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(begin.elapsed() < PATIENCE, "never: {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
+pub(crate) fn eventually<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, found)
 }

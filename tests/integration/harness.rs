@@ -1,34 +1,34 @@
 //! One cluster with one operator for most tests of this binary, another for those that disturb; and
 //! what tests say often.
 
-use anyhow::Context as _;
 use k8s_openapi::ByteString;
 use pki_certs::Authority;
 use pki_cluster::install::{self, Install, Operator, Replica};
-use pki_cluster::testing::{Api, AuditLog, Request, manifest};
+use pki_cluster::testing::{self, Api, AuditLog, Request, manifest};
 use pki_cluster::{Cluster, Options, needs};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
 pub(crate) use admission_policy::RESERVED;
+pub(crate) use arena::arena;
 pub(crate) use hook::Hook;
 pub(crate) use line::Line;
 pub(crate) use pki_cluster::testing::{PATIENCE, eventually, openssl, serial_of};
 
 mod admission_policy;
+mod arena;
 mod hook;
 mod line;
 pub(crate) mod random;
 mod removal;
+mod settle;
 
 /// The cluster that most tests share, and the replica that leads in it.
 pub(crate) static SHARED: LazyLock<Shared> = LazyLock::new(|| {
@@ -55,43 +55,6 @@ impl Deref for Shared {
     }
 }
 
-/// A cluster without an operator, for one test at a time: it starts the replicas it needs, and may
-/// kill them. There are two, so that one test need not wait while another one does.
-pub(crate) fn arena() -> MutexGuard<'static, Installed> {
-    static ARENAS: [LazyLock<Mutex<Installed>>; 2] = [LazyLock::new(new), LazyLock::new(new)];
-    fn new() -> Mutex<Installed> {
-        // The shared cluster is as Kubernetes is by default.
-        let options = Options {
-            trust_bundles: true,
-            ..Options::default()
-        };
-        Mutex::new(Installed::start(&["app1", "app2"], options).expect("another cluster starts"))
-    }
-    static TURN: AtomicUsize = AtomicUsize::new(0);
-    let turn = TURN.fetch_add(1, Ordering::Relaxed);
-    let free = ARENAS.iter().find_map(|arena| arena.try_lock().ok());
-    let arena = free.unwrap_or_else(|| {
-        let arena = ARENAS[turn % ARENAS.len()].lock();
-        arena.unwrap_or_else(PoisonError::into_inner)
-    });
-    // What the test before may have left behind.
-    arena.release_pkis().expect("Pkis can be deleted");
-    for kind in ["pkis", "pkipolicies", "leases"] {
-        arena.delete_all(kind);
-    }
-    let selector = "--selector=box.com/trust-bundle";
-    let unlabel = ["label", "namespaces", selector, "box.com/trust-bundle-"];
-    arena.kubectl(&unlabel).expect("no bundle is asked for");
-    // What was changed in a role by hand is not Helm's to change.
-    let roles = ["clusterrole", "pki-operator", "pki-operator-namespace"];
-    let delete = [&["delete", "--ignore-not-found"], &roles[..]].concat();
-    arena.kubectl(&delete).expect("they are deleted");
-    arena.without_other_webhook_cas();
-    arena.install().expect("the chart is installed");
-    arena.without_admission_policy();
-    arena
-}
-
 /// A cluster with the chart installed.
 pub(crate) struct Installed {
     pub(crate) cluster: Cluster,
@@ -99,6 +62,8 @@ pub(crate) struct Installed {
     /// The API server, asked as its administrator.
     pub(crate) api: Api,
     audit: AuditLog,
+    /// The objects of the chart, unless Helm has changed the release since.
+    release: Mutex<Option<Vec<Value>>>,
     /// Where the API server looks for the webhook.
     pub(crate) webhook: SocketAddr,
     allowed_names: Vec<String>,
@@ -113,6 +78,7 @@ impl Installed {
         let installed = Self {
             api: Api::new(cluster.kubeconfig())?,
             audit: AuditLog::of(&cluster),
+            release: Mutex::default(),
             cluster,
             kubeconfig,
             webhook: install::free_address()?,
@@ -125,7 +91,8 @@ impl Installed {
 
     /// Installs the chart, or brings back what is missing of it.
     pub(crate) fn install(&self) -> anyhow::Result<()> {
-        self.install_with(&[])
+        self.install_with(&[])?;
+        self.note_release()
     }
 
     /// The same with further values, as in `namespaces={a,b}`.
@@ -136,7 +103,7 @@ impl Installed {
             webhook: &self.webhook.to_string(),
             values,
         };
-        install.run(self.cluster.helm()?).map(drop)
+        install.run(self.helm()?).map(drop)
     }
 
     /// Takes the webhooks away, so that whatever the schema takes is stored.
@@ -218,23 +185,6 @@ impl Installed {
         }
     }
 
-    /// Takes away a webhook's CA that has others beside it, which a test before has made, so that a
-    /// fresh one is made.
-    fn without_other_webhook_cas(&self) {
-        let secret = [
-            "secret",
-            "pki-operator-webhook-ca",
-            "--namespace",
-            install::RELEASE,
-        ];
-        let files = "--output=jsonpath={.data.previous\\.crt}{.data.ca\\.crt}";
-        let get = [&["get", "--ignore-not-found", files], &secret[..]].concat();
-        if !self.kubectl(&get).expect("it can be read").is_empty() {
-            let delete = [&["delete"], &secret[..]].concat();
-            self.kubectl(&delete).expect("it is deleted");
-        }
-    }
-
     /// The identity of the replica that leads.
     pub(crate) fn leader(&self) -> Option<String> {
         let lease = self
@@ -285,25 +235,12 @@ impl Installed {
 
     /// Runs kubectl; its standard output, or its standard error as the error.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let output = self.cluster.kubectl().args(arguments).output();
-        result(&output.context("starting kubectl")?)
+        testing::kubectl(&self.cluster, arguments)
     }
 
-    /// Runs kubectl with `input` as its standard input.
+    /// The same with `input` as its standard input.
     pub(crate) fn kubectl_with(&self, input: &str, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut kubectl = self.cluster.kubectl();
-        kubectl
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = kubectl.spawn().context("starting kubectl")?;
-        child
-            .stdin
-            .take()
-            .expect("standard input is piped")
-            .write_all(input.as_bytes())?;
-        result(&child.wait_with_output()?)
+        testing::kubectl_with(&self.cluster, input, arguments)
     }
 }
 
@@ -350,27 +287,74 @@ impl Namespace<'_> {
         self.installed.kubectl(&[arguments, &namespace].concat())
     }
 
-    /// `kubectl apply` of a Pki with this spec, as YAML flow or JSON.
-    pub(crate) fn apply_pki(&self, name: &str, spec: &str) -> anyhow::Result<String> {
-        self.apply(&format!(
+    /// Applies a Pki with this spec, in YAML or JSON.
+    ///
+    /// Panics with the refusal. [`kubectl_apply_pki`](Self::kubectl_apply_pki) returns it.
+    pub(crate) fn apply_pki(&self, name: &str, spec: &str) {
+        let spec = serde_saphyr::from_str(spec).expect("the spec is YAML");
+        self.apply_object(&manifest::pki(name, &spec));
+    }
+
+    /// Applies each object of a manifest, and each item of a list.
+    ///
+    /// Panics with the refusal. [`kubectl_apply`](Self::kubectl_apply) returns it.
+    pub(crate) fn apply(&self, manifest: &str) {
+        let objects: Vec<Value> =
+            serde_saphyr::from_multiple(manifest).expect("the manifest is YAML");
+        for object in objects {
+            match object["items"].as_array() {
+                Some(items) => items.iter().for_each(|item| self.apply_object(item)),
+                None => self.apply_object(&object),
+            }
+        }
+    }
+
+    /// Applies an object.
+    pub(crate) fn apply_object(&self, object: &Value) {
+        let applied = self.installed.api.apply(&self.name, object);
+        applied.unwrap_or_else(|error| panic!("{error}: {object}"));
+    }
+
+    /// `kubectl apply` of a Pki with this spec, in YAML flow or JSON.
+    pub(crate) fn kubectl_apply_pki(&self, name: &str, spec: &str) -> anyhow::Result<String> {
+        self.kubectl_apply(&format!(
             r#"{{"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {{"name": "{name}"}}, "spec": {spec}}}"#
         ))
     }
 
     /// `kubectl apply` of a manifest.
-    pub(crate) fn apply(&self, manifest: &str) -> anyhow::Result<String> {
+    pub(crate) fn kubectl_apply(&self, manifest: &str) -> anyhow::Result<String> {
         self.installed.kubectl_with(
             manifest,
             &["apply", "--namespace", &self.name, "--filename", "-"],
         )
     }
 
+    /// Deletes an object and waits until it is gone.
+    pub(crate) fn delete(&self, kind: &str, name: &str) {
+        let deleted = self.installed.api.delete(kind, &self.name, name);
+        deleted.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    }
+
+    /// Sets an annotation.
+    pub(crate) fn annotate(&self, kind: &str, name: &str, key: &str, value: &str) {
+        let api = &self.installed.api;
+        let annotated = api.annotate(kind, &self.name, name, key, Some(value));
+        annotated.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    }
+
+    /// Changes an object by a merge patch.
+    pub(crate) fn merge(&self, kind: &str, name: &str, change: &Value) {
+        let merged = self.installed.api.merge(kind, &self.name, name, change);
+        merged.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    }
+
     /// `kubectl create` of Pkis `p-0`, `p-1` and so on, all in one call; the refusals by their
     /// number.
     pub(crate) fn create_all(&self, specs: &[Value], options: &[&str]) -> BTreeMap<usize, String> {
-        let pki = |(index, spec): (usize, &Value)| json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": format!("p-{index}")}, "spec": spec});
-        let items: Vec<_> = specs.iter().enumerate().map(pki).collect();
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        let pkis = specs.iter().enumerate();
+        let pkis = pkis.map(|(index, spec)| manifest::pki(&format!("p-{index}"), spec));
+        let list = manifest::list(pkis).to_string();
         let create = ["create", "--filename=-", "--namespace", &self.name];
         let created = self
             .installed
@@ -456,12 +440,12 @@ impl Namespace<'_> {
         );
         let spec = serde_json::from_str(&spec).expect("the spec is JSON");
         let api = &self.installed.api;
-        api.apply("", &manifest::policy(&self.name, spec))
+        api.apply("", &manifest::policy(&self.name, &spec))
             .expect("the policy is applied");
         // The webhook hears of it moments later.
         let service_name = service_names.last().expect("a name to probe with");
         let probe = json!({"serviceName": service_name, "duration": "1h"});
-        let probe = manifest::pki("probe", probe);
+        let probe = manifest::pki("probe", &probe);
         eventually("the policy is in force", || {
             api.dry_run(&self.name, &probe).ok()
         });
@@ -469,15 +453,15 @@ impl Namespace<'_> {
 
     /// Makes the Secret `password`, for keystores: its key is `password` too.
     pub(crate) fn password(&self) {
-        let create = ["create", "secret", "generic", "password"];
-        self.kubectl(&[&create[..], &["--from-literal=password=changeit"]].concat())
-            .expect("it is created");
+        self.apply_object(
+            &json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": {"name": "password"}, "stringData": {"password": "changeit"}}),
+        );
     }
 
     /// Withdraws what [`permit`](Self::permit) permitted.
     pub(crate) fn withdraw(&self) {
-        self.kubectl(&["delete", "pkipolicy", &self.name])
-            .expect("the policy is deleted");
+        self.delete("pkipolicy", &self.name);
     }
 
     /// Waits until the Pki is ready for its current spec; returns it.
@@ -546,12 +530,4 @@ pub(crate) fn notes(events: &[Value]) -> Vec<String> {
 /// How long nothing may happen before a test believes that nothing will.
 pub(crate) fn quiet() {
     thread::sleep(Duration::from_secs(2));
-}
-
-fn result(output: &Output) -> anyhow::Result<String> {
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        anyhow::bail!("{}", String::from_utf8_lossy(&output.stderr).trim())
-    }
 }

@@ -2,9 +2,9 @@
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use pki_cluster::install::{self, Install, Operator, RELEASE, Replica};
+use pki_cluster::install::{self, Install, Operator, Replica};
+use pki_cluster::testing::{self, AuditLog, Request};
 use pki_cluster::{Cluster, Options, Usage};
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +17,7 @@ pub(crate) struct Stage {
     pub(crate) client: Client,
     pub(crate) objects: usize,
     operator: Option<Operator>,
+    audit: AuditLog,
     binary: PathBuf,
     kubeconfig: PathBuf,
     webhook: SocketAddr,
@@ -32,6 +33,7 @@ impl Stage {
         let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
         let stage = Self {
             client: Client::try_from(config)?,
+            audit: AuditLog::of(&cluster),
             objects,
             operator: None,
             binary: binary.to_owned(),
@@ -67,7 +69,7 @@ impl Stage {
     }
 
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        install::run(self.cluster.kubectl().args(arguments))
+        testing::kubectl(&self.cluster, arguments)
     }
 
     /// Starts the operator, and waits until it is ready.
@@ -117,17 +119,11 @@ impl Stage {
 
     /// How many requests that write the operator has sent about this namespace, Events aside, as
     /// the audit log of the API server has it.
-    pub(crate) fn writes(&self) -> anyhow::Result<usize> {
-        let log = fs::read_to_string(self.cluster.audit_log())?;
-        let user = format!("serviceaccount:{RELEASE}:{RELEASE}");
-        let namespace = format!("\"namespace\":\"{NAMESPACE}\"");
-        let reads = ["get", "list", "watch"].map(|verb| format!("\"verb\":\"{verb}\""));
-        let ours = log.lines().filter(|line| {
-            line.contains(&user)
-                && line.contains(&namespace)
-                && !line.contains("\"resource\":\"events\"")
-                && !reads.iter().any(|read| line.contains(read))
-        });
-        Ok(ours.count())
+    pub(crate) fn writes(&self) -> usize {
+        let writes = |request: &Request| {
+            let is_event = request.what.ends_with(" events");
+            request.is_write() && request.namespace == NAMESPACE && !is_event
+        };
+        self.audit.requests(writes).len()
     }
 }

@@ -5,6 +5,7 @@
 
 pub use api::Api;
 pub use audit::{AuditLog, Request};
+pub use kubectl::{kubectl, kubectl_with, result};
 pub use openssl::{openssl, serial_of};
 pub use wait::{PATIENCE, eventually, eventually_within};
 
@@ -12,5 +13,6 @@ pub mod manifest;
 
 mod api;
 mod audit;
+mod kubectl;
 mod openssl;
 mod wait;

@@ -292,9 +292,9 @@ fn the_change_is_judged_and_not_what_was_there() {
         json!({ "apiVersion": "box.com/v1", "kind": "Pki", "metadata": { "name": "old", "finalizers": ["example.com/hold"] },
             "spec": spec })
     };
-    ns.apply(&manifest(&bad).to_string()).unwrap();
+    ns.apply(&manifest(&bad).to_string());
     arena.with_admission_policy();
-    ns.kubectl(&["label", "pki", "old", "a=b"]).unwrap();
+    ns.merge("pki", "old", &json!({"metadata": {"labels": {"a": "b"}}}));
     let patch = |patch: &Value| {
         ns.kubectl(&[
             "patch",
@@ -344,7 +344,11 @@ fn what_the_api_server_refuses_by_itself_never_reaches_the_operator_which_would_
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("before");
     let both = json!({ "serviceName": "appp1", "dnsNames": ["localhost"] }).to_string();
-    let refusal = || ns.apply_pki("app1-pki", &both).unwrap_err().to_string();
+    let refusal = || {
+        ns.kubectl_apply_pki("app1-pki", &both)
+            .unwrap_err()
+            .to_string()
+    };
     assert!(
         refusal().contains("* spec.serviceName: ServiceName: appp1 in pki"),
         "{}",

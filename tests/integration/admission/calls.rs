@@ -9,8 +9,7 @@ fn an_edit_of_what_nobody_judges_asks_nobody() {
     let arena = arena();
     let _operator = arena.first_replica("asked", &[]).unwrap();
     let ns = arena.namespace("calls");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     // One that is there, or the garbage collector has the Pki deleted.
     let owner = eventually("there is something", || {
         ns.get("configmap", "kube-root-ca.crt")

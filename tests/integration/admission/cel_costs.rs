@@ -42,7 +42,7 @@ fn expect_undisturbed(operator: &Operator, ns: &Namespace<'_>, before: Duration)
         let pace = pace(ns);
         assert!(pace < before * 10, "{pace:?}, and {before:?} before");
     }
-    let refusal = ns.apply_pki("costly", r#"{"serviceName": "costly"}"#);
+    let refusal = ns.kubectl_apply_pki("costly", r#"{"serviceName": "costly"}"#);
     let refusal = refusal.expect_err("it permits nothing").to_string();
     assert!(refusal.contains("never; the rule fails: it "), "{refusal}");
 }
@@ -86,7 +86,10 @@ fn rules_that_cost_too_much_are_refused_and_hold_up_nobody_when_they_are_stored(
     let before = pace(&ns);
 
     let begin = Instant::now();
-    let refusal = ns.apply(&policy(0).to_string()).unwrap_err().to_string();
+    let refusal = ns
+        .kubectl_apply(&policy(0).to_string())
+        .unwrap_err()
+        .to_string();
     for said in [
         r"spec.validations[0].expression: the pattern '\w{100}' takes more than 512 KiB compiled",
         "spec.validations[9].expression: it takes up to ",
@@ -100,7 +103,7 @@ fn rules_that_cost_too_much_are_refused_and_hold_up_nobody_when_they_are_stored(
     arena.without_webhooks();
     for number in 0..POLICIES {
         eventually("the policy is stored", || {
-            ns.apply(&policy(number).to_string()).ok()
+            ns.kubectl_apply(&policy(number).to_string()).ok()
         });
     }
     for number in 0..POLICIES {
@@ -110,7 +113,8 @@ fn rules_that_cost_too_much_are_refused_and_hold_up_nobody_when_they_are_stored(
     }
     arena.install().unwrap();
     eventually("the webhook is asked again", || {
-        ns.apply_pki("web", r#"{"serviceName": "web"}"#).ok()
+        ns.kubectl_apply_pki("web", r#"{"serviceName": "web"}"#)
+            .ok()
     });
     expect_undisturbed(&operator, &ns, before);
 

@@ -8,7 +8,7 @@ use webpki::EndEntityCert;
 
 /// The faults that `kubectl apply` prints, each on a line.
 fn refusal(ns: &Namespace<'_>, spec: &Value) -> Vec<String> {
-    let refused = ns.apply_pki("db-pki", &spec.to_string());
+    let refused = ns.kubectl_apply_pki("db-pki", &spec.to_string());
     let refused = refused.expect_err(&spec.to_string()).to_string();
     let (_, faults) = refused
         .split_once("The Pki \"db-pki\" is invalid: ")
@@ -37,7 +37,7 @@ fn a_clustered_database_has_the_names_of_its_members_and_nobody_elses() {
         format!("*.DB.{name}.svc.cluster.local."),
     ];
     let spec = json!({ "serviceName": "db", "dnsNames": names });
-    ns.apply_pki("db-pki", &spec.to_string()).unwrap();
+    ns.apply_pki("db-pki", &spec.to_string());
     ns.wait_until_ready("db-pki");
     let secret = ns.get("secret", "db-pki").unwrap();
     for (dialled, is_ours) in [
@@ -98,7 +98,7 @@ fn a_policy_keeps_the_names_of_pods_and_says_so() {
         ns.get("pkipolicy", name).unwrap()["spec"].get("podNames"),
         None
     );
-    ns.apply_pki("db-pki", &spec.to_string()).unwrap();
+    ns.apply_pki("db-pki", &spec.to_string());
     ns.wait_until_ready("db-pki");
 }
 

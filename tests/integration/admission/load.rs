@@ -152,7 +152,7 @@ impl Installed {
     fn wait_until_judged(&self) {
         let ns = self.namespace("judged");
         crate::harness::eventually("Pkis are judged", || {
-            ns.apply_pki("probe", r#"{"serviceName": "appp1"}"#)
+            ns.kubectl_apply_pki("probe", r#"{"serviceName": "appp1"}"#)
                 .err()
                 .filter(|error| error.to_string().contains("is not found in allowedNames"))
         });

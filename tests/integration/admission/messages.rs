@@ -8,7 +8,7 @@ use std::process::Output;
 const NOT_FOUND: &str = "ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]; did you mean \"app1\"?";
 
 fn refusal(ns: &Namespace<'_>, spec: &Value) -> String {
-    match ns.apply_pki("app1-pki", &spec.to_string()) {
+    match ns.kubectl_apply_pki("app1-pki", &spec.to_string()) {
         Ok(printed) => panic!("{spec} is stored: {printed}"),
         Err(refusal) => refusal.to_string(),
     }
@@ -125,7 +125,7 @@ fn a_policy_of_the_namespace_is_quoted_with_its_limits() {
         "serviceName": format!("{name}-web"), "duration": "3000h", "commonName": format!("a.{name}.example.com"),
         "dnsNames": [format!("a.{name}.example.com")]
     });
-    ns.apply_pki("app1-pki", &good.to_string()).unwrap();
+    ns.apply_pki("app1-pki", &good.to_string());
     ns.wait_until_ready("app1-pki");
 }
 
@@ -163,8 +163,8 @@ fn a_dry_run_is_judged_alike_and_stores_nothing() {
 fn nothing_is_filled_in_and_the_second_apply_changes_nothing() {
     let ns = SHARED.namespace("defaults");
     let apply = || {
-        ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-            .unwrap()
+        let applied = ns.kubectl_apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
+        applied.unwrap()
     };
     assert_eq!(apply(), "pki.box.com/app1-pki created\n");
     let pki = ns.wait_until_ready("app1-pki");
@@ -228,8 +228,7 @@ fn server_side_apply_is_judged_and_stable() {
 #[test]
 fn an_edit_that_breaks_the_rules_is_refused_and_changes_nothing() {
     let ns = SHARED.namespace("edit");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let edit =
         |kind: &str, patch: &str| ns.kubectl(&["patch", "pki", "app1-pki", kind, "--patch", patch]);
     let refusal = edit("--type=merge", r#"{"spec": {"serviceName": "appp1"}}"#)
@@ -260,8 +259,7 @@ fn what_has_become_invalid_can_be_labelled_and_deleted_but_not_changed_for_the_w
     let ns = SHARED.namespace("drift");
     ns.permit(&["app3"], "");
     let metadata = json!({ "name": "app1-pki", "finalizers": ["example.com/hold"] });
-    ns.apply(&manifest(&metadata, &json!({ "serviceName": "app3" })))
-        .unwrap();
+    ns.apply(&manifest(&metadata, &json!({ "serviceName": "app3" })));
     ns.withdraw();
     let message = ns.wait_until_refused("app1-pki", "PkiServiceNameError");
 
@@ -407,8 +405,8 @@ fn the_sample_manifests_apply_as_they_are_and_the_typo_alone_is_refused() {
 #[test]
 fn the_audit_log_tells_what_was_judged_by_which_policy_or_rule() {
     let ns = SHARED.namespace("audit");
-    ns.apply_pki("good", r#"{"serviceName": "app1"}"#).unwrap();
-    ns.apply_pki("bad", r#"{"serviceName": "appp1"}"#)
+    ns.apply_pki("good", r#"{"serviceName": "app1"}"#);
+    ns.kubectl_apply_pki("bad", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     let log = std::fs::read_to_string(SHARED.cluster.audit_log()).unwrap();
     let noted = |name: &str| {
@@ -447,6 +445,10 @@ fn a_pki_with_as_many_annotations_as_fit_can_be_edited() {
     );
     let create = ["create", "--namespace", &ns.name, "--filename", "-"];
     SHARED.kubectl_with(&pki, &create).unwrap();
-    ns.kubectl(&["label", "pki", "web", "edited=true"]).unwrap();
-    ns.kubectl(&["delete", "pki", "web"]).unwrap();
+    ns.merge(
+        "pki",
+        "web",
+        &json!({"metadata": {"labels": {"edited": "true"}}}),
+    );
+    ns.delete("pki", "web");
 }

@@ -13,7 +13,10 @@ fn apply(ns: &Namespace<'_>, spec: &Value) -> Output {
     let path = SHARED.cluster.dir().join(format!("{}.json", ns.name));
     std::fs::write(&path, policy.to_string()).expect("a file is written");
     let mut kubectl = SHARED.cluster.kubectl();
-    kubectl.arg("apply").arg("--filename").arg(path);
+    // As `permit` does, or kubectl would warn of the change from one way to the other.
+    kubectl
+        .args(["apply", "--server-side", "--filename"])
+        .arg(path);
     kubectl.output().expect("kubectl runs")
 }
 
@@ -51,8 +54,7 @@ fn whom_a_change_of_a_policy_leaves_without_one_is_told_as_a_warning() {
     let ns = SHARED.namespace("narrowed");
     ns.permit(&["web", "db"], "");
     for service in ["web", "db"] {
-        ns.apply_pki(service, &format!(r#"{{"serviceName": "{service}"}}"#))
-            .unwrap();
+        ns.apply_pki(service, &format!(r#"{{"serviceName": "{service}"}}"#));
         ns.wait_until_ready(service);
     }
     let narrowed = apply(&ns, &json!({ "serviceNames": ["web"] }));
@@ -85,8 +87,7 @@ fn a_policy_tells_how_many_pkis_it_admits_and_how_many_nobody_does() {
     let ns = SHARED.namespace("counted");
     ns.permit(&["web", "db"], "");
     for service in ["web", "db"] {
-        ns.apply_pki(service, &format!(r#"{{"serviceName": "{service}"}}"#))
-            .unwrap();
+        ns.apply_pki(service, &format!(r#"{{"serviceName": "{service}"}}"#));
     }
     let row = || {
         let printed = SHARED.kubectl(&[
@@ -122,7 +123,7 @@ fn a_policy_tells_how_many_pkis_it_admits_and_how_many_nobody_does() {
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["conditions"][0]["type"], "Valid");
     assert_eq!(status["conditions"][0]["status"], "True");
-    ns.kubectl(&["delete", "pki", "db"]).unwrap();
+    ns.delete("pki", "db");
     counted("1", "0");
     let version = || {
         let version = "--output=jsonpath={.metadata.resourceVersion}";
@@ -147,9 +148,8 @@ fn a_rule_in_cel_is_told_in_the_words_of_the_platform_team() {
     ns.apply_pki(
         "good",
         r#"{"serviceName": "web", "dnsNames": ["api.example.com"]}"#,
-    )
-    .unwrap();
-    let refusal = ns.apply_pki(
+    );
+    let refusal = ns.kubectl_apply_pki(
         "bad",
         r#"{"serviceName": "web", "dnsNames": ["ADMIN.example.com"]}"#,
     );
@@ -176,7 +176,7 @@ fn what_is_wrong_with_a_policy_that_nobody_checked_stands_in_its_status() {
         "spec": { "serviceNames": ["web", "-x"], "validations": [{ "expression": "pki.", "message": "m" }] } });
     // The API server goes on asking the webhook for a moment.
     eventually("the policy is stored", || {
-        ns.apply(&policy.to_string()).ok()
+        ns.kubectl_apply(&policy.to_string()).ok()
     });
     let problem = eventually("the status tells", || {
         let message = r#"--output=jsonpath={.status.conditions[?(@.status=="False")].message}"#;

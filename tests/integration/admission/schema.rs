@@ -46,7 +46,7 @@ fn a_malformed_pki_is_refused_in_plain_words() {
         let mut spec = json!({ "serviceName": "app1" });
         spec[field] = json!(value);
         assert_eq!(
-            faults(ns.apply_pki("app1-pki", &spec.to_string())),
+            faults(ns.kubectl_apply_pki("app1-pki", &spec.to_string())),
             format!(
                 "The Pki \"app1-pki\" is invalid: spec.{field}: Invalid value: \"{value}\": {said}"
             )
@@ -97,7 +97,7 @@ fn a_malformed_pki_is_refused_in_plain_words() {
             ),
         ),
     ] {
-        let refusal = faults(ns.apply_pki("app1-pki", &spec.to_string()));
+        let refusal = faults(ns.kubectl_apply_pki("app1-pki", &spec.to_string()));
         assert_eq!(
             refusal,
             format!("The Pki \"app1-pki\" is invalid: {said}"),
@@ -136,7 +136,7 @@ fn a_value_that_is_too_long_or_of_a_wrong_type_is_named_by_its_field() {
         ),
     ] {
         let refusal = ns
-            .apply_pki("app1-pki", &spec.to_string())
+            .kubectl_apply_pki("app1-pki", &spec.to_string())
             .unwrap_err()
             .to_string();
         assert!(refusal.contains(said), "{spec}: {refusal}");
@@ -305,8 +305,7 @@ fn kubectl_explain_tells_unit_and_default() {
 #[test]
 fn kubectl_get_shows_what_people_look_for() {
     let ns = SHARED.namespace("columns");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let ready = ns.wait_until_ready("app1-pki");
     let expires = ready["status"]["notAfter"].as_str().expect("a time");
     let rows = |arguments: &[&str]| -> Vec<Vec<String>> {

@@ -12,7 +12,7 @@ fn deploy(ns: &Namespace<'_>, secret: &str) {
             "metadata": {"labels": {"app": "web"}},
             "spec": {"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c"}],
                 "volumes": [{"name": "v", "secret": {"secretName": secret}}]}}}});
-    ns.apply(&deployment.to_string()).unwrap();
+    ns.apply(&deployment.to_string());
 }
 
 /// The two pods of the Deployment whose template names this Secret.
@@ -67,7 +67,7 @@ fn described(ns: &Namespace<'_>, pods: &[String], reason: &str) -> Vec<String> {
 #[test]
 fn a_secret_stays_while_pods_use_it_although_its_pki_names_another_one() {
     let ns = SHARED.namespace("in-use");
-    ns.apply(&pki("tls")).unwrap();
+    ns.kubectl_apply(&pki("tls")).unwrap();
     let first = ns.wait_until_ready("web");
     deploy(&ns, "tls");
     let names = pods(&ns, "tls");
@@ -128,21 +128,20 @@ fn a_secret_stays_while_pods_use_it_although_its_pki_names_another_one() {
         )]
     );
     // Back again.
-    ns.apply(&pki("tls")).unwrap();
+    ns.kubectl_apply(&pki("tls")).unwrap();
     eventually("it is written again", || ns.get("secret", "tls"));
 }
 
 #[test]
 fn a_secret_that_another_pki_claims_does_not_wait_for_the_pods() {
     let ns = SHARED.namespace("handed-over");
-    ns.apply(&pki("tls")).unwrap();
+    ns.kubectl_apply(&pki("tls")).unwrap();
     ns.wait_until_ready("web");
     ns.pod_with("user", "tls");
-    ns.apply(&pki("moved")).unwrap();
+    ns.kubectl_apply(&pki("moved")).unwrap();
     ns.wait_until_ready("web");
     assert!(ns.get("secret", "tls").is_some());
-    ns.apply_pki("next", r#"{"serviceName": "app2", "secretName": "tls"}"#)
-        .unwrap();
+    ns.apply_pki("next", r#"{"serviceName": "app2", "secretName": "tls"}"#);
     let next = ns.wait_until_ready("next");
     let owner = &ns.get("secret", "tls").unwrap()["metadata"]["ownerReferences"][0];
     assert_eq!(owner["uid"], next["metadata"]["uid"]);
@@ -154,7 +153,7 @@ fn a_secret_that_another_pki_claims_does_not_wait_for_the_pods() {
 #[test]
 fn a_deleted_pki_warns_of_its_pods_and_those_that_wait_hear_where_the_secret_went() {
     let ns = SHARED.namespace("went");
-    ns.apply(&pki("tls")).unwrap();
+    ns.kubectl_apply(&pki("tls")).unwrap();
     ns.wait_until_ready("web");
     deploy(&ns, "tls");
     let names = pods(&ns, "tls");
@@ -185,7 +184,7 @@ fn a_deleted_pki_warns_of_its_pods_and_those_that_wait_hear_where_the_secret_wen
     );
     assert_eq!(said[0], said[1]);
 
-    ns.apply(&pki("tls")).unwrap();
+    ns.kubectl_apply(&pki("tls")).unwrap();
     ns.wait_until_ready("web");
     for pod in &names {
         let told = notes(&ns.wait_for_events("Pod", pod, 2));
@@ -201,14 +200,13 @@ fn nobody_is_warned_where_the_secret_stays_or_nobody_uses_it() {
     let ns = SHARED.namespace("unused");
     for name in ["unused", "kept", "orphan"] {
         let spec = json!({"serviceName": "app1", "secretName": name});
-        ns.apply_pki(name, &spec.to_string()).unwrap();
+        ns.apply_pki(name, &spec.to_string());
         ns.wait_until_ready(name);
     }
     for name in ["kept", "orphan"] {
         ns.pod_with(name, name);
     }
-    ns.kubectl(&["annotate", "pki", "kept", "box.com/keep-secret=true"])
-        .unwrap();
+    ns.annotate("pki", "kept", "box.com/keep-secret", "true");
     eventually("the Secret is let go", || {
         let secret = ns.get("secret", "kept")?;
         secret["metadata"]["ownerReferences"]
@@ -237,13 +235,13 @@ fn neither_a_deletion_nor_a_former_secret_depends_on_an_operator_that_runs() {
     let reminder = ["--reminder-seconds", "1"];
     let operator = arena.first_replica("operator-1", &reminder).unwrap();
     let ns = arena.namespace("outage");
-    ns.apply(&pki("tls")).unwrap();
-    ns.apply_pki("other", r#"{"serviceName": "app2"}"#).unwrap();
+    ns.kubectl_apply(&pki("tls")).unwrap();
+    ns.apply_pki("other", r#"{"serviceName": "app2"}"#);
     ns.wait_until_ready("web");
     ns.wait_until_ready("other");
     ns.pod_with("a", "tls");
     ns.pod_with("b", "tls");
-    ns.apply(&pki("moved")).unwrap();
+    ns.kubectl_apply(&pki("moved")).unwrap();
     let pki = ns.wait_until_ready("web");
     // A rollout is given time, which is over after a second here.
     let former = &pki["status"]["formerSecrets"][0];
@@ -263,11 +261,11 @@ fn neither_a_deletion_nor_a_former_secret_depends_on_an_operator_that_runs() {
     drop(operator);
     let (said, is_done) = warnings(&ns, &["delete", "pki", "other", "--timeout=20s"], "");
     assert!(is_done, "{said}");
-    ns.kubectl(&["delete", "pod", "a"]).unwrap();
+    ns.delete("pod", "a");
     let _operator = arena.first_replica("operator-2", &[]).unwrap();
     thread::sleep(Duration::from_secs(2));
     assert!(ns.get("secret", "tls").is_some(), "b uses it still");
-    ns.kubectl(&["delete", "pod", "b"]).unwrap();
+    ns.delete("pod", "b");
     eventually("it is removed by the operator that came later", || {
         ns.get("secret", "tls").is_none().then_some(())
     });

@@ -82,14 +82,14 @@ fn an_object_of_version_0_2_takes_another_algorithm() {
     let ns = SHARED.namespace("stored");
     // As its webhook stored it, beside what kubectl noted that it applied.
     let stored = r#"{"serviceName": "app1", "duration": "2160h", "secretName": "app1-pki", "privateKey": {"algorithm": "ECDSA", "size": 256}}"#;
-    ns.apply_pki("app1-pki", stored).unwrap();
+    ns.kubectl_apply_pki("app1-pki", stored).unwrap();
     let applied = r#"{"apiVersion":"box.com/v1","kind":"Pki","metadata":{"annotations":{},"name":"app1-pki"},"spec":{"serviceName":"app1"}}"#;
     let annotation = format!("kubectl.kubernetes.io/last-applied-configuration={applied}");
     let annotate = ["annotate", "pki", "app1-pki", "--overwrite", &annotation];
     ns.kubectl(&annotate).unwrap();
     ns.wait_until_ready("app1-pki");
     let rsa = r#"{"serviceName": "app1", "privateKey": {"algorithm": "Ed25519"}}"#;
-    ns.apply_pki("app1-pki", rsa).unwrap();
+    ns.kubectl_apply_pki("app1-pki", rsa).unwrap();
     let pki = ns.wait_until_ready("app1-pki");
     assert_eq!(
         pki["spec"]["privateKey"],

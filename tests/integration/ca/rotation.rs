@@ -28,7 +28,7 @@ fn during_a_rotation_of_the_ca_no_handshake_fails() {
     let _operator = arena.first_replica("operator-1", &[STEP]).unwrap();
     let ns = arena.namespace("rotation");
     for name in ["server", "client"] {
-        ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
+        ns.apply_pki(name, r#"{"serviceName": "app1"}"#);
     }
     let before = [ns.wait_until_ready("server"), ns.wait_until_ready("client")];
     shaking_hands(&ns, || rotate(&arena, &ns));
@@ -136,15 +136,14 @@ fn a_ca_that_is_deleted_raises_an_alarm_and_is_not_replaced() {
     arena.forget_cas();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("lost");
-    ns.apply_pki("before", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("before", r#"{"serviceName": "app1"}"#);
     let before = ns.wait_until_ready("before");
     let backup = secret(&arena);
     arena.kubectl(&["delete", "secret", CA, OWN]).unwrap();
     wait_for_alarm(&operator, "lost");
 
     ns.pod_with("app1", "after");
-    ns.apply_pki("after", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("after", r#"{"serviceName": "app1"}"#);
     let said = ns.wait_until_refused("after", "PkiCaUnavailable");
     let fingerprint = before["status"]["issuerFingerprint"].as_str().unwrap();
     let sentence = format!(
@@ -196,14 +195,13 @@ fn a_ca_that_is_corrupt_or_a_strangers_signs_nothing() {
     arena.forget_cas();
     let operator = arena.first_replica("operator-1", &[STEP]).unwrap();
     let ns = arena.namespace("stranger");
-    ns.apply_pki("before", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("before", r#"{"serviceName": "app1"}"#);
     let before = ns.wait_until_ready("before");
     let backup = secret(&arena);
 
     patch(&arena, &json!({"stringData": {"tls.key": "garbage"}}));
     wait_for_alarm(&operator, "unusable");
-    ns.apply_pki("after", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("after", r#"{"serviceName": "app1"}"#);
     let said = ns.wait_until_refused("after", "PkiCaUnavailable");
     assert!(said.contains("holds no usable CA in tls.crt: "), "{said}");
     patch(&arena, &json!({"data": backup["data"]}));
@@ -215,8 +213,7 @@ fn a_ca_that_is_corrupt_or_a_strangers_signs_nothing() {
     let files = json!({"tls.crt": stranger.ca().root_pem(), "tls.key": stranger.private_key_pem().as_str()});
     patch(&arena, &json!({"stringData": files}));
     wait_for_alarm(&operator, "replaced");
-    ns.apply_pki("stranger", r#"{"serviceName": "app2"}"#)
-        .unwrap();
+    ns.apply_pki("stranger", r#"{"serviceName": "app2"}"#);
     let said = ns.wait_until_refused("stranger", "PkiCaUnavailable");
     let fingerprint = stranger.ca().fingerprint();
     let end = format!("annotate it with box.com/accept-ca={fingerprint}");
@@ -247,8 +244,7 @@ fn the_platform_team_brings_an_intermediate_and_the_chain_is_served() {
     ns.apply_pki(
         "app1-pki",
         r#"{"serviceName": "app1", "duration": "2160h"}"#,
-    )
-    .unwrap();
+    );
     let said = ns.wait_until_refused("app1-pki", "PkiCaUnavailable");
     assert!(
         said.contains("there is no Secret pki-operator/pki-operator-ca: create it"),

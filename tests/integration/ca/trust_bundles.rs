@@ -14,9 +14,7 @@ const NAME: &str = "pki-trust-bundle";
 fn a_namespace_that_asks_gets_the_bundle_and_loses_it_when_it_asks_no_more() {
     let ns = SHARED.namespace("clients");
     let server = SHARED.namespace("server");
-    server
-        .apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    server.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     server.wait_until_ready("app1-pki");
     let secret = server.get("secret", "app1-pki").unwrap();
     ask(&ns);
@@ -99,7 +97,7 @@ fn a_config_map_that_somebody_else_made_is_left_as_it_is_and_replaced_once_it_is
         assert_eq!(config_map(&ns), before, "not a byte has changed");
         assert_eq!(ns.operator_writes().len(), 0);
 
-        ns.kubectl(&["delete", "configmap", NAME]).unwrap();
+        ns.delete("configmap", NAME);
         wait_for_bundle(&ns);
     }
 }
@@ -125,7 +123,7 @@ fn a_copy_that_is_edited_or_deleted_comes_back() {
     }
     let mended = config_map(&ns).unwrap();
     assert_eq!(mended["data"]["own.crt"], "own", "it does no harm");
-    ns.kubectl(&["delete", "configmap", NAME]).unwrap();
+    ns.delete("configmap", NAME);
     assert_eq!(wait_for_bundle(&ns), bundle);
 
     ns.kubectl(&["annotate", "configmap", NAME, "note=theirs"])
@@ -200,7 +198,7 @@ fn a_namespace_with_the_label_can_be_deleted() {
     let ns = SHARED.namespace("going");
     ask(&ns);
     wait_for_bundle(&ns);
-    ns.kubectl(&["delete", "namespace", &ns.name]).unwrap();
+    ns.delete("namespace", &ns.name);
     let refused: Vec<_> = ns
         .operator_writes()
         .into_keys()
@@ -291,7 +289,7 @@ fn a_restart_writes_nothing_and_mends_what_was_done_meanwhile() {
             &patch,
         ])
         .unwrap();
-    ns.kubectl(&["delete", "configmap", NAME]).unwrap();
+    ns.delete("configmap", NAME);
     let _operator = arena.first_replica("operator-3", &[]).unwrap();
     assert_eq!(wait_for_bundle(&ns), bundle);
     eventually("the ClusterTrustBundle is mended", || {
@@ -427,7 +425,7 @@ fn forbid_updates(ns: &Namespace<'_>) {
     let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": metadata, "spec": {"policyName": name, "validationActions": ["Deny"]}});
     for manifest in [policy, binding] {
-        ns.apply(&manifest.to_string()).unwrap();
+        ns.apply(&manifest.to_string());
     }
     eventually("updates are refused", || {
         let dry_run = [

@@ -188,8 +188,7 @@ fn a_webhook_ca_that_is_of_no_use_keeps_no_certificate_from_being_issued_and_is_
     let arena = arena();
     let first = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("useless");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     first.process.kill().unwrap();
 
@@ -197,7 +196,7 @@ fn a_webhook_ca_that_is_of_no_use_keeps_no_certificate_from_being_issued_and_is_
     let files = json!({"stringData": {"tls.crt": certificate, "tls.key": key}}).to_string();
     let patch = [&["patch"], &SECRET[..], &["--patch", &files]].concat();
     arena.kubectl(&patch).unwrap();
-    ns.kubectl(&["delete", "secret", "app1-pki"]).unwrap();
+    ns.delete("secret", "app1-pki");
     let annotate = [&["annotate"], &SECRET[..], &["box.com/rotate-now="]].concat();
     let second = thread::scope(|scope| {
         let second = scope.spawn(|| arena.first_replica("operator-1", &[]).unwrap());

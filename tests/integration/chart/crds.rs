@@ -21,9 +21,8 @@ fn definitions_of_the_chart_before_become_ours_and_objects_stay_as_they_are() {
     crds.replace(&before).unwrap();
     arena.without_webhooks();
     let ns = arena.namespace("crds");
-    ns.apply_pki("full", &full_spec().to_string()).unwrap();
-    ns.apply_pki("short", r#"{"serviceName": "app1", "old": "kept"}"#)
-        .unwrap();
+    ns.apply_pki("full", &full_spec().to_string());
+    ns.apply_pki("short", r#"{"serviceName": "app1", "old": "kept"}"#);
     let stored = |name: &str| ns.get("pki", name).unwrap();
     let full = stored("full");
     assert_eq!(full["spec"], full_spec(), "the schema has every field");
@@ -79,8 +78,7 @@ fn definitions_that_are_newer_stay_and_so_does_what_only_they_know() {
     crds.replace(&newer).unwrap();
     arena.without_webhooks();
     let ns = arena.namespace("crds");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1", "future": "kept"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1", "future": "kept"}"#);
     let before = (crds.live("pkis.box.com"), ns.get("pki", "app1-pki"));
 
     let said = said(&crds.apply());
@@ -121,8 +119,7 @@ fn definitions_that_are_missing_are_made_and_the_hook_may_do_no_more() {
     assert_eq!(said.matches(&line).count(), 2, "{said}");
     let ns = arena.namespace("crds");
     arena.without_webhooks();
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
 
     let account = format!("--as=system:serviceaccount:{RELEASE}:{ACCOUNT}");
     for (may, question) in [

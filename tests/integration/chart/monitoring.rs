@@ -97,13 +97,14 @@ fn prometheus_reads_our_page_and_answers_what_alerts_and_dashboard_ask() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("scraped");
-    ns.apply_pki("app1", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("app1", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1");
-    ns.apply_pki("typo", r#"{"serviceName": "appp1"}"#)
+    ns.kubectl_apply_pki("typo", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     arena.without_webhooks();
     eventually("the typo is stored", || {
-        ns.apply_pki("typo", r#"{"serviceName": "appp1"}"#).ok()
+        ns.kubectl_apply_pki("typo", r#"{"serviceName": "appp1"}"#)
+            .ok()
     });
     ns.wait_until_refused("typo", "PkiServiceNameError");
 
@@ -189,7 +190,7 @@ fn encoded(text: &str) -> String {
 #[test]
 fn every_metric_is_explained() {
     let ns = SHARED.namespace("monitored");
-    ns.apply_pki("app1", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("app1", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1");
     let (status, page) = SHARED.operator.get("/metrics").unwrap();
     assert_eq!(status, 200);

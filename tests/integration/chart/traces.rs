@@ -46,9 +46,9 @@ fn each_record_about_a_request_or_a_pki_has_its_trace_id() {
 
     let ns = arena.namespace("traced");
     let wrong = r#"{"serviceName": "appp1"}"#;
-    ns.apply_pki("wrong", wrong).unwrap_err();
-    ns.apply_pki("wrong", wrong).unwrap_err();
-    ns.apply_pki("right", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.kubectl_apply_pki("wrong", wrong).unwrap_err();
+    ns.kubectl_apply_pki("wrong", wrong).unwrap_err();
+    ns.apply_pki("right", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("right");
     let is_here = |span: &Value| span["namespace"] == ns.name.as_str();
     let issued = records(&operator, "issued", is_here);
@@ -77,9 +77,9 @@ fn a_collector_gets_a_span_of_each_request_and_each_look() {
     let flags = ["--log-format=json", &endpoint];
     let operator = arena.first_replica("operator-1", &flags).unwrap();
     let ns = arena.namespace("exported");
-    ns.apply_pki("right", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("right", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("right");
-    ns.apply_pki("wrong", r#"{"serviceName": "appp1"}"#)
+    ns.kubectl_apply_pki("wrong", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     ask_in_a_trace(&arena, "d1fc1f56");
 
@@ -148,7 +148,7 @@ fn a_collector_gets_a_span_of_each_request_and_each_look() {
     ];
     assert_eq!(Vec::from_iter(names), expected);
 
-    ns.apply_pki("last", r#"{"serviceName": "appp1"}"#)
+    ns.kubectl_apply_pki("last", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     operator.process.signal(Signal::TERM).unwrap();
     operator.process.wait(PATIENCE).unwrap();
@@ -178,7 +178,7 @@ fn a_collector_is_believed_only_if_its_ca_is_known() {
             .unwrap()
     };
     let ns = arena.namespace("tls");
-    let apply = |name: &str| ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
+    let apply = |name: &str| ns.apply_pki(name, r#"{"serviceName": "app1"}"#);
 
     let collector = Collector::start_tls(&known);
     let operator = run(&collector);
@@ -213,7 +213,7 @@ fn a_collector_that_does_not_answer_does_no_harm() {
     let ns = arena.namespace("silent");
     for number in 0..3 {
         let pki = format!("pki-{number}");
-        ns.apply_pki(&pki, r#"{"serviceName": "app1"}"#).unwrap();
+        ns.apply_pki(&pki, r#"{"serviceName": "app1"}"#);
         ns.wait_until_ready(&pki);
     }
     let warning = "the collector does not take traces, which are dropped";
@@ -225,7 +225,7 @@ fn a_collector_that_does_not_answer_does_no_harm() {
     };
     let told = eventually("it is told", warned);
     assert!(told.contains("it does not answer within 5 s"), "{told}");
-    ns.apply_pki("more", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("more", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("more");
     operator.process.signal(Signal::TERM).unwrap();
     assert!(operator.process.wait(PATIENCE).unwrap().success());

@@ -85,10 +85,9 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
     // An upgrade leaves it alone, and does not conflict with the operator over it.
     bare.helm("upgrade", &chart(), &["--reuse-values"]);
     assert_eq!(segment_of(&arena), segment);
-    ns.apply_pki("app3-pki", r#"{"serviceName": "app3"}"#)
-        .unwrap();
+    ns.apply_pki("app3-pki", r#"{"serviceName": "app3"}"#);
     ns.wait_until_ready("app3-pki");
-    let refusal = ns.apply_pki("wrong", r#"{"serviceName": "app9"}"#);
+    let refusal = ns.kubectl_apply_pki("wrong", r#"{"serviceName": "app9"}"#);
     assert!(
         refusal
             .unwrap_err()
@@ -103,7 +102,7 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
     // A revision has the path of its time, which is the plain one; the operator puts the segment
     // back.
     let rollback = |more: &[&str]| {
-        let mut helm = arena.cluster.helm().expect("there is Helm");
+        let mut helm = arena.helm().expect("there is Helm");
         helm.args(["rollback", RELEASE, "3", "--namespace", RELEASE]);
         install::run(helm.args(more))
     };
@@ -166,8 +165,8 @@ fn a_removal_keeps_what_applications_use_and_stands_in_nobodys_way() {
     assert_eq!(issued(&ns), before);
     assert_eq!(left_behind(&arena), documented());
     // Nothing stands between people and their objects.
-    ns.apply_pki("wrong", r#"{"serviceName": "app9"}"#).unwrap();
-    ns.kubectl(&["delete", "pki", "wrong"]).unwrap();
+    ns.apply_pki("wrong", r#"{"serviceName": "app9"}"#);
+    ns.delete("pki", "wrong");
 
     // Whoever comes back finds all as it was.
     bare.helm("install", &chart(), &values[..1]);
@@ -213,7 +212,7 @@ impl<'a> Bare<'a> {
 
     /// Installs a chart, or upgrades to it, for the operator that the tests start.
     fn helm(&self, action: &str, chart: &Path, values: &[&str]) -> String {
-        let mut helm = self.0.cluster.helm().expect("there is Helm");
+        let mut helm = self.0.helm().expect("there is Helm");
         helm.args([action, RELEASE]).arg(chart);
         helm.args(["--namespace", RELEASE, "--create-namespace"]);
         if !values.contains(&"--reuse-values") {
@@ -224,7 +223,7 @@ impl<'a> Bare<'a> {
     }
 
     fn uninstall(&self) -> anyhow::Result<()> {
-        let mut helm = self.0.cluster.helm()?;
+        let mut helm = self.0.helm()?;
         helm.args(["uninstall", RELEASE, "--namespace", RELEASE]);
         install::run(helm.arg("--ignore-not-found")).map(drop)
     }
@@ -248,11 +247,9 @@ impl Drop for Bare<'_> {
 fn create_pkis(ns: &Namespace<'_>) {
     for name in PKIS {
         let service = if name == "app2-pki" { "app2" } else { "app1" };
-        ns.apply_pki(name, &json!({ "serviceName": service }).to_string())
-            .unwrap();
+        ns.apply_pki(name, &json!({ "serviceName": service }).to_string());
     }
-    ns.kubectl(&["annotate", "pki", "kept-pki", "box.com/keep-secret=true"])
-        .unwrap();
+    ns.annotate("pki", "kept-pki", "box.com/keep-secret", "true");
     for name in PKIS {
         ns.wait_until_ready(name);
     }

@@ -106,8 +106,7 @@ fn manifest(spec: &str) -> String {
 fn explain_tells_of_a_ready_pki_all_but_the_key() {
     let ns = SHARED.namespace("plugin");
     ns.pod_with("web", "app1-pki");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     let secret = ns.get("secret", "app1-pki").unwrap();
     let shown = page(&ns, &["explain", "app1-pki"]);
@@ -147,8 +146,7 @@ fn explain_tells_why_a_pki_is_refused_and_what_pods_were_told() {
     let ns = SHARED.namespace("plugin");
     ns.permit(&["other"], "");
     ns.pod_with("web", "app1-pki");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "other", "duration": "2h"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "other", "duration": "2h"}"#);
     ns.wait_until_ready("app1-pki");
     ns.withdraw();
     ns.wait_until_refused("app1-pki", "PkiServiceNameError");
@@ -179,7 +177,7 @@ fn explain_tells_of_a_foreign_secret_and_of_a_pki_that_was_never_stored() {
     let ns = SHARED.namespace("plugin");
     ns.kubectl(&["create", "secret", "generic", "taken"])
         .unwrap();
-    ns.apply_pki("taken", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("taken", r#"{"serviceName": "app1"}"#);
     ns.wait_until_refused("taken", "PkiSecretForeign");
     let shown = page(&ns, &["explain", "taken"]);
     for part in [
@@ -190,7 +188,7 @@ fn explain_tells_of_a_foreign_secret_and_of_a_pki_that_was_never_stored() {
         assert!(shown.contains(part), "{part}\n{shown}");
     }
     ns.pod_with("waiting", "gone");
-    ns.apply_pki("gone", r#"{"serviceName": "appp1"}"#)
+    ns.kubectl_apply_pki("gone", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     ns.wait_for_events("Pod", "waiting", 1);
     let explained = run(&ns, &["explain", "gone"]);
@@ -209,13 +207,11 @@ fn explain_tells_of_a_foreign_secret_and_of_a_pki_that_was_never_stored() {
 #[test]
 fn status_lists_what_has_no_certificate_first_then_what_ends_first() {
     let ns = SHARED.namespace("plugin");
-    ns.apply_pki("long", r#"{"serviceName": "app1", "duration": "200h"}"#)
-        .unwrap();
-    ns.apply_pki("short", r#"{"serviceName": "app2", "duration": "2h"}"#)
-        .unwrap();
+    ns.apply_pki("long", r#"{"serviceName": "app1", "duration": "200h"}"#);
+    ns.apply_pki("short", r#"{"serviceName": "app2", "duration": "2h"}"#);
     ns.kubectl(&["create", "secret", "generic", "taken"])
         .unwrap();
-    ns.apply_pki("taken", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("taken", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("long");
     ns.wait_until_ready("short");
     ns.wait_until_refused("taken", "PkiSecretForeign");
@@ -245,8 +241,7 @@ fn status_lists_what_has_no_certificate_first_then_what_ends_first() {
 #[test]
 fn renew_waits_for_another_certificate_and_says_why_there_is_none() {
     let ns = SHARED.namespace("plugin");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     let serial = || serial_of(&file(&ns.get("secret", "app1-pki").unwrap(), "tls.crt"));
     let before = serial();
@@ -262,7 +257,7 @@ fn renew_waits_for_another_certificate_and_says_why_there_is_none() {
 
     ns.kubectl(&["create", "secret", "generic", "taken"])
         .unwrap();
-    ns.apply_pki("taken", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("taken", r#"{"serviceName": "app1"}"#);
     ns.wait_until_refused("taken", "PkiSecretForeign");
     let early = page(&ns, &["renew", "app1-pki", "--wait=false"]);
     assert!(
@@ -299,8 +294,7 @@ fn inspect_shows_a_secret_and_never_its_key() {
     ns.apply_pki(
         "app1-pki",
         r#"{"serviceName": "app1", "usages": ["server auth"], "secretName": "tls"}"#,
-    )
-    .unwrap();
+    );
     ns.wait_until_ready("app1-pki");
     let secret = ns.get("secret", "tls").unwrap();
     let shown = page(&ns, &["inspect", "secret/tls"]);

@@ -63,7 +63,9 @@ fn make_pods(ns: &Namespace<'_>, prefix: &str) {
         pod
     });
     let list = json!({"apiVersion": "v1", "kind": "List", "items": pods.collect::<Vec<_>>()});
-    eventually("the pods are made", || ns.apply(&list.to_string()).ok());
+    eventually("the pods are made", || {
+        ns.kubectl_apply(&list.to_string()).ok()
+    });
 
     let name = format!("{prefix}-ephemeral");
     let mut pod = ns.get("pod", &name).unwrap();
@@ -89,7 +91,7 @@ struct Fault {
 
 fn store(ns: &Namespace<'_>, service: &str) {
     let spec = json!({"serviceName": service, "secretName": "tls"});
-    ns.apply_pki("app1-pki", &spec.to_string()).unwrap();
+    ns.apply_pki("app1-pki", &spec.to_string());
 }
 
 const FAULTS: [Fault; 5] = [
@@ -101,7 +103,7 @@ const FAULTS: [Fault; 5] = [
         reason: "PkiDurationError",
         happen: |ns| {
             let spec = json!({"serviceName": "app1", "secretName": "tls", "duration": "900000h"});
-            ns.apply_pki("app1-pki", &spec.to_string()).unwrap();
+            ns.apply_pki("app1-pki", &spec.to_string());
         },
     },
     Fault {
@@ -136,8 +138,11 @@ const FAULTS: [Fault; 5] = [
             ];
             ns.kubectl(&[&patch[..], &["--patch", &times.to_string()]].concat())
                 .unwrap();
-            ns.kubectl(&["annotate", "pki", "app1-pki", "look=1"])
-                .unwrap();
+            ns.merge(
+                "pki",
+                "app1-pki",
+                &json!({"metadata": {"annotations": {"look": "1"}}}),
+            );
         },
     },
 ];
@@ -234,9 +239,9 @@ fn every_pod_that_uses_the_secret_in_any_way_hears_of_any_fault_once() {
         make_pods(ns, "before");
         eventually("nobody refuses it", || {
             let pki = r#"{"serviceName": "appp1", "secretName": "probe"}"#;
-            ns.apply_pki("probe", pki).ok()
+            ns.kubectl_apply_pki("probe", pki).ok()
         });
-        ns.kubectl(&["delete", "pki", "probe"]).unwrap();
+        ns.delete("pki", "probe");
         (fault.happen)(ns);
     }
     for (ns, fault) in &cases {

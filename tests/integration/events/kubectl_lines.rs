@@ -15,7 +15,7 @@ fn pod(name: &str, secrets: &[String]) -> Value {
 
 fn apply(ns: &Namespace<'_>, objects: &[Value]) {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
-    eventually("the objects are applied", || ns.apply(&list).ok());
+    eventually("the objects are applied", || ns.kubectl_apply(&list).ok());
 }
 
 /// Events as the scheduler and the kubelet write them. The scheduler uses `events.k8s.io`.
@@ -86,8 +86,7 @@ fn the_newest_line_stands_last_however_the_events_of_a_pod_are_listed() {
     let others = ["web-1", "web-2"].map(|pod| of_others(&ns, pod));
     apply(&ns, others.as_flattened());
     ns.permit(&["shop"], "");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "shop"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "shop"}"#);
     ns.wait_until_ready("app1-pki");
     ns.withdraw();
     let broken = ["Scheduled", "FailedMount", "PkiServiceNameError"];
@@ -134,7 +133,7 @@ fn the_command_of_the_guides_shows_the_events_of_two_replicas() {
     let ns = SHARED.namespace("replicas");
     let mounted = ["app1-pki".to_owned()];
     apply(&ns, &[pod("web-1", &mounted), pod("web-2", &mounted)]);
-    ns.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
+    ns.kubectl_apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     for pod in ["web-1", "web-2"] {
         ns.wait_for_events("Pod", pod, 1);
@@ -156,7 +155,7 @@ fn of_one_matter_a_pod_has_one_line_with_the_latest_message_and_a_count() {
     apply(&ns, &[pod("web-1", &["app1-pki".to_owned()])]);
     for (index, name) in ["appp1", "appp2", "aapp1"].into_iter().enumerate() {
         let spec = json!({ "serviceName": name }).to_string();
-        ns.apply_pki("app1-pki", &spec).unwrap_err();
+        ns.kubectl_apply_pki("app1-pki", &spec).unwrap_err();
         let printed = eventually("the line has the latest message", || {
             let printed = ns.kubectl(&["describe", "pod", "web-1"]).unwrap();
             let said = format!("ServiceName: {name} in pki: app1-pki");
@@ -184,11 +183,11 @@ fn whoever_was_refused_more_often_than_a_pod_is_told_hears_at_once_that_it_is_me
         let told = events.iter().filter(|event| event["reason"] == reason);
         told.count()
     };
-    ns.apply(&pki("appp1")).unwrap_err();
+    ns.kubectl_apply(&pki("appp1")).unwrap_err();
     eventually("the pod has heard all that it is told at once", || {
         (told("PkiServiceNameError") == 25).then_some(())
     });
-    ns.apply(&pki("app1")).unwrap();
+    ns.apply(&pki("app1"));
     let begin = Instant::now();
     eventually("all is well, and the pod hears it", || {
         (told("PkiReady") == REFUSED).then_some(())

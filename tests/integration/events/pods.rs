@@ -15,7 +15,7 @@ fn drift(ns: &Namespace<'_>) -> MutexGuard<'static, ()> {
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     ns.permit(&["appp1"], "");
     let spec = r#"{"serviceName": "appp1", "duration": "48h"}"#;
-    ns.apply_pki("app1-pki", spec).unwrap();
+    ns.apply_pki("app1-pki", spec);
     ns.wait_until_ready("app1-pki");
     ns.withdraw();
     assert_eq!(
@@ -71,8 +71,7 @@ fn a_pod_that_comes_later_hears_when_it_comes_and_all_hear_once_that_it_is_mende
         notes(&ns.wait_for_events("Pod", "later", 1)),
         [format!("Warning: {BOX_SENTENCE}")]
     );
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     let mended = format!("Normal: {}", ns.ready_field("app1-pki", "message"));
     for (kind, name) in [("Pod", "later"), ("Pki", "app1-pki")] {
@@ -80,8 +79,11 @@ fn a_pod_that_comes_later_hears_when_it_comes_and_all_hear_once_that_it_is_mende
         assert_eq!(told, [format!("Warning: {BOX_SENTENCE}"), mended.clone()]);
     }
     ns.pod_with("latest", "app1-pki");
-    ns.kubectl(&["annotate", "pki", "app1-pki", "look=1"])
-        .unwrap();
+    ns.merge(
+        "pki",
+        "app1-pki",
+        &json!({"metadata": {"annotations": {"look": "1"}}}),
+    );
     quiet();
     assert_eq!(notes(&ns.events("Pod", "latest")), Vec::<String>::new());
     assert_eq!(ns.events("Pod", "later").len(), 2, "once is enough");
@@ -181,8 +183,7 @@ fn what_was_stored_while_there_was_no_webhook_is_refused_where_its_pods_wait() {
         missing,
         "not ready: there is no ValidatingWebhookConfiguration pki-operator, which the chart installs\n"
     );
-    ns.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#);
     ns.pod_with("app1", "app1-pki");
     assert_eq!(
         notes(&ns.wait_for_events("Pod", "app1", 1)),
@@ -199,7 +200,7 @@ fn what_was_stored_while_there_was_no_webhook_is_refused_where_its_pods_wait() {
             .map(drop)
     });
     let refusal = ns
-        .apply_pki("other", r#"{"serviceName": "appp1"}"#)
+        .kubectl_apply_pki("other", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     assert!(
         refusal.to_string().contains("is not found in allowedNames"),
@@ -234,7 +235,7 @@ fn a_pki_that_cannot_be_read_is_told_so_and_does_not_hide_the_others() {
     arena.without_webhooks();
     set_schema(&json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
     eventually("a Pki that is none is stored", || {
-        ns.apply_pki("broken", r#"{"serviceName": ["app1"], "dnsNames": 5}"#)
+        ns.kubectl_apply_pki("broken", r#"{"serviceName": ["app1"], "dnsNames": 5}"#)
             .ok()
     });
     let event = ns.wait_for_events("Pki", "broken", 1).remove(0);
@@ -246,8 +247,8 @@ fn a_pki_that_cannot_be_read_is_told_so_and_does_not_hide_the_others() {
         ),
         "{note}"
     );
-    ns.apply_pki("good", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("good", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("good");
-    ns.kubectl(&["delete", "pki", "broken"]).unwrap();
+    ns.delete("pki", "broken");
     set_schema(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
 }

@@ -26,13 +26,12 @@ fn a_renewal_is_told_once_unless_nobody_wants_to_hear_of_it() {
         "env",
         r#""initContainers": [{"name": "i", "image": "i", "envFrom": [{"secretRef": {"name": "app1-pki"}}]}]"#,
     );
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     let first = ns.wait_until_ready("app1-pki");
     let renew = || {
         ns.forget_renewal("app1-pki");
         let before = ns.get("pki", "app1-pki").unwrap()["status"]["serialNumber"].clone();
-        ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/renew-now="])
-            .unwrap();
+        ns.annotate("pki", "app1-pki", "box.com/renew-now", "");
         eventually("it is renewed", || {
             let pki = ns.get("pki", "app1-pki")?;
             (pki["status"]["serialNumber"] != before).then_some(pki)
@@ -58,13 +57,7 @@ fn a_renewal_is_told_once_unless_nobody_wants_to_hear_of_it() {
     let aside = "; a container that has it in its environment goes on with the one before until it is restarted";
     assert_eq!(told("env"), [sentence + aside]);
 
-    ns.kubectl(&[
-        "annotate",
-        "pki",
-        "app1-pki",
-        "box.com/renewal-events=false",
-    ])
-    .unwrap();
+    ns.annotate("pki", "app1-pki", "box.com/renewal-events", "false");
     renew();
     quiet();
     assert_eq!(ns.events("Pod", "volume").len(), 1);
@@ -78,7 +71,7 @@ fn of_more_than_a_hundred_pods_their_controller_is_told() {
             "metadata": {"labels": {"app": "many"}}, "spec": {
                 "schedulingGates": [{"name": "example.com/never"}], "containers": [{"name": "c", "image": "c"}],
                 "volumes": [{"name": "v", "secret": {"secretName": "app1-pki"}}]}}}});
-    ns.apply(&deployment.to_string()).unwrap();
+    ns.apply(&deployment.to_string());
     let list = |arguments: &[&str]| {
         let printed = ns.kubectl(&[arguments, &["--output=json"]].concat());
         let list: Value = serde_json::from_str(&printed.unwrap()).unwrap();
@@ -87,7 +80,7 @@ fn of_more_than_a_hundred_pods_their_controller_is_told() {
     eventually("all pods are there", || {
         (list(&["get", "pods"]).len() == 104).then_some(())
     });
-    ns.apply_pki("app1-pki", BAD).unwrap_err();
+    ns.kubectl_apply_pki("app1-pki", BAD).unwrap_err();
     let set = list(&["get", "replicasets"])[0]["metadata"]["name"].clone();
     let summary = eventually("the ReplicaSet is told", || {
         ns.events("ReplicaSet", set.as_str()?).pop()
@@ -119,7 +112,7 @@ fn events_total(page: &str, labels: &str) -> u64 {
 }
 
 fn store(ns: &Namespace<'_>, name: &str, spec: &str) {
-    eventually("it is stored", || ns.apply_pki(name, spec).ok());
+    eventually("it is stored", || ns.kubectl_apply_pki(name, spec).ok());
 }
 
 #[test]
@@ -200,7 +193,7 @@ fn a_permission_that_is_missing_is_told_where_the_pod_waits_and_needs_no_restart
             let asked = ns.kubectl(&["auth", "can-i", verb, "secrets", user]);
             asked.is_err().then_some(())
         });
-        ns.apply_pki("app1-pki", spec).unwrap();
+        ns.apply_pki("app1-pki", spec);
         let message = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
         assert!(
             message.contains(&format!("cannot {verb} resource \"secrets\"")),
@@ -334,15 +327,15 @@ fn what_the_api_server_is_too_busy_for_is_told_in_the_end_and_blocks_nothing() {
         ns.pod_with(&format!("app1-{number}"), "app1-pki");
     }
     other.pod_with("app1", "app1-pki");
-    ns.apply_pki("app1-pki", BAD).unwrap_err();
+    ns.kubectl_apply_pki("app1-pki", BAD).unwrap_err();
     eventually("it is tried again, after a pause", || {
         (busy.asked.load(Ordering::SeqCst) >= 4).then_some(())
     });
-    other.apply_pki("app1-pki", BAD).unwrap_err();
+    other.kubectl_apply_pki("app1-pki", BAD).unwrap_err();
     eventually("the pod of another namespace is told", || {
         (other.events("Pod", "app1").len() == 1).then_some(())
     });
-    ns.apply_pki("good", SPEC).unwrap();
+    ns.apply_pki("good", SPEC);
     ns.wait_until_ready("good");
     let told = |number| ns.events("Pod", &format!("app1-{number}")).len();
     assert_eq!((0..10).map(told).sum::<usize>(), 0);
@@ -409,7 +402,7 @@ fn what_is_refused_and_what_waits_is_on_the_page_of_metrics() {
     ns.pod_with("waits", "app1-pki");
     ns.pod_with("waits-too", "app1-pki");
     ns.pod_with("for-another", "another");
-    ns.apply_pki("app1-pki", BAD).unwrap_err();
+    ns.kubectl_apply_pki("app1-pki", BAD).unwrap_err();
     let waiting = format!(r#"pki_operator_pods_waiting{{namespace="{}"}} 2"#, ns.name);
     wait_for(&[waiting.clone(), none[0].clone()]);
     arena.without_webhooks();
@@ -419,6 +412,6 @@ fn what_is_refused_and_what_waits_is_on_the_page_of_metrics() {
         ns.name
     );
     wait_for(&[refused, waiting]);
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     wait_for(&none);
 }

@@ -6,7 +6,7 @@ const SENTENCE: &str = "spec.serviceName: ServiceName: appp1 in pki: app1-pki is
                         did you mean \"app1\"?";
 
 fn refuse(ns: &Namespace<'_>) {
-    ns.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
+    ns.kubectl_apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
 }
 
@@ -42,8 +42,7 @@ fn pods_that_wait_hear_of_a_refused_pki_now_and_when_they_come_and_once_it_is_me
         "{printed}"
     );
 
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     let mended = format!("Normal: {}", ns.ready_field("app1-pki", "message"));
     for pod in ["first", "second"] {
@@ -79,10 +78,9 @@ fn nobody_hears_of_a_dry_run_or_of_a_secret_that_is_there() {
     let ns = SHARED.namespace("unheard");
     ns.pod_with("waits", "app1-pki");
     ns.pod_with("has-it", "served");
-    ns.apply_pki("served", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("served", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("served");
-    ns.apply_pki("served", r#"{"serviceName": "appp1"}"#)
+    ns.kubectl_apply_pki("served", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     let manifest = r#"{"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": "app1-pki"}, "spec": {"serviceName": "appp1"}}"#;
     let dry_run = [
@@ -103,12 +101,11 @@ fn nobody_hears_of_a_dry_run_or_of_a_secret_that_is_there() {
 fn a_change_that_is_refused_is_heard_by_those_who_wait() {
     let ns = SHARED.namespace("change");
     ns.permit(&["db"], "");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "db", "secretName": "tls"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "db", "secretName": "tls"}"#);
     ns.wait_until_ready("app1-pki");
     ns.withdraw();
     ns.wait_until_refused("app1-pki", "PkiServiceNameError");
-    ns.kubectl(&["delete", "secret", "tls"]).unwrap();
+    ns.delete("secret", "tls");
     ns.pod_with("waits", "tls");
     let stored = ns.wait_for_events("Pod", "waits", 1);
     assert_eq!(
@@ -118,7 +115,7 @@ fn a_change_that_is_refused_is_heard_by_those_who_wait() {
             ns.ready_field("app1-pki", "message")
         )]
     );
-    ns.apply_pki(
+    ns.kubectl_apply_pki(
         "app1-pki",
         r#"{"serviceName": "appp1", "secretName": "tls"}"#,
     )
@@ -134,8 +131,7 @@ fn a_change_that_is_refused_is_heard_by_those_who_wait() {
 #[test]
 fn a_pod_that_waits_for_a_mistyped_secret_gets_a_hint_and_no_other_pod_does() {
     let ns = SHARED.namespace("hint");
-    ns.apply_pki("frontend-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("frontend-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("frontend-pki");
     ns.kubectl(&["create", "secret", "generic", "frontend-pkis"])
         .unwrap();
@@ -178,7 +174,7 @@ fn who_gets_the_name_of_a_namespace_hears_nothing_of_the_tenant_before() {
     };
     ns.pod_with("next", "app1-pki");
     ns.pod_with("marker", "app2-pki");
-    ns.apply_pki("app2-pki", r#"{"serviceName": "appp2"}"#)
+    ns.kubectl_apply_pki("app2-pki", r#"{"serviceName": "appp2"}"#)
         .unwrap_err();
     ns.wait_for_events("Pod", "marker", 1);
     quiet();

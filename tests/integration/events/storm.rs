@@ -136,7 +136,8 @@ impl Storm {
             .kubectl_with(&list.to_string(), &create)
             .unwrap();
         eventually("the policy is in force", || {
-            ns.apply_pki("app1-pki", r#"{"serviceName": "db"}"#).ok()
+            ns.kubectl_apply_pki("app1-pki", r#"{"serviceName": "db"}"#)
+                .ok()
         });
     }
 }
@@ -154,7 +155,7 @@ fn allow(arena: &Installed, name: &str) {
 fn delays(ns: &Namespace<'_>, prefix: &str, count: usize) -> Vec<Duration> {
     let delay = |number| {
         let (name, begin) = (format!("{prefix}-{number}"), Instant::now());
-        ns.apply_pki(&name, r#"{"serviceName": "app1"}"#).unwrap();
+        ns.apply_pki(&name, r#"{"serviceName": "app1"}"#);
         let ready = [
             "wait",
             "--for=condition=Ready",

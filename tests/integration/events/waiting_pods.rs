@@ -52,7 +52,7 @@ fn described(ns: &Namespace<'_>, pods: &[String], reason: &str) -> String {
 #[test]
 fn a_file_that_the_secret_does_not_have_is_named_with_what_adds_it() {
     let ns = SHARED.namespace("files");
-    ns.apply_pki("web", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("web", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("web");
     let env =
         json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "web", "key": "key.der"}}}]);
@@ -91,8 +91,7 @@ fn a_file_that_the_secret_does_not_have_is_named_with_what_adds_it() {
     ns.apply_pki(
         "web",
         r#"{"serviceName": "app1", "outputs": {"derKey": true}}"#,
-    )
-    .unwrap();
+    );
     for pod in &der {
         let told = notes(&ns.wait_for_events("Pod", pod, 2));
         assert_eq!(
@@ -202,8 +201,7 @@ fn a_config_map_of_that_name_that_somebody_made_is_waited_for_by_nobody() {
 #[test]
 fn a_pod_that_names_the_pki_where_it_means_its_secret_hears_that_of_the_secret() {
     let ns = SHARED.namespace("namesake");
-    ns.apply_pki("web", r#"{"serviceName": "app1", "secretName": "tls"}"#)
-        .unwrap();
+    ns.apply_pki("web", r#"{"serviceName": "app1", "secretName": "tls"}"#);
     ns.wait_until_ready("web");
     let pods = replicas(
         &ns,

@@ -18,7 +18,7 @@ const WINDOW: Duration = Duration::from_secs(25);
 fn apply(ns: &Namespace<'_>) {
     for name in PKIS {
         ns.pod_with(name, name);
-        ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
+        ns.apply_pki(name, r#"{"serviceName": "app1"}"#);
     }
 }
 
@@ -96,7 +96,7 @@ fn a_quota_that_leaves_no_secret_is_told_with_who_can_raise_it() {
     let begin = Instant::now();
     apply(&ns);
     told_without_haste(&ns, &words, begin);
-    ns.kubectl(&["delete", "quota", "none"]).unwrap();
+    ns.delete("quota", "none");
     told_and_mended(&ns, &words, &operator);
 }
 
@@ -160,8 +160,8 @@ fn a_rule_of_somebody_else_about_secrets_is_told_with_how_to_comply() {
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": "labels-on-secrets"},
         "spec": {"policyName": "labels-on-secrets", "validationActions": ["Deny"]}});
-    ns.apply(&policy.to_string()).unwrap();
-    ns.apply(&binding.to_string()).unwrap();
+    ns.apply(&policy.to_string());
+    ns.apply(&binding.to_string());
     eventually("the rule is in force", || {
         let create = ["create", "secret", "generic", "probe", "--dry-run=server"];
         ns.kubectl(&create).err()
@@ -176,7 +176,7 @@ fn a_rule_of_somebody_else_about_secrets_is_told_with_how_to_comply() {
     // As they were told.
     for name in PKIS {
         let spec = r#"{"serviceName": "app1", "secretTemplate": {"labels": {"team": "a"}}}"#;
-        ns.apply_pki(name, spec).unwrap();
+        ns.apply_pki(name, spec);
     }
     told_and_mended(&ns, &words, &operator);
     let both = "validatingadmissionpolicy,validatingadmissionpolicybinding";
@@ -222,7 +222,7 @@ fn in_a_namespace_that_is_being_deleted_nothing_is_tried_in_haste() {
     });
     let begin = Instant::now();
     for name in PKIS {
-        ns.kubectl(&["delete", "secret", name]).unwrap();
+        ns.delete("secret", name);
     }
     for name in PKIS {
         let message = ns.wait_until_refused(name, "PkiIssuanceFailed");
@@ -301,7 +301,8 @@ fn steady(arena: &Installed, operator: &Operator, when: &str) {
     let begin = Instant::now();
     let ns = arena.namespace("steady");
     eventually("a Pki is taken", || {
-        ns.apply_pki("new", r#"{"serviceName": "app1"}"#).ok()
+        ns.kubectl_apply_pki("new", r#"{"serviceName": "app1"}"#)
+            .ok()
     });
     ns.wait_until_ready("new");
     eventually("the replica is ready", || {

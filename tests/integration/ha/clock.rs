@@ -141,7 +141,7 @@ fn kept(arena: &Installed, ns: &Namespace<'_>) -> Vec<Value> {
 
 /// Something to issue and something to renew, for a leader that would.
 fn tempt(ns: &Namespace<'_>, name: &str) {
-    ns.apply_pki(name, SPEC).unwrap();
+    ns.apply_pki(name, SPEC);
     let annotate = ["annotate", "pki", "other", "--overwrite"];
     let value = format!("example.com/note={name}");
     ns.kubectl(&[&annotate[..], &[&value]].concat()).unwrap();
@@ -174,7 +174,7 @@ fn a_leader_whose_clock_steps_loses_no_key_writes_no_wrong_time_and_heals_withou
     wait_until_leading(&operator);
     let ns = arena.namespace("clock-leader");
     for name in ["old", "other"] {
-        ns.apply_pki(name, SPEC).unwrap();
+        ns.apply_pki(name, SPEC);
         ns.wait_until_ready(name);
     }
     let before = kept(&arena, &ns);
@@ -204,7 +204,7 @@ fn a_leader_whose_clock_steps_loses_no_key_writes_no_wrong_time_and_heals_withou
     for (number, shift) in TOLERATED.iter().enumerate() {
         let name = format!("tolerated-{number}");
         clock.shift(shift);
-        ns.apply_pki(&name, SPEC).unwrap();
+        ns.apply_pki(&name, SPEC);
         ns.wait_until_ready(&name);
         expect_right_time(&ns, &name);
         wait_until_leading(&operator);
@@ -218,7 +218,7 @@ fn a_new_leader_with_a_wrong_clock_takes_no_lead_until_it_is_set() {
     let right = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("clock-new");
     for name in ["old", "other"] {
-        ns.apply_pki(name, SPEC).unwrap();
+        ns.apply_pki(name, SPEC);
         ns.wait_until_ready(name);
     }
     let before = kept(&arena, &ns);
@@ -265,7 +265,7 @@ fn of_two_replicas_the_one_whose_clock_is_right_leads_and_with_none_nothing_happ
     let second = clocks[1].start(&arena, "operator-2", free_address().unwrap());
     let ns = arena.namespace("clock-both");
     for name in ["old", "other"] {
-        ns.apply_pki(name, SPEC).unwrap();
+        ns.apply_pki(name, SPEC);
         ns.wait_until_ready(name);
     }
     let before = kept(&arena, &ns);
@@ -275,13 +275,13 @@ fn of_two_replicas_the_one_whose_clock_is_right_leads_and_with_none_nothing_happ
     wait_until_leading(&second);
     // As a Service does, which sends nothing to a replica that is not ready.
     arena.without_webhooks();
-    ns.apply_pki("by-second", SPEC).unwrap();
+    ns.apply_pki("by-second", SPEC);
     ns.wait_until_ready("by-second");
     expect_right_time(&ns, "by-second");
 
     clocks[1].shift("-200d");
     wait_until_distrusted(&second, "-200d");
-    ns.apply_pki("by-none", SPEC).unwrap();
+    ns.apply_pki("by-none", SPEC);
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(5) {
         assert!(
@@ -310,7 +310,7 @@ fn a_clock_that_drifts_ends_the_lead_when_it_has_drifted_too_far() {
         clock.shift(&format!("+{seconds}s"));
         if seconds % 60 == 0 {
             let name = format!("drift-{seconds}");
-            ns.apply_pki(&name, SPEC).unwrap();
+            ns.apply_pki(&name, SPEC);
             ns.wait_until_ready(&name);
             expect_right_time(&ns, &name);
         }

@@ -15,9 +15,7 @@ fn killed_at_any_moment_it_issues_once_and_says_once() {
     let mut operator = arena.first_replica("operator-1", &[]).unwrap();
     let (ns, other) = (arena.namespace("crash"), arena.namespace("faulty"));
     other.permit(&["appp1"], "");
-    other
-        .apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
-        .unwrap();
+    other.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#);
     other.wait_until_ready("app1-pki");
     other.withdraw();
     other.pod_with("app1", "app1-pki");
@@ -31,7 +29,7 @@ fn killed_at_any_moment_it_issues_once_and_says_once() {
         thread::scope(|scope| {
             // Some of it may come too late for the webhook of this process, and is applied to the
             // next one.
-            scope.spawn(|| ns.apply(&burst).ok());
+            scope.spawn(|| ns.kubectl_apply(&burst).ok());
             thread::sleep(random(Duration::from_millis(400)));
             operator.process.kill().unwrap();
         });
@@ -82,8 +80,7 @@ fn a_time_beyond_belief_in_the_managed_fields_of_one_object_harms_no_other() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("hostile");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     ns.pod_with("app1", "app1-pki");
     for (kind, name) in [("secret", "app1-pki"), ("pki", "app1-pki"), ("pod", "app1")] {
@@ -99,7 +96,7 @@ fn a_time_beyond_belief_in_the_managed_fields_of_one_object_harms_no_other() {
     }
     operator.process.kill().unwrap();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
-    ns.apply_pki("other", r#"{"serviceName": "app2"}"#).unwrap();
+    ns.apply_pki("other", r#"{"serviceName": "app2"}"#);
     ns.wait_until_ready("other");
     ns.kubectl(&[
         "patch",
@@ -138,7 +135,7 @@ fn burst(round: usize) -> String {
 }
 
 fn apply_whole(ns: &Namespace<'_>, burst: &str) {
-    eventually("the burst is stored", || ns.apply(burst).ok());
+    eventually("the burst is stored", || ns.kubectl_apply(burst).ok());
 }
 
 /// A new random pause of at most this.

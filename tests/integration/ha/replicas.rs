@@ -39,7 +39,7 @@ fn two_replicas_that_start_at_once_make_one_ca_and_one_of_them_issues() {
         )
     });
     let ns = arena.namespace("both");
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     ns.wait_until_ready("app1-pki");
     let writes = arena.operator_writes("pki-operator").split_off(before);
     let made = writes
@@ -180,7 +180,7 @@ fn the_page_of_metrics_tells_what_was_done() {
     let ns = arena.namespace("metrics");
     apply_many(&ns, 0..3);
     expect_one_issuance_each(&ns, 3);
-    ns.apply_pki("typo", r#"{"serviceName": "appp1"}"#)
+    ns.kubectl_apply_pki("typo", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     let (status, page) = operator.get("/metrics").unwrap();
     assert_eq!(status, 200);
@@ -206,7 +206,7 @@ fn apply_many(ns: &Namespace<'_>, numbers: std::ops::Range<usize>) {
             "apiVersion: box.com/v1\nkind: Pki\nmetadata: {{name: p{number}}}\nspec: {{serviceName: app1}}\n---\n"
         )
     };
-    ns.apply(&numbers.map(pki).collect::<String>()).unwrap();
+    ns.apply(&numbers.map(pki).collect::<String>());
 }
 
 /// Waits until so many Pkis are ready, and none has been issued twice.

@@ -1,7 +1,9 @@
 //! The chart's `ValidatingAdmissionPolicy`, put in force and taken away.
 
-use super::{Installed, eventually, result};
+use super::{Installed, eventually};
 use pki_cluster::install;
+use pki_cluster::testing::{manifest, result};
+use serde_json::json;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/pki-operator");
 
@@ -34,12 +36,24 @@ impl Installed {
         });
     }
 
-    /// Undoes that, where it was done.
-    pub(super) fn without_admission_policy(&self) {
-        let kinds = "validatingadmissionpolicybinding,validatingadmissionpolicy";
-        let delete = ["delete", kinds, install::RELEASE, "--ignore-not-found"];
-        let deleted = self.kubectl(&delete).expect("they are deleted");
-        if !deleted.is_empty() {
+    /// Removes it where it is.
+    pub(super) fn remove_admission_policy(&self) {
+        let mut was_there = false;
+        for kind in [
+            "validatingadmissionpolicybinding",
+            "validatingadmissionpolicy",
+        ] {
+            let found = self
+                .api
+                .get(kind, "", install::RELEASE)
+                .expect("it can be read");
+            if found.is_some() {
+                was_there = true;
+                let deleted = self.api.delete(kind, "", install::RELEASE);
+                deleted.expect("it is deleted");
+            }
+        }
+        if was_there {
             eventually("it is in force no more", || {
                 (!self.has_admission_policy()).then_some(())
             });
@@ -47,10 +61,8 @@ impl Installed {
     }
 
     fn has_admission_policy(&self) -> bool {
-        let bad = r#"{"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": "probe"},
-            "spec": {"serviceName": "app1", "uris": ["-"]}}"#;
-        let create = ["create", "--dry-run=server", "--filename=-"];
-        let refused = self.kubectl_with(bad, &create).err();
+        let bad = manifest::pki("probe", &json!({"serviceName": "app1", "uris": ["-"]}));
+        let refused = self.api.dry_run("default", &bad).err();
         refused.is_some_and(|it| it.to_string().contains("ValidatingAdmissionPolicy"))
     }
 }

@@ -1,43 +1,39 @@
 //! How a cluster gets rid of Pkis and their definitions, where no operator runs.
 
 use super::{Installed, eventually};
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 impl Installed {
     /// Takes the finalizers off all Pkis, where nobody is there any more to see to them.
     pub(crate) fn release_pkis(&self) -> anyhow::Result<()> {
-        let held = "--output=jsonpath={range .items[?(@.metadata.finalizers)]}{.metadata.namespace} {.metadata.name}{'\\n'}{end}";
         // There may be no such kind.
-        let held = self.kubectl(&["get", "pkis", "--all-namespaces", held]);
-        for held in held.unwrap_or_default().lines() {
-            let (namespace, name) = held.split_once(' ').unwrap_or_default();
-            let none = r#"--patch={"metadata": {"finalizers": null}}"#;
-            self.kubectl(&[
-                "patch",
-                "pki",
-                name,
-                "--namespace",
-                namespace,
-                "--type=merge",
-                none,
-            ])?;
+        for pki in self.api.list("pkis", "", "", "").unwrap_or_default() {
+            if !pki["metadata"]["finalizers"].is_null() {
+                let (namespace, name) = place_of(&pki);
+                let none = json!({"metadata": {"finalizers": null}});
+                self.api.merge("pki", namespace, name, &none)?;
+            }
         }
         Ok(())
     }
 
-    /// Deletes all objects of a kind and waits until these very ones are gone: the API server makes
-    /// its own Lease again at once. kubectl itself would wait for ever if somebody else, such as
-    /// the controller of namespaces, deletes them too.
+    /// Deletes all objects of a kind and waits until these very ones are gone. Somebody else, such
+    /// as the controller of namespaces, may delete them too.
     pub(crate) fn delete_all(&self, kind: &str) {
-        let uids = "--output=jsonpath={.items[*].metadata.uid}";
-        let get = ["get", kind, "--all-namespaces", uids];
-        let before = self.kubectl(&get).expect("they can be listed");
-        let delete = ["delete", kind, "--all", "--all-namespaces", "--wait=false"];
-        self.kubectl(&delete).expect("they are deleted");
+        let list = || self.api.list(kind, "", "", "");
+        let before = list().expect("they can be listed");
+        for object in &before {
+            let (namespace, name) = place_of(object);
+            self.api
+                .delete_later(kind, namespace, name)
+                .expect("it is deleted");
+        }
         eventually(&format!("the {kind} of before are gone"), || {
-            let left = self.kubectl(&get).ok()?;
-            let gone = |uid: &str| !left.contains(uid);
-            before.split_whitespace().all(gone).then_some(())
+            let left = list().ok()?;
+            let uid = |object: &Value| object["metadata"]["uid"].clone();
+            let is_left = |object: &Value| left.iter().any(|it| uid(it) == uid(object));
+            (!before.iter().any(is_left)).then_some(())
         });
     }
 
@@ -71,4 +67,10 @@ impl Installed {
         }
         Ok(going.split_whitespace().count())
     }
+}
+
+/// Namespace and name of an object.
+fn place_of(object: &Value) -> (&str, &str) {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    (text("namespace"), text("name"))
 }

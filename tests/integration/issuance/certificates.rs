@@ -13,8 +13,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 #[test]
 fn a_secret_has_the_type_the_files_the_owner_and_the_label_that_others_rely_on() {
     let ns = SHARED.namespace("shape");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let pki = ns.wait_until_ready("app1-pki");
     let secret = ns.get("secret", "app1-pki").unwrap();
     assert_eq!(secret["type"], "kubernetes.io/tls");
@@ -31,8 +30,7 @@ fn a_secret_has_the_type_the_files_the_owner_and_the_label_that_others_rely_on()
 #[test]
 fn the_status_tells_what_the_certificate_is() {
     let ns = SHARED.namespace("status");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1", "duration": "24h"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1", "duration": "24h"}"#);
     let pki = ns.wait_until_ready("app1-pki");
     let pki = &pki;
     let (status, secret) = (&pki["status"], ns.get("secret", "app1-pki").unwrap());
@@ -82,8 +80,7 @@ fn an_issuance_is_one_create_of_a_secret_and_one_update_of_a_status_and_no_read(
     ns.permit(&["counted"], "");
     let pkis = 10;
     for number in 0..pkis {
-        ns.apply_pki(&format!("pki-{number}"), r#"{"serviceName": "counted"}"#)
-            .unwrap();
+        ns.apply_pki(&format!("pki-{number}"), r#"{"serviceName": "counted"}"#);
     }
     for number in 0..pkis {
         ns.wait_until_ready(&format!("pki-{number}"));
@@ -115,18 +112,23 @@ fn an_issuance_is_one_create_of_a_secret_and_one_update_of_a_status_and_no_read(
 #[test]
 fn nothing_is_written_when_a_look_finds_nothing_to_do() {
     let ns = SHARED.namespace("still");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     quiet();
     let before = (
         ns.operator_writes(),
         ns.get("pki", "app1-pki").unwrap()["status"].clone(),
     );
-    ns.kubectl(&["annotate", "pki", "app1-pki", "look=1"])
-        .unwrap();
-    ns.kubectl(&["label", "secret", "app1-pki", "look=1"])
-        .unwrap();
+    ns.merge(
+        "pki",
+        "app1-pki",
+        &json!({"metadata": {"annotations": {"look": "1"}}}),
+    );
+    ns.merge(
+        "secret",
+        "app1-pki",
+        &json!({"metadata": {"labels": {"look": "1"}}}),
+    );
     ns.pod_with("app1", "app1-pki");
     quiet();
     let after = (
@@ -139,17 +141,16 @@ fn nothing_is_written_when_a_look_finds_nothing_to_do() {
 #[test]
 fn a_deleted_secret_is_issued_again() {
     let ns = SHARED.namespace("deleted");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let first = serial(&ns.wait_until_ready("app1-pki"));
-    ns.kubectl(&["delete", "secret", "app1-pki"]).unwrap();
+    ns.delete("secret", "app1-pki");
     wait_for_another(&ns, "app1-pki", &first);
 }
 
 #[test]
 fn a_damaged_secret_is_issued_again_whatever_the_damage() {
     let ns = SHARED.namespace("damage");
-    ns.apply_pki("other", r#"{"serviceName": "app2"}"#).unwrap();
+    ns.apply_pki("other", r#"{"serviceName": "app2"}"#);
     ns.wait_until_ready("other");
     let other = ns.get("secret", "other").unwrap()["data"].clone();
     let garbage = "Z2FyYmFnZQ==";
@@ -164,7 +165,7 @@ fn a_damaged_secret_is_issued_again_whatever_the_damage() {
         ),
     ];
     for (name, _) in &damages {
-        ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
+        ns.apply_pki(name, r#"{"serviceName": "app1"}"#);
     }
     for (name, damage) in &damages {
         let before = serial(&ns.wait_until_ready(name));
@@ -176,8 +177,7 @@ fn a_damaged_secret_is_issued_again_whatever_the_damage() {
 #[test]
 fn a_damaged_ca_file_is_mended_and_the_certificate_kept() {
     let ns = SHARED.namespace("mended");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let before = serial(&ns.wait_until_ready("app1-pki"));
     let sound = ns.get("secret", "app1-pki").unwrap()["data"].clone();
     for damage in [json!(""), json!(null), sound["tls.crt"].clone()] {
@@ -197,8 +197,7 @@ fn a_damaged_ca_file_is_mended_and_the_certificate_kept() {
 #[test]
 fn what_others_add_to_a_secret_stays_also_when_it_is_issued_again() {
     let ns = SHARED.namespace("additions");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let first = serial(&ns.wait_until_ready("app1-pki"));
     quiet();
     let before = ns.operator_writes();
@@ -225,8 +224,7 @@ fn what_others_add_to_a_secret_stays_also_when_it_is_issued_again() {
 fn an_edit_that_changes_the_certificate_issues_it_anew() {
     let ns = SHARED.namespace("edits");
     ns.permit(&["app1", "app2"], r#", "dnsNames": ["*.example.com"]"#);
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let mut before = serial(&ns.wait_until_ready("app1-pki"));
     for (edit, shown) in [
         (
@@ -272,8 +270,7 @@ fn an_edit_that_changes_the_certificate_issues_it_anew() {
 #[test]
 fn another_secret_name_has_its_secret_issued_and_the_one_before_removed() {
     let ns = SHARED.namespace("moved");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let first = serial(&ns.wait_until_ready("app1-pki"));
     patch(
         &ns,
@@ -292,8 +289,7 @@ fn another_secret_name_has_its_secret_issued_and_the_one_before_removed() {
 #[test]
 fn a_secret_that_the_pki_no_longer_names_stays_if_it_is_not_its_own_any_more() {
     let ns = SHARED.namespace("left");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     // With its label alone it would be taken up again.
     let disown = json!({"metadata": {"ownerReferences": null, "labels": null}});
@@ -321,8 +317,7 @@ fn a_certificate_is_renewed_when_its_time_has_come_by_the_ca_that_was_given() {
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
 
     let ns = arena.namespace("renewal");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1", "duration": "1h"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1", "duration": "1h"}"#);
     ns.wait_until_ready("app1-pki");
     let request = LeafRequest {
         // By default, before version 0.3.
@@ -358,8 +353,7 @@ fn a_common_name_of_before_stays_until_the_renewal_which_gives_it_the_namespace(
     arena.bring_ca(&authority);
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("renamed");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     let own = format!("app1.{}.svc", ns.name);
     let subject = || {
@@ -409,7 +403,7 @@ fn a_name_that_is_too_long_for_a_common_name_is_left_to_the_other_names() {
     let service = "a".repeat(63);
     ns.permit(&[&service], "");
     let spec = json!({ "serviceName": service });
-    ns.apply_pki("app1-pki", &spec.to_string()).unwrap();
+    ns.apply_pki("app1-pki", &spec.to_string());
     ns.wait_until_ready("app1-pki");
     let certificate = file(&ns.get("secret", "app1-pki").unwrap(), "tls.crt");
     let print = ["x509", "-noout", "-subject", "-ext", "subjectAltName"];
@@ -431,15 +425,14 @@ fn a_name_that_is_too_long_for_a_common_name_is_left_to_the_other_names() {
 fn a_refusal_of_the_api_server_is_told_and_tried_again_until_it_is_over() {
     let ns = SHARED.namespace("quota");
     let quota = r#"{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"secrets": "0"}}}"#;
-    ns.apply(quota).unwrap();
+    ns.apply(quota);
     eventually("the quota is in force", || {
         ns.get("resourcequota", "none")?["status"]["hard"]["secrets"]
             .as_str()
             .map(drop)
     });
     ns.pod_with("app1", "app1-pki");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let message = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
     assert!(message.contains("exceeded quota: none"), "{message}");
     eventually("several attempts have failed", || {
@@ -455,7 +448,7 @@ fn a_refusal_of_the_api_server_is_told_and_tried_again_until_it_is_over() {
         "{told:?}"
     );
 
-    ns.kubectl(&["delete", "resourcequota", "none"]).unwrap();
+    ns.delete("resourcequota", "none");
     let status = ns.wait_until_ready("app1-pki")["status"].clone();
     assert_eq!(
         (&status["failedAttempts"], &status["nextAttemptTime"]),
@@ -463,8 +456,11 @@ fn a_refusal_of_the_api_server_is_told_and_tried_again_until_it_is_over() {
     );
     quiet();
     let before = ns.operator_writes();
-    ns.kubectl(&["annotate", "pki", "app1-pki", "look=1"])
-        .unwrap();
+    ns.merge(
+        "pki",
+        "app1-pki",
+        &json!({"metadata": {"annotations": {"look": "1"}}}),
+    );
     quiet();
     assert_eq!(ns.operator_writes(), before, "what failed before is over");
 }

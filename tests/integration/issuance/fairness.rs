@@ -21,7 +21,7 @@ fn served(flood: &Namespace<'_>) -> usize {
 /// Kubernetes collects the Secrets of a flood that was deleted.
 fn overtakes(flood: &Namespace<'_>, ns: &Namespace<'_>, name: &str, spec: &str) -> usize {
     let (begin, before) = (Instant::now(), served(flood));
-    ns.apply_pki(name, spec).unwrap();
+    ns.apply_pki(name, spec);
     ns.wait_until_ready(name);
     let (took, meanwhile) = (begin.elapsed(), served(flood).saturating_sub(before));
     println!("{name}: ready after {took:.1?}, while {meanwhile} of {FLOOD} RSA keys were made");
@@ -79,8 +79,7 @@ fn request(ns: &Namespace<'_>, value: &str) {
 #[test]
 fn requests_in_a_row_renew_once_and_the_same_value_never_again() {
     let ns = SHARED.namespace("requests");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let first = ns.wait_until_ready("app1-pki");
     let pki = || ns.get("pki", "app1-pki").unwrap();
     let message = || {
@@ -158,7 +157,7 @@ fn a_manifest_that_carries_the_annotation_for_ever_renews_once() {
             "metadata": {"name": "app1-pki", "annotations": annotations},
             "spec": {"serviceName": "app1"}
         });
-        ns.apply(&manifest.to_string()).unwrap();
+        ns.apply(&manifest.to_string());
         ns.wait_until_ready("app1-pki");
     };
     let again_and_again = |value: &str, expected: usize| {

@@ -6,8 +6,7 @@ use std::process::Command;
 #[test]
 fn a_good_pki_becomes_a_secret_that_openssl_verifies() {
     let ns = SHARED.namespace("good");
-    ns.apply_pki("app2-pki", r#"{"serviceName": "app2"}"#)
-        .unwrap();
+    ns.apply_pki("app2-pki", r#"{"serviceName": "app2"}"#);
     ns.wait_until_ready("app2-pki");
     let dir = SHARED.cluster.dir().join(&ns.name);
     std::fs::create_dir(&dir).unwrap();
@@ -38,7 +37,7 @@ fn a_good_pki_becomes_a_secret_that_openssl_verifies() {
 fn a_typo_is_refused_at_apply_with_the_name_that_was_meant() {
     let ns = SHARED.namespace("typo");
     let refusal = ns
-        .apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
+        .kubectl_apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
         .unwrap_err()
         .to_string();
     assert_eq!(

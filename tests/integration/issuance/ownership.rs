@@ -97,22 +97,21 @@ fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone(
     let ns = SHARED.namespace("foreign");
     ns.kubectl(&["create", "configmap", "owner"]).unwrap();
     let owner = ns.get("configmap", "owner").unwrap()["metadata"]["uid"].clone();
-    ns.apply_pki("elsewhere", r#"{"serviceName": "app2"}"#)
-        .unwrap();
+    ns.apply_pki("elsewhere", r#"{"serviceName": "app2"}"#);
     let elsewhere = ns.wait_until_ready("elsewhere")["metadata"]["uid"].clone();
     for stranger in strangers(&owner, &elsewhere) {
         let Stranger { name, why, .. } = stranger;
         let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "type": stranger.type_, "metadata": stranger.metadata,
             "immutable": stranger.immutable, "stringData": {"tls.crt": "theirs", "tls.key": "theirs"}});
         secret["metadata"]["name"] = name.into();
-        ns.apply(&secret.to_string()).unwrap();
+        ns.apply(&secret.to_string());
         ns.pod_with(name, name);
         eventually("Kubernetes has done its part", || {
             let secret = ns.get("secret", name)?;
             (name != "token" || secret["data"]["token"].is_string()).then_some(())
         });
         let before = ns.get("secret", name);
-        ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
+        ns.apply_pki(name, r#"{"serviceName": "app1"}"#);
         let message = ns.wait_until_refused(name, "PkiSecretForeign");
         let why = why.replace("NAMESPACE", &ns.name).replace("NAME", name);
         let sentence = format!(
@@ -132,7 +131,7 @@ fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone(
             "not a byte of {name} has changed"
         );
 
-        ns.kubectl(&["delete", "secret", name]).unwrap();
+        ns.delete("secret", name);
         let pki = ns.wait_until_ready(name);
         assert_eq!(controller(&ns, name), pki["metadata"]["uid"]);
     }
@@ -141,8 +140,7 @@ fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone(
 #[test]
 fn a_secret_that_can_be_neither_mended_nor_removed_is_tried_ever_more_rarely() {
     let ns = SHARED.namespace("stuck");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     let patch = json!([
         {"op": "replace", "path": "/data/ca.crt", "value": "dGhlaXJz"},
@@ -195,9 +193,8 @@ fn a_secret_left_by_a_pki_that_is_gone_is_waited_out_and_no_fault() {
     let ns = SHARED.namespace("former");
     let secret = r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "app1-pki", "ownerReferences": [{"apiVersion":
         "box.com/v1", "kind": "Pki", "name": "gone", "uid": "5a5cf4ab-0000-4000-8000-000000000000", "controller": true}]}}"#;
-    ns.apply(secret).unwrap();
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply(secret);
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let pki = ns.wait_until_ready("app1-pki");
     assert_eq!(controller(&ns, "app1-pki"), pki["metadata"]["uid"]);
     quiet();
@@ -209,9 +206,9 @@ fn of_two_pkis_with_one_secret_the_first_has_it_and_the_other_takes_over() {
     let ns = SHARED.namespace("rivals");
     let spec = r#"{"serviceName": "app1", "secretName": "shared"}"#;
     ns.pod_with("web", "shared");
-    ns.apply_pki("winner", spec).unwrap();
+    ns.apply_pki("winner", spec);
     ns.wait_until_ready("winner");
-    ns.apply_pki("loser", spec).unwrap();
+    ns.apply_pki("loser", spec);
     let message = ns.wait_until_refused("loser", "PkiSecretConflict");
     let sentence = format!(
         "Secret shared belongs to Pki {0}/winner, which claimed it first: choose another spec.secretName for Pki {0}/loser",
@@ -225,7 +222,7 @@ fn of_two_pkis_with_one_secret_the_first_has_it_and_the_other_takes_over() {
     let told = notes(&ns.events("Pod", "web"));
     assert_eq!(told, Vec::<String>::new(), "its Secret is there");
 
-    ns.kubectl(&["delete", "pki", "winner"]).unwrap();
+    ns.delete("pki", "winner");
     let pki = ns.wait_until_ready("loser");
     assert_eq!(controller(&ns, "shared"), pki["metadata"]["uid"]);
     let mended = pki["status"]["conditions"][0]["message"].as_str().unwrap();
@@ -241,17 +238,15 @@ fn of_two_pkis_with_one_secret_the_first_has_it_and_the_other_takes_over() {
 #[test]
 fn a_secret_in_use_is_not_lost_to_an_older_pki_that_is_edited_to_name_it() {
     let ns = SHARED.namespace("older");
-    ns.apply_pki("older", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("older", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("older");
-    ns.apply_pki("younger", r#"{"serviceName": "app2"}"#)
-        .unwrap();
+    ns.apply_pki("younger", r#"{"serviceName": "app2"}"#);
     ns.wait_until_ready("younger");
     let secret = ns.get("secret", "younger");
     ns.apply_pki(
         "older",
         r#"{"serviceName": "app1", "secretName": "younger"}"#,
-    )
-    .unwrap();
+    );
     let message = ns.wait_until_refused("older", "PkiSecretConflict");
     assert!(message.contains("belongs to Pki older-"), "{message}");
     assert!(
@@ -263,7 +258,7 @@ fn a_secret_in_use_is_not_lost_to_an_older_pki_that_is_edited_to_name_it() {
     assert_eq!(ns.ready_field("younger", "status"), "True");
     assert_eq!(notes(&ns.events("Pki", "younger")), Vec::<String>::new());
 
-    ns.apply_pki("older", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("older", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("older");
 }
 
@@ -281,7 +276,7 @@ fn of_two_pkis_made_in_the_same_second_exactly_one_has_the_secret() {
         .clone()
         .flat_map(|pair| [pki(format!("z{pair}"), pair), pki(format!("a{pair}"), pair)])
         .collect();
-    ns.apply(&manifest).unwrap();
+    ns.apply(&manifest);
     for pair in pairs {
         let names = [format!("a{pair}"), format!("z{pair}")];
         let is_settled = || {
@@ -301,10 +296,9 @@ fn of_two_pkis_made_in_the_same_second_exactly_one_has_the_secret() {
 #[test]
 fn the_secret_goes_with_its_pki() {
     let ns = SHARED.namespace("gone");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
-    ns.kubectl(&["delete", "pki", "app1-pki"]).unwrap();
+    ns.delete("pki", "app1-pki");
     let secret_is_gone = || ns.get("secret", "app1-pki").is_none().then_some(());
     eventually("Kubernetes collects the Secret", secret_is_gone);
     quiet();
@@ -315,10 +309,10 @@ fn the_secret_goes_with_its_pki() {
 fn a_pki_that_is_made_again_has_a_secret_of_its_own() {
     let ns = SHARED.namespace("again");
     let spec = r#"{"serviceName": "app1"}"#;
-    ns.apply_pki("app1-pki", spec).unwrap();
+    ns.apply_pki("app1-pki", spec);
     let first = ns.wait_until_ready("app1-pki");
-    ns.kubectl(&["delete", "pki", "app1-pki"]).unwrap();
-    ns.apply_pki("app1-pki", spec).unwrap();
+    ns.delete("pki", "app1-pki");
+    ns.apply_pki("app1-pki", spec);
     let second = ns.wait_until_ready("app1-pki");
     assert_ne!(
         first["status"]["serialNumber"],
@@ -351,9 +345,9 @@ fn while_the_first_of_two_pkis_cannot_have_the_secret_pods_hear_of_both() {
         quota["status"]["hard"]["secrets"].is_string().then_some(())
     });
     let spec = r#"{"serviceName": "app1", "secretName": "tls"}"#;
-    ns.apply_pki("elder", spec).unwrap();
+    ns.apply_pki("elder", spec);
     ns.wait_until_refused("elder", "PkiIssuanceFailed");
-    ns.apply_pki("younger", spec).unwrap();
+    ns.apply_pki("younger", spec);
     let conflict = ns.wait_until_refused("younger", "PkiSecretConflict");
     eventually("the pod hears of both", || {
         let told = notes(&ns.events("Pod", "web"));

@@ -7,8 +7,7 @@ fn a_policy_that_is_made_edited_or_deleted_judges_what_is_stored_anew() {
     // A name that no policy of another test allows in another namespace.
     let ns = SHARED.namespace("reload");
     ns.permit(&["quartz", "cache"], "");
-    ns.apply_pki("quartz", r#"{"serviceName": "quartz", "duration": "48h"}"#)
-        .unwrap();
+    ns.apply_pki("quartz", r#"{"serviceName": "quartz", "duration": "48h"}"#);
     ns.wait_until_ready("quartz");
 
     ns.withdraw();
@@ -44,7 +43,7 @@ fn a_policy_that_is_made_edited_or_deleted_judges_what_is_stored_anew() {
 fn the_secret_of_a_refused_pki_stays_as_it_is_and_is_kept_when_the_policy_comes_back() {
     let ns = SHARED.namespace("kept");
     ns.permit(&["db"], "");
-    ns.apply_pki("db", r#"{"serviceName": "db"}"#).unwrap();
+    ns.apply_pki("db", r#"{"serviceName": "db"}"#);
     let issued = ns.wait_until_ready("db")["status"].clone();
     let secret = ns.get("secret", "db").unwrap();
     ns.withdraw();
@@ -70,8 +69,7 @@ fn the_secret_of_a_refused_pki_stays_as_it_is_and_is_kept_when_the_policy_comes_
 #[test]
 fn a_change_that_does_not_concern_a_pki_writes_nothing_for_it() {
     let (ns, other) = (SHARED.namespace("bystander"), SHARED.namespace("concerned"));
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     quiet();
     let before = ns.operator_writes();
@@ -86,16 +84,17 @@ fn a_policy_follows_the_labels_of_the_namespaces_it_selects() {
     let ns = SHARED.namespace("labels");
     let policy = serde_json::json!({"apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": {"name": ns.name},
         "spec": {"namespaces": {"selector": {"matchLabels": {"example.com/stage": ns.name}}}, "serviceNames": ["db"]}});
-    ns.apply(&policy.to_string()).unwrap();
+    ns.apply(&policy.to_string());
     let label = |value: &str| {
         let label = format!("example.com/stage{value}");
         ns.kubectl(&["label", "namespace", &ns.name, &label])
             .unwrap();
     };
-    ns.apply_pki("db", r#"{"serviceName": "db"}"#).unwrap_err();
+    ns.kubectl_apply_pki("db", r#"{"serviceName": "db"}"#)
+        .unwrap_err();
     label(&format!("={}", ns.name));
     crate::harness::eventually("the label is known", || {
-        ns.apply_pki("db", r#"{"serviceName": "db"}"#).ok()
+        ns.kubectl_apply_pki("db", r#"{"serviceName": "db"}"#).ok()
     });
     ns.wait_until_ready("db");
     label("-");

@@ -12,10 +12,9 @@ const KEEP: &str = "box.com/keep-secret=true";
 #[test]
 fn a_certificate_is_renewed_on_demand_once() {
     let ns = SHARED.namespace("demand");
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     let first = ns.wait_until_ready("app1-pki");
-    ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/renew-now=please"])
-        .unwrap();
+    ns.annotate("pki", "app1-pki", "box.com/renew-now", "please");
     let second = eventually("it is renewed", || another_serial(&ns, &first));
     quiet();
     let pki = ns.get("pki", "app1-pki").unwrap();
@@ -41,12 +40,10 @@ fn a_rule_about_annotations_does_not_refuse_the_pki_that_is_renewed_on_demand() 
     let rule = "!('box.com/renew-now' in pki.metadata.annotations)";
     let rule = json!([{"expression": rule, "message": "no renewals here"}]);
     ns.permit(&["app7"], &format!(r#", "validations": {rule}"#));
-    ns.apply_pki("app7-pki", r#"{"serviceName": "app7"}"#)
-        .unwrap();
+    ns.apply_pki("app7-pki", r#"{"serviceName": "app7"}"#);
     let first = ns.wait_until_ready("app7-pki");
     let since = ready_since(&ns, "app7-pki");
-    ns.kubectl(&["annotate", "pki", "app7-pki", "box.com/renew-now=please"])
-        .unwrap();
+    ns.annotate("pki", "app7-pki", "box.com/renew-now", "please");
     eventually("it is renewed", || another_serial(&ns, &first));
     assert_eq!(
         ready_since(&ns, "app7-pki"),
@@ -70,13 +67,11 @@ fn the_key_is_new_for_each_certificate_unless_the_policy_of_rotation_is_never() 
         ns.apply_pki(
             &name,
             &json!({"serviceName": "app1", "privateKey": key}).to_string(),
-        )
-        .unwrap();
+        );
         let first = ns.wait_until_ready(&name);
         let key = |ns: &Namespace<'_>| file(&ns.get("secret", &name).unwrap(), "tls.key");
         let before = key(&ns);
-        ns.kubectl(&["annotate", "pki", &name, "box.com/renew-now=now"])
-            .unwrap();
+        ns.annotate("pki", &name, "box.com/renew-now", "now");
         eventually("it is renewed", || another_serial(&ns, &first));
         assert_eq!(key(&ns) == before, is_kept, "{policy}");
         // Another kind of key cannot be the same.
@@ -102,14 +97,17 @@ fn labels_and_annotations_of_the_secret_follow_the_template_and_leave_those_of_o
     let ns = SHARED.namespace("template");
     let apply = |template: Value| {
         let spec = json!({"serviceName": "app1", "secretTemplate": template});
-        ns.apply_pki("app1-pki", &spec.to_string()).unwrap();
+        ns.apply_pki("app1-pki", &spec.to_string());
     };
     apply(
         json!({"labels": {"team": "a", "tier": "web"}, "annotations": {"example.com/note": "1"}}),
     );
     let first = ns.wait_until_ready("app1-pki");
-    ns.kubectl(&["label", "secret", "app1-pki", "theirs=yes"])
-        .unwrap();
+    ns.merge(
+        "secret",
+        "app1-pki",
+        &json!({"metadata": {"labels": {"theirs": "yes"}}}),
+    );
     let metadata = || ns.get("secret", "app1-pki").unwrap()["metadata"].clone();
     assert_eq!(metadata()["annotations"], json!({"example.com/note": "1"}));
 
@@ -140,7 +138,7 @@ fn labels_and_annotations_of_the_secret_follow_the_template_and_leave_those_of_o
 #[test]
 fn a_secret_that_is_to_be_kept_stays_however_its_pki_is_deleted_and_is_taken_up_by_the_next() {
     let ns = SHARED.namespace("kept");
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     let first = ns.wait_until_ready("app1-pki");
     let secret = || ns.get("secret", "app1-pki");
     let before = secret().unwrap()["data"].clone();
@@ -152,7 +150,7 @@ fn a_secret_that_is_to_be_kept_stays_however_its_pki_is_deleted_and_is_taken_up_
         quiet();
         assert_eq!(secret().unwrap()["data"], before, "{cascade}");
 
-        ns.apply_pki("app1-pki", SPEC).unwrap();
+        ns.apply_pki("app1-pki", SPEC);
         let next = ns.wait_until_ready("app1-pki");
         assert_eq!(
             next["status"]["serialNumber"], first["status"]["serialNumber"],
@@ -173,7 +171,7 @@ fn pkis_that_are_deleted_in_the_foreground_get_no_other_secret() {
     let ns = SHARED.namespace("foreground");
     let names: Vec<_> = (0..COUNT).map(|n| format!("web-{n}")).collect();
     for name in &names {
-        ns.apply_pki(name, SPEC).unwrap();
+        ns.apply_pki(name, SPEC);
     }
     for name in &names {
         ns.wait_until_ready(name);
@@ -191,11 +189,11 @@ fn pkis_that_are_deleted_in_the_foreground_get_no_other_secret() {
 #[test]
 fn a_secret_that_is_to_be_kept_is_another_pkis_for_whoever_else_names_it() {
     let ns = SHARED.namespace("kept-by-one");
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     ns.kubectl(&["annotate", "pki", "app1-pki", KEEP]).unwrap();
     wait_until_kept(&ns, "app1-pki");
     let spec = r#"{"serviceName": "app2", "secretName": "app1-pki"}"#;
-    ns.apply_pki("app2-pki", spec).unwrap();
+    ns.apply_pki("app2-pki", spec);
     let said = ns.wait_until_refused("app2-pki", "PkiSecretConflict");
     let conflict = format!("Secret app1-pki belongs to Pki {}/app1-pki, which", ns.name);
     assert!(said.starts_with(&conflict), "{said}");
@@ -205,14 +203,13 @@ fn a_secret_that_is_to_be_kept_is_another_pkis_for_whoever_else_names_it() {
 fn a_secret_can_be_kept_when_its_pki_breaks_the_rules_by_now() {
     let ns = SHARED.namespace("kept-refused");
     ns.permit(&["app3"], "");
-    ns.apply_pki("app3-pki", r#"{"serviceName": "app3"}"#)
-        .unwrap();
+    ns.apply_pki("app3-pki", r#"{"serviceName": "app3"}"#);
     ns.wait_until_ready("app3-pki");
     ns.withdraw();
     ns.wait_until_refused("app3-pki", "PkiServiceNameError");
     ns.kubectl(&["annotate", "pki", "app3-pki", KEEP]).unwrap();
     wait_until_kept(&ns, "app3-pki");
-    ns.kubectl(&["delete", "pki", "app3-pki"]).unwrap();
+    ns.delete("pki", "app3-pki");
     quiet();
     wait_until_kept(&ns, "app3-pki");
 }
@@ -220,7 +217,7 @@ fn a_secret_can_be_kept_when_its_pki_breaks_the_rules_by_now() {
 #[test]
 fn the_annotation_that_keeps_a_secret_can_be_taken_back() {
     let ns = SHARED.namespace("released");
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     ns.wait_until_ready("app1-pki");
     ns.kubectl(&["annotate", "pki", "app1-pki", KEEP]).unwrap();
     wait_until_kept(&ns, "app1-pki");
@@ -232,7 +229,7 @@ fn the_annotation_that_keeps_a_secret_can_be_taken_back() {
             .is_array()
             .then_some(())
     });
-    ns.kubectl(&["delete", "pki", "app1-pki"]).unwrap();
+    ns.delete("pki", "app1-pki");
     eventually("the Secret goes with its Pki", || {
         ns.get("secret", "app1-pki").is_none().then_some(())
     });
@@ -250,7 +247,7 @@ fn pkis_that_an_earlier_version_held_are_let_go_and_their_secrets_kept() {
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("held");
     for name in ["living", "going"] {
-        ns.apply_pki(name, SPEC).unwrap();
+        ns.apply_pki(name, SPEC);
         ns.wait_until_ready(name);
     }
     operator.process.kill().unwrap();
@@ -292,15 +289,14 @@ fn a_secret_is_taken_over_when_its_owner_offers_it() {
     let ns = SHARED.namespace("adopted");
     let secret = r#"{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "app1-pki"},
         "stringData": {"tls.crt": "theirs", "tls.key": "theirs", "other": "stays"}}"#;
-    ns.apply(secret).unwrap();
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply(secret);
+    ns.apply_pki("app1-pki", SPEC);
     let said = ns.wait_until_refused("app1-pki", "PkiSecretForeign");
     assert!(
         said.contains("annotate the Secret with box.com/adopt=app1-pki"),
         "{said}"
     );
-    ns.kubectl(&["annotate", "secret", "app1-pki", "box.com/adopt=app1-pki"])
-        .unwrap();
+    ns.annotate("secret", "app1-pki", "box.com/adopt", "app1-pki");
     let pki = ns.wait_until_ready("app1-pki");
     let secret = ns.get("secret", "app1-pki").unwrap();
     assert_eq!(
@@ -317,7 +313,7 @@ fn a_secret_is_taken_over_when_its_owner_offers_it() {
 #[test]
 fn somebody_who_keeps_changing_the_secret_is_named_and_the_repairs_slow_down() {
     let ns = SHARED.namespace("contest");
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     let mut known = ns.wait_until_ready("app1-pki");
     ns.pod_with("app1", "app1-pki");
     let damage = r#"--patch={"data": {"tls.crt": ""}}"#;
@@ -367,8 +363,7 @@ fn further_files_come_and_go_with_the_spec_and_follow_the_password() {
         ns.apply_pki(
             "app1-pki",
             &json!({"serviceName": "app1", "outputs": outputs}).to_string(),
-        )
-        .unwrap();
+        );
     };
     apply(&outputs);
     let said = ns.wait_until_refused("app1-pki", "PkiKeystoreNotWritten");
@@ -389,7 +384,7 @@ fn further_files_come_and_go_with_the_spec_and_follow_the_password() {
     let password = |password: &str| {
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"},
             "stringData": {"password": password}});
-        ns.apply(&secret.to_string()).unwrap();
+        ns.apply(&secret.to_string());
     };
     password("short");
     eventually("the password is judged", || {
@@ -457,19 +452,18 @@ fn a_missing_password_holds_up_the_keystore_and_nothing_else() {
     ns.password();
     let outputs = json!({"pkcs12": {"passwordSecretRef": {"name": "password"}}});
     let spec = json!({"serviceName": "app1", "outputs": outputs}).to_string();
-    ns.apply_pki("app1-pki", &spec).unwrap();
+    ns.apply_pki("app1-pki", &spec);
     let first = ns.wait_until_ready("app1-pki");
     let before = ns.get("secret", "app1-pki").unwrap();
 
-    ns.kubectl(&["delete", "secret", "password"]).unwrap();
+    ns.delete("secret", "password");
     let said = ns.wait_until_refused("app1-pki", "PkiKeystoreNotWritten");
     let why = "; keystore.p12 is not renewed: there is no Secret password with the password of the keystores: create it, with the \
                password as password";
     assert!(said.ends_with(why), "{said}");
     let told = notes(&ns.wait_for_events("Pod", "app1", 1));
     assert_eq!(told, [format!("Warning: {said}")]);
-    ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/renew-now="])
-        .unwrap();
+    ns.annotate("pki", "app1-pki", "box.com/renew-now", "");
     let serial = eventually("it is renewed", || another_serial(&ns, &first));
     let after = ns.get("secret", "app1-pki").unwrap();
     for name in ["keystore.p12", "truststore.p12"] {

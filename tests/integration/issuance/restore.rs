@@ -9,9 +9,7 @@ use std::path::Path;
 const SPEC: &str = r#"{"serviceName": "app1"}"#;
 
 fn merge(ns: &Namespace<'_>, kind: &str, name: &str, change: &Value) {
-    let change = change.to_string();
-    ns.kubectl(&["patch", kind, name, "--type=merge", "--patch", &change])
-        .unwrap();
+    ns.merge(kind, name, change);
 }
 
 /// Waits until the Secret belongs to the Pki that there is now, and the Pki is ready.
@@ -36,7 +34,7 @@ fn taken_up(ns: &Namespace<'_>, name: &str) -> String {
 fn a_pki_that_is_made_again_takes_up_the_secret_that_it_left_behind() {
     let ns = SHARED.namespace("orphan");
     ns.pod_with("app1", "app1-pki");
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     let first = ns.wait_until_ready("app1-pki");
     let before = ns.get("secret", "app1-pki").unwrap();
     ns.kubectl(&["delete", "pki", "app1-pki", "--cascade=orphan"])
@@ -81,8 +79,7 @@ fn a_pki_that_is_made_again_takes_up_the_secret_that_it_left_behind() {
         &json!({"metadata": {"ownerReferences": null}}),
     );
     wait_until_taken_up(&ns, "app1-pki");
-    ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/keep-secret=true"])
-        .unwrap();
+    ns.annotate("pki", "app1-pki", "box.com/keep-secret", "true");
     let offer = || {
         let meta = ns.get("secret", "app1-pki")?["metadata"].take();
         let is_offered = meta["annotations"]["box.com/adopt"] == "app1-pki";
@@ -117,7 +114,7 @@ fn a_secret_that_was_issued_for_something_else_is_taken_up_by_nobody() {
         (&ns, "other", r#"{"serviceName": "app2"}"#),
         (&ns, "own", SPEC),
     ] {
-        ns.apply_pki(name, spec).unwrap();
+        ns.apply_pki(name, spec);
         ns.wait_until_ready(name);
     }
     let files = |ns: &Namespace<'_>, name: &str| ns.get("secret", name).unwrap()["data"].take();
@@ -159,7 +156,7 @@ fn a_secret_that_was_issued_for_something_else_is_taken_up_by_nobody() {
             )
             .unwrap();
         let before = ns.get("secret", name);
-        ns.apply_pki(name, SPEC).unwrap();
+        ns.apply_pki(name, SPEC);
         let said = ns.wait_until_refused(name, "PkiSecretForeign");
         assert_eq!(said.contains(fault), !why.is_empty(), "{name}: {said}");
         assert!(said.contains(why), "{name}: {said}");
@@ -171,10 +168,10 @@ fn a_secret_that_was_issued_for_something_else_is_taken_up_by_nobody() {
     // again.
     ns.kubectl(&["delete", "pki", "more", "--cascade=orphan"])
         .unwrap();
-    ns.apply_pki("more", r#"{"serviceName": "app3"}"#).unwrap();
+    ns.apply_pki("more", r#"{"serviceName": "app3"}"#);
     let said = ns.wait_until_refused("more", "PkiSecretForeign");
     assert!(said.contains("; not requested: a.example.com"), "{said}");
-    ns.apply_pki("more", more).unwrap();
+    ns.apply_pki("more", more);
     wait_until_taken_up(&ns, "more");
 }
 
@@ -221,11 +218,10 @@ fn what_the_page_about_backups_says_brings_everything_back_without_a_new_certifi
     for ns in &teams {
         ns.password();
         for (name, spec) in [("app1-pki", SPEC), ("kept", SPEC), ("keystore", keystore)] {
-            ns.apply_pki(name, spec).unwrap();
+            ns.apply_pki(name, spec);
             ns.wait_until_ready(name);
         }
-        ns.kubectl(&["annotate", "pki", "kept", "box.com/keep-secret=true"])
-            .unwrap();
+        ns.annotate("pki", "kept", "box.com/keep-secret", "true");
         eventually("it is kept", || {
             let secret = ns.get("secret", "kept")?;
             secret["metadata"]["ownerReferences"]
@@ -234,9 +230,7 @@ fn what_the_page_about_backups_says_brings_everything_back_without_a_new_certifi
         });
     }
     teams[0].permit(&["app3"], "");
-    teams[0]
-        .apply_pki("app3-pki", r#"{"serviceName": "app3"}"#)
-        .unwrap();
+    teams[0].apply_pki("app3-pki", r#"{"serviceName": "app3"}"#);
     teams[0].wait_until_ready("app3-pki");
     let state = || {
         let pkis = teams.iter().flat_map(|ns| {

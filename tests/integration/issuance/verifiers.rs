@@ -50,7 +50,7 @@ fn every_certificate_and_every_keystore_is_taken_by_tools_that_nobody_here_wrote
     ns.permit(&["app1", &long], names);
     let password = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"},
         "stringData": {"password": PASSWORD}});
-    ns.apply(&password.to_string()).unwrap();
+    ns.apply(&password.to_string());
     let cases = Path::new(env!("CARGO_TARGET_TMPDIR")).join("verifiers");
     drop(fs::remove_dir_all(&cases));
 
@@ -66,7 +66,7 @@ fn every_certificate_and_every_keystore_is_taken_by_tools_that_nobody_here_wrote
         .iter()
         .map(|(name, service, key, usages)| manifest(&ns, [name, service], key, usages))
         .collect();
-    ns.apply(&manifests.join("\n---\n")).unwrap();
+    ns.apply(&manifests.join("\n---\n"));
     for (name, service, key, usages) in &wanted {
         ns.wait_until_ready(name);
         let secret = ns.get("secret", name).unwrap();

@@ -27,7 +27,7 @@ fn apply(ns: &Namespace<'_>, kind: &str, name: &str, asks: &str) {
         "StatefulSet" => workload["spec"]["serviceName"] = json!(name),
         _ => {}
     }
-    ns.apply(&workload.to_string()).unwrap();
+    ns.apply(&workload.to_string());
 }
 
 /// Plays the kubelet: a pod of this workload runs, since `started` if that is told. Returns its
@@ -73,8 +73,7 @@ fn renew(ns: &Namespace<'_>) {
     quiet();
     ns.forget_renewal("app1-pki");
     let before = serial();
-    ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/renew-now="])
-        .unwrap();
+    ns.annotate("pki", "app1-pki", "box.com/renew-now", "");
     eventually("it is renewed", || (serial() != before).then_some(()));
 }
 
@@ -110,7 +109,7 @@ fn a_deployment_that_asks_is_restarted_once_after_each_renewal_and_no_other_is()
     let arena = arena();
     let first = operator(&arena);
     let ns = arena.namespace("restart");
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     ns.wait_until_ready("app1-pki");
     apply(&ns, "Deployment", "web", "true");
     apply(&ns, "Deployment", "other", "false");
@@ -135,8 +134,11 @@ fn a_deployment_that_asks_is_restarted_once_after_each_renewal_and_no_other_is()
     run(&ns, "web", None);
     drop(first);
     let second = operator(&arena);
-    ns.kubectl(&["annotate", "pki", "app1-pki", "look=1"])
-        .unwrap();
+    ns.merge(
+        "pki",
+        "app1-pki",
+        &json!({"metadata": {"annotations": {"look": "1"}}}),
+    );
     quiet();
     assert_eq!(restarted_at(&ns, "Deployment", "web"), Some(at.clone()));
     assert_eq!(restarts(&second, "restarted"), 0);
@@ -163,7 +165,7 @@ fn the_first_certificate_restarts_nothing_although_its_pods_were_there_before() 
     apply(&ns, "Deployment", "web", "true");
     eventually("web has a pod", || pods(&ns, "web").pop());
     quiet();
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     ns.wait_until_ready("app1-pki");
     quiet();
     // It waited for the Secret, and then began.
@@ -171,8 +173,11 @@ fn the_first_certificate_restarts_nothing_although_its_pods_were_there_before() 
     run(&ns, "web", Some(&now));
     drop(first);
     let _second = operator(&arena);
-    ns.kubectl(&["annotate", "pki", "app1-pki", "look=1"])
-        .unwrap();
+    ns.merge(
+        "pki",
+        "app1-pki",
+        &json!({"metadata": {"annotations": {"look": "1"}}}),
+    );
     quiet();
     assert_eq!(restarted_at(&ns, "Deployment", "web"), None);
     renew(&ns);
@@ -184,7 +189,7 @@ fn stateful_sets_and_daemon_sets_are_restarted_too_also_when_they_ask_later() {
     let arena = arena();
     let _operator = operator(&arena);
     let ns = arena.namespace("kinds");
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     ns.wait_until_ready("app1-pki");
     apply(&ns, "StatefulSet", "db", "True");
     apply(&ns, "DaemonSet", "log", "true");
@@ -197,7 +202,7 @@ fn stateful_sets_and_daemon_sets_are_restarted_too_also_when_they_ask_later() {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {
             "automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c"}],
             "volumes": [{"name": "v", "secret": {"secretName": "app1-pki"}}]}});
-        ns.apply(&pod.to_string()).unwrap();
+        ns.apply(&pod.to_string());
     }
     for name in ["db", "log", "later"] {
         run(&ns, name, None);
@@ -220,7 +225,7 @@ fn a_deployment_that_is_paused_is_told_and_restarted_when_it_is_resumed() {
     let arena = arena();
     let operator = operator(&arena);
     let ns = arena.namespace("paused");
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     ns.wait_until_ready("app1-pki");
     apply(&ns, "Deployment", "web", "true");
     run(&ns, "web", None);
@@ -285,7 +290,7 @@ fn without_permission_the_owner_is_told_and_with_it_back_the_restart_is_made_up_
     let arena = arena();
     let operator = operator(&arena);
     let ns = arena.namespace("forbidden");
-    ns.apply_pki("app1-pki", SPEC).unwrap();
+    ns.apply_pki("app1-pki", SPEC);
     ns.wait_until_ready("app1-pki");
     apply(&ns, "Deployment", "web", "true");
     run(&ns, "web", None);

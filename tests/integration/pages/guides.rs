@@ -45,9 +45,8 @@ fn argo_cd_and_flux_find_out_how_a_pki_is() {
     let ns = SHARED.namespace("health");
     ns.kubectl(&["create", "secret", "generic", "taken"])
         .unwrap();
-    ns.apply_pki("good", r#"{"serviceName": "app1"}"#).unwrap();
-    ns.apply_pki("bad", r#"{"serviceName": "app1", "secretName": "taken"}"#)
-        .unwrap();
+    ns.apply_pki("good", r#"{"serviceName": "app1"}"#);
+    ns.apply_pki("bad", r#"{"serviceName": "app1", "secretName": "taken"}"#);
     let good = ns.wait_until_ready("good");
     let message = ns.wait_until_refused("bad", "PkiSecretForeign");
     let bad = ns.get("pki", "bad").unwrap();
@@ -132,7 +131,7 @@ fn the_entries_of_keystores_have_the_aliases_of_the_guide() {
     ns.password();
     let keystore = json!({"passwordSecretRef": {"name": "password", "key": "password"}});
     let spec = json!({"serviceName": "app1", "outputs": {"pkcs12": keystore}});
-    ns.apply_pki("app1-pki", &spec.to_string()).unwrap();
+    ns.apply_pki("app1-pki", &spec.to_string());
     let secret = eventually("the keystores are there", || {
         let secret = ns.get("secret", "app1-pki")?;
         (!bytes(&secret, "truststore.p12").is_empty()).then_some(secret)
@@ -202,7 +201,7 @@ fn the_commands_after_a_theft_replace_the_key_of_one_pki_and_void_those_of_a_ten
     ns.permit(&["app3"], "");
     for (pki, service) in [("app1-pki", "app1"), ("app3-pki", "app3")] {
         let spec = format!(r#"{{"serviceName": "{service}"}}"#);
-        ns.apply_pki(pki, &spec).unwrap();
+        ns.apply_pki(pki, &spec);
         ns.wait_until_ready(pki);
     }
     ns.kubectl(&["create", "deployment", "app1", "--image=none"])
@@ -222,7 +221,7 @@ fn the_commands_after_a_theft_replace_the_key_of_one_pki_and_void_those_of_a_ten
     }
     assert!(ns.get("pki", "app3-pki").is_none());
     eventually("nothing new is issued", || {
-        let refused = ns.apply_pki("app3-pki", r#"{"serviceName": "app3"}"#);
+        let refused = ns.kubectl_apply_pki("app3-pki", r#"{"serviceName": "app3"}"#);
         refused.is_err().then_some(())
     });
 }
@@ -259,7 +258,7 @@ fn a_pki_with_a_service_name_alone_gets_a_certificate_within_each_policy_of_the_
         let service = service.replace("{namespace}", &ns.name).replace('*', "web");
         eventually(&format!("{name} permits {service}"), || {
             let spec = json!({ "serviceName": service }).to_string();
-            ns.apply_pki("web", &spec).ok()
+            ns.kubectl_apply_pki("web", &spec).ok()
         });
         let status = ns.wait_until_ready("web")["status"].take();
         assert_eq!(status["policy"], name, "{status}");
@@ -268,7 +267,7 @@ fn a_pki_with_a_service_name_alone_gets_a_certificate_within_each_policy_of_the_
             &status,
             &file(&ns.get("secret", "web").unwrap(), "tls.crt"),
         );
-        ns.kubectl(&["delete", "pki", "web"]).unwrap();
+        ns.delete("pki", "web");
         eventually("the Secret is gone", || {
             ns.get("secret", "web").is_none().then_some(())
         });

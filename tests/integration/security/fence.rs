@@ -178,7 +178,7 @@ impl Stage<'_> {
     }
 
     fn apply(&self, manifest: &Value) {
-        self.ns.apply(&manifest.to_string()).unwrap();
+        self.ns.apply_object(manifest);
     }
 }
 
@@ -189,7 +189,7 @@ fn secrets_are_those_of_pkis() {
     let ns = arena.namespace("secrets");
     let stage = Stage { ns: &ns };
     for name in ["app1-pki", "app2-pki"] {
-        ns.apply_pki(name, r#"{"serviceName": "app1"}"#).unwrap();
+        ns.apply_pki(name, r#"{"serviceName": "app1"}"#);
         ns.wait_until_ready(name);
     }
     let tls = "kubernetes.io/tls";
@@ -282,7 +282,7 @@ fn secrets_are_those_of_pkis() {
         account.is_permitted(&write);
     }
     // Others are asked nothing.
-    ns.kubectl(&["delete", "secret", "theirs"]).unwrap();
+    ns.delete("secret", "theirs");
 }
 
 #[test]
@@ -291,8 +291,7 @@ fn a_secret_that_lost_its_owner_gets_a_pki_and_nothing_else() {
     let ns = arena.namespace("orphans");
     let stage = Stage { ns: &ns };
     arena.without_webhooks();
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let labels = json!({"app.kubernetes.io/managed-by": "pki-operator"});
     let offer = |name: &str| json!({"annotations": {"box.com/adopt": name}});
     let tls = "kubernetes.io/tls";
@@ -540,7 +539,7 @@ fn what_is_known_by_its_name_is_written_under_that_name() {
     ] {
         account.is_refused(&write);
     }
-    ns.kubectl(&["delete", "configmap", trust]).unwrap();
+    ns.delete("configmap", trust);
     stage.apply(&map(trust, &ns.name, &label));
     stage.apply(&event("ours", "pki-operator", &own));
     for write in [

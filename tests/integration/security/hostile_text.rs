@@ -68,14 +68,14 @@ fn events_and_conditions_are_printable_whatever_stands_in_the_fields() {
     let ns = arena.namespace("hostile");
     for (name, spec) in specs() {
         ns.pod_with(name, name);
-        let refusal = ns.apply_pki(name, &spec.to_string()).unwrap_err();
+        let refusal = ns.kubectl_apply_pki(name, &spec.to_string()).unwrap_err();
         let refusal = refusal.to_string().replace('\n', "");
         assert!(is_printable(&refusal), "{refusal:?}");
     }
     arena.without_webhooks();
     for (name, spec) in specs() {
         eventually(&format!("{name} is stored"), || {
-            ns.apply_pki(name, &spec.to_string()).ok()
+            ns.kubectl_apply_pki(name, &spec.to_string()).ok()
         });
         expect_printable(&ns, "Pki", name);
         expect_printable(&ns, "Pod", name);
@@ -120,8 +120,7 @@ fn no_value_from_outside_makes_a_record_long() {
         let flags = ["--log-level", "debug", "--log-format", format];
         let operator = arena.first_replica("operator-1", &flags).unwrap();
         let ns = arena.namespace("bounded");
-        ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-            .unwrap();
+        ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
         ns.wait_until_ready("app1-pki");
         let secret = ns.get("secret", "app1-pki").unwrap();
         let [certificate, key] = forged(&file(&secret, "ca.crt"), &format!("app1.{}.svc", ns.name));
@@ -194,7 +193,7 @@ fn a_pod_with_the_longest_name_is_told() {
     let name = format!("{0}.{0}.{0}.{1}", "p".repeat(63), "q".repeat(61));
     assert_eq!(name.len(), 253);
     ns.pod_with(&name, "app1-pki");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
+    ns.kubectl_apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     expect_printable(&ns, "Pod", &name);
 }
@@ -206,8 +205,7 @@ fn the_pki_the_pod_and_the_list_of_events_say_the_same_words() {
     let ns = arena.namespace("words");
     ns.pod_with("app1", "app1-pki");
     ns.permit(&["db"], "");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "db"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "db"}"#);
     ns.wait_until_ready("app1-pki");
     ns.permit(&["dc"], "");
     let message = ns.wait_until_refused("app1-pki", "PkiServiceNameError");
@@ -236,7 +234,7 @@ fn a_forged_status_freezes_no_pki_and_renews_none() {
     let arena = arena();
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("forged-status");
-    ns.apply_pki("web", r#"{"serviceName": "app1"}"#).unwrap();
+    ns.apply_pki("web", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("web");
     let status = || ns.get("pki", "web").unwrap()["status"].take();
     let serial = status()["serialNumber"].take();
@@ -269,7 +267,7 @@ fn a_forged_status_freezes_no_pki_and_renews_none() {
     let beyond = "9999-12-31T23:59:59-01:00";
     forge(json!({ "notAfter": beyond })).unwrap();
     assert_eq!(status()["notAfter"], beyond);
-    ns.kubectl(&["delete", "secret", "web"]).unwrap();
+    ns.delete("secret", "web");
     eventually("the Secret is issued again", || {
         let end = status()["notAfter"].take();
         (end != beyond && ns.get("secret", "web").is_some()).then_some(())

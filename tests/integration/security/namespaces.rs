@@ -47,11 +47,14 @@ fn what_is_on_the_list_is_served_and_nothing_else_is_touched() {
     }
 
     for ns in [&one, &two] {
-        let refusal = ns.apply_pki("app1-pki", TYPO).unwrap_err().to_string();
+        let refusal = ns
+            .kubectl_apply_pki("app1-pki", TYPO)
+            .unwrap_err()
+            .to_string();
         assert!(refusal.contains(r#"did you mean "app1"?"#), "{refusal}");
         let told = notes(&ns.wait_for_events("Pod", "app1", 1));
         assert!(told[0].contains(r#"did you mean "app1"?"#), "{told:?}");
-        ns.apply_pki("app1-pki", PKI).unwrap();
+        ns.apply_pki("app1-pki", PKI);
         ns.wait_until_ready("app1-pki");
         eventually("the CA bundle is there", || ns.get("configmap", BUNDLE));
     }
@@ -68,8 +71,8 @@ fn what_is_on_the_list_is_served_and_nothing_else_is_touched() {
     install::run(test.env("KUBECONFIG", &hook.kubeconfig)).unwrap();
 
     // Nobody objects to it, fills in a default, or issues anything.
-    elsewhere.apply_pki("typo", TYPO).unwrap();
-    elsewhere.apply_pki("app1-pki", PKI).unwrap();
+    elsewhere.apply_pki("typo", TYPO);
+    elsewhere.apply_pki("app1-pki", PKI);
     quiet();
     let stored = elsewhere.get("pki", "app1-pki").unwrap();
     assert_eq!(stored["spec"].to_string(), PKI.replace(' ', ""));
@@ -102,7 +105,7 @@ fn a_ca_outside_of_the_namespaces_that_are_served_is_kept_all_the_same() {
     let ns = arena.namespace("rotated");
     install(&arena, &[&ns]);
     let _operator = start(&arena, &[&ns]);
-    ns.apply_pki("app1-pki", PKI).unwrap();
+    ns.apply_pki("app1-pki", PKI);
     ns.wait_until_ready("app1-pki");
     let before = roots(&ns);
     rotate(&arena);
@@ -121,7 +124,7 @@ fn a_namespace_that_may_not_be_read_keeps_nobody_from_being_served() {
     });
     let operator = start(&arena, &[&readable, &refused]);
     for ns in [&readable, &refused] {
-        ns.apply_pki("app1-pki", PKI).unwrap();
+        ns.apply_pki("app1-pki", PKI);
     }
     readable.wait_until_ready("app1-pki");
     let expected = format!(
@@ -186,7 +189,7 @@ fn what_happens_while_a_namespace_may_not_be_read_is_made_up_for() {
     let operator = replica.start(|name, command| arena.cluster.spawn(name, command));
     let operator = operator.unwrap();
     for (ns, name) in [(&kept, "app1-pki"), (&lost, "app1-pki"), (&lost, "gone")] {
-        ns.apply_pki(name, PKI).unwrap();
+        ns.apply_pki(name, PKI);
         ns.wait_until_ready(name);
     }
     let serial =
@@ -208,8 +211,8 @@ fn what_happens_while_a_namespace_may_not_be_read_is_made_up_for() {
     });
     lost.kubectl(&["delete", "pki", "gone"]).unwrap();
     lost.kubectl(&["delete", "secret", "app1-pki"]).unwrap();
-    lost.apply_pki("new", PKI).unwrap();
-    kept.apply_pki("new", PKI).unwrap();
+    lost.apply_pki("new", PKI);
+    kept.apply_pki("new", PKI);
     kept.wait_until_ready("new");
 
     install(&arena, &[&kept, &lost]);
@@ -236,8 +239,7 @@ fn where_no_namespace_may_be_read_it_is_not_ready() {
     let arena = arena();
     let ns = arena.namespace("unbound");
     install(&arena, &[&ns]);
-    ns.kubectl(&["delete", "rolebinding", "pki-operator-namespace"])
-        .unwrap();
+    ns.delete("rolebinding", "pki-operator-namespace");
     eventually("it may not be read", || read_secrets(&arena, &ns).err());
     let flag = format!("--namespaces={}", ns.name);
     let flags = [flag.as_str()];

@@ -118,7 +118,7 @@ fn start(ns: &Namespace<'_>) -> Operator {
     });
     let metadata = json!({ "name": format!("{}-inside", ns.name) });
     let policy = json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": metadata, "spec": spec });
-    ns.apply(&policy.to_string()).expect("nobody refuses it");
+    ns.apply(&policy.to_string());
     let operator = arena
         .first_replica("operator-1", &["--api-server-address", &address])
         .unwrap();
@@ -134,7 +134,7 @@ fn specs(rows: &[Row]) -> Vec<Value> {
 fn expect_that_the_good_alone_gets_a_secret(ns: &Namespace<'_>) {
     let good =
         r#"{"serviceName": "app1", "dnsNames": ["www.example.com"], "ipAddresses": ["10.1.2.3"]}"#;
-    ns.apply_pki("good", good).unwrap();
+    ns.apply_pki("good", good);
     ns.wait_until_ready("good");
     let secrets = ns.kubectl(&["get", "secrets", "--output=name"]).unwrap();
     assert_eq!(secrets, "secret/good\n");
@@ -160,7 +160,7 @@ fn nobody_gets_the_name_of_another_past_the_webhook() {
         let said = refusals.get(&index).map_or("nothing", String::as_str);
         assert!(row.is_told_in(said), "{:?} is answered: {said}", row.spec());
     }
-    let refusal = in_default(&arena).apply_pki("kubernetes", API_SERVER);
+    let refusal = in_default(&arena).kubectl_apply_pki("kubernetes", API_SERVER);
     let refusal = refusal.unwrap_err().to_string();
     assert!(refusal.contains(API_SERVER_IS_NOBODYS), "{refusal}");
     expect_that_the_good_alone_gets_a_secret(&ns);
@@ -188,7 +188,7 @@ fn nobody_gets_the_name_of_another_while_there_is_no_webhook() {
     });
     let refusals = ns.create_all(&specs(&rows), &[]);
     let default = in_default(&arena);
-    default.apply_pki("kubernetes", API_SERVER).unwrap();
+    default.apply_pki("kubernetes", API_SERVER);
     let message = default.wait_until_refused("kubernetes", "PkiServiceNameError");
     assert!(message.contains(API_SERVER_IS_NOBODYS), "{message}");
     assert_eq!(default.get("secret", "kubernetes"), None);
@@ -242,7 +242,7 @@ fn nobody_gets_the_name_of_another_past_the_api_server_alone_but_what_is_for_a_p
             Some(said) => assert!(row.is_told_in(said), "{:?} is answered: {said}", row.spec()),
         }
     }
-    let refusal = in_default(&arena).apply_pki("kubernetes", API_SERVER);
+    let refusal = in_default(&arena).kubectl_apply_pki("kubernetes", API_SERVER);
     let refusal = refusal.unwrap_err().to_string();
     assert!(refusal.contains(API_SERVER_IS_NOBODYS), "{refusal}");
 }
@@ -258,7 +258,7 @@ fn all_that_is_wrong_is_told_at_once() {
     let names: Vec<_> = names.map(|row| &row.value).collect();
     let spec = json!({ "serviceName": "app1", "dnsNames": names });
     let refusal = ns
-        .apply_pki("spoof", &spec.to_string())
+        .kubectl_apply_pki("spoof", &spec.to_string())
         .unwrap_err()
         .to_string();
     for (index, name) in names.iter().enumerate() {
@@ -294,7 +294,7 @@ fn a_certificate_is_for_the_names_of_its_own_service_and_nothing_else() {
         &format!("db.{name}.svc"),
     ];
     let spec = json!({ "serviceName": "db", "dnsNames": names });
-    ns.apply_pki("db", &spec.to_string()).unwrap();
+    ns.apply_pki("db", &spec.to_string());
     ns.wait_until_ready("db");
     let names = format!("DNS:db.{name}.svc, DNS:db.{name}.svc.cluster.local, DNS:www.example.com");
     let subject = format!("subject=CN=db.{name}.svc");
@@ -309,7 +309,7 @@ fn a_namespace_called_like_a_top_level_domain_has_no_names_on_the_internet() {
         name: "com".into(),
     };
     ns.permit(&["google"], GENEROUS);
-    let refusal = ns.apply_pki(
+    let refusal = ns.kubectl_apply_pki(
         "spoof",
         r#"{"serviceName": "google", "dnsNames": ["google.com"]}"#,
     );
@@ -318,8 +318,7 @@ fn a_namespace_called_like_a_top_level_domain_has_no_names_on_the_internet() {
         refusal.contains("spec.dnsNames[0]: \"google.com\" is not permitted"),
         "{refusal}"
     );
-    ns.apply_pki("google", r#"{"serviceName": "google"}"#)
-        .unwrap();
+    ns.apply_pki("google", r#"{"serviceName": "google"}"#);
     ns.wait_until_ready("google");
     let names = "DNS:google.com.svc, DNS:google.com.svc.cluster.local";
     assert_eq!(

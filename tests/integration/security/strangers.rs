@@ -67,8 +67,7 @@ fn a_stranger_learns_nothing_from_the_port_and_the_api_server_is_served() {
     // A caller who knows the path learns all of that.
     let answer = ask(&mut Webhook::of(&arena), "/validate", &of_secret);
     assert!(answer.to_string().contains("taken"), "{answer}");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     let (_, page) = operator.get("/metrics").unwrap();
     for told in [operator.process.log(), page] {
@@ -206,10 +205,9 @@ fn with_a_client_ca_the_webhook_speaks_with_the_api_server_alone() {
     let flag = format!("--webhook-client-ca={}", authority.display());
     let operator = installed.first_replica("operator-1", &[&flag]).unwrap();
     let ns = installed.namespace("clients");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
-    let refusal = ns.apply_pki("wrong", r#"{"serviceName": "appp1"}"#);
+    let refusal = ns.kubectl_apply_pki("wrong", r#"{"serviceName": "appp1"}"#);
     let refusal = refusal.unwrap_err().to_string();
     assert!(refusal.contains("did you mean \"app1\"?"), "{refusal}");
 
@@ -244,7 +242,7 @@ fn made_up_refusals_do_not_keep_a_pod_from_hearing_of_a_fault() {
     ns.pod_with("pod", "app1-pki");
     for number in 0..31 {
         let pki = format!(r#"{{"serviceName": "made-up-{number}", "secretName": "app1-pki"}}"#);
-        ns.apply_pki(&format!("made-up-{number}"), &pki)
+        ns.kubectl_apply_pki(&format!("made-up-{number}"), &pki)
             .unwrap_err();
     }
     let told = || ns.events("Pod", "pod");
@@ -256,8 +254,7 @@ fn made_up_refusals_do_not_keep_a_pod_from_hearing_of_a_fault() {
 
     // A Pki is stored, and cannot be issued for.
     ns.permit(&["made-up"], "");
-    ns.apply_pki("app1-pki", r#"{"serviceName": "made-up"}"#)
-        .unwrap();
+    ns.apply_pki("app1-pki", r#"{"serviceName": "made-up"}"#);
     ns.wait_until_ready("app1-pki");
     ns.withdraw();
     ns.wait_until_refused("app1-pki", "PkiServiceNameError");

@@ -33,7 +33,7 @@ async fn flip(
     names: &[&str],
     status: &str,
 ) -> anyhow::Result<Row> {
-    let (before, written) = (stage.usage()?, stage.writes()?);
+    let (before, written) = (stage.usage()?, stage.writes());
     let begin = Instant::now();
     let policy = serde_json::json!({ "spec": { "serviceNames": names } }).to_string();
     stage.kubectl(&[
@@ -53,7 +53,7 @@ async fn flip(
         objects: stage.objects,
         rate,
         ratio: Some(rate / bare),
-        writes: Some(share(stage.writes()? - written, stage.objects)),
+        writes: Some(share(stage.writes() - written, stage.objects)),
         cpu: Some(after.cpu - before.cpu),
         resident: Some(after.resident),
         ..Row::default()

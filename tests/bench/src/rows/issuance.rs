@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1_200);
 /// All of them, and what others notice of it meanwhile: a Pki that is renewed, and who creates one.
 pub(crate) async fn rows(stage: &Stage, bare: f64) -> anyhow::Result<[Row; 3]> {
     let early = Early::issued(stage).await?;
-    let (before, written) = (stage.usage()?, stage.writes()?);
+    let (before, written) = (stage.usage()?, stage.writes());
     let begin = Instant::now();
     let all = async {
         let (starts, ready) = tokio::try_join!(create(stage), wait_until_all(stage, "True"))?;
@@ -44,7 +44,7 @@ pub(crate) async fn rows(stage: &Stage, bare: f64) -> anyhow::Result<[Row; 3]> {
     let after = stage.usage()?;
     // A renewal is two writes too, and the removal of the annotation and the note that was taken of
     // it two more.
-    let writes = stage.writes()? - written - 4 * renewals.len();
+    let writes = stage.writes() - written - 4 * renewals.len();
     let meanwhile = |name: &str, each: Vec<Duration>| {
         Row::of(name, stage.objects, &Times::new(times.all, each))
     };

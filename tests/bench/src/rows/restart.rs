@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(500);
 pub(crate) async fn row(stage: &mut Stage) -> anyhow::Result<Row> {
     pods(stage).await?;
     stage.stop_operator()?;
-    let written = stage.writes()?;
+    let written = stage.writes();
     let begin = Instant::now();
     stage.start_operator()?;
     let steady = steady(stage).await?;
@@ -32,7 +32,7 @@ pub(crate) async fn row(stage: &mut Stage) -> anyhow::Result<Row> {
         objects: stage.objects,
         rate: share(stage.objects, 1) / seconds,
         p50: Some(seconds * 1000.0),
-        writes: Some(share(stage.writes()? - written, stage.objects)),
+        writes: Some(share(stage.writes() - written, stage.objects)),
         cpu: Some(usage.cpu),
         resident: Some(usage.resident),
         ..Row::default()

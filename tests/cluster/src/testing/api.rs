@@ -82,6 +82,41 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
         false,
     ),
     (
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicy",
+        "admissionregistration.k8s.io/v1",
+        "ValidatingAdmissionPolicy",
+        false,
+    ),
+    (
+        "validatingadmissionpolicybindings",
+        "validatingadmissionpolicybinding",
+        "admissionregistration.k8s.io/v1",
+        "ValidatingAdmissionPolicyBinding",
+        false,
+    ),
+    (
+        "clusterrolebindings",
+        "clusterrolebinding",
+        "rbac.authorization.k8s.io/v1",
+        "ClusterRoleBinding",
+        false,
+    ),
+    (
+        "roles",
+        "role",
+        "rbac.authorization.k8s.io/v1",
+        "Role",
+        true,
+    ),
+    (
+        "rolebindings",
+        "rolebinding",
+        "rbac.authorization.k8s.io/v1",
+        "RoleBinding",
+        true,
+    ),
+    (
         "clustertrustbundles",
         "clustertrustbundle",
         "certificates.k8s.io/v1beta1",
@@ -177,11 +212,21 @@ impl Api {
 
     /// Applies an object on the server's side, and takes over the fields of other managers.
     pub fn apply(&self, namespace: &str, object: &Value) -> anyhow::Result<Value> {
+        self.apply_as("kubectl", namespace, object)
+    }
+
+    /// The same as this field manager.
+    pub fn apply_as(
+        &self,
+        manager: &str,
+        namespace: &str,
+        object: &Value,
+    ) -> anyhow::Result<Value> {
         let api = self.of_object(namespace, object)?;
         let name = object["metadata"]["name"]
             .as_str()
             .context("the object has no name")?;
-        let parameters = PatchParams::apply("kubectl").force();
+        let parameters = PatchParams::apply(manager).force();
         let applied = RUNTIME.block_on(api.patch(name, &parameters, &Patch::Apply(object)));
         without_managed_fields(applied?)
     }
@@ -258,6 +303,16 @@ impl Api {
             now.is_none_or(|now| now.metadata.uid != uid).then_some(())
         });
         Ok(())
+    }
+
+    /// Deletes an object without waiting for its end; one that is gone already is no error.
+    pub fn delete_later(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<()> {
+        let api = self.of_kind(kind, namespace);
+        match RUNTIME.block_on(api.delete(name, &DeleteParams::background())) {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(()),
+        }
     }
 
     fn of_kind(&self, kind: &str, namespace: &str) -> kube::Api<DynamicObject> {

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 /// A Pki with this spec.
-pub fn pki(name: &str, spec: Value) -> Value {
+pub fn pki(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": name}, "spec": spec})
 }
 
 /// A `PkiPolicy` with this spec.
-pub fn policy(name: &str, spec: Value) -> Value {
+pub fn policy(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": {"name": name}, "spec": spec})
 }
 

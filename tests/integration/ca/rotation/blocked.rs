@@ -11,14 +11,12 @@ const LONG_STEP: Duration = Duration::from_secs(20);
 const NAMED: [&str; 4] = ["frozen", "moved", "pki-trust-bundle", "refused"];
 
 fn apply(ns: &Namespace<'_>, name: &str, spec: &Value) {
-    ns.apply_pki(name, &spec.to_string()).unwrap();
+    ns.apply_pki(name, &spec.to_string());
     ns.wait_until_ready(name);
 }
 
 fn merge(ns: &Namespace<'_>, kind: &str, name: &str, change: &Value) {
-    let change = change.to_string();
-    ns.kubectl(&["patch", kind, name, "--type=merge", "--patch", &change])
-        .unwrap();
+    ns.merge(kind, name, change);
 }
 
 /// All that a tenant can do to keep a rotation waiting.
@@ -58,7 +56,7 @@ fn block(arena: &Installed, ns: &Namespace<'_>) {
         &json!({"spec": {"secretName": "theirs"}}),
     );
     ns.wait_until_refused("moved", "PkiSecretForeign");
-    ns.kubectl(&["delete", "secret", "password"]).unwrap();
+    ns.delete("secret", "password");
     ns.wait_until_refused("keystore", "PkiKeystoreNotWritten");
     let frozen = json!({"immutable": true, "metadata": {"finalizers": ["example.com/hold"]}});
     merge(ns, "configmap", "pki-trust-bundle", &frozen);
@@ -239,7 +237,7 @@ fn a_rotation_goes_on_without_a_secret_that_cannot_be_written_and_its_ca_stays_t
     assert!(trusted("server").contains(&first), "it is in use");
     assert_eq!(retired_keys(&secret(&arena)).len(), 2);
 
-    ns.kubectl(&["delete", "secret", "frozen"]).unwrap();
+    ns.delete("secret", "frozen");
     eventually("the first one is withdrawn", || {
         (!trusted("server").contains(&first)).then_some(())
     });
@@ -257,7 +255,7 @@ fn the_secrets_of_before_get_the_next_root_also_while_their_pki_is_refused() {
     let spec = |secret: &str| json!({"serviceName": "app1", "secretName": secret}).to_string();
     for secret in ["first", "second"] {
         ns.pod_with(secret, secret);
-        ns.apply_pki("web", &spec(secret)).unwrap();
+        ns.apply_pki("web", &spec(secret));
         eventually("the Secret is in use", || {
             let status = ns.get("pki", "web")?["status"].take();
             (status["secretName"] == secret).then_some(())
@@ -265,7 +263,7 @@ fn the_secrets_of_before_get_the_next_root_also_while_their_pki_is_refused() {
     }
     ns.kubectl(&["create", "secret", "generic", "theirs"])
         .unwrap();
-    ns.apply_pki("web", &spec("theirs")).unwrap();
+    ns.apply_pki("web", &spec("theirs"));
     ns.wait_until_refused("web", "PkiSecretForeign");
     annotate(&arena, "1");
     let next = eventually("the next CA is published", || {

@@ -42,7 +42,7 @@ fn check_says_what_kubectl_apply_says_with_the_cluster_and_without() {
     let kubeconfig = admin();
     for spec in REFUSED {
         let manifest = manifest(spec);
-        let said = ns.apply(&manifest).unwrap_err().to_string();
+        let said = ns.kubectl_apply(&manifest).unwrap_err().to_string();
         let check = ["check", "-f", "-", "-o", "json", "-n", &ns.name];
         let offline = [&check[..], &["--policy", policies.to_str().unwrap()]].concat();
         for (kubeconfig, arguments) in [(kubeconfig.as_str(), &check[..]), ("/dev/null", &offline)]
@@ -86,7 +86,7 @@ fn check_finds_what_kubectl_apply_refuses_before_any_webhook() {
         ("{}", "spec.serviceName"),
     ] {
         let manifest = manifest(spec);
-        let said = ns.apply(&manifest).unwrap_err().to_string();
+        let said = ns.kubectl_apply(&manifest).unwrap_err().to_string();
         assert!(said.contains(both_say), "{spec}: {said}");
         let run = run_as(&admin(), &["check", "-f", "-", "-n", &ns.name], &manifest);
         assert!(
@@ -99,7 +99,7 @@ fn check_finds_what_kubectl_apply_refuses_before_any_webhook() {
         r#"{"serviceName": "app1", "usages": [], "dnsNames": null}"#,
     ] {
         let manifest = manifest(spec);
-        ns.apply(&manifest).unwrap();
+        ns.kubectl_apply(&manifest).unwrap();
         let run = run_as(&admin(), &["check", "-f", "-", "-n", &ns.name], &manifest);
         assert_eq!(run.status, 0, "{spec}: {run:?}");
     }
@@ -172,7 +172,7 @@ fn who_may_write_pkis_and_not_read_policies_hears_what_kubectl_apply_says() {
     for is_stored in [false, true] {
         for spec in refused() {
             let manifest = manifest(spec);
-            let said = ns.apply(&manifest).unwrap_err().to_string();
+            let said = ns.kubectl_apply(&manifest).unwrap_err().to_string();
             let run = run_as(&editor, &check, &manifest);
             assert_eq!(run.status, 1, "{run:?}");
             assert!(
@@ -186,7 +186,7 @@ fn who_may_write_pkis_and_not_read_policies_hears_what_kubectl_apply_says() {
         assert_eq!((run.status, run.stdout.as_str()), (0, ""), "{run:?}");
         let is_there = ns.get("pki", "app1-pki").is_some();
         assert_eq!(is_there, is_stored, "nothing is stored by a check");
-        ns.apply(&good).unwrap();
+        ns.kubectl_apply(&good).unwrap();
     }
     // A warning, and a namespace that is not there.
     let other = good.replace("app1-pki", "other").replace(

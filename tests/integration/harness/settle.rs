@@ -1,0 +1,32 @@
+//! A proof that nothing else happens, without a pause whose length is a guess.
+
+use super::{Installed, Namespace};
+use pki_cluster::testing::manifest;
+use serde_json::json;
+
+impl Installed {
+    /// Waits until the operator has processed everything that was there before, and has published
+    /// its Events.
+    ///
+    /// Objects of a fresh namespace go the same way later: a pod and a Pki through the watches, the
+    /// queue and the writes, then a refusal of the webhook through the queue of Events. The
+    /// service name `app1` must be permitted.
+    pub(crate) fn settle(&self) {
+        let ns = self.namespace("settle");
+        ns.pod_with("mounts", "issued");
+        ns.apply_pki("issued", r#"{"serviceName": "app1"}"#);
+        ns.wait_until_ready("issued");
+        ns.pod_with("waits", "refused");
+        let refused = manifest::pki("refused", &json!({"serviceName": "appp1"}));
+        let denial = self.api.create(&ns.name, &refused).map(drop);
+        denial.expect_err("the webhook refuses it");
+        ns.wait_for_events("Pod", "waits", 1);
+    }
+}
+
+impl Namespace<'_> {
+    /// The same, said of the namespace of a test.
+    pub(crate) fn settle(&self) {
+        self.installed.settle();
+    }
+}
