@@ -18,20 +18,20 @@ use std::fmt;
     .field_path(".encoding"))]
 pub struct PrivateKey {
     /// Algorithm of the key: ECDSA, RSA or Ed25519. Default: that of the PkiPolicy, else ECDSA, or
-    /// the first kind of key that the PkiPolicy permits.
+    /// the first key that the PkiPolicy permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<KeyAlgorithm>,
     /// Size of the key in bits: 256 or 384 for ECDSA (the curves P-256 and P-384), 2048, 3072 or
-    /// 4096 for RSA; Ed25519 has one size. Default: that of the PkiPolicy, else 256 for ECDSA and
-    /// 2048 for RSA, or the least that the PkiPolicy permits.
+    /// 4096 for RSA. Ed25519 has one size. Default: that of the PkiPolicy, else 256 for ECDSA and
+    /// 2048 for RSA, or the minimum of the PkiPolicy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<i32>,
-    /// Encoding of `tls.key`: PKCS8; or the older PKCS1 for RSA and SEC1 for ECDSA, for servers
-    /// that read nothing else. Default: that of the PkiPolicy, else PKCS8.
+    /// Encoding of `tls.key`: PKCS8, or for older servers PKCS1 (RSA) or SEC1 (ECDSA). Default:
+    /// that of the PkiPolicy, else PKCS8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<KeyEncoding>,
-    /// Whether a renewed certificate gets a new key (`Always`) or keeps the one it has (`Never`).
-    /// Default: as the PkiPolicy says, else Always.
+    /// Whether a renewed certificate gets a new key (`Always`) or keeps its key (`Never`). Default:
+    /// that of the PkiPolicy, else Always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation_policy: Option<RotationPolicy>,
 }
@@ -92,7 +92,7 @@ impl fmt::Display for KeyEncoding {
     }
 }
 
-/// What becomes of the key when the certificate is renewed.
+/// Key of a renewed certificate.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 // The schema takes the description of the field.
 #[schemars(description = "")]
@@ -104,7 +104,7 @@ pub enum RotationPolicy {
     Never,
 }
 
-/// What a certificate may be used for (RFC 5280, 4.2.1.12).
+/// Usage of a certificate (RFC 5280, 4.2.1.12).
 #[derive(
     JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
@@ -123,40 +123,39 @@ impl fmt::Display for Usage {
     }
 }
 
-/// What the Secret has besides its files.
+/// Labels and annotations of the Secret.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretTemplate {
-    /// Labels of the Secret. Keys of kubernetes.io, k8s.io and box.com are not for use here. At
-    /// most 32.
+    /// Labels for the Secret, at most 32. Keys of kubernetes.io, k8s.io and box.com are reserved.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub labels: BTreeMap<String, String>,
-    /// Annotations of the Secret. Keys of kubernetes.io, k8s.io and box.com are not for use here.
-    /// At most 32.
+    /// Annotations for the Secret, at most 32. Keys of kubernetes.io, k8s.io and box.com are
+    /// reserved.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Further files of the Secret.
+/// Additional files of the Secret.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct Outputs {
     /// Whether to add `tls-combined.pem`: the private key and the certificates in one file.
-    /// Default: as the PkiPolicy says, else false.
+    /// Default: that of the PkiPolicy, else false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub combined_pem: Option<bool>,
-    /// Whether to add `key.der`: the private key in DER. Default: as the PkiPolicy says, else
+    /// Whether to add `key.der`: the private key in DER. Default: that of the PkiPolicy, else
     /// false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub der_key: Option<bool>,
-    /// Adds `keystore.p12` (private key and certificates) and `truststore.p12` (the CA), in
-    /// PKCS#12. Default: as the PkiPolicy says, else neither.
+    /// Adds two files in PKCS#12: `keystore.p12` (private key and certificates) and
+    /// `truststore.p12` (the CA). Default: that of the PkiPolicy, else neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pkcs12: Option<Keystore>,
-    /// Adds `keystore.jks` (private key and certificates) and `truststore.jks` (the CA), for old
-    /// Java. Default: as the PkiPolicy says, else neither.
+    /// Adds two files for old versions of Java: `keystore.jks` (private key and certificates) and
+    /// `truststore.jks` (the CA). Default: that of the PkiPolicy, else neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jks: Option<Keystore>,
 }
@@ -168,15 +167,16 @@ impl Outputs {
     }
 }
 
-/// How a keystore is protected.
+/// Protection of a keystore.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct Keystore {
-    /// Where the password of keystore and truststore lies: 6 to 256 printable ASCII characters.
+    /// Entry of a Secret with the password of keystore and truststore: 6 to 256 printable ASCII
+    /// characters.
     pub password_secret_ref: SecretKeyReference,
 }
 
-/// One entry of a Secret in the namespace of the Pki.
+/// Entry of a Secret in the namespace of the Pki.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyReference {

@@ -1,10 +1,11 @@
-//! The values of fields that a [`PkiSpec`](super::PkiSpec) leaves out.
+//! The values of fields that a [`PkiSpec`](super::PkiSpec) omits.
 
 use super::{Outputs, PrivateKey, SecretTemplate, Usage, rules};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// Values for what a Pki leaves out: as a policy has them, or as they were used for a certificate.
+/// Values for fields that a Pki omits: those of a policy, or those that a certificate was issued
+/// with.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::one_renewal_time())]
@@ -16,39 +17,38 @@ pub struct Defaults {
     #[x_kube(validation = rules::lifetime())]
     pub duration: Option<String>,
 
-    /// How long before its expiry the certificate is renewed, written like duration; at most nine
-    /// tenths of it. It is not used for a Pki whose duration is too short for it. Default: a third
-    /// of the duration.
+    /// Time before expiry at which the certificate is renewed, written like duration. At most nine
+    /// tenths of the duration. A Pki with a duration too short for it does not use it. Default: a
+    /// third of the duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
     #[x_kube(validation = rules::time_before())]
     pub renew_before: Option<String>,
 
-    /// How long before its expiry the certificate is renewed, in percent of the duration, from 1 to
-    /// 90; instead of renewBefore. Default: a third of the duration.
+    /// Time before expiry at which the certificate is renewed, in percent of the duration, from 1
+    /// to 90. Write this or renewBefore, not both. Default: a third of the duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 90))]
     pub renew_before_percentage: Option<i32>,
 
-    /// Usages of the certificate in TLS: `server auth`, `client auth` or both. Default: all that
-    /// are permitted.
+    /// Usages of the certificate in TLS: `server auth`, `client auth` or both. Default: all
+    /// permitted usages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub usages: Vec<Usage>,
 
-    /// Kind of the certificate's private key. Each field is used where the Pki leaves it out. The
-    /// size and the encoding go with this algorithm, and are not used for another one. Default:
-    /// ECDSA with the curve P-256, or the first kind of key that is permitted.
+    /// Algorithm, size, encoding and rotation of the private key. Each field applies if the Pki
+    /// omits it. Size and encoding apply only with this algorithm. Default: ECDSA with the curve
+    /// P-256, or the first permitted key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
 
-    /// Further files for the Secret. Each is added where the Pki does not say otherwise. Default:
-    /// none.
+    /// More files for the Secret. Each applies if the Pki does not set its field. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Outputs>,
 
-    /// Labels and annotations for the Secret, besides those of the Pki, which win. Together they
-    /// have at most 4096 bytes. Default: none but the operator's own.
+    /// Labels and annotations for the Secret, together at most 4096 bytes. Those of the Pki take
+    /// precedence. Default: none except the operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_template: Option<SecretTemplate>,
 }

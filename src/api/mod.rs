@@ -49,7 +49,7 @@ pub const GROUP: &str = "box.com";
 /// The API version of both kinds.
 pub const VERSION: &str = "v1";
 
-/// What an application team asks for: a certificate for one of its services.
+/// Request of an application team: a certificate for one of its services.
 #[derive(
     CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq,
 )]
@@ -64,12 +64,12 @@ pub const VERSION: &str = "v1";
     status = "PkiStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "A certificate for one service of this namespace. Mount the Secret of the same name to use it.",
+    doc = "Request for a certificate for one Service of this namespace. To use the certificate, mount the Secret of the same name.",
     printcolumn(
         name = "Service",
         type_ = "string",
         json_path = ".spec.serviceName",
-        description = "The service that the certificate is for"
+        description = "Service that the certificate is for"
     ),
     printcolumn(
         name = "Ready",
@@ -81,26 +81,26 @@ pub const VERSION: &str = "v1";
         name = "Secret",
         type_ = "string",
         json_path = ".status.secretName",
-        description = "The Secret to mount"
+        description = "Secret to mount"
     ),
     printcolumn(
         name = "Expires",
         type_ = "string",
         json_path = ".status.notAfter",
-        description = "When the certificate expires"
+        description = "Expiry of the certificate"
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].message",
-        description = "Why the Pki is, or is not, ready",
+        description = "Why the Pki is ready or not",
         priority = 1
     ),
     printcolumn(
         name = "Renewal",
         type_ = "string",
         json_path = ".status.renewalTime",
-        description = "When the certificate is renewed",
+        description = "Time of the next renewal",
         priority = 1
     ),
     printcolumn(
@@ -115,54 +115,53 @@ pub struct PkiSpec {
     /// Name of the Kubernetes Service that the certificate is for, as in `metadata.name` of the
     /// Service: a DNS label of at most 63 characters. The certificate is valid for
     /// `<serviceName>.<namespace>.svc` and `<serviceName>.<namespace>.svc.<cluster domain>`. A
-    /// PkiPolicy must allow the name. No PkiPolicy can allow kubernetes in namespace default, the
-    /// API server.
+    /// PkiPolicy must permit the name. No PkiPolicy can permit `kubernetes` in namespace default,
+    /// which is the API server. Example: app1.
     #[schemars(length(max = 63))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("must be a DNS label: lower-case letters, digits and '-', starting and ending with a letter or digit, for example app1"))]
     pub service_name: String,
 
-    /// Common name in the certificate's subject, at most 64 characters: the serviceName or one of
-    /// the certificate's DNS names. Default: `<serviceName>.<namespace>.svc`, or none if that has
-    /// more than 64 characters. A certificate with the default of version 0.2, the serviceName,
-    /// keeps it until its renewal.
+    /// Common name in the certificate's subject, at most 64 characters. Write the serviceName or
+    /// one of the certificate's DNS names. Default: `<serviceName>.<namespace>.svc`, or none if
+    /// that has more than 64 characters. A certificate with the default of version 0.2, the
+    /// serviceName, keeps it until its renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub common_name: Option<String>,
 
-    /// Further DNS names for the certificate, besides the two that follow from serviceName. A
-    /// PkiPolicy must allow each. Names of pods below the Service are
-    /// `<pod>.<serviceName>.<namespace>.svc`, or with `*` for all of them. Default: none. At most
-    /// 100.
+    /// More DNS names for the certificate, besides the two that follow from serviceName. At most
+    /// 100. A PkiPolicy must permit each. For pods behind the Service, write
+    /// `<pod>.<serviceName>.<namespace>.svc`, or `*` as the pod for all of them. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 253)))]
     pub dns_names: Vec<String>,
 
-    /// Name of the Secret that holds `tls.crt`, `tls.key` and `ca.crt`. Default: the name of the
-    /// Pki.
+    /// Name of the Secret that the operator writes, with `tls.crt`, `tls.key` and `ca.crt`.
+    /// Default: the name of the Pki.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
         .message("must be the name of a Secret: lower-case letters, digits, '-' and '.', for example app1-pki"))]
     pub secret_name: Option<String>,
 
-    /// Lifetime of the certificate in hours, minutes and seconds, for example 2160h or 1h30m; at
-    /// least 1h. A PkiPolicy may set an upper limit. Default: that of the PkiPolicy, else 2160h (90
-    /// days), or the upper limit if that is shorter.
+    /// Lifetime of the certificate in hours, minutes and seconds, for example 2160h or 1h30m. At
+    /// least 1h; a PkiPolicy may set a maximum. Default: that of the PkiPolicy, else 2160h (90
+    /// days), or the maximum if that is shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
     #[x_kube(validation = rules::lifetime())]
     pub duration: Option<String>,
 
-    /// IP addresses for the certificate, IPv4 or IPv6, for example 10.1.2.3. A PkiPolicy must allow
-    /// each; none can allow loopback, link-local, multicast and cloud metadata addresses. Default:
-    /// none. At most 100.
+    /// IP addresses for the certificate, IPv4 or IPv6, for example 10.1.2.3. At most 100. A
+    /// PkiPolicy must permit each. No PkiPolicy can permit loopback, unspecified, link-local,
+    /// multicast, broadcast and cloud metadata addresses. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 2, max = 45)))]
     pub ip_addresses: Vec<String>,
 
-    /// URIs for the certificate, for example spiffe://example.com/ns/team-a/app1. A PkiPolicy must
-    /// allow each. Default: none. At most 100.
+    /// URIs for the certificate, for example spiffe://example.com/ns/team-a/app1. At most 100. A
+    /// PkiPolicy must permit each. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 2048)))]
     pub uris: Vec<String>,
@@ -173,32 +172,35 @@ pub struct PkiSpec {
     #[schemars(length(max = 2))]
     pub usages: Vec<Usage>,
 
-    /// How long before its expiry the certificate is renewed, written like duration; at most nine
-    /// tenths of it. Default: that of the PkiPolicy, else a third of the duration.
+    /// Time before expiry at which the certificate is renewed, written like duration, for example
+    /// 720h. At most nine tenths of the duration. Default: that of the PkiPolicy, else a third of
+    /// the duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
     #[x_kube(validation = rules::time_before())]
     pub renew_before: Option<String>,
 
-    /// How long before its expiry the certificate is renewed, in percent of the duration, from 1 to
-    /// 90; instead of renewBefore. Default: that of the PkiPolicy, else a third of the duration.
+    /// Time before expiry at which the certificate is renewed, in percent of the duration, from 1
+    /// to 90. Write this or renewBefore, not both. Default: that of the PkiPolicy, else a third of
+    /// the duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 90))]
     pub renew_before_percentage: Option<i32>,
 
-    /// Kind of the certificate's private key. Default, field by field: that of the PkiPolicy, else
-    /// ECDSA with the curve P-256, in PKCS8, a new key for each certificate; or the first kind that
-    /// the PkiPolicy permits.
+    /// Algorithm, size, encoding and rotation of the private key. Each field has its own default:
+    /// that of the PkiPolicy, else ECDSA with the curve P-256, in PKCS8, with a new key for each
+    /// certificate. If the PkiPolicy does not permit that key, the default is the first that it
+    /// permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
 
-    /// Labels and annotations for the Secret, besides those of the PkiPolicy and the operator's
-    /// own. Default: none.
+    /// More labels and annotations for the Secret, besides those of the PkiPolicy and of the
+    /// operator. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_template: Option<SecretTemplate>,
 
-    /// Further files for the Secret, for servers that cannot read `tls.crt` and `tls.key`. Default,
-    /// field by field: those of the PkiPolicy, else none.
+    /// More files for the Secret, for servers that cannot read `tls.crt` and `tls.key`. Each field
+    /// has its own default: that of the PkiPolicy, else none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Outputs>,
 }

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a platform team permits. A Pki is admitted when one policy permits all of it; without a
-/// policy nothing is.
+/// Policy of a platform team. A Pki is admitted when one policy permits all of it; without a policy
+/// none is.
 #[derive(
     CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq,
 )]
@@ -20,42 +20,42 @@ use std::collections::{BTreeMap, BTreeSet};
     category = "pki-operator",
     status = "PkiPolicyStatus",
     derive = "PartialEq",
-    doc = "What certificates the Pkis of some namespaces may ask for. A Pki is admitted when one policy permits all of it; without a policy, none is.",
+    doc = "Policy for the Pkis of some namespaces: the certificates that they may request. The operator admits a Pki if one policy permits all of it. Without a policy, it admits none.",
     printcolumn(
         name = "Services",
         type_ = "string",
         json_path = ".spec.serviceNames",
-        description = "The service names that are allowed"
+        description = "Permitted service names"
     ),
     printcolumn(
         name = "Namespaces",
         type_ = "string",
         json_path = ".spec.namespaces.names",
-        description = "The namespaces that the policy is for; empty: all"
+        description = "Namespaces that the policy applies to; empty: all"
     ),
     printcolumn(
         name = "MaxDuration",
         type_ = "string",
         json_path = ".spec.maxDuration",
-        description = "The longest lifetime of a certificate"
+        description = "Maximum lifetime of a certificate"
     ),
     printcolumn(
         name = "Admitted",
         type_ = "integer",
         json_path = ".status.admitted",
-        description = "How many Pkis it admits"
+        description = "Number of Pkis that the policy admits"
     ),
     printcolumn(
         name = "Refused",
         type_ = "integer",
         json_path = ".status.refused",
-        description = "How many Pkis of its namespaces no policy admits"
+        description = "Number of Pkis of its namespaces that no policy admits"
     ),
     printcolumn(
         name = "Problem",
         type_ = "string",
         json_path = ".status.conditions[?(@.status=='False')].message",
-        description = "What is wrong with the policy",
+        description = "Fault of the policy, with the fix",
         priority = 1
     ),
     printcolumn(
@@ -66,127 +66,124 @@ use std::collections::{BTreeMap, BTreeSet};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PkiPolicySpec {
-    /// The namespaces whose Pkis this policy is for. Default: all.
+    /// Namespaces that this policy applies to. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceScope>,
 
-    /// The service names that are allowed: exact names, globs (`*` stands for any run of
-    /// characters), or either with `{namespace}`, which stands for the namespace of the Pki.
-    /// Example: app1, `{namespace}-*`.
+    /// Permitted service names: names, or globs in which `*` stands for any characters. In both,
+    /// `{namespace}` stands for the namespace of the Pki. Example: app1, `{namespace}-*`.
     #[schemars(length(min = 1, max = 50_000), inner(length(max = 63)))]
     #[x_kube(validation = Rule::new("self.all(name, name.matches('^[-a-z0-9*{}]+$'))")
         .message("each must be a service name such as app1, or a pattern of lower-case letters, digits, '-', '*' and {namespace}"))]
     pub service_names: Vec<String>,
 
-    /// Further DNS names that are allowed, compared label by label: `*` stands for one whole label,
-    /// `{namespace}` for the namespace of the Pki. The last label, and internationalized ones
-    /// (`xn--`), must be spelled out. Names inside the cluster (`*.svc`, single labels, localhost)
-    /// are never allowed this way; podNames is about those of pods. Example:
-    /// `*.{namespace}.example.com`. Default: none.
+    /// Permitted additional DNS names. `*` stands for one whole label, `{namespace}` for the
+    /// namespace of the Pki. Spell out the last label and internationalized labels (`xn--`). This
+    /// field never permits names inside the cluster (`*.svc`, single labels, localhost); for names
+    /// of pods, see podNames. Example: `*.{namespace}.example.com`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 253)))]
     #[x_kube(validation = Rule::new("self.all(name, name.matches('^(([-a-zA-Z0-9]|[{]namespace[}])+[.]|[*][.])*([-a-zA-Z0-9]|[{]namespace[}])+[.]?$'))")
         .message("each must be a DNS name, whose labels but the last may be *, for example *.{namespace}.example.com"))]
     pub dns_names: Vec<String>,
 
-    /// Whether a Pki may ask in dnsNames for the names of pods below its own Service, as the
-    /// members of a StatefulSet have them: `<pod>.<serviceName>.<namespace>.svc`, with the
-    /// cluster's domain or without, and `*` for the pod. Default: true.
+    /// Whether the dnsNames of a Pki may have names of pods behind its own Service, such as the
+    /// members of a StatefulSet. These are `<pod>.<serviceName>.<namespace>.svc`, with or without
+    /// the cluster domain; the pod may be `*`. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_names: Option<bool>,
 
-    /// The IP addresses that are allowed, as ranges in CIDR notation or single addresses, for
-    /// example 10.0.0.0/8. Default: none.
+    /// Permitted IP addresses: ranges in CIDR notation or single addresses, for example 10.0.0.0/8.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 49)))]
     #[x_kube(validation = Rule::new("self.all(range, isIP(range) || isCIDR(range))")
         .message("each must be an IP address or a range in CIDR notation, for example 10.0.0.0/8"))]
     pub ip_addresses: Vec<String>,
 
-    /// The URIs that are allowed, compared segment by segment: `*` stands for one whole segment
-    /// between two slashes, at the end of the pattern for one or more, `{namespace}` for the
-    /// namespace of the Pki. Scheme and host must be spelled out. Example:
-    /// `spiffe://example.com/ns/{namespace}/*`. Default: none.
+    /// Permitted URIs. `*` stands for one whole segment between two slashes, and at the end of the
+    /// pattern for one or more segments. `{namespace}` stands for the namespace of the Pki. Spell
+    /// out scheme and host. Example: `spiffe://example.com/ns/{namespace}/*`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 2048)))]
     #[x_kube(validation = Rule::new("self.all(uri, uri.matches('^[a-zA-Z][-+.a-zA-Z0-9]*:(//[^*/]+(/.*)?|[^*/].*)$'))")
         .message("each must be a URI whose scheme and host are spelled out, for example spiffe://example.com/ns/{namespace}/*"))]
     pub uris: Vec<String>,
 
-    /// The kinds of private key that are allowed. Default: all that the operator offers.
+    /// Permitted private keys, by algorithm and minimum size. Default: all that the operator
+    /// supports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub private_keys: Vec<PermittedKey>,
 
-    /// What certificates may be used for: `server auth`, `client auth` or both. Default: both.
+    /// Permitted usages of certificates: `server auth`, `client auth` or both. Default: both.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub usages: Vec<Usage>,
 
-    /// The longest duration that a Pki may ask for, in hours, minutes and seconds. Default: no
-    /// limit but the CA's own end.
+    /// Maximum duration of a Pki, in hours, minutes and seconds, for example 2160h. Default: no
+    /// limit except the CA's own expiry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
     #[x_kube(validation = rules::lifetime())]
     pub max_duration: Option<String>,
 
-    /// Values for what a Pki leaves out. Each must be permitted by this policy. A value that
-    /// neither the Pki nor this policy has is the built-in default, or the nearest to it that this
-    /// policy permits: a Pki is never refused for what it leaves out. A changed default counts from
-    /// the next renewal of a certificate. Default: none.
+    /// Values for fields that a Pki omits. This policy must permit each value. A field that both
+    /// omit gets the built-in default, or the nearest value that this policy permits. So the
+    /// operator never refuses a Pki for an omitted field. A changed default applies from the next
+    /// renewal of a certificate. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<Defaults>,
 
-    /// Further rules in CEL, the Common Expression Language. All must hold. There are at most 10,
-    /// which together take at most 300,000 steps for the largest Pki. Default: none.
+    /// More rules in CEL, the Common Expression Language. A Pki must satisfy all of them. At most
+    /// 10 rules, with together at most 300,000 steps for the largest Pki. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub validations: Vec<Validation>,
 }
 
-/// A rule in CEL, as a ValidatingAdmissionPolicy has it.
+/// Rule in CEL, in the form of a ValidatingAdmissionPolicy.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Validation {
-    /// A CEL expression that is true for a Pki that is permitted. `pki` is the Pki, as its
-    /// certificate will be: names in lower case and without a trailing dot, defaults filled in.
-    /// `namespaceObject` is its Namespace, of which there are `metadata.name` and
-    /// `metadata.labels`. An expression that fails, over a label that is not there for example, is
-    /// not true. It takes at most 250,000 steps for the largest Pki, and lists that are written out
-    /// have at most 256 elements; the pattern of `matches()` is written between quotes. Example:
+    /// CEL expression that is true for a permitted Pki. `pki` is the Pki as its certificate will
+    /// be: names in lower case without a trailing dot, and defaults filled in. `namespaceObject`
+    /// is its Namespace, with `metadata.name` and `metadata.labels`. An expression with an error,
+    /// such as a missing label, is not true. At most 250,000 steps for the largest Pki, and 256
+    /// elements in a literal list. The pattern of `matches()` must be a literal. Example:
     /// `pki.spec.dnsNames.size() <= 5`.
     #[schemars(length(min = 1, max = 1024))]
     pub expression: String,
-    /// What the author of a Pki reads for whom it is not true: what is wrong, and what to write
+    /// Message for the author of a Pki that breaks the rule: the fault, and the text to write
     /// instead.
     #[schemars(length(min = 1, max = 500))]
     pub message: String,
 }
 
-/// How a [`PkiPolicy`] stands.
+/// Observed state of a PkiPolicy.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PkiPolicyStatus {
-    /// `Valid` says whether every rule of the policy can be read and can match; its message says
-    /// what to write instead.
+    /// `Valid` says whether every rule of the policy can be read and can match. If not, the message
+    /// says what to write instead.
     #[serde(default, deserialize_with = "super::stored::conditions")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = super::conditions::MAX_CONDITIONS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The `metadata.generation` that this status is about.
+    /// `metadata.generation` that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// How many Pkis it admits. A Pki that several policies permit is counted for the first of them
-    /// by name.
+    /// Number of Pkis that the policy admits. A Pki that several policies permit counts for the
+    /// first of them by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admitted: Option<i64>,
-    /// How many Pkis of its namespaces no policy admits.
+    /// Number of Pkis of its namespaces that no policy admits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<i64>,
 }
 
-/// Which namespaces a [`PkiPolicy`] is for.
+/// Namespaces that a [`PkiPolicy`] applies to.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceScope {
@@ -197,17 +194,17 @@ pub struct NamespaceScope {
         .message("each must be the name of a namespace, or a glob such as team-*"))]
     pub names: Vec<String>,
 
-    /// Labels that the namespaces have, as the selector of a Deployment has it; both must hold
-    /// where names are given too. Default: any.
+    /// Selector for the labels of the namespaces, in the form of a Deployment's selector. If names
+    /// are set too, a namespace must match both. Default: any labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<NamespaceSelector>,
 }
 
-/// Which labels a namespace has. All that is written must hold.
+/// Selector for the labels of a namespace. All requirements must hold.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceSelector {
-    /// Labels with just these values. Example: `team: payments`.
+    /// Labels with exactly these values. Example: `team: payments`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 100))]
     pub match_labels: BTreeMap<String, String>,
@@ -217,20 +214,20 @@ pub struct NamespaceSelector {
     pub match_expressions: Vec<LabelRequirement>,
 }
 
-/// What is required of one label.
+/// Requirement on one label.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)")
     .message("write values with In and NotIn, and none with Exists and DoesNotExist")
     .field_path(".values"))]
 pub struct LabelRequirement {
-    /// The key of the label.
+    /// Key of the label.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
-    /// `In`: it has one of the values; `NotIn`: it has none of them, or there is no such label;
-    /// `Exists`; `DoesNotExist`.
+    /// `In`: the label has one of the values. `NotIn`: the label has none of them, or does not
+    /// exist. `Exists`: the label exists. `DoesNotExist`: the label does not exist.
     pub operator: LabelOperator,
-    /// The values for `In` and `NotIn`.
+    /// Values for `In` and `NotIn`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 63)))]
     pub values: BTreeSet<String>,
@@ -241,22 +238,22 @@ pub struct LabelRequirement {
 pub enum LabelOperator {
     /// The label has one of the values.
     In,
-    /// The label has none of the values, or is not there.
+    /// The label has none of the values, or does not exist.
     NotIn,
-    /// The label is there.
+    /// The label exists.
     Exists,
-    /// The label is not there.
+    /// The label does not exist.
     DoesNotExist,
 }
 
-/// A kind of private key that a [`PkiPolicy`] permits.
+/// Private key that a PkiPolicy permits.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PermittedKey {
-    /// The algorithm.
+    /// Algorithm of the key.
     pub algorithm: KeyAlgorithm,
-    /// The least size in bits, for example 256 for ECDSA or 3072 for RSA. Default: any that is
-    /// offered.
+    /// Minimum size in bits, for example 256 for ECDSA or 3072 for RSA. Default: every supported
+    /// size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 16384))]
     pub min_size: Option<i32>,

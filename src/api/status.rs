@@ -6,29 +6,29 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator last saw and did.
+/// Observed state of a Pki, and the last actions of the operator.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PkiStatus {
-    /// `Ready` says whether the Secret holds a valid certificate that matches the spec; its reason
-    /// and message say why not, in the words that `kubectl apply` would have used.
+    /// `Ready` says whether the Secret holds a valid certificate that matches the spec. If not,
+    /// reason and message say why, in the same words as a refusal of `kubectl apply`.
     #[serde(default, deserialize_with = "super::stored::conditions")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_CONDITIONS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The `metadata.generation` that this status is about.
+    /// `metadata.generation` that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The PkiPolicy that permits the Pki and decides what its spec leaves out, for as long as it
-    /// permits it.
+    /// PkiPolicy that permits the Pki, and that supplies the fields which its spec omits. The name
+    /// stays while that policy permits the Pki.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// Values that the certificate in the Secret has for fields that the spec leaves out. Changed
-    /// defaults count from the next renewal.
+    /// Values that the certificate in the Secret has for fields that the spec omits. Changed
+    /// defaults apply from the next renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<Defaults>,
-    /// The Secret that holds the certificate.
+    /// Name of the Secret that holds the certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
     /// Serial number of the certificate, in hexadecimal.
@@ -38,32 +38,32 @@ pub struct PkiStatus {
     #[serde(default, deserialize_with = "super::stored::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
-    /// End of the certificate's validity.
+    /// Expiry of the certificate.
     #[serde(default, deserialize_with = "super::stored::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,
-    /// When the certificate is renewed.
+    /// Time of the next renewal.
     #[serde(default, deserialize_with = "super::stored::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renewal_time: Option<Time>,
-    /// SHA-256 fingerprint of the CA certificate that signed, in hexadecimal.
+    /// SHA-256 fingerprint of the CA certificate that signed the certificate, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_fingerprint: Option<String>,
-    /// SHA-256 fingerprint of the CA certificates in `ca.crt`, in hexadecimal: it changes while the
-    /// CA is replaced.
+    /// SHA-256 fingerprint of the CA certificates in `ca.crt`, in hexadecimal. It changes during a
+    /// rotation of the CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_fingerprint: Option<String>,
-    /// How many attempts to issue have failed in a row.
+    /// Number of consecutive failed attempts to issue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_attempts: Option<i32>,
-    /// When the next attempt is made, after a failed one.
+    /// Time of the next attempt, after a failed one.
     #[serde(default, deserialize_with = "super::stored::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
-    /// The last renewal that was asked for with the annotation `box.com/renew-now`.
+    /// Last renewal that the annotation `box.com/renew-now` requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_request: Option<RenewalRequest>,
-    /// The Secrets that the Pki wrote before `spec.secretName` was changed, the last ten, in order.
+    /// Secrets of the Pki from before a change of `spec.secretName`: the last ten, in order.
     #[serde(default, deserialize_with = "super::stored::former_secrets")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_FORMER_SECRETS))]
@@ -71,39 +71,38 @@ pub struct PkiStatus {
     pub former_secrets: Vec<FormerSecret>,
 }
 
-/// A Secret that a Pki wrote before `spec.secretName` was changed. It is not renewed, and it is
-/// removed when no pod uses it, at the latest at its end.
+/// Secret of a Pki from before a change of `spec.secretName`. The operator does not renew it, and
+/// removes it when no pod uses it or its certificate expires.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct FormerSecret {
-    /// Its name.
+    /// Name of the Secret.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// When another Secret took its place.
+    /// Time when another Secret replaced this one.
     #[serde(default, deserialize_with = "super::stored::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced_time: Option<Time>,
-    /// End of the certificate in it, if there ever was one.
+    /// Expiry of the certificate in it, if there ever was one.
     #[serde(default, deserialize_with = "super::stored::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,
 }
 
-/// A renewal on request. Each value of the annotation is served once, and a Pki is renewed on
-/// request once in five minutes.
+/// Renewal on request. Each value of the annotation is served once, and a Pki is renewed on
+/// request at most once in five minutes.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RenewalRequest {
-    /// The value of the annotation `box.com/renew-now` that was served last; of a long one its
-    /// SHA-256.
+    /// Value of the annotation `box.com/renew-now` that was served last, or the SHA-256 of a long
+    /// value.
     #[serde(default)]
     pub value: String,
-    /// When it was served.
+    /// Time when it was served.
     #[serde(default, deserialize_with = "super::stored::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub served_time: Option<Time>,
-    /// The reason why the annotation that the Pki has now is not served, and the time when it will
-    /// be.
+    /// Reason why the current annotation is not served yet, and the time when it will be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

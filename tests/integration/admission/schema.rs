@@ -252,14 +252,17 @@ fn every_field_is_explained_in_a_sentence() {
 }
 
 #[test]
-fn kubectl_explain_tells_unit_and_default() {
+fn kubectl_explain_shows_unit_and_default() {
     for (field, said) in [
-        ("pki", "A certificate for one service of this namespace."),
-        ("pki.spec", "What an application team asks for"),
+        (
+            "pki",
+            "Request for a certificate for one Service of this namespace.",
+        ),
+        ("pki.spec", "Request of an application team"),
         ("pki.spec.serviceName", "DNS label of at most 63"),
         (
             "pki.spec.duration",
-            "Default: that of the PkiPolicy, else 2160h (90 days), or the upper limit",
+            "Default: that of the PkiPolicy, else 2160h (90 days), or the maximum",
         ),
         ("pki.spec.secretName", "Default: the name of the Pki."),
         (
@@ -268,32 +271,35 @@ fn kubectl_explain_tells_unit_and_default() {
         ),
         (
             "pki.spec.privateKey.algorithm",
-            "Default: that of the PkiPolicy, else ECDSA, or the first kind of key that",
+            "Default: that of the PkiPolicy, else ECDSA, or the first key that",
         ),
         (
             "pki.spec.privateKey.encoding",
-            "the older PKCS1 for RSA and SEC1 for ECDSA, for servers that read nothing else.",
+            "PKCS8, or for older servers PKCS1 (RSA) or SEC1 (ECDSA). Default: that of the PkiPolicy, else PKCS8.",
         ),
         (
             "pki.spec.privateKey.rotationPolicy",
-            "a new key (`Always`) or keeps the one it has (`Never`).",
+            "a new key (`Always`) or keeps its key (`Never`).",
         ),
         (
             "pkipolicy.spec.defaults",
-            "A changed default counts from the next renewal of a certificate.",
+            "A changed default applies from the next renewal of a certificate.",
         ),
-        ("pki.status.policy", "decides what its spec leaves out"),
-        ("pki.status.renewalTime", "When the certificate is renewed."),
+        (
+            "pki.status.policy",
+            "supplies the fields which its spec omits",
+        ),
+        ("pki.status.renewalTime", "Time of the next renewal."),
         ("pkipolicy", "A Pki is admitted when one policy"),
-        ("pkipolicy.spec", "What a platform team permits."),
+        ("pkipolicy.spec", "Policy of a platform team."),
         (
             "pkipolicy.spec.serviceNames",
-            "which stands for the namespace of the Pki",
+            "`{namespace}` stands for the namespace of the Pki",
         ),
         ("pkipolicy.spec.namespaces.names", "Empty: all namespaces."),
         (
             "pkipolicy.spec.namespaces.selector",
-            "Labels that the namespaces have",
+            "Selector for the labels of the namespaces",
         ),
     ] {
         let printed = SHARED.kubectl(&["explain", field]).unwrap();
