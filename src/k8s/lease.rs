@@ -96,7 +96,7 @@ impl Election {
                 Ok(Err(kube::Error::Api(status)))
                     if status.is_conflict() || status.is_already_exists() => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, lease = self.name, "failed to take the lead");
+                    tracing::warn!(%error, lease = self.name, "failed to take the Lease");
                 }
                 Err(_) => tracing::warn!(lease = self.name, "failed to read the Lease in time"),
             }

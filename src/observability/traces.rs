@@ -54,7 +54,7 @@ impl Export {
         let Some(provider) = self.0 else { return };
         let flush = move || provider.shutdown_with_timeout(otlp::FLUSH);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(flush).await {
-            tracing::warn!(%error, "the last traces were not sent");
+            tracing::warn!(%error, "failed to export the last traces");
         }
     }
 }

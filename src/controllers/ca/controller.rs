@@ -179,7 +179,7 @@ impl CaController {
         match self.secrets.create(&patch::post(), &manifest).await {
             Ok(_) => {
                 tracing::info!(secret = %self.settings.secret, fingerprint = authority.ca().fingerprint(),
-                    not_after = %authority.ca().not_after(), "made a CA");
+                    not_after = %authority.ca().not_after(), "created a CA");
                 Ok(())
             }
             Err(error) if api_error::is_conflict(&error) => Ok(()),

@@ -147,13 +147,13 @@ impl TrustBundleController {
             }
             Outcome::Foreign => tracing::warn!(
                 name,
-                "the ClusterTrustBundle is not the operator's, so it is left as it is: delete it, or set another name"
+                "the ClusterTrustBundle does not belong to the operator, which leaves it alone: delete it, or set another --trust-config-map"
             ),
             Outcome::Unserved => tracing::info!(
                 "the API server has no ClusterTrustBundle; the CA bundle is in ConfigMaps only"
             ),
             Outcome::Unwanted => tracing::info!(
-                "the CA bundle is in ConfigMaps only, because a ClusterTrustBundle would reach beyond the namespaces that are served"
+                "the CA bundle is in ConfigMaps only, because a ClusterTrustBundle would reach namespaces that the operator does not serve"
             ),
         }
     }

@@ -41,7 +41,7 @@ impl CaController {
         let (times, retention) = (&self.settings.times, self.settings.retention);
         let outdated = rotation::outdated(state, retention);
         if let Some(change) = placement::moved(secret, state, outdated, now) {
-            tracing::info!("moved the CAs in their Secret");
+            tracing::info!("moved the CAs within their Secret");
             return Some(change);
         }
         let request = placement::request(secret);
@@ -52,7 +52,7 @@ impl CaController {
         }
         let successor = self.generate(now);
         let fingerprint = successor.ca().fingerprint();
-        tracing::info!(fingerprint, is_forced, "made the next CA");
+        tracing::info!(fingerprint, is_forced, "created the next CA");
         Some(placement::with_next(&successor, request))
     }
 

@@ -204,7 +204,7 @@ impl ServingCertController {
             && let Err(source) = self.serving_cert.check_issuer(&cas.current, now)
         {
             let error = ServingCaError::Unsuitable(self.settings.secret.clone(), source);
-            tracing::error!(%error, "the webhook goes on with the CA that was there before");
+            tracing::error!(%error, "failed to use the webhook's CA; keeping the previous one");
             return false;
         }
         // A segment that was taken out of the Secret is put back.
@@ -246,10 +246,10 @@ impl ServingCertController {
         match stored {
             StoredServingCa::Unusable { error, .. } => {
                 let error = ServingCaError::Unusable(key.clone(), error.clone());
-                tracing::error!(%error, "the webhook goes on with the CA that was there before");
+                tracing::error!(%error, "failed to use the webhook's CA; keeping the previous one");
             }
             StoredServingCa::Usable { cas, rotate_now } if *rotate_now && cas.is_full() => {
-                tracing::warn!(secret = %key, "the webhook gets no other CA until those before are withdrawn");
+                tracing::warn!(secret = %key, "the webhook's CA is not rotated until previous CAs are withdrawn");
             }
             _ => {}
         }

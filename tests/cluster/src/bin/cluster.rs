@@ -31,7 +31,7 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   cargo cluster up                  # start a control plane, without nodes
-  eval \"$(cargo cluster env)\"      # select it in this shell
+  eval \"$(cargo cluster env)\"       # select it in this shell
   kubectl get namespaces
   cargo cluster down                # stop it and remove its files";
 
@@ -39,7 +39,7 @@ Examples:
 enum Action {
     /// Start a cluster, and print how to use it. It runs until `cargo cluster down`
     Up {
-        /// Add a node that runs pods; needs root and containerd. Default: none
+        /// Add a node that runs pods. Needs root, containerd, runc, CNI plugins and nftables
         #[arg(long)]
         node: bool,
     },
@@ -240,7 +240,7 @@ fn running() -> anyhow::Result<Option<Record>> {
     }
 }
 
-/// What the commands know of the cluster that is up: `target/cluster/up.json`.
+/// Record of the cluster that is up: `target/cluster/up.json`.
 struct Record {
     keeper: Pid,
     dir: PathBuf,

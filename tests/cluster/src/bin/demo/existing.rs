@@ -1,4 +1,4 @@
-//! The user's own cluster: nothing of the user's is touched, and nothing of ours is left.
+//! The user's own cluster. The demo changes no object of the user, and leaves none of its own.
 
 use std::net::{IpAddr, UdpSocket};
 use std::process::exit;
@@ -11,7 +11,8 @@ use signal_hook::iterator::Signals;
 
 use crate::shell::Shell;
 
-/// What the demo makes, and removes at its end. The namespaces take with them what is in them.
+/// Objects that the demo creates, and removes at its end. The content of the namespaces goes with
+/// them.
 const OURS: [&str; 5] = [
     "namespace/app1",
     "namespace/app2",
@@ -20,7 +21,7 @@ const OURS: [&str; 5] = [
     "crd/pkipolicies.box.com",
 ];
 
-/// Refuses a cluster in which there is already something by the name of what the demo makes.
+/// Refuses a cluster that already has an object with a name that the demo uses.
 pub(crate) fn check_is_free(cluster: &Cluster) -> anyhow::Result<()> {
     let mut get = cluster.kubectl();
     get.args(["get", "--ignore-not-found", "--output=name"])
@@ -28,7 +29,7 @@ pub(crate) fn check_is_free(cluster: &Cluster) -> anyhow::Result<()> {
     let found = install::run(&mut get)?;
     if !found.is_empty() {
         bail!(
-            "the demo would make these, but the cluster has them already:\n{found}choose another context"
+            "the demo would create these objects, but the cluster has them already:\n{found}choose another context"
         );
     }
     Ok(())
@@ -88,7 +89,7 @@ pub(crate) fn leave_on_interrupt(cluster: &Cluster) -> anyhow::Result<()> {
 
 /// Removes what the demo made.
 pub(crate) fn clean_up(shell: &Shell) {
-    println!("\n\n=== Your cluster becomes what it was.");
+    println!("\n\n=== Removing the demo's objects from your cluster.");
     let ours = OURS.join(" ");
     for command in [
         "helm uninstall pki-operator -n pki-operator --ignore-not-found",

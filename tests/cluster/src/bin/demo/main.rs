@@ -76,16 +76,16 @@ fn demo(arguments: &Arguments) -> anyhow::Result<()> {
     let took = begin.elapsed().as_secs_f32();
     let left = stage.leave(&shell);
     shown.and(left)?;
-    println!("\nAll of it held, in {took:.0} s.");
+    println!("\nThe demo succeeded in {took:.0} s.");
     Ok(())
 }
 
-/// Where the story takes place.
+/// Cluster and addresses of the story.
 struct Stage {
     cluster: Cluster,
     /// The demo's guests leave an existing cluster as they found it.
     is_guest: bool,
-    /// Where the operator listens, and where the API server finds it.
+    /// Address on which the operator listens, and by which the API server reaches it.
     listen: SocketAddr,
     host: IpAddr,
 }
@@ -94,13 +94,13 @@ impl Stage {
     /// A cluster of our own, with a node where that can be.
     fn local(no_node: bool) -> anyhow::Result<(Self, bool)> {
         let why_not = if no_node {
-            Err(anyhow::anyhow!("as asked"))
+            Err(anyhow::anyhow!("--no-node"))
         } else {
             pki_cluster::check_node()
         };
         let node = why_not.is_ok();
         if let Err(why_not) = why_not {
-            eprintln!("Pods will stay Pending: this cluster has no node ({why_not:#}).");
+            eprintln!("Pods stay Pending, because this cluster has no node ({why_not:#}).");
         }
         pki_cluster::prepare(Options {
             node,
@@ -165,7 +165,7 @@ impl Stage {
         story::install(shell, &install)?;
         let operator = self.start_operator(binary)?;
         println!(
-            "(pid {}; ready, so the API server trusts and asks it)",
+            "(pid {}; ready: the API server trusts and calls it)",
             operator.process.pid()
         );
         story::tell(shell, &install, has_node).with_context(|| {
@@ -209,7 +209,7 @@ impl Stage {
 /// Waits for Ctrl-C, which ends the cluster and all that runs in it.
 fn stay(shell: &Shell) -> ! {
     println!(
-        "\nEverything is left running until you press Ctrl-C. In another terminal:\n\n{}",
+        "\nCluster and operator run until you press Ctrl-C. In another terminal:\n\n{}",
         shell.exports()
     );
     loop {

@@ -5,17 +5,19 @@ use pki_cluster::install::Install;
 
 use crate::shell::Shell;
 
-/// What the author of the typo reads, at `kubectl apply` or on the pod.
+/// Message for the author of the typo, at `kubectl apply` and on the pod.
 const SENTENCE: &str =
     "ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]";
 
-/// What the owner of the pod does.
+/// Command of the pod's owner.
 const DESCRIBE: &str =
     "kubectl describe pod -n app1 -l app=app1 --show-events | sed -n '/^Events:/,$p'";
 
 /// The platform team installs the chart.
 pub(crate) fn install(shell: &Shell, install: &Install<'_>) -> anyhow::Result<()> {
-    chapter("The platform team installs the operator, and allows the service names app1 and app2.");
+    chapter(
+        "The platform team installs the operator, and permits the service names app1 and app2.",
+    );
     shell.must(&install.command())?;
     shell.must("kubectl get pkipolicies")?;
     Ok(())
@@ -46,7 +48,9 @@ fn good(shell: &Shell) -> anyhow::Result<()> {
 }
 
 fn refused(shell: &Shell) -> anyhow::Result<()> {
-    chapter("Team app1 makes a typo: spec.serviceName is appp1. It is told at once.");
+    chapter(
+        "Team app1 makes a typo: spec.serviceName is appp1. kubectl apply shows the error at once.",
+    );
     let refusal = shell.run("kubectl apply -f tests/manifests/app1-typo.yaml")?;
     ensure!(!refusal.success, "kubectl apply should have failed");
     ensure!(
@@ -55,7 +59,7 @@ fn refused(shell: &Shell) -> anyhow::Result<()> {
     );
 
     chapter(
-        "The Deployment of the same file is stored, though. Who looks at its pod is told, too.",
+        "The Deployment of the same file is stored, though. Its pod shows the error too, as an Event.",
     );
     let events = shell.until(DESCRIBE, "that the Pki was refused", |text| {
         text.contains("Pki app1-pki was refused at ") && text.contains(SENTENCE)
@@ -80,9 +84,7 @@ fn warning(events: &str, words: &str) -> anyhow::Result<()> {
 }
 
 fn drifted(shell: &Shell, install: &Install<'_>, has_node: bool) -> anyhow::Result<()> {
-    chapter(
-        "The same typo, but nobody was there to refuse it: it is stored while the webhook is away.",
-    );
+    chapter("The same typo while the webhook is down: nothing refuses the Pki, so it is stored.");
     shell.must("kubectl delete validatingwebhookconfiguration pki-operator")?;
     // The API server goes on asking for as long as its cache lags behind.
     let try_out = "kubectl apply --dry-run=server -f tests/manifests/app1-typo.yaml";
@@ -92,7 +94,7 @@ fn drifted(shell: &Shell, install: &Install<'_>, has_node: bool) -> anyhow::Resu
     shell.must("kubectl apply -f tests/manifests/app1-typo.yaml")?;
     shell.must(&format!("{} | head -n 3", install.command()))?;
 
-    chapter("Nothing was refused, so the pod waits for its Secret. Its owner looks at the pod.");
+    chapter("The pod waits for its Secret. Its owner runs kubectl describe pod.");
     if has_node {
         shell.until(
             "kubectl get pods -n app1",
