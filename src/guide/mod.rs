@@ -1,15 +1,51 @@
-//! The guide for teams, and advice on each reason, taken from its pages.
+//! The guides, and advice on each reason, taken from the page about errors.
 
 use std::borrow::Cow;
+
+#[doc = include_str!("index.md")]
+pub mod index {}
 
 #[doc = include_str!("application-teams.md")]
 pub mod application_teams {}
 
-#[doc = include_str!("platform-teams.md")]
-pub mod platform_teams {}
+#[doc = include_str!("errors.md")]
+pub mod errors {}
+
+#[doc = include_str!("common-refusals.md")]
+pub mod common_refusals {}
+
+#[doc = include_str!("kubectl-pki.md")]
+pub mod kubectl_pki {}
 
 #[doc = include_str!("gitops.md")]
 pub mod gitops {}
+
+#[doc = include_str!("install.md")]
+pub mod install {}
+
+#[doc = include_str!("policies.md")]
+pub mod policies {}
+
+#[doc = include_str!("policies-by-example.md")]
+pub mod policies_by_example {}
+
+#[doc = include_str!("policy-rules.md")]
+pub mod policy_rules {}
+
+#[doc = include_str!("ca.md")]
+pub mod ca {}
+
+#[doc = include_str!("trust.md")]
+pub mod trust {}
+
+#[doc = include_str!("network.md")]
+pub mod network {}
+
+#[doc = include_str!("operations.md")]
+pub mod operations {}
+
+#[doc = include_str!("monitoring.md")]
+pub mod monitoring {}
 
 #[doc = include_str!("backup-and-restore.md")]
 pub mod backup_and_restore {}
@@ -23,7 +59,7 @@ pub mod security_teams {}
 #[doc = include_str!("performance.md")]
 pub mod performance {}
 
-const APPLICATION_TEAMS: &str = include_str!("application-teams.md");
+const ERRORS: &str = include_str!("errors.md");
 const HEADER: &str = "| reason | cause | what to do |";
 
 /// Advice on a reason of Events and conditions, as plain text.
@@ -35,7 +71,7 @@ pub struct Advice {
     pub remedy: Cow<'static, str>,
 }
 
-/// The guide's advice on this reason, if the operator ever gives it.
+/// The advice on this reason; `None` for a reason that the operator never gives.
 pub fn advice(reason: &str) -> Option<Advice> {
     let [_, cause, remedy] = rows().find(|[names, ..]| quoted(names).any(|name| name == reason))?;
     Some(Advice {
@@ -51,7 +87,7 @@ pub fn reasons() -> impl Iterator<Item = &'static str> {
 
 /// The cells of the table of reasons, row by row.
 fn rows() -> impl Iterator<Item = [&'static str; 3]> {
-    let lines = APPLICATION_TEAMS.lines().skip_while(|line| *line != HEADER);
+    let lines = ERRORS.lines().skip_while(|line| *line != HEADER);
     let table = lines.skip(2).map_while(|line| line.strip_prefix('|'));
     table.filter_map(|row| {
         let mut cells = row.split('|').map(str::trim);

@@ -1,14 +1,174 @@
-//! The examples of the guide are evaluated.
+//! The pages have their form, and their examples are evaluated.
 
 use super::*;
 use crate::api::{Pki, PkiPolicy, annotations};
 use crate::policy::{Labels, RuleBook, Settings, faults};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const PLATFORM_TEAMS: &str = include_str!("platform-teams.md");
+/// Maximum number of lines of a page.
+const MAX_PAGE_LINES: usize = 299;
+/// Maximum number of lines of the README.
+const MAX_README_LINES: usize = 150;
+
+/// The pages of the guide, by the names of their files.
+fn pages() -> BTreeMap<String, String> {
+    let mut all = Vec::new();
+    texts(&root().join("src/guide"), &mut all);
+    all.retain(|(path, _)| path.extension() == Some(OsStr::new("md")));
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    all.into_iter()
+        .map(|(path, text)| (name(&path), text))
+        .collect()
+}
+
+fn page(name: &str) -> String {
+    pages().remove(name).expect(name)
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The headings of this level and above.
+fn headings(page: &str, max_level: usize) -> Vec<&str> {
+    let of_line = |line: &'_ str| line.find(|c| c != '#').unwrap_or_default();
+    let headings = prose(page).filter(|line| (2..=max_level).contains(&of_line(line)));
+    headings
+        .map(|line| line.trim_start_matches('#').trim())
+        .collect()
+}
+
+/// The lines outside of fenced blocks.
+fn prose(page: &str) -> impl Iterator<Item = &str> {
+    let mut is_inside = false;
+    page.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_inside ^= is_fence;
+        !is_inside && !is_fence
+    })
+}
+
+/// The anchor that GitHub gives to a heading.
+fn anchor(heading: &str) -> String {
+    let lower = heading.to_lowercase();
+    let kept = lower
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().replace(' ', "-")
+}
+
+/// The targets of the links of a page.
+fn links(page: &str) -> Vec<&str> {
+    let lines = prose(page).flat_map(|line| line.split("](").skip(1));
+    lines
+        .filter_map(|rest| Some(rest.split_once(')')?.0))
+        .collect()
+}
+
+#[test]
+fn each_page_is_short_and_begins_with_a_command_and_its_contents() {
+    let index = page("index.md");
+    let modules = include_str!("mod.rs");
+    let pages = pages();
+    assert!(pages.len() >= 15, "{:?}", pages.keys());
+    for (name, page) in &pages {
+        let count = page.lines().count();
+        assert!(count <= MAX_PAGE_LINES, "{name} has {count} lines");
+        let module = name.trim_end_matches(".md").replace('-', "_");
+        let expected = format!("#[doc = include_str!(\"{name}\")]\npub mod {module} {{}}\n");
+        assert!(modules.contains(&expected), "{name} is no module");
+        let is_listed = name == "index.md" || index.contains(&format!("]({name}"));
+        assert!(is_listed, "{name} is not in index.md");
+        let (before, _) = page.split_once("\n## ").expect(name);
+        assert!(before.contains("```"), "{name} begins without a command");
+        let contents: Vec<_> = before
+            .lines()
+            .filter_map(|line| line.strip_prefix("- [")?.split_once("](#"))
+            .collect();
+        let expected = headings(page, 2);
+        let titles: Vec<_> = contents.iter().map(|(title, _)| *title).collect();
+        assert_eq!(titles, expected, "{name}: the list of contents");
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let readme = include_str!("../../README.md");
+    assert!(readme.lines().count() <= MAX_README_LINES);
+}
+
+#[test]
+fn each_fenced_block_has_a_language_and_no_block_is_indented() {
+    let known = ["console", "json", "lua", "mermaid", "text", "yaml"];
+    let mut pages = pages();
+    pages.insert("README.md".into(), include_str!("../../README.md").into());
+    for (name, page) in pages {
+        let fences = page
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("```"));
+        let fences: Vec<_> = fences.collect();
+        for pair in fences.chunks(2) {
+            let [language, ""] = pair else {
+                panic!("{name}: {pair:?}")
+            };
+            assert!(known.contains(language), "{name}: {language}");
+        }
+        let indented = prose(&page).find(|line| line.starts_with("    "));
+        assert_eq!(indented, None, "{name}");
+        let consoles = blocks(&page).filter(|(language, _)| *language == "console");
+        for (_, content) in consoles {
+            assert!(
+                content.trim_start().starts_with("$ "),
+                "{name}: a session begins with a command: {content}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_link_between_pages_leads_to_a_file_and_a_heading() {
+    let mut files = Vec::new();
+    texts(&root().join("src/guide"), &mut files);
+    for path in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "charts/pki-operator/README.md",
+    ] {
+        let path = root().join(path);
+        let text = std::fs::read_to_string(&path).unwrap();
+        files.push((path, text));
+    }
+    files.retain(|(path, _)| path.extension() == Some(OsStr::new("md")));
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for (path, text) in &files {
+        for link in links(text) {
+            if link.contains("://") {
+                continue;
+            }
+            count += 1;
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
+            let is_there = if heading.is_empty() {
+                target.exists()
+            } else {
+                let page = std::fs::read_to_string(&target).unwrap_or_default();
+                let mut headings = headings(&page, 6).into_iter();
+                headings.any(|it| anchor(it) == heading)
+            };
+            if !is_there {
+                wrong.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(count > 150, "the links are found: {count}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
 
 /// Language and content of the fenced blocks of a page.
 fn blocks(page: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -72,8 +232,8 @@ fn advice_is_plain_text() {
 
 #[test]
 fn the_tables_of_annotations_have_each_key_that_people_may_write() {
-    let pages = [APPLICATION_TEAMS, PLATFORM_TEAMS];
-    let rows = pages.iter().flat_map(|page| {
+    let pages = pages();
+    let rows = pages.values().flat_map(|page| {
         let tables = page.split("\n| on | annotation | effect |\n").skip(1);
         tables.flat_map(|table| table.lines().skip(1).take_while(|it| it.starts_with('|')))
     });
@@ -111,11 +271,11 @@ fn the_tables_of_annotations_have_each_key_that_people_may_write() {
 
 #[test]
 fn each_common_refusal_has_the_message_of_the_guide_and_its_remedy_is_permitted() {
-    let (_, section) = APPLICATION_TEAMS
-        .split_once("## Common refusals")
-        .expect("a section");
-    let policies = policies(section);
-    let examples: Vec<_> = blocks(section).skip(1).collect();
+    let page = page("common-refusals.md");
+    let (before, sections) = page.split_once("\n## ").expect("a section");
+    let policies = policies(before);
+    assert_eq!(policies.len(), 1);
+    let examples: Vec<_> = blocks(sections).collect();
     assert!(examples.len() > 20, "{examples:?}");
     for example in examples.chunks(3) {
         let [("yaml", wrong), ("text", expected), ("yaml", right)] = example else {
@@ -129,17 +289,18 @@ fn each_common_refusal_has_the_message_of_the_guide_and_its_remedy_is_permitted(
 
 #[test]
 fn each_example_of_a_policy_permits_the_rows_of_its_table() {
-    let (_, page) = PLATFORM_TEAMS
-        .split_once("\n## Policies by example\n")
-        .expect("a section");
-    let page = page.split("\n## ").next().expect("a page has a part");
-    let sections: Vec<_> = page.split("\n### ").skip(1).collect();
+    let (by_example, rules) = (page("policies-by-example.md"), page("policy-rules.md"));
+    let mut sections: Vec<_> = by_example.split("\n## ").skip(1).collect();
+    sections.push(&rules);
     assert_eq!(sections.len(), 11);
     for section in sections {
         let policies = policies(section);
-        let rows: Vec<_> = section
+        let (_, table) = section
+            .split_once("\n| in | spec | permitted |\n|---|---|---|\n")
+            .expect(section);
+        let rows: Vec<_> = table
             .lines()
-            .filter(|line| line.starts_with("| `"))
+            .take_while(|line| line.starts_with("| `"))
             .collect();
         assert!(!policies.is_empty() && rows.len() > 1, "{section}");
         for policy in &policies {
@@ -174,7 +335,7 @@ fn texts(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
 /// Since 1.36, kubectl shows the Events of several objects only with `--show-events`.
 #[test]
 fn every_command_that_describes_pods_by_a_label_asks_for_their_events() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root();
     let mut all = Vec::new();
     for folder in ["src", "charts", "tests"] {
         texts(&root.join(folder), &mut all);
@@ -203,8 +364,9 @@ fn the_port_of_the_guide_is_that_of_the_chart() {
     let (_, rest) = deployment.split_once("- name: webhook\n").unwrap();
     let line = rest.lines().next().unwrap();
     let port = line.trim().strip_prefix("containerPort: ").unwrap();
-    let (_, section) = PLATFORM_TEAMS
-        .split_once("\n## The port that the API server must reach\n")
+    let page = page("network.md");
+    let (_, section) = page
+        .split_once("\n## Open the port for the API server\n")
         .unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     for expected in [
@@ -219,12 +381,8 @@ fn the_port_of_the_guide_is_that_of_the_chart() {
 
 #[test]
 fn a_pki_with_a_service_name_alone_is_admitted_under_each_policy_that_permits_the_name() {
-    let pages = [
-        PLATFORM_TEAMS,
-        APPLICATION_TEAMS,
-        include_str!("security-teams.md"),
-    ];
-    let policies: Vec<_> = pages.into_iter().flat_map(policies).collect();
+    let pages = pages();
+    let policies: Vec<_> = pages.values().flat_map(|page| policies(page)).collect();
     assert!(policies.len() >= 12, "{}", policies.len());
     for policy in policies {
         let spec = &policy.spec;

@@ -24,6 +24,7 @@ pub(crate) use pki_cluster::testing::{PATIENCE, eventually, openssl, serial_of};
 
 mod admission_policy;
 mod arena;
+pub(crate) mod console;
 mod hook;
 mod line;
 pub(crate) mod random;

@@ -1,7 +1,7 @@
 //! From the chart before to this one, and what stays when it is removed.
 
 use crate::harness::{
-    Installed, Namespace, arena, chart, chart_before, eventually, operator_binary,
+    Installed, Namespace, arena, chart, chart_before, console, eventually, operator_binary,
 };
 use crate::security::strangers::{PLAIN, paths, segment_of};
 use pki_cluster::install::{self, RELEASE};
@@ -11,6 +11,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+const INSTALL: &str = include_str!("../../../src/guide/install.md");
 const PKIS: [&str; 3] = ["app1-pki", "app2-pki", "kept-pki"];
 
 #[test]
@@ -177,7 +178,7 @@ fn a_removal_keeps_what_applications_use_and_stands_in_nobodys_way() {
     }
     assert_eq!(issued(&ns), before);
 
-    run_what_the_readme_says(&arena);
+    run_what_the_guide_says(&arena);
     assert_eq!(left_behind(&arena), Vec::<String>::new());
     assert!(ns.get("configmap", "pki-trust-bundle").is_none());
     for name in ["app1-pki", "app2-pki"] {
@@ -333,10 +334,8 @@ fn documented() -> Vec<String> {
 }
 
 /// The commands that remove everything, as people copy them.
-fn run_what_the_readme_says(installed: &Installed) {
-    let said = section_on_removal();
-    let lines = said.lines().filter_map(|line| line.strip_prefix("    "));
-    let commands = lines.collect::<Vec<_>>().join("\n");
+fn run_what_the_guide_says(installed: &Installed) {
+    let commands = console::of_section(INSTALL, "## Remove everything").join("\n");
     let mut bash = installed.cluster.helm().expect("there is Helm");
     let kubectl = installed.cluster.kubectl();
     let folders = [bash.get_program(), kubectl.get_program()];
@@ -359,9 +358,7 @@ fn run_what_the_readme_says(installed: &Installed) {
 }
 
 fn section_on_removal() -> &'static str {
-    let readme = include_str!("../../../README.md");
-    let (_, section) = readme
-        .split_once("\n### Removing it\n")
-        .expect("there is one");
+    let heading = "\n## Remove it and keep the certificates\n";
+    let (_, section) = INSTALL.split_once(heading).expect("there is one");
     section.split("\n#").next().expect("it ends")
 }

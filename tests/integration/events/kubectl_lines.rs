@@ -119,7 +119,7 @@ fn the_newest_line_stands_last_however_the_events_of_a_pod_are_listed() {
 fn commands_of_the_guides() -> Vec<&'static str> {
     let pages = [
         include_str!("../../../README.md"),
-        include_str!("../../../src/guide/application-teams.md"),
+        include_str!("../../../src/guide/errors.md"),
     ];
     let lines = pages.iter().flat_map(|page| page.lines());
     let commands = lines.filter_map(|line| line.strip_prefix("$ kubectl "));

@@ -1,7 +1,9 @@
 //! A Secret that has lost its owner: taken up again by the Pki that it was issued for, and by no
 //! other.
 
-use crate::harness::{Installed, Namespace, SHARED, arena, eventually, file, notes, quiet};
+use crate::harness::{
+    Installed, Namespace, SHARED, arena, console, eventually, file, notes, quiet,
+};
 use pki_cluster::workspace_dir;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -179,9 +181,8 @@ fn a_secret_that_was_issued_for_something_else_is_taken_up_by_nobody() {
 fn page() -> Vec<String> {
     let page = workspace_dir().join("src/guide/backup-and-restore.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let blocks = page.split("```sh\n").skip(1);
-    let block = |block: &str| block.split("```").next().unwrap().to_owned();
-    blocks.map(block).collect()
+    let blocks = console::blocks(&page).into_iter();
+    blocks.map(|commands| commands.join("\n")).collect()
 }
 
 /// Runs what the page says in this folder, as the administrator.
@@ -210,7 +211,7 @@ fn what_the_page_about_backups_says_brings_everything_back_without_a_new_certifi
     arena.forget_cas();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let blocks = page();
-    let [backup, ca, rest, look, replace, unlabel, _] = blocks.as_slice() else {
+    let [backup, ca, rest, look, _, replace, unlabel, _] = blocks.as_slice() else {
         panic!("{blocks:?}")
     };
     let teams = ["team-a", "team-b"].map(|team| arena.namespace(team));

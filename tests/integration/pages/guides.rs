@@ -1,6 +1,6 @@
 //! The guides hold on a real cluster: their commands, scripts and statements.
 
-use crate::harness::{Namespace, SHARED, arena, bytes, eventually, file, openssl};
+use crate::harness::{Namespace, SHARED, arena, bytes, console, eventually, file, openssl};
 use jiff::{SignedDuration, Timestamp};
 use mlua::LuaSerdeExt as _;
 use serde_json::{Value, json};
@@ -9,7 +9,12 @@ use std::path::Path;
 use std::process::Command;
 
 const GITOPS: &str = include_str!("../../../src/guide/gitops.md");
-const PLATFORM_TEAMS: &str = include_str!("../../../src/guide/platform-teams.md");
+const PAGES_WITH_POLICIES: [&str; 4] = [
+    include_str!("../../../src/guide/policies.md"),
+    include_str!("../../../src/guide/policies-by-example.md"),
+    include_str!("../../../src/guide/policy-rules.md"),
+    include_str!("../../../src/guide/common-refusals.md"),
+];
 const STOLEN: &str = include_str!("../../../src/guide/a-key-was-stolen.md");
 
 /// The fenced block of this language.
@@ -167,17 +172,6 @@ fn the_entries_of_keystores_have_the_aliases_of_the_guide() {
     }
 }
 
-/// The commands in a section of a page, one a line.
-fn commands<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
-    let (_, section) = page.split_once(heading).expect("the page has this heading");
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let blocks = section.split("```sh\n").skip(1);
-    let blocks = blocks.map(|rest| rest.split("```").next().unwrap_or_default());
-    let commands: Vec<_> = blocks.flat_map(str::lines).collect();
-    assert!(!commands.is_empty(), "{heading} has commands");
-    commands
-}
-
 /// Runs a command of a page in this namespace, which the page calls `team-a`. kubectl would find
 /// its plugin by PATH.
 fn run(ns: &Namespace<'_>, command: &str) {
@@ -208,16 +202,16 @@ fn the_commands_after_a_theft_replace_the_key_of_one_pki_and_void_those_of_a_ten
         .unwrap();
     let key = || file(&ns.get("secret", "app1-pki").unwrap(), "tls.key");
     let stolen = key();
-    for command in commands(STOLEN, "## Of one Pki") {
-        run(&ns, command);
+    for command in console::of_section(STOLEN, "## The key of one Pki") {
+        run(&ns, &command);
     }
     eventually("another key is there", || (key() != stolen).then_some(()));
     let deployment = ns.get("deployment", "app1").unwrap();
     let template = &deployment["spec"]["template"]["metadata"]["annotations"];
     assert!(template["kubectl.kubernetes.io/restartedAt"].is_string());
 
-    for command in commands(STOLEN, "## Of one tenant") {
-        run(&ns, command);
+    for command in console::of_section(STOLEN, "## The keys of one tenant") {
+        run(&ns, &command);
     }
     assert!(ns.get("pki", "app3-pki").is_none());
     eventually("nothing new is issued", || {
@@ -226,9 +220,10 @@ fn the_commands_after_a_theft_replace_the_key_of_one_pki_and_void_those_of_a_ten
     });
 }
 
-/// The policies of the guide for platform teams, as they are written there.
+/// The policies of the guides, as they are written there.
 fn policies() -> Vec<&'static str> {
-    let blocks = PLATFORM_TEAMS.split("```yaml\n").skip(1);
+    let pages = PAGES_WITH_POLICIES.iter();
+    let blocks = pages.flat_map(|page| page.split("```yaml\n").skip(1));
     let blocks = blocks.filter_map(|rest| Some(rest.split_once("```")?.0));
     blocks
         .filter(|block| block.contains("kind: PkiPolicy\n"))
