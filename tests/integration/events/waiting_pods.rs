@@ -103,6 +103,7 @@ fn a_file_that_the_secret_does_not_have_is_named_with_what_adds_it() {
     let spec = r#"{"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": "web"}, "spec": {"serviceName": "app1"}}"#;
     let apply = [
         "apply",
+        "--server-side",
         "--dry-run=server",
         "--filename=-",
         "--warnings-as-errors",

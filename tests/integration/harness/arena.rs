@@ -49,6 +49,10 @@ impl Installed {
                 .label("namespace", "", name, "box.com/trust-bundle", None)?;
         }
         self.remove_other_webhook_cas()?;
+        // Who replaced a role by hand owns its rules, and Helm would conflict with them.
+        for role in ["pki-operator", "pki-operator-namespace"] {
+            self.api.delete_later("clusterrole", "", role)?;
+        }
         self.restore_release()?;
         self.remove_admission_policy();
         Ok(())

@@ -8,12 +8,12 @@ use std::sync::LazyLock;
 
 use anyhow::Context as _;
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
-    PostParams,
+    ApiResource, DeleteParams, DynamicObject, GetParams, GroupVersionKind, ListParams, Patch,
+    PatchParams, PostParams,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::params::Preconditions;
-use kube::{Client, Config};
+use kube::core::Request;
+use kube::{Client, Config, Resource as _};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
@@ -24,8 +24,13 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     runtime.expect("the system has threads")
 });
 
-/// The kinds that tests use: resource, singular, version, kind, whether it has a namespace.
-const KINDS: &[(&str, &str, &str, &str, bool)] = &[
+type HttpRequest = http::Request<Vec<u8>>;
+
+/// Resource, singular, version, kind, and whether it has a namespace.
+type Kind = (&'static str, &'static str, &'static str, &'static str, bool);
+
+/// The kinds that tests use.
+const KINDS: &[Kind] = &[
     ("pkis", "pki", "box.com/v1", "Pki", true),
     ("pkipolicies", "pkipolicy", "box.com/v1", "PkiPolicy", false),
     ("secrets", "secret", "v1", "Secret", true),
@@ -158,9 +163,11 @@ impl Api {
 
     /// An object as `kubectl get --output=json` prints it, without managed fields.
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<Option<Value>> {
-        let api = self.of_kind(kind, namespace);
-        let found = retried(|| RUNTIME.block_on(api.get_opt(name)));
-        found?.map(without_managed_fields).transpose()
+        let request = requests(kind, namespace).get(name, &GetParams::default())?;
+        match self.ask_again(&request) {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+            found => Ok(Some(without_managed_fields(found?))),
+        }
     }
 
     /// The objects of a kind, by label and field selectors that may be empty; those of all
@@ -172,7 +179,6 @@ impl Api {
         labels: &str,
         fields: &str,
     ) -> anyhow::Result<Vec<Value>> {
-        let api = self.of_kind(kind, namespace);
         let mut parameters = ListParams::default();
         if !labels.is_empty() {
             parameters = parameters.labels(labels);
@@ -180,8 +186,12 @@ impl Api {
         if !fields.is_empty() {
             parameters = parameters.fields(fields);
         }
-        let list = retried(|| RUNTIME.block_on(api.list(&parameters)))?;
-        list.items.into_iter().map(without_managed_fields).collect()
+        let mut list = self.ask_again(&requests(kind, namespace).list(&parameters)?)?;
+        let items = match list["items"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        };
+        Ok(items.into_iter().map(without_managed_fields).collect())
     }
 
     /// Creates an object; the error is the status of the API server.
@@ -204,10 +214,9 @@ impl Api {
         object: &Value,
         parameters: &PostParams,
     ) -> anyhow::Result<Value> {
-        let api = self.of_object(namespace, object)?;
-        let object: DynamicObject = serde_json::from_value(object.clone())?;
-        let created = RUNTIME.block_on(api.create(parameters, &object));
-        without_managed_fields(created?)
+        let requests = requests_of(namespace, object)?;
+        let request = requests.create(parameters, object.to_string().into_bytes())?;
+        Ok(without_managed_fields(self.ask(request)?))
     }
 
     /// Applies an object on the server's side, and takes over the fields of other managers.
@@ -222,13 +231,12 @@ impl Api {
         namespace: &str,
         object: &Value,
     ) -> anyhow::Result<Value> {
-        let api = self.of_object(namespace, object)?;
-        let name = object["metadata"]["name"]
-            .as_str()
-            .context("the object has no name")?;
+        let name = object["metadata"]["name"].as_str();
+        let name = name.context("the object has no name")?;
         let parameters = PatchParams::apply(manager).force();
-        let applied = RUNTIME.block_on(api.patch(name, &parameters, &Patch::Apply(object)));
-        without_managed_fields(applied?)
+        let patch = Patch::Apply(object);
+        let request = requests_of(namespace, object)?.patch(name, &parameters, &patch)?;
+        Ok(without_managed_fields(self.ask(request)?))
     }
 
     /// Changes an object by a merge patch.
@@ -239,10 +247,9 @@ impl Api {
         name: &str,
         change: &Value,
     ) -> anyhow::Result<Value> {
-        let api = self.of_kind(kind, namespace);
-        let patch = Patch::Merge(change);
-        let patched = RUNTIME.block_on(api.patch(name, &PatchParams::default(), &patch));
-        without_managed_fields(patched?)
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(change));
+        let request = requests(kind, namespace).patch(name, &parameters, &patch)?;
+        Ok(without_managed_fields(self.ask(request)?))
     }
 
     /// Changes the status of an object by a merge patch.
@@ -253,10 +260,10 @@ impl Api {
         name: &str,
         change: &Value,
     ) -> anyhow::Result<Value> {
-        let api = self.of_kind(kind, namespace);
-        let patch = Patch::Merge(change);
-        let patched = RUNTIME.block_on(api.patch_status(name, &PatchParams::default(), &patch));
-        without_managed_fields(patched?)
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(change));
+        let requests = requests(kind, namespace);
+        let request = requests.patch_subresource("status", name, &parameters, &patch)?;
+        Ok(without_managed_fields(self.ask(request)?))
     }
 
     /// Sets an annotation, or removes it.
@@ -287,71 +294,73 @@ impl Api {
 
     /// Deletes an object and waits until this very one is gone, as `kubectl delete` does.
     pub fn delete(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<()> {
-        let api = self.of_kind(kind, namespace);
-        let object = RUNTIME.block_on(api.get(name))?;
-        let uid = object.metadata.uid;
-        let parameters = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: uid.clone(),
-                resource_version: None,
-            }),
-            ..DeleteParams::background()
-        };
-        RUNTIME.block_on(api.delete(name, &parameters))?;
+        let object = self.get(kind, namespace, name)?;
+        let object = object.with_context(|| format!("there is no {kind} {name}"))?;
+        self.delete_later(kind, namespace, name)?;
         super::eventually(&format!("{kind} {name} is gone"), || {
-            let now = RUNTIME.block_on(api.get_metadata_opt(name)).ok()?;
-            now.is_none_or(|now| now.metadata.uid != uid).then_some(())
+            let now = self.get(kind, namespace, name).ok()?;
+            let uid = |object: &Value| object["metadata"]["uid"].clone();
+            now.is_none_or(|now| uid(&now) != uid(&object))
+                .then_some(())
         });
         Ok(())
     }
 
     /// Deletes an object without waiting for its end; one that is gone already is no error.
     pub fn delete_later(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<()> {
-        let api = self.of_kind(kind, namespace);
-        match RUNTIME.block_on(api.delete(name, &DeleteParams::background())) {
+        let request = requests(kind, namespace).delete(name, &DeleteParams::background())?;
+        match self.ask(request) {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => Err(error.into()),
             Ok(_) => Ok(()),
         }
     }
 
-    fn of_kind(&self, kind: &str, namespace: &str) -> kube::Api<DynamicObject> {
-        let found = KINDS.iter().find(|(plural, singular, _, name, _)| {
-            [plural, singular].contains(&&kind) || *name == kind
-        });
-        let (plural, _, version, kind, is_namespaced) =
-            *found.unwrap_or_else(|| panic!("{kind} is not in the table of kinds: add it"));
-        let (group, version) = version.split_once('/').unwrap_or(("", version));
-        let gvk = GroupVersionKind::gvk(group, version, kind);
-        let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
-        let client = self.client();
-        if is_namespaced && !namespace.is_empty() {
-            kube::Api::namespaced_with(client, namespace, &resource)
-        } else {
-            kube::Api::all_with(client, &resource)
+    fn ask(&self, request: HttpRequest) -> kube::Result<Value> {
+        RUNTIME.block_on(self.client.request(request))
+    }
+
+    /// Asks once more if the connection was lost, as that to an API server that has been restarted.
+    fn ask_again(&self, request: &HttpRequest) -> kube::Result<Value> {
+        match self.ask(request.clone()) {
+            Err(kube::Error::HyperError(_) | kube::Error::Service(_)) => self.ask(request.clone()),
+            answer => answer,
         }
     }
-
-    fn of_object(
-        &self,
-        namespace: &str,
-        object: &Value,
-    ) -> anyhow::Result<kube::Api<DynamicObject>> {
-        let kind = object["kind"].as_str().context("the object has no kind")?;
-        let own = object["metadata"]["namespace"].as_str();
-        Ok(self.of_kind(kind, own.unwrap_or(namespace)))
-    }
 }
 
-/// Asks once more if the connection was lost, as that to an API server that has been restarted.
-fn retried<T>(ask: impl Fn() -> kube::Result<T>) -> kube::Result<T> {
-    match ask() {
-        Err(kube::Error::HyperError(_) | kube::Error::Service(_)) => ask(),
-        other => other,
-    }
+/// Requests about a kind, which is named as for `kubectl`.
+///
+/// Panics if the kind is not in the table.
+fn requests(kind: &str, namespace: &str) -> Request {
+    let row = KINDS.iter().find(|row| row.0 == kind || row.1 == kind);
+    let row = row.unwrap_or_else(|| panic!("{kind} is not in the table of kinds: add it"));
+    requests_at(row.2, row, namespace)
 }
 
-fn without_managed_fields(mut object: DynamicObject) -> anyhow::Result<Value> {
-    object.metadata.managed_fields = None;
-    Ok(serde_json::to_value(object)?)
+/// Requests about this very object.
+fn requests_of(namespace: &str, object: &Value) -> anyhow::Result<Request> {
+    let text = |value: &'_ Value| value.as_str().map(str::to_owned);
+    let kind = text(&object["kind"]).context("the object has no kind")?;
+    let version = text(&object["apiVersion"]).context("the object has no apiVersion")?;
+    let row = KINDS.iter().find(|row| row.3 == kind);
+    let row = row.unwrap_or_else(|| panic!("{kind} is not in the table of kinds: add it"));
+    let own = object["metadata"]["namespace"].as_str();
+    Ok(requests_at(&version, row, own.unwrap_or(namespace)))
+}
+
+fn requests_at(version: &str, row: &Kind, namespace: &str) -> Request {
+    let (plural, _, _, kind, is_namespaced) = *row;
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let gvk = GroupVersionKind::gvk(group, version, kind);
+    let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
+    let namespace = (is_namespaced && !namespace.is_empty()).then_some(namespace);
+    Request::new(DynamicObject::url_path(&resource, namespace))
+}
+
+fn without_managed_fields(mut object: Value) -> Value {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    object
 }
