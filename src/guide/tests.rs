@@ -332,6 +332,63 @@ fn texts(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     }
 }
 
+#[test]
+fn every_alert_has_a_row() {
+    let page = page("monitoring.md");
+    let alerts = include_str!("../../charts/pki-operator/monitoring/alerts.yaml");
+    let names = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let names: Vec<_> = names.collect();
+    assert!(names.len() >= 10, "{names:?}");
+    for name in names {
+        let name = format!("`{name}`");
+        let mut rows = page.lines().filter(|line| line.starts_with("| `Pki"));
+        assert!(rows.any(|row| row.contains(&name)), "{name}");
+    }
+}
+
+/// The paths of all functions of a folder: `webhook::review::tests::name`.
+fn functions(folder: &str) -> Vec<String> {
+    let folder = root().join(folder);
+    let mut sources = Vec::new();
+    texts(&folder, &mut sources);
+    let paths = sources.iter().flat_map(|(path, text)| {
+        let path = path.strip_prefix(&folder).unwrap().with_extension("");
+        let module = path.to_str().unwrap().replace('/', "::");
+        let is_nested = text.contains("\nmod tests {");
+        let names = text.split("fn ").skip(1).filter_map(|rest| {
+            let (name, _) = rest.split_once('(')?;
+            Some(name.to_owned())
+        });
+        names.map(move |name| {
+            let tests = if is_nested { "::tests" } else { "" };
+            format!("{module}{tests}::{name}")
+        })
+    });
+    paths.collect()
+}
+
+#[test]
+fn the_page_for_security_teams_names_tests_that_exist() {
+    let page = page("security-teams.md");
+    let functions = [functions("src"), functions("tests/integration")].concat();
+    let cells = page
+        .lines()
+        .filter_map(|line| line.strip_suffix(" |")?.rsplit_once("| "));
+    let names = cells.flat_map(|(_, cell)| cell.split('`').skip(1).step_by(2));
+    let is_of_name = |c: char| c.is_ascii_lowercase() || "_:".contains(c);
+    let names = names.map(|name| name.trim_end_matches('…'));
+    let names: Vec<_> = names
+        .filter(|name| name.contains('_') && name.chars().all(is_of_name))
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    for name in names {
+        let is_there = functions.iter().any(|path| path.contains(name));
+        assert!(is_there, "{name}");
+    }
+}
+
 /// Since 1.36, kubectl shows the Events of several objects only with `--show-events`.
 #[test]
 fn every_command_that_describes_pods_by_a_label_asks_for_their_events() {
