@@ -24,13 +24,13 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub enum SelfTestError {
     /// The bad Pki was admitted.
     #[error(
-        "a Pki for {FORBIDDEN} was admitted: nobody asks the operator; see whether there is a ValidatingWebhookConfiguration with \
+        "a Pki for {FORBIDDEN} was admitted, so the API server does not ask the operator; check whether there is a ValidatingWebhookConfiguration with \
          {WEBHOOK} (kubectl get validatingwebhookconfigurations), whether it lets Pkis pass while no operator answers \
          (failurePolicy: Ignore), and whether a PkiPolicy permits every name"
     )]
     Admitted,
     /// The API server gets no answer.
-    #[error("the API server cannot ask the operator: {0}; see whether its pods are ready")]
+    #[error("the API server cannot ask the operator: {0}; check whether its pods are ready")]
     Unreachable(String),
     /// Another webhook, or the API server, refused first.
     #[error("the answer is not the operator's: {0}")]
@@ -79,7 +79,7 @@ pub async fn run(
     loop {
         match ask(client, namespace, service).await {
             Ok(refusal) => {
-                on_line(&format!("what nobody may have is refused: {refusal}"));
+                on_line(&format!("a forbidden name is refused: {refusal}"));
                 if let Some(service) = service {
                     on_line(&format!("a Pki for the service {service} is admitted"));
                 }
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn only_the_operators_own_refusal_is_good() {
         let ours =
-            "Pki a/pki-operator-self-test: spec.serviceName: no PkiPolicy is for namespace a";
+            "Pki a/pki-operator-self-test: spec.serviceName: no PkiPolicy applies to namespace a";
         let said =
             format!("admission webhook \"validate.pkis.box.com\" denied the request: {ours}");
         assert_eq!(judge_bad(Err(&status(&said))).unwrap(), ours);

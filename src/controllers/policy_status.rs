@@ -124,7 +124,7 @@ pub fn statuses<'a>(
 fn valid(policy: &PkiPolicy, rules: &RuleBook, now: Timestamp) -> Condition {
     let faults = faults(&policy.spec, &rules.settings);
     let (status, reason, message) = if faults.is_empty() {
-        let message = "every rule can be read, and can match".to_owned();
+        let message = "every rule is valid and can match".to_owned();
         ("True", "RulesCanMatch", message)
     } else {
         let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();

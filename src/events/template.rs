@@ -105,10 +105,10 @@ impl EventTemplate {
     fn usage_note(&self, its: Use) -> &'static str {
         match (self.aspect, self.kind) {
             (Aspect::Renewal, _) if its.in_environment => {
-                "; a container that has it in its environment goes on with the one before until it is restarted"
+                "; a container that has it in its environment keeps the previous one until it is restarted"
             }
             (Aspect::State | Aspect::Refusal, EventKind::Warning) if its.is_optional => {
-                "; the pod does not wait for the Secret, since its reference says optional: true"
+                "; the pod does not wait for the Secret, because its reference says optional: true"
             }
             _ => "",
         }
@@ -131,7 +131,7 @@ impl EventTemplate {
         let counts = counts.into_values().take(MAX_CONTROLLERS);
         counts.map(move |(count, pod, controller)| {
             let summary = format!(
-                "to {count} of its pods that use {object}, which are not told one by one: "
+                "to {count} of its pods that use {object}, which get no Events of their own: "
             );
             Notice {
                 note: text::fit(&summary, &self.message, "", NOTE_BYTES),
@@ -185,8 +185,8 @@ mod tests {
     #[test]
     fn a_pod_gets_the_note_about_its_use_of_the_secret() {
         let users = [pod("a", "s", false), pod("b", "s", true)];
-        let optional = "It is so; the pod does not wait for the Secret, since its reference says optional: true";
-        let environment = "It is so; a container that has it in its environment goes on with the one before until it is restarted";
+        let optional = "It is so; the pod does not wait for the Secret, because its reference says optional: true";
+        let environment = "It is so; a container that has it in its environment keeps the previous one until it is restarted";
         for (kind, aspect, first, second) in [
             (EventKind::Warning, Aspect::State, "It is so", optional),
             (EventKind::Warning, Aspect::Refusal, "It is so", optional),
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(notices.len(), 102);
         let summary = |count| {
             format!(
-                "to {count} of its pods that use Secret tls, which are not told one by one: It is so"
+                "to {count} of its pods that use Secret tls, which get no Events of their own: It is so"
             )
         };
         assert_eq!(

@@ -41,7 +41,7 @@ pub enum ClockFault {
     NotCompared,
     /// The responses have no time.
     #[error(
-        "the clock cannot be compared with the API server's: its responses have no Date header; let the proxy in front of it pass that on"
+        "the clock cannot be compared with the API server's: its responses have no Date header; configure the proxy in front of it to pass that header on"
     )]
     NoDate,
     /// The clocks differ.

@@ -73,7 +73,7 @@ pub enum Alarm {
     },
     /// The ConfigMap cannot be read.
     #[error(
-        "ConfigMap {secret} does not tell which CA signs: {problem}; restore it, or delete it if Secret {secret} holds the right CA"
+        "ConfigMap {secret} does not say which CA signs: {problem}; restore it, or delete it if Secret {secret} holds the right CA"
     )]
     State {
         /// Where it is: the name is that of the Secret.

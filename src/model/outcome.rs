@@ -150,7 +150,7 @@ impl Outcome {
         let subject = format!("Secret {secret} of Pki {}", pki.display_name());
         let message = match self {
             Self::Ready(certificate) if certificate.cut_short => format!(
-                "{}, which is the end of the CA and earlier than spec.duration asks for",
+                "{}, when the CA ends, which is earlier than spec.duration asks for",
                 validity(pki, certificate)
             ),
             Self::Ready(certificate) => validity(pki, certificate),
@@ -172,20 +172,20 @@ impl Outcome {
             }
             Self::Unsigned(alarm) => {
                 let before = subject
-                    + " gets no new certificate until the platform team has seen to the CA: ";
+                    + " gets no new certificate until the platform team has repaired the CA: ";
                 return text::fit(&before, &text::line(alarm), "", bytes);
             }
             Self::Contested { by, .. } => contested(&subject, by.as_deref()),
             Self::Await => format!(
-                "Secret {secret} belongs to a Pki that is deleted or writes another Secret by now, and is about to be removed"
+                "Secret {secret} belongs to a Pki that was deleted or now writes another Secret, and will be removed soon"
             ),
             Self::AwaitKey(algorithm) => format!(
-                "Secret {secret} is written as soon as there is a new {algorithm} key: keys of this kind take long to make, and are made for one namespace after the other"
+                "Secret {secret} is written as soon as there is a new {algorithm} key: such keys take long to make, and namespaces take turns"
             ),
             Self::Failed { error, remedy, .. } => {
                 let before = format!("{subject} cannot be written: ");
                 let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
-                let after = format!("{remedy}; it is tried again by itself");
+                let after = format!("{remedy}; the operator tries again");
                 return text::fit(&before, &text::line(error), &after, bytes);
             }
         };
@@ -206,7 +206,7 @@ fn contested(subject: &str, by: Option<&str>) -> String {
         |by| format!("is changed by \"{}\"", text::printable(by)),
     );
     format!(
-        "{subject} {event} again and again: stop that, or choose another spec.secretName; it is repaired ever more slowly, next at status.nextAttemptTime"
+        "{subject} {event} again and again: stop that, or choose another spec.secretName; the operator repairs it less and less often, next at status.nextAttemptTime"
     )
 }
 

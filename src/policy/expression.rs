@@ -70,7 +70,7 @@ impl Rules {
         let excess = if validations.len() > MAX_RULES {
             Some("its policy has more than 10 rules")
         } else if steps(&rules) > POLICY_STEPS {
-            Some("the rules of its policy take more steps together than those of a policy may")
+            Some("the rules of its policy take more steps together than one policy may")
         } else {
             None
         };

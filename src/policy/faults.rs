@@ -44,7 +44,7 @@ pub fn faults(spec: &PkiPolicySpec, settings: &Settings) -> Vec<PolicyFault> {
     if spec.service_names.is_empty() {
         faults.add(
             "spec.serviceNames",
-            "it is empty, so that nothing is permitted: write at least one name or pattern",
+            "it is empty, so nothing is permitted: write at least one name or pattern",
         );
     }
     let dns_name = |name: &str| dns_name(name, &settings.cluster_domain);
@@ -105,7 +105,10 @@ impl Faults {
                 self.add(field("expression"), message);
             }
             if validation.message.trim().is_empty() {
-                self.add(field("message"), "it is empty: say what to write instead");
+                self.add(
+                    field("message"),
+                    "it is empty: write a message that says what to write instead",
+                );
             }
         }
         let most = expression::POLICY_STEPS;
@@ -138,7 +141,7 @@ impl Faults {
         }
         for key in contradicted(written) {
             let key = printable(key);
-            self.add(field, format!("no namespace can have what is required of label \"{key}\": the requirements contradict each other"));
+            self.add(field, format!("no namespace can meet the requirements on label \"{key}\": they contradict each other"));
         }
     }
 }
@@ -162,7 +165,7 @@ fn label_pattern(pattern: &str, what: &str) -> Option<String> {
 }
 
 const API_SERVER: &str =
-    "can never match: it stands for the API server, which no policy can give away; remove it";
+    "can never match: it is a name of the API server, which no policy can permit; remove it";
 
 /// Whether a policy is for the namespace of the API server's Service and no other.
 fn is_for_default_alone(spec: &PkiPolicySpec) -> bool {
@@ -177,14 +180,14 @@ fn service_name(pattern: &str) -> Option<String> {
 
 fn namespace(glob: &str) -> Option<String> {
     if glob.contains(['{', '}']) {
-        return Some("has a placeholder, which only names of services, DNS names and URIs can have: write the name of a namespace, or a glob such as team-*".into());
+        return Some("has a placeholder, which only service names, DNS names and URIs can have: write the name of a namespace, or a glob such as team-*".into());
     }
     label_pattern(glob, "the name of a namespace")
 }
 
 fn unknown_placeholder(pattern: &str) -> Option<String> {
     names::has_unknown_placeholder(pattern).then(|| {
-        "has a placeholder that is not known: write {namespace}, which stands for the namespace of the Pki".into()
+        "has an unknown placeholder: write {namespace} for the namespace of the Pki".into()
     })
 }
 
@@ -198,16 +201,16 @@ fn dns_name(pattern: &str, cluster_domain: &str) -> Option<String> {
         .clone()
         .all(|label| label == "*" || names::is_label(label))
     {
-        return Some("is not a pattern of DNS names: write labels of letters, digits and '-' with dots between, of which each but the last may be '*', for example *.{namespace}.example.com".to_owned() + &in_ascii(pattern));
+        return Some("is not a DNS name pattern: write labels of letters, digits and '-' separated by dots, where each but the last may be '*', for example *.{namespace}.example.com".to_owned() + &in_ascii(pattern));
     }
     if labels.next_back() == Some("*") {
-        return Some("can never match: '*' does not stand for the last label; spell it out".into());
+        return Some("can never match: '*' does not match the last label; write that label".into());
     }
     if !folded.contains('*') && reserved::stands_for_api_server(&folded) {
         return Some(API_SERVER.into());
     }
     if names::is_cluster_internal(&folded, cluster_domain) {
-        return Some("is a name inside the cluster, which no policy can give away: remove it; each Pki has the names of its own service by itself, and podNames permits those of its pods".into());
+        return Some("is a name inside the cluster, which no policy can permit: remove it; each Pki always has the names of its own service, and podNames permits those of its pods".into());
     }
     let host = folded.replace('*', "a");
     (!names::is_certifiable(&host)).then(|| {
@@ -227,25 +230,25 @@ fn ip_range(text: &str, settings: &Settings) -> Option<String> {
     };
     if range.addr() != range.network() {
         return Some(format!(
-            "is not where a range begins: write {}",
+            "is not the beginning of a range: write {}",
             range.trunc()
         ));
     }
     if let Some((reserved, why)) = settings.reserved_range(&range) {
         let addresses = match why {
-            Reserved::ClusterAddress => "addresses of the cluster's own",
+            Reserved::ClusterAddress => "addresses of the cluster itself",
             _ => {
                 "loopback, unspecified, link-local, multicast, broadcast or cloud metadata addresses"
             }
         };
         return Some(format!(
-            "is within {reserved}, {addresses}, which no policy can give away: remove it"
+            "is within {reserved}, {addresses}, which no policy can permit: remove it"
         ));
     }
     let IpNet::V6(v6) = range else { return None };
     let v4 = identifiers::mapped(IpAddr::V6(v6.addr())).filter(|_| v6.prefix_len() >= 96)?;
     Some(format!(
-        "can never match, since IPv4 addresses are not taken in the form of IPv6: write {v4}/{}",
+        "can never match, because IPv4 addresses in IPv6 form are refused: write {v4}/{}",
         v6.prefix_len() - 96
     ))
 }
@@ -264,13 +267,16 @@ fn uri(pattern: &str, settings: &Settings) -> Option<String> {
     let urn = filled.strip_suffix(":*").map(|root| format!("{root}:a"));
     let filled = urn.unwrap_or(filled);
     if filled.contains('*') {
-        return Some("can never match: '*' stands for one whole segment between two slashes, not for a part of one".into());
+        return Some(
+            "can never match: '*' matches one whole segment between two slashes, not a part of one"
+                .into(),
+        );
     }
     let uri = identifiers::uri(&filled);
     let host = uri.as_deref().and_then(identifiers::host);
     if host.is_some_and(|host| settings.is_reserved_host(host)) {
         return Some(format!(
-            "{}, which no policy can give away: remove it",
+            "{}, which no policy can permit: remove it",
             Reserved::Host
         ));
     }
@@ -286,11 +292,11 @@ fn private_key(key: &PermittedKey) -> Option<String> {
     match sizes.iter().max() {
         None if least == 0 => None,
         None => Some(format!(
-            "{} keys have but one size: leave minSize out",
+            "{} keys have only one size: leave minSize out",
             key.algorithm
         )),
         Some(most) if least > *most => Some(format!(
-            "{least} can never be reached: {} keys here have at most {most} bits",
+            "{least} is too large: {} keys have at most {most} bits",
             key.algorithm
         )),
         Some(_) => None,

@@ -37,7 +37,7 @@ pub(super) fn has_readable_labels(written: &NamespaceSelector) -> bool {
 pub(super) fn label<'a>(key: &str, values: impl IntoIterator<Item = &'a String>) -> Option<String> {
     if !template::is_key(key) {
         return Some(format!(
-            "\"{}\" is not the key of a label: write one such as team or example.com/team",
+            "\"{}\" is not a label key: write one such as team or example.com/team",
             printable(key)
         ));
     }

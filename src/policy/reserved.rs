@@ -24,12 +24,12 @@ pub(super) enum Reserved {
 impl fmt::Display for Reserved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::ClusterAddress => "is an address of the cluster's own",
+            Self::ClusterAddress => "is an address of the cluster itself",
             Self::SpecialAddress => {
                 "is a loopback, unspecified, link-local, multicast, broadcast or cloud metadata address"
             }
-            Self::ApiServer => "stands for the API server",
-            Self::Host => "leads to localhost, to a reserved address or to the API server",
+            Self::ApiServer => "is a name of the API server",
+            Self::Host => "points to localhost, a reserved address or the API server",
         })
     }
 }

@@ -51,12 +51,12 @@ pub(super) enum BrokenRule {
     },
     /// No policy is for this namespace.
     #[error(
-        "ServiceName: {} in pki: {} is not found in allowedNames: []; no PkiPolicy is for namespace {}: {}",
+        "ServiceName: {} in pki: {} is not found in allowedNames: []; no PkiPolicy applies to namespace {}: {}",
         printable(name),
         printable(pki),
         printable(namespace),
         if *is_elsewhere {
-            "one allows that name in another namespace; is this the right one?"
+            "one allows that name in another namespace; check the namespace"
         } else {
             "ask the platform team for one that allows it"
         }
@@ -75,7 +75,7 @@ pub(super) enum BrokenRule {
     ServiceNameShape(String),
     /// The service is that of the API server itself.
     #[error(
-        "{:?} in namespace {namespace} is the service of the API server, which no policy can give away: write the name of the service in front of your pods",
+        "{:?} in namespace {namespace} is the service of the API server, which no policy can permit: write the name of the service in front of your pods",
         Shown(name)
     )]
     ServiceReserved { name: String, namespace: String },
@@ -89,14 +89,14 @@ pub(super) enum BrokenRule {
     CommonName { name: String, service: String },
     /// A further DNS name is no host name.
     #[error(
-        "{:?} is not a DNS name: write labels of letters, digits and '-' with dots between, for example api.example.com{}",
+        "{:?} is not a DNS name: write labels of letters, digits and '-' separated by dots, for example api.example.com{}",
         Shown(_0),
         after(shape::dns_name(_0))
     )]
     DnsNameShape(String),
     /// A further DNS name belongs to another service of the cluster.
     #[error(
-        "{:?} is a name inside the cluster, which belongs to {owner}; the certificate is for {} by itself",
+        "{:?} is a name inside the cluster, which belongs to {owner}; the certificate always includes {}",
         Shown(name),
         printable(own)
     )]
@@ -107,7 +107,7 @@ pub(super) enum BrokenRule {
     },
     /// A name below the Pki's own Service is not that of one pod.
     #[error(
-        "{:?} names no pod of the Service: write one label, which does not begin with xn--, before {}, or '*' for all pods: *.{}",
+        "{:?} is not the name of a pod of the Service: write one label that does not begin with xn-- before {}, or '*' for all pods: *.{}",
         Shown(name),
         printable(own),
         printable(own)
@@ -135,7 +135,7 @@ pub(super) enum BrokenRule {
     IpAddressMapped { value: String, v4: IpAddr },
     /// A name, an address or a URI that belongs to nobody, whatever policies permit.
     #[error(
-        "{:?} {why}, which no policy can give away: remove it; the certificate is for {} by itself",
+        "{:?} {why}, which no policy can permit: remove it; the certificate always includes {}",
         Shown(value),
         printable(own)
     )]
@@ -174,11 +174,14 @@ pub(super) enum BrokenRule {
     )]
     SecretNameShape(String),
     /// The Secret is one of the operator's own.
-    #[error("Secret {} is the operator's own: choose another name", printable(_0))]
+    #[error(
+        "Secret {} belongs to the operator: choose another name",
+        printable(_0)
+    )]
     SecretReserved(String),
     /// The password of a keystore would come from the Secret that holds the keystore.
     #[error(
-        "Secret {} is the one that the certificate is written to: keep the password in another",
+        "Secret {} holds the certificate: keep the password in another Secret",
         printable(_0)
     )]
     PasswordInOwnSecret(String),
@@ -225,10 +228,10 @@ pub(super) enum BrokenRule {
     )]
     RenewBeforePercentage(i32),
     /// The renewal time is given twice.
-    #[error("renewBefore says when to renew already: leave one of the two out")]
+    #[error("renewBefore and renewBeforePercentage both set the renewal time: remove one of them")]
     RenewBeforeTwice,
     /// The key's size is not offered.
-    #[error("{size} is not a size of an {algorithm} key here: {}", size_remedy(*algorithm, *size))]
+    #[error("{size} is not a supported size of an {algorithm} key: {}", size_remedy(*algorithm, *size))]
     KeySize { algorithm: KeyAlgorithm, size: i32 },
     /// The encoding is that of another kind of key.
     #[error(
@@ -246,7 +249,7 @@ pub(super) enum BrokenRule {
     TemplateKeyShape(String),
     /// A key of a label or annotation controls Kubernetes or this operator.
     #[error(
-        "{:?} is reserved, as all of kubernetes.io, k8s.io and box.com are: choose another key",
+        "{:?} is reserved, like all keys of kubernetes.io, k8s.io and box.com: choose another key",
         Shown(_0)
     )]
     TemplateKeyReserved(String),

@@ -79,7 +79,7 @@ impl SyntaxError {
     }
 
     fn of(error: &ScanError, origin: Position) -> Self {
-        let message = format!("this is no YAML: {}", text::printable(&error.info()));
+        let message = format!("this is not YAML: {}", text::printable(&error.info()));
         Self::new(origin.of(error.marker()), message)
     }
 }
@@ -265,7 +265,7 @@ pub fn text(bytes: &[u8]) -> Result<&str, SyntaxError> {
     str::from_utf8(bytes).map_err(|error| {
         let valid = str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
         let at = Position::START.after(valid);
-        SyntaxError::new(at, "this is no text in UTF-8")
+        SyntaxError::new(at, "this is not text in UTF-8")
     })
 }
 

@@ -140,7 +140,7 @@ fn warnings(pki: &Pki, approved: &Approved, context: &ValidationContext<'_>) -> 
     let mut warnings = Vec::new();
     if let Some((size, algorithm)) = pki.spec.private_key.as_ref().and_then(ignored_size) {
         warnings.push(format!(
-            "spec.privateKey.size: {size} is not a size of an {algorithm} key, and is ignored as a default that version 0.2 stored: leave it out, or write a size of {algorithm} keys"
+            "spec.privateKey.size: {size} is not a size of an {algorithm} key, and is ignored because version 0.2 stored it as a default: leave it out, or write a size of {algorithm} keys"
         ));
     }
     let own = Key::of(pki);
@@ -158,7 +158,7 @@ fn warnings(pki: &Pki, approved: &Approved, context: &ValidationContext<'_>) -> 
     }
     if ca.is_being_replaced {
         warnings.push(
-            "the CA is being replaced: the certificate is renewed when the next one signs; have clients read ca.crt anew"
+            "the CA is being replaced: the certificate is renewed when the next one signs; let clients read ca.crt again"
                 .to_owned(),
         );
     }

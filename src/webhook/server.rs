@@ -118,7 +118,7 @@ impl App {
         let stale = self.cache.stale(limit);
         (!stale.is_empty()).then(|| {
             format!(
-                "the API server has not confirmed the watch of {} for more than {}s: the log tells why; a permission that is missing, most likely",
+                "the API server has not confirmed the watch of {} for more than {}s: see the log of the operator; probably a permission is missing",
                 stale.join(", "),
                 limit.as_secs()
             )

@@ -36,7 +36,10 @@ fn from_the_installation_to_the_first_refusal_and_the_first_pod_that_runs() {
     // Of a test that fails, the pod is kept.
     let logs = ["logs", "pki-operator-test", "--namespace=pki-operator"];
     let said = node.kubectl(&logs).unwrap();
-    assert!(said.contains("nobody asks the operator"), "{said}");
+    assert!(
+        said.contains("the API server does not ask the operator"),
+        "{said}"
+    );
 }
 
 #[test]

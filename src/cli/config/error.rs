@@ -156,8 +156,8 @@ pub enum Conflict {
     },
     /// A rotation of the CA would not end in time.
     #[error(
-        "--ca-lifetime-hours and --ca-step-seconds: a CA of {lifetime:#} cannot be replaced in steps of {step:#}, for nothing would be \
-         published before it signs: make the lifetime at least nine steps long"
+        "--ca-lifetime-hours and --ca-step-seconds: a CA of {lifetime:#} cannot be replaced in steps of {step:#}, because the next CA \
+         would sign before it is published: make the lifetime at least nine steps long"
     )]
     CaSteps {
         /// How long it is to live.

@@ -98,11 +98,11 @@ fn a_wrong_value_is_refused_with_the_flag_that_has_it_and_what_to_write() {
             "pki_operator=loud",
             "such as info,pki_operator=debug",
         ),
-        ("--log-level", "verbose", "\"verbose\" is no level"),
+        ("--log-level", "verbose", "\"verbose\" is not a level"),
         (
             "--log-level",
             "pki_operator=debug,inof",
-            "\"inof\" is no level",
+            "\"inof\" is not a level",
         ),
     ] {
         let error = read(&[flag, value]).unwrap_err().to_string();
@@ -286,7 +286,7 @@ fn faults_in_a_file_are_reported_with_their_place_and_a_remedy() {
             "- drain-seconds",
             "f:1:1: write a mapping of flags without dashes, such as `drain-seconds: 5`",
         ),
-        ("ca: [", "f:1:5: this is no YAML: "),
+        ("ca: [", "f:1:5: this is not YAML: "),
         (
             "ca: make\n---\nca: make",
             "f:3:1: only one document is read: remove the others",

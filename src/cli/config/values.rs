@@ -78,7 +78,7 @@ pub(super) fn ratio(text: &str) -> Result<f64, String> {
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     let unknown = |part: &&str| !part.contains('=') && part.parse::<LevelFilter>().is_err();
     let problem = match text.split(',').map(str::trim).find(unknown) {
-        Some(part) => format!("\"{part}\" is no level"),
+        Some(part) => format!("\"{part}\" is not a level"),
         None => match EnvFilter::try_new(text) {
             Ok(_) => return Ok(text.to_owned()),
             Err(error) => error.to_string(),

@@ -199,9 +199,8 @@ impl<'a> Judge<'a> {
         let object = manifest.object(self.settings.namespace).to_string();
         let place = format!("{}:{}", text::line(file), manifest.node.locate(field));
         let before = self.seen.insert(object, place)?;
-        let message = format!(
-            "this object is at {before} too: of the two, the one that is applied last counts"
-        );
+        let message =
+            format!("this object is also at {before}: the one that is applied last counts");
         Some(Fault::new(field, reason::DUPLICATE_OBJECT, message))
     }
 

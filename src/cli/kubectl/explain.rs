@@ -127,7 +127,7 @@ fn head(page: &mut Page, facts: &Facts, now: Timestamp) {
         page.heading(&format!("There is no Pki {place}"));
         page.line(&match &facts.near {
             Some(near) => format!("Did you mean {}?", printable(near)),
-            None => "It was never applied, was refused when it was, or is deleted: `kubectl apply` it, and read what it says."
+            None => "It was never applied, was denied, or was deleted: run `kubectl apply` and read the message."
                 .to_owned(),
         });
         return;
@@ -135,14 +135,14 @@ fn head(page: &mut Page, facts: &Facts, now: Timestamp) {
     let service = printable(&pki.spec.service_name);
     page.heading(&format!("Pki {place} for the service {service}"));
     match facts.ready() {
-        None => page.line("The operator has not looked at it yet. If that lasts, it does not run: tell the platform team."),
+        None => page.line("The operator has not processed it yet. If this lasts, the operator does not run: ask the platform team."),
         Some(ready) => {
             let is_ready = ready.status == "True";
             let (state, since) = (if is_ready { "Ready" } else { "Not ready" }, words::age(ready.last_transition_time.0, now));
             page.line(&format!("{state} for {since}: {}", printable(&ready.reason)));
             page.line(&sentence(&ready.message));
             if ready.observed_generation < pki.metadata.generation {
-                page.line("It was edited since: the operator has not looked at the edit yet.");
+                page.line("It was edited since: the operator has not processed the edit yet.");
             }
         }
     }
@@ -172,11 +172,11 @@ fn policies(page: &mut Page, facts: &Facts) {
         Part::Known(Ok(approved)) => {
             let policy = printable(&approved.policy);
             page.line(&format!("PkiPolicy {policy} permits it"));
-            page.heading("Values that count, and who decides them");
+            page.heading("Effective values, and who sets them");
             page.list(&values::lines(approved), Clone::clone);
         }
         Part::Known(Err(violations)) => {
-            page.line("they do not permit it as it is:");
+            page.line("no policy permits it as it is:");
             page.list(violations, |violation| {
                 format!("  {}: {}", violation.field(), line(&violation.to_string()))
             });
@@ -195,7 +195,7 @@ fn recorded(page: &mut Page, facts: &Facts) {
     let defaults = status.defaults.as_ref();
     let values = defaults.map(values::recorded).unwrap_or_default();
     if !values.is_empty() {
-        page.heading("Values of that certificate which the Pki leaves out");
+        page.heading("Values of that certificate that the Pki leaves out");
         page.list(&values, Clone::clone);
     }
 }
@@ -221,7 +221,7 @@ fn secret(page: &mut Page, facts: &Facts, now: Timestamp) {
     let status = facts.status();
     if let Some(time) = status.and_then(|status| status.renewal_time.as_ref()) {
         if facts.pki.as_ref().is_some_and(status::is_refused) {
-            page.line("renewal: not while the Pki is refused");
+            page.line("renewal: none while the Pki is refused");
         } else {
             page.line(&format!("renewal: {}", at(time)));
         }
@@ -243,7 +243,7 @@ fn formers(page: &mut Page, facts: &Facts, now: Timestamp) {
     let formers: Vec<_> = formers.filter(|(_, end)| *end > now).collect();
     page.list(&formers, |(former, end)| {
         format!(
-            "written instead of Secret {}, which stays while pods use it, until {end} at most",
+            "written instead of Secret {}, which stays while pods use it, at the latest until {end}",
             printable(&former.name)
         )
     });
@@ -253,12 +253,12 @@ fn from_status(page: &mut Page, facts: &Facts, now: Timestamp) {
     let Some(status) = facts.status() else { return };
     match (&status.serial_number, &status.not_after) {
         (Some(serial), Some(end)) => page.line(&format!(
-            "by the status, it holds the certificate {}, valid until {} ({} left)",
+            "according to the status, it holds the certificate {}, valid until {} ({} left)",
             printable(serial),
             end.0,
             words::until(end.0, now)
         )),
-        _ => page.line("by the status, it holds no certificate"),
+        _ => page.line("according to the status, it holds no certificate"),
     }
 }
 
@@ -316,18 +316,18 @@ fn describe(namespace: &str, users: &[SecretUser]) -> String {
     let names = users.iter().take(MAX_NAMED_PODS);
     let names: Vec<_> = names.map(|user| printable(&user.key.name)).collect();
     format!(
-        "all that they were told: kubectl describe pod {} --show-events -n {}",
+        "all their Events: kubectl describe pod {} --show-events -n {}",
         names.join(" "),
         printable(namespace)
     )
 }
 
 fn events(page: &mut Page, facts: &Facts, now: Timestamp) {
-    page.heading("What the operator told");
+    page.heading("Events of the operator");
     match &facts.events {
         Part::Unknown(sentence) => page.line(sentence),
         Part::Known(events) if events.is_empty() => {
-            page.line("nothing lately (Events are kept for an hour)");
+            page.line("none (Kubernetes keeps Events for an hour by default)");
         }
         Part::Known(events) => page.list(events, |event| event.line(now)),
     }

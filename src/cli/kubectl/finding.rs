@@ -35,18 +35,18 @@ pub mod reason {
     }
 
     reasons! {
-        SYNTAX = "InvalidYaml", "the file is no YAML";
+        SYNTAX = "InvalidYaml", "the file is not YAML";
         UNKNOWN_FIELD = "UnknownField", "the API has no such field";
         DUPLICATE_FIELD = "DuplicateField", "a field is written twice";
-        SCHEMA = "InvalidField", "a value is not what the API takes";
-        METADATA = "InvalidMetadata", "the metadata are not what the API takes";
+        SCHEMA = "InvalidField", "a value is not what the API accepts";
+        METADATA = "InvalidMetadata", "the metadata are not what the API accepts";
         UNKNOWN_KIND = "UnknownKind", "the API has no such kind";
         DUPLICATE_OBJECT = "DuplicateObject", "an object is written twice";
         CONFLICT = "PkiSecretConflict", "two Pkis claim one Secret";
         UNKNOWN_LABELS = "UnknownNamespaceLabels", "policies select by labels that are not known";
         TEMPLATE = "UnrenderedTemplate", "a template is not rendered";
         API_SERVER = "ApiServerWarning", "the API server warns of it";
-        ALLOWED_NAMES = "InvalidAllowedName", "a line of allowed names is no service name";
+        ALLOWED_NAMES = "InvalidAllowedName", "a line of allowed names is not a service name";
     }
 }
 

@@ -54,13 +54,13 @@ pub enum PluginError {
     NoPolicies(String),
     /// Policies that cannot be read.
     #[error(
-        "the policies of the cluster cannot be read: {0}; name files with policies by --policy, and no cluster is asked"
+        "the policies of the cluster cannot be read: {0}; name files with policies by --policy, which needs no cluster"
     )]
     Policies(#[source] client::ClientError),
     /// Neither the policies nor a dry run.
     #[error(
         "nothing can be judged: {0}; and {1}; ask for the role edit in the namespace, or name files with policies by \
-         --policy, and no cluster is asked"
+         --policy, which needs no cluster"
     )]
     Neither(client::ClientError, client::ClientError),
     /// The cluster cannot be asked.

@@ -90,7 +90,7 @@ impl Validator {
         for (key, value) in entries.iter().rev() {
             let inner = join(path, &key.name);
             if !known.insert(key.name.as_str()) {
-                let message = "this key is there again, and the last one counts: remove this one";
+                let message = "this key is written twice, and the last one counts: remove this one";
                 self.note(key.at, inner, reason::DUPLICATE_FIELD, message.to_owned());
                 continue;
             }
@@ -224,7 +224,7 @@ fn not_offered(value: &Value, schema: &Value) -> Option<String> {
     let hint = nearest(value, names.iter().copied());
     let hint = hint.map(|name| format!("; did you mean \"{name}\"?"));
     Some(format!(
-        "\"{}\" is not offered: write one of [{}]{}",
+        "\"{}\" is not supported: write one of [{}]{}",
         printable(value),
         names.join(", "),
         hint.unwrap_or_default()

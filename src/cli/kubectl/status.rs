@@ -94,22 +94,22 @@ pub fn rotation(report: &RolloutReport, now: Timestamp) -> String {
     let force = if report.forced { ", by force" } else { "" };
     let beginning = match report.phase {
         Phase::Publishing => {
-            format!("The next CA is being made known since {since}{force}.")
+            format!("Publishing the next CA began at {since}{force}.")
         }
         Phase::Replacing => {
-            format!("The certificates of the CA before are being replaced since {since}{force}.")
+            format!("Replacing the certificates of the previous CA began at {since}{force}.")
         }
         Phase::Retained => format!(
             "The CA that was replaced at {since} stays trusted until its last certificate is replaced or ends."
         ),
         Phase::Withdrawn => format!(
-            "The CA that was withdrawn by force at {since} is trusted no more, and certificates of it are left."
+            "The CA that was withdrawn by force at {since} is no longer trusted, and some of its certificates are still in use."
         ),
     };
     let until = report.until.filter(|_| *blocked > 0);
     let until = until.map_or_else(String::new, |until| {
         let left = words::until(until, now);
-        format!(" It goes on without those below at {until} (in {left}).")
+        format!(" The rotation continues without the following at {until} (in {left}).")
     });
     let blockers = report.blockers.iter().map(|blocker| {
         let remedy = guide::advice(&blocker.reason).map(|advice| advice.remedy);
@@ -191,7 +191,7 @@ ns          later     app       True      PkiReady              59d          31d
         let remedy = guide::advice("PkiIssuanceFailed").unwrap().remedy;
         let expected = format!(
             "
-The next CA is being made known since 2030-01-01T00:00:00Z. It goes on without those below at 2030-01-08T00:00:00Z (in 6d).
+Publishing the next CA began at 2030-01-01T00:00:00Z. The rotation continues without the following at 2030-01-08T00:00:00Z (in 6d).
   ns/frozen: PkiIssuanceFailed
     it is\\u{{1b}} immutable
     what to do: {remedy}

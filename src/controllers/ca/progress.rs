@@ -93,7 +93,7 @@ impl<'a> RolloutCounter<'a> {
     pub fn count_unread(&mut self, namespaces: impl IntoIterator<Item = String>) {
         for namespace in namespaces {
             self.progress.unpublished += 1;
-            let message = "its Pkis cannot be read: give the operator its RoleBinding there again, or take the namespace off \
+            let message = "its Pkis cannot be read: give the operator its RoleBinding there again, or remove the namespace from \
                            the chart's value namespaces";
             let blocker = Blocker::new(namespace, String::new(), "NamespaceUnread", message);
             self.progress.blockers.add(NAMESPACE, blocker);
@@ -112,8 +112,8 @@ impl<'a> RolloutCounter<'a> {
             return;
         }
         for (namespace, name) in copies {
-            let message = "the CA bundle there cannot be written: delete this ConfigMap or take what keeps it (immutable, a \
-                           finalizer, a quota) away, or take the label box.com/trust-bundle off the namespace";
+            let message = "the CA bundle there cannot be written: delete this ConfigMap, remove what blocks it (immutable, a finalizer, \
+                           a quota), or remove the label box.com/trust-bundle from the namespace";
             let blocker = Blocker::new(namespace, name, "BundleNotWritten", message);
             self.progress.blockers.add(BUNDLE, blocker);
         }

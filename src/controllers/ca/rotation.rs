@@ -81,30 +81,30 @@ pub fn obstacle(
             _ => forced.next()?,
         };
         return Some(format!(
-            "a rotation by force is under way since {since}; the next one begins when it is over, at most three steps later"
+            "a forced rotation has been under way since {since}; the next one begins when it has ended, at most three steps later"
         ));
     }
-    let advice = format!("{ROTATE_NOW}=force begins one at once");
+    let advice = format!("{ROTATE_NOW}=force starts one at once");
     if let Some(next) = &state.next {
         let since = next.since.unwrap_or(now);
         return Some(format!(
-            "a rotation is under way since {since}; the next one begins when the certificates of the present CA are replaced \
-             and its root is withdrawn; {advice}"
+            "a rotation has been under way since {since}; the next one begins when the certificates of the present CA are \
+             replaced and its root is withdrawn; {advice}"
         ));
     }
     let newest = state.trusted().next()?;
     if is_replacing(state, times, now) {
         return Some(format!(
-            "a rotation is under way, and the certificates of the CA before are being replaced since {}; the next one begins \
-             when its root is withdrawn, at the latest at {}; {advice}",
+            "a rotation began to replace the certificates of the previous CA at {}; the next one begins when the root of \
+             that CA is withdrawn, at the latest at {}; {advice}",
             newest.since,
             end(newest.since)
         ));
     }
     (state.trusted().count() >= MAX_TRUSTED).then(|| {
         format!(
-            "{MAX_TRUSTED} CAs of before are trusted still, as certificates of them are in use; the next rotation begins \
-             when one of them is not used any more; {advice}, and withdraws them all"
+            "{MAX_TRUSTED} previous CAs are still trusted, because their certificates are in use; the next rotation begins when one \
+             of them is no longer used; {advice}, and withdraws them all"
         )
     })
 }

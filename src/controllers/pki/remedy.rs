@@ -10,28 +10,28 @@ pub(super) fn remedy(error: &kube::Error) -> Option<&'static str> {
     };
     let says = |words: &str| status.message.contains(words);
     if is_namespace_ending(error) {
-        Some("the namespace is being deleted, and its Pkis with it: nothing is to be done")
+        Some("the namespace is being deleted, and its Pkis with it: you need not do anything")
     } else if says("exceeded quota: ") {
         Some(
-            "delete what is no longer needed there, or ask whoever sets that ResourceQuota for more (kubectl describe quota)",
+            "delete what is no longer needed there, or ask the owner of that ResourceQuota for more (kubectl describe quota)",
         )
     } else if says("the fence permits the operator's account ") {
         Some(
-            "that fence is the chart's own: delete the Secret if nobody needs what is in it, or choose another spec.secretName",
+            "that policy belongs to the chart: delete the Secret if nobody needs its content, or choose another spec.secretName",
         )
     } else if says("field is immutable when `immutable` is set") {
         Some(
-            "somebody made the Secret immutable: delete it (kubectl delete secret), and the Pki writes a new one at once, with \
-             another certificate; then restart the pods that mounted it, which would keep the old content (kubectl rollout restart)",
+            "the Secret is immutable: delete it (kubectl delete secret), and the operator writes a new one at once, with another \
+             certificate; then restart the pods that mounted it, because they keep the old content (kubectl rollout restart)",
         )
     } else if says("ValidatingAdmissionPolicy") || says("admission webhook ") {
         Some(
-            "that rule is not the operator's: give the Secret what it wants by spec.secretTemplate, or ask whoever made the rule",
+            "that rule does not belong to the operator: add what it requires by spec.secretTemplate, or ask the owner of the rule",
         )
     } else if status.code == 403 && says("User \"") && says(" cannot ") {
         Some(
-            "the operator lacks that permission: the platform team has to give it back (helm upgrade, with --force-conflicts \
-             if somebody edited the role)",
+            "the operator lacks that permission: the platform team must restore it (helm upgrade, with --force-conflicts if somebody \
+             edited the role)",
         )
     } else {
         None
@@ -71,7 +71,7 @@ mod tests {
             (
                 403,
                 r#"secrets "a" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: the fence permits the operator's account to"#,
-                Some("the chart's own"),
+                Some("belongs to the chart"),
             ),
             (
                 400,

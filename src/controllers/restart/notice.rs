@@ -33,14 +33,14 @@ pub(super) fn about_restart(
             EventKind::Normal,
             now,
             "PkiRestarted",
-            format!("Restarted, because {renewed} and its pods had read the certificate before"),
+            format!("Restarted, because {renewed} and its pods used the previous certificate"),
         ),
         Ending::Paused => (
             EventKind::Warning,
             cause.issued,
             "PkiRestartPaused",
             format!(
-                "Not restarted after {renewed}, because it is paused: its pods go on with the certificate before until \
+                "Not restarted after {renewed}, because it is paused: its pods keep the previous certificate until \
                  `kubectl rollout resume {}/{}`",
                 workload.kind.as_str().to_lowercase(),
                 text::printable(&workload.key.name)
@@ -51,7 +51,7 @@ pub(super) fn about_restart(
             cause.issued,
             "PkiRestartFailed",
             format!(
-                "Cannot be restarted after {renewed}, which is tried again: {}",
+                "Cannot be restarted after {renewed}; the operator tries again: {}",
                 text::line(message)
             ),
         ),
@@ -100,22 +100,22 @@ mod tests {
                 Ending::Restarted,
                 EventKind::Normal,
                 "PkiRestarted",
-                "Restarted, because Secret web-tls was renewed (Pki web-pki) and its pods had read the certificate before",
+                "Restarted, because Secret web-tls was renewed (Pki web-pki) and its pods used the previous certificate",
                 now,
             ),
             (
                 Ending::Paused,
                 EventKind::Warning,
                 "PkiRestartPaused",
-                "Not restarted after Secret web-tls was renewed (Pki web-pki), because it is paused: its pods go on with the \
-                 certificate before until `kubectl rollout resume deployment/web`",
+                "Not restarted after Secret web-tls was renewed (Pki web-pki), because it is paused: its pods keep the previous certificate \
+                 until `kubectl rollout resume deployment/web`",
                 issued,
             ),
             (
                 Ending::Refused("no\nway\u{202e}".into()),
                 EventKind::Warning,
                 "PkiRestartFailed",
-                "Cannot be restarted after Secret web-tls was renewed (Pki web-pki), which is tried again: no\\nway\\u{202e}",
+                "Cannot be restarted after Secret web-tls was renewed (Pki web-pki); the operator tries again: no\\nway\\u{202e}",
                 issued,
             ),
         ] {

@@ -146,8 +146,8 @@ fn asking_now(event: Event<PartialObjectMeta<Namespace>>) -> Option<Event<(Strin
 /// The Event on a `ConfigMap` that is in the way of a copy.
 fn about_foreign(namespace: &str, name: &str, found: Found) -> Notice {
     let message = format!(
-        "ConfigMap {namespace}/{name} exists and is not the operator's, so it is left as it is and does not follow the CA: \
-         delete it to get the CA bundle there, or take the label {LABEL} from the namespace"
+        "ConfigMap {namespace}/{name} exists and is not the operator's, so the operator does not change it and it does not follow the CA: \
+         delete it to get the CA bundle there, or remove the label {LABEL} from the namespace"
     );
     about(namespace, name, found.uid, "TrustBundleForeign", message)
 }

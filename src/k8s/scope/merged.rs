@@ -106,8 +106,8 @@ impl Access {
         if lock(&self.list.refused).insert(entry) {
             tracing::error!(
                 namespace, what = self.what, %error,
-                "the namespace is to be served and may not be read: see that it is there, and install the chart with it in the \
-                 value namespaces; or take it off that list"
+                "the operator may not read a namespace that it serves: check that the namespace exists, and install the chart with it in the value \
+                 namespaces; or remove it from that list"
             );
         }
     }

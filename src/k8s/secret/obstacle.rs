@@ -85,7 +85,7 @@ impl Obstacle {
                 format!("its annotation {ADOPT} names \"{}\"", text::line(other))
             }
             Self::OfType(type_) => format!("its type is {}", text::line(type_)),
-            Self::Immutable => "it is immutable, so that nothing can be written into it".to_owned(),
+            Self::Immutable => "it is immutable, so nothing can be written into it".to_owned(),
             Self::Deleting(finalizers) => format!(
                 "it is being deleted, which waits for its finalizers [{}]",
                 text::first_of(finalizers, 5)
@@ -118,15 +118,13 @@ impl Obstacle {
                 format!("; {other} write {ADOPT}={name} if its content may be replaced")
             }
             Self::OfType(_) => format!(
-                ", a Pki needs {TLS}, and no Secret changes its type; {delete} and the Pki makes one of that type at once, or \
-                 choose another spec.secretName"
+                ", a Pki needs {TLS}, and the type of a Secret cannot change; {delete} and the operator makes one of that type at \
+                 once, or choose another spec.secretName"
             ),
             Self::Immutable => format!(
-                "; {delete} and the Pki makes one at once, or choose another spec.secretName"
+                "; {delete} and the operator makes one at once, or choose another spec.secretName"
             ),
-            Self::Deleting(_) => {
-                "; see to it that those are removed, or choose another spec.secretName".to_owned()
-            }
+            Self::Deleting(_) => "; remove those, or choose another spec.secretName".to_owned(),
             Self::Unproven(_) => format!("; {other} {adopt} if its content may be replaced"),
         }
     }
@@ -152,7 +150,7 @@ mod tests {
         let owned = json!({"metadata": {"ownerReferences":
             [{"apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": "u", "controller": true}]}});
         let offered = |to: &str| json!({"metadata": {"annotations": {"box.com/adopt": to}}});
-        let delete = "delete the Secret (kubectl delete secret app1-pki --namespace ns) and the Pki makes one";
+        let delete = "delete the Secret (kubectl delete secret app1-pki --namespace ns) and the operator makes one";
         for (changes, words) in [
             (
                 vec![json!({})],

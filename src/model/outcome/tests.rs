@@ -323,17 +323,17 @@ fn every_outcome_has_a_reason_and_a_message_with_the_remedy() {
         (
             Outcome::Await,
             "PkiSecretOfFormerPki",
-            "Secret tls belongs to a Pki that is deleted or writes another Secret by now, and is about to be removed",
+            "Secret tls belongs to a Pki that was deleted or now writes another Secret, and will be removed soon",
         ),
         (
             Outcome::AwaitKey(KeyAlgorithm::Rsa4096),
             "PkiKeyPending",
-            "Secret tls is written as soon as there is a new RSA 4096 key: keys of this kind take long to make, and are made for one namespace after the other",
+            "Secret tls is written as soon as there is a new RSA 4096 key: such keys take long to make, and namespaces take turns",
         ),
         (
             failed(1),
             "PkiIssuanceFailed",
-            "Secret tls of Pki ns/app1-pki cannot be written: quota exceeded; it is tried again by itself",
+            "Secret tls of Pki ns/app1-pki cannot be written: quota exceeded; the operator tries again",
         ),
         (
             Outcome::Ready(Certificate {
@@ -341,22 +341,22 @@ fn every_outcome_has_a_reason_and_a_message_with_the_remedy() {
                 ..certificate()
             }),
             "PkiReady",
-            "Secret tls holds a certificate for app1, valid until 2030-03-17T18:46:40Z, which is the end of the CA and earlier than spec.duration asks for",
+            "Secret tls holds a certificate for app1, valid until 2030-03-17T18:46:40Z, when the CA ends, which is earlier than spec.duration asks for",
         ),
         (
             unsigned(),
             "PkiCaUnavailable",
-            "Secret tls of Pki ns/app1-pki gets no new certificate until the platform team has seen to the CA: Secret pki/ca is gone",
+            "Secret tls of Pki ns/app1-pki gets no new certificate until the platform team has repaired the CA: Secret pki/ca is gone",
         ),
         (
             contested(Some("helm")),
             "PkiSecretContested",
-            "Secret tls of Pki ns/app1-pki is changed by \"helm\" again and again: stop that, or choose another spec.secretName; it is repaired ever more slowly, next at status.nextAttemptTime",
+            "Secret tls of Pki ns/app1-pki is changed by \"helm\" again and again: stop that, or choose another spec.secretName; the operator repairs it less and less often, next at status.nextAttemptTime",
         ),
         (
             contested(None),
             "PkiSecretContested",
-            "Secret tls of Pki ns/app1-pki is deleted again and again: stop that, or choose another spec.secretName; it is repaired ever more slowly, next at status.nextAttemptTime",
+            "Secret tls of Pki ns/app1-pki is deleted again and again: stop that, or choose another spec.secretName; the operator repairs it less and less often, next at status.nextAttemptTime",
         ),
     ] {
         let status = after(&pki, &outcome, at(0));

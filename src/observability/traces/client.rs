@@ -104,9 +104,9 @@ impl Client {
         }
         if let Some(why) = why {
             let endpoint = &self.endpoint;
-            tracing::warn!(%endpoint, why, "the collector does not take traces, which are dropped");
+            tracing::warn!(%endpoint, why, "the collector does not accept traces, so they are dropped");
         } else {
-            tracing::info!("the collector takes traces again");
+            tracing::info!("the collector accepts traces again");
         }
     }
 }

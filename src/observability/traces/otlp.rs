@@ -44,7 +44,7 @@ pub enum TraceError {
     #[error("--otlp-endpoint: {0}")]
     Client(#[from] client::CollectorError),
     /// A standard variable has a value that the exporter does not take.
-    #[error("--otlp-endpoint: {0}; look at the variables OTEL_EXPORTER_OTLP_*")]
+    #[error("--otlp-endpoint: {0}; check the variables OTEL_EXPORTER_OTLP_*")]
     Exporter(#[from] ExporterBuildError),
 }
 

@@ -27,8 +27,8 @@ pub(super) const VERDICT_STEPS: u64 = 300_000;
 const MAX_VERDICT_TIME: Duration = Duration::from_secs(2);
 
 pub(super) const TOO_MUCH: &str =
-    "the rules of all policies for this namespace take more steps together than a verdict may";
-const TOO_LATE: &str = "the verdict takes too long";
+    "the rules of all policies for this namespace take more steps together than one decision may";
+const TOO_LATE: &str = "the decision takes too long";
 const UNKNOWN_ERROR: &str = "it cannot be evaluated for this Pki";
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(pattern::environment()));
@@ -172,8 +172,8 @@ impl Scope {
 /// A fixed sentence for an error. The interpreter's own differ from one evaluation to the next.
 fn in_words(error: &ExecutionError) -> &'static str {
     match error {
-        ExecutionError::NoSuchKey(_) => "a key that it reads is not there",
-        ExecutionError::IndexOutOfBounds(_) => "a list that it reads is not that long",
+        ExecutionError::NoSuchKey(_) => "it reads a key that does not exist",
+        ExecutionError::IndexOutOfBounds(_) => "it reads an element beyond the end of a list",
         ExecutionError::FunctionError { message, .. } => {
             let mut known = [pattern::TOO_LONG, pattern::NOT_ASCII].into_iter();
             known

@@ -49,7 +49,9 @@ fn unknown(part: &IdedExpr, sample: &serde_json::Value) -> Option<String> {
             None => {
                 let known: Vec<_> = fields.keys().map(String::as_str).collect();
                 let (parent, known) = (path[..index].join("."), known.join(", "));
-                return Some(format!("{parent} has no field {field}: there are {known}"));
+                return Some(format!(
+                    "{parent} has no field {field}: the fields are {known}"
+                ));
             }
         };
     }
@@ -82,7 +84,7 @@ fn undeclared(expression: &IdedExpr, parts: &[(&IdedExpr, usize)]) -> Option<Str
     used.sort_unstable();
     let unknown = used.into_iter().find(|name| !declared.contains(name))?;
     Some(format!(
-        "there is no variable {unknown}: there are pki and {NAMESPACE}"
+        "there is no variable {unknown}: the variables are pki and {NAMESPACE}"
     ))
 }
 
@@ -110,11 +112,11 @@ fn of_wrong_type(compiled: &Compiled, facts: &Scope) -> Option<String> {
     let expression = &compiled.expression;
     match facts.resolve(expression, compiled) {
         Ok(Value::Bool(false)) if expression.references().variables().is_empty() => {
-            Some("it is false for every Pki, so that the policy permits nothing".to_owned())
+            Some("it is false for every Pki, so the policy permits nothing".to_owned())
         }
         Ok(Value::Bool(_)) | Err(_) => None,
         Ok(other) => Some(format!(
-            "it is of type {}: write one that is true or false",
+            "it is of type {}: write an expression that is true or false",
             other.type_of()
         )),
     }

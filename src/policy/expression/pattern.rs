@@ -28,7 +28,7 @@ const NFA_BYTES: usize = 512 << 10;
 /// Maximum size of a pattern as a table of state sets (DFA).
 const DFA_BYTES: usize = 256 << 10;
 
-pub(super) const TOO_LONG: &str = "a text that it matches has more than 4096 bytes";
+pub(super) const TOO_LONG: &str = "a text given to matches() has more than 4096 bytes";
 pub(super) const NOT_ASCII: &str = "its pattern is too large to match a text that is not ASCII";
 
 static PATTERN_TYPE: LazyLock<Type> = LazyLock::new(|| Type::new_opaque_type("pattern"));
@@ -50,7 +50,7 @@ impl Pattern {
         let too_large = |bytes: usize| {
             format!(
                 "the pattern '{text}' takes more than {} KiB compiled: write it shorter, with [0-9a-z_] instead of \\w, \
-                 and repetitions of fewer times",
+                 and with fewer repetitions",
                 bytes >> 10
             )
         };
@@ -199,7 +199,7 @@ impl Patterns {
         };
         let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
             return Err(
-                "the pattern of matches() is computed: write it as it is, between quotes, for example \
+                "the pattern of matches() is computed: write it as a literal between quotes, for example \
                  name.matches('^app[0-9]+$')"
                     .into(),
             );

@@ -53,7 +53,8 @@ fn excess(expression: &IdedExpr) -> Option<String> {
             )),
             // map() could make lists of lists, each ten times as long as the one before.
             Expr::Comprehension(each) if is_map(each) => Some(
-                "map() is not offered: write all(), exists(), exists_one() or filter()".to_owned(),
+                "map() is not supported: write all(), exists(), exists_one() or filter()"
+                    .to_owned(),
             ),
             _ if elements(part) > MAX_ELEMENTS => Some(format!(
                 "it has a list or map that is too long: write at most {MAX_ELEMENTS} elements"
@@ -62,7 +63,7 @@ fn excess(expression: &IdedExpr) -> Option<String> {
             Expr::Call(call)
                 if loops == MAX_LOOP_DEPTH && is_costly(&call.func_name, &call.args) =>
             {
-                Some("matches() and + are not offered in a loop within a loop".to_owned())
+                Some("matches() and + are not supported in a loop within a loop".to_owned())
             }
             _ => None,
         })

@@ -81,7 +81,7 @@ impl Faults {
         let spec = PkiSpec::default();
         if resolved.algorithm.is_left_out() && resolved.mismatches(&spec).next().is_some() {
             let algorithm = wanted.algorithm;
-            self.add(field, format!("its size or encoding is not that of an {algorithm} key, which is the default: write its algorithm as well"));
+            self.add(field, format!("its size or encoding does not fit an {algorithm} key, which is the default: write its algorithm as well"));
         } else if !limits.allows_key(wanted.algorithm, wanted.size) {
             self.add(field, format!("{wanted} is not among spec.privateKeys: write a kind of key that is permitted, or permit it there"));
         }
@@ -103,7 +103,7 @@ impl Faults {
         if is_readable && !is_reported && !is_within(before, duration) {
             let most = display_duration(latest(duration));
             let duration = display_duration(duration);
-            self.add("spec.defaults.renewBefore", format!("it is not within the duration, which is {duration} by default: write at most {most}, nine tenths of it"));
+            self.add("spec.defaults.renewBefore", format!("it is longer than nine tenths of the duration, which is {duration} by default: write at most {most}"));
         }
     }
 

@@ -58,7 +58,7 @@ fn a_rule_that_costs_too_much_is_a_fault_and_holds_for_no_pki() {
         ),
         (
             "pki.spec.uris.all(a, a.matches(pki.spec.serviceName))",
-            "the pattern of matches() is computed: write it as it is, between quotes",
+            "the pattern of matches() is computed: write it as a literal between quotes",
             "it cannot be read",
         ),
         (
@@ -169,7 +169,7 @@ fn a_value_longer_than_the_estimate_costs_its_real_size() {
     assert!(
         refused[0]
             .to_string()
-            .contains("more steps together than a verdict may"),
+            .contains("more steps together than one decision may"),
         "{refused:?}"
     );
 }
@@ -195,7 +195,7 @@ fn a_verdict_that_takes_too_long_all_the_same_begins_no_further_rule() {
         "the first two were asked in time: {refused:?}"
     );
     assert!(
-        refused[0].contains("the verdict takes too long"),
+        refused[0].contains("the decision takes too long"),
         "{refused:?}"
     );
     approve(&rules(&[with(&five)]), "ns", &spec(0));

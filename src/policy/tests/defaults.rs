@@ -223,7 +223,7 @@ fn a_value_of_a_pki_that_does_not_suit_the_default_is_refused() {
         ),
         (
             json!({ "privateKey": { "size": 384 } }),
-            "spec.privateKey.size: 384 is not a size of an RSA key here: write 2048, 3072 or 4096, or algorithm: ECDSA, which has this size",
+            "spec.privateKey.size: 384 is not a supported size of an RSA key: write 2048, 3072 or 4096, or algorithm: ECDSA, which has this size",
         ),
         (
             json!({ "privateKey": { "encoding": "SEC1" } }),

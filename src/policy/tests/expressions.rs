@@ -52,7 +52,7 @@ fn a_rule_that_does_not_hold_is_reported_with_the_message_of_its_author() {
     assert_eq!(
         refusal("pki.metadata.labels.team == 'a'"),
         [
-            "spec: write something else; the rule fails: a key that it reads is not there (PkiPolicy policy-0)"
+            "spec: write something else; the rule fails: it reads a key that does not exist (PkiPolicy policy-0)"
         ]
     );
     assert_eq!(
@@ -101,19 +101,19 @@ fn an_expression_without_a_meaning_is_a_fault() {
         ("true &&\n  &&", "line 2, column 3: "),
         (
             "pki.spec.servicename == 'a'",
-            "pki.spec has no field servicename: there are commonName, dnsNames,",
+            "pki.spec has no field servicename: the fields are commonName, dnsNames,",
         ),
         (
             "has(pki.status)",
-            "pki has no field status: there are metadata, spec",
+            "pki has no field status: the fields are metadata, spec",
         ),
         (
             "namespaceObject == 'a' || namespaceObject.name == 'b'",
-            "namespaceObject has no field name: there are metadata",
+            "namespaceObject has no field name: the fields are metadata",
         ),
         (
             "object.spec.serviceName == 'a'",
-            "there is no variable object: there are pki and namespaceObject",
+            "there is no variable object: the variables are pki and namespaceObject",
         ),
         (
             "pki.spec.dnsNames.all(n, m == 'a')",
@@ -121,7 +121,7 @@ fn an_expression_without_a_meaning_is_a_fault() {
         ),
         (
             "pki.spec.serviceName",
-            "it is of type string: write one that is true or false",
+            "it is of type string: write an expression that is true or false",
         ),
         ("pki.spec.serviceName > 5", "found no matching overload"),
         (
@@ -160,7 +160,7 @@ fn no_expression_takes_more_memory_than_the_pki_that_it_reads() {
         "pki.spec.uris.filter(a, pki.spec.uris.map(b, [b]).size() > 0).size() > 0".into(),
     ] {
         let fault = fault(&expression).unwrap_or_else(|| panic!("{expression} is taken"));
-        assert!(fault.starts_with("map() is not offered"), "{fault}");
+        assert!(fault.starts_with("map() is not supported"), "{fault}");
         refuse(
             &with(&[&expression]),
             "ns",

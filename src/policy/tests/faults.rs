@@ -54,7 +54,7 @@ fn a_name_that_can_never_match_is_a_fault_at_its_place() {
         ),
         (
             json!({ "serviceNames": ["a", "{ns}-*"] }),
-            r#"spec.serviceNames[1]: "{ns}-*" has a placeholder that is not known: write {namespace}"#,
+            r#"spec.serviceNames[1]: "{ns}-*" has an unknown placeholder: write {namespace}"#,
         ),
         (
             json!({ "serviceNames": ["App1"] }),
@@ -86,15 +86,15 @@ fn a_name_that_can_never_match_is_a_fault_at_its_place() {
         ),
         (
             json!({ "dnsNames": ["example.*"] }),
-            "'*' does not stand for the last label",
+            "'*' does not match the last label",
         ),
         (
             json!({ "dnsNames": ["a*.example.com"] }),
-            "is not a pattern of DNS names",
+            "is not a DNS name pattern",
         ),
         (
             json!({ "dnsNames": ["{team}.example.com"] }),
-            "a placeholder that is not known",
+            "an unknown placeholder",
         ),
         (
             json!({ "dnsNames": ["10.0.0.1"] }),
@@ -116,7 +116,7 @@ fn a_namespace_that_there_can_never_be_is_a_fault() {
         ),
         (
             json!({ "namespaces": { "selector": { "matchLabels": { "a b": "c" } } } }),
-            r#"spec.namespaces.selector.matchLabels: "a b" is not the key of a label"#,
+            r#"spec.namespaces.selector.matchLabels: "a b" is not a label key"#,
         ),
         (
             json!({ "namespaces": { "selector": { "matchLabels": { "a": "b c" } } } }),
@@ -125,7 +125,7 @@ fn a_namespace_that_there_can_never_be_is_a_fault() {
         (
             json!({ "namespaces": { "selector": { "matchLabels": { "a": "b" }, "matchExpressions": [
             { "key": "a", "operator": "NotIn", "values": ["b", "c"] }] } } }),
-            r#"spec.namespaces.selector: no namespace can have what is required of label "a""#,
+            r#"spec.namespaces.selector: no namespace can meet the requirements on label "a""#,
         ),
         (
             json!({ "namespaces": { "selector": { "matchExpressions": [
@@ -148,7 +148,7 @@ fn a_permission_that_no_certificate_can_use_is_a_fault() {
         ),
         (
             json!({ "ipAddresses": ["10.1.2.3/8"] }),
-            r#"spec.ipAddresses[0]: "10.1.2.3/8" is not where a range begins: write 10.0.0.0/8"#,
+            r#"spec.ipAddresses[0]: "10.1.2.3/8" is not the beginning of a range: write 10.0.0.0/8"#,
         ),
         (
             json!({ "ipAddresses": ["::ffff:10.0.0.0/104"] }),
@@ -156,7 +156,7 @@ fn a_permission_that_no_certificate_can_use_is_a_fault() {
         ),
         (
             json!({ "uris": ["spiffe://example.com/a*"] }),
-            r#"spec.uris[0]: "spiffe://example.com/a*" can never match: '*' stands for one whole segment"#,
+            r#"spec.uris[0]: "spiffe://example.com/a*" can never match: '*' matches one whole segment"#,
         ),
         (json!({ "uris": ["spiffe://*/a"] }), "can never match"),
         (
@@ -170,15 +170,15 @@ fn a_permission_that_no_certificate_can_use_is_a_fault() {
         (json!({ "uris": ["*"] }), "can never match"),
         (
             json!({ "uris": ["spiffe://example.com/{ns}"] }),
-            "a placeholder that is not known",
+            "an unknown placeholder",
         ),
         (
             json!({ "privateKeys": [{ "algorithm": "ECDSA", "minSize": 521 }] }),
-            "spec.privateKeys[0].minSize: 521 can never be reached: ECDSA keys here have at most 384 bits",
+            "spec.privateKeys[0].minSize: 521 is too large: ECDSA keys have at most 384 bits",
         ),
         (
             json!({ "privateKeys": [{ "algorithm": "Ed25519", "minSize": 256 }] }),
-            "Ed25519 keys have but one size",
+            "Ed25519 keys have only one size",
         ),
         (
             json!({ "maxDuration": "59m" }),
@@ -220,14 +220,14 @@ fn addresses_of_the_cluster_are_no_policys_to_give_away() {
 #[test]
 fn a_policy_with_reserved_values_has_faults() {
     let api_server =
-        "can never match: it stands for the API server, which no policy can give away; remove it";
-    let hosts = "leads to localhost, to a reserved address or to the API server, which no policy can give away: remove it";
+        "can never match: it is a name of the API server, which no policy can permit; remove it";
+    let hosts = "points to localhost, a reserved address or the API server, which no policy can permit: remove it";
     for (mut spec, field, message) in [
         (
             json!({ "ipAddresses": ["127.0.0.0/8"] }),
             "spec.ipAddresses[0]",
             "\"127.0.0.0/8\" is within 127.0.0.0/8, loopback, unspecified, link-local, multicast, broadcast or cloud \
-             metadata addresses, which no policy can give away: remove it",
+             metadata addresses, which no policy can permit: remove it",
         ),
         (
             json!({ "ipAddresses": ["fe80::/64"] }),
@@ -322,11 +322,11 @@ fn a_default_that_the_policy_does_not_permit_is_a_fault() {
         ),
         (
             json!({ "renewBefore": "23h" }),
-            "spec.defaults.renewBefore: it is not within the duration, which is 24h by default: write at most 21h36m, nine tenths of it",
+            "spec.defaults.renewBefore: it is longer than nine tenths of the duration, which is 24h by default: write at most 21h36m",
         ),
         (
             json!({ "renewBefore": "8h", "renewBeforePercentage": 50 }),
-            "spec.defaults.renewBeforePercentage: renewBefore says when to renew already: leave one of the two out",
+            "spec.defaults.renewBeforePercentage: renewBefore and renewBeforePercentage both set the renewal time: remove one of them",
         ),
         (
             json!({ "usages": ["server auth", "client auth"] }),
@@ -346,11 +346,11 @@ fn a_default_that_the_policy_does_not_permit_is_a_fault() {
         ),
         (
             key(json!({ "size": 3072 })),
-            "spec.defaults.privateKey: its size or encoding is not that of an ECDSA key, which is the default: write its algorithm as well",
+            "spec.defaults.privateKey: its size or encoding does not fit an ECDSA key, which is the default: write its algorithm as well",
         ),
         (
             json!({ "secretTemplate": { "labels": { "kubernetes.io/a": "b" } } }),
-            "spec.defaults.secretTemplate.labels: \"kubernetes.io/a\" is reserved, as all of kubernetes.io, k8s.io and box.com are: choose another key",
+            "spec.defaults.secretTemplate.labels: \"kubernetes.io/a\" is reserved, like all keys of kubernetes.io, k8s.io and box.com: choose another key",
         ),
         (
             json!({ "secretTemplate": { "annotations": { "a": "x".repeat(4096) } } }),

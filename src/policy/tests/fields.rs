@@ -150,7 +150,7 @@ fn renewal_is_given_once() {
         assert_eq!(
             refuse(&allowing(&["app1"]), "ns", &spec),
             [
-                "spec.renewBeforePercentage: renewBefore says when to renew already: leave one of the two out"
+                "spec.renewBeforePercentage: renewBefore and renewBeforePercentage both set the renewal time: remove one of them"
             ]
         );
     }
@@ -172,7 +172,7 @@ fn the_operators_own_secrets_are_out_of_reach() {
         assert_eq!(
             refuse(&book, "pki-operator", &spec),
             [format!(
-                "spec.secretName: Secret {secret} is the operator's own: choose another name"
+                "spec.secretName: Secret {secret} belongs to the operator: choose another name"
             )]
         );
         approve(&book, "ns", &spec);
@@ -186,7 +186,7 @@ fn the_operators_own_secrets_are_out_of_reach() {
     let violations = book.evaluate(&pki).expect_err("the default is a name too");
     assert_eq!(
         violation_summary("ca", &violations, 1024),
-        "Pki ca: metadata.name: Secret ca is the operator's own: choose another name"
+        "Pki ca: metadata.name: Secret ca belongs to the operator: choose another name"
     );
     assert_eq!(violations[0].field().to_string(), "metadata.name");
     assert_eq!(violations[0].reason(), "PkiSecretNameError");

@@ -49,8 +49,8 @@ fn an_address_of_the_clusters_own_is_refused_under_any_policy() {
         let judged = judge(&book, "ns", &spec("ipAddresses", &["10.1.2.3", written]));
         let expected = is_reserved.then(|| {
             vec![format!(
-                "\"{written}\" is an address of the cluster's own, which no policy can give away: remove it; the \
-                 certificate is for app1.ns.svc by itself"
+                "\"{written}\" is an address of the cluster itself, which no policy can permit: remove it; the \
+                 certificate always includes app1.ns.svc"
             )]
         });
         let refused = judged
@@ -88,7 +88,7 @@ fn an_address_that_leads_each_client_to_another_host_is_refused_under_any_policy
             refuse(&book, "ns", &spec("ipAddresses", &["10.1.2.3", written])),
             [format!(
                 "spec.ipAddresses[1]: \"{written}\" is a loopback, unspecified, link-local, multicast, broadcast or cloud \
-                 metadata address, which no policy can give away: remove it; the certificate is for app1.ns.svc by itself"
+                 metadata address, which no policy can permit: remove it; the certificate always includes app1.ns.svc"
             )]
         );
     }
@@ -113,8 +113,8 @@ fn a_uri_with_a_reserved_host_is_refused_under_any_policy() {
         assert_eq!(
             refuse(&book, "ns", &spec("uris", &[&uri])),
             [format!(
-                "spec.uris[0]: \"{uri}\" leads to localhost, to a reserved address or to the API server, which no policy can \
-                 give away: remove it; the certificate is for app1.ns.svc by itself"
+                "spec.uris[0]: \"{uri}\" points to localhost, a reserved address or the API server, which no policy can \
+                 permit: remove it; the certificate always includes app1.ns.svc"
             )]
         );
     }
@@ -145,7 +145,7 @@ fn the_address_in_the_url_of_the_api_server_is_reserved() {
 fn an_address_outside_every_range_is_refused_with_the_ranges() {
     let ranges = ["192.168.7.9", "10.0.0.0/8", "not a range"];
     let book = rules(&[json!({ "serviceNames": ["app1"], "ipAddresses": ranges })]);
-    let other_family = "; it is an IPv6 address, and those are IPv4";
+    let other_family = "; it is an IPv6 address, and the permitted ones are IPv4";
     for (written, folded, why) in [
         ("192.168.7.8", "192.168.7.8", ""),
         ("11.0.0.0", "11.0.0.0", ""),
@@ -233,10 +233,7 @@ fn a_malformed_address_is_refused_with_two_examples() {
             "[2001:db8::1]:443",
             "; write it without brackets and port: 2001:db8::1",
         ),
-        (
-            "fe80::1%eth0",
-            "; a zone after '%' is no part of an address",
-        ),
+        ("fe80::1%eth0", "; remove the zone after '%'"),
         ("::1::", ""),
         ("app1", ""),
         ("db.example.com", "; it is a name: write it into dnsNames"),
@@ -283,28 +280,28 @@ fn uris_are_permitted_segment_by_segment_and_taken_once() {
     ];
     let approved = approve(&book, "ns", &spec("uris", &twice));
     assert_eq!(approved.certificate.uris.len(), 1);
-    let spiffe = "; spiffe://Example.com/ns/ns/* is another, since ";
-    let host = "; https://*.example.com/x is another, since '*' stands for segments of the path and not for the host";
-    let one = "; https://example.com/*/health is another, since '*' stands for one segment, and for more at the end alone";
+    let spiffe = "; spiffe://Example.com/ns/ns/* does not match, because ";
+    let host = "; https://*.example.com/x does not match, because '*' matches segments of the path, not the host";
+    let one = "; https://example.com/*/health does not match, because '*' matches one segment, and several only at the end";
     for (refused, why) in [
         ("spiffe://example.com/ns/other/app1", String::new()),
         (
             "spiffe://example.com/ns/ns",
-            format!("{spiffe}'*' at the end stands for one segment at least"),
+            format!("{spiffe}'*' at the end matches at least one segment"),
         ),
         (
             "spiffe://example.com/NS/ns/app1",
-            format!("{spiffe}upper and lower case are not the same in a path"),
+            format!("{spiffe}the path is case-sensitive"),
         ),
         ("spiffe://example.com.evil.org/ns/ns/app1", String::new()),
         ("spiffe://evil.org/ns/ns/app1", String::new()),
         (
             "spiffe://example.com:443/ns/ns/app1",
-            format!("{spiffe}the port counts"),
+            format!("{spiffe}the ports differ"),
         ),
         (
             "spiffe://example.com./ns/ns/app1",
-            format!("{spiffe}the dot after the host counts"),
+            format!("{spiffe}only one of the hosts ends with a dot"),
         ),
         ("https://example.com/ns/ns/app1", String::new()),
         ("https://a.example.com/x", host.into()),
@@ -313,8 +310,7 @@ fn uris_are_permitted_segment_by_segment_and_taken_once() {
         ("urn:example:other:app1", String::new()),
         (
             "urn:EXAMPLE:ns:app1",
-            "; urn:example:ns:app1 is another, since upper and lower case are not the same in it"
-                .into(),
+            "; urn:example:ns:app1 does not match, because it is case-sensitive".into(),
         ),
     ] {
         assert_eq!(
@@ -373,12 +369,12 @@ fn an_ambiguous_uri_is_refused_under_any_policy() {
         ("https://example.com\\@evil.org/ns", user),
         (
             "spiffe://example.com/ns/*",
-            "; '*' stands for something in policies alone",
+            "; '*' is a wildcard only in policies",
         ),
         ("spiffe://example.com/ns/evil app1", ""),
         (
             "spiffe://example.com/ns/аpp1",
-            "; 'а' is U+0430, which is not in ASCII",
+            "; 'а' is U+0430, which is not ASCII",
         ),
         (
             "https://[::1]/a",

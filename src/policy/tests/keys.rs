@@ -67,13 +67,13 @@ fn the_key_has_the_requested_kind_and_encoding() {
 #[test]
 fn a_size_that_is_not_offered_is_refused_with_those_that_are() {
     let book = allowing(&["app1"]);
-    let rsa = "ECDSA key here: write 256 or 384, or algorithm: RSA, which has this size";
-    let ecdsa = "RSA key here: write 2048, 3072 or 4096, or algorithm: ECDSA, which has this size";
+    let rsa = "ECDSA key: write 256 or 384, or algorithm: RSA, which has this size";
+    let ecdsa = "RSA key: write 2048, 3072 or 4096, or algorithm: ECDSA, which has this size";
     for (algorithm, sizes, expected) in [
         (
             json!("ECDSA"),
             &[0, -1, 128, 255, 521, 8192][..],
-            "ECDSA key here: write 256 or 384",
+            "ECDSA key: write 256 or 384",
         ),
         (json!("ECDSA"), &[2048, 3072, 4096], rsa),
         // The algorithm is there by default.
@@ -81,13 +81,13 @@ fn a_size_that_is_not_offered_is_refused_with_those_that_are() {
         (
             json!("RSA"),
             &[0, 255, 1024, 2047, 8192],
-            "RSA key here: write 2048, 3072 or 4096",
+            "RSA key: write 2048, 3072 or 4096",
         ),
         (json!("RSA"), &[384], ecdsa),
         (
             json!("Ed25519"),
             &[0, 255, 257],
-            "Ed25519 key here: leave size out, there is but one",
+            "Ed25519 key: leave size out, there is only one",
         ),
     ] {
         for size in sizes {
@@ -98,7 +98,7 @@ fn a_size_that_is_not_offered_is_refused_with_those_that_are() {
             assert_eq!(
                 refuse(&book, "ns", &with_key(&key)),
                 [format!(
-                    "spec.privateKey.size: {size} is not a size of an {expected}"
+                    "spec.privateKey.size: {size} is not a supported size of an {expected}"
                 )]
             );
         }

@@ -22,7 +22,7 @@ fn further_names_are_permitted_label_by_label_and_taken_once() {
     );
     let stretched = |here| {
         format!(
-            "; '*' is exactly one label: *.ns.example.com has 4 labels, and this name has {here}"
+            "; '*' matches exactly one label: *.ns.example.com has 4 labels, and this name has {here}"
         )
     };
     for (name, why) in [
@@ -160,7 +160,7 @@ fn the_cluster_domain_is_as_internal_as_cluster_local() {
             "{refusal:?}"
         );
         assert!(
-            refusal[0].ends_with("the certificate is for app1.evil.svc by itself"),
+            refusal[0].ends_with("the certificate always includes app1.evil.svc"),
             "{refusal:?}"
         );
     }
@@ -254,8 +254,8 @@ fn no_policy_permits_names_of_the_api_server() {
         assert_eq!(
             refuse(&book, "evil", &spec),
             [format!(
-                "spec.dnsNames[0]: \"{name}\" stands for the API server, which no policy can give away: remove it; \
-                 the certificate is for app1.evil.svc by itself"
+                "spec.dnsNames[0]: \"{name}\" is a name of the API server, which no policy can permit: remove it; \
+                 the certificate always includes app1.evil.svc"
             )]
         );
     }
@@ -263,7 +263,7 @@ fn no_policy_permits_names_of_the_api_server() {
         refuse(&book, "default", &json!({ "serviceName": "kubernetes" })),
         [
             "spec.serviceName: \"kubernetes\" in namespace default is the service of the API server, which no policy \
-             can give away: write the name of the service in front of your pods"
+             can permit: write the name of the service in front of your pods"
         ]
     );
     let elsewhere = json!({ "serviceName": "kubernetes" });
@@ -276,8 +276,8 @@ fn no_policy_permits_names_of_the_api_server() {
     assert_eq!(
         refuse(&book, "evil", &spec),
         [
-            "spec.commonName: \"Kubernetes\" stands for the API server, which no policy can give away: remove it; \
-             the certificate is for kubernetes.evil.svc by itself"
+            "spec.commonName: \"Kubernetes\" is a name of the API server, which no policy can permit: remove it; \
+             the certificate always includes kubernetes.evil.svc"
         ]
     );
     approve(

@@ -96,7 +96,7 @@ fn message(name: &str) -> String {
 #[test]
 fn a_name_of_another_service_is_refused_with_its_owner() {
     let inside = "is a name inside the cluster, which belongs to";
-    let own = "the certificate is for db.ns.svc by itself";
+    let own = "the certificate always includes db.ns.svc";
     for (name, owner) in [
         (
             "web.ns.svc",
@@ -141,10 +141,10 @@ fn a_name_of_another_service_is_refused_with_its_owner() {
             "Service ns of namespace svc: remove it",
         ),
         ("db-0.db", ""),
-        ("db-0.db.ns.pod", "the service it leads to: remove it"),
+        ("db-0.db.ns.pod", "the service it points to: remove it"),
         ("db-0.db.svc", "Service db-0 of namespace db: remove it"),
-        ("*.svc", "the service it leads to: remove it"),
-        ("db", "the service it leads to: remove it"),
+        ("*.svc", "the service it points to: remove it"),
+        ("db", "the service it points to: remove it"),
     ] {
         let expected = match owner {
             "" => "is not permitted: PkiPolicy policy-0 permits [*.db.ns.svc *.svc]; remove it, or ask the platform team to \
@@ -162,7 +162,7 @@ fn a_name_of_another_service_is_refused_with_its_owner() {
     ] {
         assert_eq!(
             message(name),
-            "names no pod of the Service: write one label, which does not begin with xn--, before db.ns.svc, or '*' for \
+            "is not the name of a pod of the Service: write one label that does not begin with xn-- before db.ns.svc, or '*' for \
              all pods: *.db.ns.svc"
         );
     }

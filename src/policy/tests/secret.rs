@@ -6,7 +6,7 @@ use super::*;
 const KEY_SHAPE: &str = "is not a key: write at most 63 letters, digits, '-', '_' and '.', with a domain and '/' before it \
      if you like, for example example.com/team";
 const RESERVED: &str =
-    "is reserved, as all of kubernetes.io, k8s.io and box.com are: choose another key";
+    "is reserved, like all keys of kubernetes.io, k8s.io and box.com: choose another key";
 
 fn with(map: &str, key: &str, value: &str) -> Value {
     json!({ "serviceName": "app1", "secretTemplate": { map: { key: value } } })
@@ -152,7 +152,7 @@ fn a_password_lies_neither_in_the_secret_it_protects_nor_in_one_of_the_operators
         let field = format!("spec.outputs.{kind}.passwordSecretRef.name");
         let own = |name: &str| {
             format!(
-                "{field}: Secret {name} is the one that the certificate is written to: keep the password in another"
+                "{field}: Secret {name} holds the certificate: keep the password in another Secret"
             )
         };
         let spec = with_outputs(&keystore(kind, "app1-pki"));
@@ -168,7 +168,7 @@ fn a_password_lies_neither_in_the_secret_it_protects_nor_in_one_of_the_operators
             assert_eq!(
                 refuse(&book, "pki-operator", &spec),
                 [format!(
-                    "{field}: Secret {reserved} is the operator's own: choose another name"
+                    "{field}: Secret {reserved} belongs to the operator: choose another name"
                 )]
             );
             approve(&book, "ns", &spec);

@@ -74,8 +74,8 @@ fn without_a_policy_for_the_namespace_nothing_is_permitted() {
         assert_eq!(
             refuse(&book, "ns", &json!({ "serviceName": "app1" })),
             [
-                "spec.serviceName: ServiceName: app1 in pki: app1-pki is not found in allowedNames: []; no PkiPolicy is \
-              for namespace ns: ask the platform team for one that allows it"
+                "spec.serviceName: ServiceName: app1 in pki: app1-pki is not found in allowedNames: []; no PkiPolicy applies \
+              to namespace ns: ask the platform team for one that allows it"
             ]
         );
     }
@@ -234,7 +234,7 @@ fn the_right_name_in_the_wrong_namespace_is_reported_without_naming_the_other() 
         (
             "other",
             "orders",
-            "[app1]; a PkiPolicy allows that name in another namespace: is this the right one?",
+            "[app1]; a PkiPolicy allows that name in another namespace: check the namespace",
         ),
         ("other", "app", r#"[app1]; did you mean "app1"?"#),
         (
@@ -250,17 +250,17 @@ fn the_right_name_in_the_wrong_namespace_is_reported_without_naming_the_other() 
         (
             "team-a",
             "app1",
-            "[orders team-a-web]; a PkiPolicy allows that name in another namespace: is this the right one?",
+            "[orders team-a-web]; a PkiPolicy allows that name in another namespace: check the namespace",
         ),
         (
             "nowhere",
             "app1",
-            "[]; no PkiPolicy is for namespace nowhere: one allows that name in another namespace; is this the right one?",
+            "[]; no PkiPolicy applies to namespace nowhere: one allows that name in another namespace; check the namespace",
         ),
         (
             "nowhere",
             "app9",
-            "[]; no PkiPolicy is for namespace nowhere: ask the platform team for one that allows it",
+            "[]; no PkiPolicy applies to namespace nowhere: ask the platform team for one that allows it",
         ),
     ] {
         let refusal = refuse(&book, namespace, &json!({ "serviceName": name }));

@@ -77,14 +77,14 @@ impl AllowedNames {
 /// Explains why a pattern that looks like `name` does not match it.
 fn look_alike(pattern: &str, name: &str) -> Option<String> {
     if names::has_unknown_placeholder(pattern) {
-        let why = "has a placeholder that is not known, and so stands for no name";
+        let why = "has an unknown placeholder, so it matches no name";
         return Some(format!("{} {why}", printable(pattern)));
     }
     let examples = [format!("{name}-x"), format!("x-{name}")];
     let mut examples = examples.iter();
     let example = examples.find(|longer| names::glob_matches(pattern, longer))?;
     Some(format!(
-        "{} is for names such as {example}",
+        "{} allows names such as {example}",
         printable(pattern)
     ))
 }
@@ -164,13 +164,13 @@ mod tests {
             (
                 "team-a-*",
                 "team-a",
-                Some("team-a-* is for names such as team-a-x"),
+                Some("team-a-* allows names such as team-a-x"),
             ),
-            ("*-web", "web", Some("*-web is for names such as x-web")),
+            ("*-web", "web", Some("*-web allows names such as x-web")),
             (
                 "{ns}-web",
                 "team-a-web",
-                Some("{ns}-web has a placeholder that is not known, and so stands for no name"),
+                Some("{ns}-web has an unknown placeholder, so it matches no name"),
             ),
             ("team-a-*", "team-b", None),
             ("team-a", "team-a-x", None),

@@ -53,7 +53,7 @@ impl fmt::Display for Hint {
                     "; did you mean \"{name}\", or another namespace? {elsewhere}"
                 )
             }
-            (None, true) => write!(f, "; {elsewhere}: is this the right one?"),
+            (None, true) => write!(f, "; {elsewhere}: check the namespace"),
             (None, false) => write!(
                 f,
                 "; use one of these names, or ask the platform team to allow yours in PkiPolicy {}",

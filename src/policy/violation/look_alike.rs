@@ -24,7 +24,7 @@ fn inside_the_cluster(name: &str, own: &str) -> Option<String> {
     let short = own.strip_suffix(".svc")?;
     if name == short {
         return Some(format!(
-            "inside the cluster it is {own}, which the certificate has by itself"
+            "inside the cluster the name is {own}, which the certificate always includes"
         ));
     }
     let below = name.strip_suffix(short)?.strip_suffix('.')?;
@@ -44,7 +44,7 @@ fn of_pattern(name: &str, pattern: &str) -> Option<String> {
         return is_stretched(name, pattern).then(|| {
             let (here, there) = (labels.len(), parts.len());
             format!(
-                "'*' is exactly one label: {shown} has {there} labels, and this name has {here}"
+                "'*' matches exactly one label: {shown} has {there} labels, and this name has {here}"
             )
         });
     }
@@ -53,21 +53,21 @@ fn of_pattern(name: &str, pattern: &str) -> Option<String> {
         let mut under_star = pairs().filter(|(part, _)| **part == "*");
         return match under_star.find(|(_, label)| label.starts_with("xn--")) {
             Some((_, label)) => Some(format!(
-                "'*' is no internationalized label (xn--): the policy has to spell {label} out"
+                "'*' matches no internationalized label (xn--): the policy must contain {label}"
             )),
-            None => Some(format!("'*' in {shown} is not the last label")),
+            None => Some(format!("'*' in {shown} does not match the last label")),
         };
     }
     if pairs().all(|(part, label)| part == label || names::glob_matches(part, label)) {
         return Some(format!(
-            "'*' in {shown} is not a part of a label: the policy has to write a whole one"
+            "'*' in {shown} does not match a part of a label: use '*' for a whole label in the policy"
         ));
     }
     let is_rest = pairs()
         .skip(1)
         .all(|(part, label)| *part == "*" || part == label);
     let is_wild = labels.len() > 1 && labels[0] == "*" && is_rest;
-    is_wild.then(|| format!("'*' in a name needs a '*' in the policy, which {shown} has not"))
+    is_wild.then(|| format!("'*' in a name needs a '*' in the policy, and {shown} has none"))
 }
 
 /// Whether each `*` would have to stand for several labels, or for none.
@@ -92,7 +92,7 @@ pub(super) fn ip_address(address: IpAddr, ranges: &[IpNet]) -> Option<String> {
     if !ranges.is_empty() && !ranges.iter().any(|range| is_same(&range)) {
         let (this, those) = if address.is_ipv4() { (4, 6) } else { (6, 4) };
         return Some(format!(
-            "it is an IPv{this} address, and those are IPv{those}"
+            "it is an IPv{this} address, and the permitted ones are IPv{those}"
         ));
     }
     let near = ranges.iter().filter(is_same);
@@ -136,11 +136,11 @@ fn of_uri_pattern(uri: &str, pattern: &str) -> Option<String> {
     let why = if !here.eq_ignore_ascii_case(there) {
         of_hosts(here, there)?
     } else if host(uri).is_none() && after_scheme(here) != after_scheme(there) {
-        "upper and lower case are not the same in it"
+        "it is case-sensitive"
     } else {
         of_paths(path, parts)?
     };
-    Some(format!("{shown} is another, since {why}"))
+    Some(format!("{shown} does not match, because {why}"))
 }
 
 fn after_scheme(root: &str) -> Option<&str> {
@@ -160,11 +160,11 @@ fn of_hosts(here: &str, there: &str) -> Option<&'static str> {
     let without_dot = |name: &str| name.trim_end_matches('.').to_owned();
     if there.contains('*') {
         let is_match = there.len() <= 253 && here.len() <= 253 && names::glob_matches(&there, here);
-        is_match.then_some("'*' stands for segments of the path and not for the host")
+        is_match.then_some("'*' matches segments of the path, not the host")
     } else if name == permitted {
-        Some("the port counts")
+        Some("the ports differ")
     } else if without_dot(&name) == without_dot(&permitted) {
-        Some("the dot after the host counts")
+        Some("only one of the hosts ends with a dot")
     } else {
         None
     }
@@ -183,23 +183,23 @@ fn of_paths(path: &str, pattern: &str) -> Option<&'static str> {
         return Some("one of them has no path");
     }
     if has(|part, segment| part == "*" || part.eq_ignore_ascii_case(segment)) {
-        return Some("upper and lower case are not the same in a path");
+        return Some("the path is case-sensitive");
     }
     if has(|part, segment| {
         part == segment
             || part.len() <= 253 && segment.len() <= 253 && names::glob_matches(part, segment)
     }) {
-        return Some("'*' stands for a whole segment and not for a part of one");
+        return Some("'*' matches a whole segment, not a part of one");
     }
     let mut pairs = parts.iter().zip(&segments);
     if parts.len() == segments.len() + 1 && parts.last() == Some(&"*") {
         return pairs
             .all(|(part, segment)| is_same(part, segment))
-            .then_some("'*' at the end stands for one segment at least");
+            .then_some("'*' at the end matches at least one segment");
     }
     let (before, rest) = pattern.split_once('*')?;
     let after = rest.rsplit_once('*').map_or(rest, |(_, after)| after);
     let inner = path.strip_prefix(before)?.strip_suffix(after)?;
     let is_longer = inner.contains('/');
-    is_longer.then_some("'*' stands for one segment, and for more at the end alone")
+    is_longer.then_some("'*' matches one segment, and several only at the end")
 }

@@ -35,7 +35,7 @@ impl fmt::Display for NameOwner {
                 };
                 write!(f, "{service} of namespace {namespace}: remove it")
             }
-            Self::Any => f.write_str("the service it leads to: remove it"),
+            Self::Any => f.write_str("the service it points to: remove it"),
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn dns_name(name: &str) -> Option<String> {
         return Some(not_ascii(name, letter));
     }
     if let Some(host) = without_port(name) {
-        return Some(format!("a port is no part of a name: write {host}"));
+        return Some(format!("a name has no port: write {host}"));
     }
     labels(name)
 }
@@ -38,9 +38,9 @@ pub(super) fn dns_name(name: &str) -> Option<String> {
 fn not_ascii(name: &str, letter: char) -> String {
     let shown = printable(&letter.to_string());
     let code = u32::from(letter);
-    let why = format!("'{shown}' is U+{code:04X}, which is not in ASCII");
+    let why = format!("'{shown}' is U+{code:04X}, which is not ASCII");
     match ascii_name(name) {
-        Some(ascii) => format!("{why}: write {ascii}, which the policy has to spell out"),
+        Some(ascii) => format!("{why}: write {ascii}, which the policy must contain"),
         None => why,
     }
 }
@@ -51,13 +51,13 @@ fn labels(name: &str) -> Option<String> {
     let host = name.strip_prefix("*.").unwrap_or(name);
     let labels = || host.split('.');
     if host.contains('*') {
-        return Some("'*' stands only for the whole first label, as in *.example.com".into());
+        return Some("'*' can only be the whole first label, as in *.example.com".into());
     }
     if name.contains(char::is_whitespace) {
         return Some("there is white space in it".into());
     }
     if labels().any(str::is_empty) {
-        return Some("there is nothing before or between two of its dots".into());
+        return Some("it has an empty label, before or between its dots".into());
     }
     if let Some(long) = labels().find(|label| label.len() > 63) {
         let length = long.len();
@@ -66,12 +66,11 @@ fn labels(name: &str) -> Option<String> {
         ));
     }
     if labels().any(|label| label.starts_with('-') || label.ends_with('-')) {
-        return Some("a label neither begins nor ends with '-'".into());
+        return Some("a label must not begin or end with '-'".into());
     }
     let is_number = names::looks_like_ip(&host.to_ascii_lowercase());
-    is_number.then(|| {
-        "its last label is a number, so that clients take the name for an IP address".into()
-    })
+    is_number
+        .then(|| "its last label is a number, so clients read the name as an IP address".into())
 }
 
 /// Explains why this is no IP address.
@@ -84,7 +83,7 @@ pub(super) fn ip_address(text: &str) -> Option<String> {
         return Some("it is a range: write single addresses".into());
     }
     if text.contains('%') {
-        return Some("a zone after '%' is no part of an address".into());
+        return Some("remove the zone after '%'".into());
     }
     if let Some(address) = address(text) {
         return Some(format!("write it without brackets and port: {address}"));
@@ -169,7 +168,7 @@ pub(super) fn uri(text: &str) -> Option<String> {
         Some('#') => "there is a fragment after '#'",
         Some('%') => "there is an escape after '%'",
         Some('@') => "there is a user before '@'",
-        Some('*') => "'*' stands for something in policies alone",
+        Some('*') => "'*' is a wildcard only in policies",
         Some(_) => "its host is an IPv6 address: write a name",
         None => return of_hierarchy(rest).map(Into::into),
     };

@@ -31,7 +31,7 @@ pub(super) fn size_remedy(algorithm: KeyAlgorithm, size: i32) -> String {
     let sizes = Key::sizes(algorithm).iter().map(ToString::to_string);
     let sizes: Vec<_> = sizes.collect();
     let [others @ .., last] = sizes.as_slice() else {
-        return "leave size out, there is but one".into();
+        return "leave size out, there is only one".into();
     };
     let mut algorithms = [KeyAlgorithm::Ecdsa, KeyAlgorithm::Rsa].into_iter();
     let other = algorithms.find(|other| Key::sizes(*other).contains(&size));

@@ -153,7 +153,7 @@ impl Loader {
         self.expanded = self.expanded.saturating_add(copied.cost);
         if self.expanded > MAX_EXPANDED {
             let message =
-                "the anchors and aliases of this file stand for too much: write out what is meant";
+                "the anchors and aliases of this file expand to too much: write the content out";
             return Err(SyntaxError::new(at, message));
         }
         Ok(())
@@ -162,7 +162,7 @@ impl Loader {
     /// The node of an alias.
     fn expand(&mut self, anchor: usize, at: Position) -> Result<Node, SyntaxError> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
-            return Err(SyntaxError::new(at, "this alias stands for what it is in"));
+            return Err(SyntaxError::new(at, "this alias contains itself"));
         };
         self.count(&node, at)?;
         if self.open.len() + node.depth > MAX_DEPTH {
@@ -257,7 +257,7 @@ fn merged(entries: Vec<(YamlKey, Node)>) -> Result<Vec<(YamlKey, Node)>, SyntaxE
             YamlContent::Mapping(entries) => vec![entries],
             YamlContent::Sequence(nodes) => nodes.into_iter().map(into_entries).rev().collect(),
             YamlContent::Scalar(..) => {
-                let message = "only mappings can be merged: write << with an alias of one";
+                let message = "only mappings can be merged: write << with an alias of a mapping";
                 return Err(SyntaxError::new(key.at, message));
             }
         };
@@ -302,7 +302,7 @@ fn scalar_node(
     };
     let value = value.ok_or_else(|| {
         let shown = text::printable(text);
-        SyntaxError::new(at, format!("{shown} is no number that JSON has"))
+        SyntaxError::new(at, format!("{shown} is not a number that JSON has"))
     })?;
     Ok(Node {
         at,

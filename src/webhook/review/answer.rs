@@ -82,8 +82,7 @@ pub(super) fn bounded(mut causes: Vec<StatusCause>) -> Vec<StatusCause> {
     };
     let more = causes.len() - first;
     causes.truncate(first + 1);
-    causes[first].message =
-        format!("{more} faults from here on are not listed: correct those above first");
+    causes[first].message = format!("{more} more faults are not listed: correct those above first");
     causes
 }
 

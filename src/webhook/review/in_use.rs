@@ -40,8 +40,8 @@ pub(super) fn of_update(
         let end = end.map_or_else(String::new, |end| format!(" at {}", printable(end)));
         let current = printable(&approved.secret_name);
         format!(
-            "spec.secretName: {who}; the Pki writes {current} from now on, so write {current} in the pods: Secret {} is not \
-             renewed any more, and is removed when no pod uses it, at the latest when its certificate ends{end}",
+            "spec.secretName: {who}; the Pki writes {current} from now on, so write {current} in the pods: Secret {} is no \
+             longer renewed, and is removed when no pod uses it, at the latest when its certificate ends{end}",
             printable(&former.name)
         )
     });

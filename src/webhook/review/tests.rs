@@ -177,7 +177,7 @@ fn an_answer_has_a_bounded_size_and_counts_the_faults_that_are_not_listed() {
     let last = causes.last().unwrap();
     assert_eq!(last.field, format!("spec.dnsNames[{}]", causes.len() - 1));
     let expected = format!(
-        "{} faults from here on are not listed: correct those above first",
+        "{} more faults are not listed: correct those above first",
         101 - causes.len()
     );
     assert_eq!(last.message, expected);
@@ -411,8 +411,8 @@ fn a_size_that_version_0_2_stored_is_ignored_with_a_warning() {
         let response = update(&pki(&changed), &pki(&stored));
         assert!(response.allowed, "{algorithm}");
         let warning = format!(
-            "spec.privateKey.size: 256 is not a size of an {algorithm} key, and is ignored as a default that version 0.2 \
-             stored: leave it out, or write a size of {algorithm} keys"
+            "spec.privateKey.size: 256 is not a size of an {algorithm} key, and is ignored because version 0.2 stored it as \
+             a default: leave it out, or write a size of {algorithm} keys"
         );
         assert_eq!(response.warnings, is_ignored.then(|| vec![warning]));
     }
@@ -594,7 +594,7 @@ fn an_unexpected_outcome_is_a_warning() {
     assert_eq!(
         warnings(&spec("free"), end, true),
         [
-            "the CA is being replaced: the certificate is renewed when the next one signs; have clients read ca.crt anew"
+            "the CA is being replaced: the certificate is renewed when the next one signs; let clients read ca.crt again"
         ]
     );
 }

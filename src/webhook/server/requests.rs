@@ -42,7 +42,7 @@ pub(super) struct Requests {
 pub(super) enum Refusal {
     #[error("the body is larger than {MAX_BODY_BYTES} bytes")]
     TooLarge,
-    #[error("the body did not come within {} seconds", BODY_TIMEOUT.as_secs())]
+    #[error("the body did not arrive within {} seconds", BODY_TIMEOUT.as_secs())]
     BodyTooSlow,
     #[error("the request took too long")]
     TooSlow,

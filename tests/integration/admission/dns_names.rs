@@ -61,19 +61,19 @@ fn a_clustered_database_has_the_names_of_its_members_and_nobody_elses() {
         [
             format!(
                 "spec.dnsNames[0]: \"web-0.web.{name}.svc\" is a name inside the cluster, which belongs to Service web of \
-                 this namespace: write it into a Pki with serviceName: web; the certificate is for db.{name}.svc by itself"
+                 this namespace: write it into a Pki with serviceName: web; the certificate always includes db.{name}.svc"
             ),
             format!(
                 "spec.dnsNames[1]: \"db-0.db.victim.svc\" is a name inside the cluster, which belongs to Service db of \
-                 namespace victim: remove it; the certificate is for db.{name}.svc by itself"
+                 namespace victim: remove it; the certificate always includes db.{name}.svc"
             ),
             format!(
-                "spec.dnsNames[2]: \"a.b.db.{name}.svc\" names no pod of the Service: write one label, which does not begin \
-                 with xn--, before db.{name}.svc, or '*' for all pods: *.db.{name}.svc"
+                "spec.dnsNames[2]: \"a.b.db.{name}.svc\" is not the name of a pod of the Service: write one label \
+                 that does not begin with xn-- before db.{name}.svc, or '*' for all pods: *.db.{name}.svc"
             ),
             format!(
-                "spec.dnsNames[3]: \"*.*.db.{name}.svc\" is not a DNS name: write labels of letters, digits and '-' with \
-                 dots between, for example api.example.com; '*' stands only for the whole first label, as in *.example.com"
+                "spec.dnsNames[3]: \"*.*.db.{name}.svc\" is not a DNS name: write labels of letters, digits and '-' separated \
+                 by dots, for example api.example.com; '*' can only be the whole first label, as in *.example.com"
             ),
         ]
     );
@@ -124,12 +124,12 @@ fn a_refusal_says_what_makes_the_difference_to_what_looks_alike() {
         (
             "dnsNames[2]",
             "bücher.example.com",
-            "'ü' is U+00FC, which is not in ASCII: write xn--bcher-kva.example.com, which the policy has to spell out",
+            "'ü' is U+00FC, which is not ASCII: write xn--bcher-kva.example.com, which the policy must contain",
         ),
         (
             "dnsNames[3]",
             "www.example.com:443",
-            "a port is no part of a name: write www.example.com",
+            "a name has no port: write www.example.com",
         ),
         (
             "ipAddresses[2]",
@@ -144,12 +144,12 @@ fn a_refusal_says_what_makes_the_difference_to_what_looks_alike() {
         (
             "dnsNames[0]",
             "a.b.example.com",
-            "'*' is exactly one label: *.example.com has 3 labels, and this name has 4",
+            "'*' matches exactly one label: *.example.com has 3 labels, and this name has 4",
         ),
         (
             "dnsNames[1]",
             "xn--bcher-kva.example.com",
-            "'*' is no internationalized label (xn--): the policy has to spell xn--bcher-kva out",
+            "'*' matches no internationalized label (xn--): the policy must contain xn--bcher-kva",
         ),
         (
             "dnsNames[4]",
@@ -164,12 +164,12 @@ fn a_refusal_says_what_makes_the_difference_to_what_looks_alike() {
         (
             "ipAddresses[1]",
             "2001:db8::1",
-            "it is an IPv6 address, and those are IPv4",
+            "it is an IPv6 address, and the permitted ones are IPv4",
         ),
         (
             "uris[0]",
             "https://example.com:8443/a/b",
-            "https://example.com/a/* is another, since the port counts",
+            "https://example.com/a/* does not match, because the ports differ",
         ),
     ] {
         let begin = format!("spec.{field}: \"{value}\" is not ");
@@ -185,6 +185,6 @@ fn a_refusal_says_what_makes_the_difference_to_what_looks_alike() {
     assert_eq!(said.len(), 10, "{said:#?}");
 
     let service = refusal(&ns, &json!({ "serviceName": name }));
-    let words = format!("; {name}-* is for names such as {name}-x; ");
+    let words = format!("; {name}-* allows names such as {name}-x; ");
     assert!(service[0].contains(&words), "{service:#?}");
 }

@@ -53,15 +53,15 @@ fn one_fault_is_one_line_with_its_field_and_what_to_write_instead() {
         (
             json!({ "serviceName": "app1", "dnsNames": ["app1", "db.victim.svc"] }),
             format!(
-                "\n* spec.dnsNames[0]: \"app1\" is a name inside the cluster, which belongs to the service it leads to: \
-                 remove it; the certificate is for app1.{name}.svc by itself\n* spec.dnsNames[1]: \"db.victim.svc\" is a \
-                 name inside the cluster, which belongs to Service db of namespace victim: remove it; the certificate is \
-                 for app1.{name}.svc by itself"
+                "\n* spec.dnsNames[0]: \"app1\" is a name inside the cluster, which belongs to the service it points to: \
+                 remove it; the certificate always includes app1.{name}.svc\n* spec.dnsNames[1]: \"db.victim.svc\" is a \
+                 name inside the cluster, which belongs to Service db of namespace victim: remove it; the certificate always includes \
+                 app1.{name}.svc"
             ),
         ),
         (
             json!({ "serviceName": "app1", "dnsNames": ["a_b"] }),
-            "spec.dnsNames[0]: \"a_b\" is not a DNS name: write labels of letters, digits and '-' with dots between, for \
+            "spec.dnsNames[0]: \"a_b\" is not a DNS name: write labels of letters, digits and '-' separated by dots, for \
              example api.example.com"
                 .into(),
         ),
@@ -353,7 +353,7 @@ fn the_operators_own_secrets_are_refused_by_name() {
         assert_eq!(
             pki("a", secret).unwrap_err().to_string(),
             format!(
-                "The Pki \"a\" is invalid: spec.secretName: Secret {secret} is the operator's own: choose another name"
+                "The Pki \"a\" is invalid: spec.secretName: Secret {secret} belongs to the operator: choose another name"
             )
         );
     }

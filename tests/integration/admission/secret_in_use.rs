@@ -75,8 +75,8 @@ fn a_secret_stays_while_pods_use_it_although_its_pki_names_another_one() {
 
     let expected = |who: &str| {
         format!(
-            "Warning: spec.secretName: {who}; the Pki writes moved from now on, so write moved in the pods: Secret tls is not \
-             renewed any more, and is removed when no pod uses it, at the latest when its certificate ends at {}",
+            "Warning: spec.secretName: {who}; the Pki writes moved from now on, so write moved in the pods: Secret tls is no \
+             longer renewed, and is removed when no pod uses it, at the latest when its certificate ends at {}",
             first["status"]["notAfter"].as_str().unwrap()
         )
     };
@@ -177,7 +177,7 @@ fn a_deleted_pki_warns_of_its_pods_and_those_that_wait_hear_where_the_secret_wen
         "Secret tls was removed when Pki {}/web was deleted at 20",
         ns.name
     );
-    let end = ": apply the Pki again, or take the Secret out of the pod";
+    let end = ": apply the Pki again, or remove the Secret from the pod";
     assert!(
         said[0].starts_with(&begin) && said[0].ends_with(end),
         "{said:?}"

@@ -153,7 +153,7 @@ fn a_ca_that_is_deleted_raises_an_alarm_and_is_not_replaced() {
     assert_eq!(
         said,
         format!(
-            "Secret after of Pki {}/after gets no new certificate until the platform team has seen to the CA: {sentence}",
+            "Secret after of Pki {}/after gets no new certificate until the platform team has repaired the CA: {sentence}",
             ns.name
         )
     );
@@ -268,7 +268,7 @@ fn the_platform_team_brings_an_intermediate_and_the_chain_is_served() {
     );
     assert_eq!(file(&secret, "ca.crt").trim(), root.trim());
     let message = pki["status"]["conditions"][0]["message"].as_str().unwrap();
-    let cut = ", which is the end of the CA and earlier than spec.duration asks for";
+    let cut = ", when the CA ends, which is earlier than spec.duration asks for";
     assert!(message.ends_with(cut), "{message}");
     std::fs::write(dir.join("leaf.crt"), file(&secret, "tls.crt")).unwrap();
     let host = format!("app1.{}.svc", ns.name);

@@ -84,8 +84,8 @@ fn a_config_map_that_somebody_else_made_is_left_as_it_is_and_replaced_once_it_is
             (!told.is_empty()).then_some(told)
         });
         let sentence = format!(
-            "Warning: ConfigMap {}/{NAME} exists and is not the operator's, so it is left as it is and does not follow the \
-             CA: delete it to get the CA bundle there, or take the label box.com/trust-bundle from the namespace",
+            "Warning: ConfigMap {}/{NAME} exists and is not the operator's, so the operator does not change it and it does not follow \
+             the CA: delete it to get the CA bundle there, or remove the label box.com/trust-bundle from the namespace",
             ns.name
         );
         assert_eq!(told, [sentence]);

@@ -216,7 +216,7 @@ fn a_collector_that_does_not_answer_does_no_harm() {
         ns.apply_pki(&pki, r#"{"serviceName": "app1"}"#);
         ns.wait_until_ready(&pki);
     }
-    let warning = "the collector does not take traces, which are dropped";
+    let warning = "the collector does not accept traces, so they are dropped";
     let warned = || {
         let log = operator.process.log();
         log.lines()

@@ -14,9 +14,7 @@ fn an_installation_passes_and_one_that_nobody_asks_does_not() {
     let operator = arena.first_replica("tested", &[]).unwrap();
     let said = test("app1").unwrap();
     assert!(
-        said.contains(
-            "what nobody may have is refused: Pki pki-operator/pki-operator-self-test:\n  "
-        ),
+        said.contains("a forbidden name is refused: Pki pki-operator/pki-operator-self-test:\n  "),
         "{said}"
     );
     assert!(
@@ -32,7 +30,7 @@ fn an_installation_passes_and_one_that_nobody_asks_does_not() {
     eventually("no policy refuses it as well", || {
         run(&hook.kubeconfig, None)
             .ok()
-            .filter(|said| said.contains("no PkiPolicy is for"))
+            .filter(|said| said.contains("no PkiPolicy applies to"))
     });
 
     operator.process.kill().unwrap();
@@ -43,7 +41,7 @@ fn an_installation_passes_and_one_that_nobody_asks_does_not() {
     arena.without_webhooks();
     let error = test("app1").unwrap_err();
     let sentence =
-        "see whether there is a ValidatingWebhookConfiguration with validate.pkis.box.com";
+        "check whether there is a ValidatingWebhookConfiguration with validate.pkis.box.com";
     assert!(error.contains(sentence), "{error}");
     let stored = arena.kubectl(&["get", "pkis", "--all-namespaces", "--output=name"]);
     assert_eq!(stored.unwrap(), "");

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const OPTIONAL: &str =
-    "; the pod does not wait for the Secret, since its reference says optional: true";
+    "; the pod does not wait for the Secret, because its reference says optional: true";
 
 /// How a pod uses the Secret `tls`, by name.
 fn uses() -> Vec<(&'static str, Value)> {

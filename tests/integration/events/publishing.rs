@@ -54,7 +54,8 @@ fn a_renewal_is_told_once_unless_nobody_wants_to_hear_of_it() {
         })
     };
     assert_eq!(told("volume"), std::slice::from_ref(&sentence));
-    let aside = "; a container that has it in its environment goes on with the one before until it is restarted";
+    let aside =
+        "; a container that has it in its environment keeps the previous one until it is restarted";
     assert_eq!(told("env"), [sentence + aside]);
 
     ns.annotate("pki", "app1-pki", "box.com/renewal-events", "false");
@@ -87,7 +88,7 @@ fn of_more_than_a_hundred_pods_their_controller_is_told() {
     });
     let note = summary["note"].as_str().unwrap();
     assert!(
-        note.starts_with("to 4 of its pods that use Secret app1-pki, which are not told one by one: Pki app1-pki was refused"),
+        note.starts_with("to 4 of its pods that use Secret app1-pki, which get no Events of their own: Pki app1-pki was refused"),
         "{note}"
     );
     let of_pods = [

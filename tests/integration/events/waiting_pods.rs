@@ -96,7 +96,7 @@ fn a_file_that_the_secret_does_not_have_is_named_with_what_adds_it() {
         let told = notes(&ns.wait_for_events("Pod", pod, 2));
         assert_eq!(
             told[1],
-            "Normal: Secret web has key.der now: the pod goes on when its kubelet tries again, which takes two minutes at most"
+            "Normal: Secret web has key.der now: the pod continues when its kubelet tries again, within two minutes"
         );
     }
     // The removal of a file that pods name is warned of.
@@ -137,8 +137,7 @@ fn the_ca_bundle_in_a_namespace_that_does_not_ask_for_it_is_told_with_the_label(
         replicas(&ns, name, &volume(source));
     }
     let expected = format!(
-        "there is no ConfigMap pki-trust-bundle with the CA bundle, because namespace {0} does not ask for it by the label \
-         box.com/trust-bundle: label the namespace (kubectl label namespace {0} --overwrite box.com/trust-bundle=true), or ask \
+        "there is no ConfigMap pki-trust-bundle with the CA bundle, because namespace {0} does not have the label box.com/trust-bundle: label the namespace (kubectl label namespace {0} --overwrite box.com/trust-bundle=true), or ask \
          the platform team to do so",
         ns.name
     );

@@ -91,7 +91,7 @@ fn a_quota_that_leaves_no_secret_is_told_with_who_can_raise_it() {
     });
     let words = [
         "exceeded quota: none",
-        "ask whoever sets that ResourceQuota",
+        "ask the owner of that ResourceQuota",
     ];
     let begin = Instant::now();
     apply(&ns);
@@ -122,7 +122,7 @@ fn a_permission_that_is_revoked_is_told_with_who_can_give_it_back() {
     may_create_secrets(&ns, false);
     let words = [
         r#"cannot create resource "secrets""#,
-        "the platform team has to give it back",
+        "the platform team must restore it",
     ];
     let begin = Instant::now();
     apply(&ns);
@@ -168,7 +168,7 @@ fn a_rule_of_somebody_else_about_secrets_is_told_with_how_to_comply() {
     });
     let words = [
         "every Secret needs the label team",
-        "give the Secret what it wants by spec.secretTemplate",
+        "add what it requires by spec.secretTemplate",
     ];
     let begin = Instant::now();
     apply(&ns);

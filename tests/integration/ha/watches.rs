@@ -71,7 +71,7 @@ fn a_replica_is_not_ready_while_the_policies_it_knows_are_not_confirmed() {
         false,
         "has not confirmed the watch of pkipolicies for more than 20s",
     );
-    assert!(page.contains("a permission that is missing"), "{page}");
+    assert!(page.contains("probably a permission is missing"), "{page}");
     let (policies, pkis) = (age(&operator, "pkipolicies"), age(&operator, "pkis"));
     println!("{page}policies: {policies:.1} s, Pkis: {pkis:.1} s");
     assert!(policies > 20.0 && pkis < policies, "{policies} {pkis}");

@@ -37,10 +37,10 @@ fn strangers(owner: &Value, elsewhere: &Value) -> Vec<Stranger> {
     };
     let nobodys = "delete the Secret, choose another spec.secretName, or annotate the Secret with box.com/adopt=NAME if its \
                    content may be replaced";
-    let delete = "delete the Secret (kubectl delete secret NAME --namespace NAMESPACE) and the Pki makes one";
+    let delete = "delete the Secret (kubectl delete secret NAME --namespace NAMESPACE) and the operator makes one";
     let of_type = |name, type_, metadata| {
         let why = format!(
-            "its type is {type_}, a Pki needs kubernetes.io/tls, and no Secret changes its type; {delete} of that type at once, \
+            "its type is {type_}, a Pki needs kubernetes.io/tls, and the type of a Secret cannot change; {delete} of that type at once, \
              or choose another spec.secretName"
         );
         Stranger {
@@ -54,7 +54,7 @@ fn strangers(owner: &Value, elsewhere: &Value) -> Vec<Stranger> {
          {nobodys}"
     );
     let immutable = format!(
-        "it is immutable, so that nothing can be written into it; {delete} at once, or choose another spec.secretName"
+        "it is immutable, so nothing can be written into it; {delete} at once, or choose another spec.secretName"
     );
     let offered = "its annotation box.com/adopt names \"another\"; delete the Secret, choose another spec.secretName, or write \
                    box.com/adopt=NAME if its content may be replaced";
@@ -160,7 +160,7 @@ fn a_secret_that_can_be_neither_mended_nor_removed_is_tried_ever_more_rarely() {
     ns.kubectl(&["delete", "secret", "app1-pki", "--wait=false"])
         .unwrap();
     let message = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
-    let remedy = "somebody made the Secret immutable: delete it (kubectl delete secret), and the Pki writes a new one at once, with \
+    let remedy = "the Secret is immutable: delete it (kubectl delete secret), and the operator writes a new one at once, with \
                   another certificate; then restart the pods that mounted it";
     assert!(message.contains(remedy), "{message}");
     // The watch tells of each of these.

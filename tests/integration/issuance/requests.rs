@@ -336,7 +336,7 @@ fn somebody_who_keeps_changing_the_secret_is_named_and_the_repairs_slow_down() {
         said,
         format!(
             "Secret app1-pki of Pki {}/app1-pki is changed by \"meddler\" again and again: stop that, or choose another \
-             spec.secretName; it is repaired ever more slowly, next at status.nextAttemptTime",
+             spec.secretName; the operator repairs it less and less often, next at status.nextAttemptTime",
             ns.name
         )
     );

@@ -5,8 +5,8 @@ use pki_cluster::install::Operator;
 use serde_json::{Value, json};
 
 const SPEC: &str = r#"{"serviceName": "app1"}"#;
-const RESTARTED: &str = "Normal: Restarted, because Secret app1-pki was renewed (Pki app1-pki) and its pods had read the \
-                         certificate before";
+const RESTARTED: &str = "Normal: Restarted, because Secret app1-pki was renewed (Pki app1-pki) and its pods used the previous \
+                         certificate";
 
 /// Starts the operator, or the next one.
 fn operator(arena: &Installed) -> Operator {
@@ -231,8 +231,8 @@ fn a_deployment_that_is_paused_is_told_and_restarted_when_it_is_resumed() {
     run(&ns, "web", None);
     ns.kubectl(&["rollout", "pause", "deployment/web"]).unwrap();
     renew(&ns);
-    let paused = "Warning: Not restarted after Secret app1-pki was renewed (Pki app1-pki), because it is paused: its pods go \
-                  on with the certificate before until `kubectl rollout resume deployment/web`";
+    let paused = "Warning: Not restarted after Secret app1-pki was renewed (Pki app1-pki), because it is paused: its pods keep \
+                  the previous certificate until `kubectl rollout resume deployment/web`";
     assert_eq!(wait_for_notes(&ns, "Deployment", "web", 1), [paused]);
     quiet();
     assert_eq!(restarted_at(&ns, "Deployment", "web"), None);
@@ -302,7 +302,7 @@ fn without_permission_the_owner_is_told_and_with_it_back_the_restart_is_made_up_
     permissions.set(&fewer);
     renew(&ns);
     let told = wait_for_notes(&ns, "Deployment", "web", 1);
-    let begin = "Warning: Cannot be restarted after Secret app1-pki was renewed (Pki app1-pki), which is tried again: \
+    let begin = "Warning: Cannot be restarted after Secret app1-pki was renewed (Pki app1-pki); the operator tries again: \
                  deployments.apps \"web\" is forbidden: User \"system:serviceaccount:pki-operator:pki-operator\" cannot get";
     assert!(told[0].starts_with(begin), "{told:?}");
     quiet();

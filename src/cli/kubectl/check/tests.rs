@@ -79,7 +79,7 @@ fn faults_that_the_webhook_finds_have_its_words_and_a_place() {
             "{serviceName: app1, duration: 2h, dnsNames: [a.example.com, x.y.svc]}",
             &[
                 "f:10:52: error: Pki app1/a: spec.dnsNames[0]: \"a.example.com\" is not permitted: PkiPolicy p permits none; remove it, or ask the platform team to permit it",
-                "f:10:67: error: Pki app1/a: spec.dnsNames[1]: \"x.y.svc\" is a name inside the cluster, which belongs to Service x of namespace y: remove it; the certificate is for app1.app1.svc by itself",
+                "f:10:67: error: Pki app1/a: spec.dnsNames[1]: \"x.y.svc\" is a name inside the cluster, which belongs to Service x of namespace y: remove it; the certificate always includes app1.app1.svc",
             ],
         ),
         (
@@ -115,7 +115,7 @@ fn a_wrong_type_is_reported_for_the_value_and_not_for_its_parent() {
             "{serviceName: app1, duration: 2h, privateKey: {algorithm: rsa}}"
         )
     );
-    let expected = "f:10:65: error: Pki app1/a: spec.privateKey.algorithm: \"rsa\" is not offered: write one of [ECDSA, RSA, Ed25519]; did you mean \"RSA\"?";
+    let expected = "f:10:65: error: Pki app1/a: spec.privateKey.algorithm: \"rsa\" is not supported: write one of [ECDSA, RSA, Ed25519]; did you mean \"RSA\"?";
     assert_eq!(check_text(&text), [expected]);
     let text = format!("{POLICY}{}", pki("a", "{serviceName: on, duration: 2h}"));
     assert_eq!(
@@ -163,7 +163,7 @@ fn of_two_pkis_that_claim_one_secret_the_later_one_is_warned() {
 fn an_object_that_is_there_twice_is_a_warning() {
     let one = pki("a", "{serviceName: app1, duration: 2h}");
     let found = check_text(&format!("{POLICY}{one}{one}"));
-    let expected = "f:15:9: warning: Pki app1/a: metadata.name: this object is at f:9:9 too: of the two, the one that is applied last counts";
+    let expected = "f:15:9: warning: Pki app1/a: metadata.name: this object is also at f:9:9: the one that is applied last counts";
     assert_eq!(found, [expected]);
 }
 
@@ -303,7 +303,7 @@ fn metadata_are_judged_as_the_api_server_does_and_the_name_is_to_blame_for_the_s
         assert_eq!(
             findings,
             [
-                "Pki pki-operator/pki-operator-ca: metadata.name: Secret pki-operator-ca is the operator's own: choose another name"
+                "Pki pki-operator/pki-operator-ca: metadata.name: Secret pki-operator-ca belongs to the operator: choose another name"
             ]
         );
     }

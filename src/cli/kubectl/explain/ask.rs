@@ -50,7 +50,7 @@ async fn judgement(
     pki: &Pki,
     settings: Settings,
 ) -> Part<Result<Box<Approved>, Vec<Violation>>> {
-    let by_status = "so this page goes by what the operator said last";
+    let by_status = "so this page shows the last result of the operator";
     let forbidden = format!("you may not read the policies (pkipolicies), {by_status}");
     let policies = match known(cluster.policies().await, &forbidden) {
         Part::Known(policies) => policies,

@@ -72,18 +72,18 @@ What to do
   {remedy}
 
 Policies
-  they do not permit it as it is:
+  no policy permits it as it is:
     spec.serviceName: {violation}
 
 Secret app1-pki
   does not exist
-  renewal: not while the Pki is refused
+  renewal: none while the Pki is refused
 
 Pods that use it
   web has not started: it waits for the Secret
-  all that they were told: kubectl describe pod web --show-events -n ns
+  all their Events: kubectl describe pod web --show-events -n ns
 
-What the operator told
+Events of the operator
   Warning to Pod web, 2m ago, 3 times: PkiServiceNameError: no\\u{1b}[2J
 ";
     let facts = facts(Some(pki(Some(REFUSED))));
@@ -108,7 +108,7 @@ fn secrets_that_were_written_before_are_named_until_their_end() {
     ];
     pki.status.as_mut().unwrap().former_secrets = read(json!(formers));
     let shown = page(&facts(Some(pki)), now());
-    let line = "\n  written instead of Secret old, which stays while pods use it, until 2030-02-01T00:00:00Z at most\n";
+    let line = "\n  written instead of Secret old, which stays while pods use it, at the latest until 2030-02-01T00:00:00Z\n";
     assert!(shown.contains(line) && !shown.contains("ended"), "{shown}");
 }
 
@@ -116,7 +116,7 @@ fn secrets_that_were_written_before_are_named_until_their_end() {
 fn a_missing_pki_is_explained_by_the_events_of_pods() {
     let shown = page(&facts(None), now());
     for expected in [
-        "There is no Pki ns/app1-pki\n  It was never applied, was refused",
+        "There is no Pki ns/app1-pki\n  It was never applied, was denied",
         "Why (PkiServiceNameError)\n",
         "Secret app1-pki\n  does not exist",
         "Warning to Pod web",
@@ -150,10 +150,10 @@ fn missing_permissions_are_shown_and_the_status_is_used() {
     let shown = page(&facts, now());
     for expected in [
         "  Ready for 10m: PkiReady\n  fine\n\nPolicies\n  no policies\n  PkiPolicy teams permitted the certificate that is in use\n",
-        "Values of that certificate which the Pki leaves out\n  duration: 24h\n  privateKey: {\"algorithm\":\"ECDSA\"}\n  usages: [\"server auth\"]\n",
-        "Secret app1-pki\n  no Secrets\n  by the status, it holds the certificate 0A, valid until 2030-03-01T00:00:00Z (58d left)\n",
+        "Values of that certificate that the Pki leaves out\n  duration: 24h\n  privateKey: {\"algorithm\":\"ECDSA\"}\n  usages: [\"server auth\"]\n",
+        "Secret app1-pki\n  no Secrets\n  according to the status, it holds the certificate 0A, valid until 2030-03-01T00:00:00Z (58d left)\n",
         "Pods that use it\n  no pods\n",
-        "What the operator told\n  no Events\n",
+        "Events of the operator\n  no Events\n",
     ] {
         assert!(shown.contains(expected), "{expected}\n{shown}");
     }
@@ -185,7 +185,7 @@ fn the_owner_of_a_secret_and_unknown_facts_are_shown() {
             "{expected}\n{shown}"
         );
         assert!(
-            shown.contains("The operator has not looked at it yet"),
+            shown.contains("The operator has not processed it yet"),
             "{shown}"
         );
     }

@@ -67,13 +67,13 @@ fn a_kind_or_version_that_there_is_none_of_is_a_fault() {
 #[test]
 fn text_that_is_no_yaml_is_a_fault_with_its_place() {
     for (bytes, expected) in [
-        (&b"a: [1\n"[..], "f:1:4: this is no YAML"),
-        (b"a: b\nc: \xff\n", "f:2:4: this is no text in UTF-8"),
+        (&b"a: [1\n"[..], "f:1:4: this is not YAML"),
+        (b"a: b\nc: \xff\n", "f:2:4: this is not text in UTF-8"),
         (
             b"\xef\xbb\xbfa: b\rc: \xff",
-            "f:2:4: this is no text in UTF-8",
+            "f:2:4: this is not text in UTF-8",
         ),
-        (b"\xef\xbb\xbfa: \xff", "f:1:4: this is no text in UTF-8"),
+        (b"\xef\xbb\xbfa: \xff", "f:1:4: this is not text in UTF-8"),
     ] {
         let found = shown(&parse("f", bytes));
         assert!(

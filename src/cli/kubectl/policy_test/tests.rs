@@ -110,7 +110,7 @@ fn a_file_that_is_no_table_is_reported_with_the_place() {
             "policies: x\ncases: []",
             "1:11: cannot be read: invalid type",
         ),
-        ("cases: [\n", "1:8: this is no YAML"),
+        ("cases: [\n", "1:8: this is not YAML"),
         ("a: b\n---\nc: d\n", "3:1: write all cases in one document"),
     ] {
         let error = parse(text).unwrap_err();

@@ -43,7 +43,7 @@ fn values_that_the_schema_refuses_are_reported_with_their_place() {
         ),
         (
             "{serviceName: a, serviceName: b}",
-            "5:4 DuplicateField: spec.serviceName: this key is there again, and the last one counts: remove this one",
+            "5:4 DuplicateField: spec.serviceName: this key is written twice, and the last one counts: remove this one",
         ),
         (
             "{serviceName: on}",
@@ -63,7 +63,7 @@ fn values_that_the_schema_refuses_are_reported_with_their_place() {
         ),
         (
             "{serviceName: a, privateKey: {algorithm: rsa}}",
-            "5:44 InvalidField: spec.privateKey.algorithm: \"rsa\" is not offered: write one of [ECDSA, RSA, Ed25519]; did you mean \"RSA\"?",
+            "5:44 InvalidField: spec.privateKey.algorithm: \"rsa\" is not supported: write one of [ECDSA, RSA, Ed25519]; did you mean \"RSA\"?",
         ),
         (
             "{serviceName: a, usages: [server auth, client auth, server auth]}",

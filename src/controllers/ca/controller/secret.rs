@@ -65,14 +65,14 @@ impl CaController {
             // A brought one that is being published is what was asked for.
             (true, Some(_)) => None,
             (true, None) => Some(
-                "the CA is brought, so add the next one to the Secret as next.crt and next.key, and take the annotation away \
-                 when it signs"
+                "the CA is your own: add the next one to the Secret as next.crt and next.key, and remove the annotation when \
+                 it signs"
                     .to_owned(),
             ),
             (false, _) => rotation::obstacle(state, Some(request), &self.settings.times, now),
         };
         if let Some(obstacle) = obstacle {
-            tracing::info!(obstacle, "another CA was asked for, which has to wait");
+            tracing::info!(obstacle, "a requested rotation of the CA has to wait");
             let notice = events::about_rotation_request(&self.settings.secret, &obstacle);
             self.publisher.offer(notice);
         }

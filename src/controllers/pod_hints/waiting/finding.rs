@@ -246,7 +246,7 @@ impl Finding {
                 Aspect::Bundle,
                 "TrustBundleNotServed",
                 format!(
-                    "the operator serves some namespaces only, and so writes no ClusterTrustBundle {0}: mount ConfigMap {0} \
+                    "the operator serves only some namespaces, so it writes no ClusterTrustBundle {0}: mount ConfigMap {0} \
                      instead, in a namespace with the label {1}=true",
                     printable(name),
                     trust_bundle::LABEL
@@ -258,7 +258,7 @@ impl Finding {
 
     /// The Event that it is resolved.
     pub(super) fn resolved_event(&self) -> EventTemplate {
-        let again = "the pod goes on when its kubelet tries again, which takes two minutes at most";
+        let again = "the pod continues when its kubelet tries again, within two minutes";
         let (reason, fact) = match self {
             Self::Files { files, .. } => (
                 "PkiReady",
@@ -291,9 +291,9 @@ fn removed(secret: &Key, removal: &Removal) -> EventTemplate {
         let fact = if removal.was_written {
             format!("Secret {secret} was removed when Pki {pki} was deleted{when}")
         } else {
-            format!("Pki {pki}, which was to write Secret {secret}, was deleted{when}")
+            format!("Pki {pki}, which would have written Secret {secret}, was deleted{when}")
         };
-        format!("{fact}: apply the Pki again, or take the Secret out of the pod")
+        format!("{fact}: apply the Pki again, or remove the Secret from the pod")
     };
     // Another replica may have seen it a moment later.
     let at = format!(" at {}", removal.at);
@@ -315,7 +315,7 @@ fn not_requested(config_map: &Key, label: Option<&str>) -> String {
     let Key { namespace, name } = config_map;
     let (name, key) = (printable(name), trust_bundle::LABEL);
     let why = label.map(printable).map_or_else(
-        || format!("does not ask for it by the label {key}"),
+        || format!("does not have the label {key}"),
         |label| format!("has the label {key}=\"{label}\", which is not true"),
     );
     format!(
@@ -352,7 +352,7 @@ fn remedy(file: &str, pki: &Key, present: &[String]) -> String {
             let add = Output::of(near).map_or_else(String::new, |output| add(output, pki));
             format!("did you mean {near}? Then {add}")
         }
-        None => format!("take {} out of the pod", printable(file)),
+        None => format!("remove {} from the pod", printable(file)),
     }
 }
 

@@ -109,8 +109,8 @@ fn the_event_on_a_config_map_in_the_way_has_the_remedy() {
     let notice = about_foreign("app1", "pki-trust-bundle", found);
     assert_eq!(
         notice.note,
-        "ConfigMap app1/pki-trust-bundle exists and is not the operator's, so it is left as it is and does not follow \
-         the CA: delete it to get the CA bundle there, or take the label box.com/trust-bundle from the namespace"
+        "ConfigMap app1/pki-trust-bundle exists and is not the operator's, so the operator does not change it and it does not \
+         follow the CA: delete it to get the CA bundle there, or remove the label box.com/trust-bundle from the namespace"
     );
     assert_eq!(notice.regarding.uid.as_deref(), Some("u"));
 }

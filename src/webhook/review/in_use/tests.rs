@@ -103,7 +103,7 @@ const NONE: [&str; 0] = [];
 fn another_secret_name_warns_of_the_pods_that_use_the_one_before() {
     let moved =
         json!({ "serviceName": "app1", "secretName": "moved", "outputs": current()["outputs"] });
-    let end = "; the Pki writes moved from now on, so write moved in the pods: Secret tls is not renewed any more, and is removed \
+    let end = "; the Pki writes moved from now on, so write moved in the pods: Secret tls is no longer renewed, and is removed \
                when no pod uses it, at the latest when its certificate ends at 2030-03-01T00:00:00Z";
     for (count, who) in [
         (0, "1 pod uses Secret tls (files)"),

@@ -180,7 +180,7 @@ impl ServingCertController {
         let published = self.publish(&mut configuration, &leaf, is_known).await;
         let mut trust_problems = Vec::from_iter(configuration.trust_problems(&leaf.key.cert, now));
         if trust_problems.is_empty() && decision::is_early(&leaf.issuer, &self.known, carried_for) {
-            let problem = "the API servers are still learning of the webhook's CA";
+            let problem = "the API servers have not all got the webhook's CA yet";
             trust_problems.push(problem.to_owned());
         }
         self.serving_cert.set_trust_problems(trust_problems);

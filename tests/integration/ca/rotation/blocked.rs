@@ -216,7 +216,7 @@ fn a_rotation_goes_on_without_a_secret_that_cannot_be_written_and_its_ca_stays_t
     annotate(&arena, "2");
     eventually("the second request is answered", || {
         notes_on_ca(&arena, "CaRotationWaits")
-            .contains("a rotation is under way since")
+            .contains("a rotation has been under way since")
             .then_some(())
     });
     let second = eventually("the next CA signs all the same", || {

@@ -91,7 +91,7 @@ fn no_ninth_ca_of_before_is_trusted_unless_by_force() {
     assert!(!is_due(&state, rotate, &QUICK, later));
     let said = obstacle(&state, rotate, &QUICK, later).unwrap();
     assert!(
-        said.starts_with("8 CAs of before are trusted still"),
+        said.starts_with("8 previous CAs are still trusted"),
         "{said}"
     );
     let brought = with_next(state.clone(), &authority(), Some(now()));
@@ -159,7 +159,7 @@ fn force_makes_another_successor_even_of_a_rotation_that_is_under_way() {
     assert!(!is_due(&state, request, &TIMES, now() + DAY * 3 / 2));
     let said = obstacle(&state, request, &TIMES, now() + DAY * 3 / 2).unwrap();
     assert!(
-        said.starts_with("a rotation by force is under way since"),
+        said.starts_with("a forced rotation has been under way since"),
         "{said}"
     );
     let state = advance(state, BEHIND, TIMES, now() + DAY * 3 / 2);
@@ -177,14 +177,14 @@ fn a_request_that_has_to_wait_is_answered() {
     let publishing = with_next(settled.clone(), &new, None);
     assert_eq!(
         rotate(&publishing, now() + HOUR).unwrap(),
-        "a rotation is under way since 2030-01-01T00:00:00Z; the next one begins when the certificates of the present CA are \
-         replaced and its root is withdrawn; box.com/rotate-now=force begins one at once"
+        "a rotation has been under way since 2030-01-01T00:00:00Z; the next one begins when the certificates of the present CA are \
+         replaced and its root is withdrawn; box.com/rotate-now=force starts one at once"
     );
     let replacing = with_previous(settled, &new, None);
     assert_eq!(
         rotate(&replacing, now() + HOUR).unwrap(),
-        "a rotation is under way, and the certificates of the CA before are being replaced since 2030-01-01T00:00:00Z; the next \
-         one begins when its root is withdrawn, at the latest at 2030-01-04T00:00:00Z; box.com/rotate-now=force begins one at \
+        "a rotation began to replace the certificates of the previous CA at 2030-01-01T00:00:00Z; the next one begins when the \
+         root of that CA is withdrawn, at the latest at 2030-01-04T00:00:00Z; box.com/rotate-now=force starts one at \
          once"
     );
     assert_eq!(rotate(&replacing, now() + QUICK.wait), None);

@@ -150,7 +150,7 @@ fn a_missing_file_is_reported_with_the_field_that_adds_it() {
         ),
         (
             items(&["certificate-for-the-backend"]),
-            " certificate-for-the-backend: take certificate-for-the-backend out of the pod".into(),
+            " certificate-for-the-backend: remove certificate-for-the-backend from the pod".into(),
         ),
     ] {
         let expected = format!("{begin}{message}{end}");
@@ -202,7 +202,7 @@ fn a_secret_removed_with_its_pki_is_reported_with_the_time() {
         }),
         ..Cluster::default()
     };
-    let end = ": apply the Pki again, or take the Secret out of the pod";
+    let end = ": apply the Pki again, or remove the Secret from the pod";
     assert_eq!(
         told(&secret("tls"), &cluster(true), None),
         [format!(
@@ -212,7 +212,7 @@ fn a_secret_removed_with_its_pki_is_reported_with_the_time() {
     assert_eq!(
         told(&secret("tls"), &cluster(false), None),
         [format!(
-            "PkiSecretRemoved: Pki ns/web, which was to write Secret tls, was deleted at 2030-01-01T00:00:00Z{end}"
+            "PkiSecretRemoved: Pki ns/web, which would have written Secret tls, was deleted at 2030-01-01T00:00:00Z{end}"
         )]
     );
     let claimed = Cluster {
@@ -251,8 +251,7 @@ fn a_pod_that_waits_for_the_ca_bundle_gets_the_label_that_requests_it() {
     let projected =
         volume(&json!({"projected": {"sources": [{"configMap": {"name": "pki-trust-bundle"}}]}}));
     for spec in [bundle(), env, env_from, projected] {
-        let expected =
-            format!("{begin} does not ask for it by the label box.com/trust-bundle{end}");
+        let expected = format!("{begin} does not have the label box.com/trust-bundle{end}");
         assert_eq!(told(&spec, &Cluster::default(), None), [expected], "{spec}");
     }
     let labelled = |label| Cluster {
@@ -297,7 +296,7 @@ fn an_unwritten_cluster_trust_bundle_is_reported_with_what_to_mount_instead() {
     assert_eq!(
         told(&spec, &some, None),
         [
-            "TrustBundleNotServed: the operator serves some namespaces only, and so writes no ClusterTrustBundle \
+            "TrustBundleNotServed: the operator serves only some namespaces, so it writes no ClusterTrustBundle \
           pki-trust-bundle: mount ConfigMap pki-trust-bundle instead, in a namespace with the label box.com/trust-bundle=true"
         ]
     );
@@ -321,8 +320,7 @@ fn pods_with_an_event_get_another_when_it_is_resolved() {
     assert_eq!((bad.aspect, good.kind), (good.aspect, EventKind::Normal));
     assert_eq!(
         good.message,
-        "namespace ns asks for ConfigMap pki-trust-bundle now: the pod goes on when its kubelet tries again, which takes two \
-         minutes at most"
+        "namespace ns asks for ConfigMap pki-trust-bundle now: the pod continues when its kubelet tries again, within two minutes"
     );
 
     let finding = find(&items(&["key.der"]), &Cluster::default());
