@@ -80,43 +80,64 @@ fn broken(
             && changed.admits(pki).is_none()
     };
     let mut stored = stored.peekable();
-    let (mut judged, mut broken) = (0, Vec::new());
+    let (mut judged, mut broken, mut with_secret) = (0, Vec::new(), 0);
     while stored.peek().is_some() && has_time() {
         judged += 1;
-        let next = stored.next().filter(is_broken);
-        broken.extend(next.map(|pki| pki.display_name()));
+        if let Some(pki) = stored.next().filter(is_broken) {
+            with_secret += usize::from(has_secret(&pki));
+            broken.push(pki.display_name());
+        }
     }
     broken.sort_unstable();
     let unjudged = stored.peek().is_some().then(|| {
         format!(
-            "there was time to judge the first {judged} Pkis in use: there may be more that are not permitted any more"
+            "only the first {judged} Pkis were checked in time: more of them may no longer be permitted"
         )
     });
-    not_permitted(broken).into_iter().chain(unjudged).collect()
+    let broken = not_permitted(broken, with_secret);
+    broken.into_iter().chain(unjudged).collect()
 }
 
-fn not_permitted(mut broken: Vec<String>) -> Option<String> {
+/// Whether the status records a certificate, and so a Secret that the Pki keeps.
+fn has_secret(pki: &Pki) -> bool {
+    let status = pki.status.as_ref();
+    status.is_some_and(|status| status.serial_number.is_some())
+}
+
+/// The warning about these Pkis, of which `with_secret` have a Secret.
+fn not_permitted(mut broken: Vec<String>, with_secret: usize) -> Option<String> {
     let all = broken.len();
     broken.truncate(MAX_NAMED_PKIS);
     let named = printable(&broken.join(", "));
-    let (subject, verb) = match all {
+    let subject = match all {
         0 => return None,
-        1 => (
-            "1 Pki in use is".to_owned(),
-            "it keeps its Secret, but is not renewed",
-        ),
-        _ => (
-            format!("{all} Pkis in use are"),
-            "they keep their Secrets, but are not renewed",
-        ),
+        1 => "1 Pki is".to_owned(),
+        _ => format!("{all} Pkis are"),
     };
     let more = match all - broken.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
+    let effect = effect(all, with_secret);
     Some(format!(
-        "{subject} not permitted any more: {named}{more}; {verb}"
+        "{subject} no longer permitted: {named}{more}; {effect}"
     ))
+}
+
+/// The effect on the Secrets of Pkis that are no longer permitted.
+fn effect(all: usize, with_secret: usize) -> String {
+    let without = match all - with_secret {
+        1 => "the other one gets no Secret",
+        _ => "the others get no Secrets",
+    };
+    match with_secret {
+        0 if all == 1 => "it has no Secret, and gets none".into(),
+        0 => "they have no Secrets, and get none".into(),
+        1 if all == 1 => "it keeps its Secret, but is not renewed".into(),
+        _ if with_secret == all => "they keep their Secrets, but are not renewed".into(),
+        1 => format!("1 of them keeps its Secret, but is not renewed; {without}"),
+        _ => format!("{with_secret} of them keep their Secrets, but are not renewed; {without}"),
+    }
 }
 
 fn cause(fault: PolicyFault) -> StatusCause {

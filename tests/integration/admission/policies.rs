@@ -39,10 +39,10 @@ fn a_policy_whose_rules_can_never_match_is_refused_with_each_of_them() {
     let name = &ns.name;
     for line in [
         format!("The PkiPolicy \"{name}\" is invalid: "),
-        r#"* spec.serviceNames[1]: "{ns}-*" has a placeholder that is not known: write {namespace}, which stands for the namespace of the Pki"#.into(),
+        r#"* spec.serviceNames[1]: "{ns}-*" has an unknown placeholder: write {namespace} for the namespace of the Pki"#.into(),
         r#"* spec.serviceNames[2]: "-x" can never match a service name"#.into(),
-        r#"* spec.dnsNames[0]: "*.svc" is a name inside the cluster, which no policy can give away"#.into(),
-        r#"* spec.ipAddresses[0]: "10.1.2.3/8" is not where a range begins: write 10.0.0.0/8"#.into(),
+        r#"* spec.dnsNames[0]: "*.svc" is a name inside the cluster, which no policy can permit"#.into(),
+        r#"* spec.ipAddresses[0]: "10.1.2.3/8" is not the beginning of a range: write 10.0.0.0/8"#.into(),
         "* spec.validations[0].expression: pki.spec has no field servicename: there are commonName, ".into(),
     ] {
         assert!(said.contains(&line), "{line} is not in {said}");
@@ -63,7 +63,7 @@ fn whom_a_change_of_a_policy_leaves_without_one_is_told_as_a_warning() {
     assert_eq!(
         said(&narrowed),
         format!(
-            "Warning: 1 Pki in use is not permitted any more: {name}/db; it keeps its Secret, but is not renewed\n"
+            "Warning: 1 Pki is no longer permitted: {name}/db; it keeps its Secret, but is not renewed\n"
         )
     );
     ns.wait_until_refused("db", "PkiServiceNameError");
@@ -77,7 +77,7 @@ fn whom_a_change_of_a_policy_leaves_without_one_is_told_as_a_warning() {
     assert_eq!(
         said(&deleted),
         format!(
-            "Warning: 1 Pki in use is not permitted any more: {name}/web; it keeps its Secret, but is not renewed\n"
+            "Warning: 1 Pki is no longer permitted: {name}/web; it keeps its Secret, but is not renewed\n"
         )
     );
 }

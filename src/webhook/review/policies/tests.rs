@@ -29,14 +29,20 @@ fn rules(policies: &[Value]) -> RuleBook {
     RuleBook::new(Arc::default(), &policies.collect::<Vec<PkiPolicy>>())
 }
 
+/// A Pki that has a certificate.
 fn stored(namespace: &str, name: &str, service: &str) -> Pki {
     let pki = json!({ "apiVersion": "box.com/v1", "kind": "Pki", "metadata": { "namespace": namespace, "name": name },
-        "spec": { "serviceName": service } });
+        "spec": { "serviceName": service }, "status": { "serialNumber": "01" } });
     serde_json::from_value(pki).unwrap()
 }
 
+fn without_secret(mut pki: Pki) -> Pki {
+    pki.status = None;
+    pki
+}
+
 #[test]
-fn a_policy_is_taken_when_each_of_its_rules_can_match() {
+fn a_policy_is_admitted_when_each_of_its_rules_can_match() {
     let judge = |spec: &Value| {
         let request = request("CREATE", &policy("p", spec), &Value::Null);
         validate_policy(&request, &RuleBook::default(), iter::empty(), || true)
@@ -121,12 +127,12 @@ fn a_change_that_leaves_pkis_without_a_policy_is_a_warning() {
     let narrowed = policy("first", &json!({ "serviceNames": ["app1"] }));
     assert_eq!(
         warned("UPDATE", &narrowed, &first),
-        ["1 Pki in use is not permitted any more: a/two; it keeps its Secret, but is not renewed"]
+        ["1 Pki is no longer permitted: a/two; it keeps its Secret, but is not renewed"]
     );
     assert_eq!(
         warned("DELETE", &Value::Null, &first),
         [
-            "2 Pkis in use are not permitted any more: a/one, a/two; they keep their Secrets, but are not renewed"
+            "2 Pkis are no longer permitted: a/one, a/two; they keep their Secrets, but are not renewed"
         ]
     );
     let none: [String; 0] = [];
@@ -154,6 +160,34 @@ fn a_change_that_leaves_pkis_without_a_policy_is_a_warning() {
 }
 
 #[test]
+fn only_pkis_that_have_a_secret_are_said_to_keep_it() {
+    let all = policy("all", &json!({ "serviceNames": ["*"] }));
+    let rules = rules(std::slice::from_ref(&all));
+    let request = request("DELETE", &Value::Null, &all);
+    for (with_secret, without, expected) in [
+        (0, 1, "; it has no Secret, and gets none"),
+        (0, 2, "; they have no Secrets, and get none"),
+        (
+            1,
+            1,
+            "; 1 of them keeps its Secret, but is not renewed; the other one gets no Secret",
+        ),
+        (
+            2,
+            3,
+            "; 2 of them keep their Secrets, but are not renewed; the others get no Secrets",
+        ),
+    ] {
+        let pki = |n: usize| stored("ns", &format!("pki-{n}"), "app");
+        let bare = (0..without).map(|n| without_secret(pki(n)));
+        let pkis = bare.chain((without..without + with_secret).map(pki));
+        let response = validate_policy(&request, &rules, pkis, || true);
+        let warnings = response.warnings.unwrap();
+        assert!(warnings[0].ends_with(expected), "{warnings:?}");
+    }
+}
+
+#[test]
 fn of_many_the_first_few_are_named() {
     let all = policy("all", &json!({ "serviceNames": ["*"] }));
     let pkis: Vec<_> = (0..1000)
@@ -168,7 +202,7 @@ fn of_many_the_first_few_are_named() {
     assert_eq!(
         response.warnings.unwrap(),
         [
-            "1000 Pkis in use are not permitted any more: ns/pki-0000, ns/pki-0001, ns/pki-0002, ns/pki-0003, ns/pki-0004 and \
+            "1000 Pkis are no longer permitted: ns/pki-0000, ns/pki-0001, ns/pki-0002, ns/pki-0003, ns/pki-0004 and \
           995 more; they keep their Secrets, but are not renewed"
         ]
     );
@@ -187,13 +221,14 @@ fn pkis_that_there_was_no_time_to_judge_are_a_warning() {
         assert!(response.allowed, "{response:?}");
         response.warnings.unwrap().join("\n")
     };
-    let broken = "2 Pkis in use are not permitted any more: ns/a, ns/b; they keep their Secrets, but are not renewed";
+    let broken =
+        "2 Pkis are no longer permitted: ns/a, ns/b; they keep their Secrets, but are not renewed";
     let rest = |judged| {
         format!(
-            "there was time to judge the first {judged} Pkis in use: there may be more that are not permitted any more"
+            "only the first {judged} Pkis were checked in time: more of them may no longer be permitted"
         )
     };
     assert_eq!(warned(2), format!("{broken}\n{}", rest(2)));
     assert_eq!(warned(0), rest(0));
-    assert!(!warned(4).contains("there was time"));
+    assert!(!warned(4).contains("in time"));
 }
