@@ -16,7 +16,7 @@ use crate::model::rollout::{Phase, RolloutReport};
 use crate::store::cached_pod::SecretUser;
 use crate::util::text;
 use expiry::Stage;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::error_boundary::InvalidObject;
 use kube::{Resource, ResourceExt};
@@ -183,24 +183,51 @@ pub fn about_ca(secret: &Key, alarm: &Alarm) -> Notice {
     on_ca(secret, Aspect::State, "CaUnavailable", message)
 }
 
+/// Event on the CA about a rotation that starts. `ends_within` is the bound of a forced one.
+pub fn about_rotation_start(
+    secret: &Key,
+    next: &str,
+    ends_within: Option<SignedDuration>,
+    now: Timestamp,
+) -> Notice {
+    let message = match ends_within {
+        None => format!(
+            "a rotation of the CA has started: CA {next} signs next, and the present CA stays trusted while its certificates are in use"
+        ),
+        Some(bound) => format!(
+            "a forced rotation of the CA has started: CA {next} signs next, and within {bound:#} all CAs before it are withdrawn"
+        ),
+    };
+    let (aspect, kind) = (Aspect::RotationStart, EventKind::Normal);
+    let template = EventTemplate {
+        since: now,
+        ..EventTemplate::new(aspect, kind, "CaRotationStarted", message)
+    };
+    template.on(secret.reference("v1", "Secret", None), None)
+}
+
 /// Event on the CA about the objects that a rotation cannot reach.
 pub fn about_rotation(secret: &Key, report: &RolloutReport) -> Notice {
     let (since, count) = (report.since, report.blocked);
+    let objects = match count {
+        1 => "1 object".to_owned(),
+        _ => format!("{count} objects"),
+    };
     let in_spite = report.until.map_or_else(String::new, |until| {
-        format!(", and goes on in spite of them at {until}")
+        format!(", until {until} at the latest")
     });
     let beginning = match report.phase {
-        Phase::Publishing => format!(
-            "the next CA is being made known since {since}, which {count} keep waiting{in_spite}: "
-        ),
+        Phase::Publishing => {
+            format!("publishing the next CA began at {since} and waits for {objects}{in_spite}: ")
+        }
         Phase::Replacing => format!(
-            "the certificates of the CA before are being replaced since {since}, which {count} keep waiting{in_spite}: "
+            "replacing the certificates of the previous CA began at {since} and waits for {objects}{in_spite}: "
         ),
         Phase::Retained => format!(
-            "the CA that was replaced at {since} stays trusted, as {count} certificates of it cannot be replaced: "
+            "the CA that was replaced at {since} stays trusted, because {count} of its certificates cannot be replaced: "
         ),
         Phase::Withdrawn => format!(
-            "{count} certificates are left of a CA that was withdrawn by force, and nobody trusts them: "
+            "certificates of a CA that was withdrawn by force are still in use, and no client trusts them ({count}): "
         ),
     };
     let names: Vec<_> = report.blockers.iter().map(ToString::to_string).collect();
@@ -215,7 +242,7 @@ pub fn about_rotation(secret: &Key, report: &RolloutReport) -> Notice {
 
 /// Event on the CA about a request for another one that has to wait.
 pub fn about_rotation_request(secret: &Key, obstacle: &str) -> Notice {
-    let message = format!("another CA was asked for: {obstacle}");
+    let message = format!("the requested rotation of the CA has to wait: {obstacle}");
     on_ca(secret, Aspect::RotationRequest, "CaRotationWaits", message)
 }
 

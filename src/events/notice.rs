@@ -65,6 +65,8 @@ pub enum Aspect {
     Restart,
     /// Objects that a rotation of the CA cannot reach.
     Rotation,
+    /// Start of a rotation of the CA.
+    RotationStart,
     /// State of a request for another CA.
     RotationRequest,
     /// Annotations and labels that have no effect.
@@ -77,7 +79,7 @@ impl Aspect {
         match self {
             Self::Refusal => "Admit",
             Self::Restart => "Restart",
-            Self::Rotation | Self::RotationRequest => "Rotate",
+            Self::Rotation | Self::RotationStart | Self::RotationRequest => "Rotate",
             Self::Annotation => "Read",
             _ => "Issue",
         }

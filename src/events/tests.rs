@@ -189,6 +189,78 @@ fn a_ca_alarm_is_published_on_its_secret() {
     );
 }
 
+#[test]
+fn the_start_of_a_rotation_is_published_on_the_secret_of_the_ca() {
+    let secret = Key::new("pki-operator", "ca");
+    let ordinary = about_rotation_start(&secret, "ab12", None, now());
+    let bound = Some(jiff::SignedDuration::from_hours(72));
+    let forced = about_rotation_start(&secret, "cd34", bound, now());
+    for (notice, expected) in [
+        (
+            &ordinary,
+            "a rotation of the CA has started: CA ab12 signs next, and the present CA stays trusted while its certificates are in use",
+        ),
+        (
+            &forced,
+            "a forced rotation of the CA has started: CA cd34 signs next, and within 72h all CAs before it are withdrawn",
+        ),
+    ] {
+        assert_eq!(
+            (notice.kind, notice.reason.as_str()),
+            (EventKind::Normal, "CaRotationStarted")
+        );
+        assert_eq!(notice.regarding.name.as_deref(), Some("ca"));
+        assert_eq!(notice.note, expected);
+    }
+    assert_ne!(ordinary.content(), forced.content(), "the next one is news");
+}
+
+#[test]
+fn a_blocked_rotation_says_what_it_waits_for_whether_it_is_forced_or_not() {
+    let report = |phase, forced, blocked| RolloutReport {
+        phase,
+        since: now(),
+        until: Some(now()),
+        forced,
+        blocked,
+        blockers: vec![],
+    };
+    let note = |report: &RolloutReport| {
+        let notice = about_rotation(&Key::new("pki-operator", "ca"), report);
+        assert_eq!(notice.reason, "CaRotationBlocked");
+        notice.note
+    };
+    for forced in [false, true] {
+        for (phase, blocked, expected) in [
+            (
+                Phase::Publishing,
+                1,
+                "publishing the next CA began at {t} and waits for 1 object, until {t} at the latest: ",
+            ),
+            (
+                Phase::Replacing,
+                2,
+                "replacing the certificates of the previous CA began at {t} and waits for 2 objects, until {t} at the latest: ",
+            ),
+            (
+                Phase::Retained,
+                2,
+                "the CA that was replaced at {t} stays trusted, because 2 of its certificates cannot be replaced: ",
+            ),
+            (
+                Phase::Withdrawn,
+                2,
+                "certificates of a CA that was withdrawn by force are still in use, and no client trusts them (2): ",
+            ),
+        ] {
+            let expected = expected.replace("{t}", &now().to_string());
+            let note = note(&report(phase, forced, blocked));
+            assert!(note.starts_with(&expected), "{note}");
+            assert!(note.ends_with("; `kubectl pki status` says what to do for each"));
+        }
+    }
+}
+
 /// With a certificate of this serial number, which is renewed at once and ends in ten hours.
 fn served(serial: &str) -> Pki {
     let mut pki = pki();

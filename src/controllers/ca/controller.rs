@@ -140,6 +140,7 @@ impl CaController {
         let (mut state, signer) = (evaluation.state, evaluation.signer);
         // Nothing goes on while the key is away: it may come back from a backup of this moment.
         if let Some(secret) = secret.as_ref().filter(|_| signer.is_ok()) {
+            self.report_start(&state, now);
             state = self.advance(state, secret, now).await;
         }
         let is_recorded = self.record(map.as_ref(), &state).await?;
@@ -277,6 +278,19 @@ impl CaController {
             counter.count(&pki);
         }
         counter.end()
+    }
+
+    /// Publishes that a rotation starts: its next CA has been seen for the first time, or is forced
+    /// from now on.
+    fn report_start(&self, state: &CaState, now: Timestamp) {
+        let Some(next) = state.next.as_ref().filter(|next| next.since.is_none()) else {
+            return;
+        };
+        // Publishing and replacing take at most a step and a quarter each.
+        let ends_within = next.is_forced.then(|| self.settings.times.step * 3);
+        let (secret, next) = (&self.settings.secret, next.ca.fingerprint());
+        let notice = events::about_rotation_start(secret, next, ends_within, now);
+        self.publisher.offer(notice);
     }
 
     /// Hands the CA to the reconciler of Pkis, and what is wrong with it to people.
