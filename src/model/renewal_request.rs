@@ -48,7 +48,7 @@ pub fn of(pki: &Pki, now: Timestamp) -> Option<RenewalRequestState> {
     if *known == stored(value) {
         return Some(RenewalRequestState::Served { at: served });
     }
-    let next = end_of_wait(served, now);
+    let next = end_of_interval(served, now);
     Some(next.map_or(RenewalRequestState::New, |next| {
         RenewalRequestState::Early { served, next }
     }))
@@ -62,10 +62,16 @@ pub fn next(pki: &Pki, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
+/// When a request that is made now is served, if it has to wait.
+pub fn end_of_wait(pki: &Pki, now: Timestamp) -> Option<Timestamp> {
+    let (_, served) = last(pki)?;
+    end_of_interval(served, now)
+}
+
 /// If a request that is made now has to wait, a sentence about that without its subject.
 pub fn wait(pki: &Pki, now: Timestamp) -> Option<String> {
     let (_, served) = last(pki)?;
-    let next = end_of_wait(served, now)?;
+    let next = end_of_interval(served, now)?;
     Some(format!(
         "renewed on request at {served}; the next request is served at {next}, {MIN_INTERVAL:#} after the last"
     ))
@@ -108,7 +114,7 @@ fn last(pki: &Pki) -> Option<(&String, Timestamp)> {
 
 /// Until when a request has to wait after one that was served at this time. A time in the future is
 /// a clock's error, and keeps nobody waiting.
-fn end_of_wait(served: Timestamp, now: Timestamp) -> Option<Timestamp> {
+fn end_of_interval(served: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let next = served.saturating_add(MIN_INTERVAL).ok()?;
     (served <= now && now < next).then_some(next)
 }
@@ -231,6 +237,8 @@ mod tests {
         assert_eq!(message(&pki, at(60)).unwrap(), early);
         assert_eq!(wait(&pki, at(60)).unwrap(), early);
         assert_eq!((message(&pki, at(300)), wait(&pki, at(300))), (None, None));
+        let ends = [60, 300].map(|second| end_of_wait(&pki, at(second)));
+        assert_eq!(ends, [Some(at(300)), None]);
         annotate(&mut pki, None);
         assert_eq!(message(&pki, at(60)), None);
     }

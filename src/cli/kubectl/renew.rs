@@ -65,10 +65,18 @@ pub async fn renew(
             are_all = false;
             continue;
         }
-        if let Some(wait) = renewal_request::wait(&pki, Timestamp::now()) {
+        let now = Timestamp::now();
+        if let Some(wait) = renewal_request::wait(&pki, now) {
             on_line(&format!("pki {name} was {wait}"));
         }
         request(cluster, &pki.name_any()).await?;
+        if let Some(at) = served_after(&pki, timeout, now) {
+            on_line(&format!(
+                "pki {name} is not renewed yet: the operator renews it at {at}, which is after the end of --timeout"
+            ));
+            are_all = false;
+            continue;
+        }
         requested.push(pki);
     }
     let Some(timeout) = timeout else {
@@ -83,6 +91,14 @@ pub async fn renew(
         are_all &= wait(cluster, &pki, end, &mut on_line).await?;
     }
     Ok(are_all)
+}
+
+/// When the operator serves a request that is made now, if that is after the timeout. Waiting for it
+/// would be in vain.
+fn served_after(pki: &Pki, timeout: Option<Duration>, now: Timestamp) -> Option<Timestamp> {
+    let timeout = timeout?.min(MAX_TIMEOUT);
+    let end = now.saturating_add(timeout).ok()?;
+    renewal_request::end_of_wait(pki, now).filter(|at| *at > end)
 }
 
 /// Annotates the Pki with a new value: the operator serves each once, and then removes it.
@@ -120,7 +136,7 @@ async fn wait(
             }
             State::Waiting if Instant::now() >= end => {
                 on_line(&format!(
-                    "pki {shown} is not renewed yet: look again with `kubectl pki status`, or wait longer with --timeout"
+                    "pki {shown} is not renewed yet: check it with `kubectl pki status`, or wait longer with --timeout"
                 ));
                 return Ok(false);
             }
@@ -132,6 +148,7 @@ async fn wait(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::SignedDuration;
 
     fn pki(serial: Option<&str>, ready: &str) -> Pki {
         serde_json::from_value(json!({
@@ -159,5 +176,23 @@ mod tests {
                 "{before:?} {now:?} {ready}"
             );
         }
+    }
+
+    #[test]
+    fn a_request_that_is_served_after_the_timeout_is_not_waited_for() {
+        let served: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        let next = served + SignedDuration::from_mins(5);
+        let mut pki = pki(Some("1"), "True");
+        let minute = served + SignedDuration::from_mins(1);
+        let after = |pki: &Pki, minutes: u64, now| {
+            served_after(pki, Some(Duration::from_secs(60 * minutes)), now)
+        };
+        assert_eq!(after(&pki, 1, minute), None, "the first request");
+        let request = json!({"value": "a", "servedTime": served.to_string()});
+        pki.status.as_mut().unwrap().renewal_request = serde_json::from_value(request).unwrap();
+        assert_eq!(after(&pki, 1, minute), Some(next));
+        assert_eq!(after(&pki, 4, minute), None, "it ends in time");
+        assert_eq!(after(&pki, 1, next), None, "the wait is over");
+        assert_eq!(served_after(&pki, None, minute), None, "nobody waits");
     }
 }

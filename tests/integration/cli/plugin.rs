@@ -134,7 +134,7 @@ fn explain_tells_of_a_ready_pki_all_but_the_key() {
         "Ready for ",
         "you may not read the policies",
         "you may not read Secrets here",
-        &format!("by the status, it holds the certificate {serial}, valid until "),
+        &format!("according to the status, it holds the certificate {serial}, valid until "),
         "web has not started",
     ] {
         assert!(restricted.stdout.contains(part), "{part}\n{restricted:?}");
@@ -167,7 +167,7 @@ fn explain_tells_why_a_pki_is_refused_and_what_pods_were_told() {
     }
     let shown = page(&ns, &["explain", "app1-pki"]);
     assert!(
-        shown.contains("they do not permit it as it is:\n    spec.serviceName: "),
+        shown.contains("no policy permits it as it is:\n    spec.serviceName: "),
         "{shown}"
     );
 }
@@ -264,6 +264,16 @@ fn renew_waits_for_another_certificate_and_says_why_there_is_none() {
         early.starts_with("pki app1-pki was renewed on request at 20")
             && early.contains("; the next request is served at 20"),
         "{early}"
+    );
+    let started = std::time::Instant::now();
+    let early = run(&ns, &["renew", "app1-pki"]);
+    assert!(
+        early.status == 1 && early.stdout.contains("pki app1-pki is not renewed yet: "),
+        "{early:?}"
+    );
+    assert!(
+        started.elapsed().as_secs() < 30,
+        "nobody waits for the timeout: {early:?}"
     );
     ns.forget_renewal("app1-pki");
     let before = serial();
