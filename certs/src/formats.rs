@@ -114,7 +114,9 @@ pub enum FormatError {
     )]
     Alias(String),
     /// Readers disagree on the bytes of this password.
-    #[error("the keystore password is not printable ASCII; readers disagree on all others")]
+    #[error(
+        "the keystore password is not printable ASCII; programs read other characters differently"
+    )]
     PasswordCharacter,
     /// The password is shorter than this number of characters, the least that readers accept.
     #[error("the keystore password is too short: choose one of at least {0} characters")]

@@ -54,11 +54,11 @@ fn ready_with(serial: &str) -> Outcome {
     })
 }
 
-fn said(pki: &Pki, outcome: &Outcome, pods: usize) -> Vec<Notice> {
-    said_at(now(), pki, outcome, pods)
+fn published(pki: &Pki, outcome: &Outcome, pods: usize) -> Vec<Notice> {
+    published_at(now(), pki, outcome, pods)
 }
 
-fn said_at(now: Timestamp, pki: &Pki, outcome: &Outcome, pods: usize) -> Vec<Notice> {
+fn published_at(now: Timestamp, pki: &Pki, outcome: &Outcome, pods: usize) -> Vec<Notice> {
     let reconciled = Reconciled {
         pki,
         outcome,
@@ -71,7 +71,7 @@ fn said_at(now: Timestamp, pki: &Pki, outcome: &Outcome, pods: usize) -> Vec<Not
 
 #[test]
 fn a_fault_is_published_on_each_pod_and_on_the_pki() {
-    let notices = said(&pki(), &refused(), 2);
+    let notices = published(&pki(), &refused(), 2);
     let names: Vec<_> = notices
         .iter()
         .map(|n| n.regarding.name.as_deref().unwrap())
@@ -94,11 +94,11 @@ fn a_fault_is_published_on_each_pod_and_on_the_pki() {
 fn the_end_of_a_fault_is_published_once_and_only_after_a_fault() {
     let mut pki = pki();
     assert!(
-        said(&pki, &ready(), 2).is_empty(),
+        published(&pki, &ready(), 2).is_empty(),
         "a first certificate goes without saying"
     );
     pki.status = Some(after(&pki, &refused(), now()));
-    let notices = said(&pki, &ready(), 2);
+    let notices = published(&pki, &ready(), 2);
     assert!(
         notices.len() == 3
             && notices
@@ -106,20 +106,20 @@ fn the_end_of_a_fault_is_published_once_and_only_after_a_fault() {
                 .all(|notice| notice.kind == EventKind::Normal)
     );
     pki.status = Some(after(&pki, &ready(), now()));
-    assert!(said(&pki, &ready(), 2).is_empty());
+    assert!(published(&pki, &ready(), 2).is_empty());
 }
 
 #[test]
 fn waiting_for_a_collection_is_no_fault() {
     let mut pki = pki();
-    assert!(said(&pki, &Outcome::Await, 2).is_empty());
+    assert!(published(&pki, &Outcome::Await, 2).is_empty());
     pki.status = Some(after(&pki, &Outcome::Await, now()));
-    assert!(said(&pki, &ready(), 2).is_empty());
+    assert!(published(&pki, &ready(), 2).is_empty());
 }
 
 #[test]
 fn a_change_is_published_on_a_hundred_pods_at_most() {
-    assert_eq!(said(&pki(), &refused(), 500).len(), 101);
+    assert_eq!(published(&pki(), &refused(), 500).len(), 101);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_note_fits_the_api_whatever_is_in_it() {
         violations: vec![Violation::service_name(&"ü\u{1b}".repeat(200)); 100],
         trust: String::new(),
     };
-    let notices = said(&pki(), &refused, 1);
+    let notices = published(&pki(), &refused, 1);
     assert!(
         notices
             .iter()
@@ -147,7 +147,7 @@ fn a_certificate_that_is_not_renewed_and_a_secret_that_is_contested_are_faults()
         (contested, "PkiSecretContested"),
         (unsigned, "PkiCaUnavailable"),
     ] {
-        let notices = said(&pki(), &outcome, 2);
+        let notices = published(&pki(), &outcome, 2);
         assert_eq!(notices.len(), 3);
         for notice in notices {
             assert_eq!(
@@ -216,7 +216,7 @@ fn the_start_of_a_rotation_is_published_on_the_secret_of_the_ca() {
 }
 
 #[test]
-fn a_blocked_rotation_says_what_it_waits_for_whether_it_is_forced_or_not() {
+fn a_blocked_rotation_is_published_with_its_phase_whether_it_is_forced_or_not() {
     let report = |phase, forced, blocked| RolloutReport {
         phase,
         since: now(),
@@ -270,7 +270,7 @@ fn served(serial: &str) -> Pki {
 
 #[test]
 fn a_renewal_is_published_unless_renewal_events_are_off() {
-    let notices = said(&served("01"), &ready_with("02"), 2);
+    let notices = published(&served("01"), &ready_with("02"), 2);
     assert_eq!(notices.len(), 3);
     for notice in &notices {
         let (kind, reason) = (notice.kind, notice.reason.as_str());
@@ -280,29 +280,33 @@ fn a_renewal_is_published_unless_renewal_events_are_off() {
             "Secret app1-pki of Pki app1/app1-pki holds a renewed certificate, valid until 2030-01-01T10:00:00Z"
         );
     }
-    assert!(said(&served("01"), &ready_with("01"), 2).is_empty());
+    assert!(published(&served("01"), &ready_with("01"), 2).is_empty());
     assert!(
-        said(&pki(), &ready_with("01"), 2).is_empty(),
+        published(&pki(), &ready_with("01"), 2).is_empty(),
         "it is the first"
     );
 
     let mut moved = served("01");
     moved.spec.secret_name = Some("another".into());
     assert!(
-        said(&moved, &ready_with("02"), 2).is_empty(),
+        published(&moved, &ready_with("02"), 2).is_empty(),
         "it is the first there"
     );
 
     let mut resolved = served("01");
     resolved.status = Some(after(&resolved, &refused(), now()));
-    let reasons = said(&resolved, &ready_with("02"), 0);
+    let reasons = published(&resolved, &ready_with("02"), 0);
     assert_eq!((reasons.len(), reasons[0].reason.as_str()), (1, "PkiReady"));
 
     let mut quiet = served("01");
-    for (value, told) in [("false", 0), ("true", 3), ("", 3)] {
+    for (value, count) in [("false", 0), ("true", 3), ("", 3)] {
         let annotation = (RENEWAL_EVENTS.to_owned(), value.to_owned());
         quiet.metadata.annotations = Some([annotation].into());
-        assert_eq!(said(&quiet, &ready_with("02"), 2).len(), told, "{value}");
+        assert_eq!(
+            published(&quiet, &ready_with("02"), 2).len(),
+            count,
+            "{value}"
+        );
     }
     let (pki, outcome) = (served("01"), ready_with("02"));
     let reconciled = Reconciled {
@@ -320,25 +324,25 @@ fn an_expiring_certificate_is_published_with_the_reason() {
     let pki = served("01");
     let at = |hours| now() + jiff::SignedDuration::from_hours(hours);
     let reasons = |hours| {
-        let notices = said_at(at(hours), &pki, &refused(), 1);
+        let notices = published_at(at(hours), &pki, &refused(), 1);
         notices.iter().map(|n| n.reason.clone()).collect::<Vec<_>>()
     };
     assert_eq!(reasons(4), ["PkiServiceNameError"; 2]);
     assert_eq!(reasons(5), ["PkiCertificateExpiring"; 2]);
     assert_eq!(reasons(10), ["PkiCertificateExpired"; 2]);
     assert_eq!(
-        said_at(at(5), &pki, &refused(), 0)[0].note,
+        published_at(at(5), &pki, &refused(), 0)[0].note,
         "the certificate of Pki app1-pki in Secret app1-pki expires at 2030-01-01T10:00:00Z and is not renewed: \
          Pki app1-pki: spec.serviceName: \"App\" is not a service name: write at most 63 lower-case letters, digits \
          and '-', for example app1"
     );
     let mut ended = pki.clone();
     ended.status = Some(after(&ended, &refused(), at(10)));
-    let resolved = said_at(at(11), &ended, &ready_with("02"), 1);
+    let resolved = published_at(at(11), &ended, &ready_with("02"), 1);
     assert_eq!((resolved.len(), resolved[0].kind), (2, EventKind::Normal));
     assert_eq!(
         resolved[0].dedup_key(),
-        said_at(at(10), &pki, &refused(), 1)[0].dedup_key()
+        published_at(at(10), &pki, &refused(), 1)[0].dedup_key()
     );
 }
 

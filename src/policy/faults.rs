@@ -206,7 +206,7 @@ fn dns_name(pattern: &str, cluster_domain: &str) -> Option<String> {
     if labels.next_back() == Some("*") {
         return Some("can never match: '*' does not match the last label; write that label".into());
     }
-    if !folded.contains('*') && reserved::stands_for_api_server(&folded) {
+    if !folded.contains('*') && reserved::is_name_of_api_server(&folded) {
         return Some(API_SERVER.into());
     }
     if names::is_cluster_internal(&folded, cluster_domain) {

@@ -142,7 +142,7 @@ fn read_dns_names(
             Ok(None)
         } else if !names::is_certifiable(&folded) {
             Err(BrokenRule::DnsNameShape(name.to_owned()))
-        } else if reserved::stands_for_api_server(&folded) {
+        } else if reserved::is_name_of_api_server(&folded) {
             Err(is_reserved(name, Reserved::ApiServer, &own.names[0]))
         } else if !names::is_cluster_internal(&folded, &settings.cluster_domain) {
             Ok(Some(folded))
@@ -273,7 +273,7 @@ fn read_common_name(
             field,
             BrokenRule::CommonName { name, service },
         ));
-    } else if reserved::stands_for_api_server(&folded) && folded == service {
+    } else if reserved::is_name_of_api_server(&folded) && folded == service {
         // A service of another namespace has the name of the API server.
         let rule = is_reserved(written, Reserved::ApiServer, &own_names[0]);
         violations.push(Violation::new(field, rule));

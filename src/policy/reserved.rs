@@ -121,7 +121,7 @@ impl Settings {
             // A trust domain may have this name.
             ["kubernetes"] => false,
             [.., "localhost"] | ["ip6-localhost" | "ip6-loopback"] => true,
-            _ => stands_for_api_server(host),
+            _ => is_name_of_api_server(host),
         }
     }
 }
@@ -132,7 +132,7 @@ pub(super) fn is_api_server(service: &str, namespace: &str) -> bool {
 }
 
 /// Whether a folded name, or wildcard, is or covers one of the API server in any cluster domain.
-pub(super) fn stands_for_api_server(name: &str) -> bool {
+pub(super) fn is_name_of_api_server(name: &str) -> bool {
     let labels: Vec<_> = name.split('.').collect();
     matches!(
         labels[..],
@@ -235,7 +235,7 @@ mod tests {
             "*.default.svc",
             "*.default.svc.corp.example",
         ] {
-            assert!(stands_for_api_server(name), "{name}");
+            assert!(is_name_of_api_server(name), "{name}");
         }
         for name in [
             "kubernetes.example.com",
@@ -247,7 +247,7 @@ mod tests {
             "*.kubernetes",
             "default.svc",
         ] {
-            assert!(!stands_for_api_server(name), "{name}");
+            assert!(!is_name_of_api_server(name), "{name}");
         }
     }
 

@@ -44,7 +44,7 @@ fn from_the_installation_to_the_first_refusal_and_the_first_pod_that_runs() {
 
 #[test]
 #[ignore = "needs root and packages: cargo test --test e2e -- --ignored"]
-fn the_pod_of_a_typo_waits_and_says_why_and_runs_when_it_is_mended() {
+fn the_pod_of_a_typo_waits_with_an_event_and_runs_when_the_typo_is_corrected() {
     let node = node();
     node.install(&[]);
     node.kubectl(&["delete", "namespace", "app1", "--ignore-not-found"])

@@ -70,8 +70,9 @@ pub enum PluginCommand {
     /// Renew certificates now, and wait for the result.
     ///
     /// Sets the annotation box.com/renew-now, which the operator removes. The operator renews a Pki
-    /// on request at most once in five minutes; an earlier request waits until then. Exit status:
-    /// 0 if all are renewed, 1 if one is not, 2 if the request failed.
+    /// on request at most once in five minutes; an earlier request waits until then. The command
+    /// waits for it only if --timeout lasts that long. Exit status: 0 if all are renewed, 1 if one
+    /// is not, 2 if the request failed.
     #[command(after_help = RENEW_EXAMPLES)]
     Renew(Renew),
 

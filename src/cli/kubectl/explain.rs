@@ -299,7 +299,7 @@ fn pod(user: &SecretUser, secret: &str, is_there: bool, now: Timestamp) -> Strin
             "has not started: it waits for the Secret".to_owned()
         }
         _ if user.is_pending => "has not started".to_owned(),
-        Some(started) => format!("runs since {}", words::age(started, now)),
+        Some(started) => format!("has run for {}", words::age(started, now)),
         None => "runs".to_owned(),
     };
     let in_environment = user.use_of(secret).is_some_and(|it| it.in_environment);

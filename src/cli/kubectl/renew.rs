@@ -93,8 +93,8 @@ pub async fn renew(
     Ok(are_all)
 }
 
-/// When the operator serves a request that is made now, if that is after the timeout. Waiting for it
-/// would be in vain.
+/// Returns when a request that is made now is served, if that is after the timeout. Waiting until
+/// the timeout would not help then.
 fn served_after(pki: &Pki, timeout: Option<Duration>, now: Timestamp) -> Option<Timestamp> {
     let timeout = timeout?.min(MAX_TIMEOUT);
     let end = now.saturating_add(timeout).ok()?;

@@ -91,7 +91,7 @@ pub fn table(rows: &[Row], now: Timestamp) -> String {
 /// Prints the objects that a rotation of the CA waits for, and what to do for each.
 pub fn rotation(report: &RolloutReport, now: Timestamp) -> String {
     let RolloutReport { since, blocked, .. } = report;
-    let force = if report.forced { ", by force" } else { "" };
+    let force = if report.forced { " (forced)" } else { "" };
     let beginning = match report.phase {
         Phase::Publishing => {
             format!("Publishing the next CA began at {since}{force}.")

@@ -33,10 +33,10 @@ pub(super) fn decide(
     now: Timestamp,
 ) -> Decision {
     if stored.metadata.deletion_timestamp.is_some() || stored.metadata.uid.as_deref() != Some(uid) {
-        return Decision::Leave("it is another one by now");
+        return Decision::Leave("it was replaced since then");
     }
     if !is_marked(stored) {
-        return Decision::Leave("it does not ask for it any more");
+        return Decision::Leave("it no longer asks for a restart");
     }
     let at = stored.data.pointer("/spec/template/metadata/annotations");
     let at = at.and_then(|annotations| annotations.get(RESTARTED_AT)?.as_str());
@@ -90,8 +90,8 @@ mod tests {
             "spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: "2030-01-01T12:05:00Z"}}}},
         }));
         let since = Decision::Leave("it was restarted since then");
-        let another = Decision::Leave("it is another one by now");
-        let unasked = Decision::Leave("it does not ask for it any more");
+        let another = Decision::Leave("it was replaced since then");
+        let unasked = Decision::Leave("it no longer asks for a restart");
         for (change, expected) in [
             (json!({}), &restart),
             (json!({"spec": {"paused": false}}), &restart),

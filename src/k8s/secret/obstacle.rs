@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn said(changes: &[Value]) -> String {
+    fn message(changes: &[Value]) -> String {
         let mut secret = json!({"metadata": {"name": "app1-pki", "namespace": "ns"}, "type": TLS});
         for change in changes {
             json_patch::merge(&mut secret, change);
@@ -198,14 +198,15 @@ mod tests {
                 vec!["ConfigMap theirs controls it"],
             ),
         ] {
-            let said = said(&changes);
+            let message = message(&changes);
             for words in words {
-                assert!(said.contains(words), "{changes:?}: {said}");
+                assert!(message.contains(words), "{changes:?}: {message}");
             }
-            let is_offered_in_vain = said.contains("annotate") && said.contains("its type is");
-            assert!(!is_offered_in_vain, "{said}");
+            let is_offered_in_vain =
+                message.contains("annotate") && message.contains("its type is");
+            assert!(!is_offered_in_vain, "{message}");
         }
-        assert_eq!(said(&[offered("app1-pki")]), "", "it can be taken");
+        assert_eq!(message(&[offered("app1-pki")]), "", "it can be taken");
     }
 
     #[test]
@@ -222,12 +223,12 @@ mod tests {
             Obstacle::Deleting(vec![long; 100]),
             Obstacle::Unproven(fault),
         ] {
-            let said = obstacle.message(&pki, 1024);
+            let message = obstacle.message(&pki, 1024);
             assert!(
-                said.len() <= 1024 && said.contains("choose another spec.secretName"),
-                "{said}"
+                message.len() <= 1024 && message.contains("choose another spec.secretName"),
+                "{message}"
             );
-            assert!(!said.contains('\u{202e}'), "{said}");
+            assert!(!message.contains('\u{202e}'), "{message}");
         }
     }
 }

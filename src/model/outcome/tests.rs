@@ -428,7 +428,7 @@ fn a_published_fault_is_published_as_resolved_too() {
 }
 
 #[test]
-fn a_pending_key_is_no_fault_and_a_published_fault_stands() {
+fn a_pending_key_is_no_fault_and_a_published_fault_stays() {
     let waits = Outcome::AwaitKey(KeyAlgorithm::Rsa4096);
     assert!(!waits.is_fault() && !waits.is_ready());
     let mut pki = pki();

@@ -110,7 +110,7 @@ fn names_that_only_other_namespaces_may_use_are_not_shown() {
 }
 
 #[test]
-fn a_pattern_stands_for_many_service_names_and_for_the_namespace() {
+fn a_pattern_matches_many_service_names_and_the_namespace() {
     let book = allowing(&["{namespace}-*", "*-web", "shared"]);
     for service in ["ns-a", "ns-", "a-web", "-web", "shared"] {
         let judged = judge(&book, "ns", &json!({ "serviceName": service }));

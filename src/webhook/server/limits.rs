@@ -79,8 +79,8 @@ impl Limits {
         };
         let connections = files.saturating_sub(others).max(1);
         tracing::warn!(
-            "--max-connections is {}, but this process may open {files} files: {connections} connections it is; raise that \
-             limit (ulimit -n, LimitNOFILE) to {needed}",
+            "--max-connections is {}, but this process may open {files} files, so it serves at most {connections} \
+             connections; raise that limit (ulimit -n, LimitNOFILE) to {needed}",
             self.connections
         );
         Self {

@@ -403,7 +403,7 @@ fn the_sample_manifests_apply_as_they_are_and_the_typo_alone_is_refused() {
 }
 
 #[test]
-fn the_audit_log_tells_what_was_judged_by_which_policy_or_rule() {
+fn the_audit_log_names_the_policy_or_rule_of_each_decision() {
     let ns = SHARED.namespace("audit");
     ns.apply_pki("good", r#"{"serviceName": "app1"}"#);
     ns.kubectl_apply_pki("bad", r#"{"serviceName": "appp1"}"#)

@@ -50,7 +50,7 @@ fn a_policy_whose_rules_can_never_match_is_refused_with_each_of_them() {
 }
 
 #[test]
-fn whom_a_change_of_a_policy_leaves_without_one_is_told_as_a_warning() {
+fn a_warning_names_the_pkis_that_a_changed_policy_no_longer_permits() {
     let ns = SHARED.namespace("narrowed");
     ns.permit(&["web", "db"], "");
     for service in ["web", "db"] {
@@ -83,7 +83,7 @@ fn whom_a_change_of_a_policy_leaves_without_one_is_told_as_a_warning() {
 }
 
 #[test]
-fn a_policy_tells_how_many_pkis_it_admits_and_how_many_nobody_does() {
+fn a_policy_counts_the_pkis_it_admits_and_those_that_no_policy_admits() {
     let ns = SHARED.namespace("counted");
     ns.permit(&["web", "db"], "");
     for service in ["web", "db"] {
@@ -137,7 +137,7 @@ fn a_policy_tells_how_many_pkis_it_admits_and_how_many_nobody_does() {
 }
 
 #[test]
-fn a_rule_in_cel_is_told_in_the_words_of_the_platform_team() {
+fn a_rule_in_cel_is_reported_in_the_words_of_the_platform_team() {
     let ns = SHARED.namespace("cel");
     let more = r#", "dnsNames": ["*.example.com"], "validations": [{
         "expression": "pki.spec.dnsNames.all(name, !name.startsWith('admin.'))",
@@ -167,7 +167,7 @@ fn a_rule_in_cel_is_told_in_the_words_of_the_platform_team() {
 }
 
 #[test]
-fn what_is_wrong_with_a_policy_that_nobody_checked_stands_in_its_status() {
+fn the_faults_of_an_unchecked_policy_are_in_its_status() {
     let arena = arena();
     let _operator = arena.first_replica("operator-unchecked", &[]).unwrap();
     arena.without_webhooks();

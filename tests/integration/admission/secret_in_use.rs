@@ -151,7 +151,7 @@ fn a_secret_that_another_pki_claims_does_not_wait_for_the_pods() {
 }
 
 #[test]
-fn a_deleted_pki_warns_of_its_pods_and_those_that_wait_hear_where_the_secret_went() {
+fn a_deletion_warns_of_pods_and_waiting_pods_get_an_event_about_the_secret() {
     let ns = SHARED.namespace("went");
     ns.kubectl_apply(&pki("tls")).unwrap();
     ns.wait_until_ready("web");

@@ -223,7 +223,7 @@ fn an_api_server_without_cluster_trust_bundles_is_no_fault() {
 }
 
 #[test]
-fn a_restart_writes_nothing_and_mends_what_was_done_meanwhile() {
+fn a_restart_writes_nothing_and_repairs_what_was_changed_meanwhile() {
     let arena = arena();
     let (ns, other) = (arena.namespace("restart"), arena.namespace("restart"));
     let operator = arena.first_replica("operator-1", &[]).unwrap();

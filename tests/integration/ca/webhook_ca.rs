@@ -212,7 +212,7 @@ fn a_webhook_ca_that_is_of_no_use_keeps_no_certificate_from_being_issued_and_is_
     arena.kubectl(&patch).unwrap();
     eventually("it says that it does not take it over", || {
         let log = second.process.log();
-        let says = "holds a CA that is of no use to the webhook";
+        let says = "holds a CA that the webhook cannot use";
         log.contains(&format!("{says}: cannot make the serving certificate"))
             .then_some(())
     });
@@ -239,8 +239,8 @@ fn a_replica_is_not_ready_while_the_api_server_would_not_trust_it() {
     ] {
         call(index, "localhost");
         let expected = format!(
-            "not ready: webhook {webhook} of ValidatingWebhookConfiguration pki-operator: the API server calls localhost, for which the serving \
-             certificate is not; give it as --webhook-host\n"
+            "not ready: webhook {webhook} of ValidatingWebhookConfiguration pki-operator: the API server calls localhost, but the serving certificate \
+             is not for that name; give the name as --webhook-host\n"
         );
         eventually(&expected, || {
             let said = pair.replicas.each_ref().map(|it| it.get("/readyz").ok());

@@ -71,7 +71,7 @@ fn each_record_about_a_request_or_a_pki_has_its_trace_id() {
 }
 
 #[test]
-fn a_collector_gets_a_span_of_each_request_and_each_look() {
+fn a_collector_gets_a_span_of_each_request_and_each_reconcile() {
     let (arena, collector) = (arena(), Collector::start());
     let endpoint = format!("--otlp-endpoint={}", collector.url);
     let flags = ["--log-format=json", &endpoint];

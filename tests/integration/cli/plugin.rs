@@ -103,7 +103,7 @@ fn manifest(spec: &str) -> String {
 }
 
 #[test]
-fn explain_tells_of_a_ready_pki_all_but_the_key() {
+fn explain_shows_all_of_a_ready_pki_but_the_key() {
     let ns = SHARED.namespace("plugin");
     ns.pod_with("web", "app1-pki");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
@@ -142,7 +142,7 @@ fn explain_tells_of_a_ready_pki_all_but_the_key() {
 }
 
 #[test]
-fn explain_tells_why_a_pki_is_refused_and_what_pods_were_told() {
+fn explain_shows_why_a_pki_is_refused_and_the_events_of_pods() {
     let ns = SHARED.namespace("plugin");
     ns.permit(&["other"], "");
     ns.pod_with("web", "app1-pki");
@@ -173,7 +173,7 @@ fn explain_tells_why_a_pki_is_refused_and_what_pods_were_told() {
 }
 
 #[test]
-fn explain_tells_of_a_foreign_secret_and_of_a_pki_that_was_never_stored() {
+fn explain_shows_a_foreign_secret_and_a_pki_that_was_never_stored() {
     let ns = SHARED.namespace("plugin");
     ns.kubectl(&["create", "secret", "generic", "taken"])
         .unwrap();

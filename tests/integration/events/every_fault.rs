@@ -157,39 +157,41 @@ fn forbid_secrets(ns: &Namespace<'_>) {
 }
 
 /// Of the Events with this reason, by the pod: UID and note of each.
-type Told = BTreeMap<String, Vec<(String, String)>>;
+type Published = BTreeMap<String, Vec<(String, String)>>;
 
-fn told(ns: &Namespace<'_>, reason: &str) -> Told {
+fn published(ns: &Namespace<'_>, reason: &str) -> Published {
     let selector = format!("--field-selector=reason={reason},regarding.kind=Pod");
     let printed = ns.kubectl(&["get", "events.events.k8s.io", &selector, "--output=json"]);
     let list: Value = serde_json::from_str(&printed.unwrap()).unwrap();
-    let mut told = Told::new();
+    let mut published = Published::new();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     for event in list["items"].as_array().unwrap() {
         assert_eq!(event["type"], "Warning");
-        let entry = told.entry(text(&event["regarding"]["name"])).or_default();
+        let entry = published
+            .entry(text(&event["regarding"]["name"]))
+            .or_default();
         entry.push((text(&event["metadata"]["uid"]), text(&event["note"])));
     }
-    told
+    published
 }
 
-/// Waits until every pod with this prefix that uses the Secret has been told.
-fn wait_until_told(ns: &Namespace<'_>, prefix: &str, reason: &str) {
+/// Waits until every pod with this prefix that uses the Secret has its Event.
+fn wait_until_published(ns: &Namespace<'_>, prefix: &str, reason: &str) {
     let users = uses().len() - 2;
     let begins = |name: &&String| name.starts_with(prefix);
     eventually(
         &format!("all of {prefix} hear {reason} in {}", ns.name),
         || {
-            let told = told(ns, reason);
-            (told.keys().filter(begins).count() >= users).then_some(())
+            let published = published(ns, reason);
+            (published.keys().filter(begins).count() >= users).then_some(())
         },
     );
 }
 
 /// Each pod has one Event; its note is the message of the Pki, or, where that is about the
 /// certificate, quotes it.
-fn expect_one_each(ns: &Namespace<'_>, reason: &str, prefixes: &[&str]) -> Told {
-    let told = told(ns, reason);
+fn expect_one_each(ns: &Namespace<'_>, reason: &str, prefixes: &[&str]) -> Published {
+    let published = published(ns, reason);
     let message = ns.ready_field("app1-pki", "message");
     let expected = prefixes.iter().flat_map(|prefix| {
         let users = uses()
@@ -200,11 +202,11 @@ fn expect_one_each(ns: &Namespace<'_>, reason: &str, prefixes: &[&str]) -> Told 
     let mut expected: Vec<_> = expected.collect();
     expected.sort();
     assert_eq!(
-        told.keys().cloned().collect::<Vec<_>>(),
+        published.keys().cloned().collect::<Vec<_>>(),
         expected,
         "{reason}"
     );
-    for (pod, events) in &told {
+    for (pod, events) in &published {
         let [(_, note)] = &events[..] else {
             panic!("{pod} has one Event: {events:?}")
         };
@@ -216,7 +218,7 @@ fn expect_one_each(ns: &Namespace<'_>, reason: &str, prefixes: &[&str]) -> Told 
         );
         assert!(note.contains("app1-pki"), "it names the Pki: {note}");
     }
-    told
+    published
 }
 
 fn restart(arena: &Installed, operator: &Operator) -> Operator {
@@ -226,7 +228,7 @@ fn restart(arena: &Installed, operator: &Operator) -> Operator {
 }
 
 #[test]
-fn every_pod_that_uses_the_secret_in_any_way_hears_of_any_fault_once() {
+fn every_pod_that_uses_the_secret_in_any_way_gets_one_event_about_each_fault() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     // So that whatever is applied is stored.
@@ -245,12 +247,12 @@ fn every_pod_that_uses_the_secret_in_any_way_hears_of_any_fault_once() {
         (fault.happen)(ns);
     }
     for (ns, fault) in &cases {
-        wait_until_told(ns, "before", fault.reason);
+        wait_until_published(ns, "before", fault.reason);
         make_pods(ns, "after");
     }
     let mut before = Vec::new();
     for (ns, fault) in &cases {
-        wait_until_told(ns, "after", fault.reason);
+        wait_until_published(ns, "after", fault.reason);
         before.push(expect_one_each(ns, fault.reason, &["after", "before"]));
     }
 
@@ -260,7 +262,7 @@ fn every_pod_that_uses_the_secret_in_any_way_hears_of_any_fault_once() {
         make_pods(ns, "later");
     }
     for ((ns, fault), before) in cases.iter().zip(&before) {
-        wait_until_told(ns, "later", fault.reason);
+        wait_until_published(ns, "later", fault.reason);
         quiet();
         let now = expect_one_each(ns, fault.reason, &["after", "before", "later"]);
         for (pod, events) in before {
@@ -270,7 +272,7 @@ fn every_pod_that_uses_the_secret_in_any_way_hears_of_any_fault_once() {
 }
 
 #[test]
-fn pods_of_every_kind_hear_that_the_ca_is_unwell() {
+fn pods_of_every_kind_get_an_event_about_the_ca() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("no-ca");
@@ -282,13 +284,13 @@ fn pods_of_every_kind_hear_that_the_ca_is_unwell() {
         page.contains("pki_operator_ca_alarm{").then_some(())
     });
     store(&ns, "app1");
-    wait_until_told(&ns, "before", "PkiCaUnavailable");
+    wait_until_published(&ns, "before", "PkiCaUnavailable");
     make_pods(&ns, "after");
-    wait_until_told(&ns, "after", "PkiCaUnavailable");
+    wait_until_published(&ns, "after", "PkiCaUnavailable");
     let before = expect_one_each(&ns, "PkiCaUnavailable", &["after", "before"]);
     let operator = restart(&arena, &operator);
     make_pods(&ns, "later");
-    wait_until_told(&ns, "later", "PkiCaUnavailable");
+    wait_until_published(&ns, "later", "PkiCaUnavailable");
     let now = expect_one_each(&ns, "PkiCaUnavailable", &["after", "before", "later"]);
     for (pod, events) in before {
         assert_eq!(now[&pod], events, "the Event is still the same");

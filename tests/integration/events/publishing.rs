@@ -19,7 +19,7 @@ const SPEC: &str = r#"{"serviceName": "app1"}"#;
 const BAD: &str = r#"{"serviceName": "appp1"}"#;
 
 #[test]
-fn a_renewal_is_told_once_unless_nobody_wants_to_hear_of_it() {
+fn a_renewal_is_published_once_unless_renewal_events_are_off() {
     let ns = SHARED.namespace("renewal");
     ns.pod_with("volume", "app1-pki");
     ns.pod(
@@ -48,15 +48,15 @@ fn a_renewal_is_told_once_unless_nobody_wants_to_hear_of_it() {
         ns.name,
         pki["status"]["notAfter"].as_str().unwrap()
     );
-    let told = |pod| {
-        eventually(&format!("{pod} is told"), || {
-            Some(notes(&ns.events("Pod", pod))).filter(|told| !told.is_empty())
+    let published = |pod| {
+        eventually(&format!("{pod} has its Event"), || {
+            Some(notes(&ns.events("Pod", pod))).filter(|notes| !notes.is_empty())
         })
     };
-    assert_eq!(told("volume"), std::slice::from_ref(&sentence));
-    let aside =
+    assert_eq!(published("volume"), std::slice::from_ref(&sentence));
+    let usage_note =
         "; a container that has it in its environment keeps the previous one until it is restarted";
-    assert_eq!(told("env"), [sentence + aside]);
+    assert_eq!(published("env"), [sentence + usage_note]);
 
     ns.annotate("pki", "app1-pki", "box.com/renewal-events", "false");
     renew();
@@ -65,7 +65,7 @@ fn a_renewal_is_told_once_unless_nobody_wants_to_hear_of_it() {
 }
 
 #[test]
-fn of_more_than_a_hundred_pods_their_controller_is_told() {
+fn the_controller_of_more_than_a_hundred_pods_gets_a_summary() {
     let ns = SHARED.namespace("many");
     let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "many"}, "spec": {
         "replicas": 104, "selector": {"matchLabels": {"app": "many"}}, "template": {
@@ -83,7 +83,7 @@ fn of_more_than_a_hundred_pods_their_controller_is_told() {
     });
     ns.kubectl_apply_pki("app1-pki", BAD).unwrap_err();
     let set = list(&["get", "replicasets"])[0]["metadata"]["name"].clone();
-    let summary = eventually("the ReplicaSet is told", || {
+    let summary = eventually("the ReplicaSet has its Event", || {
         ns.events("ReplicaSet", set.as_str()?).pop()
     });
     let note = summary["note"].as_str().unwrap();
@@ -96,7 +96,7 @@ fn of_more_than_a_hundred_pods_their_controller_is_told() {
         "events.events.k8s.io",
         "--field-selector=reason=PkiServiceNameError,regarding.kind=Pod",
     ];
-    eventually("a hundred pods are told", || {
+    eventually("a hundred pods have their Events", || {
         (list(&of_pods).len() == 100).then_some(())
     });
     quiet();
@@ -117,7 +117,7 @@ fn store(ns: &Namespace<'_>, name: &str, spec: &str) {
 }
 
 #[test]
-fn events_that_are_forbidden_are_counted_and_told_when_they_are_permitted_again() {
+fn forbidden_events_are_counted_and_published_when_they_are_permitted_again() {
     let arena = arena();
     let operator = arena
         .first_replica("operator-1", &["--reminder-seconds", "2"])
@@ -140,10 +140,10 @@ fn events_that_are_forbidden_are_counted_and_told_when_they_are_permitted_again(
     assert_eq!(notes(&ns.events("Pod", "app1")), Vec::<String>::new());
     assert!(operator.process.log().contains("failed to write the Event"));
 
-    mend_rules(&arena);
-    eventually("the pod is told", || {
-        let told = ns.events("Pod", "app1");
-        (told.len() == 1).then_some(())
+    restore_rules(&arena);
+    eventually("the pod has its Event", || {
+        let published = ns.events("Pod", "app1");
+        (published.len() == 1).then_some(())
     });
 }
 
@@ -163,7 +163,7 @@ fn change_rules(arena: &Installed, change: impl FnOnce(&mut Vec<Value>)) {
 }
 
 /// Lets it do again what the chart says.
-fn mend_rules(arena: &Installed) {
+fn restore_rules(arena: &Installed) {
     // Helm does not touch what others have changed, but makes what is missing.
     arena
         .kubectl(&["delete", "clusterrole", "pki-operator-namespace"])
@@ -172,7 +172,7 @@ fn mend_rules(arena: &Installed) {
 }
 
 #[test]
-fn a_permission_that_is_missing_is_told_where_the_pod_waits_and_needs_no_restart_when_it_is_back() {
+fn a_missing_permission_is_published_on_the_waiting_pod_and_needs_no_restart_when_it_is_back() {
     let arena = arena();
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
     let keystore = r#"{"serviceName": "app1", "outputs": {"jks": {"passwordSecretRef": {"name": "password"}}}}"#;
@@ -200,9 +200,9 @@ fn a_permission_that_is_missing_is_told_where_the_pod_waits_and_needs_no_restart
             message.contains(&format!("cannot {verb} resource \"secrets\"")),
             "{message}"
         );
-        let told = notes(&ns.wait_for_events("Pod", "app1", 1));
-        assert_eq!(told, [format!("Warning: {message}")]);
-        mend_rules(&arena);
+        let published = notes(&ns.wait_for_events("Pod", "app1", 1));
+        assert_eq!(published, [format!("Warning: {message}")]);
+        restore_rules(&arena);
         ns.wait_until_ready("app1-pki");
     }
 }
@@ -228,15 +228,16 @@ fn events_that_hang_delay_neither_certificates_nor_the_events_of_others() {
     store(&quick, "app1-pki", BAD);
     store(&slow, "good", SPEC);
     slow.wait_until_ready("good");
-    eventually("the pod of the other namespace is told", || {
+    eventually("the pod of the other namespace has its Event", || {
         (quick.events("Pod", "app1").len() == 1).then_some(())
     });
-    let told = (0..20).filter(|number| !slow.events("Pod", &format!("app1-{number}")).is_empty());
-    assert_eq!(told.count(), 0, "else nothing was slow");
+    let published =
+        (0..20).filter(|number| !slow.events("Pod", &format!("app1-{number}")).is_empty());
+    assert_eq!(published.count(), 0, "else nothing was slow");
 
     judge_events_no_more(&arena);
     // The queue asks the namespace again within half a minute.
-    eventually("all are told in the end", || {
+    eventually("all have their Events in the end", || {
         let (_, page) = operator.get("/metrics").ok()?;
         let labels = r#"result="sent",cause="",reason="PkiServiceNameError"}"#;
         let sent = events_total(&page, labels);
@@ -317,7 +318,7 @@ impl Busy {
 }
 
 #[test]
-fn what_the_api_server_is_too_busy_for_is_told_in_the_end_and_blocks_nothing() {
+fn events_that_a_busy_api_server_refuses_are_published_later_and_block_nothing() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let (ns, other) = (arena.namespace("busy"), arena.namespace("idle"));
@@ -333,19 +334,19 @@ fn what_the_api_server_is_too_busy_for_is_told_in_the_end_and_blocks_nothing() {
         (busy.asked.load(Ordering::SeqCst) >= 4).then_some(())
     });
     other.kubectl_apply_pki("app1-pki", BAD).unwrap_err();
-    eventually("the pod of another namespace is told", || {
+    eventually("the pod of another namespace has its Event", || {
         (other.events("Pod", "app1").len() == 1).then_some(())
     });
     ns.apply_pki("good", SPEC);
     ns.wait_until_ready("good");
-    let told = |number| ns.events("Pod", &format!("app1-{number}")).len();
-    assert_eq!((0..10).map(told).sum::<usize>(), 0);
+    let published = |number| ns.events("Pod", &format!("app1-{number}")).len();
+    assert_eq!((0..10).map(published).sum::<usize>(), 0);
     // Without a pause it would be thousands.
     assert!(busy.asked.load(Ordering::SeqCst) < 500, "it pauses");
 
     busy.is_over.store(true, Ordering::SeqCst);
-    eventually("all are told", || {
-        (0..10).all(|number| told(number) == 1).then_some(())
+    eventually("all have their Events", || {
+        (0..10).all(|number| published(number) == 1).then_some(())
     });
     let (_, page) = operator.get("/metrics").unwrap();
     assert!(!page.contains(r#"result="dropped""#), "{page}");
@@ -353,7 +354,7 @@ fn what_the_api_server_is_too_busy_for_is_told_in_the_end_and_blocks_nothing() {
 }
 
 #[test]
-fn another_leader_says_nothing_twice() {
+fn another_leader_publishes_nothing_twice() {
     let arena = arena();
     let first = arena.first_replica("operator-1", &[]).unwrap();
     eventually("the first leads", || {
@@ -365,20 +366,20 @@ fn another_leader_says_nothing_twice() {
     ns.pod_with("app1", "app1-pki");
     store(&ns, "app1-pki", BAD);
     let events = || [ns.events("Pod", "app1"), ns.events("Pki", "app1-pki")];
-    let told = eventually("the fault is told", || {
+    let published = eventually("the fault has its Event", || {
         Some(events()).filter(|events| events.iter().all(|events| events.len() == 1))
     });
     first.process.kill().unwrap();
     eventually("the second leads", || {
         (arena.leader()? == "operator-2").then_some(())
     });
-    // It has looked at all there is when it has told a pod that is new.
+    // It has processed everything when a new pod has its Event.
     ns.pod_with("later", "app1-pki");
-    eventually("a later pod is told", || {
+    eventually("a later pod has its Event", || {
         (ns.events("Pod", "later").len() == 1).then_some(())
     });
     quiet();
-    assert_eq!(events(), told, "the very same Events, with no count");
+    assert_eq!(events(), published, "the very same Events, with no count");
 }
 
 #[test]

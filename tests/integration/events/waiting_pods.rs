@@ -121,7 +121,7 @@ fn a_file_that_the_secret_does_not_have_is_named_with_what_adds_it() {
 }
 
 #[test]
-fn the_ca_bundle_in_a_namespace_that_does_not_ask_for_it_is_told_with_the_label() {
+fn a_missing_ca_bundle_is_published_with_the_label_to_set() {
     let ns = SHARED.namespace("unlabelled");
     let mounted = json!({"configMap": {"name": "pki-trust-bundle"}});
     let projected =
@@ -199,7 +199,7 @@ fn a_config_map_of_that_name_that_somebody_made_is_waited_for_by_nobody() {
 }
 
 #[test]
-fn a_pod_that_names_the_pki_where_it_means_its_secret_hears_that_of_the_secret() {
+fn a_pod_that_names_the_pki_instead_of_its_secret_gets_the_name_of_the_secret() {
     let ns = SHARED.namespace("namesake");
     ns.apply_pki("web", r#"{"serviceName": "app1", "secretName": "tls"}"#);
     ns.wait_until_ready("web");

@@ -24,7 +24,7 @@ fn apply(ns: &Namespace<'_>) {
 
 /// Waits until each Pki says these words, and then that fewer requests than one a second are made
 /// for each.
-fn told_without_haste(ns: &Namespace<'_>, words: &[&str], begin: Instant) {
+fn published_with_pauses(ns: &Namespace<'_>, words: &[&str], begin: Instant) {
     for name in PKIS {
         let message = ns.wait_until_refused(name, "PkiIssuanceFailed");
         for said in words {
@@ -58,7 +58,7 @@ fn summary(requests: &[Write]) -> BTreeMap<&Write, usize> {
 }
 
 /// Each pod was told the same, and the Pkis become ready by themselves.
-fn told_and_mended(ns: &Namespace<'_>, words: &[&str], operator: &Operator) {
+fn published_and_resolved(ns: &Namespace<'_>, words: &[&str], operator: &Operator) {
     for name in PKIS {
         let told = notes(&ns.wait_for_events("Pod", name, 1));
         assert!(
@@ -79,7 +79,7 @@ fn told_and_mended(ns: &Namespace<'_>, words: &[&str], operator: &Operator) {
 }
 
 #[test]
-fn a_quota_that_leaves_no_secret_is_told_with_who_can_raise_it() {
+fn a_quota_that_permits_no_secret_is_published_with_who_can_raise_it() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("quota");
@@ -95,13 +95,13 @@ fn a_quota_that_leaves_no_secret_is_told_with_who_can_raise_it() {
     ];
     let begin = Instant::now();
     apply(&ns);
-    told_without_haste(&ns, &words, begin);
+    published_with_pauses(&ns, &words, begin);
     ns.delete("quota", "none");
-    told_and_mended(&ns, &words, &operator);
+    published_and_resolved(&ns, &words, &operator);
 }
 
 #[test]
-fn a_permission_that_is_revoked_is_told_with_who_can_give_it_back() {
+fn a_revoked_permission_is_published_with_who_can_restore_it() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("revoked");
@@ -126,10 +126,10 @@ fn a_permission_that_is_revoked_is_told_with_who_can_give_it_back() {
     ];
     let begin = Instant::now();
     apply(&ns);
-    told_without_haste(&ns, &words, begin);
+    published_with_pauses(&ns, &words, begin);
     replace(&role);
     may_create_secrets(&ns, true);
-    told_and_mended(&ns, &words, &operator);
+    published_and_resolved(&ns, &words, &operator);
 }
 
 /// Waits until the API server sees the permission so.
@@ -142,7 +142,7 @@ fn may_create_secrets(ns: &Namespace<'_>, may: bool) {
 }
 
 #[test]
-fn a_rule_of_somebody_else_about_secrets_is_told_with_how_to_comply() {
+fn a_foreign_rule_about_secrets_is_published_with_how_to_comply() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("ruled");
@@ -172,13 +172,13 @@ fn a_rule_of_somebody_else_about_secrets_is_told_with_how_to_comply() {
     ];
     let begin = Instant::now();
     apply(&ns);
-    told_without_haste(&ns, &words, begin);
-    // As they were told.
+    published_with_pauses(&ns, &words, begin);
+    // As the message says.
     for name in PKIS {
         let spec = r#"{"serviceName": "app1", "secretTemplate": {"labels": {"team": "a"}}}"#;
         ns.apply_pki(name, spec);
     }
-    told_and_mended(&ns, &words, &operator);
+    published_and_resolved(&ns, &words, &operator);
     let both = "validatingadmissionpolicy,validatingadmissionpolicybinding";
     arena
         .kubectl(&["delete", both, "labels-on-secrets"])

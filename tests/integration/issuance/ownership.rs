@@ -138,7 +138,7 @@ fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone(
 }
 
 #[test]
-fn a_secret_that_can_be_neither_mended_nor_removed_is_tried_ever_more_rarely() {
+fn a_secret_that_can_be_neither_repaired_nor_removed_is_tried_less_and_less_often() {
     let ns = SHARED.namespace("stuck");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
@@ -335,7 +335,7 @@ fn controller(ns: &Namespace<'_>, secret: &str) -> Value {
 
 /// The pods lack a Secret then, and hear of both Pkis that name it.
 #[test]
-fn while_the_first_of_two_pkis_cannot_have_the_secret_pods_hear_of_both() {
+fn while_the_first_of_two_pkis_cannot_have_the_secret_pods_get_events_about_both() {
     let ns = SHARED.namespace("both");
     ns.pod_with("web", "tls");
     ns.kubectl(&["create", "quota", "none", "--hard=secrets=0"])

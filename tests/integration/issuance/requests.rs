@@ -187,7 +187,7 @@ fn pkis_that_are_deleted_in_the_foreground_get_no_other_secret() {
 }
 
 #[test]
-fn a_secret_that_is_to_be_kept_is_another_pkis_for_whoever_else_names_it() {
+fn a_secret_that_is_to_be_kept_belongs_to_another_pki_for_any_other_that_names_it() {
     let ns = SHARED.namespace("kept-by-one");
     ns.apply_pki("app1-pki", SPEC);
     ns.kubectl(&["annotate", "pki", "app1-pki", KEEP]).unwrap();

@@ -221,7 +221,7 @@ fn stateful_sets_and_daemon_sets_are_restarted_too_also_when_they_ask_later() {
 }
 
 #[test]
-fn a_deployment_that_is_paused_is_told_and_restarted_when_it_is_resumed() {
+fn a_paused_deployment_gets_an_event_and_is_restarted_when_it_is_resumed() {
     let arena = arena();
     let operator = operator(&arena);
     let ns = arena.namespace("paused");
@@ -286,7 +286,7 @@ impl Drop for Permissions<'_> {
 }
 
 #[test]
-fn without_permission_the_owner_is_told_and_with_it_back_the_restart_is_made_up_for() {
+fn without_permission_the_workload_gets_an_event_and_is_restarted_when_it_is_back() {
     let arena = arena();
     let operator = operator(&arena);
     let ns = arena.namespace("forbidden");

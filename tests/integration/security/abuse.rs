@@ -281,7 +281,8 @@ fn only_tls_1_2_and_above_are_spoken() {
 fn a_process_that_may_open_few_files_takes_fewer_connections_and_is_open_to_new_ones() {
     let arena = arena();
     let operator = with_few_files(&arena, 400);
-    let warned = "this process may open 400 files: 80 connections it is; raise that limit";
+    let warned =
+        "this process may open 400 files, so it serves at most 80 connections; raise that limit";
     let log = operator.process.log();
     assert!(log.contains(warned), "{log}");
     let silent: Vec<_> = (0..300)

@@ -160,7 +160,7 @@ fn a_change_that_leaves_pkis_without_a_policy_is_a_warning() {
 }
 
 #[test]
-fn only_pkis_that_have_a_secret_are_said_to_keep_it() {
+fn only_pkis_with_a_secret_are_reported_to_keep_it() {
     let all = policy("all", &json!({ "serviceNames": ["*"] }));
     let rules = rules(std::slice::from_ref(&all));
     let request = request("DELETE", &Value::Null, &all);

@@ -39,7 +39,7 @@ impl PathDecision {
         match replicas.older(client).await {
             Ok(None) => Self::Secret,
             Ok(Some(pod)) => Self::Plain(format!(
-                "pod {pod} has no annotation {SECRET_PATH}: \"true\": it is of an older version, and answers at the plain path alone"
+                "pod {pod} has no annotation {SECRET_PATH}: \"true\": it is of an older version, and answers only at the plain path"
             )),
             Err(error) => Self::Keep(format!("cannot list the operator's pods: {error}")),
         }

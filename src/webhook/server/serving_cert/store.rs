@@ -33,12 +33,12 @@ pub(super) enum ServingCaError {
     Api(Key, #[source] kube::Error),
     /// The CA does not sign the serving certificate.
     #[error(
-        "Secret {0} holds a CA that is of no use to the webhook: {1}; put another one there, or delete the Secret, and the operator makes one"
+        "Secret {0} holds a CA that the webhook cannot use: {1}; replace it, or delete the Secret and the operator makes one"
     )]
     Unsuitable(Key, #[source] ServingCertError),
     /// The Secret holds no usable CA, and is not the operator's to change.
     #[error(
-        "Secret {0} holds no usable CA for the webhook: {1}; if nobody needs what is in it, delete it, and the operator makes another"
+        "Secret {0} holds no usable CA for the webhook: {1}; if nobody needs its content, delete it and the operator makes another"
     )]
     Unusable(Key, #[source] AuthorityError),
 }

@@ -31,7 +31,7 @@ pub(super) enum TrustProblem {
     UnknownIssuer,
     /// The API server calls the webhook by another name.
     #[error(
-        "the API server calls {0}, for which the serving certificate is not; give it as --webhook-host"
+        "the API server calls {0}, but the serving certificate is not for that name; give the name as --webhook-host"
     )]
     OtherHost(String),
     /// Anything else, such as a wrong clock.

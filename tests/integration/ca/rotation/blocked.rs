@@ -111,7 +111,7 @@ fn notes_on_ca(arena: &Installed, reason: &str) -> String {
 }
 
 #[test]
-fn by_force_a_rotation_ends_within_three_steps_whoever_is_in_the_way() {
+fn a_forced_rotation_ends_within_three_steps_in_spite_of_blockers() {
     let arena = arena();
     arena.forget_cas();
     let step = format!("--ca-step-seconds={}", LONG_STEP.as_secs());

@@ -85,10 +85,10 @@ fn bundle() -> Value {
 
 /// The Events on a pod with this spec. `present` are the files of the object that it names; `None`
 /// if there is none.
-fn told(spec: &Value, cluster: &Cluster, present: Option<&[&str]>) -> Vec<String> {
+fn messages(spec: &Value, cluster: &Cluster, present: Option<&[&str]>) -> Vec<String> {
     let present = present.map(|files| files.iter().map(ToString::to_string).collect::<Vec<_>>());
     let found = find(&[pod(spec)], "pki-trust-bundle", cluster);
-    let mut told: Vec<_> = found
+    let mut messages: Vec<_> = found
         .keys()
         .filter(|finding| finding.unknown_object().is_none() || finding.holds(present.as_deref()))
         .map(|finding| {
@@ -96,8 +96,8 @@ fn told(spec: &Value, cluster: &Cluster, present: Option<&[&str]>) -> Vec<String
             format!("{}: {}", words.reason, words.message)
         })
         .collect();
-    told.sort();
-    told
+    messages.sort();
+    messages
 }
 
 const USUAL: Option<&[&str]> = Some(&["ca.crt", "tls.crt", "tls.key"]);
@@ -154,7 +154,7 @@ fn a_missing_file_is_reported_with_the_field_that_adds_it() {
         ),
     ] {
         let expected = format!("{begin}{message}{end}");
-        assert_eq!(told(&spec, &Cluster::default(), USUAL), [expected]);
+        assert_eq!(messages(&spec, &Cluster::default(), USUAL), [expected]);
     }
 }
 
@@ -166,16 +166,19 @@ fn no_event_about_files_that_are_there_or_not_needed_or_not_ours() {
     };
     let none = Vec::<String>::new();
     let cluster = Cluster::default();
-    assert_eq!(told(&key(true, "app1-pki"), &cluster, USUAL), none);
-    assert_eq!(told(&items(&["tls.crt", "ca.crt"]), &cluster, USUAL), none);
+    assert_eq!(messages(&key(true, "app1-pki"), &cluster, USUAL), none);
+    assert_eq!(
+        messages(&items(&["tls.crt", "ca.crt"]), &cluster, USUAL),
+        none
+    );
     let added = Some(&["key.der"][..]);
     assert_eq!(
-        told(&key(false, "app1-pki"), &cluster, added),
+        messages(&key(false, "app1-pki"), &cluster, added),
         none,
         "by hand"
     );
     assert_eq!(
-        told(&key(false, "app1-pki"), &cluster, None),
+        messages(&key(false, "app1-pki"), &cluster, None),
         none,
         "it is gone"
     );
@@ -183,12 +186,12 @@ fn no_event_about_files_that_are_there_or_not_needed_or_not_ours() {
         has_all: true,
         ..Cluster::default()
     };
-    assert_eq!(told(&key(false, "other"), &all, USUAL), none);
+    assert_eq!(messages(&key(false, "other"), &all, USUAL), none);
     let asked_for = Cluster {
         outputs: json!({"derKey": true}),
         ..Cluster::default()
     };
-    assert_eq!(told(&key(false, "app1-pki"), &asked_for, USUAL), none);
+    assert_eq!(messages(&key(false, "app1-pki"), &asked_for, USUAL), none);
 }
 
 #[test]
@@ -204,13 +207,13 @@ fn a_secret_removed_with_its_pki_is_reported_with_the_time() {
     };
     let end = ": apply the Pki again, or remove the Secret from the pod";
     assert_eq!(
-        told(&secret("tls"), &cluster(true), None),
+        messages(&secret("tls"), &cluster(true), None),
         [format!(
             "PkiSecretRemoved: Secret tls was removed when Pki ns/web was deleted at 2030-01-01T00:00:00Z{end}"
         )]
     );
     assert_eq!(
-        told(&secret("tls"), &cluster(false), None),
+        messages(&secret("tls"), &cluster(false), None),
         [format!(
             "PkiSecretRemoved: Pki ns/web, which would have written Secret tls, was deleted at 2030-01-01T00:00:00Z{end}"
         )]
@@ -219,10 +222,10 @@ fn a_secret_removed_with_its_pki_is_reported_with_the_time() {
         spoken_for: true,
         ..cluster(true)
     };
-    assert!(told(&secret("tls"), &claimed, None).is_empty());
-    assert!(told(&secret("app1-pki"), &cluster(true), None).is_empty());
+    assert!(messages(&secret("tls"), &claimed, None).is_empty());
+    assert!(messages(&secret("app1-pki"), &cluster(true), None).is_empty());
     let optional = volume(&json!({"secret": {"secretName": "tls", "optional": true}}));
-    assert!(told(&optional, &cluster(true), None).is_empty());
+    assert!(messages(&optional, &cluster(true), None).is_empty());
 }
 
 #[test]
@@ -232,7 +235,7 @@ fn a_pod_with_the_name_of_a_pki_gets_that_of_its_secret() {
         ..Cluster::default()
     };
     assert_eq!(
-        told(&secret("web"), &cluster, None),
+        messages(&secret("web"), &cluster, None),
         [
             "PkiSecretNotProvided: no Pki provides Secret web: Pki ns/web writes Secret tls. Write tls in the pod, or \
           secretName: web in the spec of the Pki"
@@ -252,7 +255,11 @@ fn a_pod_that_waits_for_the_ca_bundle_gets_the_label_that_requests_it() {
         volume(&json!({"projected": {"sources": [{"configMap": {"name": "pki-trust-bundle"}}]}}));
     for spec in [bundle(), env, env_from, projected] {
         let expected = format!("{begin} does not have the label box.com/trust-bundle{end}");
-        assert_eq!(told(&spec, &Cluster::default(), None), [expected], "{spec}");
+        assert_eq!(
+            messages(&spec, &Cluster::default(), None),
+            [expected],
+            "{spec}"
+        );
     }
     let labelled = |label| Cluster {
         label: Some(label),
@@ -260,25 +267,25 @@ fn a_pod_that_waits_for_the_ca_bundle_gets_the_label_that_requests_it() {
     };
     let expected =
         format!("{begin} has the label box.com/trust-bundle=\"yes\", which is not true{end}");
-    assert_eq!(told(&bundle(), &labelled("yes"), None), [expected]);
+    assert_eq!(messages(&bundle(), &labelled("yes"), None), [expected]);
     assert!(
-        told(&bundle(), &labelled("true"), None).is_empty(),
+        messages(&bundle(), &labelled("true"), None).is_empty(),
         "it comes"
     );
     let by_hand = Some(&["ca.crt"][..]);
-    assert!(told(&bundle(), &Cluster::default(), by_hand).is_empty());
+    assert!(messages(&bundle(), &Cluster::default(), by_hand).is_empty());
     let unknown = Cluster {
         is_unknown: true,
         ..Cluster::default()
     };
-    assert!(told(&bundle(), &unknown, None).is_empty());
+    assert!(messages(&bundle(), &unknown, None).is_empty());
     let others = volume(&json!({"configMap": {"name": "settings"}}));
-    assert!(told(&others, &Cluster::default(), None).is_empty());
+    assert!(messages(&others, &Cluster::default(), None).is_empty());
 
     let other_file = volume(&json!({"configMap": {"name": "pki-trust-bundle",
         "items": [{"key": "ca-bundle.crt", "path": "c"}]}}));
     assert_eq!(
-        told(&other_file, &labelled("true"), by_hand),
+        messages(&other_file, &labelled("true"), by_hand),
         [
             "TrustBundleFileMissing: ConfigMap pki-trust-bundle has no ca-bundle.crt: the only file is ca.crt"
         ]
@@ -294,13 +301,13 @@ fn an_unwritten_cluster_trust_bundle_is_reported_with_what_to_mount_instead() {
         ..Cluster::default()
     };
     assert_eq!(
-        told(&spec, &some, None),
+        messages(&spec, &some, None),
         [
             "TrustBundleNotServed: the operator serves only some namespaces, so it writes no ClusterTrustBundle \
           pki-trust-bundle: mount ConfigMap pki-trust-bundle instead, in a namespace with the label box.com/trust-bundle=true"
         ]
     );
-    assert!(told(&spec, &Cluster::default(), None).is_empty());
+    assert!(messages(&spec, &Cluster::default(), None).is_empty());
 }
 
 #[test]
@@ -345,6 +352,10 @@ fn events_are_bounded_whatever_a_pod_names() {
     let files: Vec<_> = files.iter().map(String::as_str).collect();
     let spec = items(&files);
     assert!(pod(&spec).needs().len() <= 32);
-    let told = told(&spec, &Cluster::default(), USUAL);
-    assert!(told.len() == 1 && told[0].len() < 1100, "{}", told[0].len());
+    let messages = messages(&spec, &Cluster::default(), USUAL);
+    assert!(
+        messages.len() == 1 && messages[0].len() < 1100,
+        "{}",
+        messages[0].len()
+    );
 }
