@@ -5,7 +5,7 @@ use k8s_openapi::ByteString;
 use pki_certs::Authority;
 use pki_cluster::install::{self, Install, Operator, Replica};
 use pki_cluster::testing::{self, Api, AuditLog, Request, manifest};
-use pki_cluster::{Cluster, Options, needs};
+use pki_cluster::{Cluster, Options, Signal, needs};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -110,7 +110,8 @@ impl Installed {
     /// Takes the webhooks away, so that whatever the schema takes is stored.
     pub(crate) fn without_webhooks(&self) {
         let configuration = "validatingwebhookconfiguration";
-        self.kubectl(&["delete", configuration, "pki-operator"])
+        self.api
+            .delete(configuration, "", "pki-operator")
             .expect("it is deleted");
     }
 
@@ -127,21 +128,21 @@ impl Installed {
 
     /// Removes every CA, with all that is known of it, while no operator runs.
     pub(crate) fn forget_cas(&self) {
-        for (kind, names) in [
-            (
-                "secret",
-                &["pki-operator-ca", "pki-operator-webhook-ca"][..],
-            ),
-            ("configmap", &["pki-operator-ca"]),
+        for (kind, name) in [
+            ("secret", "pki-operator-ca"),
+            ("secret", "pki-operator-webhook-ca"),
+            ("configmap", "pki-operator-ca"),
         ] {
-            let delete = [
-                "delete",
-                kind,
-                "--ignore-not-found",
-                "--namespace=pki-operator",
-            ];
-            self.kubectl(&[&delete, names].concat())
-                .expect("it is deleted");
+            if self
+                .api
+                .get(kind, install::RELEASE, name)
+                .expect("it is read")
+                .is_some()
+            {
+                self.api
+                    .delete(kind, install::RELEASE, name)
+                    .expect("it is deleted");
+            }
         }
     }
 
@@ -153,7 +154,8 @@ impl Installed {
             "metadata": {"name": "pki-operator-ca", "namespace": install::RELEASE}, "stringData": {
                 "tls.crt": if ca.chain_pem().is_empty() { ca.root_pem() } else { ca.chain_pem() },
                 "ca.crt": ca.root_pem(), "tls.key": authority.private_key_pem().as_str()}});
-        self.kubectl_with(&secret.to_string(), &["create", "--filename=-"])
+        self.api
+            .create(install::RELEASE, &secret)
             .expect("it is made");
     }
 
@@ -194,6 +196,13 @@ impl Installed {
             .ok()??;
         let holder = lease["spec"]["holderIdentity"].as_str()?;
         (!holder.is_empty()).then(|| holder.to_owned())
+    }
+
+    /// Whether the operator may do this; `action` has the fields of `resourceAttributes`.
+    pub(crate) fn operator_may(&self, action: &Value) -> bool {
+        let account = format!("system:serviceaccount:{0}:{0}", install::RELEASE);
+        let permitted = self.api.is_permitted(&account, action);
+        permitted.expect("the API server answers")
     }
 
     /// What the operator has written in a namespace so far, as the audit log of the API server has
@@ -296,6 +305,15 @@ impl Namespace<'_> {
         self.apply_object(&manifest::pki(name, &spec));
     }
 
+    /// Applies a Pki, or returns the refusal in the words of the API server, without those that
+    /// `kubectl` adds.
+    pub(crate) fn try_apply_pki(&self, name: &str, spec: &str) -> Result<(), String> {
+        let spec = serde_saphyr::from_str(spec).expect("the spec is YAML");
+        let api = &self.installed.api;
+        let applied = api.apply(&self.name, &manifest::pki(name, &spec));
+        applied.map(drop).map_err(|error| error.to_string())
+    }
+
     /// Applies each object of a manifest, and each item of a list.
     ///
     /// Panics with the refusal. [`kubectl_apply`](Self::kubectl_apply) returns it.
@@ -335,6 +353,19 @@ impl Namespace<'_> {
     pub(crate) fn delete(&self, kind: &str, name: &str) {
         let deleted = self.installed.api.delete(kind, &self.name, name);
         deleted.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    }
+
+    /// Deletes an object without waiting for its end.
+    pub(crate) fn delete_later(&self, kind: &str, name: &str) {
+        let deleted = self.installed.api.delete_later(kind, &self.name, name);
+        deleted.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    }
+
+    /// Sets a label of the namespace itself, or removes it.
+    pub(crate) fn label(&self, key: &str, value: Option<&str>) {
+        let api = &self.installed.api;
+        api.label("namespace", "", &self.name, key, value)
+            .expect("the namespace is labelled");
     }
 
     /// Sets an annotation.
@@ -526,6 +557,13 @@ pub(crate) fn notes(events: &[Value]) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let note = |event: &Value| format!("{}: {}", text(&event["type"]), text(&event["note"]));
     events.iter().map(note).collect()
+}
+
+/// Stops a replica by SIGTERM, so that the next one leads at once.
+pub(crate) fn stop(operator: Operator) {
+    operator.process.signal(Signal::TERM).expect("it runs");
+    operator.process.wait(PATIENCE).expect("it ends");
+    drop(operator);
 }
 
 /// How long nothing may happen before a test believes that nothing will.

@@ -1,7 +1,7 @@
 //! The CA is replaced without stranding anybody, and lost without being replaced.
 
-use crate::harness::{Installed, Namespace, arena, eventually, file, notes, quiet};
-use pki_cluster::install::Operator;
+use crate::harness::{Installed, Namespace, arena, eventually, file, notes, stop};
+use pki_cluster::install::{Operator, RELEASE};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -16,8 +16,8 @@ use std::time::Duration;
 mod blocked;
 
 const CA: &str = "pki-operator-ca";
-const OWN: &str = "--namespace=pki-operator";
-/// How long each step of a rotation takes at least. Whoever reloads within that is never stranded.
+/// How long each step of a rotation takes at least. A client that reloads within that time trusts
+/// every certificate.
 const STEP: &str = "--ca-step-seconds=6";
 const RELOAD: Duration = Duration::from_secs(2);
 
@@ -89,9 +89,7 @@ fn expect_replaced(ns: &Namespace<'_>, name: &str, before: &Value) {
 /// Asks for another CA, and waits until the one before is withdrawn. Every step is seen.
 fn rotate(arena: &Installed, ns: &Namespace<'_>) {
     let old = ledger(arena)["ca.crt"].clone();
-    arena
-        .kubectl(&["annotate", "secret", CA, "box.com/rotate-now=1", OWN])
-        .unwrap();
+    annotate(arena, "box.com/rotate-now", "1");
     let next = eventually("the next CA is published", || {
         ledger(arena)["next.crt"].as_str().map(str::to_owned)
     });
@@ -139,7 +137,7 @@ fn a_ca_that_is_deleted_raises_an_alarm_and_is_not_replaced() {
     ns.apply_pki("before", r#"{"serviceName": "app1"}"#);
     let before = ns.wait_until_ready("before");
     let backup = secret(&arena);
-    arena.kubectl(&["delete", "secret", CA, OWN]).unwrap();
+    arena.api.delete("secret", RELEASE, CA).unwrap();
     wait_for_alarm(&operator, "lost");
 
     ns.pod_with("app1", "after");
@@ -162,24 +160,24 @@ fn a_ca_that_is_deleted_raises_an_alarm_and_is_not_replaced() {
         told.contains(&format!("Warning: {said}")).then_some(())
     });
     eventually("the platform team hears it", || {
-        let events = arena
-            .kubectl(&["get", "events", OWN, "--output=json"])
-            .ok()?;
-        events.contains("CaUnavailable").then_some(())
+        let events = arena.api.list("events", RELEASE, "", "").ok()?;
+        let mut reasons = events.iter().map(|event| &event["reason"]);
+        reasons
+            .any(|reason| reason == "CaUnavailable")
+            .then_some(())
     });
 
-    drop(operator);
+    stop(operator);
     let operator = arena.first_replica("operator-2", &[]).unwrap();
     wait_for_alarm(&operator, "lost");
-    quiet();
-    assert!(
-        arena.kubectl(&["get", "secret", CA, OWN]).is_err(),
-        "no new CA"
-    );
+    // No later Pki can show that the operator has settled: without a CA none becomes ready.
+    thread::sleep(Duration::from_secs(2));
+    let ca = arena.api.get("secret", RELEASE, CA).unwrap();
+    assert_eq!(ca, None, "no new CA");
     assert_eq!(
         ns.ready_field("before", "status"),
         "True",
-        "what is sound stays so"
+        "a valid Secret stays ready"
     );
 
     restore(&arena, &backup);
@@ -220,10 +218,7 @@ fn a_ca_that_is_corrupt_or_a_strangers_signs_nothing() {
     assert!(said.ends_with(&end), "{said}");
     assert_eq!(ns.get("pki", "before").unwrap()["status"], before["status"]);
 
-    let accept = format!("box.com/accept-ca={fingerprint}");
-    arena
-        .kubectl(&["annotate", "secret", CA, &accept, OWN])
-        .unwrap();
+    annotate(&arena, "box.com/accept-ca", fingerprint);
     let issued = ns.wait_until_ready("stranger");
     assert_eq!(issued["status"]["issuerFingerprint"], fingerprint);
     let bundle = file(&ns.get("secret", "stranger").unwrap(), "ca.crt");
@@ -414,10 +409,8 @@ fn certificates(pem: &str) -> usize {
 }
 
 fn secret(arena: &Installed) -> Value {
-    let printed = arena
-        .kubectl(&["get", "secret", CA, OWN, "--output=json"])
-        .unwrap();
-    serde_json::from_str(&printed).unwrap()
+    let secret = arena.api.get("secret", RELEASE, CA).unwrap();
+    secret.expect("there is a CA")
 }
 
 /// The names of the keys of the CAs that signed before.
@@ -427,25 +420,20 @@ fn retired_keys(secret: &Value) -> Vec<String> {
     names.filter(is_key).cloned().collect()
 }
 
+/// The data of the ConfigMap about the CA.
 fn ledger(arena: &Installed) -> Value {
-    let printed = arena
-        .kubectl(&["get", "configmap", CA, OWN, "--output=json"])
-        .unwrap();
-    serde_json::from_str::<Value>(&printed).unwrap()["data"].clone()
+    let map = arena.api.get("configmap", RELEASE, CA).unwrap();
+    map.expect("there is a state of the CA")["data"].take()
 }
 
 fn patch(arena: &Installed, change: &Value) {
-    arena
-        .kubectl(&[
-            "patch",
-            "secret",
-            CA,
-            OWN,
-            "--type=merge",
-            "--patch",
-            &change.to_string(),
-        ])
-        .unwrap();
+    arena.api.merge("secret", RELEASE, CA, change).unwrap();
+}
+
+/// Sets an annotation of the Secret of the CA.
+fn annotate(arena: &Installed, key: &str, value: &str) {
+    let annotated = arena.api.annotate("secret", RELEASE, CA, key, Some(value));
+    annotated.unwrap();
 }
 
 /// Creates the Secret of the CA, as from a backup.
@@ -459,7 +447,5 @@ fn restore(arena: &Installed, backup: &Value) {
     ] {
         secret["metadata"].as_object_mut().unwrap().remove(field);
     }
-    arena
-        .kubectl_with(&secret.to_string(), &["create", "--filename=-"])
-        .unwrap();
+    arena.api.create(RELEASE, &secret).unwrap();
 }

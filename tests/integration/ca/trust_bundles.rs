@@ -1,14 +1,16 @@
 //! What clients trust: the CA bundle in the namespaces that ask for it, and for the whole cluster.
 
-use crate::harness::{
-    Installed, Namespace, SHARED, arena, eventually, file, notes, openssl, quiet,
-};
-use pki_cluster::install::Operator;
+use crate::harness::{Installed, Namespace, SHARED, arena, eventually, file, notes, openssl, stop};
+use pki_cluster::install::RELEASE;
 use serde_json::{Value, json};
 use std::thread;
 use std::time::Duration;
 
 const NAME: &str = "pki-trust-bundle";
+const CA: &str = "pki-operator-ca";
+/// The time in which the operator writes once in a namespace.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+const LABEL: &str = "box.com/trust-bundle";
 
 #[test]
 fn a_namespace_that_asks_gets_the_bundle_and_loses_it_when_it_asks_no_more() {
@@ -43,20 +45,17 @@ fn a_namespace_that_asks_gets_the_bundle_and_loses_it_when_it_asks_no_more() {
     assert_eq!(verify("other.example"), "");
 
     assert_eq!(config_map(&server), None, "it was not asked for here");
-    ns.kubectl(&["label", "namespace", &ns.name, "box.com/trust-bundle-"])
-        .unwrap();
+    ns.label(LABEL, None);
     eventually("the bundle is gone", || {
         config_map(&ns).is_none().then_some(())
     });
-    ns.kubectl(&["label", "namespace", &ns.name, "box.com/trust-bundle=yes"])
-        .unwrap();
-    quiet();
+    ns.label(LABEL, Some("yes"));
+    thread::sleep(MIN_INTERVAL);
+    settle(&SHARED);
     assert_eq!(config_map(&ns), None, "only true asks");
-    let overwrite = ["label", "--overwrite", "namespace", &ns.name];
     for (label, is_asking) in [("True", true), ("no", false), ("1", true), ("F", false)] {
-        let label = format!("box.com/trust-bundle={label}");
-        ns.kubectl(&[&overwrite[..], &[&label]].concat()).unwrap();
-        eventually(&label, || {
+        ns.label(LABEL, Some(label));
+        eventually(label, || {
             (config_map(&ns).is_some() == is_asking).then_some(())
         });
     }
@@ -74,9 +73,7 @@ fn a_config_map_that_somebody_else_made_is_left_as_it_is_and_replaced_once_it_is
         let ns = SHARED.namespace("theirs");
         let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "labels": labels},
             "data": {"ca.crt": "theirs"}});
-        let create = format!("--field-manager={manager}");
-        let create = ["create", &create, "--filename=-", "--namespace", &ns.name];
-        SHARED.kubectl_with(&theirs.to_string(), &create).unwrap();
+        SHARED.api.apply_as(manager, &ns.name, &theirs).unwrap();
         let before = config_map(&ns);
         ask(&ns);
         let told = eventually("it is said", || {
@@ -89,11 +86,10 @@ fn a_config_map_that_somebody_else_made_is_left_as_it_is_and_replaced_once_it_is
             ns.name
         );
         assert_eq!(told, [sentence]);
-        ns.kubectl(&["label", "namespace", &ns.name, "box.com/trust-bundle-"])
-            .unwrap();
-        quiet();
+        ns.label(LABEL, None);
+        settle(&SHARED);
         ask(&ns);
-        quiet();
+        settle(&SHARED);
         assert_eq!(config_map(&ns), before, "not a byte has changed");
         assert_eq!(ns.operator_writes().len(), 0);
 
@@ -107,33 +103,35 @@ fn a_copy_that_is_edited_or_deleted_comes_back() {
     let ns = SHARED.namespace("edited");
     ask(&ns);
     let bundle = wait_for_bundle(&ns);
-    for patch in [
-        r#"[{"op": "replace", "path": "/data/ca.crt", "value": "theirs"}]"#,
-        r#"[{"op": "remove", "path": "/data/ca.crt"}]"#,
-        r#"[{"op": "remove", "path": "/data"}]"#,
-        r#"[{"op": "remove", "path": "/data"}, {"op": "add", "path": "/binaryData", "value": {"ca.crt": "AAAA"}}]"#,
-        r#"[{"op": "replace", "path": "/data/ca.crt", "value": "theirs"}, {"op": "add", "path": "/immutable", "value": true}]"#,
-        r#"[{"op": "add", "path": "/data/own.crt", "value": "own"}, {"op": "replace", "path": "/data/ca.crt", "value": "theirs"}]"#,
+    for change in [
+        json!({"data": {"ca.crt": "theirs"}}),
+        json!({"data": {"ca.crt": null}}),
+        json!({"data": null}),
+        json!({"data": null, "binaryData": {"ca.crt": "AAAA"}}),
+        json!({"data": {"ca.crt": "theirs"}, "immutable": true}),
+        json!({"data": {"ca.crt": "theirs", "own.crt": "own"}}),
     ] {
-        ns.kubectl(&["patch", "configmap", NAME, "--type=json", "--patch", patch])
-            .unwrap();
-        eventually(&format!("it is mended after {patch}"), || {
+        ns.merge("configmap", NAME, &change);
+        eventually(&format!("it is repaired after {change}"), || {
             (content(&config_map(&ns)?) == bundle).then_some(())
         });
     }
-    let mended = config_map(&ns).unwrap();
-    assert_eq!(mended["data"]["own.crt"], "own", "it does no harm");
+    let repaired = config_map(&ns).unwrap();
+    assert_eq!(repaired["data"]["own.crt"], "own", "it does no harm");
     ns.delete("configmap", NAME);
     assert_eq!(wait_for_bundle(&ns), bundle);
 
-    ns.kubectl(&["annotate", "configmap", NAME, "note=theirs"])
-        .unwrap();
-    quiet();
+    ns.annotate("configmap", NAME, "note", "theirs");
+    thread::sleep(MIN_INTERVAL);
+    settle(&SHARED);
     let writes = ns.operator_writes();
-    ns.kubectl(&["annotate", "configmap", NAME, "note-"])
-        .unwrap();
-    quiet();
-    assert_eq!(ns.operator_writes(), writes, "what is sound is not written");
+    ns.merge(
+        "configmap",
+        NAME,
+        &json!({"metadata": {"annotations": {"note": null}}}),
+    );
+    settle(&SHARED);
+    assert_eq!(ns.operator_writes(), writes, "a valid copy is not written");
 }
 
 #[test]
@@ -146,9 +144,8 @@ fn a_copy_that_finalizers_hold_is_named_and_left_in_peace_until_it_is_gone() {
         {"op": "add", "path": "/immutable", "value": true},
         {"op": "add", "path": "/metadata/finalizers", "value": ["example.com/hold"]},
     ]);
-    let patch = patch.to_string();
-    ns.kubectl(&["patch", "configmap", NAME, "--type=json", "--patch", &patch])
-        .unwrap();
+    let patched = SHARED.api.patch("configmap", &ns.name, NAME, &patch);
+    patched.unwrap();
     let told = eventually("it is said", || {
         let told = notes(&ns.events("ConfigMap", NAME));
         (!told.is_empty()).then_some(told)
@@ -165,12 +162,11 @@ fn a_copy_that_finalizers_hold_is_named_and_left_in_peace_until_it_is_gone() {
         let count = page.lines().find_map(|line| line.strip_prefix(failing))?;
         (count != "0").then_some(())
     });
-    // Annotations change nothing, though the watch tells of each.
+    // Annotations change nothing, though the watch has an event for each.
     for number in 0..5 {
-        let note = format!("note={number}");
-        ns.kubectl(&["annotate", "configmap", NAME, "--overwrite", &note])
-            .unwrap();
-        quiet();
+        ns.annotate("configmap", NAME, "note", &number.to_string());
+        // The operator tries again after 1, 2 and 4 s.
+        thread::sleep(Duration::from_millis(1500));
     }
     let writes = ns.operator_writes().into_iter();
     let writes: Vec<_> = writes
@@ -187,9 +183,11 @@ fn a_copy_that_finalizers_hold_is_named_and_left_in_peace_until_it_is_gone() {
     let log = SHARED.operator.process.log();
     assert_eq!(log.matches(&sentence).count(), 1);
 
-    let free = r#"{"metadata": {"finalizers": null}}"#;
-    ns.kubectl(&["patch", "configmap", NAME, "--type=merge", "--patch", free])
-        .unwrap();
+    ns.merge(
+        "configmap",
+        NAME,
+        &json!({"metadata": {"finalizers": null}}),
+    );
     assert_eq!(wait_for_bundle(&ns), bundle);
 }
 
@@ -235,18 +233,13 @@ fn a_restart_writes_nothing_and_repairs_what_was_changed_meanwhile() {
         (cluster_bundle(&arena)? == bundle).then_some(())
     });
     let seen = || {
-        let version = "--output=jsonpath={.metadata.resourceVersion}";
-        let bundle = arena
-            .kubectl(&["get", "clustertrustbundle", NAME, version])
-            .unwrap();
+        let bundle = arena.api.get("clustertrustbundle", "", NAME).unwrap();
         (config_map(&ns), bundle, ns.operator_writes())
     };
     let before = seen();
     stop(operator);
 
-    other
-        .kubectl(&["label", "namespace", &other.name, "box.com/trust-bundle-"])
-        .unwrap();
+    other.label(LABEL, None);
     let operator = arena.first_replica("operator-2", &[]).unwrap();
     eventually("what is not asked for any more is gone", || {
         config_map(&other).is_none().then_some(())
@@ -256,12 +249,10 @@ fn a_restart_writes_nothing_and_repairs_what_was_changed_meanwhile() {
         page.contains("pki_operator_trust_bundles{state=\"current\"} 1\n")
             .then_some(())
     });
-    quiet();
+    settle(&arena);
     assert_eq!(seen(), before);
     stop(operator);
 
-    let patch =
-        r#"{"spec": {"trustBundle": null}, "metadata": {"annotations": {"note": "theirs"}}}"#;
     let pem = openssl(
         &[
             "req",
@@ -278,21 +269,15 @@ fn a_restart_writes_nothing_and_repairs_what_was_changed_meanwhile() {
         ],
         "",
     );
-    let patch = patch.replace("null", &json!(pem + "\n").to_string());
+    let change = json!({"spec": {"trustBundle": pem + "\n"}, "metadata": {"annotations": {"note": "theirs"}}});
     arena
-        .kubectl(&[
-            "patch",
-            "clustertrustbundle",
-            NAME,
-            "--type=merge",
-            "--patch",
-            &patch,
-        ])
+        .api
+        .merge("clustertrustbundle", "", NAME, &change)
         .unwrap();
     ns.delete("configmap", NAME);
     let _operator = arena.first_replica("operator-3", &[]).unwrap();
     assert_eq!(wait_for_bundle(&ns), bundle);
-    eventually("the ClusterTrustBundle is mended", || {
+    eventually("the ClusterTrustBundle is repaired", || {
         (cluster_bundle(&arena)? == bundle).then_some(())
     });
 }
@@ -310,14 +295,9 @@ fn a_rotation_waits_until_clients_know_the_new_ca_but_not_for_ever() {
     wait_for_bundle(&stuck);
     forbid_updates(&stuck);
 
-    let annotate = [
-        "annotate",
-        "secret",
-        "pki-operator-ca",
-        "--namespace=pki-operator",
-        "box.com/rotate-now=please",
-    ];
-    arena.kubectl(&annotate).unwrap();
+    let (rotate, please) = ("box.com/rotate-now", Some("please"));
+    let annotated = arena.api.annotate("secret", RELEASE, CA, rotate, please);
+    annotated.unwrap();
     let both = eventually("the copy that can be written holds both", || {
         let bundle = content(&config_map(&ns)?);
         (roots(&bundle) == 2).then_some(bundle)
@@ -349,27 +329,14 @@ fn a_rotation_waits_until_clients_know_the_new_ca_but_not_for_ever() {
         (bundles == [new.clone(), new.clone()]).then_some(())
     });
     eventually("the old key is gone", || {
-        let secret = [
-            "get",
-            "secret",
-            "pki-operator-ca",
-            "--namespace=pki-operator",
-            "--output=jsonpath={.data}",
-        ];
-        (!arena.kubectl(&secret).ok()?.contains("next.key")).then_some(())
+        let secret = arena.api.get("secret", RELEASE, CA).ok()??;
+        secret["data"]["next.key"].is_null().then_some(())
     });
     stop(operator);
 }
 
 fn ask(ns: &Namespace<'_>) {
-    ns.kubectl(&[
-        "label",
-        "--overwrite",
-        "namespace",
-        &ns.name,
-        "box.com/trust-bundle=true",
-    ])
-    .unwrap();
+    ns.label(LABEL, Some("true"));
 }
 
 fn config_map(ns: &Namespace<'_>) -> Option<Value> {
@@ -390,10 +357,8 @@ fn wait_for_bundle(ns: &Namespace<'_>) -> String {
 }
 
 fn cluster_bundle(arena: &Installed) -> Option<String> {
-    let path = "--output=jsonpath={.spec.trustBundle}";
-    arena
-        .kubectl(&["get", "clustertrustbundle", NAME, path])
-        .ok()
+    let bundle = arena.api.get("clustertrustbundle", "", NAME).ok()??;
+    bundle["spec"]["trustBundle"].as_str().map(str::to_owned)
 }
 
 fn roots(bundle: &str) -> usize {
@@ -402,16 +367,9 @@ fn roots(bundle: &str) -> usize {
 
 /// What the `ConfigMap` about the CA has under this key.
 fn ledger(arena: &Installed, key: &str) -> String {
-    let path = format!("--output=jsonpath={{.data.{}}}", key.replace('.', "\\."));
-    arena
-        .kubectl(&[
-            "get",
-            "configmap",
-            "pki-operator-ca",
-            "--namespace=pki-operator",
-            &path,
-        ])
-        .unwrap()
+    let map = arena.api.get("configmap", RELEASE, CA).unwrap();
+    let map = map.expect("there is a state of the CA");
+    map["data"][key].as_str().unwrap_or_default().to_owned()
 }
 
 /// Makes the API server refuse updates of the copy in this namespace.
@@ -427,16 +385,12 @@ fn forbid_updates(ns: &Namespace<'_>) {
     for manifest in [policy, binding] {
         ns.apply(&manifest.to_string());
     }
+    let mut probe = 0;
     eventually("updates are refused", || {
-        let dry_run = [
-            "annotate",
-            "configmap",
-            NAME,
-            "--dry-run=server",
-            "probe=1",
-            "--overwrite",
-        ];
-        ns.kubectl(&dry_run).is_err().then_some(())
+        probe += 1;
+        let api = &ns.installed.api;
+        let annotated = api.annotate("configmap", name, NAME, "probe", Some(&probe.to_string()));
+        annotated.err()
     });
 }
 
@@ -445,13 +399,14 @@ fn permit_updates(ns: &Namespace<'_>) {
         "validatingadmissionpolicybinding",
         "validatingadmissionpolicy",
     ] {
-        ns.installed.kubectl(&["delete", kind, &ns.name]).unwrap();
+        ns.installed.api.delete(kind, "", &ns.name).unwrap();
     }
 }
 
-/// Stops it orderly, so that the next one leads at once.
-fn stop(operator: Operator) {
-    operator.process.signal(pki_cluster::Signal::TERM).unwrap();
-    operator.process.wait(Duration::from_secs(20)).unwrap();
-    drop(operator);
+/// Waits until the controller of CA bundles has processed the changes of before: it writes the
+/// bundle of a namespace that asks later.
+fn settle(installed: &Installed) {
+    let later = installed.namespace("later");
+    ask(&later);
+    wait_for_bundle(&later);
 }

@@ -1,12 +1,14 @@
 //! The webhook is trusted at every moment, whatever becomes of its CA.
 
 use crate::ca::rotation::intermediate;
-use crate::harness::{Installed, arena, eventually, file, openssl, quiet};
-use pki_cluster::install::Operator;
+use crate::harness::{Installed, arena, eventually, file, openssl};
+use pki_cluster::install::{Operator, RELEASE};
+use pki_cluster::testing::manifest;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -20,10 +22,17 @@ pub(crate) const SECRET: [&str; 3] = [
     "pki-operator-webhook-ca",
     "--namespace=pki-operator",
 ];
+const CA: &str = SECRET[1];
 pub(crate) const CONFIGURATIONS: &str = "validatingwebhookconfiguration";
-/// So long that a test on a slow machine sees both CAs trusted, and so short that it sees the old
-/// one withdrawn.
-pub(crate) const OVERLAP: &str = "--webhook-ca-overlap-seconds=40";
+/// Long enough for both replicas to serve from the new CA on a slow machine: they do so after the
+/// propagation time of 5 s. Short enough for a test to see the old CA withdrawn.
+pub(crate) const OVERLAP: &str = "--webhook-ca-overlap-seconds=15";
+/// The same where the test delays the publication of the new CA.
+const LONG_OVERLAP: &str = "--webhook-ca-overlap-seconds=20";
+/// The pause between two rounds of requests, which leaves the processor to the programs under test.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Pkis that are asked about before the load begins, so that both replicas answer some.
+const PROBES: usize = 20;
 
 #[test]
 fn while_the_webhooks_ca_is_replaced_no_request_fails() {
@@ -31,8 +40,7 @@ fn while_the_webhooks_ca_is_replaced_no_request_fails() {
     let pair = Pair::start(&arena);
     let old = pair.ca();
     pair.under_load(|| {
-        let annotate = [&["annotate"], &SECRET[..], &["box.com/rotate-now="]].concat();
-        arena.kubectl(&annotate).unwrap();
+        rotate(&arena);
         let new = pair.expect_replacement_of(&old);
         assert!(!pair.serve_from(&old) && pair.serve_from(&new));
         let annotations = &pair.secret()["metadata"]["annotations"];
@@ -54,8 +62,8 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
         assert!(pair.serve_from(&old));
     };
     pair.under_load(|| {
-        let delete = [&["delete"], &SECRET[..]].concat();
-        arena.kubectl(&delete).unwrap();
+        let delete = || arena.api.delete("secret", RELEASE, CA).unwrap();
+        delete();
         expect_as_before();
 
         for damage in [
@@ -68,9 +76,8 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
 
         // Not one that the operator made: it is left alone, until somebody deletes it.
         let strange = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-            "metadata": {"name": SECRET[1]}, "stringData": {"tls.crt": "none", "tls.key": "none"}});
-        let replace = ["replace", "--filename=-", SECRET[2]];
-        arena.kubectl_with(&strange.to_string(), &replace).unwrap();
+            "metadata": {"name": CA}, "stringData": {"tls.crt": "none", "tls.key": "none"}});
+        arena.api.replace(RELEASE, &strange).unwrap();
         eventually("both say so", || {
             let says = |replica: &Operator| {
                 let log = replica.process.log();
@@ -78,11 +85,11 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
             };
             pair.replicas.iter().all(says).then_some(())
         });
-        quiet();
+        arena.settle();
         assert_eq!(file(&pair.secret(), "tls.crt"), "none");
         assert!(pair.carry(&old));
         assert!(pair.are_ready() && pair.serve_from(&old));
-        arena.kubectl(&delete).unwrap();
+        delete();
         expect_as_before();
 
         let [certificate, key, root] = intermediate(&arena.cluster.dir().join("webhook"));
@@ -90,7 +97,7 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
         pair.patch_secret(&json!({ "stringData": files }));
         assert_eq!(pair.expect_replacement_of(&old), certificate);
         let before = pair.secret()["data"].clone();
-        arena.kubectl(&delete).unwrap();
+        delete();
         eventually("that one is restored too", || {
             (pair.secret()["data"] == before).then_some(())
         });
@@ -99,7 +106,7 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
         });
 
         pair.patch_secret(&json!({"data": {"tls.key": "bm9uZQ=="}}));
-        eventually("from now on it is the operator's to mend", || {
+        eventually("from now on the operator repairs it", || {
             (pair.secret()["data"] == before).then_some(())
         });
     });
@@ -108,32 +115,27 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
 #[test]
 fn what_the_api_server_does_not_know_is_not_served() {
     let arena = arena();
-    let pair = Pair::start(&arena);
+    let pair = Pair::start_with(&arena, &[LONG_OVERLAP]);
     let old = pair.ca();
-    let role = ["get", "clusterrole", "pki-operator", "--output=json"];
-    let role: Value = serde_json::from_str(&arena.kubectl(&role).unwrap()).unwrap();
+    let role = arena.api.get("clusterrole", "", "pki-operator");
+    let role = role.unwrap().unwrap();
     let permit = |verbs: &Value| {
         let mut rules = role["rules"].clone();
         let mut theirs = rules.as_array_mut().unwrap().iter_mut();
         let ours = theirs.find(|rule| rule["apiGroups"][0] == "admissionregistration.k8s.io");
         ours.unwrap()["verbs"] = verbs.clone();
-        let patch = json!({ "rules": rules }).to_string();
-        let patch = ["patch", "clusterrole", "pki-operator", "--patch", &patch];
-        arena.kubectl(&patch).unwrap();
+        let change = json!({ "rules": rules });
+        let changed = arena.api.merge("clusterrole", "", "pki-operator", &change);
+        changed.unwrap();
     };
     pair.under_load(|| {
         permit(&json!(["get", "list", "watch"]));
-        let ask = [
-            "auth",
-            "can-i",
-            "patch",
-            "validatingwebhookconfigurations/pki-operator",
-            "--as=system:serviceaccount:pki-operator:pki-operator",
-        ];
-        // The answer no is a failure of kubectl's.
-        eventually("it may not write a caBundle", || arena.kubectl(&ask).err());
-        let annotate = [&["annotate"], &SECRET[..], &["box.com/rotate-now="]].concat();
-        arena.kubectl(&annotate).unwrap();
+        let patch = json!({"verb": "patch", "group": "admissionregistration.k8s.io",
+            "resource": "validatingwebhookconfigurations", "name": "pki-operator"});
+        eventually("it may not write a caBundle", || {
+            (!arena.operator_may(&patch)).then_some(())
+        });
+        rotate(&arena);
         eventually("there is another CA", || (pair.ca() != old).then_some(()));
         eventually("both try to publish it", || {
             let tries = |replica: &Operator| {
@@ -142,7 +144,8 @@ fn what_the_api_server_does_not_know_is_not_served() {
             };
             pair.replicas.iter().all(tries).then_some(())
         });
-        quiet();
+        // Each replica tries again every 2 s.
+        thread::sleep(Duration::from_millis(2500));
         assert!(pair.are_ready() && pair.serve_from(&old));
         permit(&json!(["get", "list", "watch", "patch"]));
         pair.expect_replacement_of(&old);
@@ -172,15 +175,13 @@ fn a_webhook_ca_that_was_damaged_while_no_replica_ran_is_made_again() {
         replica.process.kill().unwrap();
     }
     drop(relay);
-    let damage = json!({"data": {"tls.key": "bm9uZQ=="}}).to_string();
-    let patch = [&["patch"], &SECRET[..], &["--patch", &damage]].concat();
-    arena.kubectl(&patch).unwrap();
+    change(&arena, &json!({"data": {"tls.key": "bm9uZQ=="}}));
 
     let pair = Pair::start(&arena);
     let new = pair.ca();
     assert_ne!(new, old);
     assert!(pair.carry(&new));
-    assert!(pair.is_admitted().is_ok());
+    assert!(pair.is_admitted(PROBES).is_ok());
 }
 
 #[test]
@@ -193,35 +194,32 @@ fn a_webhook_ca_that_is_of_no_use_keeps_no_certificate_from_being_issued_and_is_
     first.process.kill().unwrap();
 
     let [certificate, key] = constrained(&arena.cluster.dir().join("constrained"));
-    let files = json!({"stringData": {"tls.crt": certificate, "tls.key": key}}).to_string();
-    let patch = [&["patch"], &SECRET[..], &["--patch", &files]].concat();
-    arena.kubectl(&patch).unwrap();
+    let files = json!({"stringData": {"tls.crt": certificate, "tls.key": key}});
+    change(&arena, &files);
     ns.delete("secret", "app1-pki");
-    let annotate = [&["annotate"], &SECRET[..], &["box.com/rotate-now="]].concat();
     let second = thread::scope(|scope| {
         let second = scope.spawn(|| arena.first_replica("operator-1", &[]).unwrap());
         eventually("it issues", || ns.get("secret", "app1-pki").map(drop));
         assert!(!second.is_finished(), "it must not be ready");
-        arena.kubectl(&annotate).unwrap();
+        rotate(&arena);
         second.join().unwrap()
     });
     let ca = || file(&stored(&arena), "tls.crt");
     let made = ca();
     assert_ne!(made, certificate);
 
-    arena.kubectl(&patch).unwrap();
+    change(&arena, &files);
     eventually("it says that it does not take it over", || {
         let log = second.process.log();
         let says = "holds a CA that the webhook cannot use";
         log.contains(&format!("{says}: cannot make the serving certificate"))
             .then_some(())
     });
-    quiet();
+    arena.settle();
     assert_eq!(ca(), certificate);
     assert!(handshake(second.webhook, &made).is_ok());
     assert!(matches!(second.get("/readyz"), Ok((200, _))));
-    let delete = [&["delete"], &SECRET[..]].concat();
-    arena.kubectl(&delete).unwrap();
+    arena.api.delete("secret", RELEASE, CA).unwrap();
     eventually("its own is there again", || (ca() == made).then_some(()));
 }
 
@@ -252,10 +250,14 @@ fn a_replica_is_not_ready_while_the_api_server_would_not_trust_it() {
     }
     // The paths without a secret, which were written above, are not left there.
     eventually("the secret path is put back", || {
-        let urls = "--output=jsonpath={.items[*].webhooks[*].clientConfig.url}";
-        let urls = arena.kubectl(&["get", CONFIGURATIONS, urls]).ok()?;
-        let mut urls = urls.split_whitespace();
-        urls.all(|url| url.split('/').any(|part| part.len() == 64))
+        let configurations = arena.api.list(CONFIGURATIONS, "", "", "").ok()?;
+        let webhooks = configurations
+            .iter()
+            .filter_map(|it| it["webhooks"].as_array());
+        let mut urls = webhooks
+            .flatten()
+            .map(|it| it["clientConfig"]["url"].as_str());
+        urls.all(|url| url.is_some_and(|url| url.split('/').any(|part| part.len() == 64)))
             .then_some(())
     });
     let (_, page) = pair.replicas[0].get("/metrics").unwrap();
@@ -287,7 +289,7 @@ impl<'a> Pair<'a> {
             relay,
         };
         // The policies may have come a moment ago.
-        eventually("both answer", || pair.is_admitted().ok());
+        eventually("both answer", || pair.is_admitted(PROBES).ok());
         pair
     }
 
@@ -296,9 +298,7 @@ impl<'a> Pair<'a> {
     }
 
     fn patch_secret(&self, patch: &Value) {
-        let patch = patch.to_string();
-        let patch = [&["patch"], &SECRET[..], &["--patch", &patch]].concat();
-        self.arena.kubectl(&patch).unwrap();
+        change(self.arena, patch);
     }
 
     /// The certificate of the CA that the Secret holds.
@@ -313,12 +313,9 @@ impl<'a> Pair<'a> {
 
     /// Whom the API server trusts, webhook by webhook.
     fn bundles(&self) -> Vec<String> {
-        let get = ["get", CONFIGURATIONS, "--output=json"];
-        let list: Value = serde_json::from_str(&self.arena.kubectl(&get).unwrap()).unwrap();
-        let items = list["items"].as_array().unwrap().iter();
-        let ours = items.filter(|item| item["metadata"]["name"] == "pki-operator");
-        let webhooks = ours.flat_map(|item| item["webhooks"].as_array().unwrap());
-        let bundles = webhooks.map(|webhook| {
+        let ours = self.arena.api.get(CONFIGURATIONS, "", "pki-operator");
+        let ours = ours.unwrap().unwrap();
+        let bundles = ours["webhooks"].as_array().unwrap().iter().map(|webhook| {
             let bundle = json!({"data": {"caBundle": webhook["clientConfig"]["caBundle"]}});
             file(&bundle, "caBundle")
         });
@@ -357,26 +354,23 @@ impl<'a> Pair<'a> {
         new
     }
 
-    /// Twenty Pkis that the API server asks about, each for itself.
-    fn is_admitted(&self) -> Result<usize, String> {
-        let pki = |number| {
-            json!({"apiVersion": "box.com/v1", "kind": "Pki",
-            "metadata": {"name": format!("p-{number}"), "namespace": "default"}, "spec": {"serviceName": "app1"}})
-        };
-        let pkis: Vec<_> = (0..20).map(pki).collect();
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": pkis}).to_string();
-        let create = ["create", "--dry-run=server", "--filename=-"];
-        match self.arena.kubectl_with(&list, &create) {
-            Ok(_) => Ok(pkis.len()),
-            Err(error) => Err(error.to_string()),
+    /// Asks the API server about so many Pkis, each for itself.
+    fn is_admitted(&self, pkis: usize) -> Result<usize, String> {
+        let pki = manifest::pki("p", &json!({"serviceName": "app1"}));
+        for _ in 0..pkis {
+            let asked = self.arena.api.dry_run("default", &pki);
+            asked.map_err(|error| format!("{error:#}"))?;
         }
+        Ok(pkis)
     }
 
     /// Whether both replicas are who each webhook configuration says.
     fn is_trusted(&self) -> Result<usize, String> {
         let bundles = self.bundles();
+        // A handshake with one of equal bundles answers for all of them.
+        let distinct = BTreeSet::from_iter(&bundles);
         for replica in &self.replicas {
-            for bundle in &bundles {
+            for bundle in &distinct {
                 let shaken = handshake(replica.webhook, bundle);
                 // What was trusted when this began may be withdrawn before it ends.
                 if let Err(error) = shaken
@@ -386,7 +380,7 @@ impl<'a> Pair<'a> {
                 }
             }
         }
-        Ok(bundles.len() * self.replicas.len())
+        Ok(distinct.len() * self.replicas.len())
     }
 
     /// Asks all the time while `disturb` does what it does; nothing may fail.
@@ -399,11 +393,12 @@ impl<'a> Pair<'a> {
                     Ok(count) => drop(asked.fetch_add(count, Ordering::Relaxed)),
                     Err(failure) => failures.push(failure),
                 }
+                thread::sleep(PAUSE);
             }
             failures
         };
         thread::scope(|scope| {
-            let admissions = scope.spawn(|| ask(&|| self.is_admitted()));
+            let admissions = scope.spawn(|| ask(&|| self.is_admitted(1)));
             let handshakes = scope.spawn(|| ask(&|| self.is_trusted()));
             // Whatever fails in there, the threads must end.
             let disturbed = catch_unwind(AssertUnwindSafe(disturb));
@@ -422,9 +417,21 @@ impl<'a> Pair<'a> {
 
 /// The Secret of the webhook's CA, or one without files if it is not there.
 fn stored(arena: &Installed) -> Value {
-    let get = [&["get", "--ignore-not-found", "--output=json"], &SECRET[..]].concat();
-    let secret = arena.kubectl(&get).unwrap();
-    serde_json::from_str(&secret).unwrap_or(json!({"data": {}}))
+    let secret = arena.api.get("secret", RELEASE, CA).unwrap();
+    secret.unwrap_or(json!({"data": {}}))
+}
+
+/// Changes that Secret by a merge patch.
+fn change(arena: &Installed, change: &Value) {
+    arena.api.merge("secret", RELEASE, CA, change).unwrap();
+}
+
+/// Asks for another CA of the webhook.
+fn rotate(arena: &Installed) {
+    let annotated = arena
+        .api
+        .annotate("secret", RELEASE, CA, "box.com/rotate-now", Some(""));
+    annotated.unwrap();
 }
 
 /// Certificate and key of a CA that may not sign for the address of the webhook.

@@ -2,12 +2,13 @@
 
 use super::{Installed, chart};
 use pki_cluster::install::{self, RELEASE};
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// The account of a hook, for as long as this lives.
 pub(crate) struct Hook<'a> {
     installed: &'a Installed,
-    manifest: String,
+    objects: Vec<Value>,
     pub(crate) kubeconfig: PathBuf,
 }
 
@@ -30,12 +31,12 @@ impl<'a> Hook<'a> {
         helm.arg("--show-only").arg(template);
         helm.args(values.iter().map(|value| format!("--set={value}")));
         let rendered = install::run(&mut helm).expect("it is rendered");
-        let runs = |object: &&str| object.contains("kind: Job") || object.contains("kind: Pod");
-        let objects = rendered.split("\n---\n").filter(|object| !runs(object));
-        let manifest = objects.collect::<Vec<_>>().join("\n---\n");
-        installed
-            .kubectl_with(&manifest, &["apply", "--filename=-"])
-            .expect("the account is made");
+        let mut objects: Vec<Value> = serde_saphyr::from_multiple(&rendered).expect("it is YAML");
+        objects.retain(|object| object["kind"] != "Job" && object["kind"] != "Pod");
+        for object in &objects {
+            let applied = installed.api.apply(RELEASE, object);
+            applied.expect("the account is made");
+        }
         let kubeconfig = installed
             .cluster
             .dir()
@@ -44,7 +45,7 @@ impl<'a> Hook<'a> {
             .expect("the account has a token");
         Self {
             installed,
-            manifest,
+            objects,
             kubeconfig,
         }
     }
@@ -52,10 +53,15 @@ impl<'a> Hook<'a> {
 
 impl Drop for Hook<'_> {
     fn drop(&mut self) {
-        let delete = ["delete", "--filename=-"];
-        if let Err(error) = self.installed.kubectl_with(&self.manifest, &delete) {
-            // To panic while a test does would end the others as well.
-            eprintln!("the account of a hook stays: {error:#}");
+        for object in &self.objects {
+            let text = |field: &Value| field.as_str().unwrap_or_default().to_owned();
+            let kind = text(&object["kind"]).to_lowercase();
+            let metadata = &object["metadata"];
+            let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
+            if let Err(error) = self.installed.api.delete_later(&kind, &namespace, &name) {
+                // To panic while a test does would end the others as well.
+                eprintln!("{kind} {name} of a hook stays: {error:#}");
+            }
         }
     }
 }

@@ -4,6 +4,8 @@ use super::{Installed, eventually};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+const DEFINITIONS: [&str; 2] = ["pkis.box.com", "pkipolicies.box.com"];
+
 impl Installed {
     /// Takes the finalizers off all Pkis, where nobody is there any more to see to them.
     pub(crate) fn release_pkis(&self) -> anyhow::Result<()> {
@@ -39,9 +41,9 @@ impl Installed {
 
     /// Deletes both definitions, and every object with them.
     pub(crate) fn delete_definitions(&self) -> anyhow::Result<()> {
-        let names = ["crd", "pkis.box.com", "pkipolicies.box.com"];
-        let delete = ["delete", "--ignore-not-found", "--wait=false"];
-        self.kubectl(&[&delete[..], &names].concat())?;
+        for name in DEFINITIONS {
+            self.api.delete_later("crd", "", name)?;
+        }
         eventually("the definitions are deleted", || {
             (self.press_deletions().ok()? == 0).then_some(())
         });
@@ -52,20 +54,15 @@ impl Installed {
     /// that starts again puts the deletion off by minutes; any edit has it try at once.
     pub(crate) fn press_deletions(&self) -> anyhow::Result<usize> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let going = "--output=jsonpath={.items[?(@.metadata.deletionTimestamp)].metadata.name}";
-        let going = self.kubectl(&["get", "crd", going])?;
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        for name in going.split_whitespace() {
+        let mut going = self.api.list("crd", "", "", "")?;
+        going.retain(|crd| !crd["metadata"]["deletionTimestamp"].is_null());
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+        for crd in &going {
+            let (_, name) = place_of(crd);
             // It may be gone by now.
-            let _ = self.kubectl(&[
-                "annotate",
-                "crd",
-                name,
-                "--overwrite",
-                &format!("press={number}"),
-            ]);
+            let _ = self.api.annotate("crd", "", name, "press", Some(&number));
         }
-        Ok(going.split_whitespace().count())
+        Ok(going.len())
     }
 }
 

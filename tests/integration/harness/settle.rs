@@ -12,15 +12,21 @@ impl Installed {
     /// queue and the writes, then a refusal of the webhook through the queue of Events. The
     /// service name `app1` must be permitted.
     pub(crate) fn settle(&self) {
-        let ns = self.namespace("settle");
-        ns.pod_with("mounts", "issued");
-        ns.apply_pki("issued", r#"{"serviceName": "app1"}"#);
-        ns.wait_until_ready("issued");
+        let ns = self.settle_pkis();
         ns.pod_with("waits", "refused");
         let refused = manifest::pki("refused", &json!({"serviceName": "appp1"}));
         let denial = self.api.create(&ns.name, &refused).map(drop);
         denial.expect_err("the webhook refuses it");
         ns.wait_for_events("Pod", "waits", 1);
+    }
+
+    /// The same without the Events, for a cluster without webhooks. Returns the fresh namespace.
+    pub(crate) fn settle_pkis(&self) -> Namespace<'_> {
+        let ns = self.namespace("settle");
+        ns.pod_with("mounts", "issued");
+        ns.apply_pki("issued", r#"{"serviceName": "app1"}"#);
+        ns.wait_until_ready("issued");
+        ns
     }
 }
 

@@ -128,6 +128,13 @@ const KINDS: &[Kind] = &[
         "ClusterTrustBundle",
         false,
     ),
+    (
+        "subjectaccessreviews",
+        "subjectaccessreview",
+        "authorization.k8s.io/v1",
+        "SubjectAccessReview",
+        false,
+    ),
 ];
 
 /// The API server, asked from this process.
@@ -219,6 +226,23 @@ impl Api {
         Ok(without_managed_fields(self.ask(request)?))
     }
 
+    /// Asks whether a user may do this, as `kubectl auth can-i` does. `action` has the fields of
+    /// `resourceAttributes`.
+    pub fn is_permitted(&self, user: &str, action: &Value) -> anyhow::Result<bool> {
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
+            "spec": {"user": user, "resourceAttributes": action}});
+        Ok(self.create("", &review)?["status"]["allowed"] == true)
+    }
+
+    /// Puts an object in the place of the one with its name, as `kubectl replace` does.
+    pub fn replace(&self, namespace: &str, object: &Value) -> anyhow::Result<Value> {
+        let name = object["metadata"]["name"].as_str();
+        let name = name.context("the object has no name")?;
+        let (parameters, body) = (PostParams::default(), object.to_string().into_bytes());
+        let request = requests_of(namespace, object)?.replace(name, &parameters, body)?;
+        Ok(without_managed_fields(self.ask(request)?))
+    }
+
     /// Applies an object on the server's side, and takes over the fields of other managers.
     pub fn apply(&self, namespace: &str, object: &Value) -> anyhow::Result<Value> {
         self.apply_as("kubectl", namespace, object)
@@ -248,6 +272,20 @@ impl Api {
         change: &Value,
     ) -> anyhow::Result<Value> {
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(change));
+        let request = requests(kind, namespace).patch(name, &parameters, &patch)?;
+        Ok(without_managed_fields(self.ask(request)?))
+    }
+
+    /// Changes an object by a JSON patch, which is a list of operations.
+    pub fn patch(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        operations: &Value,
+    ) -> anyhow::Result<Value> {
+        let operations = serde_json::from_value(operations.clone())?;
+        let (parameters, patch) = (PatchParams::default(), Patch::<Value>::Json(operations));
         let request = requests(kind, namespace).patch(name, &parameters, &patch)?;
         Ok(without_managed_fields(self.ask(request)?))
     }
