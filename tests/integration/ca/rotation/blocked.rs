@@ -1,4 +1,5 @@
-//! A rotation of the CA ends in spite of blockers: the operator names them and goes on without them.
+//! A rotation of the CA ends in spite of blockers: the operator names them, and goes on without
+//! them.
 
 use super::*;
 use crate::harness::PATIENCE;
