@@ -373,7 +373,7 @@ fn another_leader_publishes_nothing_twice() {
     eventually("the second leads", || {
         (arena.leader()? == "operator-2").then_some(())
     });
-    // It has processed everything when a new pod has its Event.
+    // The new leader has processed everything when a new pod has its Event.
     ns.pod_with("later", "app1-pki");
     eventually("a later pod has its Event", || {
         (ns.events("Pod", "later").len() == 1).then_some(())
