@@ -224,7 +224,10 @@ fn a_rotation_goes_on_without_a_secret_that_cannot_be_written_and_its_ca_stays_t
             .then_some(())
     });
     let notes = notes_on_ca(&arena, "CaRotationWaits");
-    assert!(notes.contains("a rotation has been under way since"), "{notes}");
+    assert!(
+        notes.contains("a rotation has been under way since"),
+        "{notes}"
+    );
     let second = eventually("the next CA signs all the same", || {
         Some(current()).filter(|current| *current != first)
     });
