@@ -119,10 +119,9 @@ impl Installed {
     pub(crate) fn set_webhook_urls(&self, urls: impl IntoIterator<Item = (usize, String)>) {
         let replace = |(index, url): (usize, String)| json!({"op": "replace", "path": format!("/webhooks/{index}/clientConfig/url"), "value": url});
         let patch: Value = urls.into_iter().map(replace).collect();
-        let patch = patch.to_string();
-        let object = ["validatingwebhookconfiguration", "pki-operator"];
-        let patch = ["--type=json", "--patch", &patch];
-        self.kubectl(&[&["patch"], &object[..], &patch].concat())
+        let kind = "validatingwebhookconfiguration";
+        self.api
+            .patch(kind, "", "pki-operator", &patch)
             .expect("they are set");
     }
 
@@ -361,6 +360,14 @@ impl Namespace<'_> {
         deleted.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
     }
 
+    /// Deletes all objects of a kind without waiting for their end.
+    pub(crate) fn delete_all_later(&self, kind: &str) {
+        for object in self.list(kind, "") {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            self.delete_later(kind, name);
+        }
+    }
+
     /// Sets a label of the namespace itself, or removes it.
     pub(crate) fn label(&self, key: &str, value: Option<&str>) {
         let api = &self.installed.api;
@@ -381,37 +388,36 @@ impl Namespace<'_> {
         merged.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
     }
 
-    /// `kubectl create` of Pkis `p-0`, `p-1` and so on, all in one call; the refusals by their
-    /// number.
-    pub(crate) fn create_all(&self, specs: &[Value], options: &[&str]) -> BTreeMap<usize, String> {
+    /// Creates Pkis `p-0`, `p-1` and so on, a few at a time, or asks whether they would be created.
+    /// Returns the refusals by their number, from behind the name on.
+    pub(crate) fn create_all(&self, specs: &[Value], is_dry_run: bool) -> BTreeMap<usize, String> {
         let pkis = specs.iter().enumerate();
         let pkis = pkis.map(|(index, spec)| manifest::pki(&format!("p-{index}"), spec));
-        let list = manifest::list(pkis).to_string();
-        let create = ["create", "--filename=-", "--namespace", &self.name];
-        let created = self
-            .installed
-            .kubectl_with(&list, &[&create, options].concat());
-        let Err(refusals) = created else {
-            return BTreeMap::new();
-        };
-        let refusals = refusals.to_string();
-        let refusals = refusals
-            .split("Error from server")
-            .filter(|refusal| !refusal.is_empty());
-        let numbered = refusals.map(|refusal| {
+        let created = self.installed.api.create_all(&self.name, pkis, is_dry_run);
+        let refused = created.into_iter().enumerate();
+        let refused = refused.filter_map(|(index, result)| Some((index, result.err()?)));
+        let named = refused.map(|(index, refusal)| {
             // As in `Pki.box.com "p-1" is invalid`, or in `Pki ns/p-1: ` where the webhook says it.
-            let name = refusal.find("\"p-").into_iter().chain(refusal.find("/p-"));
-            let rest = &refusal[name.min().expect(refusal) + "/p-".len()..];
-            let said = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-            let index = &rest[..rest.len() - said.len()];
-            (index.parse().expect(refusal), said.trim_end().to_owned())
+            let names = [format!("\"p-{index}"), format!("/p-{index}")];
+            let ends = names.iter().filter_map(|name| {
+                let begin = refusal.find(name.as_str())?;
+                Some(begin + name.len())
+            });
+            let end = ends.min().expect(&refusal);
+            (index, refusal[end..].trim_end().to_owned())
         });
-        numbered.collect()
+        named.collect()
     }
 
     /// An object as JSON, or `None` when there is none.
     pub(crate) fn get(&self, kind: &str, name: &str) -> Option<Value> {
         self.installed.api.get(kind, &self.name, name).ok()?
+    }
+
+    /// The objects of a kind, by a label selector that may be empty.
+    pub(crate) fn list(&self, kind: &str, labels: &str) -> Vec<Value> {
+        let listed = self.installed.api.list(kind, &self.name, labels, "");
+        listed.unwrap_or_else(|error| panic!("{kind}: {error}"))
     }
 
     /// The condition `Ready` of a Pki.
@@ -449,10 +455,14 @@ impl Namespace<'_> {
     pub(crate) fn pod(&self, name: &str, spec: &str) {
         let spec = format!("{{{spec}}}");
         let spec: Value = serde_json::from_str(&spec).expect("the spec is JSON");
-        let pod = manifest::pod(name, &spec);
+        self.apply_pod(&manifest::pod(name, &spec));
+    }
+
+    /// Applies a pod.
+    pub(crate) fn apply_pod(&self, pod: &Value) {
         // The namespace's service account may come a moment later than the namespace.
-        eventually(&format!("pod {name} is made"), || {
-            self.installed.api.apply(&self.name, &pod).ok()
+        eventually(&format!("a pod is made: {pod}"), || {
+            self.installed.api.apply(&self.name, pod).ok()
         });
     }
 
@@ -483,6 +493,24 @@ impl Namespace<'_> {
         });
     }
 
+    /// Makes a Secret of somebody else, without content.
+    pub(crate) fn foreign_secret(&self, name: &str) {
+        self.apply_object(
+            &json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": {"name": name}}),
+        );
+    }
+
+    /// Has the API server refuse every Secret, by a quota `none`.
+    pub(crate) fn forbid_secrets(&self) {
+        self.apply_object(&json!({"apiVersion": "v1", "kind": "ResourceQuota",
+            "metadata": {"name": "none"}, "spec": {"hard": {"secrets": "0"}}}));
+        eventually("the quota is in force", || {
+            let quota = self.get("quota", "none")?;
+            quota["status"]["hard"]["secrets"].is_string().then_some(())
+        });
+    }
+
     /// Makes the Secret `password`, for keystores: its key is `password` too.
     pub(crate) fn password(&self) {
         self.apply_object(
@@ -506,12 +534,16 @@ impl Namespace<'_> {
         })
     }
 
+    /// Changes the status of a Pki by a merge patch.
+    pub(crate) fn merge_status(&self, pki: &str, change: &Value) {
+        let api = &self.installed.api;
+        api.merge_status("pki", &self.name, pki, change)
+            .expect("the status is patched");
+    }
+
     /// Lets the next renewal on request come at once, as if the last one had been long ago.
     pub(crate) fn forget_renewal(&self, pki: &str) {
-        let change = json!({"status": {"renewalRequest": null}});
-        let api = &self.installed.api;
-        api.merge_status("pki", &self.name, pki, &change)
-            .expect("the status is patched");
+        self.merge_status(pki, &json!({"status": {"renewalRequest": null}}));
     }
 
     /// Waits until there are so many [`events`](Self::events).

@@ -4,6 +4,7 @@
 use crate::harness::{Installed, Namespace, RESERVED, arena, eventually};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use pki_cluster::install::RELEASE;
+use pki_cluster::testing::manifest;
 use pki_operator::api::Pki;
 use pki_operator::policy::{RuleBook, Settings, Violation, range};
 use serde_json::{Value, json};
@@ -155,7 +156,7 @@ fn refusals(ns: &Namespace<'_>, specs: &[Value]) -> BTreeMap<usize, String> {
         Some((_, words)) => words.to_owned(),
         None => panic!("refused by something else: {refusal}"),
     };
-    let refused = ns.create_all(specs, &["--dry-run=server"]);
+    let refused = ns.create_all(specs, true);
     refused
         .into_iter()
         .map(|(index, refusal)| (index, denied(refusal)))
@@ -200,7 +201,7 @@ fn the_api_server_alone_refuses_what_no_policy_can_permit_and_says_the_same() {
 }
 
 #[test]
-fn what_cannot_be_shown_on_a_line_is_refused_all_the_same() {
+fn a_value_that_cannot_be_shown_on_a_line_is_refused_all_the_same() {
     let arena = arena();
     arena.without_webhooks();
     arena.with_admission_policy();
@@ -288,23 +289,12 @@ fn the_change_is_judged_and_not_what_was_there() {
     arena.without_webhooks();
     let ns = arena.namespace("change");
     let bad = json!({ "serviceName": "app1", "dnsNames": ["db.victim.svc"] });
-    let manifest = |spec: &Value| {
-        json!({ "apiVersion": "box.com/v1", "kind": "Pki", "metadata": { "name": "old", "finalizers": ["example.com/hold"] },
-            "spec": spec })
-    };
-    ns.apply(&manifest(&bad).to_string());
+    let mut old = manifest::pki("old", &bad);
+    old["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    ns.apply_object(&old);
     arena.with_admission_policy();
     ns.merge("pki", "old", &json!({"metadata": {"labels": {"a": "b"}}}));
-    let patch = |patch: &Value| {
-        ns.kubectl(&[
-            "patch",
-            "pki",
-            "old",
-            "--type=merge",
-            "--patch",
-            &patch.to_string(),
-        ])
-    };
+    let patch = |patch: &Value| arena.api.merge("pki", &ns.name, "old", patch);
     for change in [
         json!({ "serviceName": "app2" }),
         json!({ "commonName": "app1" }),
@@ -329,8 +319,7 @@ fn the_change_is_judged_and_not_what_was_there() {
             "{refusal}"
         );
     }
-    ns.kubectl(&["delete", "pki", "old", "--wait=false"])
-        .unwrap();
+    ns.delete_later("pki", "old");
     patch(&json!({ "spec": { "serviceName": "app2" }, "metadata": { "finalizers": null } }))
         .unwrap();
     eventually("it is gone", || {
@@ -339,7 +328,7 @@ fn the_change_is_judged_and_not_what_was_there() {
 }
 
 #[test]
-fn what_the_api_server_refuses_by_itself_never_reaches_the_operator_which_would_say_more() {
+fn a_refusal_of_the_api_server_itself_never_reaches_the_operator() {
     let arena = arena();
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("before");
@@ -363,13 +352,8 @@ fn what_the_api_server_refuses_by_itself_never_reaches_the_operator_which_would_
 }
 
 fn policy(arena: &Installed) -> ValidatingAdmissionPolicy {
-    let get = [
-        "get",
-        "validatingadmissionpolicy",
-        "pki-operator",
-        "--output=json",
-    ];
-    serde_json::from_str(&arena.kubectl(&get).unwrap()).unwrap()
+    let policy = arena.api.get("validatingadmissionpolicy", "", RELEASE);
+    serde_json::from_value(policy.unwrap().unwrap()).unwrap()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::harness::{Installed, Namespace, arena, eventually};
 use pki_cluster::install::Operator;
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -21,15 +22,15 @@ fn rules() -> Vec<Value> {
 
 /// A policy whose name sorts before that of the namespace's own policy.
 fn policy(number: usize) -> Value {
-    json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": { "name": format!("a-costly-{number}") },
-        "spec": { "serviceNames": ["web", "costly"], "validations": rules() } })
+    let spec = json!({ "serviceNames": ["web", "costly"], "validations": rules() });
+    manifest::policy(&format!("a-costly-{number}"), &spec)
 }
 
 /// Measures the admission of 20 Pkis.
 fn pace(ns: &Namespace<'_>) -> Duration {
     let begin = Instant::now();
     let specs = vec![json!({ "serviceName": "web", "duration": "1h" }); 20];
-    let refused = ns.create_all(&specs, &["--dry-run=server"]);
+    let refused = ns.create_all(&specs, true);
     assert!(refused.is_empty(), "{refused:?}");
     begin.elapsed()
 }
@@ -42,8 +43,8 @@ fn expect_undisturbed(operator: &Operator, ns: &Namespace<'_>, before: Duration)
         let pace = pace(ns);
         assert!(pace < before * 10, "{pace:?}, and {before:?} before");
     }
-    let refusal = ns.kubectl_apply_pki("costly", r#"{"serviceName": "costly"}"#);
-    let refusal = refusal.expect_err("it permits nothing").to_string();
+    let refusal = ns.try_apply_pki("costly", r#"{"serviceName": "costly"}"#);
+    let refusal = refusal.expect_err("it permits nothing");
     assert!(refusal.contains("never; the rule fails: it "), "{refusal}");
 }
 
@@ -72,9 +73,10 @@ fn print_times(arena: &Installed, operator: &Operator) {
 }
 
 fn problem(arena: &Installed, policy: &str) -> Option<String> {
-    let message = r#"--output=jsonpath={.status.conditions[?(@.status=="False")].message}"#;
-    let problem = arena.kubectl(&["get", "pkipolicy", policy, message]).ok()?;
-    (!problem.is_empty()).then_some(problem)
+    let policy = arena.api.get("pkipolicy", "", policy).ok()??;
+    let mut conditions = policy["status"]["conditions"].as_array()?.iter();
+    let failed = conditions.find(|condition| condition["status"] == "False")?;
+    failed["message"].as_str().map(str::to_owned)
 }
 
 #[test]
@@ -86,10 +88,7 @@ fn rules_that_cost_too_much_are_refused_and_hold_up_nobody_when_they_are_stored(
     let before = pace(&ns);
 
     let begin = Instant::now();
-    let refusal = ns
-        .kubectl_apply(&policy(0).to_string())
-        .unwrap_err()
-        .to_string();
+    let refusal = arena.api.apply("", &policy(0)).unwrap_err().to_string();
     for said in [
         r"spec.validations[0].expression: the pattern '\w{100}' takes more than 512 KiB compiled",
         "spec.validations[9].expression: it takes up to ",
@@ -103,18 +102,17 @@ fn rules_that_cost_too_much_are_refused_and_hold_up_nobody_when_they_are_stored(
     arena.without_webhooks();
     for number in 0..POLICIES {
         eventually("the policy is stored", || {
-            ns.kubectl_apply(&policy(number).to_string()).ok()
+            arena.api.apply("", &policy(number)).ok()
         });
     }
     for number in 0..POLICIES {
         let name = format!("a-costly-{number}");
-        let problem = eventually("the status tells", || problem(&arena, &name));
+        let problem = eventually("the status has the message", || problem(&arena, &name));
         assert!(problem.contains("takes more than 512 KiB"), "{problem}");
     }
-    arena.install().unwrap();
-    eventually("the webhook is asked again", || {
-        ns.kubectl_apply_pki("web", r#"{"serviceName": "web"}"#)
-            .ok()
+    arena.restore_release().unwrap();
+    eventually("the webhook is called again", || {
+        ns.try_apply_pki("web", r#"{"serviceName": "web"}"#).ok()
     });
     expect_undisturbed(&operator, &ns, before);
 
@@ -124,7 +122,6 @@ fn rules_that_cost_too_much_are_refused_and_hold_up_nobody_when_they_are_stored(
     print_times(&arena, &operator);
     ns.wait_until_ready("web");
     for number in 0..POLICIES {
-        let delete = ["delete", "pkipolicy", &format!("a-costly-{number}")];
-        arena.kubectl(&delete).unwrap();
+        ns.delete("pkipolicy", &format!("a-costly-{number}"));
     }
 }

@@ -3,7 +3,7 @@
 use super::{Installed, eventually};
 use pki_cluster::install;
 use pki_cluster::testing::{manifest, result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/pki-operator");
 
@@ -29,8 +29,10 @@ impl Installed {
         ])
         .args(["--show-only", "templates/admission-policy.yaml"]);
         let manifest = result(&helm.output().expect("helm runs")).expect("it renders");
-        self.kubectl_with(&manifest, &["apply", "--filename=-"])
-            .expect("it is taken");
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&manifest).expect("YAML");
+        for object in objects {
+            self.api.apply("", &object).expect("it is taken");
+        }
         eventually("it is in force", || {
             self.has_admission_policy().then_some(())
         });

@@ -60,7 +60,7 @@ impl Installed {
 
     /// Brings the objects of the chart back to what it says. Helm has to do it where it has
     /// changed them since.
-    fn restore_release(&self) -> anyhow::Result<()> {
+    pub(crate) fn restore_release(&self) -> anyhow::Result<()> {
         let release = self.release.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(objects) = release.clone() else {
             drop(release);

@@ -3,6 +3,7 @@
 
 use crate::harness::{Installed, Namespace, RESERVED, SHARED, arena, eventually, file, openssl};
 use pki_cluster::install::Operator;
+use pki_cluster::testing::manifest;
 use pki_operator::policy::reason_of;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -103,24 +104,17 @@ fn table(evil: &str) -> Vec<Row> {
 /// something is in force.
 fn start(ns: &Namespace<'_>) -> Operator {
     let arena = ns.installed;
-    let address = [
-        "get",
-        "service",
-        "kubernetes",
-        "--namespace=default",
-        "--output=jsonpath={.spec.clusterIP}",
-    ];
-    let address = arena.kubectl(&address).unwrap();
+    let service = arena.api.get("service", "default", "kubernetes");
+    let service = service.unwrap().expect("Kubernetes makes it");
+    let address = service["spec"]["clusterIP"].as_str().unwrap();
     assert_eq!(address, RESERVED[0]);
     let spec = json!({
         "namespaces": { "names": [ns.name, "default"] }, "serviceNames": ["*"], "dnsNames": INSIDE,
         "ipAddresses": ["127.0.0.1", "169.254.169.254", "::1"], "uris": ["https://localhost/*", "https://127.0.0.1/*"],
     });
-    let metadata = json!({ "name": format!("{}-inside", ns.name) });
-    let policy = json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": metadata, "spec": spec });
-    ns.apply(&policy.to_string());
+    ns.apply_object(&manifest::policy(&format!("{}-inside", ns.name), &spec));
     let operator = arena
-        .first_replica("operator-1", &["--api-server-address", &address])
+        .first_replica("operator-1", &["--api-server-address", address])
         .unwrap();
     ns.permit(&["*", "app1"], GENEROUS);
     operator
@@ -136,8 +130,11 @@ fn expect_that_the_good_alone_gets_a_secret(ns: &Namespace<'_>) {
         r#"{"serviceName": "app1", "dnsNames": ["www.example.com"], "ipAddresses": ["10.1.2.3"]}"#;
     ns.apply_pki("good", good);
     ns.wait_until_ready("good");
-    let secrets = ns.kubectl(&["get", "secrets", "--output=name"]).unwrap();
-    assert_eq!(secrets, "secret/good\n");
+    let secrets = ns.list("secrets", "").into_iter();
+    let secrets: Vec<_> = secrets
+        .map(|mut it| it["metadata"]["name"].take())
+        .collect();
+    assert_eq!(secrets, ["good"]);
     let writes = ns.operator_writes();
     let secrets = writes
         .iter()
@@ -155,13 +152,13 @@ fn nobody_gets_the_name_of_another_past_the_webhook() {
     let ns = arena.namespace("evil");
     let _operator = start(&ns);
     let rows = table(&ns.name);
-    let refusals = ns.create_all(&specs(&rows), &[]);
+    let refusals = ns.create_all(&specs(&rows), false);
     for (index, row) in rows.iter().enumerate() {
         let said = refusals.get(&index).map_or("nothing", String::as_str);
         assert!(row.is_told_in(said), "{:?} is answered: {said}", row.spec());
     }
-    let refusal = in_default(&arena).kubectl_apply_pki("kubernetes", API_SERVER);
-    let refusal = refusal.unwrap_err().to_string();
+    let refusal = in_default(&arena).try_apply_pki("kubernetes", API_SERVER);
+    let refusal = refusal.unwrap_err();
     assert!(refusal.contains(API_SERVER_IS_NOBODYS), "{refusal}");
     expect_that_the_good_alone_gets_a_secret(&ns);
 }
@@ -183,23 +180,18 @@ fn nobody_gets_the_name_of_another_while_there_is_no_webhook() {
     // The API server goes on asking for a moment.
     eventually("nobody is asked", || {
         let stored = |row: &&Row| row.judge != Schema;
-        let dry_run = ns.create_all(&specs(&rows), &["--dry-run=server"]);
+        let dry_run = ns.create_all(&specs(&rows), true);
         (dry_run.len() + rows.iter().filter(stored).count() == rows.len()).then_some(())
     });
-    let refusals = ns.create_all(&specs(&rows), &[]);
+    let refusals = ns.create_all(&specs(&rows), false);
     let default = in_default(&arena);
     default.apply_pki("kubernetes", API_SERVER);
     let message = default.wait_until_refused("kubernetes", "PkiServiceNameError");
     assert!(message.contains(API_SERVER_IS_NOBODYS), "{message}");
     assert_eq!(default.get("secret", "kubernetes"), None);
-    default.kubectl(&["delete", "pki", "kubernetes"]).unwrap();
-    let list = || -> Vec<Value> {
-        let printed = ns.kubectl(&["get", "pkis", "--output=json"]).unwrap();
-        let list: Value = serde_json::from_str(&printed).unwrap();
-        list["items"].as_array().unwrap().clone()
-    };
+    default.delete("pki", "kubernetes");
     let pkis = eventually("every one is judged", || {
-        let pkis = list();
+        let pkis = ns.list("pkis", "");
         let is_judged = |pki: &Value| !pki["status"]["conditions"][0]["message"].is_null();
         pkis.iter().all(is_judged).then_some(pkis)
     });
@@ -235,20 +227,20 @@ fn nobody_gets_the_name_of_another_past_the_api_server_alone_but_what_is_for_a_p
     arena.with_admission_policy();
     let ns = arena.namespace("evil");
     let rows = table(&ns.name);
-    let refusals = ns.create_all(&specs(&rows), &["--dry-run=server"]);
+    let refusals = ns.create_all(&specs(&rows), true);
     for (index, row) in rows.iter().enumerate() {
         match refusals.get(&index) {
             None => assert_eq!(row.judge, Policy, "{:?}", row.spec()),
             Some(said) => assert!(row.is_told_in(said), "{:?} is answered: {said}", row.spec()),
         }
     }
-    let refusal = in_default(&arena).kubectl_apply_pki("kubernetes", API_SERVER);
-    let refusal = refusal.unwrap_err().to_string();
+    let refusal = in_default(&arena).try_apply_pki("kubernetes", API_SERVER);
+    let refusal = refusal.unwrap_err();
     assert!(refusal.contains(API_SERVER_IS_NOBODYS), "{refusal}");
 }
 
 #[test]
-fn all_that_is_wrong_is_told_at_once() {
+fn one_refusal_lists_all_faults() {
     let ns = SHARED.namespace("evil");
     ns.permit(&["app1"], GENEROUS);
     let rows = table(&ns.name);

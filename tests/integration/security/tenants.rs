@@ -2,17 +2,15 @@
 
 use crate::harness::{Namespace, arena, eventually};
 use pki_cluster::install::Operator;
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::thread;
 use std::time::Duration;
 
 /// Creates these objects, some at a time.
 fn create(ns: &Namespace<'_>, objects: impl Iterator<Item = Value>) {
-    let objects: Vec<_> = objects.collect();
-    for items in objects.chunks(40) {
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
-        let create = ["create", "--filename=-", "--namespace", &ns.name];
-        ns.installed.kubectl_with(&list, &create).unwrap();
+    for created in ns.installed.api.create_all(&ns.name, objects, false) {
+        created.unwrap();
     }
 }
 
@@ -30,7 +28,7 @@ fn objects_with_long_annotations_do_not_use_up_the_memory() {
     // Nothing is issued before all Secrets are known.
     ns.wait_until_ready("app1-pki");
     let most = operator.process.usage().unwrap().most_resident;
-    ns.kubectl(&["delete", "secrets", "--all"]).unwrap();
+    ns.delete_all_later("secrets");
     println!("{most:.0} MiB at most");
     // All of them together have 50 MB, which were in memory twice.
     assert!(most < 100.0, "{most} MiB");
@@ -51,15 +49,15 @@ fn refusals_for_a_secret_that_many_claim_cost_little() {
     let ns = arena.namespace("claims");
     ns.pod_with("pod", "one");
     let refused = vec![json!({"serviceName": "appp1", "secretName": "one"}); 50];
-    assert_eq!(ns.create_all(&refused, &[]).len(), 50);
-    eventually("the pod hears of it", || {
+    assert_eq!(ns.create_all(&refused, false).len(), 50);
+    eventually("the pod has its Events", || {
         (ns.events("Pod", "pod").len() >= 20).then_some(())
     });
     // Somebody else's, so that none of those that claim it is ever ready.
-    ns.kubectl(&["create", "secret", "generic", "one"]).unwrap();
+    ns.foreign_secret("one");
     let pki = |number| {
-        json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": format!("q-{number}")},
-            "spec": {"serviceName": "app1", "secretName": "one"}})
+        let spec = json!({"serviceName": "app1", "secretName": "one"});
+        manifest::pki(&format!("q-{number}"), &spec)
     };
     create(&ns, (0..400).map(pki));
     ns.wait_until_refused("q-399", "PkiSecretForeign");
@@ -68,5 +66,5 @@ fn refusals_for_a_secret_that_many_claim_cost_little() {
         println!("{share:.2} cores");
         (share < 0.08).then_some(())
     });
-    ns.kubectl(&["delete", "pkis", "--all"]).unwrap();
+    ns.delete_all_later("pkis");
 }

@@ -17,6 +17,9 @@ use kube::{Client, Config, Resource as _};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
+/// The number of requests of [`Api::create_all`] at a time.
+const CONCURRENCY: usize = 8;
+
 /// Runs the connections of all clients of this process.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
@@ -206,6 +209,39 @@ impl Api {
         self.create_with(namespace, object, &PostParams::default())
     }
 
+    /// Creates objects of one kind, a few at a time, or asks whether they would be created.
+    ///
+    /// An error is the message of the API server.
+    pub fn create_all(
+        &self,
+        namespace: &str,
+        objects: impl IntoIterator<Item = Value>,
+        is_dry_run: bool,
+    ) -> Vec<Result<Value, String>> {
+        let parameters = PostParams {
+            dry_run: is_dry_run,
+            ..PostParams::default()
+        };
+        let objects: Vec<_> = objects.into_iter().collect();
+        let mut results = Vec::with_capacity(objects.len());
+        for some in objects.chunks(CONCURRENCY) {
+            let created = some.iter().map(|object| {
+                let requests = requests_of(namespace, object).expect("it has a kind");
+                let request = requests.create(&parameters, object.to_string().into_bytes());
+                let (client, request) = (self.client(), request.expect("a request"));
+                RUNTIME.spawn(async move { client.request::<Value>(request).await })
+            });
+            let created: Vec<_> = created.collect();
+            let created = created.into_iter().map(|it| RUNTIME.block_on(it));
+            results.extend(created.map(|created| match created.expect("no panic") {
+                Ok(object) => Ok(without_managed_fields(object)),
+                Err(kube::Error::Api(status)) => Err(status.message.clone()),
+                Err(error) => panic!("{error}"),
+            }));
+        }
+        results
+    }
+
     /// Asks whether an object would be created.
     pub fn dry_run(&self, namespace: &str, object: &Value) -> anyhow::Result<Value> {
         let parameters = PostParams {
@@ -272,6 +308,24 @@ impl Api {
         change: &Value,
     ) -> anyhow::Result<Value> {
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(change));
+        let request = requests(kind, namespace).patch(name, &parameters, &patch)?;
+        Ok(without_managed_fields(self.ask(request)?))
+    }
+
+    /// The same as this field manager.
+    pub fn merge_as(
+        &self,
+        manager: &str,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        change: &Value,
+    ) -> anyhow::Result<Value> {
+        let parameters = PatchParams {
+            field_manager: Some(manager.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(change);
         let request = requests(kind, namespace).patch(name, &parameters, &patch)?;
         Ok(without_managed_fields(self.ask(request)?))
     }
