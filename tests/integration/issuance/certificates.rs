@@ -1,8 +1,6 @@
 //! What is issued, when it is issued again, and when nothing is written.
 
-use crate::harness::{
-    Namespace, SHARED, arena, eventually, file, notes, openssl, quiet, serial_of,
-};
+use crate::harness::{Namespace, SHARED, arena, eventually, file, notes, openssl, serial_of};
 use jiff::{SignedDuration, Timestamp};
 use pki_certs::{Authority, KeyAlgorithm, KeyEncoding, LeafRequest, Usage};
 use serde_json::{Value, json};
@@ -28,7 +26,7 @@ fn a_secret_has_the_type_the_files_the_owner_and_the_label_that_others_rely_on()
 }
 
 #[test]
-fn the_status_tells_what_the_certificate_is() {
+fn the_status_describes_the_certificate() {
     let ns = SHARED.namespace("status");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1", "duration": "24h"}"#);
     let pki = ns.wait_until_ready("app1-pki");
@@ -85,7 +83,7 @@ fn an_issuance_is_one_create_of_a_secret_and_one_update_of_a_status_and_no_read(
     for number in 0..pkis {
         ns.wait_until_ready(&format!("pki-{number}"));
     }
-    quiet();
+    ns.settle();
     let issued = [
         ("create secrets 201".into(), pkis),
         ("update pkis/status 200".into(), pkis),
@@ -101,7 +99,7 @@ fn an_issuance_is_one_create_of_a_secret_and_one_update_of_a_status_and_no_read(
     for number in 0..pkis {
         ns.wait_until_ready(&format!("pki-{number}"));
     }
-    quiet();
+    ns.settle();
     let flipped = [
         ("create secrets 201".into(), pkis),
         ("update pkis/status 200".into(), 3 * pkis),
@@ -110,27 +108,23 @@ fn an_issuance_is_one_create_of_a_secret_and_one_update_of_a_status_and_no_read(
 }
 
 #[test]
-fn nothing_is_written_when_a_look_finds_nothing_to_do() {
+fn nothing_is_written_when_a_reconcile_finds_nothing_to_do() {
     let ns = SHARED.namespace("still");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
-    quiet();
+    ns.settle();
     let before = (
         ns.operator_writes(),
         ns.get("pki", "app1-pki").unwrap()["status"].clone(),
     );
-    ns.merge(
-        "pki",
-        "app1-pki",
-        &json!({"metadata": {"annotations": {"look": "1"}}}),
-    );
+    ns.annotate("pki", "app1-pki", "reconcile", "1");
     ns.merge(
         "secret",
         "app1-pki",
-        &json!({"metadata": {"labels": {"look": "1"}}}),
+        &json!({"metadata": {"labels": {"reconcile": "1"}}}),
     );
     ns.pod_with("app1", "app1-pki");
-    quiet();
+    ns.settle();
     let after = (
         ns.operator_writes(),
         ns.get("pki", "app1-pki").unwrap()["status"].clone(),
@@ -169,24 +163,19 @@ fn a_damaged_secret_is_issued_again_whatever_the_damage() {
     }
     for (name, damage) in &damages {
         let before = serial(&ns.wait_until_ready(name));
-        patch(&ns, "secret", name, &json!({"data": damage}));
+        ns.merge("secret", name, &json!({"data": damage}));
         wait_for_another(&ns, name, &before);
     }
 }
 
 #[test]
-fn a_damaged_ca_file_is_mended_and_the_certificate_kept() {
+fn a_damaged_ca_file_is_repaired_and_the_certificate_kept() {
     let ns = SHARED.namespace("mended");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let before = serial(&ns.wait_until_ready("app1-pki"));
     let sound = ns.get("secret", "app1-pki").unwrap()["data"].clone();
     for damage in [json!(""), json!(null), sound["tls.crt"].clone()] {
-        patch(
-            &ns,
-            "secret",
-            "app1-pki",
-            &json!({"data": {"ca.crt": damage}}),
-        );
+        ns.merge("secret", "app1-pki", &json!({"data": {"ca.crt": damage}}));
         eventually("ca.crt is back", || {
             (ns.get("secret", "app1-pki")?["data"] == sound).then_some(())
         });
@@ -199,17 +188,17 @@ fn what_others_add_to_a_secret_stays_also_when_it_is_issued_again() {
     let ns = SHARED.namespace("additions");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let first = serial(&ns.wait_until_ready("app1-pki"));
-    quiet();
+    ns.settle();
     let before = ns.operator_writes();
     let additions = json!({
         "metadata": {"labels": {"team": "a"}, "annotations": {"example.com/copied": "yes"}},
         "data": {"keystore.p12": "AAEC"}
     });
-    patch(&ns, "secret", "app1-pki", &additions);
-    quiet();
+    ns.merge("secret", "app1-pki", &additions);
+    ns.settle();
     assert_eq!(ns.operator_writes(), before, "an addition is no damage");
 
-    patch(&ns, "secret", "app1-pki", &json!({"data": {"tls.crt": ""}}));
+    ns.merge("secret", "app1-pki", &json!({"data": {"tls.crt": ""}}));
     wait_for_another(&ns, "app1-pki", &first);
     let secret = ns.get("secret", "app1-pki").unwrap();
     assert_eq!(secret["data"]["keystore.p12"], "AAEC");
@@ -241,7 +230,7 @@ fn an_edit_that_changes_the_certificate_issues_it_anew() {
         ),
         (json!({"duration": "48h"}), "CN=a.example.com".into()),
     ] {
-        patch(&ns, "pki", "app1-pki", &json!({"spec": edit}));
+        ns.merge("pki", "app1-pki", &json!({"spec": edit}));
         before = wait_for_another(&ns, "app1-pki", &before);
         let certificate = file(&ns.get("secret", "app1-pki").unwrap(), "tls.crt");
         let printed = openssl(
@@ -250,12 +239,7 @@ fn an_edit_that_changes_the_certificate_issues_it_anew() {
         );
         assert!(printed.contains(&shown), "{edit}: {printed}");
     }
-    patch(
-        &ns,
-        "pki",
-        "app1-pki",
-        &json!({"spec": {"renewBefore": "1h"}}),
-    );
+    ns.merge("pki", "app1-pki", &json!({"spec": {"renewBefore": "1h"}}));
     let pki = ns.wait_until_ready("app1-pki");
     assert_eq!(
         serial(&pki),
@@ -272,12 +256,7 @@ fn another_secret_name_has_its_secret_issued_and_the_one_before_removed() {
     let ns = SHARED.namespace("moved");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let first = serial(&ns.wait_until_ready("app1-pki"));
-    patch(
-        &ns,
-        "pki",
-        "app1-pki",
-        &json!({"spec": {"secretName": "moved"}}),
-    );
+    ns.merge("pki", "app1-pki", &json!({"spec": {"secretName": "moved"}}));
     wait_for_another(&ns, "app1-pki", &first);
     let pki = ns.wait_until_ready("app1-pki");
     assert_eq!(pki["status"]["secretName"], "moved");
@@ -293,14 +272,9 @@ fn a_secret_that_the_pki_no_longer_names_stays_if_it_is_not_its_own_any_more() {
     ns.wait_until_ready("app1-pki");
     // With its label alone it would be taken up again.
     let disown = json!({"metadata": {"ownerReferences": null, "labels": null}});
-    patch(&ns, "secret", "app1-pki", &disown);
+    ns.merge("secret", "app1-pki", &disown);
     ns.wait_until_refused("app1-pki", "PkiSecretForeign");
-    patch(
-        &ns,
-        "pki",
-        "app1-pki",
-        &json!({"spec": {"secretName": "moved"}}),
-    );
+    ns.merge("pki", "app1-pki", &json!({"spec": {"secretName": "moved"}}));
     ns.wait_until_ready("app1-pki");
     assert!(ns.get("secret", "app1-pki").is_some());
 }
@@ -338,7 +312,7 @@ fn a_certificate_is_renewed_when_its_time_has_come_by_the_ca_that_was_given() {
     let leaf = authority.issue(&request, issued).unwrap();
     let issued_before = serial_of(&leaf.chain_pem);
     let files = json!({"stringData": {"tls.crt": leaf.chain_pem, "tls.key": leaf.private_key_pem.as_str()}});
-    patch(&ns, "secret", "app1-pki", &files);
+    ns.merge("secret", "app1-pki", &files);
     wait_for_another(&ns, "app1-pki", &issued_before);
     let secret = ns.get("secret", "app1-pki").unwrap();
     assert_eq!(file(&secret, "ca.crt"), authority.ca().root_pem());
@@ -376,22 +350,22 @@ fn a_common_name_of_before_stays_until_the_renewal_which_gives_it_the_namespace(
     };
     let leaf = authority.issue(&request, Timestamp::now()).unwrap();
     let files = json!({"stringData": {"tls.crt": leaf.chain_pem, "tls.key": leaf.private_key_pem.as_str()}});
-    patch(&ns, "secret", "app1-pki", &files);
+    ns.merge("secret", "app1-pki", &files);
     eventually("the certificate of before is found valid", || {
         let pki = ns.get("pki", "app1-pki")?;
         (pki["status"]["serialNumber"] == leaf.serial.as_str()).then_some(())
     });
-    quiet();
+    ns.settle();
     let pki = ns.wait_until_ready("app1-pki");
     assert_eq!(serial(&pki), leaf.serial, "an upgrade issues nothing");
     assert_eq!(subject(), "subject=CN=app1");
 
     let renew = json!({"metadata": {"annotations": {"box.com/renew-now": "true"}}});
-    patch(&ns, "pki", "app1-pki", &renew);
+    ns.merge("pki", "app1-pki", &renew);
     wait_for_another(&ns, "app1-pki", &leaf.serial);
     assert_eq!(subject(), format!("subject=CN={own}"));
     let keep = json!({"spec": {"commonName": "app1"}});
-    patch(&ns, "pki", "app1-pki", &keep);
+    ns.merge("pki", "app1-pki", &keep);
     eventually("the old name is back", || {
         (subject() == "subject=CN=app1").then_some(())
     });
@@ -422,15 +396,9 @@ fn a_name_that_is_too_long_for_a_common_name_is_left_to_the_other_names() {
 }
 
 #[test]
-fn a_refusal_of_the_api_server_is_told_and_tried_again_until_it_is_over() {
+fn a_refusal_of_the_api_server_is_published_and_retried_until_it_is_over() {
     let ns = SHARED.namespace("quota");
-    let quota = r#"{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"secrets": "0"}}}"#;
-    ns.apply(quota);
-    eventually("the quota is in force", || {
-        ns.get("resourcequota", "none")?["status"]["hard"]["secrets"]
-            .as_str()
-            .map(drop)
-    });
+    ns.forbid_secrets();
     ns.pod_with("app1", "app1-pki");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let message = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
@@ -454,14 +422,10 @@ fn a_refusal_of_the_api_server_is_told_and_tried_again_until_it_is_over() {
         (&status["failedAttempts"], &status["nextAttemptTime"]),
         (&Value::Null, &Value::Null)
     );
-    quiet();
+    ns.settle();
     let before = ns.operator_writes();
-    ns.merge(
-        "pki",
-        "app1-pki",
-        &json!({"metadata": {"annotations": {"look": "1"}}}),
-    );
-    quiet();
+    ns.annotate("pki", "app1-pki", "reconcile", "1");
+    ns.settle();
     assert_eq!(ns.operator_writes(), before, "what failed before is over");
 }
 
@@ -488,18 +452,6 @@ fn requests(ns: &Namespace<'_>) -> Vec<(String, usize)> {
         }
     }
     counts.into_iter().collect()
-}
-
-fn patch(ns: &Namespace<'_>, kind: &str, name: &str, patch: &Value) {
-    ns.kubectl(&[
-        "patch",
-        kind,
-        name,
-        "--type=merge",
-        "--patch",
-        &patch.to_string(),
-    ])
-    .unwrap();
 }
 
 /// What the status tells.

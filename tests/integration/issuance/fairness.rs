@@ -1,7 +1,8 @@
 //! One namespace does not delay another, and an annotation that comes again and again does not
 //! renew again and again.
 
-use crate::harness::{Namespace, SHARED, arena, eventually, notes, quiet};
+use crate::harness::{Namespace, SHARED, arena, eventually, notes};
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -13,8 +14,11 @@ fn rsa() -> Value {
 
 /// How many Pkis of the flood have their Secrets.
 fn served(flood: &Namespace<'_>) -> usize {
-    let secrets = flood.kubectl(&["get", "secrets", "--output=name"]).unwrap();
-    secrets.lines().filter(|line| line.contains("/p-")).count()
+    let secrets = flood.list("secrets", "");
+    let names = secrets
+        .iter()
+        .filter_map(|it| it["metadata"]["name"].as_str());
+    names.filter(|name| name.starts_with("p-")).count()
 }
 
 /// Waits for another Pki. Returns how many of the flood were served meanwhile; none while
@@ -33,7 +37,7 @@ fn a_namespace_with_150_rsa_keys_to_make_does_not_delay_another() {
     let arena = arena();
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
     let [flood, other] = ["flood", "other"].map(|prefix| arena.namespace(prefix));
-    let refused = flood.create_all(&vec![rsa(); FLOOD], &[]);
+    let refused = flood.create_all(&vec![rsa(); FLOOD], false);
     assert!(refused.is_empty(), "{refused:?}");
 
     let quick = r#"{"serviceName": "app1"}"#;
@@ -53,9 +57,7 @@ fn a_namespace_with_150_rsa_keys_to_make_does_not_delay_another() {
         "{said}"
     );
     assert!(flood.events("Pki", &last).is_empty(), "it is no fault");
-    flood
-        .kubectl(&["delete", "pkis", "--all", "--wait=false"])
-        .unwrap();
+    flood.delete_all_later("pkis");
     let meanwhile = overtakes(&flood, &other, "later", &rsa().to_string());
     assert!(
         meanwhile <= 2,
@@ -71,9 +73,7 @@ fn issued(ns: &Namespace<'_>) -> usize {
 }
 
 fn request(ns: &Namespace<'_>, value: &str) {
-    let annotation = format!("box.com/renew-now={value}");
-    ns.kubectl(&["annotate", "pki", "app1-pki", "--overwrite", &annotation])
-        .unwrap();
+    ns.annotate("pki", "app1-pki", "box.com/renew-now", value);
 }
 
 #[test]
@@ -92,12 +92,12 @@ fn requests_in_a_row_renew_once_and_the_same_value_never_again() {
     eventually("it is renewed", || {
         (pki()["status"]["serialNumber"] != first["status"]["serialNumber"]).then_some(())
     });
-    eventually("the last request is told when it is served", || {
+    eventually("the message says when the last request is served", || {
         message()
             .contains("; the next request is served at 20")
             .then_some(())
     });
-    quiet();
+    ns.settle();
     assert_eq!(issued(&ns), 2, "the first one, and one on request");
     let status = pki()["status"].clone();
     let told = notes(&ns.wait_for_events("Pki", "app1-pki", 1));
@@ -117,15 +117,7 @@ fn requests_in_a_row_renew_once_and_the_same_value_never_again() {
 
     // More than five minutes pass.
     let long_ago = json!({"status": {"renewalRequest": {"servedTime": "2026-01-01T00:00:00Z"}}});
-    let patch = [
-        "patch",
-        "pki",
-        "app1-pki",
-        "--subresource=status",
-        "--type=merge",
-    ];
-    ns.kubectl(&[&patch[..], &["--patch", &long_ago.to_string()]].concat())
-        .unwrap();
+    ns.merge_status("app1-pki", &long_ago);
     request(&ns, "request-16");
     eventually("the next request is served", || {
         let is_taken = pki()["metadata"]["annotations"]["box.com/renew-now"].is_null();
@@ -139,12 +131,12 @@ fn requests_in_a_row_renew_once_and_the_same_value_never_again() {
     for _ in 0..3 {
         request(&ns, "request-16");
     }
-    eventually("who repeats it is told", || {
+    eventually("the message says that it is a repetition", || {
         message()
             .contains("each value is served once")
             .then_some(())
     });
-    quiet();
+    ns.settle();
     assert_eq!(issued(&ns), 3, "the same value renews nothing");
 }
 
@@ -152,19 +144,16 @@ fn requests_in_a_row_renew_once_and_the_same_value_never_again() {
 fn a_manifest_that_carries_the_annotation_for_ever_renews_once() {
     let ns = SHARED.namespace("repository");
     let apply = |annotations: Value| {
-        let manifest = json!({
-            "apiVersion": "box.com/v1", "kind": "Pki",
-            "metadata": {"name": "app1-pki", "annotations": annotations},
-            "spec": {"serviceName": "app1"}
-        });
-        ns.apply(&manifest.to_string());
+        let mut pki = manifest::pki("app1-pki", &json!({"serviceName": "app1"}));
+        pki["metadata"]["annotations"] = annotations;
+        ns.apply_object(&pki);
         ns.wait_until_ready("app1-pki");
     };
     let again_and_again = |value: &str, expected: usize| {
         for _ in 0..3 {
             apply(json!({"box.com/renew-now": value}));
             eventually("it is served", || (issued(&ns) >= expected).then_some(()));
-            quiet();
+            ns.settle();
             assert_eq!(issued(&ns), expected, "{value}");
         }
     };

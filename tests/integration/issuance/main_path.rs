@@ -1,6 +1,6 @@
 //! The main path: apply, read the answer, get the Secret.
 
-use crate::harness::{SHARED, eventually};
+use crate::harness::{SHARED, eventually, file};
 use std::process::Command;
 
 #[test]
@@ -10,12 +10,9 @@ fn a_good_pki_becomes_a_secret_that_openssl_verifies() {
     ns.wait_until_ready("app2-pki");
     let dir = SHARED.cluster.dir().join(&ns.name);
     std::fs::create_dir(&dir).unwrap();
-    for file in ["tls.crt", "ca.crt"] {
-        let template = format!("go-template={{{{index .data \"{file}\" | base64decode}}}}");
-        let content = ns
-            .kubectl(&["get", "secret", "app2-pki", "--output", &template])
-            .unwrap();
-        std::fs::write(dir.join(file), content).unwrap();
+    let secret = ns.get("secret", "app2-pki").unwrap();
+    for name in ["tls.crt", "ca.crt"] {
+        std::fs::write(dir.join(name), file(&secret, name)).unwrap();
     }
     let openssl = Command::new("openssl")
         .args([

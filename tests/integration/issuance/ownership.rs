@@ -1,7 +1,10 @@
 //! Whose a Secret is: what others made stays as it is, and of two Pkis one writes.
 
-use crate::harness::{Namespace, SHARED, eventually, notes, quiet};
+use crate::harness::{Namespace, SHARED, eventually, notes};
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
+use std::thread;
+use std::time::Duration;
 
 /// A Secret in the way of the Pki of its name, and why it cannot be the Pki's. In that, `NAME` and
 /// `NAMESPACE` stand for its own.
@@ -95,7 +98,9 @@ fn strangers(owner: &Value, elsewhere: &Value) -> Vec<Stranger> {
 #[test]
 fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone() {
     let ns = SHARED.namespace("foreign");
-    ns.kubectl(&["create", "configmap", "owner"]).unwrap();
+    ns.apply_object(
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}}),
+    );
     let owner = ns.get("configmap", "owner").unwrap()["metadata"]["uid"].clone();
     ns.apply_pki("elsewhere", r#"{"serviceName": "app2"}"#);
     let elsewhere = ns.wait_until_ready("elsewhere")["metadata"]["uid"].clone();
@@ -104,7 +109,7 @@ fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone(
         let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "type": stranger.type_, "metadata": stranger.metadata,
             "immutable": stranger.immutable, "stringData": {"tls.crt": "theirs", "tls.key": "theirs"}});
         secret["metadata"]["name"] = name.into();
-        ns.apply(&secret.to_string());
+        ns.apply_object(&secret);
         ns.pod_with(name, name);
         eventually("Kubernetes has done its part", || {
             let secret = ns.get("secret", name)?;
@@ -147,44 +152,26 @@ fn a_secret_that_can_be_neither_repaired_nor_removed_is_tried_less_and_less_ofte
         {"op": "add", "path": "/immutable", "value": true},
         {"op": "add", "path": "/metadata/finalizers", "value": ["example.com/hold"]},
     ]);
-    let patch = patch.to_string();
-    ns.kubectl(&[
-        "patch",
-        "secret",
-        "app1-pki",
-        "--type=json",
-        "--patch",
-        &patch,
-    ])
-    .unwrap();
-    ns.kubectl(&["delete", "secret", "app1-pki", "--wait=false"])
-        .unwrap();
+    let api = &ns.installed.api;
+    api.patch("secret", &ns.name, "app1-pki", &patch).unwrap();
+    ns.delete_later("secret", "app1-pki");
     let message = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
     let remedy = "the Secret is immutable: delete it (kubectl delete secret), and the operator writes a new one at once, with \
                   another certificate; then restart the pods that mounted it";
     assert!(message.contains(remedy), "{message}");
-    // The watch tells of each of these.
-    for number in 0..5 {
-        let note = format!("note={number}");
-        ns.kubectl(&["annotate", "secret", "app1-pki", "--overwrite", &note])
-            .unwrap();
-        quiet();
+    // Each of these is an event of the watch, and none of them is worth an attempt.
+    for number in 0..10 {
+        ns.annotate("secret", "app1-pki", "note", &number.to_string());
+        thread::sleep(Duration::from_millis(250));
     }
+    ns.settle();
     let writes = ns.operator_writes().into_iter();
     let refused = writes.filter(|(write, _)| write.what == "patch secrets" && write.code >= 400);
     let refused: usize = refused.map(|(_, count)| count).sum();
     assert!((1..=6).contains(&refused), "{refused}");
 
-    let free = r#"{"metadata": {"finalizers": null}}"#;
-    ns.kubectl(&[
-        "patch",
-        "secret",
-        "app1-pki",
-        "--type=merge",
-        "--patch",
-        free,
-    ])
-    .unwrap();
+    let free = json!({"metadata": {"finalizers": null}});
+    ns.merge("secret", "app1-pki", &free);
     ns.wait_until_ready("app1-pki");
 }
 
@@ -197,7 +184,7 @@ fn a_secret_left_by_a_pki_that_is_gone_is_waited_out_and_no_fault() {
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let pki = ns.wait_until_ready("app1-pki");
     assert_eq!(controller(&ns, "app1-pki"), pki["metadata"]["uid"]);
-    quiet();
+    ns.settle();
     assert_eq!(notes(&ns.events("Pki", "app1-pki")), Vec::<String>::new());
 }
 
@@ -216,7 +203,7 @@ fn of_two_pkis_with_one_secret_the_first_has_it_and_the_other_takes_over() {
     );
     assert_eq!(message, sentence);
     let secret = ns.get("secret", "shared");
-    quiet();
+    ns.settle();
     assert_eq!(ns.get("secret", "shared"), secret);
     assert_eq!(ns.ready_field("winner", "status"), "True");
     let told = notes(&ns.events("Pod", "web"));
@@ -253,7 +240,7 @@ fn a_secret_in_use_is_not_lost_to_an_older_pki_that_is_edited_to_name_it() {
         message.contains("/younger, which claimed it first"),
         "{message}"
     );
-    quiet();
+    ns.settle();
     assert_eq!(ns.get("secret", "younger"), secret);
     assert_eq!(ns.ready_field("younger", "status"), "True");
     assert_eq!(notes(&ns.events("Pki", "younger")), Vec::<String>::new());
@@ -266,17 +253,13 @@ fn a_secret_in_use_is_not_lost_to_an_older_pki_that_is_edited_to_name_it() {
 fn of_two_pkis_made_in_the_same_second_exactly_one_has_the_secret() {
     let ns = SHARED.namespace("same");
     let pairs = 0..8;
-    let pki = |name: String, pair: usize| {
-        format!(
-            "apiVersion: box.com/v1\nkind: Pki\nmetadata: {{name: {name}}}\nspec: {{serviceName: app1, secretName: s{pair}}}\n---\n"
-        )
-    };
     // The second of each pair comes first by name, after the first may have been issued already.
-    let manifest: String = pairs
-        .clone()
-        .flat_map(|pair| [pki(format!("z{pair}"), pair), pki(format!("a{pair}"), pair)])
-        .collect();
-    ns.apply(&manifest);
+    for pair in pairs.clone() {
+        let spec = json!({"serviceName": "app1", "secretName": format!("s{pair}")});
+        for first in ["z", "a"] {
+            ns.apply_object(&manifest::pki(&format!("{first}{pair}"), &spec));
+        }
+    }
     for pair in pairs {
         let names = [format!("a{pair}"), format!("z{pair}")];
         let is_settled = || {
@@ -301,7 +284,7 @@ fn the_secret_goes_with_its_pki() {
     ns.delete("pki", "app1-pki");
     let secret_is_gone = || ns.get("secret", "app1-pki").is_none().then_some(());
     eventually("Kubernetes collects the Secret", secret_is_gone);
-    quiet();
+    ns.settle();
     assert!(secret_is_gone().is_some(), "and it stays away");
 }
 
@@ -338,12 +321,7 @@ fn controller(ns: &Namespace<'_>, secret: &str) -> Value {
 fn while_the_first_of_two_pkis_cannot_have_the_secret_pods_get_events_about_both() {
     let ns = SHARED.namespace("both");
     ns.pod_with("web", "tls");
-    ns.kubectl(&["create", "quota", "none", "--hard=secrets=0"])
-        .unwrap();
-    eventually("the quota is in force", || {
-        let quota = ns.get("quota", "none")?;
-        quota["status"]["hard"]["secrets"].is_string().then_some(())
-    });
+    ns.forbid_secrets();
     let spec = r#"{"serviceName": "app1", "secretName": "tls"}"#;
     ns.apply_pki("elder", spec);
     ns.wait_until_refused("elder", "PkiIssuanceFailed");

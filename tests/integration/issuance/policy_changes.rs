@@ -1,6 +1,7 @@
 //! A change of a policy judges every Pki anew, both ways, without a restart.
 
-use crate::harness::{SHARED, quiet};
+use crate::harness::{SHARED, eventually};
+use pki_cluster::testing::manifest;
 
 #[test]
 fn a_policy_that_is_made_edited_or_deleted_judges_what_is_stored_anew() {
@@ -48,7 +49,7 @@ fn the_secret_of_a_refused_pki_stays_as_it_is_and_is_kept_when_the_policy_comes_
     let secret = ns.get("secret", "db").unwrap();
     ns.withdraw();
     ns.wait_until_refused("db", "PkiServiceNameError");
-    quiet();
+    ns.settle();
     assert_eq!(ns.get("secret", "db").unwrap(), secret);
     let refused = ns.get("pki", "db").unwrap()["status"].clone();
     for field in ["serialNumber", "notAfter", "renewalTime"] {
@@ -71,35 +72,29 @@ fn a_change_that_does_not_concern_a_pki_writes_nothing_for_it() {
     let (ns, other) = (SHARED.namespace("bystander"), SHARED.namespace("concerned"));
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
-    quiet();
+    ns.settle();
     let before = ns.operator_writes();
     other.permit(&["db"], "");
     other.withdraw();
-    quiet();
+    ns.settle();
     assert_eq!(ns.operator_writes(), before);
 }
 
 #[test]
 fn a_policy_follows_the_labels_of_the_namespaces_it_selects() {
     let ns = SHARED.namespace("labels");
-    let policy = serde_json::json!({"apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": {"name": ns.name},
-        "spec": {"namespaces": {"selector": {"matchLabels": {"example.com/stage": ns.name}}}, "serviceNames": ["db"]}});
-    ns.apply(&policy.to_string());
-    let label = |value: &str| {
-        let label = format!("example.com/stage{value}");
-        ns.kubectl(&["label", "namespace", &ns.name, &label])
-            .unwrap();
-    };
-    ns.kubectl_apply_pki("db", r#"{"serviceName": "db"}"#)
-        .unwrap_err();
-    label(&format!("={}", ns.name));
-    crate::harness::eventually("the label is known", || {
-        ns.kubectl_apply_pki("db", r#"{"serviceName": "db"}"#).ok()
-    });
+    let spec = serde_json::json!({"serviceNames": ["db"],
+        "namespaces": {"selector": {"matchLabels": {"example.com/stage": ns.name}}}});
+    ns.apply_object(&manifest::policy(&ns.name, &spec));
+    let label = |value: Option<&str>| ns.label("example.com/stage", value);
+    let db = r#"{"serviceName": "db"}"#;
+    ns.try_apply_pki("db", db).unwrap_err();
+    label(Some(&ns.name));
+    eventually("the label is known", || ns.try_apply_pki("db", db).ok());
     ns.wait_until_ready("db");
-    label("-");
+    label(None);
     ns.wait_until_refused("db", "PkiServiceNameError");
-    label(&format!("={}", ns.name));
+    label(Some(&ns.name));
     ns.wait_until_ready("db");
 
     // In one manifest, so that the Pki comes moments after its namespace.

@@ -2,12 +2,12 @@
 //! kept or taken over.
 
 use crate::harness::{
-    Namespace, SHARED, arena, bytes, eventually, file, notes, openssl, quiet, serial_of,
+    Namespace, SHARED, arena, bytes, eventually, file, notes, openssl, serial_of,
 };
 use serde_json::{Value, json};
 
 const SPEC: &str = r#"{"serviceName": "app1"}"#;
-const KEEP: &str = "box.com/keep-secret=true";
+const KEEP: &str = "box.com/keep-secret";
 
 #[test]
 fn a_certificate_is_renewed_on_demand_once() {
@@ -16,7 +16,7 @@ fn a_certificate_is_renewed_on_demand_once() {
     let first = ns.wait_until_ready("app1-pki");
     ns.annotate("pki", "app1-pki", "box.com/renew-now", "please");
     let second = eventually("it is renewed", || another_serial(&ns, &first));
-    quiet();
+    ns.settle();
     let pki = ns.get("pki", "app1-pki").unwrap();
     assert_eq!(pki["status"]["serialNumber"], second);
     assert_eq!(
@@ -76,15 +76,7 @@ fn the_key_is_new_for_each_certificate_unless_the_policy_of_rotation_is_never() 
         assert_eq!(key(&ns) == before, is_kept, "{policy}");
         // Another kind of key cannot be the same.
         let edit = json!({"spec": {"privateKey": {"size": 256}}});
-        ns.kubectl(&[
-            "patch",
-            "pki",
-            &name,
-            "--type=merge",
-            "--patch",
-            &edit.to_string(),
-        ])
-        .unwrap();
+        ns.merge("pki", &name, &edit);
         eventually("the key is of the other kind", || {
             let printed = openssl(&["pkey", "-noout", "-text"], &key(&ns));
             printed.contains("prime256v1").then_some(())
@@ -123,8 +115,8 @@ fn labels_and_annotations_of_the_secret_follow_the_template_and_leave_those_of_o
                 .is_none_or(serde_json::Map::is_empty))
         .then_some(())
     });
-    ns.kubectl(&["label", "secret", "app1-pki", "team-"])
-        .unwrap();
+    let without = json!({"metadata": {"labels": {"team": null}}});
+    ns.merge("secret", "app1-pki", &without);
     eventually("what was taken away comes back", || {
         (metadata()["labels"]["team"] == "b").then_some(())
     });
@@ -144,10 +136,10 @@ fn a_secret_that_is_to_be_kept_stays_however_its_pki_is_deleted_and_is_taken_up_
     let before = secret().unwrap()["data"].clone();
     // In the foreground, as Argo CD does it, Kubernetes collects first whatever the Pki owns.
     for cascade in ["--cascade=background", "--cascade=foreground"] {
-        ns.kubectl(&["annotate", "pki", "app1-pki", KEEP]).unwrap();
+        ns.annotate("pki", "app1-pki", KEEP, "true");
         wait_until_kept(&ns, "app1-pki");
         ns.kubectl(&["delete", "pki", "app1-pki", cascade]).unwrap();
-        quiet();
+        ns.settle();
         assert_eq!(secret().unwrap()["data"], before, "{cascade}");
 
         ns.apply_pki("app1-pki", SPEC);
@@ -190,7 +182,7 @@ fn pkis_that_are_deleted_in_the_foreground_get_no_other_secret() {
 fn a_secret_that_is_to_be_kept_belongs_to_another_pki_for_any_other_that_names_it() {
     let ns = SHARED.namespace("kept-by-one");
     ns.apply_pki("app1-pki", SPEC);
-    ns.kubectl(&["annotate", "pki", "app1-pki", KEEP]).unwrap();
+    ns.annotate("pki", "app1-pki", KEEP, "true");
     wait_until_kept(&ns, "app1-pki");
     let spec = r#"{"serviceName": "app2", "secretName": "app1-pki"}"#;
     ns.apply_pki("app2-pki", spec);
@@ -207,10 +199,10 @@ fn a_secret_can_be_kept_when_its_pki_breaks_the_rules_by_now() {
     ns.wait_until_ready("app3-pki");
     ns.withdraw();
     ns.wait_until_refused("app3-pki", "PkiServiceNameError");
-    ns.kubectl(&["annotate", "pki", "app3-pki", KEEP]).unwrap();
+    ns.annotate("pki", "app3-pki", KEEP, "true");
     wait_until_kept(&ns, "app3-pki");
     ns.delete("pki", "app3-pki");
-    quiet();
+    ns.settle();
     wait_until_kept(&ns, "app3-pki");
 }
 
@@ -219,10 +211,10 @@ fn the_annotation_that_keeps_a_secret_can_be_taken_back() {
     let ns = SHARED.namespace("released");
     ns.apply_pki("app1-pki", SPEC);
     ns.wait_until_ready("app1-pki");
-    ns.kubectl(&["annotate", "pki", "app1-pki", KEEP]).unwrap();
+    ns.annotate("pki", "app1-pki", KEEP, "true");
     wait_until_kept(&ns, "app1-pki");
-    ns.kubectl(&["annotate", "pki", "app1-pki", "box.com/keep-secret-"])
-        .unwrap();
+    let without = json!({"metadata": {"annotations": {KEEP: null}}});
+    ns.merge("pki", "app1-pki", &without);
     eventually("the Secret is the Pki's again", || {
         let secret = ns.get("secret", "app1-pki")?;
         secret["metadata"]["ownerReferences"]
@@ -236,7 +228,7 @@ fn the_annotation_that_keeps_a_secret_can_be_taken_back() {
 }
 
 #[test]
-fn pkis_that_an_earlier_version_held_are_let_go_and_their_secrets_kept() {
+fn pkis_with_a_finalizer_of_an_earlier_version_are_released_and_their_secrets_kept() {
     let arena = arena();
     // Nobody answers in between.
     let ignore = [
@@ -256,13 +248,10 @@ fn pkis_that_an_earlier_version_held_are_let_go_and_their_secrets_kept() {
         "annotations": {"box.com/keep-secret": "true"},
     }});
     for name in ["living", "going"] {
-        let patch = held.to_string();
-        ns.kubectl(&["patch", "pki", name, "--type=merge", "--patch", &patch])
-            .unwrap();
+        ns.merge("pki", name, &held);
     }
     let before = ns.get("secret", "going").unwrap()["data"].clone();
-    ns.kubectl(&["delete", "pki", "going", "--wait=false"])
-        .unwrap();
+    ns.delete_later("pki", "going");
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
     wait_until_kept(&ns, "living");
     eventually("neither is held", || {
@@ -270,7 +259,7 @@ fn pkis_that_an_earlier_version_held_are_let_go_and_their_secrets_kept() {
         let is_gone = ns.get("pki", "going").is_none();
         (is_gone && living["metadata"]["finalizers"].is_null()).then_some(())
     });
-    quiet();
+    ns.settle();
     wait_until_kept(&ns, "going");
     assert_eq!(ns.get("secret", "going").unwrap()["data"], before);
 }
@@ -311,26 +300,23 @@ fn a_secret_is_taken_over_when_its_owner_offers_it() {
 }
 
 #[test]
-fn somebody_who_keeps_changing_the_secret_is_named_and_the_repairs_slow_down() {
+fn a_writer_that_keeps_changing_the_secret_is_named_and_the_repairs_slow_down() {
     let ns = SHARED.namespace("contest");
     ns.apply_pki("app1-pki", SPEC);
     let mut known = ns.wait_until_ready("app1-pki");
     ns.pod_with("app1", "app1-pki");
-    let damage = r#"--patch={"data": {"tls.crt": ""}}"#;
-    let patch = [
-        "patch",
-        "secret",
-        "app1-pki",
-        "--type=merge",
-        "--field-manager=meddler",
-        damage,
-    ];
+    let damage = json!({"data": {"tls.crt": ""}});
+    let damage = || {
+        let api = &ns.installed.api;
+        api.merge_as("meddler", "secret", &ns.name, "app1-pki", &damage)
+            .unwrap();
+    };
     for _ in 0..3 {
-        ns.kubectl(&patch).unwrap();
+        damage();
         let serial = eventually("it is repaired at once", || another_serial(&ns, &known));
         known["status"]["serialNumber"] = serial.into();
     }
-    ns.kubectl(&patch).unwrap();
+    damage();
     let said = ns.wait_until_refused("app1-pki", "PkiSecretContested");
     assert_eq!(
         said,
@@ -384,7 +370,7 @@ fn further_files_come_and_go_with_the_spec_and_follow_the_password() {
     let password = |password: &str| {
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "password"},
             "stringData": {"password": password}});
-        ns.apply(&secret.to_string());
+        ns.apply_object(&secret);
     };
     password("short");
     eventually("the password is judged", || {
@@ -423,11 +409,10 @@ fn further_files_come_and_go_with_the_spec_and_follow_the_password() {
     let combined = file(&secret(), "tls.key") + &file(&secret(), "tls.crt");
     assert_eq!(file(&secret(), "tls-combined.pem"), combined);
 
-    let damage = r#"--patch={"data": {"keystore.jks": "AAAA", "key.der": null}}"#;
+    let damage = json!({"data": {"keystore.jks": "AAAA", "key.der": null}});
     let before = secret()["data"].clone();
-    ns.kubectl(&["patch", "secret", "app1-pki", "--type=merge", damage])
-        .unwrap();
-    eventually("what was damaged is mended", || {
+    ns.merge("secret", "app1-pki", &damage);
+    eventually("what was damaged is repaired", || {
         let now = secret()["data"].clone();
         (now["key.der"] == before["key.der"] && now["keystore.jks"] != "AAAA").then_some(())
     });
@@ -472,7 +457,7 @@ fn a_missing_password_holds_up_the_keystore_and_nothing_else() {
     }
     let said = ns.wait_until_refused("app1-pki", "PkiKeystoreNotWritten");
     assert!(said.ends_with(why), "{said}");
-    quiet();
+    ns.settle();
     let version = |secret: &Value| secret["metadata"]["resourceVersion"].clone();
     let left_alone = ns.get("secret", "app1-pki").unwrap();
     assert_eq!(

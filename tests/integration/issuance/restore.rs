@@ -1,9 +1,7 @@
 //! A Secret that has lost its owner: taken up again by the Pki that it was issued for, and by no
 //! other.
 
-use crate::harness::{
-    Installed, Namespace, SHARED, arena, console, eventually, file, notes, quiet,
-};
+use crate::harness::{Installed, Namespace, SHARED, arena, console, eventually, file, notes};
 use pki_cluster::workspace_dir;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -151,19 +149,14 @@ fn a_secret_that_was_issued_for_something_else_is_taken_up_by_nobody() {
     ] {
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
             "metadata": {"name": name, "labels": labels}, "data": files});
-        ns.installed
-            .kubectl_with(
-                &secret.to_string(),
-                &["create", "--filename=-", "--namespace", &ns.name],
-            )
-            .unwrap();
+        ns.apply_object(&secret);
         let before = ns.get("secret", name);
         ns.apply_pki(name, SPEC);
         let said = ns.wait_until_refused(name, "PkiSecretForeign");
         assert_eq!(said.contains(fault), !why.is_empty(), "{name}: {said}");
         assert!(said.contains(why), "{name}: {said}");
         assert!(said.contains(&format!("box.com/adopt={name}")), "{said}");
-        quiet();
+        ns.settle();
         assert_eq!(ns.get("secret", name), before, "not a byte of {name}");
     }
     // The certificate of one's own with a name too many: it stays until the Pki asks for that name
@@ -235,10 +228,8 @@ fn what_the_page_about_backups_says_brings_everything_back_without_a_new_certifi
     teams[0].wait_until_ready("app3-pki");
     let state = || {
         let pkis = teams.iter().flat_map(|ns| {
-            let names = ns.kubectl(&["get", "pkis", "--output=name"]).unwrap();
-            let names: Vec<_> = names.lines().map(str::to_owned).collect();
-            names.into_iter().map(|name| {
-                let name = name.rsplit('/').next().unwrap().to_owned();
+            ns.list("pkis", "").into_iter().map(|pki| {
+                let name = pki["metadata"]["name"].as_str().unwrap().to_owned();
                 let secret = ns.get("secret", &name).unwrap_or_default();
                 (ns.name.clone(), name, secret["data"].clone())
             })

@@ -1,8 +1,12 @@
 //! Workloads whose pods have read the certificate before are restarted, if they ask for it.
 
 use crate::harness::{Installed, Namespace, arena, eventually, notes, quiet};
+use jiff::{SignedDuration, Timestamp};
 use pki_cluster::install::Operator;
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
+use std::thread;
+use std::time::Duration;
 
 const SPEC: &str = r#"{"serviceName": "app1"}"#;
 const RESTARTED: &str = "Normal: Restarted, because Secret app1-pki was renewed (Pki app1-pki) and its pods used the previous \
@@ -17,8 +21,7 @@ fn operator(arena: &Installed) -> Operator {
 /// Makes a workload of one pod that mounts the Secret `app1-pki`.
 fn apply(ns: &Namespace<'_>, kind: &str, name: &str, asks: &str) {
     let labels = json!({"app": name});
-    let volume = json!({"name": "v", "secret": {"secretName": "app1-pki"}});
-    let pod = json!({"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c"}], "volumes": [volume]});
+    let pod = manifest::pod(name, &manifest::secret_volume("app1-pki"))["spec"].take();
     let mut workload = json!({"apiVersion": "apps/v1", "kind": kind,
         "metadata": {"name": name, "annotations": {"box.com/restart-on-renewal": asks}},
         "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}});
@@ -27,7 +30,7 @@ fn apply(ns: &Namespace<'_>, kind: &str, name: &str, asks: &str) {
         "StatefulSet" => workload["spec"]["serviceName"] = json!(name),
         _ => {}
     }
-    ns.apply(&workload.to_string());
+    ns.apply_object(&workload);
 }
 
 /// Plays the kubelet: a pod of this workload runs, since `started` if that is told. Returns its
@@ -40,37 +43,44 @@ fn run(ns: &Namespace<'_>, name: &str, started: Option<&str>) -> String {
         status["containerStatuses"] = json!([{"name": "c", "image": "c", "imageID": "", "ready": true,
             "restartCount": 0, "state": state}]);
     }
-    let patch = json!({ "status": status }).to_string();
     let (pod_name, uid) = (&pod["metadata"]["name"], &pod["metadata"]["uid"]);
-    let pod_name = pod_name.as_str().unwrap();
-    ns.kubectl(&[
-        "patch",
-        "pod",
-        pod_name,
-        "--subresource=status",
-        "--patch",
-        &patch,
-    ])
-    .unwrap();
+    let (api, pod_name) = (&ns.installed.api, pod_name.as_str().unwrap());
+    api.merge_status("pod", &ns.name, pod_name, &json!({ "status": status }))
+        .unwrap();
     uid.as_str().unwrap().to_owned()
 }
 
 fn pods(ns: &Namespace<'_>, name: &str) -> Vec<Value> {
-    let selector = format!("--selector=app={name}");
-    let printed = ns
-        .kubectl(&["get", "pods", &selector, "--output=json"])
-        .unwrap();
-    let list: Value = serde_json::from_str(&printed).unwrap();
-    let mut pods = list["items"].as_array().unwrap().clone();
+    let mut pods = ns.list("pods", &format!("app={name}"));
     pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
     pods
+}
+
+/// Waits until the operator knows the pods, and each is older than a certificate that is issued
+/// from now on. The times are whole seconds.
+fn let_pods_age(ns: &Namespace<'_>) {
+    ns.settle();
+    let second = SignedDuration::from_secs(1);
+    eventually("the pods are older", || {
+        let pods = ns.list("pods", "");
+        let times = pods.iter().flat_map(|pod| {
+            let state = &pod["status"]["containerStatuses"][0]["state"];
+            [
+                pod["metadata"]["creationTimestamp"].as_str(),
+                state["running"]["startedAt"].as_str(),
+            ]
+        });
+        let mut times = times.flatten().map(str::parse::<Timestamp>);
+        let is_older = times.all(|time| Timestamp::now().duration_since(time.unwrap()) > second);
+        is_older.then_some(())
+    });
 }
 
 /// Renews the certificate of `app1-pki`, when the pods that run are old enough to be told from new
 /// ones.
 fn renew(ns: &Namespace<'_>) {
     let serial = || ns.get("pki", "app1-pki").unwrap()["status"]["serialNumber"].clone();
-    quiet();
+    let_pods_age(ns);
     ns.forget_renewal("app1-pki");
     let before = serial();
     ns.annotate("pki", "app1-pki", "box.com/renew-now", "");
@@ -134,12 +144,8 @@ fn a_deployment_that_asks_is_restarted_once_after_each_renewal_and_no_other_is()
     run(&ns, "web", None);
     drop(first);
     let second = operator(&arena);
-    ns.merge(
-        "pki",
-        "app1-pki",
-        &json!({"metadata": {"annotations": {"look": "1"}}}),
-    );
-    quiet();
+    ns.annotate("pki", "app1-pki", "reconcile", "1");
+    ns.settle();
     assert_eq!(restarted_at(&ns, "Deployment", "web"), Some(at.clone()));
     assert_eq!(restarts(&second, "restarted"), 0);
 
@@ -148,6 +154,7 @@ fn a_deployment_that_asks_is_restarted_once_after_each_renewal_and_no_other_is()
         let again = restarted_at(&ns, "Deployment", "web")?;
         (again > at).then_some(())
     });
+    // As long as the queue keeps the next attempt on a workload waiting.
     quiet();
     assert_eq!(restarts(&second, "restarted"), 1);
     assert_eq!(restarted_at(&ns, "Deployment", "other"), None);
@@ -164,21 +171,18 @@ fn the_first_certificate_restarts_nothing_although_its_pods_were_there_before() 
     let ns = arena.namespace("first");
     apply(&ns, "Deployment", "web", "true");
     eventually("web has a pod", || pods(&ns, "web").pop());
-    quiet();
+    let_pods_age(&ns);
     ns.apply_pki("app1-pki", SPEC);
     ns.wait_until_ready("app1-pki");
-    quiet();
-    // It waited for the Secret, and then began.
+    ns.settle();
+    // It waited for the Secret, and then began, in a later second.
+    thread::sleep(Duration::from_secs(1));
     let now = format!("{:.0}", jiff::Timestamp::now());
     run(&ns, "web", Some(&now));
     drop(first);
     let _second = operator(&arena);
-    ns.merge(
-        "pki",
-        "app1-pki",
-        &json!({"metadata": {"annotations": {"look": "1"}}}),
-    );
-    quiet();
+    ns.annotate("pki", "app1-pki", "reconcile", "1");
+    ns.settle();
     assert_eq!(restarted_at(&ns, "Deployment", "web"), None);
     renew(&ns);
     wait_until_restarted(&ns, "Deployment", "web");
@@ -198,11 +202,10 @@ fn stateful_sets_and_daemon_sets_are_restarted_too_also_when_they_ask_later() {
         // There is no node that the controller could make one for.
         let uid = ns.get("daemonset", name).unwrap()["metadata"]["uid"].clone();
         let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": name, "uid": uid, "controller": true});
-        let meta = json!({"name": name, "labels": {"app": name}, "ownerReferences": [owner]});
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {
-            "automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c"}],
-            "volumes": [{"name": "v", "secret": {"secretName": "app1-pki"}}]}});
-        ns.apply(&pod.to_string());
+        let mut pod = manifest::pod(name, &manifest::secret_volume("app1-pki"));
+        pod["metadata"]["labels"] = json!({ "app": name });
+        pod["metadata"]["ownerReferences"] = json!([owner]);
+        ns.apply_object(&pod);
     }
     for name in ["db", "log", "later"] {
         run(&ns, name, None);
@@ -212,11 +215,9 @@ fn stateful_sets_and_daemon_sets_are_restarted_too_also_when_they_ask_later() {
         wait_until_restarted(&ns, kind, name);
         assert_eq!(wait_for_notes(&ns, kind, name, 1), [RESTARTED]);
     }
-    quiet();
+    ns.settle();
     assert_eq!(restarted_at(&ns, "DaemonSet", "later"), None);
-    let asks = "box.com/restart-on-renewal=true";
-    ns.kubectl(&["annotate", "--overwrite", "daemonset", "later", asks])
-        .unwrap();
+    ns.annotate("daemonset", "later", "box.com/restart-on-renewal", "true");
     wait_until_restarted(&ns, "DaemonSet", "later");
 }
 
@@ -234,7 +235,7 @@ fn a_paused_deployment_gets_an_event_and_is_restarted_when_it_is_resumed() {
     let paused = "Warning: Not restarted after Secret app1-pki was renewed (Pki app1-pki), because it is paused: its pods keep \
                   the previous certificate until `kubectl rollout resume deployment/web`";
     assert_eq!(wait_for_notes(&ns, "Deployment", "web", 1), [paused]);
-    quiet();
+    ns.settle();
     assert_eq!(restarted_at(&ns, "Deployment", "web"), None);
     ns.kubectl(&["rollout", "resume", "deployment/web"])
         .unwrap();
@@ -254,28 +255,15 @@ struct Permissions<'a> {
 
 impl<'a> Permissions<'a> {
     fn of(arena: &'a Installed) -> Self {
-        let get = [
-            "get",
-            "clusterrole",
-            "pki-operator-namespace",
-            "--output=json",
-        ];
-        let role: Value = serde_json::from_str(&arena.kubectl(&get).unwrap()).unwrap();
-        let rules = role["rules"].clone();
+        let role = arena.api.get("clusterrole", "", "pki-operator-namespace");
+        let rules = role.unwrap().expect("the chart has it")["rules"].take();
         Self { arena, rules }
     }
 
     fn set(&self, rules: &Value) {
-        let patch = json!([{"op": "replace", "path": "/rules", "value": rules}]).to_string();
-        let patch = [
-            "patch",
-            "clusterrole",
-            "pki-operator-namespace",
-            "--type=json",
-            "--patch",
-            &patch,
-        ];
-        self.arena.kubectl(&patch).unwrap();
+        let (api, rules) = (&self.arena.api, json!({ "rules": rules }));
+        api.merge("clusterrole", "", "pki-operator-namespace", &rules)
+            .unwrap();
     }
 }
 
@@ -305,6 +293,7 @@ fn without_permission_the_workload_gets_an_event_and_is_restarted_when_it_is_bac
     let begin = "Warning: Cannot be restarted after Secret app1-pki was renewed (Pki app1-pki); the operator tries again: \
                  deployments.apps \"web\" is forbidden: User \"system:serviceaccount:pki-operator:pki-operator\" cannot get";
     assert!(told[0].starts_with(begin), "{told:?}");
+    // An attempt that failed is repeated after two seconds.
     quiet();
     assert_eq!(restarted_at(&ns, "Deployment", "web"), None);
     let failed = restarts(&operator, "failed");
