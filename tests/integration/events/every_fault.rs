@@ -1,11 +1,14 @@
 //! Every kind of use, with every kind of fault, in pods that were there before and in pods that
-//! come later, with and without a restart of the operator in between: each hears it once, and
-//! nobody else does.
+//! come later, with and without a restart of the operator in between: each gets one Event, and no
+//! other pod gets any.
 
-use crate::harness::{Installed, Namespace, arena, eventually, quiet};
+use crate::harness::{Installed, Namespace, arena, eventually};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
 use pki_cluster::Signal;
-use pki_cluster::install::Operator;
+use pki_cluster::install::{Operator, RELEASE};
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,30 +59,16 @@ fn uses() -> Vec<(&'static str, Value)> {
 
 /// Makes a pod of each kind, with this before their names.
 fn make_pods(ns: &Namespace<'_>, prefix: &str) {
-    let pods = uses().into_iter().map(|(name, spec)| {
-        let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("{prefix}-{name}")},
-            "spec": {"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c"}]}});
-        json_patch::merge(&mut pod["spec"], &spec);
-        pod
-    });
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": pods.collect::<Vec<_>>()});
-    eventually("the pods are made", || {
-        ns.kubectl_apply(&list.to_string()).ok()
-    });
-
+    for (name, spec) in uses() {
+        ns.apply_pod(&manifest::pod(&format!("{prefix}-{name}"), &spec));
+    }
     let name = format!("{prefix}-ephemeral");
-    let mut pod = ns.get("pod", &name).unwrap();
-    pod["spec"]["ephemeralContainers"] =
-        json!([{"name": "e", "image": "e", "envFrom": [{"secretRef": {"name": "tls"}}]}]);
-    let path = format!(
-        "/api/v1/namespaces/{}/pods/{name}/ephemeralcontainers",
-        ns.name
-    );
-    ns.installed
-        .kubectl_with(
-            &pod.to_string(),
-            &["replace", "--raw", &path, "--filename=-"],
-        )
+    let container = json!({"name": "e", "image": "e", "envFrom": [{"secretRef": {"name": "tls"}}]});
+    let patch = Patch::Strategic(json!({"spec": {"ephemeralContainers": [container]}}));
+    let api = &ns.installed.api;
+    let pods = kube::Api::<Pod>::namespaced(api.client(), &ns.name);
+    let parameters = PatchParams::default();
+    api.block_on(pods.patch_ephemeral_containers(&name, &parameters, &patch))
         .unwrap();
 }
 
@@ -109,14 +98,14 @@ const FAULTS: [Fault; 5] = [
     Fault {
         reason: "PkiSecretForeign",
         happen: |ns| {
-            ns.kubectl(&["create", "secret", "generic", "tls"]).unwrap();
+            ns.foreign_secret("tls");
             store(ns, "app1");
         },
     },
     Fault {
         reason: "PkiIssuanceFailed",
         happen: |ns| {
-            forbid_secrets(ns);
+            ns.forbid_secrets();
             store(ns, "app1");
         },
     },
@@ -129,43 +118,21 @@ const FAULTS: [Fault; 5] = [
             let times = json!({"status": {"renewalTime": from_now(-5), "notAfter": from_now(4)}});
             store(ns, "appp1");
             ns.wait_until_refused("app1-pki", "PkiServiceNameError");
-            let patch = [
-                "patch",
-                "pki",
-                "app1-pki",
-                "--subresource=status",
-                "--type=merge",
-            ];
-            ns.kubectl(&[&patch[..], &["--patch", &times.to_string()]].concat())
-                .unwrap();
-            ns.merge(
-                "pki",
-                "app1-pki",
-                &json!({"metadata": {"annotations": {"look": "1"}}}),
-            );
+            ns.merge_status("app1-pki", &times);
+            ns.annotate("pki", "app1-pki", "reconcile", "1");
         },
     },
 ];
-
-fn forbid_secrets(ns: &Namespace<'_>) {
-    ns.kubectl(&["create", "quota", "none", "--hard=secrets=0"])
-        .unwrap();
-    eventually("the quota is in force", || {
-        let quota = ns.get("quota", "none")?;
-        quota["status"]["hard"]["secrets"].is_string().then_some(())
-    });
-}
 
 /// Of the Events with this reason, by the pod: UID and note of each.
 type Published = BTreeMap<String, Vec<(String, String)>>;
 
 fn published(ns: &Namespace<'_>, reason: &str) -> Published {
-    let selector = format!("--field-selector=reason={reason},regarding.kind=Pod");
-    let printed = ns.kubectl(&["get", "events.events.k8s.io", &selector, "--output=json"]);
-    let list: Value = serde_json::from_str(&printed.unwrap()).unwrap();
+    let selector = format!("reason={reason},regarding.kind=Pod");
+    let events = ns.installed.api.list("events", &ns.name, "", &selector);
     let mut published = Published::new();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    for event in list["items"].as_array().unwrap() {
+    for event in events.unwrap() {
         assert_eq!(event["type"], "Warning");
         let entry = published
             .entry(text(&event["regarding"]["name"]))
@@ -175,12 +142,12 @@ fn published(ns: &Namespace<'_>, reason: &str) -> Published {
     published
 }
 
-/// Waits until every pod with this prefix that uses the Secret has its Event.
+/// Waits until every pod with this prefix that uses the Secret has the Event.
 fn wait_until_published(ns: &Namespace<'_>, prefix: &str, reason: &str) {
     let users = uses().len() - 2;
     let begins = |name: &&String| name.starts_with(prefix);
     eventually(
-        &format!("all of {prefix} hear {reason} in {}", ns.name),
+        &format!("all of {prefix} get {reason} in {}", ns.name),
         || {
             let published = published(ns, reason);
             (published.keys().filter(begins).count() >= users).then_some(())
@@ -241,7 +208,7 @@ fn every_pod_that_uses_the_secret_in_any_way_gets_one_event_about_each_fault() {
         make_pods(ns, "before");
         eventually("nobody refuses it", || {
             let pki = r#"{"serviceName": "appp1", "secretName": "probe"}"#;
-            ns.kubectl_apply_pki("probe", pki).ok()
+            ns.try_apply_pki("probe", pki).ok()
         });
         ns.delete("pki", "probe");
         (fault.happen)(ns);
@@ -256,14 +223,16 @@ fn every_pod_that_uses_the_secret_in_any_way_gets_one_event_about_each_fault() {
         before.push(expect_one_each(ns, fault.reason, &["after", "before"]));
     }
 
-    arena.install().unwrap();
+    arena.restore_release().unwrap();
     let _operator = restart(&arena, &operator);
     for (ns, _) in &cases {
         make_pods(ns, "later");
     }
-    for ((ns, fault), before) in cases.iter().zip(&before) {
+    for (ns, fault) in &cases {
         wait_until_published(ns, "later", fault.reason);
-        quiet();
+    }
+    arena.settle();
+    for ((ns, fault), before) in cases.iter().zip(&before) {
         let now = expect_one_each(ns, fault.reason, &["after", "before", "later"]);
         for (pod, events) in before {
             assert_eq!(&now[pod], events, "the Event is still the same");
@@ -277,8 +246,10 @@ fn pods_of_every_kind_get_an_event_about_the_ca() {
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("no-ca");
     make_pods(&ns, "before");
-    let ca = ["secret", "pki-operator-ca", "--namespace=pki-operator"];
-    arena.kubectl(&[&["delete"], &ca[..]].concat()).unwrap();
+    arena
+        .api
+        .delete_later("secret", RELEASE, "pki-operator-ca")
+        .unwrap();
     eventually("it is noticed", || {
         let (_, page) = operator.get("/metrics").ok()?;
         page.contains("pki_operator_ca_alarm{").then_some(())

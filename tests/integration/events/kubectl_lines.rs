@@ -1,25 +1,24 @@
 //! The lines that a person reads about a pod, in the order in which kubectl prints them.
 
-use crate::harness::{Namespace, PATIENCE, SHARED, eventually};
+use crate::harness::{Namespace, PATIENCE, SHARED, eventually, notes};
 use jiff::{SignedDuration, Timestamp};
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A pod of the application `web`, of which there are two.
 fn pod(name: &str, secrets: &[String]) -> Value {
     let volume = |secret: &String| json!({"name": secret, "secret": {"secretName": secret}});
     let volumes: Vec<_> = secrets.iter().map(volume).collect();
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}},
-        "spec": {"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c"}], "volumes": volumes}})
+    let mut pod = manifest::pod(name, &json!({ "volumes": volumes }));
+    pod["metadata"]["labels"] = json!({"app": "web"});
+    pod
 }
 
-fn apply(ns: &Namespace<'_>, objects: &[Value]) {
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
-    eventually("the objects are applied", || ns.kubectl_apply(&list).ok());
-}
-
-/// Events as the scheduler and the kubelet write them. The scheduler uses `events.k8s.io`.
-fn of_others(ns: &Namespace<'_>, pod: &str) -> [Value; 2] {
+/// Creates Events as the scheduler and the kubelet write them. The scheduler uses `events.k8s.io`,
+/// the kubelet the Events of the core API.
+fn create_events_of_others(ns: &Namespace<'_>, pod: &str) {
     let uid = ns.get("pod", pod).unwrap()["metadata"]["uid"].clone();
     let object =
         json!({"apiVersion": "v1", "kind": "Pod", "namespace": ns.name, "name": pod, "uid": uid});
@@ -33,7 +32,9 @@ fn of_others(ns: &Namespace<'_>, pod: &str) -> [Value; 2] {
     let mount = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name(50)}, "involvedObject": object,
         "firstTimestamp": time(50), "lastTimestamp": time(3), "count": 7, "source": {"component": "kubelet", "host": "node"},
         "reason": "FailedMount", "type": "Warning", "message": "secret not found"});
-    [scheduled, mount]
+    let api = &ns.installed.api;
+    api.create(&ns.name, &scheduled).unwrap();
+    api.create(&ns.name, &mount).unwrap();
 }
 
 /// The reasons that kubectl prints about a pod, in its order.
@@ -59,9 +60,13 @@ fn expect_order(ns: &Namespace<'_>, pod: &str, expected: &[&str]) {
     for way in ways {
         let read = || ns.kubectl(way).unwrap();
         let begin = Instant::now();
-        while reasons(&read()) != expected {
+        loop {
             let printed = read();
+            if reasons(&printed) == expected {
+                break;
+            }
             assert!(begin.elapsed() < PATIENCE, "{way:?}: {printed}");
+            thread::sleep(Duration::from_millis(100));
         }
     }
 }
@@ -82,9 +87,10 @@ fn count(ns: &Namespace<'_>, pod: &str, reason: &str) -> u32 {
 fn the_newest_line_stands_last_however_the_events_of_a_pod_are_listed() {
     let ns = SHARED.namespace("newest");
     let mounted = ["app1-pki".to_owned()];
-    apply(&ns, &[pod("web-1", &mounted), pod("web-2", &mounted)]);
-    let others = ["web-1", "web-2"].map(|pod| of_others(&ns, pod));
-    apply(&ns, others.as_flattened());
+    for name in ["web-1", "web-2"] {
+        ns.apply_pod(&pod(name, &mounted));
+        create_events_of_others(&ns, name);
+    }
     ns.permit(&["shop"], "");
     ns.apply_pki("app1-pki", r#"{"serviceName": "shop"}"#);
     ns.wait_until_ready("app1-pki");
@@ -132,8 +138,10 @@ fn commands_of_the_guides() -> Vec<&'static str> {
 fn the_command_of_the_guides_shows_the_events_of_two_replicas() {
     let ns = SHARED.namespace("replicas");
     let mounted = ["app1-pki".to_owned()];
-    apply(&ns, &[pod("web-1", &mounted), pod("web-2", &mounted)]);
-    ns.kubectl_apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
+    for name in ["web-1", "web-2"] {
+        ns.apply_pod(&pod(name, &mounted));
+    }
+    ns.try_apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     for pod in ["web-1", "web-2"] {
         ns.wait_for_events("Pod", pod, 1);
@@ -144,23 +152,28 @@ fn the_command_of_the_guides_shows_the_events_of_two_replicas() {
         let command = command.replace("app1", "web");
         let words: Vec<_> = command.split_whitespace().collect();
         let printed = ns.kubectl(&words).unwrap();
-        let told = printed.matches("PkiServiceNameError").count();
-        assert_eq!(told, 2, "{command}: {printed}");
+        let lines = printed.matches("PkiServiceNameError").count();
+        assert_eq!(lines, 2, "{command}: {printed}");
     }
 }
 
 #[test]
-fn of_one_matter_a_pod_has_one_line_with_the_latest_message_and_a_count() {
+fn a_pod_has_one_line_for_a_pki_with_the_latest_message_and_a_count() {
     let ns = SHARED.namespace("message");
-    apply(&ns, &[pod("web-1", &["app1-pki".to_owned()])]);
+    ns.apply_pod(&pod("web-1", &["app1-pki".to_owned()]));
     for (index, name) in ["appp1", "appp2", "aapp1"].into_iter().enumerate() {
         let spec = json!({ "serviceName": name }).to_string();
-        ns.kubectl_apply_pki("app1-pki", &spec).unwrap_err();
-        let printed = eventually("the line has the latest message", || {
-            let printed = ns.kubectl(&["describe", "pod", "web-1"]).unwrap();
-            let said = format!("ServiceName: {name} in pki: app1-pki");
-            printed.contains(&said).then_some(printed)
+        ns.try_apply_pki("app1-pki", &spec).unwrap_err();
+        let message = format!("ServiceName: {name} in pki: app1-pki");
+        eventually("the Event has the latest message", || {
+            let notes = notes(&ns.events("Pod", "web-1"));
+            notes
+                .iter()
+                .any(|note| note.contains(&message))
+                .then_some(())
         });
+        let printed = ns.kubectl(&["describe", "pod", "web-1"]).unwrap();
+        assert!(printed.contains(&message), "{printed}");
         assert_eq!(reasons(&printed), ["PkiServiceNameError"], "{printed}");
         let expected = u32::try_from(index).unwrap() + 1;
         assert_eq!(count(&ns, "web-1", "PkiServiceNameError"), expected);
@@ -168,30 +181,30 @@ fn of_one_matter_a_pod_has_one_line_with_the_latest_message_and_a_count() {
 }
 
 #[test]
-fn whoever_was_refused_more_often_than_a_pod_is_told_hears_at_once_that_it_is_mended() {
+fn a_pod_with_more_refusals_than_events_gets_an_event_at_once_when_each_is_resolved() {
     const REFUSED: usize = 30;
     let ns = SHARED.namespace("often");
     let names: Vec<_> = (0..REFUSED).map(|number| format!("p-{number}")).collect();
-    apply(&ns, &[pod("web-1", &names)]);
-    let pki = |service: &str| {
-        let pki = |name: &String| json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": name}, "spec": {"serviceName": service}});
-        let items: Vec<_> = names.iter().map(pki).collect();
-        json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
-    };
-    let told = |reason: &str| {
+    ns.apply_pod(&pod("web-1", &names));
+    let published = |reason: &str| {
         let events = ns.events("Pod", "web-1");
-        let told = events.iter().filter(|event| event["reason"] == reason);
-        told.count()
+        let of_reason = events.iter().filter(|event| event["reason"] == reason);
+        of_reason.count()
     };
-    ns.kubectl_apply(&pki("appp1")).unwrap_err();
-    eventually("the pod has heard all that it is told at once", || {
-        (told("PkiServiceNameError") == 25).then_some(())
+    for name in &names {
+        ns.try_apply_pki(name, r#"{"serviceName": "appp1"}"#)
+            .unwrap_err();
+    }
+    eventually("the pod has all Events that it gets at once", || {
+        (published("PkiServiceNameError") == 25).then_some(())
     });
-    ns.apply(&pki("app1"));
+    for name in &names {
+        ns.apply_pki(name, r#"{"serviceName": "app1"}"#);
+    }
     let begin = Instant::now();
-    eventually("all is well, and the pod hears it", || {
-        (told("PkiReady") == REFUSED).then_some(())
+    eventually("every Secret is there, and the pod has its Event", || {
+        (published("PkiReady") == REFUSED).then_some(())
     });
-    println!("mended after {:?}", begin.elapsed());
-    assert_eq!(told("PkiServiceNameError"), 25);
+    println!("resolved after {:?}", begin.elapsed());
+    assert_eq!(published("PkiServiceNameError"), 25);
 }

@@ -1,7 +1,7 @@
 //! How Events are sent: to whom when there are many, when they may not be sent, and when sending is
 //! slow.
 
-use crate::harness::{Installed, Namespace, SHARED, arena, eventually, notes, quiet};
+use crate::harness::{Installed, Namespace, SHARED, arena, eventually, notes};
 use axum::routing::post;
 use axum_server::tls_rustls::RustlsConfig;
 use jiff::{SignedDuration, Timestamp};
@@ -13,7 +13,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 const SPEC: &str = r#"{"serviceName": "app1"}"#;
 const BAD: &str = r#"{"serviceName": "appp1"}"#;
@@ -60,7 +59,7 @@ fn a_renewal_is_published_once_unless_renewal_events_are_off() {
 
     ns.annotate("pki", "app1-pki", "box.com/renewal-events", "false");
     renew();
-    quiet();
+    ns.settle();
     assert_eq!(ns.events("Pod", "volume").len(), 1);
 }
 
@@ -72,18 +71,13 @@ fn the_controller_of_more_than_a_hundred_pods_gets_a_summary() {
             "metadata": {"labels": {"app": "many"}}, "spec": {
                 "schedulingGates": [{"name": "example.com/never"}], "containers": [{"name": "c", "image": "c"}],
                 "volumes": [{"name": "v", "secret": {"secretName": "app1-pki"}}]}}}});
-    ns.apply(&deployment.to_string());
-    let list = |arguments: &[&str]| {
-        let printed = ns.kubectl(&[arguments, &["--output=json"]].concat());
-        let list: Value = serde_json::from_str(&printed.unwrap()).unwrap();
-        list["items"].as_array().unwrap().clone()
-    };
+    ns.apply_object(&deployment);
     eventually("all pods are there", || {
-        (list(&["get", "pods"]).len() == 104).then_some(())
+        (ns.list("pods", "").len() == 104).then_some(())
     });
-    ns.kubectl_apply_pki("app1-pki", BAD).unwrap_err();
-    let set = list(&["get", "replicasets"])[0]["metadata"]["name"].clone();
-    let summary = eventually("the ReplicaSet has its Event", || {
+    ns.try_apply_pki("app1-pki", BAD).unwrap_err();
+    let set = ns.list("replicasets", "")[0]["metadata"]["name"].clone();
+    let summary = eventually("the ReplicaSet has an Event", || {
         ns.events("ReplicaSet", set.as_str()?).pop()
     });
     let note = summary["note"].as_str().unwrap();
@@ -91,16 +85,16 @@ fn the_controller_of_more_than_a_hundred_pods_gets_a_summary() {
         note.starts_with("to 4 of its pods that use Secret app1-pki, which get no Events of their own: Pki app1-pki was refused"),
         "{note}"
     );
-    let of_pods = [
-        "get",
-        "events.events.k8s.io",
-        "--field-selector=reason=PkiServiceNameError,regarding.kind=Pod",
-    ];
-    eventually("a hundred pods have their Events", || {
-        (list(&of_pods).len() == 100).then_some(())
+    let of_pods = || {
+        let selector = "reason=PkiServiceNameError,regarding.kind=Pod";
+        let events = SHARED.api.list("events", &ns.name, "", selector);
+        events.unwrap().len()
+    };
+    eventually("a hundred pods have an Event", || {
+        (of_pods() == 100).then_some(())
     });
-    quiet();
-    assert_eq!(list(&of_pods).len(), 100);
+    ns.settle();
+    assert_eq!(of_pods(), 100);
 }
 
 /// A page of metrics of the leader.
@@ -113,7 +107,7 @@ fn events_total(page: &str, labels: &str) -> u64 {
 }
 
 fn store(ns: &Namespace<'_>, name: &str, spec: &str) {
-    eventually("it is stored", || ns.kubectl_apply_pki(name, spec).ok());
+    eventually("it is stored", || ns.try_apply_pki(name, spec).ok());
 }
 
 #[test]
@@ -125,7 +119,7 @@ fn forbidden_events_are_counted_and_published_when_they_are_permitted_again() {
     let ns = arena.namespace("forbidden");
     ns.pod_with("app1", "app1-pki");
     arena.without_webhooks();
-    change_rules(&arena, |rules| {
+    let rules = change_rules(&arena, |rules| {
         rules.retain(|rule| rule["resources"] != json!(["events"]));
     });
 
@@ -140,35 +134,27 @@ fn forbidden_events_are_counted_and_published_when_they_are_permitted_again() {
     assert_eq!(notes(&ns.events("Pod", "app1")), Vec::<String>::new());
     assert!(operator.process.log().contains("failed to write the Event"));
 
-    restore_rules(&arena);
+    set_rules(&arena, &rules);
     eventually("the pod has its Event", || {
         let published = ns.events("Pod", "app1");
         (published.len() == 1).then_some(())
     });
 }
 
-/// Changes what the operator may do in every namespace.
-fn change_rules(arena: &Installed, change: impl FnOnce(&mut Vec<Value>)) {
-    let role = [
-        "get",
-        "clusterrole",
-        "pki-operator-namespace",
-        "--output=json",
-    ];
-    let mut role: Value = serde_json::from_str(&arena.kubectl(&role).unwrap()).unwrap();
-    change(role["rules"].as_array_mut().unwrap());
-    arena
-        .kubectl_with(&role.to_string(), &["replace", "--filename=-"])
-        .unwrap();
+/// Changes the permissions of the operator in every namespace. Returns those of the chart.
+fn change_rules(arena: &Installed, change: impl FnOnce(&mut Vec<Value>)) -> Value {
+    let role = arena.api.get("clusterrole", "", "pki-operator-namespace");
+    let rules = role.unwrap().expect("the chart has it")["rules"].take();
+    let mut changed = rules.clone();
+    change(changed.as_array_mut().unwrap());
+    set_rules(arena, &changed);
+    rules
 }
 
-/// Lets it do again what the chart says.
-fn restore_rules(arena: &Installed) {
-    // Helm does not touch what others have changed, but makes what is missing.
-    arena
-        .kubectl(&["delete", "clusterrole", "pki-operator-namespace"])
+fn set_rules(arena: &Installed, rules: &Value) {
+    let (api, rules) = (&arena.api, json!({ "rules": rules }));
+    api.merge("clusterrole", "", "pki-operator-namespace", &rules)
         .unwrap();
-    arena.install().unwrap();
 }
 
 #[test]
@@ -181,7 +167,7 @@ fn a_missing_permission_is_published_on_the_waiting_pod_and_needs_no_restart_whe
         let ns = arena.namespace("permission");
         ns.pod_with("app1", "app1-pki");
         ns.password();
-        change_rules(&arena, |rules| {
+        let rules = change_rules(&arena, |rules| {
             let secrets = rules
                 .iter_mut()
                 .find(|rule| rule["resources"] == json!(["secrets"]));
@@ -190,9 +176,8 @@ fn a_missing_permission_is_published_on_the_waiting_pod_and_needs_no_restart_whe
         });
         // The API server's authorizer hears of it moments later.
         eventually("it may not", || {
-            let user = "--as=system:serviceaccount:pki-operator:pki-operator";
-            let asked = ns.kubectl(&["auth", "can-i", verb, "secrets", user]);
-            asked.is_err().then_some(())
+            let action = json!({"verb": verb, "resource": "secrets", "namespace": ns.name});
+            (!arena.operator_may(&action)).then_some(())
         });
         ns.apply_pki("app1-pki", spec);
         let message = ns.wait_until_refused("app1-pki", "PkiIssuanceFailed");
@@ -202,7 +187,7 @@ fn a_missing_permission_is_published_on_the_waiting_pod_and_needs_no_restart_whe
         );
         let published = notes(&ns.wait_for_events("Pod", "app1", 1));
         assert_eq!(published, [format!("Warning: {message}")]);
-        restore_rules(&arena);
+        set_rules(&arena, &rules);
         ns.wait_until_ready("app1-pki");
     }
 }
@@ -243,7 +228,7 @@ fn events_that_hang_delay_neither_certificates_nor_the_events_of_others() {
         let sent = events_total(&page, labels);
         (sent >= 23).then_some(())
     });
-    thread::sleep(Duration::from_millis(500));
+    slow.settle();
     for number in 0..20 {
         assert_eq!(slow.events("Pod", &format!("app1-{number}")).len(), 1);
     }
@@ -260,15 +245,12 @@ fn judge_events(ns: &Namespace<'_>, address: SocketAddr, ca: Option<&str>) {
             "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ns.name}},
             "rules": [{"apiGroups": ["events.k8s.io"], "apiVersions": ["v1"], "resources": ["events"], "operations": ["CREATE"]}]}]});
-    ns.installed
-        .kubectl_with(&webhook.to_string(), &["apply", "--filename=-"])
-        .unwrap();
+    ns.installed.api.apply("", &webhook).unwrap();
 }
 
 fn judge_events_no_more(arena: &Installed) {
-    arena
-        .kubectl(&["delete", "validatingwebhookconfiguration", "judge"])
-        .unwrap();
+    let configuration = "validatingwebhookconfiguration";
+    arena.api.delete(configuration, "", "judge").unwrap();
 }
 
 /// Answers every Event with 429 Too Many Requests for as long as it is busy, and counts them.
@@ -329,11 +311,11 @@ fn events_that_a_busy_api_server_refuses_are_published_later_and_block_nothing()
         ns.pod_with(&format!("app1-{number}"), "app1-pki");
     }
     other.pod_with("app1", "app1-pki");
-    ns.kubectl_apply_pki("app1-pki", BAD).unwrap_err();
+    ns.try_apply_pki("app1-pki", BAD).unwrap_err();
     eventually("it is tried again, after a pause", || {
         (busy.asked.load(Ordering::SeqCst) >= 4).then_some(())
     });
-    other.kubectl_apply_pki("app1-pki", BAD).unwrap_err();
+    other.try_apply_pki("app1-pki", BAD).unwrap_err();
     eventually("the pod of another namespace has its Event", || {
         (other.events("Pod", "app1").len() == 1).then_some(())
     });
@@ -378,7 +360,7 @@ fn another_leader_publishes_nothing_twice() {
     eventually("a later pod has its Event", || {
         (ns.events("Pod", "later").len() == 1).then_some(())
     });
-    quiet();
+    ns.settle();
     assert_eq!(events(), published, "the very same Events, with no count");
 }
 
@@ -404,7 +386,7 @@ fn what_is_refused_and_what_waits_is_on_the_page_of_metrics() {
     ns.pod_with("waits", "app1-pki");
     ns.pod_with("waits-too", "app1-pki");
     ns.pod_with("for-another", "another");
-    ns.kubectl_apply_pki("app1-pki", BAD).unwrap_err();
+    ns.try_apply_pki("app1-pki", BAD).unwrap_err();
     let waiting = format!(r#"pki_operator_pods_waiting{{namespace="{}"}} 2"#, ns.name);
     wait_for(&[waiting.clone(), none[0].clone()]);
     arena.without_webhooks();

@@ -1,17 +1,19 @@
 //! What pods hear of a Pki that was never stored, and of a Secret whose name is mistyped.
 
-use crate::harness::{Namespace, SHARED, eventually, notes, quiet};
+use crate::harness::{Namespace, SHARED, eventually, notes};
+use pki_cluster::testing::manifest;
+use serde_json::json;
 
 const SENTENCE: &str = "spec.serviceName: ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]; \
                         did you mean \"app1\"?";
 
 fn refuse(ns: &Namespace<'_>) {
-    ns.kubectl_apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
+    ns.try_apply_pki("app1-pki", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
 }
 
 #[test]
-fn pods_that_wait_hear_of_a_refused_pki_now_and_when_they_come_and_once_it_is_mended() {
+fn waiting_pods_get_an_event_of_a_refused_pki_and_one_when_it_is_resolved() {
     let ns = SHARED.namespace("refused");
     ns.pod_with("first", "app1-pki");
     ns.pod_with("other", "other");
@@ -50,7 +52,7 @@ fn pods_that_wait_hear_of_a_refused_pki_now_and_when_they_come_and_once_it_is_me
         assert_eq!(told[1], mended);
     }
     ns.pod_with("third", "app1-pki");
-    quiet();
+    ns.settle();
     for pod in ["third", "other"] {
         assert_eq!(notes(&ns.events("Pod", pod)), Vec::<String>::new());
     }
@@ -74,31 +76,24 @@ fn a_refusal_that_comes_again_is_the_same_event() {
 }
 
 #[test]
-fn nobody_hears_of_a_dry_run_or_of_a_secret_that_is_there() {
+fn a_dry_run_and_a_secret_that_is_there_cause_no_event() {
     let ns = SHARED.namespace("unheard");
     ns.pod_with("waits", "app1-pki");
     ns.pod_with("has-it", "served");
     ns.apply_pki("served", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("served");
-    ns.kubectl_apply_pki("served", r#"{"serviceName": "appp1"}"#)
+    ns.try_apply_pki("served", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
-    let manifest = r#"{"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": "app1-pki"}, "spec": {"serviceName": "appp1"}}"#;
-    let dry_run = [
-        "apply",
-        "--dry-run=server",
-        "--filename=-",
-        "--namespace",
-        &ns.name,
-    ];
-    ns.installed.kubectl_with(manifest, &dry_run).unwrap_err();
-    quiet();
+    let refused = manifest::pki("app1-pki", &json!({"serviceName": "appp1"}));
+    SHARED.api.dry_run(&ns.name, &refused).unwrap_err();
+    ns.settle();
     for pod in ["waits", "has-it"] {
         assert_eq!(notes(&ns.events("Pod", pod)), Vec::<String>::new());
     }
 }
 
 #[test]
-fn a_change_that_is_refused_is_heard_by_those_who_wait() {
+fn a_change_that_is_refused_is_published_on_the_waiting_pods() {
     let ns = SHARED.namespace("change");
     ns.permit(&["db"], "");
     ns.apply_pki("app1-pki", r#"{"serviceName": "db", "secretName": "tls"}"#);
@@ -115,7 +110,7 @@ fn a_change_that_is_refused_is_heard_by_those_who_wait() {
             ns.ready_field("app1-pki", "message")
         )]
     );
-    ns.kubectl_apply_pki(
+    ns.try_apply_pki(
         "app1-pki",
         r#"{"serviceName": "appp1", "secretName": "tls"}"#,
     )
@@ -133,9 +128,7 @@ fn a_pod_that_waits_for_a_mistyped_secret_gets_a_hint_and_no_other_pod_does() {
     let ns = SHARED.namespace("hint");
     ns.apply_pki("frontend-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("frontend-pki");
-    ns.kubectl(&["create", "secret", "generic", "frontend-pkis"])
-        .unwrap();
-    ns.pod_with("typo", "fronted-pki");
+    ns.foreign_secret("frontend-pkis");
     ns.pod_with("exists", "frontend-pkis");
     ns.pod_with("unlike", "backend-pki");
     ns.pod_with("number", "frontend2-pki");
@@ -143,6 +136,8 @@ fn a_pod_that_waits_for_a_mistyped_secret_gets_a_hint_and_no_other_pod_does() {
         "optional",
         r#""volumes": [{"name": "v", "secret": {"secretName": "frontent-pki", "optional": true}}]"#,
     );
+    // The last one: when it has its Event, the others have been considered too.
+    ns.pod_with("typo", "fronted-pki");
     assert_eq!(
         notes(&ns.wait_for_events("Pod", "typo", 1)),
         [format!(
@@ -151,33 +146,31 @@ fn a_pod_that_waits_for_a_mistyped_secret_gets_a_hint_and_no_other_pod_does() {
             ns.name
         )]
     );
-    quiet();
+    ns.settle();
     for pod in ["exists", "unlike", "number", "optional"] {
         assert_eq!(notes(&ns.events("Pod", pod)), Vec::<String>::new(), "{pod}");
     }
 }
 
 #[test]
-fn who_gets_the_name_of_a_namespace_hears_nothing_of_the_tenant_before() {
+fn a_namespace_with_the_name_of_a_former_one_gets_none_of_its_events() {
     let before = SHARED.namespace("tenant");
     before.pod_with("former", "app1-pki");
     refuse(&before);
     before.wait_for_events("Pod", "former", 1);
-    let delete = ["delete", "namespace", &before.name];
-    SHARED.kubectl(&delete).unwrap();
-    SHARED
-        .kubectl(&["create", "namespace", &before.name])
-        .unwrap();
+    SHARED.api.delete("namespace", "", &before.name).unwrap();
+    let again = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": before.name}});
+    SHARED.api.create("", &again).unwrap();
     let ns = Namespace {
         installed: &SHARED,
         name: before.name,
     };
     ns.pod_with("next", "app1-pki");
     ns.pod_with("marker", "app2-pki");
-    ns.kubectl_apply_pki("app2-pki", r#"{"serviceName": "appp2"}"#)
+    ns.try_apply_pki("app2-pki", r#"{"serviceName": "appp2"}"#)
         .unwrap_err();
     ns.wait_for_events("Pod", "marker", 1);
-    quiet();
+    ns.settle();
     assert_eq!(notes(&ns.events("Pod", "next")), Vec::<String>::new());
     refuse(&ns);
     let own = ns.wait_for_events("Pod", "next", 1);

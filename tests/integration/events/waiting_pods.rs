@@ -1,6 +1,6 @@
 //! Events on pods that wait for something that the operator does not provide.
 
-use crate::harness::{Namespace, SHARED, eventually, notes, quiet};
+use crate::harness::{Namespace, SHARED, eventually, notes};
 use serde_json::{Value, json};
 
 /// Makes two pods with this spec, as of a Deployment; their names.
@@ -29,7 +29,9 @@ fn items(key: &str, optional: bool) -> Value {
 /// The one line that each of these pods reads from the operator in `kubectl describe pod`.
 fn described(ns: &Namespace<'_>, pods: &[String], reason: &str) -> String {
     let mut lines = pods.iter().map(|pod| {
-        eventually(&format!("{pod} reads {reason}"), || {
+        eventually(&format!("{pod} has {reason}"), || {
+            let events = ns.events("Pod", pod);
+            events.iter().find(|event| event["reason"] == reason)?;
             let printed = ns.kubectl(&["describe", "pod", pod]).ok()?;
             let mut lines = printed
                 .lines()
@@ -144,14 +146,7 @@ fn a_missing_ca_bundle_is_published_with_the_label_to_set() {
     for pods in [&mounted, &projected] {
         assert_eq!(described(&ns, pods, "TrustBundleNotRequested"), expected);
     }
-    let label = [
-        "label",
-        "namespace",
-        &ns.name,
-        "--overwrite",
-        "box.com/trust-bundle=true",
-    ];
-    SHARED.kubectl(&label).unwrap();
+    ns.label("box.com/trust-bundle", Some("true"));
     for pod in mounted.iter().chain(&projected) {
         let told = notes(&ns.wait_for_events("Pod", pod, 2));
         let expected = format!(
@@ -179,22 +174,17 @@ fn a_missing_ca_bundle_is_published_with_the_label_to_set() {
 }
 
 #[test]
-fn a_config_map_of_that_name_that_somebody_made_is_waited_for_by_nobody() {
+fn a_config_map_of_that_name_that_somebody_made_causes_no_event() {
     let ns = SHARED.namespace("own-bundle");
-    ns.kubectl(&[
-        "create",
-        "configmap",
-        "pki-trust-bundle",
-        "--from-literal=ca.crt=own",
-    ])
-    .unwrap();
+    ns.apply_object(&json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "pki-trust-bundle"}, "data": {"ca.crt": "own"}}));
     let source = json!({"configMap": {"name": "pki-trust-bundle"}});
     replicas(&ns, "own", &volume(&source));
     // One that does wait, to know how long to wait for the others.
     let other = SHARED.namespace("no-bundle");
     let waits = replicas(&other, "waits", &volume(&source));
     described(&other, &waits, "TrustBundleNotRequested");
-    quiet();
+    ns.settle();
     assert_eq!(notes(&ns.events("Pod", "own-1")), Vec::<String>::new());
 }
 
