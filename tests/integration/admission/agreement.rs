@@ -5,6 +5,7 @@ use crate::admission::webhook::client::Webhook;
 use crate::admission::webhook::review;
 use crate::harness::random::{self, Random};
 use crate::harness::{Installed, Namespace, RESERVED, arena, eventually};
+use pki_cluster::testing::manifest;
 use pki_operator::policy::reason_of;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,12 +28,10 @@ fn webhook_command_line_and_reconciler_say_the_same_of_thousands_of_pkis() {
         .first_replica("operator-agreement", &[&reserved])
         .unwrap();
     let ns = arena.namespace("agreement");
-    arena
-        .kubectl(&["label", "namespace", &ns.name, "stage=live"])
-        .unwrap();
-    arena
-        .kubectl_with(&policies(&ns.name).to_string(), &["create", "--filename=-"])
-        .unwrap();
+    ns.label("stage", Some("live"));
+    for policy in policies(&ns.name) {
+        arena.api.create("", &policy).unwrap();
+    }
     wait_until_in_force(&ns);
     let mut random = Random(random::seed());
     let pkis: Vec<_> = (0..JUDGED)
@@ -66,15 +65,11 @@ fn by_reconciler(
     pkis: &[Value],
     denied: &BTreeMap<&str, Vec<(String, String)>>,
 ) {
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": pkis[..STORED] });
-    // Those that it takes are made; the rest it complains of.
-    let _ = ns
-        .installed
-        .kubectl_with(&list.to_string(), &["create", "--filename=-"]);
+    // Some of them break rules of the schema.
+    let pkis = pkis[..STORED].iter().cloned();
+    ns.installed.api.create_all(&ns.name, pkis, false);
     let judged = eventually("each has a condition", || {
-        let printed = ns.kubectl(&["get", "pkis", "--output=json"]).ok()?;
-        let list: Value = serde_json::from_str(&printed).ok()?;
-        let pkis = list["items"].as_array()?.clone();
+        let pkis = ns.list("pkis", "");
         let is_judged = |pki: &Value| !pki["status"]["conditions"][0].is_null();
         pkis.iter().all(is_judged).then_some(pkis)
     });
@@ -179,20 +174,12 @@ fn by_command_line(arena: &Installed, pkis: &[Value]) -> BTreeMap<String, Faults
 
 fn wait_until_in_force(ns: &Namespace<'_>) {
     eventually("the policies are in force", || {
-        let probe = r#"{"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": "probe"}, "spec": {"serviceName": "web", "duration": "1h"}}"#;
-        let dry_run = [
-            "create",
-            "--dry-run=server",
-            "--filename=-",
-            "--namespace",
-            &ns.name,
-        ];
-        ns.installed.kubectl_with(probe, &dry_run).ok()
+        let probe = manifest::pki("probe", &json!({"serviceName": "web", "duration": "1h"}));
+        ns.installed.api.dry_run(&ns.name, &probe).ok()
     });
 }
 
-fn policies(namespace: &str) -> Value {
-    let policy = |name: &str, spec: Value| json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": { "name": name }, "spec": spec });
+fn policies(namespace: &str) -> [Value; 3] {
     let wide = json!({
         "namespaces": { "names": [namespace, "other"], "selector": { "matchLabels": { "stage": "live" } } },
         "serviceNames": ["web", "{namespace}-*", "db-*"],
@@ -211,12 +198,11 @@ fn policies(namespace: &str) -> Value {
             "message": "no further names here" }]
     });
     let elsewhere = json!({ "namespaces": { "names": ["elsewhere"] }, "serviceNames": ["billing", "{namespace}-x"] });
-    let items = [
-        policy("wide", wide),
-        policy("narrow", narrow),
-        policy("elsewhere", elsewhere),
-    ];
-    json!({ "apiVersion": "v1", "kind": "List", "items": items })
+    [
+        manifest::policy("wide", &wide),
+        manifest::policy("narrow", &narrow),
+        manifest::policy("elsewhere", &elsewhere),
+    ]
 }
 
 /// A Pki with some fields, good and bad, of types that the schema takes.
@@ -267,8 +253,8 @@ fn pki(namespace: &str, number: usize, random: &mut Random) -> Value {
         }),
         random,
     );
-    let metadata = json!({ "name": format!("pki-{number:04}"), "namespace": namespace });
-    json!({ "apiVersion": "box.com/v1", "kind": "Pki", "metadata": metadata, "spec": spec })
+    let pki = manifest::pki(&format!("pki-{number:04}"), &spec);
+    manifest::in_namespace(namespace, pki)
 }
 
 fn private_key(random: &mut Random) -> Value {

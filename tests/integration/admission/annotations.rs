@@ -30,15 +30,26 @@ fn pki(name: &str, metadata: &Value, spec: &Value) -> Value {
 fn wait_for_description(ns: &Namespace<'_>, kind: &str, name: &str, part: &str) {
     let what = format!("kubectl describe {kind} {name} shows {part}");
     eventually(&what, || {
+        has_event(&ns.name, part).then_some(())?;
         let shown = ns.kubectl(&["describe", kind, name]).ok()?;
         (shown.contains("PkiAnnotationIgnored") && shown.contains(part)).then_some(())
     });
+}
+
+/// Whether there is an Event with this part of a message. To ask so first costs less than kubectl.
+fn has_event(namespace: &str, part: &str) -> bool {
+    let selector = "reason=PkiAnnotationIgnored";
+    let events = SHARED.api.list("events", namespace, "", selector);
+    let events = events.unwrap_or_default();
+    let mut notes = events.iter().filter_map(|event| event["note"].as_str());
+    notes.any(|note| note.contains(part))
 }
 
 /// Waits until `kubectl get events` shows this part of a message.
 fn wait_for_event(namespace: &str, part: &str) {
     let selector = "--field-selector=reason=PkiAnnotationIgnored";
     eventually(&format!("kubectl get events shows {part}"), || {
+        has_event(namespace, part).then_some(())?;
         let shown = SHARED.kubectl(&["get", "events", "-n", namespace, selector]);
         shown.ok()?.contains(part).then_some(())
     });
@@ -138,24 +149,15 @@ fn pods_workloads_secrets_and_namespaces_are_told_by_an_event() {
     apply(&ns, &stateful);
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "offered", "annotations": {"box.com/adopt": "App 1"}}});
     apply(&ns, &secret);
-    ns.kubectl(&["label", "namespace", &ns.name, "box.com/trust-bundle=yes"])
-        .unwrap();
-    let annotate = [
-        "annotate",
-        "namespace",
-        &ns.name,
-        "box.com/trust-bundel=true",
-    ];
-    ns.kubectl(&annotate).unwrap();
+    ns.label("box.com/trust-bundle", Some("yes"));
+    ns.annotate("namespace", &ns.name, "box.com/trust-bundel", "true");
 
     // Each of both replicas.
     let pods = eventually("there are two pods", || {
-        let printed = ns.kubectl(&["get", "pods", "--selector=app=template", "--output=name"]);
-        let names: Vec<_> = printed.ok()?.lines().map(str::to_owned).collect();
-        (names.len() == 2).then_some(names)
+        Some(ns.list("pods", "app=template")).filter(|pods| pods.len() == 2)
     });
     for pod in pods {
-        let (_, name) = pod.split_once('/').unwrap();
+        let name = pod["metadata"]["name"].as_str().unwrap();
         let part = "has no effect on a Pod: write it as annotation of a Deployment, a StatefulSet or a DaemonSet, not of its pod template";
         wait_for_description(&ns, "pod", name, part);
     }
@@ -191,16 +193,16 @@ fn pods_workloads_secrets_and_namespaces_are_told_by_an_event() {
 }
 
 #[test]
-fn the_secret_of_the_ca_is_told_of_a_mistyped_annotation() {
-    let secret = ["secret", "pki-operator-ca", "--namespace", RELEASE];
-    let annotate = |annotation: &str| {
-        let annotate = [&["annotate", "--overwrite"], &secret[..], &[annotation]].concat();
-        SHARED.kubectl(&annotate).unwrap();
+fn a_mistyped_annotation_of_the_secret_of_the_ca_gets_an_event() {
+    let annotate = |value: Option<&str>| {
+        let (api, key) = (&SHARED.api, "box.com/rotate-nwo");
+        api.annotate("secret", RELEASE, "pki-operator-ca", key, value)
+            .unwrap();
     };
-    annotate("box.com/rotate-nwo=force");
+    annotate(Some("force"));
     wait_for_event(
         RELEASE,
         "\"box.com/rotate-nwo\" is unknown and has no effect; did you mean \"box.com/rotate-now\"?",
     );
-    annotate("box.com/rotate-nwo-");
+    annotate(None);
 }

@@ -47,8 +47,7 @@ fn an_edit_of_what_nobody_judges_asks_nobody() {
         refusal.contains("is not found in allowedNames: [app1 app2]"),
         "{refusal}"
     );
-    ns.kubectl(&["delete", "pki", "app1-pki", "--wait=false"])
-        .unwrap();
+    ns.delete_later("pki", "app1-pki");
     patch(
         &ns,
         &json!({"metadata": {"finalizers": null}, "spec": {"duration": null}}),

@@ -1,7 +1,7 @@
 //! The other ways by which people change a Pki, and what kubectl makes of them: each behaves as for
 //! any object.
 
-use crate::harness::{Namespace, SHARED, notes, quiet};
+use crate::harness::{Namespace, SHARED, notes};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -78,7 +78,7 @@ fn a_diff_shows_what_would_change_and_nothing_that_was_filled_in() {
         code > Some(1) && lines.concat().contains(TYPO),
         "{code:?} {lines:?}"
     );
-    quiet();
+    ns.settle();
     assert_eq!(
         notes(&ns.events("Pod", "waits")),
         [] as [&str; 0],

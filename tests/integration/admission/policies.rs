@@ -1,7 +1,8 @@
 //! Policies as platform teams meet them: what is refused, what is warned of, and what their status
 //! tells.
 
-use crate::harness::{Namespace, SHARED, arena, eventually, quiet};
+use crate::harness::{Namespace, SHARED, arena, eventually};
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::process::Output;
 
@@ -9,7 +10,7 @@ use std::process::Output;
 fn apply(ns: &Namespace<'_>, spec: &Value) -> Output {
     let mut spec = spec.clone();
     spec["namespaces"] = json!({ "names": [ns.name] });
-    let policy = json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": { "name": ns.name }, "spec": spec });
+    let policy = manifest::policy(&ns.name, &spec);
     let path = SHARED.cluster.dir().join(format!("{}.json", ns.name));
     std::fs::write(&path, policy.to_string()).expect("a file is written");
     let mut kubectl = SHARED.cluster.kubectl();
@@ -103,36 +104,30 @@ fn a_policy_counts_the_pkis_it_admits_and_those_that_no_policy_admits() {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
-    let counted = |admitted: &str, refused: &str| {
+    let counted = |admitted: u64, refused: u64| {
+        let counts = json!([admitted, refused]);
         eventually(
             &format!("{admitted} are admitted and {refused} refused"),
             || {
-                let row = row();
-                row.windows(2)
-                    .any(|cells| cells == [admitted, refused])
-                    .then_some(())
+                let status = ns.get("pkipolicy", &ns.name)?["status"].take();
+                (json!([status["admitted"], status["refused"]]) == counts).then_some(())
             },
         );
+        let (row, cells) = (row(), [admitted, refused].map(|count| count.to_string()));
+        assert!(row.windows(2).any(|some| *some == cells), "{row:?}");
     };
-    counted("2", "0");
+    counted(2, 0);
     apply(&ns, &json!({ "serviceNames": ["web"] }));
-    counted("1", "1");
-    let status = SHARED
-        .kubectl(&["get", "pkipolicy", &ns.name, "--output=jsonpath={.status}"])
-        .unwrap();
-    let status: Value = serde_json::from_str(&status).unwrap();
+    counted(1, 1);
+    let policy = || ns.get("pkipolicy", &ns.name).unwrap();
+    let status = policy()["status"].take();
     assert_eq!(status["conditions"][0]["type"], "Valid");
     assert_eq!(status["conditions"][0]["status"], "True");
     ns.delete("pki", "db");
-    counted("1", "0");
-    let version = || {
-        let version = "--output=jsonpath={.metadata.resourceVersion}";
-        SHARED
-            .kubectl(&["get", "pkipolicy", &ns.name, version])
-            .unwrap()
-    };
+    counted(1, 0);
+    let version = || policy()["metadata"]["resourceVersion"].take();
     let settled = version();
-    quiet();
+    ns.settle();
     assert_eq!(version(), settled, "what is the same is not written again");
 }
 
@@ -172,18 +167,16 @@ fn the_faults_of_an_unchecked_policy_are_in_its_status() {
     let _operator = arena.first_replica("operator-unchecked", &[]).unwrap();
     arena.without_webhooks();
     let ns = arena.namespace("unchecked");
-    let policy = json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": { "name": ns.name },
-        "spec": { "serviceNames": ["web", "-x"], "validations": [{ "expression": "pki.", "message": "m" }] } });
+    let spec = json!({ "serviceNames": ["web", "-x"],
+        "validations": [{ "expression": "pki.", "message": "m" }] });
+    let policy = manifest::policy(&ns.name, &spec);
     // The API server goes on asking the webhook for a moment.
-    eventually("the policy is stored", || {
-        ns.kubectl_apply(&policy.to_string()).ok()
-    });
-    let problem = eventually("the status tells", || {
-        let message = r#"--output=jsonpath={.status.conditions[?(@.status=="False")].message}"#;
-        let message = arena
-            .kubectl(&["get", "pkipolicy", &ns.name, message])
-            .ok()?;
-        (!message.is_empty()).then_some(message)
+    eventually("the policy is stored", || arena.api.apply("", &policy).ok());
+    let problem = eventually("the status has the message", || {
+        let policy = ns.get("pkipolicy", &ns.name)?;
+        let mut conditions = policy["status"]["conditions"].as_array()?.iter();
+        let failed = conditions.find(|condition| condition["status"] == "False")?;
+        failed["message"].as_str().map(str::to_owned)
     });
     assert!(
         problem.contains(r#"spec.serviceNames[1]: "-x" can never match"#),
@@ -193,5 +186,5 @@ fn the_faults_of_an_unchecked_policy_are_in_its_status() {
         problem.contains("spec.validations[0].expression: line 1, column 5"),
         "{problem}"
     );
-    arena.kubectl(&["delete", "pkipolicy", &ns.name]).unwrap();
+    ns.delete("pkipolicy", &ns.name);
 }

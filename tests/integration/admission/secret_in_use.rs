@@ -1,8 +1,8 @@
 //! Secrets that pods use, when their Pki names another one or is deleted.
 
-use crate::harness::{Namespace, SHARED, arena, eventually, file, notes, quiet};
-use serde_json::{Value, json};
-use std::thread;
+use crate::harness::{Namespace, SHARED, arena, eventually, file, notes};
+use pki_cluster::testing::manifest;
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// A Deployment with two replicas that mount this Secret.
@@ -12,16 +12,16 @@ fn deploy(ns: &Namespace<'_>, secret: &str) {
             "metadata": {"labels": {"app": "web"}},
             "spec": {"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c"}],
                 "volumes": [{"name": "v", "secret": {"secretName": secret}}]}}}});
-    ns.apply(&deployment.to_string());
+    ns.apply_object(&deployment);
 }
 
 /// The two pods of the Deployment whose template names this Secret.
 fn pods(ns: &Namespace<'_>, secret: &str) -> [String; 2] {
     eventually("there are two pods", || {
-        let printed = ns.kubectl(&["get", "pods", "--selector=app=web", "--output=json"]);
-        let list: Value = serde_json::from_str(&printed.ok()?).ok()?;
-        let pods = list["items"].as_array()?.iter();
-        let pods = pods.filter(|pod| pod["spec"]["volumes"][0]["secret"]["secretName"] == secret);
+        let pods = ns.list("pods", "app=web");
+        let pods = pods
+            .iter()
+            .filter(|pod| pod["spec"]["volumes"][0]["secret"]["secretName"] == secret);
         let names = pods.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned());
         let mut names: Vec<_> = names.collect();
         names.sort();
@@ -46,15 +46,15 @@ fn warnings(ns: &Namespace<'_>, arguments: &[&str], input: &str) -> (String, boo
 }
 
 fn pki(secret: &str) -> String {
-    json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": "web"},
-        "spec": {"serviceName": "app1", "secretName": secret}})
-    .to_string()
+    manifest::pki("web", &json!({"serviceName": "app1", "secretName": secret})).to_string()
 }
 
 /// The operator's line with this reason in `kubectl describe pod`, for each of these pods.
 fn described(ns: &Namespace<'_>, pods: &[String], reason: &str) -> Vec<String> {
     let described = pods.iter().map(|pod| {
-        eventually(&format!("{pod} reads {reason}"), || {
+        eventually(&format!("{pod} has {reason}"), || {
+            let events = ns.events("Pod", pod);
+            events.iter().find(|event| event["reason"] == reason)?;
             let printed = ns.kubectl(&["describe", "pod", pod]).ok()?;
             let line = printed.lines().find(|line| line.contains(reason))?;
             let (_, said) = line.split_once(" pki-operator ")?;
@@ -95,7 +95,7 @@ fn a_secret_stays_while_pods_use_it_although_its_pki_names_another_one() {
     let former = &moved["status"]["formerSecrets"][0];
     assert_eq!(former["name"], "tls");
     assert_eq!(former["notAfter"], first["status"]["notAfter"]);
-    quiet();
+    ns.settle();
     let secret = ns.get("secret", "tls").expect("it stays");
     assert_eq!(file(&secret, "tls.crt"), content);
     assert_eq!(
@@ -115,7 +115,7 @@ fn a_secret_stays_while_pods_use_it_although_its_pki_names_another_one() {
         "a pod may be replaced"
     );
     assert!(ns.get("secret", "moved").is_some());
-    // One that comes late waits, and hears why.
+    // One that comes late waits, and an Event says why.
     ns.pod_with("late", "tls");
     let late = ["late".to_owned()];
     let since = former["replacedTime"].as_str().unwrap();
@@ -135,17 +135,17 @@ fn a_secret_stays_while_pods_use_it_although_its_pki_names_another_one() {
 #[test]
 fn a_secret_that_another_pki_claims_does_not_wait_for_the_pods() {
     let ns = SHARED.namespace("handed-over");
-    ns.kubectl_apply(&pki("tls")).unwrap();
+    ns.apply(&pki("tls"));
     ns.wait_until_ready("web");
     ns.pod_with("user", "tls");
-    ns.kubectl_apply(&pki("moved")).unwrap();
+    ns.apply(&pki("moved"));
     ns.wait_until_ready("web");
     assert!(ns.get("secret", "tls").is_some());
     ns.apply_pki("next", r#"{"serviceName": "app2", "secretName": "tls"}"#);
     let next = ns.wait_until_ready("next");
     let owner = &ns.get("secret", "tls").unwrap()["metadata"]["ownerReferences"][0];
     assert_eq!(owner["uid"], next["metadata"]["uid"]);
-    quiet();
+    ns.settle();
     assert_eq!(notes(&ns.events("Pod", "user")), Vec::<String>::new());
     assert_eq!(notes(&ns.events("Pki", "next")), Vec::<String>::new());
 }
@@ -153,7 +153,7 @@ fn a_secret_that_another_pki_claims_does_not_wait_for_the_pods() {
 #[test]
 fn a_deletion_warns_of_pods_and_waiting_pods_get_an_event_about_the_secret() {
     let ns = SHARED.namespace("went");
-    ns.kubectl_apply(&pki("tls")).unwrap();
+    ns.apply(&pki("tls"));
     ns.wait_until_ready("web");
     deploy(&ns, "tls");
     let names = pods(&ns, "tls");
@@ -184,13 +184,13 @@ fn a_deletion_warns_of_pods_and_waiting_pods_get_an_event_about_the_secret() {
     );
     assert_eq!(said[0], said[1]);
 
-    ns.kubectl_apply(&pki("tls")).unwrap();
+    ns.apply(&pki("tls"));
     ns.wait_until_ready("web");
     for pod in &names {
-        let told = notes(&ns.wait_for_events("Pod", pod, 2));
+        let notes = notes(&ns.wait_for_events("Pod", pod, 2));
         assert!(
-            told[1].starts_with("Normal: Secret tls is there now: "),
-            "{told:?}"
+            notes[1].starts_with("Normal: Secret tls is there now: "),
+            "{notes:?}"
         );
     }
 }
@@ -220,7 +220,7 @@ fn nobody_is_warned_where_the_secret_stays_or_nobody_uses_it() {
     ] {
         assert_eq!(warnings(&ns, arguments, ""), (String::new(), true));
     }
-    quiet();
+    ns.settle();
     for name in ["kept", "orphan"] {
         assert!(ns.get("secret", name).is_some(), "{name}");
         assert_eq!(notes(&ns.events("Pod", name)), Vec::<String>::new());
@@ -235,13 +235,13 @@ fn neither_a_deletion_nor_a_former_secret_depends_on_an_operator_that_runs() {
     let reminder = ["--reminder-seconds", "1"];
     let operator = arena.first_replica("operator-1", &reminder).unwrap();
     let ns = arena.namespace("outage");
-    ns.kubectl_apply(&pki("tls")).unwrap();
+    ns.apply(&pki("tls"));
     ns.apply_pki("other", r#"{"serviceName": "app2"}"#);
     ns.wait_until_ready("web");
     ns.wait_until_ready("other");
     ns.pod_with("a", "tls");
     ns.pod_with("b", "tls");
-    ns.kubectl_apply(&pki("moved")).unwrap();
+    ns.apply(&pki("moved"));
     let pki = ns.wait_until_ready("web");
     // A rollout is given time, which is over after a second here.
     let former = &pki["status"]["formerSecrets"][0];
@@ -263,7 +263,7 @@ fn neither_a_deletion_nor_a_former_secret_depends_on_an_operator_that_runs() {
     assert!(is_done, "{said}");
     ns.delete("pod", "a");
     let _operator = arena.first_replica("operator-2", &[]).unwrap();
-    thread::sleep(Duration::from_secs(2));
+    arena.settle();
     assert!(ns.get("secret", "tls").is_some(), "b uses it still");
     ns.delete("pod", "b");
     eventually("it is removed by the operator that came later", || {

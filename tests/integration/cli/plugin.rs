@@ -175,8 +175,7 @@ fn explain_shows_why_a_pki_is_refused_and_the_events_of_pods() {
 #[test]
 fn explain_shows_a_foreign_secret_and_a_pki_that_was_never_stored() {
     let ns = SHARED.namespace("plugin");
-    ns.kubectl(&["create", "secret", "generic", "taken"])
-        .unwrap();
+    ns.foreign_secret("taken");
     ns.apply_pki("taken", r#"{"serviceName": "app1"}"#);
     ns.wait_until_refused("taken", "PkiSecretForeign");
     let shown = page(&ns, &["explain", "taken"]);
@@ -188,7 +187,7 @@ fn explain_shows_a_foreign_secret_and_a_pki_that_was_never_stored() {
         assert!(shown.contains(part), "{part}\n{shown}");
     }
     ns.pod_with("waiting", "gone");
-    ns.kubectl_apply_pki("gone", r#"{"serviceName": "appp1"}"#)
+    ns.try_apply_pki("gone", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     ns.wait_for_events("Pod", "waiting", 1);
     let explained = run(&ns, &["explain", "gone"]);
@@ -209,8 +208,7 @@ fn status_lists_what_has_no_certificate_first_then_what_ends_first() {
     let ns = SHARED.namespace("plugin");
     ns.apply_pki("long", r#"{"serviceName": "app1", "duration": "200h"}"#);
     ns.apply_pki("short", r#"{"serviceName": "app2", "duration": "2h"}"#);
-    ns.kubectl(&["create", "secret", "generic", "taken"])
-        .unwrap();
+    ns.foreign_secret("taken");
     ns.apply_pki("taken", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("long");
     ns.wait_until_ready("short");
@@ -255,8 +253,7 @@ fn renew_waits_for_another_certificate_and_says_why_there_is_none() {
         "{shown}"
     );
 
-    ns.kubectl(&["create", "secret", "generic", "taken"])
-        .unwrap();
+    ns.foreign_secret("taken");
     ns.apply_pki("taken", r#"{"serviceName": "app1"}"#);
     ns.wait_until_refused("taken", "PkiSecretForeign");
     let early = page(&ns, &["renew", "app1-pki", "--wait=false"]);

@@ -26,7 +26,7 @@ fn an_installation_passes_and_one_that_nobody_asks_does_not() {
     assert!(error.contains(sentence), "{error}");
 
     // By default there is no policy, or none for this namespace.
-    arena.kubectl(&["delete", "pkipolicies", "--all"]).unwrap();
+    arena.delete_all("pkipolicies");
     eventually("no policy refuses it as well", || {
         run(&hook.kubeconfig, None)
             .ok()
@@ -43,8 +43,8 @@ fn an_installation_passes_and_one_that_nobody_asks_does_not() {
     let sentence =
         "check whether there is a ValidatingWebhookConfiguration with validate.pkis.box.com";
     assert!(error.contains(sentence), "{error}");
-    let stored = arena.kubectl(&["get", "pkis", "--all-namespaces", "--output=name"]);
-    assert_eq!(stored.unwrap(), "");
+    let stored = arena.api.list("pkis", "", "", "").unwrap();
+    assert_eq!(stored, [] as [serde_json::Value; 0]);
 }
 
 fn run(kubeconfig: &Path, admits: Option<&str>) -> Result<String, String> {

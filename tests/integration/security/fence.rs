@@ -296,7 +296,7 @@ fn a_secret_that_lost_its_owner_gets_a_pki_and_nothing_else() {
     let offer = |name: &str| json!({"annotations": {"box.com/adopt": name}});
     let tls = "kubernetes.io/tls";
     // One that lives: else Kubernetes collects the Secret.
-    ns.kubectl(&["create", "configmap", "a"]).unwrap();
+    ns.apply_object(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}));
     let mut controlled = stage.owner("ConfigMap", "a", true);
     controlled["ownerReferences"][0]["uid"] =
         ns.get("configmap", "a").unwrap()["metadata"]["uid"].clone();
@@ -602,9 +602,8 @@ fn of_a_pki_only_what_was_granted_is_taken_away() {
     ] {
         account.is_permitted(&write);
     }
-    let free = json!({"metadata": {"finalizers": null}}).to_string();
-    ns.kubectl(&["patch", "pki", "app1-pki", "--type=merge", "--patch", &free])
-        .unwrap();
+    let free = json!({"metadata": {"finalizers": null}});
+    ns.merge("pki", "app1-pki", &free);
 }
 
 #[test]
@@ -708,10 +707,9 @@ fn each_release_fences_its_own_account() {
 #[test]
 fn the_api_server_finds_every_expression_of_the_fence_well_typed() {
     let arena = arena();
-    let list = ["get", "validatingadmissionpolicy", "--output=json"];
     let fences = || {
-        let list: Value = serde_json::from_str(&arena.kubectl(&list).unwrap()).unwrap();
-        let all = serde_json::from_value::<Vec<ValidatingAdmissionPolicy>>(list["items"].clone());
+        let all = arena.api.list("validatingadmissionpolicies", "", "", "");
+        let all = serde_json::from_value::<Vec<ValidatingAdmissionPolicy>>(json!(all.unwrap()));
         let mut all = all.unwrap();
         all.retain(|policy| {
             let name = policy.metadata.name.as_deref().unwrap_or_default();

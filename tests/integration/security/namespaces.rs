@@ -4,6 +4,7 @@ use crate::harness::{
     Hook, Installed, Line, Namespace, arena, eventually, file, notes, operator_binary, quiet,
 };
 use pki_cluster::install::{self, Operator, Replica};
+use pki_cluster::testing::Api;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -34,23 +35,22 @@ fn names(served: &[&Namespace<'_>]) -> String {
 }
 
 #[test]
-fn what_is_on_the_list_is_served_and_nothing_else_is_touched() {
+fn the_listed_namespaces_are_served_and_nothing_else_is_touched() {
     let arena = arena();
     let [one, two, elsewhere] = ["one", "two", "elsewhere"].map(|prefix| arena.namespace(prefix));
-    let _ = arena.kubectl(&["delete", "clustertrustbundle", BUNDLE]);
+    arena
+        .api
+        .delete_later("clustertrustbundle", "", BUNDLE)
+        .unwrap();
     install(&arena, &[&one, &two]);
     let operator = start(&arena, &[&one, &two]);
     for ns in [&one, &two, &elsewhere] {
         ns.pod_with("app1", "app1-pki");
-        let label = ["label", "namespace", &ns.name, "box.com/trust-bundle=true"];
-        ns.kubectl(&label).unwrap();
+        ns.label("box.com/trust-bundle", Some("true"));
     }
 
     for ns in [&one, &two] {
-        let refusal = ns
-            .kubectl_apply_pki("app1-pki", TYPO)
-            .unwrap_err()
-            .to_string();
+        let refusal = ns.try_apply_pki("app1-pki", TYPO).unwrap_err();
         assert!(refusal.contains(r#"did you mean "app1"?"#), "{refusal}");
         let told = notes(&ns.wait_for_events("Pod", "app1", 1));
         assert!(told[0].contains(r#"did you mean "app1"?"#), "{told:?}");
@@ -73,6 +73,7 @@ fn what_is_on_the_list_is_served_and_nothing_else_is_touched() {
     // Nobody objects to it, fills in a default, or issues anything.
     elsewhere.apply_pki("typo", TYPO);
     elsewhere.apply_pki("app1-pki", PKI);
+    // Nothing tells when an operator that does not watch a namespace has had the time to touch it.
     quiet();
     let stored = elsewhere.get("pki", "app1-pki").unwrap();
     assert_eq!(stored["spec"].to_string(), PKI.replace(' ', ""));
@@ -81,8 +82,11 @@ fn what_is_on_the_list_is_served_and_nothing_else_is_touched() {
     assert_eq!(elsewhere.get("configmap", BUNDLE), None);
     assert_eq!(elsewhere.events("Pod", "app1").len(), 0);
     assert_eq!(elsewhere.operator_writes().len(), 0);
-    let bundle = arena.kubectl(&["get", "clustertrustbundle", BUNDLE]);
-    bundle.expect_err("what the whole cluster reads is not for the operator of some namespaces");
+    let bundle = arena.api.get("clustertrustbundle", "", BUNDLE).unwrap();
+    assert_eq!(
+        bundle, None,
+        "what the whole cluster reads is not for the operator of some namespaces"
+    );
 
     assert_eq!(read_secrets(&arena, &elsewhere).unwrap_err(), "forbidden");
     assert_eq!(read_secrets(&arena, &one), Ok(()));
@@ -94,13 +98,12 @@ fn what_is_on_the_list_is_served_and_nothing_else_is_touched() {
     );
     // Other tests count those that ask.
     for ns in [&one, &two, &elsewhere] {
-        let label = ["label", "namespace", &ns.name, "box.com/trust-bundle-"];
-        ns.kubectl(&label).unwrap();
+        ns.label("box.com/trust-bundle", None);
     }
 }
 
 #[test]
-fn a_ca_outside_of_the_namespaces_that_are_served_is_kept_all_the_same() {
+fn a_ca_outside_of_the_namespaces_that_are_served_is_rotated_all_the_same() {
     let arena = arena();
     let ns = arena.namespace("rotated");
     install(&arena, &[&ns]);
@@ -117,8 +120,7 @@ fn a_namespace_that_may_not_be_read_keeps_nobody_from_being_served() {
     let arena = arena();
     let [readable, refused] = ["readable", "refused"].map(|prefix| arena.namespace(prefix));
     install(&arena, &[&readable, &refused]);
-    let binding = ["delete", "rolebinding", "pki-operator-namespace"];
-    refused.kubectl(&binding).unwrap();
+    refused.delete("rolebinding", "pki-operator-namespace");
     eventually("it may not be read", || {
         read_secrets(&arena, &refused).err()
     });
@@ -152,7 +154,7 @@ fn a_namespace_that_may_not_be_read_keeps_nobody_from_being_served() {
         (is_known && page.contains(waits)).then_some(())
     };
     eventually("the next CA is made known", is_waiting);
-    // Longer than it takes until the CA is looked at again, and than a step.
+    // Longer than the CA controller waits until it evaluates the CA again, and than a step.
     thread::sleep(Duration::from_secs(12));
     assert_eq!(is_waiting(), Some(()));
 
@@ -164,9 +166,9 @@ fn a_namespace_that_may_not_be_read_keeps_nobody_from_being_served() {
     });
 
     // Once it is known, it is followed like any other.
-    refused.kubectl(&["delete", "secret", "app1-pki"]).unwrap();
+    refused.delete("secret", "app1-pki");
     eventually("the Secret is back", || refused.get("secret", "app1-pki"));
-    refused.kubectl(&["delete", "pki", "app1-pki"]).unwrap();
+    refused.delete("pki", "app1-pki");
     let gone = format!("{{namespace=\"{}\",name=\"app1-pki\"}}", refused.name);
     eventually("the Pki is forgotten", || {
         let (_, page) = operator.get("/metrics").ok()?;
@@ -175,7 +177,7 @@ fn a_namespace_that_may_not_be_read_keeps_nobody_from_being_served() {
 }
 
 #[test]
-fn what_happens_while_a_namespace_may_not_be_read_is_made_up_for() {
+fn changes_while_a_namespace_may_not_be_read_are_reconciled_afterwards() {
     let arena = arena();
     let [kept, lost] = ["kept", "lost"].map(|prefix| arena.namespace(prefix));
     install(&arena, &[&kept, &lost]);
@@ -196,8 +198,7 @@ fn what_happens_while_a_namespace_may_not_be_read_is_made_up_for() {
         |ns: &Namespace<'_>| ns.get("pki", "app1-pki").unwrap()["status"]["serialNumber"].clone();
     let before = [serial(&kept), serial(&lost)];
 
-    let binding = ["delete", "rolebinding", "pki-operator-namespace"];
-    lost.kubectl(&binding).unwrap();
+    lost.delete("rolebinding", "pki-operator-namespace");
     eventually("it may not be read", || read_secrets(&arena, &lost).err());
     line.cut();
     let refused = format!("not served: namespace {}", lost.name);
@@ -209,8 +210,8 @@ fn what_happens_while_a_namespace_may_not_be_read_is_made_up_for() {
             .contains(&refused)
             .then_some(())
     });
-    lost.kubectl(&["delete", "pki", "gone"]).unwrap();
-    lost.kubectl(&["delete", "secret", "app1-pki"]).unwrap();
+    lost.delete("pki", "gone");
+    lost.delete("secret", "app1-pki");
     lost.apply_pki("new", PKI);
     kept.apply_pki("new", PKI);
     kept.wait_until_ready("new");
@@ -259,22 +260,24 @@ fn where_no_namespace_may_be_read_it_is_not_ready() {
 
 /// Reads with the permissions of the operator.
 fn read_secrets(arena: &Installed, ns: &Namespace<'_>) -> Result<(), &'static str> {
-    let mut kubectl: Command = arena.cluster.kubectl();
-    kubectl.env("KUBECONFIG", &arena.kubeconfig);
-    kubectl.args(["get", "secrets", "--namespace", &ns.name]);
-    let output = kubectl.output().expect("kubectl runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    match output.status.success() {
-        true => Ok(()),
-        false if said.contains("cannot list resource \"secrets\"") => Err("forbidden"),
-        false => panic!("{said}"),
+    let operator = Api::new(&arena.kubeconfig).expect("a kubeconfig");
+    match operator.list("secrets", &ns.name, "", "") {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let message = error.to_string();
+            let is_forbidden = message.contains("cannot list resource \"secrets\"");
+            assert!(is_forbidden, "{message}");
+            Err("forbidden")
+        }
     }
 }
 
 fn rotate(arena: &Installed) {
-    let secret = ["secret", "pki-operator-ca", "--namespace=pki-operator"];
-    let annotate = [&["annotate"], &secret[..], &["box.com/rotate-now="]].concat();
-    arena.kubectl(&annotate).unwrap();
+    let (ca, key) = ("pki-operator-ca", "box.com/rotate-now");
+    let annotated = arena
+        .api
+        .annotate("secret", install::RELEASE, ca, key, Some(""));
+    annotated.unwrap();
 }
 
 fn wait_until_rotated(ns: &Namespace<'_>, before: &str) {

@@ -6,6 +6,7 @@ use crate::ca::webhook_ca::{CONFIGURATIONS, OVERLAP, Pair, SECRET};
 use crate::harness::{Installed, arena, eventually, file, quiet};
 use pki_cluster::Options;
 use pki_cluster::install::{Operator, RELEASE};
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 
@@ -14,7 +15,7 @@ const SELECTOR: &str = "--replica-selector=app.kubernetes.io/name=pki-operator";
 pub(crate) const PLAIN: [&str; 3] = ["/validate", "/validate", "/validate"];
 
 #[test]
-fn a_stranger_learns_nothing_from_the_port_and_the_api_server_is_served() {
+fn a_stranger_gets_no_information_from_the_port_and_the_api_server_is_served() {
     let arena = arena();
     // As an installation begins.
     arena.without_webhooks();
@@ -26,8 +27,7 @@ fn a_stranger_learns_nothing_from_the_port_and_the_api_server_is_served() {
     wait_until_closed(&[&operator]);
 
     let ns = arena.namespace("stranger");
-    ns.kubectl(&["create", "secret", "generic", "taken"])
-        .unwrap();
+    ns.foreign_secret("taken");
     let mut of_secret = review("1", "app1");
     of_secret["request"]["object"]["spec"]["secretName"] = json!("taken");
     of_secret["request"]["object"]["metadata"]["namespace"] = json!(ns.name);
@@ -73,13 +73,8 @@ fn a_stranger_learns_nothing_from_the_port_and_the_api_server_is_served() {
     for told in [operator.process.log(), page] {
         assert!(!told.contains(&segment), "it is told: {told}");
     }
-    let events = [
-        "get",
-        "events.events.k8s.io",
-        "--all-namespaces",
-        "--output=json",
-    ];
-    assert!(!arena.kubectl(&events).unwrap().contains(&segment));
+    let events = arena.api.list("events", "", "", "").unwrap();
+    assert!(!json!(events).to_string().contains(&segment));
 }
 
 #[test]
@@ -104,22 +99,22 @@ fn while_the_path_is_reset_restored_and_replaced_no_request_fails() {
         assert_eq!(segment_of(&arena), segment);
         wait_until_closed(&replicas);
 
-        arena.kubectl(&[&["delete"], &SECRET[..]].concat()).unwrap();
+        arena.api.delete("secret", RELEASE, SECRET[1]).unwrap();
         eventually("the Secret is as it was", || {
             (file(&pair.secret(), "path") == segment).then_some(())
         });
-        let damage = json!({"data": {"path": "bm9uZQ=="}}).to_string();
-        arena
-            .kubectl(&[&["patch"], &SECRET[..], &["--patch", &damage]].concat())
-            .unwrap();
+        let damage = json!({"data": {"path": "bm9uZQ=="}});
+        let api = &arena.api;
+        api.merge("secret", RELEASE, SECRET[1], &damage).unwrap();
         eventually("the segment is put back", || {
             (file(&pair.secret(), "path") == segment).then_some(())
         });
         assert_eq!(segment_of(&arena), segment);
 
         let old = pair.ca();
-        let annotate = [&["annotate"], &SECRET[..], &["box.com/rotate-now="]].concat();
-        arena.kubectl(&annotate).unwrap();
+        let key = "box.com/rotate-now";
+        api.annotate("secret", RELEASE, SECRET[1], key, Some(""))
+            .unwrap();
         let new = eventually("there is another segment", || {
             Some(segment_of(&arena)).filter(|new| *new != segment)
         });
@@ -162,16 +157,7 @@ fn while_an_older_replica_may_be_asked_the_path_is_the_plain_one_and_no_request_
                 let log = replica.process.log();
                 assert!(log.contains("pod older has no annotation"), "{log}");
             }
-            arena
-                .kubectl(&[
-                    "delete",
-                    "pod",
-                    "older",
-                    "--namespace",
-                    RELEASE,
-                    "--grace-period=0",
-                ])
-                .unwrap();
+            arena.api.delete("pod", RELEASE, "older").unwrap();
             eventually("the path is the secret one", || {
                 segments(&arena).iter().all(Option::is_some).then_some(())
             });
@@ -207,8 +193,8 @@ fn with_a_client_ca_the_webhook_speaks_with_the_api_server_alone() {
     let ns = installed.namespace("clients");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
-    let refusal = ns.kubectl_apply_pki("wrong", r#"{"serviceName": "appp1"}"#);
-    let refusal = refusal.unwrap_err().to_string();
+    let refusal = ns.try_apply_pki("wrong", r#"{"serviceName": "appp1"}"#);
+    let refusal = refusal.unwrap_err();
     assert!(refusal.contains("did you mean \"app1\"?"), "{refusal}");
 
     // Not even who knows the path is answered.
@@ -235,21 +221,21 @@ fn with_a_client_ca_the_webhook_speaks_with_the_api_server_alone() {
 }
 
 #[test]
-fn made_up_refusals_do_not_keep_a_pod_from_hearing_of_a_fault() {
+fn made_up_refusals_do_not_keep_the_event_of_a_fault_from_a_pod() {
     let arena = arena();
     let _operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("made-up");
     ns.pod_with("pod", "app1-pki");
     for number in 0..31 {
         let pki = format!(r#"{{"serviceName": "made-up-{number}", "secretName": "app1-pki"}}"#);
-        ns.kubectl_apply_pki(&format!("made-up-{number}"), &pki)
+        ns.try_apply_pki(&format!("made-up-{number}"), &pki)
             .unwrap_err();
     }
     let told = || ns.events("Pod", "pod");
     let refusals = eventually("it hears of so many and no more", || {
         Some(told()).filter(|events| events.len() >= 25)
     });
-    quiet();
+    ns.settle();
     assert_eq!((refusals.len(), told().len()), (25, 25));
 
     // A Pki is stored, and cannot be issued for.
@@ -270,13 +256,15 @@ fn made_up_refusals_do_not_keep_a_pod_from_hearing_of_a_fault() {
 
 /// The path of each webhook.
 pub(crate) fn paths(arena: &Installed) -> Vec<String> {
-    let urls = "--output=jsonpath={.webhooks[*].clientConfig.url}";
-    let printed = arena
-        .kubectl(&["get", CONFIGURATIONS, "pki-operator", urls])
-        .unwrap();
+    let configuration = arena.api.get(CONFIGURATIONS, "", "pki-operator");
+    let configuration = configuration.unwrap().expect("it is there");
     let host = format!("https://{}", arena.webhook);
-    let path = |url: &str| url.strip_prefix(&host).expect("the host stays").to_owned();
-    printed.split_whitespace().map(path).collect()
+    let path = |webhook: &Value| {
+        let url = webhook["clientConfig"]["url"].as_str().expect("a URL");
+        url.strip_prefix(&host).expect("the host stays").to_owned()
+    };
+    let webhooks = configuration["webhooks"].as_array().expect("a list");
+    webhooks.iter().map(path).collect()
 }
 
 /// The secret segment in each path.
@@ -291,8 +279,7 @@ fn segments(arena: &Installed) -> [Option<String>; 3] {
 /// The one segment that all paths have, which is that of the Secret.
 pub(crate) fn segment_of(arena: &Installed) -> String {
     eventually("all paths have the segment of the Secret", || {
-        let get = [&["get", "--ignore-not-found", "--output=json"], &SECRET[..]].concat();
-        let secret: Value = serde_json::from_str(&arena.kubectl(&get).ok()?).ok()?;
+        let secret = arena.api.get("secret", RELEASE, SECRET[1]).ok()??;
         let segment = file(&secret, "path");
         let all = segments(arena);
         all.iter()
@@ -309,11 +296,9 @@ fn set_paths(arena: &Installed, paths: [&str; 3]) {
 
 /// A pod as the chart before has them; no node runs it.
 fn older_replica(arena: &Installed, name: &str) {
-    let pod = json!({"apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": RELEASE, "labels": {"app.kubernetes.io/name": "pki-operator"}},
-        "spec": {"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c"}]}});
-    let create = ["create", "--filename=-"];
-    arena.kubectl_with(&pod.to_string(), &create).unwrap();
+    let mut pod = manifest::pod(name, &json!({}));
+    pod["metadata"]["labels"] = json!({"app.kubernetes.io/name": "pki-operator"});
+    arena.api.create(RELEASE, &pod).unwrap();
 }
 
 fn wait_until_closed(replicas: &[&Operator]) {

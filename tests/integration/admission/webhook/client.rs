@@ -2,6 +2,7 @@
 //! here.
 
 use crate::harness::Installed;
+use k8s_openapi::ByteString;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
@@ -53,18 +54,20 @@ impl Dialer {
         versions: &[&'static SupportedProtocolVersion],
         client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     ) -> Self {
-        let get = ["get", "validatingwebhookconfiguration", "pki-operator"];
-        let told = "{{with index .webhooks 0}}{{.clientConfig.url}} {{.clientConfig.caBundle | base64decode}}{{end}}";
-        let output = format!("--output=go-template={told}");
-        let told = installed.kubectl(&[&get[..], &[&output]].concat());
-        let told = told.expect("the webhook configuration is there");
-        let (url, bundle) = told.split_once(' ').expect("a URL and a bundle");
+        let kind = "validatingwebhookconfiguration";
+        let configuration = installed.api.get(kind, "", "pki-operator");
+        let configuration = configuration.expect("the API server answers");
+        let mut configuration = configuration.expect("the webhook configuration is there");
+        let config = configuration["webhooks"][0]["clientConfig"].take();
+        let url = config["url"].as_str().expect("a URL");
+        let bundle = serde_json::from_value::<ByteString>(config["caBundle"].clone());
+        let ByteString(bundle) = bundle.expect("a bundle");
         let base = url
             .strip_prefix(&format!("https://{}", installed.webhook))
             .and_then(|path| path.strip_suffix("/validate"))
             .expect("the URL of the webhook");
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+        for certificate in CertificateDer::pem_slice_iter(&bundle) {
             roots.add(certificate.expect("PEM")).expect("a certificate");
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
