@@ -196,8 +196,11 @@ fn pods_workloads_secrets_and_namespaces_are_told_by_an_event() {
 fn a_mistyped_annotation_of_the_secret_of_the_ca_gets_an_event() {
     let annotate = |value: Option<&str>| {
         let (api, key) = (&SHARED.api, "box.com/rotate-nwo");
-        api.annotate("secret", RELEASE, "pki-operator-ca", key, value)
-            .unwrap();
+        // An operator that has just become ready may not have made it yet.
+        eventually("the Secret is annotated", || {
+            api.annotate("secret", RELEASE, "pki-operator-ca", key, value)
+                .ok()
+        });
     };
     annotate(Some("force"));
     wait_for_event(

@@ -246,10 +246,10 @@ fn pods_of_every_kind_get_an_event_about_the_ca() {
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("no-ca");
     make_pods(&ns, "before");
-    arena
-        .api
-        .delete_later("secret", RELEASE, "pki-operator-ca")
-        .unwrap();
+    // An operator that has just become ready may not have made it yet.
+    eventually("the CA is deleted", || {
+        arena.api.delete("secret", RELEASE, "pki-operator-ca").ok()
+    });
     eventually("it is noticed", || {
         let (_, page) = operator.get("/metrics").ok()?;
         page.contains("pki_operator_ca_alarm{").then_some(())
