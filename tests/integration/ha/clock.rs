@@ -3,7 +3,7 @@
 
 use crate::harness::{Installed, Namespace, arena, eventually, file, openssl, operator_binary};
 use jiff::{SignedDuration, Timestamp};
-use pki_cluster::install::{Operator, Replica, free_address};
+use pki_cluster::install::{Operator, RELEASE, Replica, free_address};
 use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;
@@ -122,16 +122,8 @@ fn wait_until_leading(replica: &Operator) {
 /// namespace.
 fn kept(arena: &Installed, ns: &Namespace<'_>) -> Vec<Value> {
     let data = |namespace: &str, name: &str| {
-        let get = [
-            "get",
-            "secret",
-            name,
-            "--namespace",
-            namespace,
-            "--output=json",
-        ];
-        let secret: Value = serde_json::from_str(&arena.kubectl(&get).unwrap()).unwrap();
-        secret["data"].clone()
+        let secret = arena.api.get("secret", namespace, name).unwrap();
+        secret.unwrap()["data"].take()
     };
     let operator = ["pki-operator-ca", "pki-operator-webhook-ca"];
     let cas = operator.map(|name| data("pki-operator", name));
@@ -142,9 +134,7 @@ fn kept(arena: &Installed, ns: &Namespace<'_>) -> Vec<Value> {
 /// Something to issue and something to renew, for a leader that would.
 fn tempt(ns: &Namespace<'_>, name: &str) {
     ns.apply_pki(name, SPEC);
-    let annotate = ["annotate", "pki", "other", "--overwrite"];
-    let value = format!("example.com/note={name}");
-    ns.kubectl(&[&annotate[..], &[&value]].concat()).unwrap();
+    ns.annotate("pki", "other", "example.com/note", name);
 }
 
 /// The beginning of the certificate lies at most the tolerated difference after this moment, and
@@ -195,12 +185,14 @@ fn a_leader_whose_clock_steps_loses_no_key_writes_no_wrong_time_and_heals_withou
             "{shift} changed a Secret later"
         );
     }
-    let events = arena.kubectl(&["get", "events", "--namespace=pki-operator"]);
-    let events = events.unwrap();
-    assert!(
-        events.contains("ClockSkewed") && events.contains("lease/pki-operator"),
-        "{events}"
-    );
+    let events = arena.api.list("events", RELEASE, "", "").unwrap();
+    let is_skewed = |event: &Value| {
+        let regarding = &event["regarding"];
+        event["reason"] == "ClockSkewed"
+            && regarding["kind"] == "Lease"
+            && regarding["name"] == "pki-operator"
+    };
+    assert!(events.iter().any(is_skewed), "{events:?}");
     for (number, shift) in TOLERATED.iter().enumerate() {
         let name = format!("tolerated-{number}");
         clock.shift(shift);

@@ -1,9 +1,9 @@
 //! Several replicas: one issues, all answer, and losing any of them loses nothing.
 
 use crate::admission::webhook::client::Dialer;
-use crate::harness::{Installed, Namespace, arena, eventually, file, openssl, quiet, serial_of};
+use crate::harness::{Installed, Namespace, arena, eventually, file, openssl, serial_of};
 use pki_cluster::Signal;
-use pki_cluster::install::Operator;
+use pki_cluster::install::{Operator, RELEASE};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::thread;
@@ -79,7 +79,7 @@ fn when_the_leader_is_killed_the_other_takes_over_and_nothing_is_lost_or_doubled
 }
 
 #[test]
-fn a_leader_that_is_told_to_stop_hands_over_at_once() {
+fn a_leader_that_gets_sigterm_hands_over_at_once() {
     let arena = arena();
     let (first, second) = pair(&arena);
     let ns = arena.namespace("handover");
@@ -132,6 +132,8 @@ fn a_leader_that_slept_writes_nothing_late() {
         (metric(&first, "pki_operator_leader") == 0).then_some(())
     });
     assert!(first.process.log().contains("no longer leading"));
+    // A request that it sent before it noticed may still be under way.
+    thread::sleep(Duration::from_secs(1));
     apply_many(&ns, 35..40);
     expect_one_issuance_each(&ns, 40);
     assert_eq!(arena.leader().as_deref(), Some("operator-2"));
@@ -144,27 +146,18 @@ fn a_cabundle_that_is_wiped_is_set_again() {
     let kind = "validatingwebhookconfiguration";
 
     let bundle = || {
-        let path = "--output=jsonpath={.webhooks[0].clientConfig.caBundle}";
-        arena.kubectl(&["get", kind, "pki-operator", path]).unwrap()
+        let configuration = arena.api.get(kind, "", "pki-operator").unwrap().unwrap();
+        let bundle = configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str();
+        bundle.unwrap_or_default().to_owned()
     };
     let before = bundle();
     assert!(!before.is_empty());
     for change in [
-        r#"{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}"#.to_owned(),
-        format!(
-            r#"{{"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": "{}"}}"#,
-            &before[..before.len() / 8 * 4]
-        ),
+        json!({"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}),
+        json!({"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": &before[..before.len() / 8 * 4]}),
     ] {
         // A bundle that is cut short is no PEM, which the API server may refuse to store.
-        let patch = arena.kubectl(&[
-            "patch",
-            kind,
-            "pki-operator",
-            "--type=json",
-            "--patch",
-            &format!("[{change}]"),
-        ]);
+        let patch = arena.api.patch(kind, "", "pki-operator", &json!([change]));
         if patch.is_ok() {
             eventually("the caBundle is back", || {
                 (bundle() == before).then_some(())
@@ -174,21 +167,22 @@ fn a_cabundle_that_is_wiped_is_set_again() {
 }
 
 #[test]
-fn the_page_of_metrics_tells_what_was_done() {
+fn the_page_of_metrics_counts_what_was_done() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("metrics");
     apply_many(&ns, 0..3);
     expect_one_issuance_each(&ns, 3);
-    ns.kubectl_apply_pki("typo", r#"{"serviceName": "appp1"}"#)
+    ns.try_apply_pki("typo", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     let (status, page) = operator.get("/metrics").unwrap();
     assert_eq!(status, 200);
+    // Three, and one to settle.
     for line in [
         "pki_operator_build_info{version=\"",
-        "pki_operator_admission_requests_total{webhook=\"validate\",verdict=\"allowed\"} 3\n",
+        "pki_operator_admission_requests_total{webhook=\"validate\",verdict=\"allowed\"} 4\n",
         "pki_operator_admission_requests_total{webhook=\"validate\",verdict=\"denied\"} 1\n",
-        "pki_operator_issuances_total{reason=\"missing\"} 3\n",
+        "pki_operator_issuances_total{reason=\"missing\"} 4\n",
         "pki_operator_issuance_failures_total{reason=\"api\"} 0\n",
         "pki_operator_ca_expiry_timestamp_seconds{role=\"current\"} ",
         "pki_operator_reconcile_errors_total 0\n",
@@ -201,23 +195,19 @@ fn the_page_of_metrics_tells_what_was_done() {
 }
 
 fn apply_many(ns: &Namespace<'_>, numbers: std::ops::Range<usize>) {
-    let pki = |number| {
-        format!(
-            "apiVersion: box.com/v1\nkind: Pki\nmetadata: {{name: p{number}}}\nspec: {{serviceName: app1}}\n---\n"
-        )
-    };
-    ns.apply(&numbers.map(pki).collect::<String>());
+    for number in numbers {
+        ns.apply_pki(&format!("p{number}"), SPEC);
+    }
 }
 
 /// Waits until so many Pkis are ready, and none has been issued twice.
 pub(crate) fn expect_one_issuance_each(ns: &Namespace<'_>, pkis: usize) {
     eventually(&format!("{pkis} Pkis are ready"), || {
-        let list: Value =
-            serde_json::from_str(&ns.kubectl(&["get", "pkis", "--output=json"]).ok()?).ok()?;
+        let list = ns.installed.api.list("pkis", &ns.name, "", "").ok()?;
         let is_ready = |pki: &&Value| pki["status"]["conditions"][0]["status"] == "True";
-        (list["items"].as_array()?.iter().filter(is_ready).count() == pkis).then_some(())
+        (list.iter().filter(is_ready).count() == pkis).then_some(())
     });
-    quiet();
+    ns.installed.settle_pkis();
     let (mut stored, mut given_up) = (0, 0);
     let writes = ns.operator_writes();
     for (write, count) in &writes {
@@ -237,15 +227,13 @@ pub(crate) fn expect_one_issuance_each(ns: &Namespace<'_>, pkis: usize) {
     expect_status_and_secret_to_agree(ns, pkis);
 }
 
-/// Every Secret holds one key and the certificate for it, which is the one that the status of its
-/// Pki tells of.
+/// Every Secret holds one key and the certificate for it. The status of its Pki has the serial
+/// number of that certificate.
 fn expect_status_and_secret_to_agree(ns: &Namespace<'_>, pkis: usize) {
-    let printed = ns.kubectl(&["get", "pkis,secrets", "--output=json"]);
-    let list: Value = serde_json::from_str(&printed.unwrap()).unwrap();
-    let items = list["items"].as_array().unwrap().iter();
-    let (stored, secrets): (Vec<_>, Vec<_>) = items.partition(|item| item["kind"] == "Pki");
+    let list = |kind| ns.installed.api.list(kind, &ns.name, "", "").unwrap();
+    let (stored, secrets) = (list("pkis"), list("secrets"));
     assert_eq!((stored.len(), secrets.len()), (pkis, pkis));
-    for pki in stored {
+    for pki in &stored {
         let uid = &pki["metadata"]["uid"];
         let mut owned = secrets.iter();
         let secret = owned.find(|secret| secret["metadata"]["ownerReferences"][0]["uid"] == *uid);
@@ -271,15 +259,9 @@ fn metric(replica: &Operator, name: &str) -> u64 {
 /// Asks a replica itself, as the API server would: over TLS that chains up to the webhook's CA.
 fn is_allowed(arena: &Installed, replica: SocketAddr, service: &str) -> bool {
     let ca = arena.cluster.dir().join("webhook-ca.crt");
-    let template = "--output=go-template={{index .data \"tls.crt\" | base64decode}}";
-    let secret = [
-        "get",
-        "secret",
-        "pki-operator-webhook-ca",
-        "--namespace=pki-operator",
-        template,
-    ];
-    std::fs::write(&ca, arena.kubectl(&secret).unwrap()).unwrap();
+    let secret = arena.api.get("secret", RELEASE, "pki-operator-webhook-ca");
+    let secret = secret.unwrap().unwrap();
+    std::fs::write(&ca, file(&secret, "tls.crt")).unwrap();
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
         "uid": "u", "kind": {"group": "box.com", "version": "v1", "kind": "Pki"},
         "resource": {"group": "box.com", "version": "v1", "resource": "pkis"},

@@ -1,4 +1,4 @@
-//! A replica ends in time, whoever does not answer.
+//! A replica ends in time, also when other programs do not answer.
 
 use crate::harness::{arena, eventually, operator_binary};
 use pki_cluster::Signal;

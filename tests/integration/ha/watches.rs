@@ -51,16 +51,14 @@ fn a_replica_is_not_ready_while_the_policies_it_knows_are_not_confirmed() {
     };
     until(true, "ok");
 
-    let role = ["get", "clusterrole", "pki-operator", "--output=json"];
-    let role: Value = serde_json::from_str(&arena.kubectl(&role).unwrap()).unwrap();
+    let role = arena.api.get("clusterrole", "", "pki-operator");
+    let role = role.unwrap().unwrap();
     let replace = |rules: Vec<Value>| {
         let mut role = role.clone();
         role["rules"] = rules.into();
         let metadata = role["metadata"].as_object_mut().unwrap();
         metadata.retain(|field, _| ["name", "labels", "annotations"].contains(&field.as_str()));
-        arena
-            .kubectl_with(&role.to_string(), &["replace", "--filename=-"])
-            .unwrap();
+        arena.api.replace("", &role).unwrap();
     };
     let rules = role["rules"].as_array().unwrap().clone();
     let mut without = rules.clone();
