@@ -1,7 +1,9 @@
 //! The operator is killed at any moment, again and again.
 
 use crate::ha::replicas::expect_one_issuance_each;
-use crate::harness::{Namespace, arena, eventually, quiet};
+use crate::harness::{Namespace, arena, eventually};
+use pki_cluster::testing::manifest;
+use serde_json::{Value, json};
 use std::hash::{BuildHasher as _, RandomState};
 use std::thread;
 use std::time::Duration;
@@ -10,7 +12,7 @@ const ROUNDS: usize = 15;
 const BURST: usize = 8;
 
 #[test]
-fn killed_at_any_moment_it_issues_once_and_says_once() {
+fn killed_at_any_moment_it_issues_once_and_publishes_once() {
     let arena = arena();
     let mut operator = arena.first_replica("operator-1", &[]).unwrap();
     let (ns, other) = (arena.namespace("crash"), arena.namespace("faulty"));
@@ -20,7 +22,7 @@ fn killed_at_any_moment_it_issues_once_and_says_once() {
     other.withdraw();
     other.pod_with("app1", "app1-pki");
     let events = || [other.events("Pod", "app1"), other.events("Pki", "app1-pki")];
-    let told = eventually("the fault is told", || {
+    let told = eventually("the fault is published", || {
         Some(events()).filter(|events| events.iter().all(|events| events.len() == 1))
     });
 
@@ -29,12 +31,14 @@ fn killed_at_any_moment_it_issues_once_and_says_once() {
         thread::scope(|scope| {
             // Some of it may come too late for the webhook of this process, and is applied to the
             // next one.
-            scope.spawn(|| ns.kubectl_apply(&burst).ok());
+            scope.spawn(|| apply_whole_burst(&ns, &burst).ok());
             thread::sleep(random(Duration::from_millis(400)));
             operator.process.kill().unwrap();
         });
         operator = arena.first_replica("operator-1", &[]).unwrap();
-        apply_whole(&ns, &burst);
+        eventually("the burst is stored", || {
+            apply_whole_burst(&ns, &burst).ok()
+        });
     }
     expect_one_issuance_each(&ns, ROUNDS * BURST);
     assert_eq!(
@@ -50,31 +54,28 @@ fn a_restart_with_a_thousand_certificates_writes_nothing() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("restart");
-    let numbers: Vec<_> = (0..PKIS).collect();
-    for some in numbers.chunks(250) {
-        let create = ["create", "--filename=-", "--namespace", &ns.name];
-        arena.kubectl_with(&list(some), &create).unwrap();
+    for number in 0..PKIS {
+        let pki = manifest::pki(&format!("p{number}"), &json!({"serviceName": "app1"}));
+        arena.api.create(&ns.name, &pki).unwrap();
     }
     expect_one_issuance_each(&ns, PKIS);
     let before = ns.operator_writes();
     operator.process.kill().unwrap();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
-    eventually("every Pki has been looked at", || {
+    eventually("every Pki has been reconciled", || {
         let page = operator.get("/metrics").ok()?.1;
         let count = "pki_operator_reconcile_duration_seconds_count ";
-        let looks = page.lines().find_map(|line| line.strip_prefix(count))?;
-        (looks.parse::<usize>().ok()? >= PKIS).then_some(())
+        let reconciles = page.lines().find_map(|line| line.strip_prefix(count))?;
+        (reconciles.parse::<usize>().ok()? >= PKIS).then_some(())
     });
-    quiet();
+    ns.settle();
     assert_eq!(ns.operator_writes(), before);
     println!("{PKIS} certificates, restarted: {before:?}, and none since");
-    arena
-        .kubectl(&["delete", "namespace", &ns.name, "--wait=false"])
-        .unwrap();
+    ns.delete_later("namespace", &ns.name);
 }
 
-/// A time that the API server takes and the library that reads it does not: nobody's object may
-/// stop the operator.
+/// The API server takes this time, and the library that reads it does not. No object may stop the
+/// operator.
 #[test]
 fn a_time_beyond_belief_in_the_managed_fields_of_one_object_harms_no_other() {
     let arena = arena();
@@ -98,15 +99,8 @@ fn a_time_beyond_belief_in_the_managed_fields_of_one_object_harms_no_other() {
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     ns.apply_pki("other", r#"{"serviceName": "app2"}"#);
     ns.wait_until_ready("other");
-    ns.kubectl(&[
-        "patch",
-        "secret",
-        "app1-pki",
-        "--type=merge",
-        r#"--patch={"data": {"tls.crt": ""}}"#,
-    ])
-    .unwrap();
-    eventually("it is mended", || {
+    ns.merge("secret", "app1-pki", &json!({"data": {"tls.crt": ""}}));
+    eventually("it is repaired", || {
         let secret = ns.get("secret", "app1-pki")?;
         (!crate::harness::file(&secret, "tls.crt").is_empty()).then_some(())
     });
@@ -116,26 +110,24 @@ fn a_time_beyond_belief_in_the_managed_fields_of_one_object_harms_no_other() {
     );
 }
 
-fn list(numbers: &[usize]) -> String {
-    let pki = |number: &usize| {
-        serde_json::json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": format!("p{number}")},
-            "spec": {"serviceName": "app1"}})
-    };
-    let items: Vec<_> = numbers.iter().map(pki).collect();
-    serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
-}
-
-fn burst(round: usize) -> String {
+fn burst(round: usize) -> Vec<Value> {
     let pki = |number| {
-        format!(
-            "apiVersion: box.com/v1\nkind: Pki\nmetadata: {{name: r{round}-{number}}}\nspec: {{serviceName: app2}}\n---\n"
+        manifest::pki(
+            &format!("r{round}-{number}"),
+            &json!({"serviceName": "app2"}),
         )
     };
     (0..BURST).map(pki).collect()
 }
 
-fn apply_whole(ns: &Namespace<'_>, burst: &str) {
-    eventually("the burst is stored", || ns.kubectl_apply(burst).ok());
+/// Applies each, whatever becomes of the others; returns the first refusal.
+fn apply_whole_burst(ns: &Namespace<'_>, burst: &[Value]) -> anyhow::Result<()> {
+    let mut applied = Ok(());
+    for pki in burst {
+        let one = ns.installed.api.apply(&ns.name, pki);
+        applied = applied.and(one.map(drop));
+    }
+    applied
 }
 
 /// A new random pause of at most this.
