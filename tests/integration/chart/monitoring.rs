@@ -99,12 +99,11 @@ fn prometheus_reads_our_page_and_answers_what_alerts_and_dashboard_ask() {
     let ns = arena.namespace("scraped");
     ns.apply_pki("app1", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1");
-    ns.kubectl_apply_pki("typo", r#"{"serviceName": "appp1"}"#)
+    ns.try_apply_pki("typo", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     arena.without_webhooks();
     eventually("the typo is stored", || {
-        ns.kubectl_apply_pki("typo", r#"{"serviceName": "appp1"}"#)
-            .ok()
+        ns.try_apply_pki("typo", r#"{"serviceName": "appp1"}"#).ok()
     });
     ns.wait_until_refused("typo", "PkiServiceNameError");
 

@@ -46,8 +46,8 @@ fn each_record_about_a_request_or_a_pki_has_its_trace_id() {
 
     let ns = arena.namespace("traced");
     let wrong = r#"{"serviceName": "appp1"}"#;
-    ns.kubectl_apply_pki("wrong", wrong).unwrap_err();
-    ns.kubectl_apply_pki("wrong", wrong).unwrap_err();
+    ns.try_apply_pki("wrong", wrong).unwrap_err();
+    ns.try_apply_pki("wrong", wrong).unwrap_err();
     ns.apply_pki("right", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("right");
     let is_here = |span: &Value| span["namespace"] == ns.name.as_str();
@@ -79,7 +79,7 @@ fn a_collector_gets_a_span_of_each_request_and_each_reconcile() {
     let ns = arena.namespace("exported");
     ns.apply_pki("right", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("right");
-    ns.kubectl_apply_pki("wrong", r#"{"serviceName": "appp1"}"#)
+    ns.try_apply_pki("wrong", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     ask_in_a_trace(&arena, "d1fc1f56");
 
@@ -128,7 +128,7 @@ fn a_collector_gets_a_span_of_each_request_and_each_reconcile() {
     let issued = records(&operator, "issued", |span| span["object"] == "right");
     assert_eq!(issued[0]["span"]["trace_id"], issuance.trace_id.as_str());
 
-    // Nothing else is told, whatever the spans were about.
+    // The spans have no other attributes.
     let told = collector.spans(|_| true);
     let names: BTreeSet<_> = told
         .iter()
@@ -148,7 +148,7 @@ fn a_collector_gets_a_span_of_each_request_and_each_reconcile() {
     ];
     assert_eq!(Vec::from_iter(names), expected);
 
-    ns.kubectl_apply_pki("last", r#"{"serviceName": "appp1"}"#)
+    ns.try_apply_pki("last", r#"{"serviceName": "appp1"}"#)
         .unwrap_err();
     operator.process.signal(Signal::TERM).unwrap();
     operator.process.wait(PATIENCE).unwrap();

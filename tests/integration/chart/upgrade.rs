@@ -1,7 +1,7 @@
 //! From the chart before to this one, and what stays when it is removed.
 
 use crate::harness::{
-    Installed, Namespace, arena, chart, chart_before, console, eventually, operator_binary,
+    Installed, Namespace, arena, chart, chart_before, console, eventually, operator_binary, stop,
 };
 use crate::security::strangers::{PLAIN, paths, segment_of};
 use pki_cluster::install::{self, RELEASE};
@@ -27,27 +27,20 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
     bare.renew_account().unwrap();
     let ns = arena.namespace("upgrade");
     // Today's operator stands in for the one before, which patched a status.
-    let update = [
-        "clusterrole",
-        "stand-in",
-        "--verb=update",
-        "--resource=pkis.box.com/status",
-    ];
-    let account = format!("--serviceaccount={RELEASE}:{RELEASE}");
-    let bind = [
-        "clusterrolebinding",
-        "stand-in",
-        "--clusterrole=stand-in",
-        &account,
-    ];
-    for create in [update, bind] {
-        arena.kubectl(&[&["create"], &create[..]].concat()).unwrap();
+    let rbac = "rbac.authorization.k8s.io";
+    let update = json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": {"name": "stand-in"},
+        "rules": [{"apiGroups": ["box.com"], "resources": ["pkis/status"], "verbs": ["update"]}]});
+    let bind = json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "stand-in"},
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "stand-in"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": RELEASE, "name": RELEASE}]});
+    for object in [&update, &bind] {
+        arena.api.create("", object).unwrap();
     }
     let operator = arena.first_replica("before", &[]).unwrap();
     create_pkis(&ns);
-    arena
-        .kubectl(&["delete", "clusterrole,clusterrolebinding", "stand-in"])
-        .unwrap();
+    for kind in ["clusterrole", "clusterrolebinding"] {
+        arena.api.delete(kind, "", "stand-in").unwrap();
+    }
     let before = issued(&ns);
     let bundles = ca_bundles(&arena);
     assert_eq!(bundles.len(), 2, "{bundles:?}");
@@ -60,8 +53,8 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
     assert_ne!(mutating(), "", "the chart before has one");
     // A chart that does not ask for it gets no secret path: replicas of its version may be asked.
     assert_eq!(paths(&arena), ["/validate", "/validate"]);
-    // Nobody is there to mend what the upgrade would break.
-    operator.process.kill().unwrap();
+    // No operator runs that would repair a fault of the upgrade.
+    stop(operator);
 
     apply_definitions(&arena);
     bare.helm("upgrade", &chart(), &["--reuse-values"]);
@@ -74,10 +67,16 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
         &["--set=allowedNames={app1,app2,app3}"],
     );
     assert_eq!(ca_bundles(&arena), bundles);
-    let names = "--output=jsonpath={.items[*].metadata.name} {.items[*].spec.serviceNames}";
+    let policies = arena.api.list("pkipolicies", "", "", "").unwrap();
+    let policies = policies
+        .iter()
+        .map(|it| (&it["metadata"]["name"], &it["spec"]["serviceNames"]));
     assert_eq!(
-        arena.kubectl(&["get", "pkipolicies", names]).unwrap(),
-        r#"pki-operator-allowed-names ["app1","app2","app3"]"#
+        policies.collect::<Vec<_>>(),
+        [(
+            &json!("pki-operator-allowed-names"),
+            &json!(["app1", "app2", "app3"])
+        )]
     );
 
     assert_eq!(paths(&arena), PLAIN);
@@ -152,8 +151,7 @@ fn a_removal_keeps_what_applications_use_and_stands_in_nobodys_way() {
     bare.helm("install", &chart(), &values);
     bare.renew_account().unwrap();
     let ns = arena.namespace("removal");
-    ns.kubectl(&["label", "namespace", &ns.name, "box.com/trust-bundle=true"])
-        .unwrap();
+    ns.label("box.com/trust-bundle", Some("true"));
     let operator = arena.first_replica("removed", &[]).unwrap();
     create_pkis(&ns);
     eventually("the CA bundle is there", || {
@@ -169,7 +167,7 @@ fn a_removal_keeps_what_applications_use_and_stands_in_nobodys_way() {
     ns.apply_pki("wrong", r#"{"serviceName": "app9"}"#);
     ns.delete("pki", "wrong");
 
-    // Whoever comes back finds all as it was.
+    // Another installation finds all objects as they were.
     bare.helm("install", &chart(), &values[..1]);
     bare.renew_account().unwrap();
     let _operator = arena.first_replica("back", &[]).unwrap();
@@ -204,10 +202,8 @@ impl<'a> Bare<'a> {
         self.uninstall()?;
         self.0.release_pkis()?;
         self.0.delete_definitions()?;
-        // Whoever held it runs no more.
-        let lease = ["delete", "lease", "pki-operator", "--ignore-not-found"];
-        self.0
-            .kubectl(&[&lease[..], &["--namespace", RELEASE]].concat())?;
+        // Its holder runs no more.
+        self.0.api.delete_later("lease", RELEASE, "pki-operator")?;
         Ok(())
     }
 
@@ -279,9 +275,15 @@ fn issued(ns: &Namespace<'_>) -> Vec<Value> {
 /// Those of all webhooks, none of them empty.
 fn ca_bundles(installed: &Installed) -> Vec<String> {
     let configurations = "validatingwebhookconfiguration";
-    let bundle = "--output=jsonpath={.items[*].webhooks[*].clientConfig.caBundle}";
-    let printed = installed.kubectl(&["get", configurations, bundle]).unwrap();
-    printed.split_whitespace().map(str::to_owned).collect()
+    let configurations = installed.api.list(configurations, "", "", "").unwrap();
+    let webhooks = configurations
+        .iter()
+        .filter_map(|it| it["webhooks"].as_array());
+    let bundles = webhooks.flatten().map(|it| &it["clientConfig"]["caBundle"]);
+    bundles
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// As the documentation says it where no Job does.
