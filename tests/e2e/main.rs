@@ -11,5 +11,6 @@ mod disruption;
 mod image;
 mod load;
 mod node;
+mod pages;
 mod removal;
 mod story;

@@ -24,6 +24,7 @@ mod credentials;
 pub mod install;
 pub mod needs;
 mod node;
+pub mod pages;
 mod paths;
 mod ports;
 mod process;

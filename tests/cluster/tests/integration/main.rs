@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod command;
+mod flags;
 mod lifecycle;
 mod node;
 mod programs;
