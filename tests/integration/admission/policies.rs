@@ -44,7 +44,7 @@ fn a_policy_whose_rules_can_never_match_is_refused_with_each_of_them() {
         r#"* spec.serviceNames[2]: "-x" can never match a service name"#.into(),
         r#"* spec.dnsNames[0]: "*.svc" is a name inside the cluster, which no policy can permit"#.into(),
         r#"* spec.ipAddresses[0]: "10.1.2.3/8" is not the beginning of a range: write 10.0.0.0/8"#.into(),
-        "* spec.validations[0].expression: pki.spec has no field servicename: there are commonName, ".into(),
+        "* spec.validations[0].expression: pki.spec has no field servicename: the fields are commonName, ".into(),
     ] {
         assert!(said.contains(&line), "{line} is not in {said}");
     }

@@ -425,7 +425,8 @@ impl Api {
 ///
 /// Panics if the kind is not in the table.
 fn requests(kind: &str, namespace: &str) -> Request {
-    let row = KINDS.iter().find(|row| row.0 == kind || row.1 == kind);
+    let named = |row: &&Kind| [row.0, row.1, row.3].contains(&kind);
+    let row = KINDS.iter().find(named);
     let row = row.unwrap_or_else(|| panic!("{kind} is not in the table of kinds: add it"));
     requests_at(row.2, row, namespace)
 }
