@@ -54,9 +54,9 @@ fn a_restart_with_a_thousand_certificates_writes_nothing() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     let ns = arena.namespace("restart");
-    for number in 0..PKIS {
-        let pki = manifest::pki(&format!("p{number}"), &json!({"serviceName": "app1"}));
-        arena.api.create(&ns.name, &pki).unwrap();
+    let pki = |number| manifest::pki(&format!("p{number}"), &json!({"serviceName": "app1"}));
+    for created in arena.api.create_all(&ns.name, (0..PKIS).map(pki), false) {
+        created.unwrap();
     }
     expect_one_issuance_each(&ns, PKIS);
     let before = ns.operator_writes();
