@@ -5,6 +5,7 @@ use crate::node::PATIENCE;
 use kube::api::{Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use pki_cluster::testing::manifest;
 use pki_operator::api::Pki;
 use serde_json::json;
 use std::path::Path;
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 /// How many ask at once.
 const CLIENTS: usize = 4;
 
-/// Requests that run until they are told to stop.
+/// Requests that run until they are stopped.
 pub(crate) struct Load {
     runtime: Runtime,
     clients: JoinSet<()>,
@@ -146,10 +147,7 @@ async fn answered(pkis: &Api<Pki>, client: usize, is_good: bool) -> Answer {
 async fn apply(pkis: &Api<Pki>, client: usize, is_good: bool) -> Result<(), String> {
     let name = format!("load-{client}");
     let service = if is_good { "app1" } else { "appp1" };
-    let pki = json!({
-        "apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": name},
-        "spec": {"serviceName": service}
-    });
+    let pki = manifest::pki(&name, &json!({"serviceName": service}));
     let dry_run = PatchParams::apply("load").force().dry_run();
     match (
         pkis.patch(&name, &dry_run, &Patch::Apply(pki)).await,

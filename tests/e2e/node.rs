@@ -96,7 +96,7 @@ impl Node {
         testing::kubectl(&self.cluster, arguments)
     }
 
-    /// The same with `input` as its standard input.
+    /// Runs kubectl with `input` as its standard input.
     pub(crate) fn kubectl_with(&self, input: &str, arguments: &[&str]) -> anyhow::Result<String> {
         testing::kubectl_with(&self.cluster, input, arguments)
     }

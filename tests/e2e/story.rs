@@ -15,7 +15,7 @@ fn from_the_installation_to_the_first_refusal_and_the_first_pod_that_runs() {
     let begin = Instant::now();
     node.install(&[]);
     let installed = begin.elapsed();
-    // Whoever waits for Helm is refused at the first try, and not told to try again.
+    // After `helm --wait` the first try is refused, and needs no second one.
     let refusal = apply(&node, "app1-typo").unwrap_err().to_string();
     assert!(refusal.contains(SENTENCE), "{refusal}");
     let refused = begin.elapsed();
@@ -68,7 +68,7 @@ fn the_pod_of_a_typo_waits_with_an_event_and_runs_when_the_typo_is_corrected() {
         let is_told = events.contains(SENTENCE) && events.contains("FailedMount");
         is_told.then_some(events)
     });
-    println!("kubectl describe pod, before it is mended:{events}");
+    println!("kubectl describe pod, before it is corrected:{events}");
     let line = events.lines().find(|line| line.contains(SENTENCE)).unwrap();
     assert!(
         line.contains("Warning") && line.contains("PkiServiceNameError"),

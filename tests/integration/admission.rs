@@ -1,4 +1,4 @@
-//! What is refused and what is stored at `kubectl apply`.
+//! Refusals, warnings and stored objects at `kubectl apply`.
 
 mod admission_policy;
 mod agreement;

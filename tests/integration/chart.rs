@@ -1,4 +1,4 @@
-//! What the chart installs, upgrades and removes, and what monitoring makes of it.
+//! The chart: installation, upgrade, removal and monitoring.
 
 mod crds;
 mod monitoring;

@@ -24,12 +24,12 @@ pub(crate) use pki_cluster::testing::{PATIENCE, eventually, openssl, serial_of};
 
 mod admission_policy;
 mod arena;
+mod barrier;
 pub(crate) mod console;
 mod hook;
 mod line;
 pub(crate) mod random;
 mod removal;
-mod settle;
 
 /// The cluster that most tests share, and the replica that leads in it.
 pub(crate) static SHARED: LazyLock<Shared> = LazyLock::new(|| {
@@ -247,7 +247,7 @@ impl Installed {
         testing::kubectl(&self.cluster, arguments)
     }
 
-    /// The same with `input` as its standard input.
+    /// Runs kubectl with `input` as its standard input.
     pub(crate) fn kubectl_with(&self, input: &str, arguments: &[&str]) -> anyhow::Result<String> {
         testing::kubectl_with(&self.cluster, input, arguments)
     }

@@ -1,3 +1,3 @@
-//! What the pages say holds on a real cluster.
+//! Statements of the pages, tried on a real cluster.
 
 mod guides;

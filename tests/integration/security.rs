@@ -1,4 +1,4 @@
-//! What attackers and tenants cannot do.
+//! Attacks of strangers and tenants.
 
 mod abuse;
 mod fence;

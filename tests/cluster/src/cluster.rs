@@ -261,7 +261,7 @@ impl Cluster {
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
         {
-            // An error cannot be mended here, and the watchdog says what does not end.
+            // The watchdog reports a process that does not end.
             let _ = entry.try_wait();
         }
     }

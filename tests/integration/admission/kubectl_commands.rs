@@ -2,6 +2,7 @@
 //! any object.
 
 use crate::harness::{Namespace, SHARED, notes};
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,9 +11,7 @@ use std::process::Output;
 const TYPO: &str = "ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]; did you mean \"app1\"?";
 
 fn manifest(spec: &Value) -> String {
-    let metadata = json!({ "name": "app1-pki" });
-    json!({ "apiVersion": "box.com/v1", "kind": "Pki", "metadata": metadata, "spec": spec })
-        .to_string()
+    manifest::pki("app1-pki", spec).to_string()
 }
 
 /// Runs kubectl in the namespace on a manifest of this spec.
@@ -78,7 +77,7 @@ fn a_diff_shows_what_would_change_and_nothing_that_was_filled_in() {
         code > Some(1) && lines.concat().contains(TYPO),
         "{code:?} {lines:?}"
     );
-    ns.settle();
+    ns.barrier();
     assert_eq!(
         notes(&ns.events("Pod", "waits")),
         [] as [&str; 0],

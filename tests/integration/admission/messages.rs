@@ -1,4 +1,4 @@
-//! What the author of a Pki reads at `kubectl apply`, and what is stored.
+//! Messages to the author of a Pki at `kubectl apply`, and the stored object.
 
 use crate::harness::{Namespace, SHARED, eventually};
 use pki_cluster::install::RELEASE;
@@ -387,11 +387,11 @@ fn the_sample_manifests_apply_as_they_are_and_the_typo_alone_is_refused() {
         format!("The Pki \"app1-pki\" is invalid: spec.serviceName: {NOT_FOUND}\n")
     );
 
-    let mended = apply("app1.yaml");
-    assert!(mended.status.success(), "{mended:?}");
+    let resolved = apply("app1.yaml");
+    assert!(resolved.status.success(), "{resolved:?}");
     assert!(
-        printed(&mended.stdout).contains("deployment.apps/app1 unchanged\n"),
-        "{mended:?}"
+        printed(&resolved.stdout).contains("deployment.apps/app1 unchanged\n"),
+        "{resolved:?}"
     );
     for app in ["app1", "app2"] {
         let ns = Namespace {

@@ -127,7 +127,7 @@ fn a_policy_counts_the_pkis_it_admits_and_those_that_no_policy_admits() {
     counted(1, 0);
     let version = || policy()["metadata"]["resourceVersion"].take();
     let settled = version();
-    ns.settle();
+    ns.barrier();
     assert_eq!(version(), settled, "what is the same is not written again");
 }
 

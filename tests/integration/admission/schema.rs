@@ -2,6 +2,7 @@
 //! kubectl.
 
 use crate::harness::SHARED;
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 
 /// What kubectl prints, in alphabetical order, but for what the API server adds when it has not
@@ -152,7 +153,7 @@ fn a_malformed_policy_is_refused_in_plain_words() {
     let namespace = "each must be the name of a namespace, or a glob such as team-*";
     let duration = "must be a duration of at least 1h, in hours, minutes and seconds, for example 2160h or 1h30m";
     let apply = |spec: &Value| {
-        let policy = json!({ "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": { "name": "schema" }, "spec": spec });
+        let policy = manifest::policy("schema", spec);
         SHARED.kubectl_with(
             &policy.to_string(),
             &["apply", "--dry-run=server", "--filename", "-"],
@@ -208,9 +209,7 @@ fn a_policy_may_list_ten_thousand_names() {
     let names: Vec<_> = (0..10_000)
         .map(|n| format!("a-service-of-the-platform-{n}"))
         .collect();
-    let policy = json!({
-        "apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": { "name": "many" }, "spec": { "serviceNames": names }
-    });
+    let policy = manifest::policy("many", &json!({ "serviceNames": names }));
     SHARED
         .kubectl_with(
             &policy.to_string(),

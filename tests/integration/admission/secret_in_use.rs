@@ -95,7 +95,7 @@ fn a_secret_stays_while_pods_use_it_although_its_pki_names_another_one() {
     let former = &moved["status"]["formerSecrets"][0];
     assert_eq!(former["name"], "tls");
     assert_eq!(former["notAfter"], first["status"]["notAfter"]);
-    ns.settle();
+    ns.barrier();
     let secret = ns.get("secret", "tls").expect("it stays");
     assert_eq!(file(&secret, "tls.crt"), content);
     assert_eq!(
@@ -145,7 +145,7 @@ fn a_secret_that_another_pki_claims_does_not_wait_for_the_pods() {
     let next = ns.wait_until_ready("next");
     let owner = &ns.get("secret", "tls").unwrap()["metadata"]["ownerReferences"][0];
     assert_eq!(owner["uid"], next["metadata"]["uid"]);
-    ns.settle();
+    ns.barrier();
     assert_eq!(notes(&ns.events("Pod", "user")), Vec::<String>::new());
     assert_eq!(notes(&ns.events("Pki", "next")), Vec::<String>::new());
 }
@@ -220,7 +220,7 @@ fn nobody_is_warned_where_the_secret_stays_or_nobody_uses_it() {
     ] {
         assert_eq!(warnings(&ns, arguments, ""), (String::new(), true));
     }
-    ns.settle();
+    ns.barrier();
     for name in ["kept", "orphan"] {
         assert!(ns.get("secret", name).is_some(), "{name}");
         assert_eq!(notes(&ns.events("Pod", name)), Vec::<String>::new());
@@ -263,7 +263,7 @@ fn neither_a_deletion_nor_a_former_secret_depends_on_an_operator_that_runs() {
     assert!(is_done, "{said}");
     ns.delete("pod", "a");
     let _operator = arena.first_replica("operator-2", &[]).unwrap();
-    arena.settle();
+    arena.barrier();
     assert!(ns.get("secret", "tls").is_some(), "b uses it still");
     ns.delete("pod", "b");
     eventually("it is removed by the operator that came later", || {

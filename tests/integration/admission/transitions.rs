@@ -7,6 +7,7 @@ use futures::stream::{self, StreamExt};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::config::KubeConfigOptions;
 use kube::{Api, Client};
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::thread;
 
@@ -188,7 +189,7 @@ fn difference(before: &Value, after: &Value) -> Value {
 fn pki(prefix: &str, index: usize, spec: &Value) -> Value {
     let name = format!("{prefix}-{index}");
     // Each has a Secret of its own by default.
-    json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": name}, "spec": spec})
+    manifest::pki(&name, spec)
 }
 
 fn list(items: impl Iterator<Item = Value>) -> Value {

@@ -223,7 +223,7 @@ fn six_megabytes_are_judged_and_eight_refused_before_they_are_sent() {
         (status, answer.as_str()),
         (413, "the body is larger than 7340032 bytes\n")
     );
-    // With no size told beforehand it is refused when it turns out to be too large: at the one byte
+    // A body of unknown size is refused when it turns out to be too large: at the one byte
     // more, after which nothing is under way that could break the connection before the answer is
     // read.
     let (status, _) =

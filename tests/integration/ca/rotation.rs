@@ -156,8 +156,10 @@ fn a_ca_that_is_deleted_raises_an_alarm_and_is_not_replaced() {
         )
     );
     eventually("the pod hears it", || {
-        let told = notes(&ns.events("Pod", "app1"));
-        told.contains(&format!("Warning: {said}")).then_some(())
+        let published = notes(&ns.events("Pod", "app1"));
+        published
+            .contains(&format!("Warning: {said}"))
+            .then_some(())
     });
     eventually("the platform team hears it", || {
         let events = arena.api.list("events", RELEASE, "", "").ok()?;

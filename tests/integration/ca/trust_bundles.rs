@@ -51,7 +51,7 @@ fn a_namespace_that_asks_gets_the_bundle_and_loses_it_when_it_asks_no_more() {
     });
     ns.label(LABEL, Some("yes"));
     thread::sleep(MIN_INTERVAL);
-    settle(&SHARED);
+    barrier(&SHARED);
     assert_eq!(config_map(&ns), None, "only true asks");
     for (label, is_asking) in [("True", true), ("no", false), ("1", true), ("F", false)] {
         ns.label(LABEL, Some(label));
@@ -76,20 +76,20 @@ fn a_config_map_that_somebody_else_made_is_left_as_it_is_and_replaced_once_it_is
         SHARED.api.apply_as(manager, &ns.name, &theirs).unwrap();
         let before = config_map(&ns);
         ask(&ns);
-        let told = eventually("it is said", || {
-            let told = notes(&ns.events("ConfigMap", NAME));
-            (!told.is_empty()).then_some(told)
+        let published = eventually("it is said", || {
+            let published = notes(&ns.events("ConfigMap", NAME));
+            (!published.is_empty()).then_some(published)
         });
         let sentence = format!(
             "Warning: ConfigMap {}/{NAME} exists and is not the operator's, so the operator does not change it and it does not follow \
              the CA: delete it to get the CA bundle there, or remove the label box.com/trust-bundle from the namespace",
             ns.name
         );
-        assert_eq!(told, [sentence]);
+        assert_eq!(published, [sentence]);
         ns.label(LABEL, None);
-        settle(&SHARED);
+        barrier(&SHARED);
         ask(&ns);
-        settle(&SHARED);
+        barrier(&SHARED);
         assert_eq!(config_map(&ns), before, "not a byte has changed");
         assert_eq!(ns.operator_writes().len(), 0);
 
@@ -123,14 +123,14 @@ fn a_copy_that_is_edited_or_deleted_comes_back() {
 
     ns.annotate("configmap", NAME, "note", "theirs");
     thread::sleep(MIN_INTERVAL);
-    settle(&SHARED);
+    barrier(&SHARED);
     let writes = ns.operator_writes();
     ns.merge(
         "configmap",
         NAME,
         &json!({"metadata": {"annotations": {"note": null}}}),
     );
-    settle(&SHARED);
+    barrier(&SHARED);
     assert_eq!(ns.operator_writes(), writes, "a valid copy is not written");
 }
 
@@ -146,16 +146,16 @@ fn a_copy_that_finalizers_hold_is_named_and_left_in_peace_until_it_is_gone() {
     ]);
     let patched = SHARED.api.patch("configmap", &ns.name, NAME, &patch);
     patched.unwrap();
-    let told = eventually("it is said", || {
-        let told = notes(&ns.events("ConfigMap", NAME));
-        (!told.is_empty()).then_some(told)
+    let published = eventually("it is said", || {
+        let published = notes(&ns.events("ConfigMap", NAME));
+        (!published.is_empty()).then_some(published)
     });
     let sentence = format!(
         "ConfigMap {}/{NAME} does not hold the CA bundle, is immutable, and its deletion waits for its finalizers \
          [example.com/hold]: remove those, and the operator makes it again",
         ns.name
     );
-    assert_eq!(told, [format!("Warning: {sentence}")]);
+    assert_eq!(published, [format!("Warning: {sentence}")]);
     eventually("it counts", || {
         let (_, page) = SHARED.operator.get("/metrics").ok()?;
         let failing = "pki_operator_trust_bundles{state=\"failing\"} ";
@@ -249,7 +249,7 @@ fn a_restart_writes_nothing_and_repairs_what_was_changed_meanwhile() {
         page.contains("pki_operator_trust_bundles{state=\"current\"} 1\n")
             .then_some(())
     });
-    settle(&arena);
+    barrier(&arena);
     assert_eq!(seen(), before);
     stop(operator);
 
@@ -405,7 +405,7 @@ fn permit_updates(ns: &Namespace<'_>) {
 
 /// Waits until the controller of CA bundles has processed the changes of before: it writes the
 /// bundle of a namespace that asks later.
-fn settle(installed: &Installed) {
+fn barrier(installed: &Installed) {
     let later = installed.namespace("later");
     ask(&later);
     wait_for_bundle(&later);

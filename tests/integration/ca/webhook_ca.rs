@@ -27,7 +27,7 @@ pub(crate) const CONFIGURATIONS: &str = "validatingwebhookconfiguration";
 /// Long enough for both replicas to serve from the new CA on a slow machine: they do so after the
 /// propagation time of 5 s. Short enough for a test to see the old CA withdrawn.
 pub(crate) const OVERLAP: &str = "--webhook-ca-overlap-seconds=15";
-/// The same where the test delays the publication of the new CA.
+/// The overlap where the test delays the publication of the new CA.
 const LONG_OVERLAP: &str = "--webhook-ca-overlap-seconds=20";
 /// The pause between two rounds of requests, which leaves the processor to the programs under test.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -85,7 +85,7 @@ fn a_webhook_ca_that_is_deleted_damaged_or_replaced_makes_no_request_fail() {
             };
             pair.replicas.iter().all(says).then_some(())
         });
-        arena.settle();
+        arena.barrier();
         assert_eq!(file(&pair.secret(), "tls.crt"), "none");
         assert!(pair.carry(&old));
         assert!(pair.are_ready() && pair.serve_from(&old));
@@ -215,7 +215,7 @@ fn a_webhook_ca_that_is_of_no_use_keeps_no_certificate_from_being_issued_and_is_
         log.contains(&format!("{says}: cannot make the serving certificate"))
             .then_some(())
     });
-    arena.settle();
+    arena.barrier();
     assert_eq!(ca(), certificate);
     assert!(handshake(second.webhook, &made).is_ok());
     assert!(matches!(second.get("/readyz"), Ok((200, _))));

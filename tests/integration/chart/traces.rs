@@ -129,8 +129,8 @@ fn a_collector_gets_a_span_of_each_request_and_each_reconcile() {
     assert_eq!(issued[0]["span"]["trace_id"], issuance.trace_id.as_str());
 
     // The spans have no other attributes.
-    let told = collector.spans(|_| true);
-    let names: BTreeSet<_> = told
+    let published = collector.spans(|_| true);
+    let names: BTreeSet<_> = published
         .iter()
         .flat_map(|span| span.attributes.keys())
         .collect();
@@ -193,7 +193,7 @@ fn a_collector_is_believed_only_if_its_ca_is_known() {
     let collector = Collector::start_tls(&other);
     let operator = run(&collector);
     apply("second");
-    eventually("it is told why", || {
+    eventually("it is logged why", || {
         operator
             .process
             .log()
@@ -223,8 +223,11 @@ fn a_collector_that_does_not_answer_does_no_harm() {
             .find(|line| line.contains(warning))
             .map(str::to_owned)
     };
-    let told = eventually("it is told", warned);
-    assert!(told.contains("it does not answer within 5 s"), "{told}");
+    let published = eventually("it is logged", warned);
+    assert!(
+        published.contains("it does not answer within 5 s"),
+        "{published}"
+    );
     ns.apply_pki("more", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("more");
     operator.process.signal(Signal::TERM).unwrap();

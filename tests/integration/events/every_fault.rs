@@ -231,7 +231,7 @@ fn every_pod_that_uses_the_secret_in_any_way_gets_one_event_about_each_fault() {
     for (ns, fault) in &cases {
         wait_until_published(ns, "later", fault.reason);
     }
-    arena.settle();
+    arena.barrier();
     for ((ns, fault), before) in cases.iter().zip(&before) {
         let now = expect_one_each(ns, fault.reason, &["after", "before", "later"]);
         for (pod, events) in before {

@@ -99,15 +99,15 @@ fn the_newest_line_stands_last_however_the_events_of_a_pod_are_listed() {
     expect_order(&ns, "web-1", &broken);
 
     ns.permit(&["shop"], "");
-    let mended = [&broken[..], &["PkiReady"]].concat();
-    expect_order(&ns, "web-1", &mended);
+    let resolved = [&broken[..], &["PkiReady"]].concat();
+    expect_order(&ns, "web-1", &resolved);
     // Sorted by name alone, Warnings follow the kubelet's Events, and Normal ones the Warnings.
     let unsorted = ns.kubectl(&[
         "get",
         "events",
         "--field-selector=involvedObject.name=web-1",
     ]);
-    assert_eq!(reasons(&unsorted.unwrap()), mended);
+    assert_eq!(reasons(&unsorted.unwrap()), resolved);
 
     // The line of a fault that comes back moves to the end.
     ns.withdraw();

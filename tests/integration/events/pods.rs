@@ -1,4 +1,4 @@
-//! What people read where their pods wait.
+//! Events on the pods that wait.
 
 use crate::harness::{Namespace, SHARED, arena, eventually, notes};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ fn the_pods_that_use_the_secret_and_the_pki_get_the_message_of_the_refusal_and_n
         notes(&ns.wait_for_events("Pki", "app1-pki", 1)),
         [format!("Warning: {BOX_SENTENCE}")]
     );
-    ns.settle();
+    ns.barrier();
     for pod in ["other", "pull"] {
         assert_eq!(notes(&ns.events("Pod", pod)), Vec::<String>::new());
     }
@@ -72,14 +72,17 @@ fn a_later_pod_gets_the_event_when_it_appears_and_all_get_one_when_it_is_resolve
     );
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
-    let mended = format!("Normal: {}", ns.ready_field("app1-pki", "message"));
+    let resolved = format!("Normal: {}", ns.ready_field("app1-pki", "message"));
     for (kind, name) in [("Pod", "later"), ("Pki", "app1-pki")] {
-        let told = notes(&ns.wait_for_events(kind, name, 2));
-        assert_eq!(told, [format!("Warning: {BOX_SENTENCE}"), mended.clone()]);
+        let published = notes(&ns.wait_for_events(kind, name, 2));
+        assert_eq!(
+            published,
+            [format!("Warning: {BOX_SENTENCE}"), resolved.clone()]
+        );
     }
     ns.pod_with("latest", "app1-pki");
     ns.annotate("pki", "app1-pki", "reconcile", "1");
-    ns.settle();
+    ns.barrier();
     assert_eq!(notes(&ns.events("Pod", "latest")), Vec::<String>::new());
     assert_eq!(ns.events("Pod", "later").len(), 2, "once is enough");
 }

@@ -59,7 +59,7 @@ fn a_renewal_is_published_once_unless_renewal_events_are_off() {
 
     ns.annotate("pki", "app1-pki", "box.com/renewal-events", "false");
     renew();
-    ns.settle();
+    ns.barrier();
     assert_eq!(ns.events("Pod", "volume").len(), 1);
 }
 
@@ -93,7 +93,7 @@ fn the_controller_of_more_than_a_hundred_pods_gets_a_summary() {
     eventually("a hundred pods have an Event", || {
         (of_pods() == 100).then_some(())
     });
-    ns.settle();
+    ns.barrier();
     assert_eq!(of_pods(), 100);
 }
 
@@ -228,7 +228,7 @@ fn events_that_hang_delay_neither_certificates_nor_the_events_of_others() {
         let sent = events_total(&page, labels);
         (sent >= 23).then_some(())
     });
-    slow.settle();
+    slow.barrier();
     for number in 0..20 {
         assert_eq!(slow.events("Pod", &format!("app1-{number}")).len(), 1);
     }
@@ -360,7 +360,7 @@ fn another_leader_publishes_nothing_twice() {
     eventually("a later pod has its Event", || {
         (ns.events("Pod", "later").len() == 1).then_some(())
     });
-    ns.settle();
+    ns.barrier();
     assert_eq!(events(), published, "the very same Events, with no count");
 }
 

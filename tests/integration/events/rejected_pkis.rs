@@ -46,13 +46,13 @@ fn waiting_pods_get_an_event_of_a_refused_pki_and_one_when_it_is_resolved() {
 
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
-    let mended = format!("Normal: {}", ns.ready_field("app1-pki", "message"));
+    let resolved = format!("Normal: {}", ns.ready_field("app1-pki", "message"));
     for pod in ["first", "second"] {
-        let told = notes(&ns.wait_for_events("Pod", pod, 2));
-        assert_eq!(told[1], mended);
+        let published = notes(&ns.wait_for_events("Pod", pod, 2));
+        assert_eq!(published[1], resolved);
     }
     ns.pod_with("third", "app1-pki");
-    ns.settle();
+    ns.barrier();
     for pod in ["third", "other"] {
         assert_eq!(notes(&ns.events("Pod", pod)), Vec::<String>::new());
     }
@@ -86,7 +86,7 @@ fn a_dry_run_and_a_secret_that_is_there_cause_no_event() {
         .unwrap_err();
     let refused = manifest::pki("app1-pki", &json!({"serviceName": "appp1"}));
     SHARED.api.dry_run(&ns.name, &refused).unwrap_err();
-    ns.settle();
+    ns.barrier();
     for pod in ["waits", "has-it"] {
         assert_eq!(notes(&ns.events("Pod", pod)), Vec::<String>::new());
     }
@@ -146,7 +146,7 @@ fn a_pod_that_waits_for_a_mistyped_secret_gets_a_hint_and_no_other_pod_does() {
             ns.name
         )]
     );
-    ns.settle();
+    ns.barrier();
     for pod in ["exists", "unlike", "number", "optional"] {
         assert_eq!(notes(&ns.events("Pod", pod)), Vec::<String>::new(), "{pod}");
     }
@@ -170,7 +170,7 @@ fn a_namespace_with_the_name_of_a_former_one_gets_none_of_its_events() {
     ns.try_apply_pki("app2-pki", r#"{"serviceName": "appp2"}"#)
         .unwrap_err();
     ns.wait_for_events("Pod", "marker", 1);
-    ns.settle();
+    ns.barrier();
     assert_eq!(notes(&ns.events("Pod", "next")), Vec::<String>::new());
     refuse(&ns);
     let own = ns.wait_for_events("Pod", "next", 1);

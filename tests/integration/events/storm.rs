@@ -7,12 +7,13 @@
 
 use crate::harness::{Installed, Namespace, arena, eventually, quiet};
 use pki_cluster::install::Operator;
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What an object is told at once, and all objects together: then one in five minutes, and 200 a
+/// Events for one object at once, and for all objects together: then one in five minutes, and 200 a
 /// second.
 const PER_OBJECT: u64 = 25;
 const IN_ALL: (u64, u64) = (1000, 200);
@@ -122,12 +123,11 @@ impl Storm {
     /// Pods that nobody schedules, and their Pki.
     fn fill(&self, ns: &Namespace<'_>) {
         let pods = (0..self.pods).map(|number| {
-            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("app1-{number}")}, "spec": {
-                "automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c"}],
-                "schedulingGates": [{"name": "example.com/never"}],
-                "volumes": [{"name": "v", "secret": {"secretName": "app1-pki"}}]}})
+            let mut spec = manifest::secret_volume("app1-pki");
+            spec["schedulingGates"] = json!([{"name": "example.com/never"}]);
+            manifest::pod(&format!("app1-{number}"), &spec)
         });
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": pods.collect::<Vec<_>>()});
+        let list = manifest::list(pods);
         eventually("the service account is there", || {
             ns.get("serviceaccount", "default").map(drop)
         });
@@ -144,8 +144,8 @@ impl Storm {
 
 /// Permits this name, and no other, in the namespaces of the storm.
 fn allow(arena: &Installed, name: &str) {
-    let policy = json!({"apiVersion": "box.com/v1", "kind": "PkiPolicy", "metadata": {"name": "storm"},
-        "spec": {"namespaces": {"names": ["storm-*"]}, "serviceNames": [name]}});
+    let spec = json!({"namespaces": {"names": ["storm-*"]}, "serviceNames": [name]});
+    let policy = manifest::policy("storm", &spec);
     arena
         .kubectl_with(&policy.to_string(), &["apply", "--filename=-"])
         .unwrap();
@@ -208,7 +208,7 @@ fn last_words(arena: &Installed) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// How often each pod was told something.
+/// The number of Events on each pod.
 fn counts(arena: &Installed) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for event in events(arena) {

@@ -95,9 +95,9 @@ fn a_file_that_the_secret_does_not_have_is_named_with_what_adds_it() {
         r#"{"serviceName": "app1", "outputs": {"derKey": true}}"#,
     );
     for pod in &der {
-        let told = notes(&ns.wait_for_events("Pod", pod, 2));
+        let published = notes(&ns.wait_for_events("Pod", pod, 2));
         assert_eq!(
-            told[1],
+            published[1],
             "Normal: Secret web has key.der now: the pod continues when its kubelet tries again, within two minutes"
         );
     }
@@ -148,12 +148,12 @@ fn a_missing_ca_bundle_is_published_with_the_label_to_set() {
     }
     ns.label("box.com/trust-bundle", Some("true"));
     for pod in mounted.iter().chain(&projected) {
-        let told = notes(&ns.wait_for_events("Pod", pod, 2));
+        let published = notes(&ns.wait_for_events("Pod", pod, 2));
         let expected = format!(
             "Normal: namespace {} asks for ConfigMap pki-trust-bundle now: ",
             ns.name
         );
-        assert!(told[1].starts_with(&expected), "{told:?}");
+        assert!(published[1].starts_with(&expected), "{published:?}");
     }
     for (name, _) in &quiet_ones {
         let pod = format!("{name}-1");
@@ -184,7 +184,7 @@ fn a_config_map_of_that_name_that_somebody_made_causes_no_event() {
     let other = SHARED.namespace("no-bundle");
     let waits = replicas(&other, "waits", &volume(&source));
     described(&other, &waits, "TrustBundleNotRequested");
-    ns.settle();
+    ns.barrier();
     assert_eq!(notes(&ns.events("Pod", "own-1")), Vec::<String>::new());
 }
 

@@ -61,10 +61,11 @@ fn summary(requests: &[Write]) -> BTreeMap<&Write, usize> {
 /// Each pod has an Event that says the same, and the Pkis become ready by themselves.
 fn published_and_resolved(ns: &Namespace<'_>, words: &[&str], operator: &Operator) {
     for name in PKIS {
-        let told = notes(&ns.wait_for_events("Pod", name, 1));
+        let published = notes(&ns.wait_for_events("Pod", name, 1));
         assert!(
-            told[0].starts_with("Warning: ") && words.iter().all(|said| told[0].contains(said)),
-            "{told:?}"
+            published[0].starts_with("Warning: ")
+                && words.iter().all(|said| published[0].contains(said)),
+            "{published:?}"
         );
     }
     let begin = Instant::now();
@@ -258,7 +259,7 @@ fn restarts_of_the_control_plane_and_a_compaction_issue_nothing_and_end_nothing(
     for name in PKIS {
         ns.wait_until_ready(name);
     }
-    ns.settle();
+    ns.barrier();
     let before = ns.operator_writes();
     let (calm, certificates) = (issued(&operator), serials(&ns));
 
@@ -283,10 +284,10 @@ fn restarts_of_the_control_plane_and_a_compaction_issue_nothing_and_end_nothing(
     let is_relist = |line: &str| line.contains(r#"what="pkis""#) && line.contains("Expired");
     assert!(log.lines().any(is_relist), "Pkis are listed again: {log}");
 
-    ns.settle();
+    ns.barrier();
     assert_eq!(ns.operator_writes(), before);
     assert_eq!(serials(&ns), certificates);
-    // One for each time it was seen that it is steady, and one to settle.
+    // One for each time it was seen that it is steady, and one of the barrier.
     assert_eq!(issued(&operator), calm + 4);
     assert!(operator.process.try_wait().unwrap().is_none());
 }

@@ -22,7 +22,7 @@ fn killed_at_any_moment_it_issues_once_and_publishes_once() {
     other.withdraw();
     other.pod_with("app1", "app1-pki");
     let events = || [other.events("Pod", "app1"), other.events("Pki", "app1-pki")];
-    let told = eventually("the fault is published", || {
+    let published = eventually("the fault is published", || {
         Some(events()).filter(|events| events.iter().all(|events| events.len() == 1))
     });
 
@@ -43,7 +43,7 @@ fn killed_at_any_moment_it_issues_once_and_publishes_once() {
     expect_one_issuance_each(&ns, ROUNDS * BURST);
     assert_eq!(
         events(),
-        told,
+        published,
         "the very Events of before the first crash, with no count"
     );
 }
@@ -68,7 +68,7 @@ fn a_restart_with_a_thousand_certificates_writes_nothing() {
         let reconciles = page.lines().find_map(|line| line.strip_prefix(count))?;
         (reconciles.parse::<usize>().ok()? >= PKIS).then_some(())
     });
-    ns.settle();
+    ns.barrier();
     assert_eq!(ns.operator_writes(), before);
     println!("{PKIS} certificates, restarted: {before:?}, and none since");
     ns.delete_later("namespace", &ns.name);

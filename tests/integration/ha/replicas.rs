@@ -177,7 +177,7 @@ fn the_page_of_metrics_counts_what_was_done() {
         .unwrap_err();
     let (status, page) = operator.get("/metrics").unwrap();
     assert_eq!(status, 200);
-    // Three, and one to settle.
+    // Three, and one of the barrier.
     for line in [
         "pki_operator_build_info{version=\"",
         "pki_operator_admission_requests_total{webhook=\"validate\",verdict=\"allowed\"} 4\n",
@@ -207,7 +207,7 @@ pub(crate) fn expect_one_issuance_each(ns: &Namespace<'_>, pkis: usize) {
         let is_ready = |pki: &&Value| pki["status"]["conditions"][0]["status"] == "True";
         (list.iter().filter(is_ready).count() == pkis).then_some(())
     });
-    ns.installed.settle_pkis();
+    ns.installed.barrier_of_pkis();
     let (mut stored, mut given_up) = (0, 0);
     let writes = ns.operator_writes();
     for (write, count) in &writes {
@@ -243,8 +243,8 @@ fn expect_status_and_secret_to_agree(ns: &Namespace<'_>, pkis: usize) {
             openssl(&["x509", "-noout", "-pubkey"], &certificate),
             openssl(&["pkey", "-pubout"], &file(secret, "tls.key"))
         );
-        let told = pki["status"]["serialNumber"].as_str().unwrap();
-        assert_eq!(serial_of(&certificate), told);
+        let published = pki["status"]["serialNumber"].as_str().unwrap();
+        assert_eq!(serial_of(&certificate), published);
     }
 }
 

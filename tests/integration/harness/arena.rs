@@ -10,7 +10,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 /// A cluster without an operator, for one test at a time: it starts the replicas it needs, and may
 /// kill them. There are as many as tests run side by side (`.cargo/config.toml`).
 pub(crate) fn arena() -> MutexGuard<'static, Installed> {
-    static ARENAS: [LazyLock<Mutex<Installed>>; 4] = [const { LazyLock::new(new) }; 4];
+    static ARENAS: [LazyLock<Mutex<Installed>>; 6] = [const { LazyLock::new(new) }; 6];
     fn new() -> Mutex<Installed> {
         // The shared cluster is as Kubernetes is by default.
         let options = Options {
@@ -49,7 +49,7 @@ impl Installed {
                 .label("namespace", "", name, "box.com/trust-bundle", None)?;
         }
         self.remove_other_webhook_cas()?;
-        // Who replaced a role by hand owns its rules, and Helm would conflict with them.
+        // A role that was replaced by hand would conflict with Helm.
         for role in ["pki-operator", "pki-operator-namespace"] {
             self.api.delete_later("clusterrole", "", role)?;
         }

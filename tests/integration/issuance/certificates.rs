@@ -1,4 +1,4 @@
-//! What is issued, when it is issued again, and when nothing is written.
+//! Issuance, its repetition, and reconciles without a write.
 
 use crate::harness::{Namespace, SHARED, arena, eventually, file, notes, openssl, serial_of};
 use jiff::{SignedDuration, Timestamp};
@@ -83,7 +83,7 @@ fn an_issuance_is_one_create_of_a_secret_and_one_update_of_a_status_and_no_read(
     for number in 0..pkis {
         ns.wait_until_ready(&format!("pki-{number}"));
     }
-    ns.settle();
+    ns.barrier();
     let issued = [
         ("create secrets 201".into(), pkis),
         ("update pkis/status 200".into(), pkis),
@@ -99,7 +99,7 @@ fn an_issuance_is_one_create_of_a_secret_and_one_update_of_a_status_and_no_read(
     for number in 0..pkis {
         ns.wait_until_ready(&format!("pki-{number}"));
     }
-    ns.settle();
+    ns.barrier();
     let flipped = [
         ("create secrets 201".into(), pkis),
         ("update pkis/status 200".into(), 3 * pkis),
@@ -112,7 +112,7 @@ fn nothing_is_written_when_a_reconcile_finds_nothing_to_do() {
     let ns = SHARED.namespace("still");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
-    ns.settle();
+    ns.barrier();
     let before = (
         ns.operator_writes(),
         ns.get("pki", "app1-pki").unwrap()["status"].clone(),
@@ -124,7 +124,7 @@ fn nothing_is_written_when_a_reconcile_finds_nothing_to_do() {
         &json!({"metadata": {"labels": {"reconcile": "1"}}}),
     );
     ns.pod_with("app1", "app1-pki");
-    ns.settle();
+    ns.barrier();
     let after = (
         ns.operator_writes(),
         ns.get("pki", "app1-pki").unwrap()["status"].clone(),
@@ -170,7 +170,7 @@ fn a_damaged_secret_is_issued_again_whatever_the_damage() {
 
 #[test]
 fn a_damaged_ca_file_is_repaired_and_the_certificate_kept() {
-    let ns = SHARED.namespace("mended");
+    let ns = SHARED.namespace("resolved");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let before = serial(&ns.wait_until_ready("app1-pki"));
     let sound = ns.get("secret", "app1-pki").unwrap()["data"].clone();
@@ -188,14 +188,14 @@ fn what_others_add_to_a_secret_stays_also_when_it_is_issued_again() {
     let ns = SHARED.namespace("additions");
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let first = serial(&ns.wait_until_ready("app1-pki"));
-    ns.settle();
+    ns.barrier();
     let before = ns.operator_writes();
     let additions = json!({
         "metadata": {"labels": {"team": "a"}, "annotations": {"example.com/copied": "yes"}},
         "data": {"keystore.p12": "AAEC"}
     });
     ns.merge("secret", "app1-pki", &additions);
-    ns.settle();
+    ns.barrier();
     assert_eq!(ns.operator_writes(), before, "an addition is no damage");
 
     ns.merge("secret", "app1-pki", &json!({"data": {"tls.crt": ""}}));
@@ -355,7 +355,7 @@ fn a_common_name_of_before_stays_until_the_renewal_which_gives_it_the_namespace(
         let pki = ns.get("pki", "app1-pki")?;
         (pki["status"]["serialNumber"] == leaf.serial.as_str()).then_some(())
     });
-    ns.settle();
+    ns.barrier();
     let pki = ns.wait_until_ready("app1-pki");
     assert_eq!(serial(&pki), leaf.serial, "an upgrade issues nothing");
     assert_eq!(subject(), "subject=CN=app1");
@@ -408,12 +408,13 @@ fn a_refusal_of_the_api_server_is_published_and_retried_until_it_is_over() {
         (status["failedAttempts"].as_i64()? >= 2 && status["nextAttemptTime"].is_string())
             .then_some(())
     });
-    let told = notes(&ns.events("Pod", "app1"));
+    let published = notes(&ns.events("Pod", "app1"));
     assert!(
-        told.iter()
+        published
+            .iter()
             .all(|note| note.contains("exceeded quota: none"))
-            && !told.is_empty(),
-        "{told:?}"
+            && !published.is_empty(),
+        "{published:?}"
     );
 
     ns.delete("resourcequota", "none");
@@ -422,10 +423,10 @@ fn a_refusal_of_the_api_server_is_published_and_retried_until_it_is_over() {
         (&status["failedAttempts"], &status["nextAttemptTime"]),
         (&Value::Null, &Value::Null)
     );
-    ns.settle();
+    ns.barrier();
     let before = ns.operator_writes();
     ns.annotate("pki", "app1-pki", "reconcile", "1");
-    ns.settle();
+    ns.barrier();
     assert_eq!(ns.operator_writes(), before, "what failed before is over");
 }
 
@@ -454,7 +455,7 @@ fn requests(ns: &Namespace<'_>) -> Vec<(String, usize)> {
     counts.into_iter().collect()
 }
 
-/// What the status tells.
+/// The fields of the status that describe the certificate.
 fn serial(pki: &Value) -> String {
     text(&pki["status"]["serialNumber"]).to_owned()
 }

@@ -97,14 +97,14 @@ fn requests_in_a_row_renew_once_and_the_same_value_never_again() {
             .contains("; the next request is served at 20")
             .then_some(())
     });
-    ns.settle();
+    ns.barrier();
     assert_eq!(issued(&ns), 2, "the first one, and one on request");
     let status = pki()["status"].clone();
-    let told = notes(&ns.wait_for_events("Pki", "app1-pki", 1));
-    let told_when = told
+    let published = notes(&ns.wait_for_events("Pki", "app1-pki", 1));
+    let published_when = published
         .iter()
         .any(|note| note.starts_with("Normal: renewed on request at 20"));
-    assert!(told_when, "{told:?}");
+    assert!(published_when, "{published:?}");
     assert!(
         message().contains(status["renewalTime"].as_str().unwrap()),
         "{status}"
@@ -136,7 +136,7 @@ fn requests_in_a_row_renew_once_and_the_same_value_never_again() {
             .contains("each value is served once")
             .then_some(())
     });
-    ns.settle();
+    ns.barrier();
     assert_eq!(issued(&ns), 3, "the same value renews nothing");
 }
 
@@ -153,7 +153,7 @@ fn a_manifest_that_carries_the_annotation_for_ever_renews_once() {
         for _ in 0..3 {
             apply(json!({"box.com/renew-now": value}));
             eventually("it is served", || (issued(&ns) >= expected).then_some(()));
-            ns.settle();
+            ns.barrier();
             assert_eq!(issued(&ns), expected, "{value}");
         }
     };

@@ -125,10 +125,10 @@ fn a_secret_that_somebody_else_made_is_left_as_it_is_and_issued_once_it_is_gone(
         );
         assert_eq!(message, sentence);
         for kind in ["Pod", "Pki"] {
-            let told = eventually(&format!("{kind} {name} is told"), || {
-                Some(notes(&ns.events(kind, name))).filter(|told| !told.is_empty())
+            let published = eventually(&format!("{kind} {name} gets an Event"), || {
+                Some(notes(&ns.events(kind, name))).filter(|published| !published.is_empty())
             });
-            assert_eq!(told, [format!("Warning: {sentence}")]);
+            assert_eq!(published, [format!("Warning: {sentence}")]);
         }
         assert_eq!(
             ns.get("secret", name),
@@ -164,7 +164,7 @@ fn a_secret_that_can_be_neither_repaired_nor_removed_is_tried_less_and_less_ofte
         ns.annotate("secret", "app1-pki", "note", &number.to_string());
         thread::sleep(Duration::from_millis(250));
     }
-    ns.settle();
+    ns.barrier();
     let writes = ns.operator_writes().into_iter();
     let refused = writes.filter(|(write, _)| write.what == "patch secrets" && write.code >= 400);
     let refused: usize = refused.map(|(_, count)| count).sum();
@@ -184,7 +184,7 @@ fn a_secret_left_by_a_pki_that_is_gone_is_waited_out_and_no_fault() {
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     let pki = ns.wait_until_ready("app1-pki");
     assert_eq!(controller(&ns, "app1-pki"), pki["metadata"]["uid"]);
-    ns.settle();
+    ns.barrier();
     assert_eq!(notes(&ns.events("Pki", "app1-pki")), Vec::<String>::new());
 }
 
@@ -203,22 +203,25 @@ fn of_two_pkis_with_one_secret_the_first_has_it_and_the_other_takes_over() {
     );
     assert_eq!(message, sentence);
     let secret = ns.get("secret", "shared");
-    ns.settle();
+    ns.barrier();
     assert_eq!(ns.get("secret", "shared"), secret);
     assert_eq!(ns.ready_field("winner", "status"), "True");
-    let told = notes(&ns.events("Pod", "web"));
-    assert_eq!(told, Vec::<String>::new(), "its Secret is there");
+    let published = notes(&ns.events("Pod", "web"));
+    assert_eq!(published, Vec::<String>::new(), "its Secret is there");
 
     ns.delete("pki", "winner");
     let pki = ns.wait_until_ready("loser");
     assert_eq!(controller(&ns, "shared"), pki["metadata"]["uid"]);
-    let mended = pki["status"]["conditions"][0]["message"].as_str().unwrap();
-    let told = eventually("the former loser is told", || {
-        Some(notes(&ns.events("Pki", "loser"))).filter(|told| told.len() >= 2)
+    let resolved = pki["status"]["conditions"][0]["message"].as_str().unwrap();
+    let published = eventually("the former loser gets an Event", || {
+        Some(notes(&ns.events("Pki", "loser"))).filter(|published| published.len() >= 2)
     });
     assert_eq!(
-        told,
-        [format!("Warning: {sentence}"), format!("Normal: {mended}")]
+        published,
+        [
+            format!("Warning: {sentence}"),
+            format!("Normal: {resolved}")
+        ]
     );
 }
 
@@ -240,7 +243,7 @@ fn a_secret_in_use_is_not_lost_to_an_older_pki_that_is_edited_to_name_it() {
         message.contains("/younger, which claimed it first"),
         "{message}"
     );
-    ns.settle();
+    ns.barrier();
     assert_eq!(ns.get("secret", "younger"), secret);
     assert_eq!(ns.ready_field("younger", "status"), "True");
     assert_eq!(notes(&ns.events("Pki", "younger")), Vec::<String>::new());
@@ -284,7 +287,7 @@ fn the_secret_goes_with_its_pki() {
     ns.delete("pki", "app1-pki");
     let secret_is_gone = || ns.get("secret", "app1-pki").is_none().then_some(());
     eventually("Kubernetes collects the Secret", secret_is_gone);
-    ns.settle();
+    ns.barrier();
     assert!(secret_is_gone().is_some(), "and it stays away");
 }
 
@@ -328,8 +331,8 @@ fn while_the_first_of_two_pkis_cannot_have_the_secret_pods_get_events_about_both
     ns.apply_pki("younger", spec);
     let conflict = ns.wait_until_refused("younger", "PkiSecretConflict");
     eventually("the pod hears of both", || {
-        let told = notes(&ns.events("Pod", "web"));
-        let is_told = |text: &str| told.iter().any(|note| note.contains(text));
+        let published = notes(&ns.events("Pod", "web"));
+        let is_told = |text: &str| published.iter().any(|note| note.contains(text));
         (is_told("exceeded quota") && is_told(&conflict)).then_some(())
     });
 }

@@ -49,7 +49,7 @@ fn the_secret_of_a_refused_pki_stays_as_it_is_and_is_kept_when_the_policy_comes_
     let secret = ns.get("secret", "db").unwrap();
     ns.withdraw();
     ns.wait_until_refused("db", "PkiServiceNameError");
-    ns.settle();
+    ns.barrier();
     assert_eq!(ns.get("secret", "db").unwrap(), secret);
     let refused = ns.get("pki", "db").unwrap()["status"].clone();
     for field in ["serialNumber", "notAfter", "renewalTime"] {
@@ -72,11 +72,11 @@ fn a_change_that_does_not_concern_a_pki_writes_nothing_for_it() {
     let (ns, other) = (SHARED.namespace("bystander"), SHARED.namespace("concerned"));
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
-    ns.settle();
+    ns.barrier();
     let before = ns.operator_writes();
     other.permit(&["db"], "");
     other.withdraw();
-    ns.settle();
+    ns.barrier();
     assert_eq!(ns.operator_writes(), before);
 }
 

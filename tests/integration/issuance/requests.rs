@@ -16,7 +16,7 @@ fn a_certificate_is_renewed_on_demand_once() {
     let first = ns.wait_until_ready("app1-pki");
     ns.annotate("pki", "app1-pki", "box.com/renew-now", "please");
     let second = eventually("it is renewed", || another_serial(&ns, &first));
-    ns.settle();
+    ns.barrier();
     let pki = ns.get("pki", "app1-pki").unwrap();
     assert_eq!(pki["status"]["serialNumber"], second);
     assert_eq!(
@@ -139,7 +139,7 @@ fn a_secret_that_is_to_be_kept_stays_however_its_pki_is_deleted_and_is_taken_up_
         ns.annotate("pki", "app1-pki", KEEP, "true");
         wait_until_kept(&ns, "app1-pki");
         ns.kubectl(&["delete", "pki", "app1-pki", cascade]).unwrap();
-        ns.settle();
+        ns.barrier();
         assert_eq!(secret().unwrap()["data"], before, "{cascade}");
 
         ns.apply_pki("app1-pki", SPEC);
@@ -202,7 +202,7 @@ fn a_secret_can_be_kept_when_its_pki_breaks_the_rules_by_now() {
     ns.annotate("pki", "app3-pki", KEEP, "true");
     wait_until_kept(&ns, "app3-pki");
     ns.delete("pki", "app3-pki");
-    ns.settle();
+    ns.barrier();
     wait_until_kept(&ns, "app3-pki");
 }
 
@@ -259,7 +259,7 @@ fn pkis_with_a_finalizer_of_an_earlier_version_are_released_and_their_secrets_ke
         let is_gone = ns.get("pki", "going").is_none();
         (is_gone && living["metadata"]["finalizers"].is_null()).then_some(())
     });
-    ns.settle();
+    ns.barrier();
     wait_until_kept(&ns, "going");
     assert_eq!(ns.get("secret", "going").unwrap()["data"], before);
 }
@@ -328,8 +328,9 @@ fn a_writer_that_keeps_changing_the_secret_is_named_and_the_repairs_slow_down() 
     );
     assert!(ns.get("pki", "app1-pki").unwrap()["status"]["nextAttemptTime"].is_string());
     eventually("the pod hears it", || {
-        let told = notes(&ns.events("Pod", "app1"));
-        told.iter()
+        let published = notes(&ns.events("Pod", "app1"));
+        published
+            .iter()
             .any(|note| note.contains("\"meddler\""))
             .then_some(())
     });
@@ -446,8 +447,8 @@ fn a_missing_password_holds_up_the_keystore_and_nothing_else() {
     let why = "; keystore.p12 is not renewed: there is no Secret password with the password of the keystores: create it, with the \
                password as password";
     assert!(said.ends_with(why), "{said}");
-    let told = notes(&ns.wait_for_events("Pod", "app1", 1));
-    assert_eq!(told, [format!("Warning: {said}")]);
+    let published = notes(&ns.wait_for_events("Pod", "app1", 1));
+    assert_eq!(published, [format!("Warning: {said}")]);
     ns.annotate("pki", "app1-pki", "box.com/renew-now", "");
     let serial = eventually("it is renewed", || another_serial(&ns, &first));
     let after = ns.get("secret", "app1-pki").unwrap();
@@ -457,7 +458,7 @@ fn a_missing_password_holds_up_the_keystore_and_nothing_else() {
     }
     let said = ns.wait_until_refused("app1-pki", "PkiKeystoreNotWritten");
     assert!(said.ends_with(why), "{said}");
-    ns.settle();
+    ns.barrier();
     let version = |secret: &Value| secret["metadata"]["resourceVersion"].clone();
     let left_alone = ns.get("secret", "app1-pki").unwrap();
     assert_eq!(
@@ -469,9 +470,9 @@ fn a_missing_password_holds_up_the_keystore_and_nothing_else() {
     ns.password();
     let pki = ns.wait_until_ready("app1-pki");
     assert_eq!(pki["status"]["serialNumber"], serial);
-    let mended = ns.get("secret", "app1-pki").unwrap();
+    let resolved = ns.get("secret", "app1-pki").unwrap();
     assert_ne!(
-        bytes(&mended, "keystore.p12"),
+        bytes(&resolved, "keystore.p12"),
         bytes(&before, "keystore.p12")
     );
 }

@@ -2,6 +2,7 @@
 //! other.
 
 use crate::harness::{Installed, Namespace, SHARED, arena, console, eventually, file, notes};
+use pki_cluster::testing::manifest;
 use pki_cluster::workspace_dir;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -45,8 +46,8 @@ fn a_pki_that_is_made_again_takes_up_the_secret_that_it_left_behind() {
             .is_null()
             .then_some(())
     });
-    let again = json!({"apiVersion": "box.com/v1", "kind": "Pki",
-        "metadata": {"name": "app1-pki", "namespace": ns.name}, "spec": {"serviceName": "app1"}});
+    let again = manifest::pki("app1-pki", &json!({"serviceName": "app1"}));
+    let again = manifest::in_namespace(&ns.name, again);
     let apply = ["apply", "--warnings-as-errors", "--filename=-"];
     ns.installed
         .kubectl_with(&again.to_string(), &apply)
@@ -60,8 +61,8 @@ fn a_pki_that_is_made_again_takes_up_the_secret_that_it_left_behind() {
     let after = ns.get("secret", "app1-pki").unwrap();
     assert_eq!(after["data"], before["data"]);
     assert_eq!(after["metadata"]["labels"], before["metadata"]["labels"]);
-    let told = notes(&ns.wait_for_events("Pki", "app1-pki", 1));
-    assert_eq!(told, [taken_up(&ns, "app1-pki")]);
+    let published = notes(&ns.wait_for_events("Pki", "app1-pki", 1));
+    assert_eq!(published, [taken_up(&ns, "app1-pki")]);
     let described = ns.kubectl(&["describe", "pki", "app1-pki"]).unwrap();
     assert!(described.contains("PkiSecretTakenUp"), "{described}");
     assert_eq!(
@@ -156,7 +157,7 @@ fn a_secret_that_was_issued_for_something_else_is_taken_up_by_nobody() {
         assert_eq!(said.contains(fault), !why.is_empty(), "{name}: {said}");
         assert!(said.contains(why), "{name}: {said}");
         assert!(said.contains(&format!("box.com/adopt={name}")), "{said}");
-        ns.settle();
+        ns.barrier();
         assert_eq!(ns.get("secret", name), before, "not a byte of {name}");
     }
     // The certificate of one's own with a name too many: it stays until the Pki asks for that name
@@ -275,8 +276,8 @@ fn what_the_page_about_backups_says_brings_everything_back_without_a_new_certifi
     let looked = run(&arena, &folder, look);
     assert_eq!(looked.matches("PkiSecretTakenUp").count(), 5, "{looked}");
     for ns in &teams {
-        let told = notes(&ns.events("Pki", "app1-pki"));
-        assert_eq!(told, [taken_up(ns, "app1-pki")]);
+        let published = notes(&ns.events("Pki", "app1-pki"));
+        assert_eq!(published, [taken_up(ns, "app1-pki")]);
     }
     let replace = replace.replace("team-a", &teams[0].name);
     run(&arena, &folder, &replace);

@@ -6,6 +6,7 @@
 //! verifiers`.
 
 use crate::harness::{Namespace, SHARED, bytes, file};
+use pki_cluster::testing::manifest;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::{Value, json};
@@ -135,13 +136,13 @@ fn manifest(
         key["size"] = (*size).into();
     }
     let keystore = json!({"passwordSecretRef": {"name": "password", "key": "password"}});
-    json!({"apiVersion": "box.com/v1", "kind": "Pki", "metadata": {"name": name}, "spec": {
+    let spec = json!({
         "serviceName": service, "usages": usages, "privateKey": key,
         "dnsNames": ["www.example.com"], "ipAddresses": ["10.1.2.3", "2001:db8::1"],
         "uris": [format!("https://example.com/{}/app1", ns.name)],
         "outputs": {"combinedPem": true, "derKey": true, "pkcs12": keystore, "jks": keystore},
-    }})
-    .to_string()
+    });
+    manifest::pki(name, &spec).to_string()
 }
 
 /// Writes the Secret as a case for the tools.

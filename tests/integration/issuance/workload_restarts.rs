@@ -33,7 +33,7 @@ fn apply(ns: &Namespace<'_>, kind: &str, name: &str, asks: &str) {
     ns.apply_object(&workload);
 }
 
-/// Plays the kubelet: a pod of this workload runs, since `started` if that is told. Returns its
+/// Plays the kubelet: a pod of this workload runs, since `started` if that is given. Returns its
 /// UID.
 fn run(ns: &Namespace<'_>, name: &str, started: Option<&str>) -> String {
     let pod = eventually(&format!("{name} has a pod"), || pods(ns, name).pop());
@@ -59,7 +59,7 @@ fn pods(ns: &Namespace<'_>, name: &str) -> Vec<Value> {
 /// Waits until the operator knows the pods, and each is older than a certificate that is issued
 /// from now on. The times are whole seconds.
 fn let_pods_age(ns: &Namespace<'_>) {
-    ns.settle();
+    ns.barrier();
     let second = SignedDuration::from_secs(1);
     eventually("the pods are older", || {
         let pods = ns.list("pods", "");
@@ -145,7 +145,7 @@ fn a_deployment_that_asks_is_restarted_once_after_each_renewal_and_no_other_is()
     drop(first);
     let second = operator(&arena);
     ns.annotate("pki", "app1-pki", "reconcile", "1");
-    ns.settle();
+    ns.barrier();
     assert_eq!(restarted_at(&ns, "Deployment", "web"), Some(at.clone()));
     assert_eq!(restarts(&second, "restarted"), 0);
 
@@ -174,15 +174,15 @@ fn the_first_certificate_restarts_nothing_although_its_pods_were_there_before() 
     let_pods_age(&ns);
     ns.apply_pki("app1-pki", SPEC);
     ns.wait_until_ready("app1-pki");
-    ns.settle();
-    // It waited for the Secret, and then began, in a later second.
+    ns.barrier();
+    // The pod waited for the Secret, and then began, in a later second.
     thread::sleep(Duration::from_secs(1));
     let now = format!("{:.0}", jiff::Timestamp::now());
     run(&ns, "web", Some(&now));
     drop(first);
     let _second = operator(&arena);
     ns.annotate("pki", "app1-pki", "reconcile", "1");
-    ns.settle();
+    ns.barrier();
     assert_eq!(restarted_at(&ns, "Deployment", "web"), None);
     renew(&ns);
     wait_until_restarted(&ns, "Deployment", "web");
@@ -215,7 +215,7 @@ fn stateful_sets_and_daemon_sets_are_restarted_too_also_when_they_ask_later() {
         wait_until_restarted(&ns, kind, name);
         assert_eq!(wait_for_notes(&ns, kind, name, 1), [RESTARTED]);
     }
-    ns.settle();
+    ns.barrier();
     assert_eq!(restarted_at(&ns, "DaemonSet", "later"), None);
     ns.annotate("daemonset", "later", "box.com/restart-on-renewal", "true");
     wait_until_restarted(&ns, "DaemonSet", "later");
@@ -235,7 +235,7 @@ fn a_paused_deployment_gets_an_event_and_is_restarted_when_it_is_resumed() {
     let paused = "Warning: Not restarted after Secret app1-pki was renewed (Pki app1-pki), because it is paused: its pods keep \
                   the previous certificate until `kubectl rollout resume deployment/web`";
     assert_eq!(wait_for_notes(&ns, "Deployment", "web", 1), [paused]);
-    ns.settle();
+    ns.barrier();
     assert_eq!(restarted_at(&ns, "Deployment", "web"), None);
     ns.kubectl(&["rollout", "resume", "deployment/web"])
         .unwrap();
@@ -289,10 +289,10 @@ fn without_permission_the_workload_gets_an_event_and_is_restarted_when_it_is_bac
     fewer.as_array_mut().unwrap().retain(is_other);
     permissions.set(&fewer);
     renew(&ns);
-    let told = wait_for_notes(&ns, "Deployment", "web", 1);
+    let published = wait_for_notes(&ns, "Deployment", "web", 1);
     let begin = "Warning: Cannot be restarted after Secret app1-pki was renewed (Pki app1-pki); the operator tries again: \
                  deployments.apps \"web\" is forbidden: User \"system:serviceaccount:pki-operator:pki-operator\" cannot get";
-    assert!(told[0].starts_with(begin), "{told:?}");
+    assert!(published[0].starts_with(begin), "{published:?}");
     // An attempt that failed is repeated after two seconds.
     quiet();
     assert_eq!(restarted_at(&ns, "Deployment", "web"), None);
@@ -301,7 +301,7 @@ fn without_permission_the_workload_gets_an_event_and_is_restarted_when_it_is_bac
 
     drop(permissions);
     wait_until_restarted(&ns, "Deployment", "web");
-    let told = wait_for_notes(&ns, "Deployment", "web", 2);
-    assert_eq!(told.last().map(String::as_str), Some(RESTARTED));
+    let published = wait_for_notes(&ns, "Deployment", "web", 2);
+    assert_eq!(published.last().map(String::as_str), Some(RESTARTED));
     assert_eq!(restarts(&operator, "restarted"), 1);
 }

@@ -3,6 +3,7 @@
 use crate::harness::{Namespace, SHARED, arena, bytes, console, eventually, file, openssl};
 use jiff::{SignedDuration, Timestamp};
 use mlua::LuaSerdeExt as _;
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -113,8 +114,8 @@ fn a_manifest_that_is_applied_again_changes_nothing_and_differs_in_nothing() {
             if spec["secretName"].is_string() {
                 spec["secretName"] = json!(name);
             }
-            let manifest = json!({"apiVersion": "box.com/v1", "kind": "Pki", "spec": spec,
-                "metadata": {"name": name, "namespace": ns.name, "labels": {"by": "git"}}});
+            let mut manifest = manifest::in_namespace(&ns.name, manifest::pki(&name, &spec));
+            manifest["metadata"]["labels"] = json!({"by": "git"});
             let apply = |verb: &str| apply(&manifest, &[&[verb], options].concat());
             apply("apply").unwrap();
             let first = ns.wait_until_ready(&name);

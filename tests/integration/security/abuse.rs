@@ -288,6 +288,10 @@ fn a_process_that_may_open_few_files_takes_fewer_connections_and_is_open_to_new_
     let silent: Vec<_> = (0..300)
         .map(|_| TcpStream::connect(operator.webhook).unwrap())
         .collect();
+    // Until then a newcomer of the same address may be closed with them.
+    eventually("those beyond the limit are closed", || {
+        (counted(&operator, "connections_closed_total", "displaced") >= 220).then_some(())
+    });
     let mut webhook = Webhook::of(&arena);
     assert_eq!(
         ask(&mut webhook, "/validate", &review("1", "app1"))["allowed"],

@@ -49,7 +49,7 @@ fn specs() -> Vec<(&'static str, Value)> {
 
 /// Waits for an Event of the operator about an object, and checks each of them.
 fn expect_printable(ns: &Namespace<'_>, kind: &str, name: &str) {
-    let events = eventually(&format!("{kind} {name} is told"), || {
+    let events = eventually(&format!("{kind} {name} gets an Event"), || {
         Some(ns.events(kind, name)).filter(|events| !events.is_empty())
     });
     for event in events {

@@ -52,8 +52,11 @@ fn the_listed_namespaces_are_served_and_nothing_else_is_touched() {
     for ns in [&one, &two] {
         let refusal = ns.try_apply_pki("app1-pki", TYPO).unwrap_err();
         assert!(refusal.contains(r#"did you mean "app1"?"#), "{refusal}");
-        let told = notes(&ns.wait_for_events("Pod", "app1", 1));
-        assert!(told[0].contains(r#"did you mean "app1"?"#), "{told:?}");
+        let published = notes(&ns.wait_for_events("Pod", "app1", 1));
+        assert!(
+            published[0].contains(r#"did you mean "app1"?"#),
+            "{published:?}"
+        );
         ns.apply_pki("app1-pki", PKI);
         ns.wait_until_ready("app1-pki");
         eventually("the CA bundle is there", || ns.get("configmap", BUNDLE));

@@ -70,8 +70,8 @@ fn a_stranger_gets_no_information_from_the_port_and_the_api_server_is_served() {
     ns.apply_pki("app1-pki", r#"{"serviceName": "app1"}"#);
     ns.wait_until_ready("app1-pki");
     let (_, page) = operator.get("/metrics").unwrap();
-    for told in [operator.process.log(), page] {
-        assert!(!told.contains(&segment), "it is told: {told}");
+    for published in [operator.process.log(), page] {
+        assert!(!published.contains(&segment), "{published}");
     }
     let events = arena.api.list("events", "", "", "").unwrap();
     assert!(!json!(events).to_string().contains(&segment));
@@ -231,12 +231,12 @@ fn made_up_refusals_do_not_keep_the_event_of_a_fault_from_a_pod() {
         ns.try_apply_pki(&format!("made-up-{number}"), &pki)
             .unwrap_err();
     }
-    let told = || ns.events("Pod", "pod");
+    let published = || ns.events("Pod", "pod");
     let refusals = eventually("it hears of so many and no more", || {
-        Some(told()).filter(|events| events.len() >= 25)
+        Some(published()).filter(|events| events.len() >= 25)
     });
-    ns.settle();
-    assert_eq!((refusals.len(), told().len()), (25, 25));
+    ns.barrier();
+    assert_eq!((refusals.len(), published().len()), (25, 25));
 
     // A Pki is stored, and cannot be issued for.
     ns.permit(&["made-up"], "");
@@ -245,7 +245,7 @@ fn made_up_refusals_do_not_keep_the_event_of_a_fault_from_a_pod() {
     ns.withdraw();
     ns.wait_until_refused("app1-pki", "PkiServiceNameError");
     eventually("it hears of the fault", || {
-        let events = told();
+        let events = published();
         let is_fault = |event: &&Value| {
             let note = event["note"].as_str().unwrap_or_default();
             event["type"] == "Warning" && !note.contains("was refused")

@@ -3,6 +3,7 @@
 use crate::report::Row;
 use crate::stage::{NAMESPACE, Stage};
 use anyhow::Context as _;
+use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
@@ -17,13 +18,13 @@ pub(crate) fn rows(stage: &Stage) -> anyhow::Result<[Row; 2]> {
     let url = stage.webhook_url()?;
     let ask = |name: &str, options: &[&str]| -> anyhow::Result<Row> {
         let before = stage.usage()?;
-        let told = oha(&[options, &["-D", &body, &url]].concat())?;
+        let printed = oha(&[options, &["-D", &body, &url]].concat())?;
         let after = stage.usage()?;
-        let seconds = |pointer: &str| told.pointer(pointer).and_then(Value::as_f64);
+        let seconds = |pointer: &str| printed.pointer(pointer).and_then(Value::as_f64);
         let rate = seconds("/summary/requestsPerSec").context("oha tells no rate")?;
         anyhow::ensure!(
             seconds("/summary/successRate") == Some(1.0),
-            "not all requests were answered: {told}"
+            "not all requests were answered: {printed}"
         );
         let milliseconds = |pointer: &str| seconds(pointer).map(|seconds| seconds * 1000.0);
         Ok(Row {
@@ -67,11 +68,8 @@ fn oha(arguments: &[&str]) -> anyhow::Result<Value> {
 
 /// The question about an admitted Pki.
 fn review() -> Value {
-    let pki = json!({
-        "apiVersion": "box.com/v1", "kind": "Pki",
-        "metadata": {"name": "app1", "namespace": NAMESPACE},
-        "spec": {"serviceName": "app1"}
-    });
+    let pki = manifest::pki("app1", &json!({"serviceName": "app1"}));
+    let pki = manifest::in_namespace(NAMESPACE, pki);
     let kind = json!({"group": "box.com", "version": "v1", "kind": "Pki"});
     let resource = json!({"group": "box.com", "version": "v1", "resource": "pkis"});
     json!({

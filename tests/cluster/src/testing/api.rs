@@ -284,7 +284,7 @@ impl Api {
         self.apply_as("kubectl", namespace, object)
     }
 
-    /// The same as this field manager.
+    /// Applies an object as this field manager.
     pub fn apply_as(
         &self,
         manager: &str,
@@ -312,7 +312,7 @@ impl Api {
         Ok(without_managed_fields(self.ask(request)?))
     }
 
-    /// The same as this field manager.
+    /// Changes an object by a merge patch as this field manager.
     pub fn merge_as(
         &self,
         manager: &str,

@@ -13,7 +13,7 @@ pub fn kubectl(cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<String> 
     result(&output.context("starting kubectl")?)
 }
 
-/// The same with `input` as its standard input.
+/// Runs `kubectl` with `input` as its standard input.
 pub fn kubectl_with(cluster: &Cluster, input: &str, arguments: &[&str]) -> anyhow::Result<String> {
     let mut kubectl = cluster.kubectl();
     let pipes = kubectl.args(arguments).stdin(Stdio::piped());

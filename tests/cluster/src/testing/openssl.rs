@@ -14,7 +14,7 @@ pub fn openssl(arguments: &[&str], input: &str) -> String {
         .stdout(Stdio::piped());
     let mut child = pipes.stderr(Stdio::null()).spawn().expect("openssl runs");
     let mut stdin = child.stdin.take().expect("standard input is piped");
-    // It may stop to read before the end.
+    // OpenSSL may stop reading before the end.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let output = child.wait_with_output().expect("openssl ends");

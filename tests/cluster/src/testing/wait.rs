@@ -17,7 +17,7 @@ pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     eventually_within(PATIENCE, what, &mut check)
 }
 
-/// The same with another time limit.
+/// Calls `check` until it returns a value, with another time limit.
 pub fn eventually_within<T>(
     limit: Duration,
     what: &str,

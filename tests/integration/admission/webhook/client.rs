@@ -174,7 +174,7 @@ impl Webhook {
         self.answer()
     }
 
-    /// The answer to a POST whose body has no length told beforehand.
+    /// The answer to a POST whose body has no length in the head.
     pub(crate) fn post_chunked(
         &mut self,
         path: &str,

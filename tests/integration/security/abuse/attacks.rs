@@ -149,7 +149,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A POST to the webhook by https; a body is to follow, of this length if it is told.
+/// A POST to the webhook by https; a body follows, of this length if it is given.
 fn fields(dialer: &Dialer, length: Option<&str>) -> Vec<u8> {
     // From HPACK's static table: `:method: POST`, `:scheme: https`; `:path`, `:authority` and
     // `content-length` with values.

@@ -1,4 +1,4 @@
-//! `cargo demo`: the operator's main job on a real Kubernetes, told as a story of commands.
+//! `cargo demo`: the operator's main job on a real Kubernetes, as a story of commands.
 //!
 //! Each command is printed as one could type it, and run as it is printed. The demo ends with an
 //! error as soon as one does not show what it should.

@@ -28,7 +28,7 @@ pub(crate) fn tell(shell: &Shell, install: &Install<'_>, has_node: bool) -> anyh
     good(shell)?;
     refused(shell)?;
     drifted(shell, install, has_node)?;
-    mended(shell, has_node)
+    resolved(shell, has_node)
 }
 
 fn good(shell: &Shell) -> anyhow::Result<()> {
@@ -112,7 +112,7 @@ fn drifted(shell: &Shell, install: &Install<'_>, has_node: bool) -> anyhow::Resu
     Ok(())
 }
 
-fn mended(shell: &Shell, has_node: bool) -> anyhow::Result<()> {
+fn resolved(shell: &Shell, has_node: bool) -> anyhow::Result<()> {
     chapter("The owner corrects the name, and the pod gets its Secret.");
     shell.must("kubectl apply -f tests/manifests/app1.yaml")?;
     shell.must("kubectl wait --for=condition=Ready --timeout=60s -n app1 pki/app1-pki")?;
@@ -123,7 +123,9 @@ fn mended(shell: &Shell, has_node: bool) -> anyhow::Result<()> {
     }
     let events =
         "kubectl get events -n app1 --field-selector involvedObject.kind=Pod,reason=PkiReady";
-    shell.until(events, "that it is mended", |text| text.contains("Normal"))?;
+    shell.until(events, "that it is resolved", |text| {
+        text.contains("Normal")
+    })?;
     Ok(())
 }
 

@@ -11,8 +11,8 @@ impl Installed {
     /// Objects of a fresh namespace go the same way later: a pod and a Pki through the watches, the
     /// queue and the writes, then a refusal of the webhook through the queue of Events. The
     /// service name `app1` must be permitted.
-    pub(crate) fn settle(&self) {
-        let ns = self.settle_pkis();
+    pub(crate) fn barrier(&self) {
+        let ns = self.barrier_of_pkis();
         ns.pod_with("waits", "refused");
         let refused = manifest::pki("refused", &json!({"serviceName": "appp1"}));
         // Where there is no webhook it is stored, and the pod gets an Event all the same.
@@ -20,9 +20,9 @@ impl Installed {
         ns.wait_for_events("Pod", "waits", 1);
     }
 
-    /// The same without the Events, for a cluster without webhooks. Returns the fresh namespace.
-    pub(crate) fn settle_pkis(&self) -> Namespace<'_> {
-        let ns = self.namespace("settle");
+    /// Waits for the same without the Events. Returns the fresh namespace.
+    pub(crate) fn barrier_of_pkis(&self) -> Namespace<'_> {
+        let ns = self.namespace("barrier");
         ns.pod_with("mounts", "issued");
         ns.apply_pki("issued", r#"{"serviceName": "app1"}"#);
         ns.wait_until_ready("issued");
@@ -31,8 +31,8 @@ impl Installed {
 }
 
 impl Namespace<'_> {
-    /// The same, said of the namespace of a test.
-    pub(crate) fn settle(&self) {
-        self.installed.settle();
+    /// Waits as [`Installed::barrier`] does.
+    pub(crate) fn barrier(&self) {
+        self.installed.barrier();
     }
 }
