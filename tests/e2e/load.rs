@@ -2,10 +2,9 @@
 //! the operator.
 
 use crate::node::PATIENCE;
+use kube::Api;
 use kube::api::{Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
-use pki_cluster::testing::manifest;
+use pki_cluster::testing::{client, manifest};
 use pki_operator::api::Pki;
 use serde_json::json;
 use std::path::Path;
@@ -38,11 +37,10 @@ impl Load {
     /// Starts asking the API server of this kubeconfig, as soon as there is an answer: `helm
     /// --wait` of the chart before ours returns before the way to its replicas is known.
     pub(crate) fn start(kubeconfig: &Path) -> Self {
-        // One provider in a process; another test may have been here.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let runtime = Runtime::new().unwrap();
         let pkis = runtime.block_on(async {
-            let pkis = pkis(kubeconfig).await;
+            let client = client(kubeconfig).await.unwrap();
+            let pkis = Api::namespaced(client, "default");
             answered(&pkis, 0, true).await;
             pkis
         });
@@ -102,15 +100,6 @@ impl Load {
         self.runtime
             .block_on(async { while self.clients.join_next().await.is_some() {} });
     }
-}
-
-async fn pkis(kubeconfig: &Path) -> Api<Pki> {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
-    let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .unwrap();
-    Api::namespaced(Client::try_from(config).unwrap(), "default")
 }
 
 /// Every second request is for a name that is allowed; the others have to be refused, in our words.

@@ -107,6 +107,15 @@ impl Installed {
         install.run(self.helm()?).map(drop)
     }
 
+    /// The objects of one template of the chart, rendered with these options.
+    fn render(&self, template: &str, options: &[&str]) -> Vec<Value> {
+        let mut helm = self.cluster.helm().expect("there is Helm");
+        helm.args(["template", install::RELEASE]).arg(chart());
+        helm.args(["--namespace", install::RELEASE, "--show-only", template]);
+        let rendered = install::run(helm.args(options)).expect("it is rendered");
+        serde_saphyr::from_multiple(&rendered).expect("the chart is YAML")
+    }
+
     /// Takes the webhooks away, so that whatever the schema takes is stored.
     pub(crate) fn without_webhooks(&self) {
         let configuration = "validatingwebhookconfiguration";
@@ -132,16 +141,8 @@ impl Installed {
             ("secret", "pki-operator-webhook-ca"),
             ("configmap", "pki-operator-ca"),
         ] {
-            if self
-                .api
-                .get(kind, install::RELEASE, name)
-                .expect("it is read")
-                .is_some()
-            {
-                self.api
-                    .delete(kind, install::RELEASE, name)
-                    .expect("it is deleted");
-            }
+            let deleted = self.api.delete_if_there(kind, install::RELEASE, name);
+            deleted.expect("it is deleted");
         }
     }
 
@@ -468,9 +469,7 @@ impl Namespace<'_> {
 
     /// Makes a pod that mounts a Secret.
     pub(crate) fn pod_with(&self, name: &str, secret: &str) {
-        let volume =
-            format!(r#""volumes": [{{"name": "v", "secret": {{"secretName": "{secret}"}}}}]"#);
-        self.pod(name, &volume);
+        self.apply_pod(&manifest::pod(name, &manifest::secret_volume(secret)));
     }
 
     /// Permits these service names in this namespace, with other fields of the policy's spec if

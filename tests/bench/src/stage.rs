@@ -1,7 +1,6 @@
 //! A cluster with the chart, and an operator whose processor time and memory are read.
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use pki_cluster::install::{self, Install, Operator, Replica};
 use pki_cluster::testing::{self, AuditLog, Request};
 use pki_cluster::{Cluster, Options, Usage};
@@ -29,10 +28,8 @@ impl Stage {
     pub(crate) async fn start(binary: &Path, objects: usize) -> anyhow::Result<Self> {
         let cluster = Cluster::start(Options::default())?;
         let kubeconfig = cluster.dir().join("operator.kubeconfig");
-        let config = Kubeconfig::read_from(cluster.kubeconfig())?;
-        let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
         let stage = Self {
-            client: Client::try_from(config)?,
+            client: testing::client(cluster.kubeconfig()).await?,
             audit: AuditLog::of(&cluster),
             objects,
             operator: None,

@@ -3,7 +3,7 @@
 //! Tests, benchmarks and the end-to-end tests use them; the demo does not, so they are behind the
 //! feature `testing`.
 
-pub use api::Api;
+pub use api::{Api, client};
 pub use audit::{AuditLog, Request};
 pub use kubectl::{kubectl, kubectl_with, result};
 pub use openssl::{openssl, serial_of};

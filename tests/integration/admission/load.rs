@@ -8,11 +8,11 @@ use crate::admission::webhook::client::Dialer;
 use crate::admission::webhook::review;
 use crate::harness::{Installed, arena};
 use futures::StreamExt as _;
+use kube::Api;
 use kube::api::PostParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
 use pki_cluster::install::{Operator, RELEASE};
 use pki_cluster::needs;
+use pki_cluster::testing::client;
 use pki_operator::api::{Pki, PkiSpec};
 use serde_json::json;
 use std::fs;
@@ -109,12 +109,10 @@ fn creates(arena: &Installed, prefix: &str, what: &str) -> Duration {
 /// How long each create of a Pki takes, of as many at a time as there are clients.
 fn create(arena: &Installed, prefix: &str) -> Vec<Duration> {
     let namespace = arena.namespace(prefix).name;
-    let kubeconfig = Kubeconfig::read_from(arena.cluster.kubeconfig()).expect("a kubeconfig");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let config =
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        let client = Client::try_from(config.expect("a configuration")).expect("a client");
+        let client = client(arena.cluster.kubeconfig()).await;
+        let client = client.expect("a kubeconfig");
         let pkis = Api::<Pki>::namespaced(client, &namespace);
         let creates = (0..CREATES).map(|number| {
             let spec: PkiSpec =

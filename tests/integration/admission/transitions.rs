@@ -2,11 +2,10 @@
 //! patch, against the real API server and the real webhook: what comes of it is what a first apply
 //! gives, and nothing that nobody wrote.
 
-use crate::harness::{Installed, Namespace, SHARED};
+use crate::harness::{Namespace, SHARED};
 use futures::stream::{self, StreamExt};
+use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
-use kube::config::KubeConfigOptions;
-use kube::{Api, Client};
 use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::thread;
@@ -116,9 +115,11 @@ fn meaning(spec: &Value) -> Value {
 
 /// Server-side apply and merge patch, by many requests at a time.
 fn by_server(ns: &Namespace<'_>, pairs: &[(usize, &Value, &Value)]) -> (Vec<Value>, Vec<Value>) {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
-    runtime.block_on(async {
-        let api = api(ns.installed, &ns.name).await;
+    let server = &ns.installed.api;
+    let kind = GroupVersionKind::gvk("box.com", "v1", "Pki");
+    let pkis = ApiResource::from_gvk(&kind);
+    let api = Api::namespaced_with(server.client(), &ns.name, &pkis);
+    server.block_on(async {
         let apply = PatchParams {
             dry_run: true,
             field_manager: Some("kubectl".into()),
@@ -152,16 +153,6 @@ async fn patched(
         Ok(object) => object.data,
         Err(error) => json!({ "error": error.to_string() }),
     }
-}
-
-async fn api(installed: &Installed, namespace: &str) -> Api<DynamicObject> {
-    let kubeconfig = kube::config::Kubeconfig::read_from(installed.cluster.kubeconfig());
-    let kubeconfig = kubeconfig.expect("a kubeconfig");
-    let config =
-        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let client = Client::try_from(config.expect("a configuration")).expect("a client");
-    let kind = GroupVersionKind::gvk("box.com", "v1", "Pki");
-    Api::namespaced_with(client, namespace, &ApiResource::from_gvk(&kind))
 }
 
 /// The patch from one manifest to the next, as Helm and `kubectl edit` compute it (RFC 7386).

@@ -37,9 +37,7 @@ impl Installed {
         for kind in ["pkis", "pkipolicies"] {
             self.delete_all(kind);
         }
-        if self.api.get("lease", RELEASE, "pki-operator")?.is_some() {
-            self.api.delete("lease", RELEASE, "pki-operator")?;
-        }
+        self.api.delete_if_there("lease", RELEASE, "pki-operator")?;
         for namespace in self
             .api
             .list("namespaces", "", "box.com/trust-bundle", "")?

@@ -1,6 +1,7 @@
 //! What the chart gives to its hooks: an account, and no more than that account may do.
 
-use super::{Installed, chart};
+use super::Installed;
+use super::removal::place_of;
 use pki_cluster::install::{self, RELEASE};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -25,13 +26,12 @@ impl<'a> Hook<'a> {
         account: &str,
         values: &[&str],
     ) -> Self {
-        let mut helm = installed.cluster.helm().expect("there is Helm");
-        helm.args(["template", RELEASE]).arg(chart());
-        helm.args(["--namespace", RELEASE, "--is-upgrade"]);
-        helm.arg("--show-only").arg(template);
-        helm.args(values.iter().map(|value| format!("--set={value}")));
-        let rendered = install::run(&mut helm).expect("it is rendered");
-        let mut objects: Vec<Value> = serde_saphyr::from_multiple(&rendered).expect("it is YAML");
+        let values = values.iter().map(|value| format!("--set={value}"));
+        let options: Vec<_> = std::iter::once("--is-upgrade".to_owned())
+            .chain(values)
+            .collect();
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        let mut objects = installed.render(template, &options);
         objects.retain(|object| object["kind"] != "Job" && object["kind"] != "Pod");
         for object in &objects {
             let applied = installed.api.apply(RELEASE, object);
@@ -54,11 +54,9 @@ impl<'a> Hook<'a> {
 impl Drop for Hook<'_> {
     fn drop(&mut self) {
         for object in &self.objects {
-            let text = |field: &Value| field.as_str().unwrap_or_default().to_owned();
-            let kind = text(&object["kind"]).to_lowercase();
-            let metadata = &object["metadata"];
-            let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
-            if let Err(error) = self.installed.api.delete_later(&kind, &namespace, &name) {
+            let kind = object["kind"].as_str().unwrap_or_default();
+            let (namespace, name) = place_of(object);
+            if let Err(error) = self.installed.api.delete_later(kind, namespace, name) {
                 // To panic while a test does would end the others as well.
                 eprintln!("{kind} {name} of a hook stays: {error:#}");
             }

@@ -67,7 +67,7 @@ impl Installed {
 }
 
 /// Namespace and name of an object.
-fn place_of(object: &Value) -> (&str, &str) {
+pub(super) fn place_of(object: &Value) -> (&str, &str) {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     (text("namespace"), text("name"))
 }

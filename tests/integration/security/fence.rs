@@ -2,13 +2,12 @@
 
 use crate::harness::{Installed, Namespace, arena, eventually};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Api, Client, Config};
 use pki_cluster::install::RELEASE;
+use pki_cluster::testing;
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 
 /// How a refusal begins, after the words of the API server.
 const FENCE: &str = "the fence permits the operator's account to ";
@@ -34,25 +33,20 @@ struct Object {
 
 /// The operator's account, as whoever has its token uses it.
 struct Account {
-    runtime: Runtime,
-    client: Client,
+    server: testing::Api,
 }
 
 impl Account {
     fn of(installed: &Installed) -> Self {
-        let kubeconfig = Kubeconfig::read_from(&installed.kubeconfig).expect("a kubeconfig");
-        let runtime = Runtime::new().expect("a runtime");
-        let client = runtime.block_on(async {
-            let options = KubeConfigOptions::default();
-            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-            Client::try_from(config.expect("a configuration")).expect("a client")
-        });
-        Self { runtime, client }
+        let server = testing::Api::new(&installed.kubeconfig);
+        Self {
+            server: server.expect("a kubeconfig"),
+        }
     }
 
     /// Sends the write; the error is the API server's refusal.
     fn try_to(&self, write: &Write, dry_run: bool) -> Result<(), String> {
-        let done = self.runtime.block_on(self.write(write, dry_run));
+        let done = self.server.block_on(self.write(write, dry_run));
         done.map_err(|error| match error {
             kube::Error::Api(status) => format!("{}: {}", status.code, status.message),
             other => other.to_string(),
@@ -111,7 +105,7 @@ impl Account {
     fn api(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        let client = self.client.clone();
+        let client = self.server.client();
         match namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &resource),
             None => Api::all_with(client, &resource),

@@ -12,7 +12,7 @@ use kube::api::{
     PatchParams, PostParams,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::Request;
+use kube::core::{Request, request};
 use kube::{Client, Config, Resource as _};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
@@ -29,116 +29,66 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 
 type HttpRequest = http::Request<Vec<u8>>;
 
-/// Resource, singular, version, kind, and whether it has a namespace.
-type Kind = (&'static str, &'static str, &'static str, &'static str, bool);
-
-/// The kinds that tests use.
-const KINDS: &[Kind] = &[
-    ("pkis", "pki", "box.com/v1", "Pki", true),
-    ("pkipolicies", "pkipolicy", "box.com/v1", "PkiPolicy", false),
-    ("secrets", "secret", "v1", "Secret", true),
-    ("pods", "pod", "v1", "Pod", true),
-    ("configmaps", "configmap", "v1", "ConfigMap", true),
-    ("namespaces", "namespace", "v1", "Namespace", false),
-    ("services", "service", "v1", "Service", true),
+/// The kinds that tests use and that have a namespace, by version.
+const NAMESPACED: &[(&str, &[&str])] = &[
     (
-        "serviceaccounts",
-        "serviceaccount",
         "v1",
-        "ServiceAccount",
-        true,
+        &[
+            "Secret",
+            "Pod",
+            "ConfigMap",
+            "Service",
+            "ServiceAccount",
+            "ResourceQuota",
+        ],
     ),
-    ("resourcequotas", "quota", "v1", "ResourceQuota", true),
+    ("box.com/v1", &["Pki"]),
+    ("events.k8s.io/v1", &["Event"]),
     (
-        "resourcequotas",
-        "resourcequota",
-        "v1",
-        "ResourceQuota",
-        true,
-    ),
-    ("events", "event", "events.k8s.io/v1", "Event", true),
-    ("deployments", "deployment", "apps/v1", "Deployment", true),
-    ("daemonsets", "daemonset", "apps/v1", "DaemonSet", true),
-    (
-        "statefulsets",
-        "statefulset",
         "apps/v1",
-        "StatefulSet",
-        true,
+        &["Deployment", "DaemonSet", "StatefulSet", "ReplicaSet"],
     ),
-    ("replicasets", "replicaset", "apps/v1", "ReplicaSet", true),
-    ("leases", "lease", "coordination.k8s.io/v1", "Lease", true),
-    (
-        "clusterroles",
-        "clusterrole",
-        "rbac.authorization.k8s.io/v1",
-        "ClusterRole",
-        false,
-    ),
-    (
-        "customresourcedefinitions",
-        "crd",
-        "apiextensions.k8s.io/v1",
-        "CustomResourceDefinition",
-        false,
-    ),
-    (
-        "validatingwebhookconfigurations",
-        "validatingwebhookconfiguration",
-        "admissionregistration.k8s.io/v1",
-        "ValidatingWebhookConfiguration",
-        false,
-    ),
-    (
-        "validatingadmissionpolicies",
-        "validatingadmissionpolicy",
-        "admissionregistration.k8s.io/v1",
-        "ValidatingAdmissionPolicy",
-        false,
-    ),
-    (
-        "validatingadmissionpolicybindings",
-        "validatingadmissionpolicybinding",
-        "admissionregistration.k8s.io/v1",
-        "ValidatingAdmissionPolicyBinding",
-        false,
-    ),
-    (
-        "clusterrolebindings",
-        "clusterrolebinding",
-        "rbac.authorization.k8s.io/v1",
-        "ClusterRoleBinding",
-        false,
-    ),
-    (
-        "roles",
-        "role",
-        "rbac.authorization.k8s.io/v1",
-        "Role",
-        true,
-    ),
-    (
-        "rolebindings",
-        "rolebinding",
-        "rbac.authorization.k8s.io/v1",
-        "RoleBinding",
-        true,
-    ),
-    (
-        "clustertrustbundles",
-        "clustertrustbundle",
-        "certificates.k8s.io/v1beta1",
-        "ClusterTrustBundle",
-        false,
-    ),
-    (
-        "subjectaccessreviews",
-        "subjectaccessreview",
-        "authorization.k8s.io/v1",
-        "SubjectAccessReview",
-        false,
-    ),
+    ("coordination.k8s.io/v1", &["Lease"]),
+    ("rbac.authorization.k8s.io/v1", &["Role", "RoleBinding"]),
 ];
+
+/// Those without a namespace.
+const CLUSTER_SCOPED: &[(&str, &[&str])] = &[
+    ("v1", &["Namespace"]),
+    ("box.com/v1", &["PkiPolicy"]),
+    (
+        "rbac.authorization.k8s.io/v1",
+        &["ClusterRole", "ClusterRoleBinding"],
+    ),
+    ("apiextensions.k8s.io/v1", &["CustomResourceDefinition"]),
+    (
+        "admissionregistration.k8s.io/v1",
+        &[
+            "ValidatingWebhookConfiguration",
+            "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicyBinding",
+        ],
+    ),
+    ("certificates.k8s.io/v1beta1", &["ClusterTrustBundle"]),
+    ("authorization.k8s.io/v1", &["SubjectAccessReview"]),
+];
+
+/// Short names, as `kubectl` takes them.
+const SHORT_NAMES: [(&str, &str); 2] = [
+    ("crd", "CustomResourceDefinition"),
+    ("quota", "ResourceQuota"),
+];
+
+/// A client with the address and the credentials of this kubeconfig, for a program with a runtime
+/// of its own. It connects at its first request.
+pub async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
+    // One provider in a process; another client may have set it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    Ok(Client::try_from(config)?)
+}
 
 /// The API server, asked from this process.
 #[derive(Clone)]
@@ -147,18 +97,10 @@ pub struct Api {
 }
 
 impl Api {
-    /// A client with the address and the credentials of this kubeconfig. It connects at its first
-    /// request.
+    /// The API server of this kubeconfig, with its credentials.
     pub fn new(kubeconfig: &Path) -> anyhow::Result<Self> {
-        // One provider in a process; another client may have set it.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
-        let client = RUNTIME.block_on(async {
-            let options = KubeConfigOptions::default();
-            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-            anyhow::Ok(Client::try_from(config)?)
-        });
-        Ok(Self { client: client? })
+        let client = RUNTIME.block_on(client(kubeconfig))?;
+        Ok(Self { client })
     }
 
     /// The client itself, for what has no method here.
@@ -206,7 +148,7 @@ impl Api {
 
     /// Creates an object; the error is the status of the API server.
     pub fn create(&self, namespace: &str, object: &Value) -> anyhow::Result<Value> {
-        self.create_with(namespace, object, &PostParams::default())
+        self.create_with(namespace, object, false)
     }
 
     /// Creates objects of one kind, a few at a time, or asks whether they would be created.
@@ -218,10 +160,7 @@ impl Api {
         objects: impl IntoIterator<Item = Value>,
         is_dry_run: bool,
     ) -> Vec<Result<Value, String>> {
-        let parameters = PostParams {
-            dry_run: is_dry_run,
-            ..PostParams::default()
-        };
+        let parameters = post(is_dry_run);
         let objects: Vec<_> = objects.into_iter().collect();
         let mut results = Vec::with_capacity(objects.len());
         for some in objects.chunks(CONCURRENCY) {
@@ -244,22 +183,17 @@ impl Api {
 
     /// Asks whether an object would be created.
     pub fn dry_run(&self, namespace: &str, object: &Value) -> anyhow::Result<Value> {
-        let parameters = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
-        self.create_with(namespace, object, &parameters)
+        self.create_with(namespace, object, true)
     }
 
     fn create_with(
         &self,
         namespace: &str,
         object: &Value,
-        parameters: &PostParams,
+        is_dry_run: bool,
     ) -> anyhow::Result<Value> {
-        let requests = requests_of(namespace, object)?;
-        let request = requests.create(parameters, object.to_string().into_bytes())?;
-        Ok(without_managed_fields(self.ask(request)?))
+        let body = object.to_string().into_bytes();
+        self.changed(requests_of(namespace, object)?.create(&post(is_dry_run), body))
     }
 
     /// Asks whether a user may do this, as `kubectl auth can-i` does. `action` has the fields of
@@ -272,11 +206,8 @@ impl Api {
 
     /// Puts an object in the place of the one with its name, as `kubectl replace` does.
     pub fn replace(&self, namespace: &str, object: &Value) -> anyhow::Result<Value> {
-        let name = object["metadata"]["name"].as_str();
-        let name = name.context("the object has no name")?;
-        let (parameters, body) = (PostParams::default(), object.to_string().into_bytes());
-        let request = requests_of(namespace, object)?.replace(name, &parameters, body)?;
-        Ok(without_managed_fields(self.ask(request)?))
+        let (name, body) = (name_of(object)?, object.to_string().into_bytes());
+        self.changed(requests_of(namespace, object)?.replace(name, &post(false), body))
     }
 
     /// Applies an object on the server's side, and takes over the fields of other managers.
@@ -291,12 +222,9 @@ impl Api {
         namespace: &str,
         object: &Value,
     ) -> anyhow::Result<Value> {
-        let name = object["metadata"]["name"].as_str();
-        let name = name.context("the object has no name")?;
+        let (name, patch) = (name_of(object)?, Patch::Apply(object));
         let parameters = PatchParams::apply(manager).force();
-        let patch = Patch::Apply(object);
-        let request = requests_of(namespace, object)?.patch(name, &parameters, &patch)?;
-        Ok(without_managed_fields(self.ask(request)?))
+        self.changed(requests_of(namespace, object)?.patch(name, &parameters, &patch))
     }
 
     /// Changes an object by a merge patch.
@@ -308,8 +236,7 @@ impl Api {
         change: &Value,
     ) -> anyhow::Result<Value> {
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(change));
-        let request = requests(kind, namespace).patch(name, &parameters, &patch)?;
-        Ok(without_managed_fields(self.ask(request)?))
+        self.changed(requests(kind, namespace).patch(name, &parameters, &patch))
     }
 
     /// Changes an object by a merge patch as this field manager.
@@ -326,8 +253,7 @@ impl Api {
             ..PatchParams::default()
         };
         let patch = Patch::Merge(change);
-        let request = requests(kind, namespace).patch(name, &parameters, &patch)?;
-        Ok(without_managed_fields(self.ask(request)?))
+        self.changed(requests(kind, namespace).patch(name, &parameters, &patch))
     }
 
     /// Changes an object by a JSON patch, which is a list of operations.
@@ -340,8 +266,7 @@ impl Api {
     ) -> anyhow::Result<Value> {
         let operations = serde_json::from_value(operations.clone())?;
         let (parameters, patch) = (PatchParams::default(), Patch::<Value>::Json(operations));
-        let request = requests(kind, namespace).patch(name, &parameters, &patch)?;
-        Ok(without_managed_fields(self.ask(request)?))
+        self.changed(requests(kind, namespace).patch(name, &parameters, &patch))
     }
 
     /// Changes the status of an object by a merge patch.
@@ -354,8 +279,7 @@ impl Api {
     ) -> anyhow::Result<Value> {
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(change));
         let requests = requests(kind, namespace);
-        let request = requests.patch_subresource("status", name, &parameters, &patch)?;
-        Ok(without_managed_fields(self.ask(request)?))
+        self.changed(requests.patch_subresource("status", name, &parameters, &patch))
     }
 
     /// Sets an annotation, or removes it.
@@ -386,8 +310,16 @@ impl Api {
 
     /// Deletes an object and waits until this very one is gone, as `kubectl delete` does.
     pub fn delete(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<()> {
-        let object = self.get(kind, namespace, name)?;
-        let object = object.with_context(|| format!("there is no {kind} {name}"))?;
+        let was_there = self.delete_if_there(kind, namespace, name)?;
+        anyhow::ensure!(was_there, "there is no {kind} {name}");
+        Ok(())
+    }
+
+    /// Deletes an object that may be missing, and waits. Returns whether it was there.
+    pub fn delete_if_there(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<bool> {
+        let Some(object) = self.get(kind, namespace, name)? else {
+            return Ok(false);
+        };
         self.delete_later(kind, namespace, name)?;
         super::eventually(&format!("{kind} {name} is gone"), || {
             let now = self.get(kind, namespace, name).ok()?;
@@ -395,7 +327,7 @@ impl Api {
             now.is_none_or(|now| uid(&now) != uid(&object))
                 .then_some(())
         });
-        Ok(())
+        Ok(true)
     }
 
     /// Deletes an object without waiting for its end; one that is gone already is no error.
@@ -406,6 +338,11 @@ impl Api {
             Err(error) => Err(error.into()),
             Ok(_) => Ok(()),
         }
+    }
+
+    /// Sends a request that changes an object, and returns the object.
+    fn changed(&self, request: Result<HttpRequest, request::Error>) -> anyhow::Result<Value> {
+        Ok(without_managed_fields(self.ask(request?)?))
     }
 
     fn ask(&self, request: HttpRequest) -> kube::Result<Value> {
@@ -422,33 +359,68 @@ impl Api {
 }
 
 /// Requests about a kind, which is named as for `kubectl`.
-///
-/// Panics if the kind is not in the table.
 fn requests(kind: &str, namespace: &str) -> Request {
-    let named = |row: &&Kind| [row.0, row.1, row.3].contains(&kind);
-    let row = KINDS.iter().find(named);
-    let row = row.unwrap_or_else(|| panic!("{kind} is not in the table of kinds: add it"));
-    requests_at(row.2, row, namespace)
+    let (resource, is_namespaced) = resource(kind);
+    requests_at(&resource, is_namespaced, namespace)
 }
 
-/// Requests about this very object.
+/// Requests about this very object, in its version.
 fn requests_of(namespace: &str, object: &Value) -> anyhow::Result<Request> {
-    let text = |value: &'_ Value| value.as_str().map(str::to_owned);
-    let kind = text(&object["kind"]).context("the object has no kind")?;
-    let version = text(&object["apiVersion"]).context("the object has no apiVersion")?;
-    let row = KINDS.iter().find(|row| row.3 == kind);
-    let row = row.unwrap_or_else(|| panic!("{kind} is not in the table of kinds: add it"));
+    let kind = object["kind"].as_str();
+    let version = object["apiVersion"].as_str();
+    let version = version.context("the object has no apiVersion")?;
+    let (resource, is_namespaced) = resource(kind.context("the object has no kind")?);
+    let resource = ApiResource::from_gvk(&gvk(version, &resource.kind));
     let own = object["metadata"]["namespace"].as_str();
-    Ok(requests_at(&version, row, own.unwrap_or(namespace)))
+    Ok(requests_at(
+        &resource,
+        is_namespaced,
+        own.unwrap_or(namespace),
+    ))
 }
 
-fn requests_at(version: &str, row: &Kind, namespace: &str) -> Request {
-    let (plural, _, _, kind, is_namespaced) = *row;
-    let (group, version) = version.split_once('/').unwrap_or(("", version));
-    let gvk = GroupVersionKind::gvk(group, version, kind);
-    let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
+fn requests_at(resource: &ApiResource, is_namespaced: bool, namespace: &str) -> Request {
     let namespace = (is_namespaced && !namespace.is_empty()).then_some(namespace);
-    Request::new(DynamicObject::url_path(&resource, namespace))
+    Request::new(DynamicObject::url_path(resource, namespace))
+}
+
+/// A kind of the tables by its name in a manifest, its plural, its singular or its short name, and
+/// whether it has a namespace.
+///
+/// Panics if the kind is not in a table.
+fn resource(name: &str) -> (ApiResource, bool) {
+    let short = SHORT_NAMES.iter().find(|(short, _)| *short == name);
+    let name = short.map_or(name, |(_, kind)| kind);
+    let tables = [(NAMESPACED, true), (CLUSTER_SCOPED, false)];
+    let rows = tables.iter().flat_map(|(table, is_namespaced)| {
+        let of_version = |(version, kinds): &'static (&str, &[&str])| {
+            kinds.iter().map(|kind| gvk(version, kind))
+        };
+        let kinds = table.iter().flat_map(of_version);
+        kinds.map(|kind| (ApiResource::from_gvk(&kind), *is_namespaced))
+    });
+    let mut found = rows.filter(|(resource, _)| {
+        resource.plural == name || resource.kind.eq_ignore_ascii_case(name)
+    });
+    let found = found.next();
+    found.unwrap_or_else(|| panic!("{name} is not in the tables of kinds: add it"))
+}
+
+fn gvk(version: &str, kind: &str) -> GroupVersionKind {
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    GroupVersionKind::gvk(group, version, kind)
+}
+
+fn post(is_dry_run: bool) -> PostParams {
+    PostParams {
+        dry_run: is_dry_run,
+        ..PostParams::default()
+    }
+}
+
+fn name_of(object: &Value) -> anyhow::Result<&str> {
+    let name = object["metadata"]["name"].as_str();
+    name.context("the object has no name")
 }
 
 fn without_managed_fields(mut object: Value) -> Value {
