@@ -5,7 +5,7 @@ use k8s_openapi::ByteString;
 use pki_certs::Authority;
 use pki_cluster::install::{self, Install, Operator, Replica};
 use pki_cluster::testing::{self, Api, AuditLog, Request, manifest};
-use pki_cluster::{Cluster, Options, Signal, needs};
+use pki_cluster::{Cluster, Options, needs};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,7 +25,6 @@ pub(crate) use pki_cluster::testing::{PATIENCE, eventually, openssl, serial_of};
 mod admission_policy;
 mod arena;
 mod barrier;
-pub(crate) mod console;
 mod hook;
 mod line;
 pub(crate) mod random;
@@ -588,13 +587,6 @@ pub(crate) fn notes(events: &[Value]) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let note = |event: &Value| format!("{}: {}", text(&event["type"]), text(&event["note"]));
     events.iter().map(note).collect()
-}
-
-/// Stops a replica by SIGTERM, so that the next one leads at once.
-pub(crate) fn stop(operator: Operator) {
-    operator.process.signal(Signal::TERM).expect("it runs");
-    operator.process.wait(PATIENCE).expect("it ends");
-    drop(operator);
 }
 
 /// How long nothing may happen before a test believes that nothing will.

@@ -87,8 +87,7 @@ impl Stage {
     /// Ends the operator in an orderly way, so that the next one may lead at once.
     pub(crate) fn stop_operator(&mut self) -> anyhow::Result<()> {
         if let Some(operator) = self.operator.take() {
-            operator.process.signal(pki_cluster::Signal::TERM)?;
-            operator.process.wait(Duration::from_secs(60))?;
+            operator.stop()?;
         }
         Ok(())
     }

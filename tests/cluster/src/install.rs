@@ -16,13 +16,14 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use crate::paths::{cargo_target_dir, workspace_dir};
-use crate::process::Process;
+use crate::process::{Process, Signal};
 
 /// The namespace and the release: what `helm install pki-operator ... --namespace pki-operator`
 /// uses.
 pub const RELEASE: &str = "pki-operator";
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// How the chart is installed.
 #[derive(Clone, Debug)]
@@ -84,12 +85,13 @@ impl Install<'_> {
 
 /// Writes a kubeconfig with the identity of the operator's service account.
 pub fn service_account_kubeconfig(kubectl: impl Fn() -> Command, to: &Path) -> anyhow::Result<()> {
-    account_kubeconfig(kubectl, RELEASE, to)
+    account_kubeconfig(kubectl, RELEASE, RELEASE, to)
 }
 
-/// Writes a kubeconfig with the identity of a service account in the release's namespace.
+/// Writes a kubeconfig with the identity of a service account of a namespace.
 pub fn account_kubeconfig(
     kubectl: impl Fn() -> Command,
+    namespace: &str,
     account: &str,
     to: &Path,
 ) -> anyhow::Result<()> {
@@ -98,7 +100,7 @@ pub fn account_kubeconfig(
         "token",
         account,
         "--namespace",
-        RELEASE,
+        namespace,
         "--duration=24h",
     ]))?;
     let view = run(kubectl().args([
@@ -112,7 +114,7 @@ pub fn account_kubeconfig(
     let mut config: Value = serde_json::from_str(&view).context("reading the kubeconfig")?;
     let context = &mut config["contexts"][0]["context"];
     context["user"] = json!(account);
-    context["namespace"] = json!(RELEASE);
+    context["namespace"] = json!(namespace);
     config["users"] = json!([{ "name": account, "user": { "token": token.trim() } }]);
     fs::write(to, config.to_string()).with_context(|| format!("writing {}", to.display()))
 }
@@ -209,6 +211,12 @@ impl Operator {
                 _ => thread::sleep(Duration::from_millis(50)),
             }
         }
+    }
+
+    /// Stops it by SIGTERM, so that the next one leads at once.
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.process.signal(Signal::TERM)?;
+        self.process.wait(STOP_LIMIT).map(drop)
     }
 
     /// Status and body of a GET of `/livez`, `/readyz` or `/metrics`.

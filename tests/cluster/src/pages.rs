@@ -1,21 +1,36 @@
-//! The commands of Cargo's aliases that the pages have, for the tests of their flags.
+//! The pages of the documentation, for the tests that hold them.
 
 use crate::paths::workspace_dir;
 use std::fs;
 use std::path::PathBuf;
 
-/// The flags of each `cargo ALIAS ...` in the README, in CONTRIBUTING.md and in the guides.
+pub use page::{Block, Page, Step};
+
+mod page;
+
+/// The paths of all pages in the workspace, sorted.
+pub fn names() -> Vec<String> {
+    let guide = fs::read_dir(workspace_dir().join("src/guide")).expect("there are guides");
+    let guide = guide.map(|entry| PathBuf::from(entry.expect("it is a file").file_name()));
+    let guide = guide.filter(|name| name.extension().is_some_and(|it| it == "md"));
+    let guide = guide.map(|name| format!("src/guide/{}", name.display()));
+    let mut names: Vec<_> = guide.collect();
+    let others = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "charts/pki-operator/README.md",
+    ];
+    names.extend(others.map(str::to_owned));
+    names.sort();
+    names
+}
+
+/// The flags of each `cargo ALIAS ...` in the pages.
 pub fn flags_of(alias: &str) -> Vec<Vec<String>> {
-    let root = workspace_dir();
-    let guide = fs::read_dir(root.join("src/guide")).expect("there are guides");
-    let guide = guide.map(|entry| entry.expect("it is a file").path());
-    let mut pages: Vec<PathBuf> = guide.collect();
-    pages.retain(|path| path.extension().is_some_and(|it| it == "md"));
-    pages.extend(["README.md", "CONTRIBUTING.md"].map(|name| root.join(name)));
     let begin = format!("cargo {alias}");
     let mut found = Vec::new();
-    for page in pages {
-        let text = fs::read_to_string(page).expect("a page is text");
+    for page in names() {
+        let text = fs::read_to_string(workspace_dir().join(page)).expect("a page is text");
         for rest in text.split(&begin).skip(1) {
             let flags = rest.split(['`', '\n', '#']).next().unwrap_or_default();
             if flags.is_empty() || flags.starts_with(' ') {

@@ -1,7 +1,7 @@
 //! The commands of the pages that do not run on the node, and what holds of them all the same.
 
 use super::PAGES;
-use super::page::{Block, Page};
+use pki_cluster::pages::{Block, Page};
 use pki_cluster::workspace_dir;
 use std::fs;
 use std::path::Path;

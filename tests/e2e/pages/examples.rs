@@ -1,8 +1,8 @@
 //! The YAML examples of the pages.
 
 use super::PAGES;
-use super::page::{Block, Page};
 use super::walk::Walk;
+use pki_cluster::pages::{Block, Page};
 use serde_json::Value;
 
 /// Examples that the node does not read: page (or every page), a part of them, and who reads them.

@@ -2,9 +2,9 @@
 
 use super::elsewhere;
 use super::output::{differences, shows_failure};
-use super::page::{Block, Page, Step};
 use crate::image;
 use crate::node::Node;
+use pki_cluster::pages::{Block, Page, Step};
 use pki_cluster::workspace_dir;
 use std::cell::Cell;
 use std::ffi::OsString;

@@ -1,6 +1,6 @@
 //! The CA is replaced without stranding anybody, and lost without being replaced.
 
-use crate::harness::{Installed, Namespace, arena, eventually, file, notes, stop};
+use crate::harness::{Installed, Namespace, arena, eventually, file, notes};
 use pki_cluster::install::{Operator, RELEASE};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -169,7 +169,7 @@ fn a_ca_that_is_deleted_raises_an_alarm_and_is_not_replaced() {
             .then_some(())
     });
 
-    stop(operator);
+    operator.stop().unwrap();
     let operator = arena.first_replica("operator-2", &[]).unwrap();
     wait_for_alarm(&operator, "lost");
     // No later Pki can show that the operator has settled: without a CA none becomes ready.

@@ -1,6 +1,6 @@
 //! What clients trust: the CA bundle in the namespaces that ask for it, and for the whole cluster.
 
-use crate::harness::{Installed, Namespace, SHARED, arena, eventually, file, notes, openssl, stop};
+use crate::harness::{Installed, Namespace, SHARED, arena, eventually, file, notes, openssl};
 use pki_cluster::install::RELEASE;
 use serde_json::{Value, json};
 use std::thread;
@@ -237,7 +237,7 @@ fn a_restart_writes_nothing_and_repairs_what_was_changed_meanwhile() {
         (config_map(&ns), bundle, ns.operator_writes())
     };
     let before = seen();
-    stop(operator);
+    operator.stop().unwrap();
 
     other.label(LABEL, None);
     let operator = arena.first_replica("operator-2", &[]).unwrap();
@@ -251,7 +251,7 @@ fn a_restart_writes_nothing_and_repairs_what_was_changed_meanwhile() {
     });
     barrier(&arena);
     assert_eq!(seen(), before);
-    stop(operator);
+    operator.stop().unwrap();
 
     let pem = openssl(
         &[
@@ -332,7 +332,7 @@ fn a_rotation_waits_until_clients_know_the_new_ca_but_not_for_ever() {
         let secret = arena.api.get("secret", RELEASE, CA).ok()??;
         secret["data"]["next.key"].is_null().then_some(())
     });
-    stop(operator);
+    operator.stop().unwrap();
 }
 
 fn ask(ns: &Namespace<'_>) {

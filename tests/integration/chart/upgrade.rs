@@ -1,10 +1,11 @@
 //! From the chart before to this one, and what stays when it is removed.
 
 use crate::harness::{
-    Installed, Namespace, arena, chart, chart_before, console, eventually, operator_binary, stop,
+    Installed, Namespace, arena, chart, chart_before, eventually, operator_binary,
 };
 use crate::security::strangers::{PLAIN, paths, segment_of};
 use pki_cluster::install::{self, RELEASE};
+use pki_cluster::pages::Page;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -54,7 +55,7 @@ fn an_upgrade_from_the_chart_before_keeps_all_that_was_issued() {
     // A chart that does not ask for it gets no secret path: replicas of its version may be asked.
     assert_eq!(paths(&arena), ["/validate", "/validate"]);
     // No operator runs that would repair a fault of the upgrade.
-    stop(operator);
+    operator.stop().unwrap();
 
     apply_definitions(&arena);
     bare.helm("upgrade", &chart(), &["--reuse-values"]);
@@ -337,7 +338,9 @@ fn documented() -> Vec<String> {
 
 /// The commands that remove everything, as people copy them.
 fn run_what_the_guide_says(installed: &Installed) {
-    let commands = console::of_section(INSTALL, "## Remove everything").join("\n");
+    let commands = Page::read("src/guide/install.md")
+        .commands_of("Remove everything")
+        .join("\n");
     let mut bash = installed.cluster.helm().expect("there is Helm");
     let kubectl = installed.cluster.kubectl();
     let folders = [bash.get_program(), kubectl.get_program()];

@@ -2,6 +2,7 @@
 //! user may know.
 
 use crate::harness::{Namespace, SHARED, file, serial_of};
+use pki_cluster::install;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -78,21 +79,11 @@ fn account(ns: &Namespace<'_>, role: &str) -> String {
     let role_flag = format!("--clusterrole={role}");
     ns.kubectl(&["create", "rolebinding", role, &role_flag, &subject])
         .unwrap();
-    let token = ns.kubectl(&["create", "token", role]).unwrap();
-    let view = [
-        "config",
-        "view",
-        "--minify",
-        "--raw",
-        "--flatten",
-        "--output=json",
-    ];
-    let mut config: Value = serde_json::from_str(&SHARED.kubectl(&view).unwrap()).unwrap();
-    config["users"] = json!([{"name": role, "user": {"token": token.trim()}}]);
-    let context = &mut config["contexts"][0]["context"];
-    context["user"] = json!(role);
-    context["namespace"] = json!(ns.name);
-    let path = scratch(ns, &format!("{role}.kubeconfig"), &config.to_string());
+    let path = SHARED
+        .cluster
+        .dir()
+        .join(format!("{}-{role}.kubeconfig", ns.name));
+    install::account_kubeconfig(|| SHARED.cluster.kubectl(), &ns.name, role, &path).unwrap();
     path.to_str().unwrap().to_owned()
 }
 

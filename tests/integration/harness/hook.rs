@@ -41,8 +41,9 @@ impl<'a> Hook<'a> {
             .cluster
             .dir()
             .join(format!("{account}.kubeconfig"));
-        install::account_kubeconfig(|| installed.cluster.kubectl(), account, &kubeconfig)
-            .expect("the account has a token");
+        let kubectl = || installed.cluster.kubectl();
+        let written = install::account_kubeconfig(kubectl, RELEASE, account, &kubeconfig);
+        written.expect("the account has a token");
         Self {
             installed,
             objects,

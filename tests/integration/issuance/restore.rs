@@ -1,9 +1,9 @@
 //! A Secret that has lost its owner: taken up again by the Pki that it was issued for, and by no
 //! other.
 
-use crate::harness::{Installed, Namespace, SHARED, arena, console, eventually, file, notes};
+use crate::harness::{Installed, Namespace, SHARED, arena, eventually, file, notes};
+use pki_cluster::pages::{Block, Page};
 use pki_cluster::testing::manifest;
-use pki_cluster::workspace_dir;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -173,10 +173,12 @@ fn a_secret_that_was_issued_for_something_else_is_taken_up_by_nobody() {
 
 /// The commands of the guide's page, block by block.
 fn page() -> Vec<String> {
-    let page = workspace_dir().join("src/guide/backup-and-restore.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let blocks = console::blocks(&page).into_iter();
-    blocks.map(|commands| commands.join("\n")).collect()
+    let page = Page::read("src/guide/backup-and-restore.md");
+    let blocks = page.blocks.iter().filter(|block| block.has_commands());
+    let commands = |block: &Block| block.steps().into_iter().map(|step| step.command);
+    blocks
+        .map(|block| commands(block).collect::<Vec<_>>().join("\n"))
+        .collect()
 }
 
 /// Runs what the page says in this folder, as the administrator.

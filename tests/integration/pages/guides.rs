@@ -1,27 +1,28 @@
 //! The guides hold on a real cluster: their commands, scripts and statements.
 
-use crate::harness::{Namespace, SHARED, arena, bytes, console, eventually, file, openssl};
+use crate::harness::{Namespace, SHARED, arena, bytes, eventually, file, openssl};
 use jiff::{SignedDuration, Timestamp};
 use mlua::LuaSerdeExt as _;
+use pki_cluster::pages::Page;
 use pki_cluster::testing::manifest;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const GITOPS: &str = include_str!("../../../src/guide/gitops.md");
 const PAGES_WITH_POLICIES: [&str; 4] = [
-    include_str!("../../../src/guide/policies.md"),
-    include_str!("../../../src/guide/policies-by-example.md"),
-    include_str!("../../../src/guide/policy-rules.md"),
-    include_str!("../../../src/guide/common-refusals.md"),
+    "src/guide/policies.md",
+    "src/guide/policies-by-example.md",
+    "src/guide/policy-rules.md",
+    "src/guide/common-refusals.md",
 ];
-const STOLEN: &str = include_str!("../../../src/guide/a-key-was-stolen.md");
 
-/// The fenced block of this language.
-fn block(language: &str) -> &'static str {
-    let (_, rest) = GITOPS.split_once(&format!("```{language}\n")).unwrap();
-    rest.split_once("```").unwrap().0
+/// The first fenced block of this language in the guide to Argo CD and Flux.
+fn block(language: &str) -> String {
+    let page = Page::read("src/guide/gitops.md");
+    let mut blocks = page.blocks.into_iter();
+    let block = blocks.find(|block| block.language == language);
+    block.expect("the page has an example").content
 }
 
 /// Health and message of a Pki in Argo CD, by the script of the guide.
@@ -38,7 +39,8 @@ fn argo_health(pki: &Value) -> (String, String) {
 
 /// Whether Flux takes the Pki for current, by the expression of the guide.
 fn is_current_for_flux(pki: &Value) -> bool {
-    let mut lines = block("yaml").lines().map(str::trim);
+    let example = block("yaml");
+    let mut lines = example.lines().map(str::trim);
     let expression = lines.find_map(|line| line.strip_prefix("current: "));
     let program = cel::Program::compile(expression.unwrap()).unwrap();
     let mut context = cel::Context::default();
@@ -192,6 +194,7 @@ fn run(ns: &Namespace<'_>, command: &str) {
 
 #[test]
 fn the_commands_after_a_theft_replace_the_key_of_one_pki_and_void_those_of_a_tenant() {
+    let page = Page::read("src/guide/a-key-was-stolen.md");
     let ns = SHARED.namespace("stolen");
     ns.permit(&["app3"], "");
     for (pki, service) in [("app1-pki", "app1"), ("app3-pki", "app3")] {
@@ -203,7 +206,7 @@ fn the_commands_after_a_theft_replace_the_key_of_one_pki_and_void_those_of_a_ten
         .unwrap();
     let key = || file(&ns.get("secret", "app1-pki").unwrap(), "tls.key");
     let stolen = key();
-    for command in console::of_section(STOLEN, "## The key of one Pki") {
+    for command in page.commands_of("The key of one Pki") {
         run(&ns, &command);
     }
     eventually("another key is there", || (key() != stolen).then_some(()));
@@ -211,7 +214,7 @@ fn the_commands_after_a_theft_replace_the_key_of_one_pki_and_void_those_of_a_ten
     let template = &deployment["spec"]["template"]["metadata"]["annotations"];
     assert!(template["kubectl.kubernetes.io/restartedAt"].is_string());
 
-    for command in console::of_section(STOLEN, "## The keys of one tenant") {
+    for command in page.commands_of("The keys of one tenant") {
         run(&ns, &command);
     }
     assert!(ns.get("pki", "app3-pki").is_none());
@@ -222,12 +225,15 @@ fn the_commands_after_a_theft_replace_the_key_of_one_pki_and_void_those_of_a_ten
 }
 
 /// The policies of the guides, as they are written there.
-fn policies() -> Vec<&'static str> {
-    let pages = PAGES_WITH_POLICIES.iter();
-    let blocks = pages.flat_map(|page| page.split("```yaml\n").skip(1));
-    let blocks = blocks.filter_map(|rest| Some(rest.split_once("```")?.0));
-    blocks
-        .filter(|block| block.contains("kind: PkiPolicy\n"))
+fn policies() -> Vec<String> {
+    let blocks = PAGES_WITH_POLICIES
+        .iter()
+        .flat_map(|page| Page::read(page).blocks);
+    let examples = blocks
+        .filter(|block| block.language == "yaml")
+        .map(|block| block.content);
+    examples
+        .filter(|example| example.contains("kind: PkiPolicy\n"))
         .collect()
 }
 
@@ -245,7 +251,7 @@ fn a_pki_with_a_service_name_alone_gets_a_certificate_within_each_policy_of_the_
     let all = policies();
     assert!(all.len() >= 12, "{}", all.len());
     for policy in all {
-        let mut read: Value = serde_saphyr::from_str(policy).unwrap();
+        let mut read: Value = serde_saphyr::from_str(&policy).unwrap();
         // The namespaces of the examples have other names here.
         if !read["spec"]["namespaces"]["names"].is_null() {
             read["spec"]["namespaces"]["names"] = json!([ns.name]);

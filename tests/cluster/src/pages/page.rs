@@ -3,40 +3,48 @@
 use std::fs;
 use std::mem;
 
+use crate::paths::workspace_dir;
+
 /// A page of the documentation.
-pub(crate) struct Page {
-    pub(crate) name: &'static str,
-    pub(crate) blocks: Vec<Block>,
+pub struct Page {
+    /// Its path in the workspace.
+    pub name: &'static str,
+    /// Its fenced blocks, in their order.
+    pub blocks: Vec<Block>,
     /// The text outside of fenced blocks, as one line.
-    pub(crate) prose: String,
+    pub prose: String,
 }
 
 /// A fenced block.
 #[derive(Debug, Default)]
-pub(crate) struct Block {
+pub struct Block {
     /// The text of the nearest heading `## ...` above it; empty before the first.
-    pub(crate) section: String,
+    pub section: String,
     /// The number of its first line in the page.
-    pub(crate) line: usize,
-    pub(crate) language: String,
+    pub line: usize,
+    /// The word behind the fence, such as `yaml`.
+    pub language: String,
     /// Its lines, without the indentation of the fence.
-    pub(crate) content: String,
+    pub content: String,
     /// Whether a test has run or read it.
-    pub(crate) is_done: bool,
+    pub is_done: bool,
 }
 
 /// A command of a block, and the output that the page shows below it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub(crate) line: usize,
-    pub(crate) command: String,
-    pub(crate) shown: Vec<String>,
+pub struct Step {
+    /// The number of its line in the page.
+    pub line: usize,
+    /// All of its lines, without the prompt.
+    pub command: String,
+    /// The lines below it.
+    pub shown: Vec<String>,
 }
 
 impl Page {
     /// Reads the page at this path of the workspace.
-    pub(crate) fn read(name: &'static str) -> Self {
-        let path = pki_cluster::workspace_dir().join(name);
+    pub fn read(name: &'static str) -> Self {
+        let path = workspace_dir().join(name);
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
         Self::parse(name, &text)
     }
@@ -83,8 +91,24 @@ impl Page {
         }
     }
 
+    /// The commands of the blocks in the section below a heading `## ...`.
+    ///
+    /// Panics if there is none.
+    pub fn commands_of(&self, section: &str) -> Vec<String> {
+        let blocks = self.blocks.iter();
+        let blocks = blocks.filter(|block| block.section == section && block.has_commands());
+        let steps = blocks.flat_map(Block::steps);
+        let commands: Vec<_> = steps.map(|step| step.command).collect();
+        assert!(
+            !commands.is_empty(),
+            "{}: {section} has no command",
+            self.name
+        );
+        commands
+    }
+
     /// The commands that stand in sentences and tables, and begin with one of these words.
-    pub(crate) fn inline(&self, begins: &[&str]) -> Vec<String> {
+    pub fn inline(&self, begins: &[&str]) -> Vec<String> {
         let spans = self.prose.split('`').skip(1).step_by(2);
         let commands = spans.filter(|span| begins.iter().any(|begin| span.starts_with(begin)));
         commands.map(str::to_owned).collect()
@@ -93,13 +117,13 @@ impl Page {
 
 impl Block {
     /// Whether people type its content.
-    pub(crate) fn has_commands(&self) -> bool {
+    pub fn has_commands(&self) -> bool {
         matches!(self.language.as_str(), "console" | "sh")
     }
 
     /// The commands. In a `console` block a command follows `$ `, and goes on in the next line
     /// after `\` or `|`; in a `sh` block each line is one.
-    pub(crate) fn steps(&self) -> Vec<Step> {
+    pub fn steps(&self) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
         let mut is_unfinished = false;
         for (index, line) in self.content.lines().enumerate() {
@@ -130,7 +154,7 @@ impl Block {
 }
 
 #[test]
-fn commands_are_told_from_their_output() {
+fn commands_are_distinguished_from_their_output() {
     let text = "# T\n`cargo\ndemo`\n## A\n  ```console\n  $ a \\\n      b |\n    c\n  out\n  $ d\n  ```\n```yaml\n$ no\n```\n";
     let page = Page::parse("a page", text);
     let [console, yaml] = &page.blocks[..] else {
@@ -147,4 +171,5 @@ fn commands_are_told_from_their_output() {
         ("A", false)
     );
     assert_eq!(page.inline(&["cargo "]), ["cargo demo"]);
+    assert_eq!(page.commands_of("A"), ["a \\\n    b |\n  c", "d"]);
 }
