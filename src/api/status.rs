@@ -71,6 +71,13 @@ pub struct PkiStatus {
     pub former_secrets: Vec<FormerSecret>,
 }
 
+impl PkiStatus {
+    /// Whether a certificate was issued, which may have ended since.
+    pub fn has_certificate(&self) -> bool {
+        self.serial_number.is_some()
+    }
+}
+
 /// Secret of a Pki from before a change of `spec.secretName`. The operator does not renew it, and
 /// removes it when no pod uses it or its certificate expires.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::issue_backoff::Failure;
 use super::plan::{Current, IssueReason, Observed, due};
 use super::priority_queue::Priority;
 use super::{Context, ReconcileError, secret_writes};
-use crate::api::Pki;
+use crate::api::{Pki, PkiStatus};
 use crate::k8s::object_key::Key;
 use crate::k8s::{api_error, secret};
 use crate::model::keystore::Unmade;
@@ -166,7 +166,7 @@ fn await_key(
     now: Timestamp,
 ) -> Option<Outcome> {
     let status = pki.status.as_ref();
-    if status.is_some_and(|status| status.serial_number.is_some()) {
+    if status.is_some_and(PkiStatus::has_certificate) {
         return None;
     }
     let silent_until = since + SILENT_WAIT;

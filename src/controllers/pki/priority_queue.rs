@@ -51,7 +51,7 @@ fn is_served(pki: &Pki, now: Timestamp) -> bool {
     pki.status.as_ref().is_some_and(|status| {
         let is_over = status.not_after.as_ref().is_some_and(|end| end.0 <= now);
         let is_of_this = status.observed_generation == pki.metadata.generation;
-        status.serial_number.is_some() && is_of_this && !is_over
+        status.has_certificate() && is_of_this && !is_over
     })
 }
 

@@ -3,7 +3,7 @@
 use super::answer::{allow, bounded, deny_causes, warn};
 use super::{Request, ReviewedObject, still_invalid};
 use crate::api::annotations::{self, Carrier};
-use crate::api::{GROUP, Pki, PkiPolicy, PkiPolicySpec, VERSION};
+use crate::api::{GROUP, Pki, PkiPolicy, PkiPolicySpec, PkiStatus, VERSION};
 use crate::policy::{PolicyFault, RuleBook, faults};
 use crate::util::text::printable;
 use kube::Resource as _;
@@ -84,7 +84,8 @@ fn broken(
     while stored.peek().is_some() && has_time() {
         judged += 1;
         if let Some(pki) = stored.next().filter(is_broken) {
-            with_secret += usize::from(has_secret(&pki));
+            let status = pki.status.as_ref();
+            with_secret += usize::from(status.is_some_and(PkiStatus::has_certificate));
             broken.push(pki.display_name());
         }
     }
@@ -96,12 +97,6 @@ fn broken(
     });
     let broken = not_permitted(broken, with_secret);
     broken.into_iter().chain(unjudged).collect()
-}
-
-/// Whether the status records a certificate, and so a Secret that the Pki keeps.
-fn has_secret(pki: &Pki) -> bool {
-    let status = pki.status.as_ref();
-    status.is_some_and(|status| status.serial_number.is_some())
 }
 
 /// The warning about these Pkis, of which `with_secret` have a Secret.

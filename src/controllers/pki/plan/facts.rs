@@ -112,7 +112,7 @@ pub fn needs_deletion_check(observed: &Observed<'_>) -> bool {
         && !is_being_deleted(&observed.pki)
         && observed.verdict.is_ok()
         && observed.rival.is_none()
-        && status.is_some_and(|status| status.serial_number.is_some())
+        && status.is_some_and(PkiStatus::has_certificate)
 }
 
 /// Whether Kubernetes is deleting the Pki.
@@ -129,7 +129,7 @@ pub fn has_finalizer(pki: &Pki) -> bool {
 /// being replaced, or it is to be kept.
 fn is_in_use_or_kept(pki: &Pki, ca: &Ca) -> bool {
     pki.status.as_ref().is_some_and(|status| {
-        status.serial_number.is_some() && (lacks_ca(Some(status), ca) || secret::is_kept(pki))
+        status.has_certificate() && (lacks_ca(Some(status), ca) || secret::is_kept(pki))
     })
 }
 
@@ -144,7 +144,7 @@ pub fn outdated_former(pki: &Pki, ca: &Ca) -> Option<Key> {
     let status = pki.status.as_ref()?;
     let former = status.secret_name.as_deref()?;
     let is_outdated =
-        status.serial_number.is_some() && former != pki.secret_name() && lacks_ca(Some(status), ca);
+        status.has_certificate() && former != pki.secret_name() && lacks_ca(Some(status), ca);
     is_outdated.then(|| Key::new(pki.namespace().unwrap_or_default(), former))
 }
 
