@@ -16,7 +16,7 @@ use crate::encoding;
 use crate::key::{self, KeyAlgorithm, PrivateKeyPem};
 use crate::names::check_common_name;
 use crate::path;
-use crate::validity::{Validity, asn1_time};
+use crate::validity::{BACKDATING, Validity, asn1_time};
 
 /// A CA certificate and its key, ready to sign.
 pub struct Authority {
@@ -39,7 +39,7 @@ impl Authority {
     ) -> Result<Self, AuthorityError> {
         check_common_name(common_name)
             .map_err(|problem| AuthorityError::CommonName(common_name.to_owned(), problem))?;
-        let validity = Validity::from_now(now, lifetime, Timestamp::MAX)
+        let validity = Validity::from_now(now, BACKDATING, lifetime, Timestamp::MAX)
             .ok_or(AuthorityError::Lifetime { lifetime, now })?;
         let key = KeyAlgorithm::EcdsaP256
             .generate()

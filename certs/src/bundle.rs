@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
-use rcgen::{KeyPair, PublicKeyData as _};
+use rcgen::PublicKeyData as _;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator};
 use x509_parser::certificate::X509Certificate;
@@ -13,7 +13,8 @@ use x509_parser::oid_registry::{OID_X509_COMMON_NAME, OID_X509_EXT_AUTHORITY_KEY
 
 use crate::ca::CaCertificate;
 use crate::encoding;
-use crate::key::{self, KeyAlgorithm};
+use crate::key::{self, KeyAlgorithm, KeyEncoding};
+use crate::public_key::PublicKey;
 use crate::request::LeafRequest;
 use crate::san;
 use crate::usage::{self, Usage};
@@ -63,21 +64,62 @@ pub fn verify(
     issuers: &[&CaCertificate],
     now: Timestamp,
 ) -> Result<Verified, VerifyError> {
-    let chain = encoding::only_certificates(bundle.certificate).ok_or(CertificateUnreadable)?;
+    let key = key::read_only(bundle.private_key);
+    let key = key.map(|(key, encoding)| ExpectedKey {
+        algorithm: KeyAlgorithm::of(&*key),
+        encoding: Some(encoding),
+        info: key.subject_public_key_info(),
+    });
+    verify_chain(bundle.certificate, key, request, issuers, now)
+}
+
+/// Verifies a chain that was made for a public key, as [`verify`] does where the private key is
+/// known.
+pub(crate) fn verify_for(
+    chain_pem: &[u8],
+    key: &PublicKey,
+    request: &LeafRequest,
+    issuers: &[&CaCertificate],
+    now: Timestamp,
+) -> Result<Verified, VerifyError> {
+    let key = ExpectedKey {
+        algorithm: Some(key.algorithm()),
+        encoding: None,
+        info: key.info().subject_public_key_info(),
+    };
+    verify_chain(chain_pem, Some(key), request, issuers, now)
+}
+
+/// The key that a certificate is to have.
+struct ExpectedKey {
+    algorithm: Option<KeyAlgorithm>,
+    /// The encoding of the private key, if that is stored.
+    encoding: Option<KeyEncoding>,
+    /// The SubjectPublicKeyInfo in DER.
+    info: Vec<u8>,
+}
+
+fn verify_chain(
+    chain_pem: &[u8],
+    key: Option<ExpectedKey>,
+    request: &LeafRequest,
+    issuers: &[&CaCertificate],
+    now: Timestamp,
+) -> Result<Verified, VerifyError> {
+    let chain = encoding::only_certificates(chain_pem).ok_or(CertificateUnreadable)?;
     let (der, rest) = chain.split_first().ok_or(CertificateUnreadable)?;
     let certificate = parse(der)?;
     let validity = Validity::of(&certificate).ok_or(CertificateUnreadable)?;
-    let key = key::read_only(bundle.private_key);
-    let (key, key_encoding) = key.ok_or(VerifyError::PrivateKeyUnreadable)?;
+    let key = key.ok_or(VerifyError::PrivateKeyUnreadable)?;
 
     let candidates = named_as_issuer(&certificate, issuers)?;
     check_in_force(validity, now)?;
-    check_key(&certificate, &key)?;
+    check_key(&certificate, &key.info)?;
     let (algorithm, encoding) = (request.key, request.key_encoding.for_keys(request.key));
-    ensure(KeyAlgorithm::of(&key) == Some(algorithm), || {
+    ensure(key.algorithm == Some(algorithm), || {
         VerifyError::KeyAlgorithm(algorithm)
     })?;
-    ensure(key_encoding == encoding, || {
+    ensure(key.encoding.is_none_or(|it| it == encoding), || {
         VerifyError::KeyEncoding(encoding)
     })?;
     check_common_name(&certificate, request)?;
@@ -90,7 +132,7 @@ pub fn verify(
         check_duration(validity, request, issuer)
     })?;
 
-    let uncut = validity::end(validity.not_before, request.duration, Timestamp::MAX);
+    let uncut = requested_end(validity, request, Timestamp::MAX);
     Ok(Verified {
         serial: printed_serial(certificate.raw_serial()),
         not_before: validity.not_before,
@@ -117,7 +159,7 @@ pub fn recognize(
     let (key, _) = key::read_only(bundle.private_key).ok_or(VerifyError::PrivateKeyUnreadable)?;
 
     let candidates = named_as_issuer(&certificate, issuers)?;
-    check_key(&certificate, &key)?;
+    check_key(&certificate, &key.subject_public_key_info())?;
     check_common_name(&certificate, request)?;
     san::check(&certificate, request)?;
     // No leaf outlives its CA: in its last second every certificate on the path is valid.
@@ -252,8 +294,8 @@ fn check_chain(rest: &[CertificateDer<'_>], issuer: &CaCertificate) -> Result<()
     ensure(rest == expected, || VerifyError::Chain)
 }
 
-fn check_key(certificate: &X509Certificate<'_>, key: &KeyPair) -> Result<(), VerifyError> {
-    let belongs = key.subject_public_key_info() == certificate.public_key().raw;
+fn check_key(certificate: &X509Certificate<'_>, info: &[u8]) -> Result<(), VerifyError> {
+    let belongs = info == certificate.public_key().raw;
     ensure(belongs, || VerifyError::PrivateKeyMismatch)
 }
 
@@ -305,11 +347,16 @@ fn check_duration(
     issuer: &CaCertificate,
 ) -> Result<(), VerifyError> {
     let not_after = validity.not_after;
-    let requested = validity::end(validity.not_before, request.duration, issuer.not_after());
+    let requested = requested_end(validity, request, issuer.not_after());
     ensure(not_after == requested, || VerifyError::Duration {
         not_after,
         requested,
     })
+}
+
+fn requested_end(validity: Validity, request: &LeafRequest, latest: Timestamp) -> Timestamp {
+    let (backdating, duration) = (request.backdating, request.duration);
+    validity::end(validity.not_before, backdating, duration, latest)
 }
 
 #[cfg(test)]

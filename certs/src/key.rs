@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
     EcdsaSigningAlgorithm, Ed25519KeyPair, RsaKeyPair,
 };
 use pkcs8::PrivateKeyInfoRef;
-use rcgen::{KeyIdMethod, KeyPair, PublicKeyData as _, RsaKeySize};
+use rcgen::{KeyIdMethod, KeyPair, PublicKeyData, RsaKeySize};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_parser::prelude::FromDer as _;
@@ -39,6 +39,16 @@ pub enum KeyAlgorithm {
 }
 
 impl KeyAlgorithm {
+    /// All kinds.
+    pub const ALL: [Self; 6] = [
+        Self::EcdsaP256,
+        Self::EcdsaP384,
+        Self::Rsa2048,
+        Self::Rsa3072,
+        Self::Rsa4096,
+        Self::Ed25519,
+    ];
+
     /// Whether making one key may take longer than other work should wait.
     pub fn is_slow(self) -> bool {
         matches!(self, Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096)
@@ -58,12 +68,19 @@ impl KeyAlgorithm {
     }
 
     /// `None` for a kind that leaves do not get.
-    pub(crate) fn of(key: &KeyPair) -> Option<Self> {
-        if key.is_compatible(&rcgen::PKCS_ECDSA_P256_SHA256) {
+    /// The names of all kinds, as a list to read.
+    pub(crate) fn all_names() -> String {
+        let names = Self::ALL.map(|algorithm| algorithm.to_string());
+        names.join(", ")
+    }
+
+    pub(crate) fn of(key: &impl PublicKeyData) -> Option<Self> {
+        let algorithm = key.algorithm();
+        if *algorithm == rcgen::PKCS_ECDSA_P256_SHA256 {
             Some(Self::EcdsaP256)
-        } else if key.is_compatible(&rcgen::PKCS_ECDSA_P384_SHA384) {
+        } else if *algorithm == rcgen::PKCS_ECDSA_P384_SHA384 {
             Some(Self::EcdsaP384)
-        } else if key.is_compatible(&rcgen::PKCS_ED25519) {
+        } else if *algorithm == rcgen::PKCS_ED25519 {
             Some(Self::Ed25519)
         } else {
             match rsa_bits(key)? {
@@ -179,8 +196,8 @@ pub(crate) fn read_only(pem: &[u8]) -> Option<(Zeroizing<KeyPair>, KeyEncoding)>
 /// 7093, 2], method 1). rcgen's own method hashes more than the key.
 ///
 /// [RFC 7093, 2]: https://www.rfc-editor.org/rfc/rfc7093#section-2
-pub(crate) fn identifier(key: &KeyPair) -> KeyIdMethod {
-    let hash = digest::digest(&digest::SHA256, key.public_key_raw());
+pub(crate) fn identifier(key: &impl PublicKeyData) -> KeyIdMethod {
+    let hash = digest::digest(&digest::SHA256, key.der_bytes());
     KeyIdMethod::PreSpecified(hash.as_ref()[..20].to_vec())
 }
 
@@ -249,7 +266,7 @@ fn pem(label: &str, der: &[u8]) -> PrivateKeyPem {
     PrivateKeyPem::new(encoding::pem(label, der))
 }
 
-fn rsa_bits(key: &KeyPair) -> Option<usize> {
+fn rsa_bits(key: &impl PublicKeyData) -> Option<usize> {
     let der = key.subject_public_key_info();
     let (_, info) = SubjectPublicKeyInfo::from_der(&der).ok()?;
     match info.parsed().ok()? {
@@ -289,12 +306,12 @@ mod tests {
         use KeyEncoding::{Pkcs8, Traditional};
         for algorithm in ALL {
             let key = algorithm.generate().unwrap();
-            assert_eq!(KeyAlgorithm::of(&key), Some(algorithm));
+            assert_eq!(KeyAlgorithm::of(&*key), Some(algorithm));
             for encoding in [Pkcs8, Traditional] {
                 let pem = write(&key, encoding).unwrap();
                 let (read, found) = read_only(pem.as_bytes()).unwrap();
                 assert_eq!(found, encoding.for_keys(algorithm));
-                assert_eq!(KeyAlgorithm::of(&read), Some(algorithm));
+                assert_eq!(KeyAlgorithm::of(&*read), Some(algorithm));
                 assert_eq!(read.public_key_raw(), key.public_key_raw());
                 for again in [Pkcs8, Traditional] {
                     let of_read = write(&read, again).unwrap();

@@ -1,13 +1,16 @@
 //! Leaves: the certificates an authority issues.
 
 use jiff::{SignedDuration, Timestamp};
-use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData,
+};
 
 use crate::authority::{Authority, random_serial};
-use crate::bundle::{Bundle, verify};
+use crate::bundle::{Bundle, Verified, verify, verify_for};
 use crate::encoding;
 use crate::key::{self, KeyAlgorithm, KeyEncoding, PrivateKeyPem};
 use crate::names::{NameProblem, check_common_name, check_dns_name, check_uri};
+use crate::public_key::PublicKey;
 use crate::request::LeafRequest;
 use crate::san;
 use crate::usage::{self, Usage};
@@ -23,12 +26,21 @@ pub struct Leaf {
     pub private_key_pem: PrivateKeyPem,
     /// The serial number in upper-case hexadecimal, as OpenSSL prints it.
     pub serial: String,
-    /// Five minutes before the issue, for clients whose clocks are slow.
+    /// Some minutes before the issue, for clients whose clocks are slow.
     pub not_before: Timestamp,
     /// The last second of its validity.
     pub not_after: Timestamp,
     /// Whether it ends with its authority, before the requested duration is over.
     pub cut_short: bool,
+}
+
+/// An issued certificate whose key is somebody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certified {
+    /// The certificate, and those between it and the root, in PEM.
+    pub chain_pem: String,
+    /// Serial number, validity and issuer.
+    pub verified: Verified,
 }
 
 impl KeyAlgorithm {
@@ -61,10 +73,28 @@ impl Authority {
     ) -> Result<Leaf, IssueError> {
         self.check(request, now)?;
         let key = key::read(private_key_pem).ok_or(IssueError::PrivateKeyUnreadable)?;
-        if KeyAlgorithm::of(&key) != Some(request.key) {
+        if KeyAlgorithm::of(&*key) != Some(request.key) {
             return Err(IssueError::KeyAlgorithm(request.key));
         }
         self.sign(request, &key, now)
+    }
+
+    /// Signs a certificate for the key of somebody else, which is of the requested kind.
+    ///
+    /// The certificate has passed the checks of [`verify`] for the same request and time.
+    pub fn certify(
+        &self,
+        request: &LeafRequest,
+        key: &PublicKey,
+        now: Timestamp,
+    ) -> Result<Certified, IssueError> {
+        self.check(request, now)?;
+        let chain_pem = self.sign_chain(request, key.info(), now)?;
+        let verified = verify_for(chain_pem.as_bytes(), key, request, &[self.ca()], now);
+        Ok(Certified {
+            verified: verified.map_err(IssueError::Unusable)?,
+            chain_pem,
+        })
     }
 
     fn check(&self, request: &LeafRequest, now: Timestamp) -> Result<Validity, IssueError> {
@@ -81,9 +111,7 @@ impl Authority {
         key: &KeyPair,
         now: Timestamp,
     ) -> Result<Leaf, IssueError> {
-        let validity = self.validity_of(request, now)?;
-        let certificate = leaf_profile(request, validity, key)?.signed_by(key, &self.issuer()?)?;
-        let chain_pem = encoding::certificate_pem(certificate.der()) + self.ca().chain_pem();
+        let chain_pem = self.sign_chain(request, key, now)?;
         let private_key_pem = key::write(key, request.key_encoding)?;
 
         let bundle = Bundle {
@@ -101,6 +129,17 @@ impl Authority {
         })
     }
 
+    fn sign_chain(
+        &self,
+        request: &LeafRequest,
+        key: &impl PublicKeyData,
+        now: Timestamp,
+    ) -> Result<String, IssueError> {
+        let validity = self.validity_of(request, now)?;
+        let certificate = leaf_profile(request, validity, key)?.signed_by(key, &self.issuer()?)?;
+        Ok(encoding::certificate_pem(certificate.der()) + self.ca().chain_pem())
+    }
+
     fn validity_of(&self, request: &LeafRequest, now: Timestamp) -> Result<Validity, IssueError> {
         let authority = self.ca().validity();
         if authority.not_yet(now) {
@@ -110,8 +149,9 @@ impl Authority {
         if authority.not_after <= now {
             return Err(IssueError::AuthorityExpired(authority.not_after));
         }
-        Validity::from_now(now, request.duration, authority.not_after)
-            .ok_or(IssueError::Duration(request.duration))
+        let (backdating, duration) = (request.backdating, request.duration);
+        Validity::from_now(now, backdating, duration, authority.not_after)
+            .ok_or(IssueError::Duration(duration))
     }
 }
 
@@ -177,7 +217,7 @@ fn check_names(request: &LeafRequest) -> Result<(), IssueError> {
 fn leaf_profile(
     request: &LeafRequest,
     validity: Validity,
-    key: &KeyPair,
+    key: &impl PublicKeyData,
 ) -> Result<CertificateParams, rcgen::Error> {
     let mut subject = DistinguishedName::new();
     if let Some(name) = &request.common_name {

@@ -8,7 +8,8 @@
 //!    can sign. Its public half, the [`CaCertificate`], knows the path to the root.
 //! 2. A [`LeafRequest`] has names, usages, duration and kind of key.
 //! 3. [`Authority::issue`] returns a [`Leaf`]: a new key and the certificate for it.
-//!    [`Authority::issue_for`] certifies an existing key.
+//!    [`Authority::issue_for`] certifies an existing key, and [`Authority::certify`] the
+//!    [`PublicKey`] of somebody else.
 //! 4. A [`Bundle`] is the stored leaf: `tls.crt` and `tls.key`. [`verify`] compares it with the
 //!    request, the CAs and the time; a [`VerifyError`] is the reason to issue anew.
 //! 5. [`Trust`] is `ca.crt`: the root of the CA, and while it is being replaced, those of both.
@@ -35,6 +36,7 @@
 //!     uris: vec![],
 //!     usages: vec![Usage::ServerAuth, Usage::ClientAuth],
 //!     duration: SignedDuration::from_hours(2160),
+//!     backdating: LeafRequest::BACKDATING,
 //!     key: KeyAlgorithm::EcdsaP256,
 //!     key_encoding: KeyEncoding::Pkcs8,
 //! };
@@ -73,6 +75,7 @@ mod key;
 mod leaf;
 mod names;
 mod path;
+mod public_key;
 pub mod renewal;
 mod request;
 mod san;
@@ -86,8 +89,9 @@ pub use authority_error::{AuthorityError, PathMember};
 pub use bundle::{Bundle, Verified, recognize, verify};
 pub use ca::CaCertificate;
 pub use key::{KeyAlgorithm, KeyEncoding, PrivateKeyPem};
-pub use leaf::{IssueError, Leaf};
+pub use leaf::{Certified, IssueError, Leaf};
 pub use names::NameProblem;
+pub use public_key::{CsrError, PublicKey};
 pub use renewal::RenewBefore;
 pub use request::LeafRequest;
 pub use trust::{Trust, anchors};

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::validity::BACKDATED;
+use crate::validity::BACKDATING;
 
 /// The time before its end at which a leaf is renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,11 +50,11 @@ pub fn with_jitter(
     earlier(due, spread(waiting / 10, seed))
 }
 
-/// The time at which a leaf with this validity was issued: `BACKDATED` after `not_before`.
+/// The time at which a leaf with this validity was issued: `BACKDATING` after `not_before`.
 pub fn issued_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
     // No authority here issues a shorter certificate.
-    if not_after.duration_since(not_before) > BACKDATED {
-        not_before + BACKDATED
+    if not_after.duration_since(not_before) > BACKDATING {
+        not_before + BACKDATING
     } else {
         not_before
     }
@@ -167,7 +167,7 @@ mod tests {
     fn a_leaf_was_issued_when_its_duration_began() {
         let (not_before, not_after) = issued_for(NINETY_DAYS);
         assert_eq!(issued_at(not_before, not_after), not_after - NINETY_DAYS);
-        let too_short = not_before + BACKDATED;
+        let too_short = not_before + BACKDATING;
         assert_eq!(issued_at(not_before, too_short), not_before);
     }
 
@@ -187,6 +187,6 @@ mod tests {
 
     fn issued_for(duration: SignedDuration) -> (Timestamp, Timestamp) {
         let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        (now - BACKDATED, now + duration)
+        (now - BACKDATING, now + duration)
     }
 }

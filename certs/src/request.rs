@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use crate::key::{KeyAlgorithm, KeyEncoding};
 use crate::usage::Usage;
+use crate::validity::BACKDATING;
 
 /// A requested leaf.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,8 +28,15 @@ pub struct LeafRequest {
     pub usages: Vec<Usage>,
     /// How long the leaf is valid from now on, in whole seconds; the authority may end it earlier.
     pub duration: SignedDuration,
+    /// How long before its issue the leaf becomes valid, for clients whose clocks are slow.
+    pub backdating: SignedDuration,
     /// The kind of key.
     pub key: KeyAlgorithm,
     /// How the key is written into its PEM.
     pub key_encoding: KeyEncoding,
+}
+
+impl LeafRequest {
+    /// The backdating of leaves, where nothing else limits it.
+    pub const BACKDATING: SignedDuration = BACKDATING;
 }

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 
 /// How long before its issue a certificate becomes valid, for clients whose clocks are slow.
-pub(crate) const BACKDATED: SignedDuration = SignedDuration::from_mins(5);
+pub(crate) const BACKDATING: SignedDuration = SignedDuration::from_mins(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Validity {
@@ -14,15 +14,16 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    /// From shortly before `now` to `duration` after it, but at most to `latest`. `None` if empty,
-    /// or before 1970, which verifiers do not read.
+    /// From `backdating` before `now` to `duration` after it, but at most to `latest`. `None` if
+    /// empty, or before 1970, which verifiers do not read.
     pub(crate) fn from_now(
         now: Timestamp,
+        backdating: SignedDuration,
         duration: SignedDuration,
         latest: Timestamp,
     ) -> Option<Self> {
-        let not_before = whole_seconds(now).checked_sub(BACKDATED).ok()?;
-        let not_after = end(not_before, duration, latest);
+        let not_before = whole_seconds(now).checked_sub(backdating).ok()?;
+        let not_after = end(not_before, backdating, duration, latest);
         let is_possible = not_before >= Timestamp::UNIX_EPOCH && not_after > whole_seconds(now);
         is_possible.then_some(Self {
             not_before,
@@ -50,9 +51,15 @@ impl Validity {
     }
 }
 
-/// The end of a certificate that begins at `not_before` and was issued for `duration`.
-pub(crate) fn end(not_before: Timestamp, duration: SignedDuration, latest: Timestamp) -> Timestamp {
-    let since_not_before = BACKDATED.saturating_add(SignedDuration::from_secs(duration.as_secs()));
+/// The end of a certificate that begins at `not_before`, and was issued for `duration` after
+/// `backdating`.
+pub(crate) fn end(
+    not_before: Timestamp,
+    backdating: SignedDuration,
+    duration: SignedDuration,
+    latest: Timestamp,
+) -> Timestamp {
+    let since_not_before = backdating.saturating_add(SignedDuration::from_secs(duration.as_secs()));
     let end = not_before
         .saturating_add(since_not_before)
         .expect("a signed duration has no calendar units to refuse");

@@ -103,6 +103,7 @@ impl<'a> ParsedSpec<'a> {
             uris: self.uris.into_iter().map(|(_, uri)| uri).collect(),
             usages: effective.certified_usages(),
             duration: effective.duration.value,
+            backdating: LeafRequest::BACKDATING,
             key: effective.key().certified(),
             key_encoding: effective.key().certified_encoding(),
         }

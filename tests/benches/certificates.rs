@@ -125,6 +125,7 @@ fn request(key: KeyAlgorithm) -> LeafRequest {
         uris: vec![],
         usages: vec![Usage::ServerAuth, Usage::ClientAuth],
         duration: SignedDuration::from_hours(24 * 90),
+        backdating: LeafRequest::BACKDATING,
         key,
         key_encoding: KeyEncoding::default(),
     }

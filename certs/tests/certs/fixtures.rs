@@ -37,6 +37,7 @@ pub(crate) fn request() -> LeafRequest {
         uris: vec!["spiffe://example.com/ns/team-a/sa/app1".to_owned()],
         usages: vec![Usage::ServerAuth, Usage::ClientAuth],
         duration: NINETY_DAYS,
+        backdating: LeafRequest::BACKDATING,
         key: KeyAlgorithm::EcdsaP256,
         key_encoding: KeyEncoding::Pkcs8,
     }

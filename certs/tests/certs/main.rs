@@ -5,6 +5,7 @@
 
 mod authority;
 mod brought;
+mod certify;
 mod describe;
 mod faults;
 mod fixtures;

@@ -160,12 +160,14 @@ prop_compose! {
         uris in vec(any_uri(), 0..3),
         usages in vec(prop_oneof![Just(Usage::ServerAuth), Just(Usage::ClientAuth)], 1..4),
         seconds in 1..400_000_000_i64,
+        backdated in 0..600_i64,
         key in any_key(),
         key_encoding in prop_oneof![Just(KeyEncoding::Pkcs8), Just(KeyEncoding::Traditional)],
     ) -> LeafRequest {
-        let duration = SignedDuration::from_secs(seconds);
+        let [duration, backdating] = [seconds, backdated].map(SignedDuration::from_secs);
         LeafRequest {
-            common_name, former_common_name: None, dns_names, ip_addresses, uris, usages, duration, key, key_encoding,
+            common_name, former_common_name: None, dns_names, ip_addresses, uris, usages, duration, backdating, key,
+            key_encoding,
         }
     }
 }

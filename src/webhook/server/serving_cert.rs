@@ -178,6 +178,7 @@ fn request(hosts: &[String]) -> LeafRequest {
         uris: vec![],
         usages: vec![Usage::ServerAuth],
         duration: LIFETIME,
+        backdating: LeafRequest::BACKDATING,
         key: KeyAlgorithm::EcdsaP256,
         key_encoding: KeyEncoding::Pkcs8,
     }

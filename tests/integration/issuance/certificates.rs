@@ -305,6 +305,7 @@ fn a_certificate_is_renewed_when_its_time_has_come_by_the_ca_that_was_given() {
         uris: vec![],
         usages: vec![Usage::ServerAuth, Usage::ClientAuth],
         duration: HOUR,
+        backdating: LeafRequest::BACKDATING,
         key: KeyAlgorithm::EcdsaP256,
         key_encoding: KeyEncoding::Pkcs8,
     };
@@ -345,6 +346,7 @@ fn a_common_name_of_before_stays_until_the_renewal_which_gives_it_the_namespace(
         uris: vec![],
         usages: vec![Usage::ServerAuth, Usage::ClientAuth],
         duration: 2160 * HOUR,
+        backdating: LeafRequest::BACKDATING,
         key: KeyAlgorithm::EcdsaP256,
         key_encoding: KeyEncoding::Pkcs8,
     };

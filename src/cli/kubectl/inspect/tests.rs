@@ -17,6 +17,7 @@ fn request() -> LeafRequest {
         uris: vec![],
         usages: vec![Usage::ServerAuth],
         duration: SignedDuration::from_hours(2160),
+        backdating: LeafRequest::BACKDATING,
         key: KeyAlgorithm::EcdsaP256,
         key_encoding: KeyEncoding::Pkcs8,
     }

@@ -88,6 +88,7 @@ fn server_config(authority: &Authority) -> ServerConfig {
         uris: vec![],
         usages: vec![Usage::ServerAuth],
         duration: SignedDuration::from_hours(1),
+        backdating: LeafRequest::BACKDATING,
         key: KeyAlgorithm::EcdsaP256,
         key_encoding: KeyEncoding::Pkcs8,
     };
