@@ -36,6 +36,10 @@ const SETTINGS: [&str; 7] = [
     "vm/panic_on_oom",
 ];
 
+/// Removes the cgroups of containers whose processes are gone; those in use stay, with an error.
+const REMOVE_CGROUPS: &str =
+    "find /sys/fs/cgroup -depth -type d -path '*/k8s.io*' -exec rmdir {} +";
+
 /// Whether a node can run on this machine; the error says what is missing, and how to get it.
 pub fn check() -> anyhow::Result<()> {
     if !cfg!(target_os = "linux") {
@@ -90,8 +94,7 @@ pub(super) fn claim(dir: &Path, watchdog: &Watchdog) -> anyhow::Result<()> {
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         watchdog.undo(&format!("echo {} >{}", value.trim(), path.display()))?;
     }
-    // Empty ones only: the processes of containers are gone by now.
-    watchdog.undo("find /sys/fs/cgroup -depth -type d -path '*/k8s.io*' -exec rmdir {} +")?;
+    watchdog.undo(REMOVE_CGROUPS)?;
     // The kernel takes the network of a pod down a moment after its last process.
     let routes = format!("ip route show root {PODS}");
     let gone = format!("[ -z \"$({routes})\" ]");
@@ -101,7 +104,7 @@ pub(super) fn claim(dir: &Path, watchdog: &Watchdog) -> anyhow::Result<()> {
 }
 
 /// Removes what a node left behind whose processes were all killed at once, its watchdog among
-/// them: the address, the links of its pods, and the table of kube-proxy.
+/// them: the address, the links and cgroups of its pods, and the table of kube-proxy.
 ///
 /// # Errors
 ///
@@ -133,6 +136,8 @@ pub fn remove_abandoned() -> anyhow::Result<()> {
             }
         }
     }
+    // The containers of others may run.
+    succeeds("sh", &["-c", REMOVE_CGROUPS]);
     Ok(())
 }
 

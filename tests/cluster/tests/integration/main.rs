@@ -28,9 +28,10 @@ fn run(command: &mut Command) -> String {
     stdout.into_owned()
 }
 
-/// The processes that have the folder of a cluster in their arguments: all but spawned ones.
+/// The processes that have the folder of a cluster in their arguments, all but spawned ones: each
+/// with its number first.
 fn processes_of(dir: &Path) -> Vec<String> {
-    let all = run(Command::new("ps").args(["-A", "-ww", "-o", "args="]));
+    let all = run(Command::new("ps").args(["-A", "-ww", "-o", "pid=,args="]));
     all.lines()
         .filter(|line| line.contains(dir.to_str().unwrap()))
         .map(str::to_owned)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -56,16 +56,7 @@ fn a_pod_waits_for_its_secret_and_runs_and_a_stopped_node_leaves_no_trace() {
 #[ignore = "needs root and packages: cargo test -p pki-cluster -- --ignored"]
 fn killing_the_owner_of_a_node_leaves_no_trace() {
     let machine = Machine::claim();
-    let home = Home::new("killed-node");
-    run(home.command("up").arg("--node"));
-    let (dir, kubectl) = (home.run_dir(), home.record()["kubectl"].clone());
-    start_pod(|| {
-        let mut kubectl = Command::new(kubectl.as_str().unwrap());
-        kubectl
-            .env("KUBECONFIG", dir.join("kubeconfig"))
-            .env("KUBECACHEDIR", dir.join("kubectl"));
-        kubectl
-    });
+    let (home, dir) = node_with_a_pod("killed-node");
 
     run(Command::new("kill").args(["-s", "KILL", &home.record()["keeper"].to_string()]));
     wait_until("the folder is removed", || !dir.exists());
@@ -78,22 +69,17 @@ fn killing_the_owner_of_a_node_leaves_no_trace() {
 #[ignore = "needs root and packages: cargo test -p pki-cluster -- --ignored"]
 fn what_an_abandoned_node_left_behind_hinders_nobody() {
     let machine = Machine::claim();
-    for arguments in [
-        [
-            "ip",
-            "address",
-            "add",
-            "10.245.0.1/32",
-            "dev",
-            "lo",
-            "label",
-            "lo:gone-1234",
-        ]
-        .as_slice(),
-        &["nft", "add", "table", "ip", "kube-proxy"],
-    ] {
-        run(Command::new(arguments[0]).args(&arguments[1..]));
-    }
+    let (home, dir) = node_with_a_pod("abandoned-node");
+    let (watchdog, mut doomed): (Vec<_>, Vec<_>) = processes_of(&dir)
+        .into_iter()
+        .partition(|line| line.contains("cluster-watchdog"));
+    doomed.push(home.record()["keeper"].to_string());
+    // The watchdog first: it would clean up.
+    let pids = watchdog.iter().chain(&doomed);
+    let pids = pids.filter_map(|line| line.split_whitespace().next());
+    run(Command::new("kill").args(["-s", "KILL"]).args(pids));
+    wait_until("the last process ends", || processes_of(&dir).is_empty());
+    assert!(dir.exists() && !cgroups_of_containers().is_empty());
 
     let cluster = Cluster::start(Options {
         node: true,
@@ -106,6 +92,21 @@ fn what_an_abandoned_node_left_behind_hinders_nobody() {
         .args(["wait", "--for=condition=Ready", "node/node"]));
     cluster.stop().unwrap();
     machine.assert_unchanged();
+}
+
+/// A cluster that another process keeps, and its folder.
+fn node_with_a_pod(name: &str) -> (Home, PathBuf) {
+    let home = Home::new(name);
+    run(home.command("up").arg("--node"));
+    let (dir, kubectl) = (home.run_dir(), home.record()["kubectl"].clone());
+    start_pod(|| {
+        let mut kubectl = Command::new(kubectl.as_str().unwrap());
+        kubectl
+            .env("KUBECONFIG", dir.join("kubeconfig"))
+            .env("KUBECACHEDIR", dir.join("kubectl"));
+        kubectl
+    });
+    (home, dir)
 }
 
 /// Starts a pod that mounts a Secret: it hangs until the Secret is there.
