@@ -32,8 +32,6 @@ impl Node {
         image::check()?;
         let cluster = Cluster::start(Options {
             node: true,
-            // A page removes one.
-            trust_bundles: true,
             ..Options::default()
         })?;
         let dir = cluster.dir().join("image");

@@ -29,8 +29,9 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct Options {
     /// With a node that runs pods: [`check_node`](crate::check_node) says what that needs.
     pub node: bool,
-    /// With the type `ClusterTrustBundle`, which Kubernetes 1.36 has switched off by default.
-    pub trust_bundles: bool,
+    /// As Kubernetes before 1.37 is by default: without the types `ClusterTrustBundle` and
+    /// `PodCertificateRequest`.
+    pub before_1_37: bool,
     /// With an API server that shows every webhook a client certificate, of the CA in
     /// `credentials/ca.crt`.
     pub webhook_client: bool,

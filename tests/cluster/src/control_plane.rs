@@ -223,10 +223,10 @@ impl<'a> ControlPlane<'a> {
                 self.dir.join("audit-policy.yaml"),
             ))
             .arg(flag("--audit-log-path", audit_log(self.dir)));
-        if self.options.trust_bundles {
-            command
-                .arg("--feature-gates=ClusterTrustBundle=true")
-                .arg("--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true");
+        if self.options.before_1_37 {
+            let absent = ["clustertrustbundles", "podcertificaterequests"];
+            let absent = absent.map(|resource| format!("certificates.k8s.io/v1/{resource}=false"));
+            command.arg(format!("--runtime-config={}", absent.join(",")));
         }
         if self.options.webhook_client {
             command.arg(flag("--admission-control-config-file", self.admission()));

@@ -154,7 +154,7 @@ const PAUSE: Module = module!(
 );
 
 impl Module {
-    /// The pinned version of the upstream module, as in `v1.36.3`; none for our own.
+    /// The pinned version of the upstream module, as in `v1.37.2`; none for our own.
     fn version(&self) -> Option<&'static str> {
         let mut words = self.go_mod.lines().map(str::split_whitespace);
         words.find_map(|mut words| words.find(|word| *word == self.path).and(words.next()))
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_version_matches_as_a_whole_word_only() {
-        assert!(names_version("Kubernetes v1.36.3\n", "v1.36.3"));
+        assert!(names_version("Kubernetes v1.37.2\n", "v1.37.2"));
         assert!(names_version(
             "etcd Version: 3.7.3\nGit SHA: none",
             "v3.7.3"
@@ -231,9 +231,9 @@ mod tests {
             r#"version.BuildInfo{Version:"v4.3.1", GitCommit:""}"#,
             "v4.3.1"
         ));
-        assert!(!names_version("Client Version: v1.36.30", "v1.36.3"));
-        assert!(!names_version("Kubernetes v1.36.3+vendor1", "v1.36.3"));
-        assert!(!names_version("Kubernetes v1.36.3-rc.1", "v1.36.3"));
+        assert!(!names_version("Client Version: v1.37.20", "v1.37.2"));
+        assert!(!names_version("Kubernetes v1.37.2+vendor1", "v1.37.2"));
+        assert!(!names_version("Kubernetes v1.37.2-rc.1", "v1.37.2"));
     }
 
     #[test]

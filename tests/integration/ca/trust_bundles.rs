@@ -1,6 +1,7 @@
 //! What clients trust: the CA bundle in the namespaces that ask for it, and for the whole cluster.
 
 use crate::harness::{Installed, Namespace, SHARED, arena, eventually, file, notes, openssl};
+use pki_cluster::Options;
 use pki_cluster::install::RELEASE;
 use serde_json::{Value, json};
 use std::thread;
@@ -207,15 +208,21 @@ fn a_namespace_with_the_label_can_be_deleted() {
 
 #[test]
 fn an_api_server_without_cluster_trust_bundles_is_no_fault() {
-    let ns = SHARED.namespace("plain");
+    let options = Options {
+        before_1_37: true,
+        ..Options::default()
+    };
+    let installed = Installed::start(&["app1"], options).unwrap();
+    let operator = installed.first_replica("operator-1", &[]).unwrap();
+    let ns = installed.namespace("plain");
     ask(&ns);
     wait_for_bundle(&ns);
     let sentence = "the API server has no ClusterTrustBundle";
     eventually("it is said", || {
-        let log = SHARED.operator.process.log();
+        let log = operator.process.log();
         log.contains(sentence).then_some(())
     });
-    let log = SHARED.operator.process.log();
+    let log = operator.process.log();
     assert_eq!(log.matches(sentence).count(), 1);
     assert!(!log.contains("failed to write the ClusterTrustBundle"));
 }

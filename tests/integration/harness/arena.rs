@@ -12,12 +12,8 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 pub(crate) fn arena() -> MutexGuard<'static, Installed> {
     static ARENAS: [LazyLock<Mutex<Installed>>; 6] = [const { LazyLock::new(new) }; 6];
     fn new() -> Mutex<Installed> {
-        // The shared cluster is as Kubernetes is by default.
-        let options = Options {
-            trust_bundles: true,
-            ..Options::default()
-        };
-        Mutex::new(Installed::start(&["app1", "app2"], options).expect("another cluster starts"))
+        let started = Installed::start(&["app1", "app2"], Options::default());
+        Mutex::new(started.expect("another cluster starts"))
     }
     static TURN: AtomicUsize = AtomicUsize::new(0);
     let turn = TURN.fetch_add(1, Ordering::Relaxed);

@@ -500,7 +500,7 @@ fn what_is_known_by_its_name_is_written_under_that_name() {
     );
     let files = json!({ "data": { "ca.crt": ca(&arena) } });
     let bundle = |name: &str| {
-        json!({"apiVersion": "certificates.k8s.io/v1beta1", "kind": "ClusterTrustBundle", "metadata": {"name": name},
+        json!({"apiVersion": "certificates.k8s.io/v1", "kind": "ClusterTrustBundle", "metadata": {"name": name},
             "spec": {"trustBundle": crate::harness::file(&files, "ca.crt")}})
     };
     let trust = "pki-trust-bundle";

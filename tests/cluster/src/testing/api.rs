@@ -69,7 +69,7 @@ const CLUSTER_SCOPED: &[(&str, &[&str])] = &[
             "ValidatingAdmissionPolicyBinding",
         ],
     ),
-    ("certificates.k8s.io/v1beta1", &["ClusterTrustBundle"]),
+    ("certificates.k8s.io/v1", &["ClusterTrustBundle"]),
     ("authorization.k8s.io/v1", &["SubjectAccessReview"]),
 ];
 
