@@ -95,7 +95,7 @@ struct ExpectedKey {
     algorithm: Option<KeyAlgorithm>,
     /// The encoding of the private key, if that is stored.
     encoding: Option<KeyEncoding>,
-    /// The SubjectPublicKeyInfo in DER.
+    /// The `SubjectPublicKeyInfo` in DER.
     info: Vec<u8>,
 }
 
