@@ -4,6 +4,7 @@ use crate::cli::config::Config;
 use crate::controllers;
 use crate::controllers::ca::{CaController, CaSettings, summary};
 use crate::controllers::pki::{self, Context};
+use crate::controllers::pod_certificate::PodCertificateController;
 use crate::controllers::pod_hints::{name, waiting};
 use crate::controllers::restart::{self, RestartController};
 use crate::controllers::trust_bundle::{self, TrustBundleController};
@@ -13,6 +14,7 @@ use crate::k8s::clock::{Clock, ClockLayer};
 use crate::k8s::lease::Election;
 use crate::k8s::object_key::Key;
 use crate::model::ca::Ca;
+use crate::model::pod_leaves::PodLeaves;
 use crate::model::trust_bundle::Published;
 use crate::observability::metrics::Metrics;
 use crate::observability::traces::otlp;
@@ -273,16 +275,8 @@ fn control(
         metrics,
         clock,
     } = shared.clone();
-    let copies = Arc::new(Published::default());
-    let (cas, ca) = CaController::new(
-        client.clone(),
-        settings.ca.clone(),
-        cache.clone(),
-        copies.clone(),
-        publisher.clone(),
-        metrics.clone(),
-        clock.clone(),
-    );
+    let (copies, leaves) = (Arc::new(Published::default()), Arc::default());
+    let (cas, ca) = certificate_authority(&shared, settings, &copies, &leaves);
     let trust_bundles = TrustBundleController {
         client: client.clone(),
         scope: cache.scope.clone(),
@@ -292,6 +286,7 @@ fn control(
         publisher: publisher.clone(),
         metrics: metrics.clone(),
     };
+    let pods = pod_certificates(&shared, settings, &ca, leaves);
     let hints = name::follow(cache.clone(), publisher.clone());
     let ignored = ignored_metadata::follow(cache.clone(), publisher.clone());
     let bundle = settings.trust_bundle.name.clone();
@@ -316,10 +311,49 @@ fn control(
             () = Box::pin(policies) => {}
             () = Box::pin(pki::run(context, end)) => {}
             () = cas.run() => {}
+            () = Box::pin(pods.run()) => {}
             () = Box::pin(trust_bundles.run()) => {}
             () = Box::pin(restarts) => {}
         }
     }
+}
+
+/// The controller of the CA, and the CA.
+fn certificate_authority(
+    shared: &Shared,
+    settings: &Controllers,
+    copies: &Arc<Published>,
+    leaves: &Arc<PodLeaves>,
+) -> (CaController, watch::Receiver<Option<Arc<Ca>>>) {
+    let (controller, ca) = CaController::new(
+        shared.client.clone(),
+        settings.ca.clone(),
+        shared.cache.clone(),
+        copies.clone(),
+        shared.publisher.clone(),
+        shared.metrics.clone(),
+        shared.clock.clone(),
+    );
+    (controller.with_pod_leaves(leaves.clone()), ca)
+}
+
+/// The signer of pod certificates.
+fn pod_certificates(
+    shared: &Shared,
+    settings: &Controllers,
+    ca: &watch::Receiver<Option<Arc<Ca>>>,
+    leaves: Arc<PodLeaves>,
+) -> PodCertificateController {
+    let controller = PodCertificateController::new(
+        shared.client.clone(),
+        shared.cache.clone(),
+        ca.clone(),
+        shared.publisher.clone(),
+        shared.metrics.clone(),
+        shared.clock.clone(),
+        settings.pki.reminder,
+    );
+    controller.with_leaves(leaves)
 }
 
 /// The context of the reconciler, and the controller that restarts workloads after a renewal.

@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 /// Annotation on a Pki: renew the certificate now. The operator removes it after the renewal.
 /// Each value is served once.
 pub const RENEW_NOW: &str = "box.com/renew-now";
+/// Key of the `userAnnotations` of a pod certificate in a volume: the name of the Pki. No object
+/// has it as an annotation of its own.
+pub const POD_PKI: &str = "box.com/pki";
 /// Annotation on a Pki: whether its pods get an Event for each renewal.
 pub const RENEWAL_EVENTS: &str = "box.com/renewal-events";
 /// Annotation on a Pki: whether its Secret stays when the Pki is deleted.

@@ -36,6 +36,18 @@ pub struct PrivateKey {
     pub rotation_policy: Option<RotationPolicy>,
 }
 
+/// How pods get a certificate.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+// The schema takes the description of the field.
+#[schemars(description = "")]
+pub enum Delivery {
+    /// By a Secret.
+    #[default]
+    Secret,
+    /// By a pod certificate (KEP-4317).
+    Pod,
+}
+
 /// Algorithm of a private key.
 #[derive(
     JsonSchema,

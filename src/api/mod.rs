@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub use certificate::{
-    KeyAlgorithm, KeyEncoding, Keystore, Outputs, PrivateKey, RotationPolicy, SecretKeyReference,
-    SecretTemplate, Usage,
+    Delivery, KeyAlgorithm, KeyEncoding, Keystore, Outputs, PrivateKey, RotationPolicy,
+    SecretKeyReference, SecretTemplate, Usage,
 };
 pub use crd::{VERSION_LABEL, crds_yaml, definitions, schema};
 pub use defaults::Defaults;
@@ -48,6 +48,8 @@ mod stored;
 pub const GROUP: &str = "box.com";
 /// The API version of both kinds.
 pub const VERSION: &str = "v1";
+/// The name of the signer of pod certificates, which pods write as `signerName`.
+pub const SIGNER: &str = "box.com/pki";
 
 /// Request of an application team: a certificate for one of its services.
 #[derive(
@@ -111,6 +113,8 @@ pub const VERSION: &str = "v1";
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::one_renewal_time())]
+#[x_kube(validation = rules::no_secret_of_pods())]
+#[x_kube(validation = rules::no_key_of_pods())]
 pub struct PkiSpec {
     /// Name of the Kubernetes Service that the certificate is for, as in `metadata.name` of the
     /// Service: a DNS label of at most 63 characters. The certificate is valid for
@@ -144,6 +148,13 @@ pub struct PkiSpec {
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
         .message("must be the name of a Secret: lower-case letters, digits, '-' and '.', for example app1-pki"))]
     pub secret_name: Option<String>,
+
+    /// How pods get the certificate. `Secret`: the operator writes a Secret, which pods mount.
+    /// `Pod`: no Secret is written. Each pod gets a key and a certificate of its own from the
+    /// kubelet, by a projected volume with a `podCertificate` of the signer box.com/pki. It needs
+    /// Kubernetes 1.37. Default: Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
 
     /// Lifetime of the certificate in hours, minutes and seconds, for example 2160h or 1h30m. At
     /// least 1h; a PkiPolicy may set a maximum. Default: that of the PkiPolicy, else 2160h (90
@@ -206,6 +217,11 @@ pub struct PkiSpec {
 }
 
 impl Pki {
+    /// How pods get the certificate.
+    pub fn delivery(&self) -> Delivery {
+        self.spec.delivery.unwrap_or_default()
+    }
+
     /// The Secret that this Pki writes: `spec.secretName`, or the Pki's own name.
     pub fn secret_name(&self) -> &str {
         let own = || self.metadata.name.as_deref().unwrap_or_default();

@@ -16,6 +16,20 @@ pub(super) fn time_before() -> Rule {
     .message("must be a duration in hours, minutes and seconds, for example 720h")
 }
 
+/// A spec with `delivery: Pod` says nothing about a Secret.
+pub(super) fn no_secret_of_pods() -> Rule {
+    Rule::new("!has(self.delivery) || self.delivery != 'Pod' || !(has(self.secretName) || has(self.secretTemplate) || has(self.outputs))")
+        .message("secretName, secretTemplate and outputs have no effect with delivery: Pod, which writes no Secret: remove them")
+        .field_path(".delivery")
+}
+
+/// A spec with `delivery: Pod` says nothing about the key.
+pub(super) fn no_key_of_pods() -> Rule {
+    Rule::new("!has(self.delivery) || self.delivery != 'Pod' || !has(self.privateKey)")
+        .message("privateKey has no effect with delivery: Pod, where the kubelet makes the key: remove it, and write keyType in the volume of the pod")
+        .field_path(".privateKey")
+}
+
 /// An object with at most one of `renewBefore` and `renewBeforePercentage`.
 pub(super) fn one_renewal_time() -> Rule {
     Rule::new("!has(self.renewBefore) || !has(self.renewBeforePercentage)")

@@ -63,6 +63,9 @@ pub struct PkiStatus {
     /// Last renewal that the annotation `box.com/renew-now` requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_request: Option<RenewalRequest>,
+    /// Number of pods that use a pod certificate of this Pki, counted every ten seconds at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_certificates: Option<i32>,
     /// Secrets of the Pki from before a change of `spec.secretName`: the last ten, in order.
     #[serde(default, deserialize_with = "super::stored::former_secrets")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

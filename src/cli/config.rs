@@ -237,6 +237,11 @@ pub struct Config {
     #[arg(long, env = "PKI_OPERATOR_REMINDER_SECONDS", default_value = "300", value_parser = values::seconds(1))]
     pub reminder_seconds: Duration,
 
+    /// Write Secrets. Without, the operator reads and writes no Secret outside of its own
+    /// namespace, signs pod certificates only, and refuses a Pki without `delivery: Pod`.
+    #[arg(long, env = "PKI_OPERATOR_SECRETS", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub secrets: bool,
+
     /// Restart workloads with the annotation `box.com/restart-on-renewal` after a renewal of a
     /// Secret that their pods use. Workloads are Deployments, StatefulSets and DaemonSets.
     #[arg(long, env = "PKI_OPERATOR_RESTART_ON_RENEWAL", value_name = "BOOL", default_value_t = true,

@@ -4,6 +4,7 @@ pub mod ca;
 pub mod clock;
 pub mod ignored_metadata;
 pub mod pki;
+pub mod pod_certificate;
 pub mod pod_hints;
 pub mod policy_status;
 pub mod rejected_pki;

@@ -33,7 +33,6 @@ pub mod content;
 mod context;
 mod error;
 mod error_backoff;
-mod fair;
 mod former;
 mod issue;
 mod issue_backoff;

@@ -71,6 +71,8 @@ pub enum Aspect {
     RotationRequest,
     /// Annotations and labels that have no effect.
     Annotation,
+    /// The certificate of one pod.
+    PodCertificate,
 }
 
 impl Aspect {

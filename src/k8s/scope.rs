@@ -8,6 +8,7 @@ use crate::api::StoredPki;
 use crate::k8s::tolerant::{self, Lenient};
 use crate::util::sync::lock;
 use futures::{Stream, StreamExt};
+use k8s_openapi::api::certificates::v1::PodCertificateRequest;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::core::{DeserializeGuard, NamespaceScope, ObjectMeta, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
@@ -58,6 +59,15 @@ impl<K> Named for PartialObjectMeta<K> {
 }
 
 impl Named for Pod {
+    fn with(metadata: ObjectMeta) -> Self {
+        Self {
+            metadata,
+            ..Self::default()
+        }
+    }
+}
+
+impl Named for PodCertificateRequest {
     fn with(metadata: ObjectMeta) -> Self {
         Self {
             metadata,

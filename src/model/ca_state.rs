@@ -12,6 +12,8 @@ use serde_json::{Map, Value, json};
 pub struct CaState {
     /// The one that signs.
     pub current: CaCertificate,
+    /// The time after which none of its pod certificates is valid; `None` if it has signed none.
+    pub pod_leaves_until: Option<Timestamp>,
     /// Its successor.
     pub next: Option<Next>,
     /// Those that signed before, the newest first.
@@ -44,6 +46,8 @@ pub struct Retired {
     pub unused: Option<Timestamp>,
     /// Since when it is to be withdrawn even if it is in use; `None` if it stays while it is used.
     pub forced: Option<Timestamp>,
+    /// The time after which none of its pod certificates is valid; `None` if it has signed none.
+    pub pod_leaves_until: Option<Timestamp>,
     /// Whether its root is trusted no more.
     pub is_withdrawn: bool,
     /// How long leaders have seen it retired. Their monotonic clocks count that, so no wrong time
@@ -59,6 +63,7 @@ impl Retired {
             since,
             unused: None,
             forced: None,
+            pod_leaves_until: None,
             is_withdrawn: false,
             kept: SignedDuration::ZERO,
         }
@@ -70,6 +75,7 @@ impl CaState {
     pub fn of(current: CaCertificate) -> Self {
         Self {
             current,
+            pod_leaves_until: None,
             next: None,
             retired: Vec::new(),
             report: None,
@@ -111,6 +117,7 @@ impl CaState {
         retired.retain(|retired| retired.ca.fingerprint() != current.fingerprint());
         Ok(Self {
             current,
+            pod_leaves_until: time(POD_LEAVES),
             next,
             retired,
             report: None,
@@ -141,6 +148,7 @@ impl CaState {
         let Value::Object(data) = json!({
             "ca.crt": self.trust().pem(),
             CURRENT: path(&self.current),
+            POD_LEAVES: self.pod_leaves_until,
             NEXT: next.map(|next| path(&next.ca)),
             NEXT_SINCE: next.and_then(|next| next.since),
             PUBLISHED: next.and_then(|next| next.published),
@@ -158,6 +166,7 @@ impl CaState {
 }
 
 const CURRENT: &str = "current.crt";
+const POD_LEAVES: &str = "pod-certificates-until";
 const NEXT: &str = "next.crt";
 const NEXT_SINCE: &str = "next-since";
 const PUBLISHED: &str = "next-published";
@@ -180,6 +189,8 @@ struct Entry {
     unused: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forced: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pod_certificates_until: Option<Timestamp>,
     #[serde(default)]
     is_withdrawn: bool,
     #[serde(default)]
@@ -193,6 +204,7 @@ impl Entry {
             since: retired.since,
             unused: retired.unused,
             forced: retired.forced,
+            pod_certificates_until: retired.pod_leaves_until,
             is_withdrawn: retired.is_withdrawn,
             kept_seconds: retired.kept.as_secs(),
         }
@@ -209,6 +221,7 @@ fn read_retired(text: &str, now: Timestamp) -> Result<Vec<Retired>, String> {
             since: entry.since,
             unused: entry.unused,
             forced: entry.forced,
+            pod_leaves_until: entry.pod_certificates_until,
             is_withdrawn: entry.is_withdrawn,
             kept: SignedDuration::from_secs(entry.kept_seconds),
         }))

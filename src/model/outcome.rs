@@ -1,7 +1,7 @@
 //! Outcome of the reconcile of a Pki, and the status after it.
 
 use crate::api::conditions::{MAX_CONDITION_MESSAGE_BYTES, MAX_FORMER_SECRETS, transition_time};
-use crate::api::{Defaults, FormerSecret, Pki, PkiStatus, READY};
+use crate::api::{Defaults, Delivery, FormerSecret, Pki, PkiStatus, READY, SIGNER};
 use crate::k8s::object_key::Key;
 use crate::k8s::secret::Obstacle;
 use crate::model::keystore::Unmade;
@@ -25,6 +25,15 @@ pub enum Outcome {
         /// The keystores that are missing, or stay as they were.
         unmade: Vec<Unmade>,
     },
+    /// Pods get their certificates by themselves.
+    ServesPods {
+        /// The policy that permits it.
+        policy: String,
+        /// The number of pods that use such a certificate.
+        pods: i32,
+    },
+    /// The API server has no pod certificates.
+    NoPodCertificates,
     /// The Pki breaks the rule book.
     Refused {
         /// The broken rules.
@@ -118,18 +127,20 @@ impl Outcome {
 
     /// `True` or `False`, as the condition `Ready` has it.
     pub fn is_ready(&self) -> bool {
-        matches!(self, Self::Ready(_))
+        matches!(self, Self::Ready(_) | Self::ServesPods { .. })
     }
 
     /// Whether somebody has to act, so that the pods that wait get an Event.
     pub fn is_fault(&self) -> bool {
-        !matches!(self, Self::Ready(_) | Self::Await | Self::AwaitKey(_))
+        let is_waiting = matches!(self, Self::Await | Self::AwaitKey(_));
+        !self.is_ready() && !is_waiting
     }
 
     /// The reason of condition and Event.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Ready(_) => "PkiReady",
+            Self::Ready(_) | Self::ServesPods { .. } => "PkiReady",
+            Self::NoPodCertificates => "PkiPodCertificatesNotServed",
             Self::Refused { violations, .. } => {
                 violations.first().map_or("PkiRefused", Violation::reason)
             }
@@ -154,6 +165,15 @@ impl Outcome {
                 validity(pki, certificate)
             ),
             Self::Ready(certificate) => validity(pki, certificate),
+            Self::ServesPods { .. } => format!(
+                "pods of Pki {} get certificates for {} from the kubelet: mount a podCertificate of the signer {SIGNER}",
+                pki.display_name(),
+                text::printable(&pki.spec.service_name)
+            ),
+            Self::NoPodCertificates => {
+                "the API server has no PodCertificateRequest of certificates.k8s.io/v1: write delivery: Secret, or upgrade to Kubernetes 1.37"
+                    .to_owned()
+            }
             Self::Refused { violations, .. } => {
                 let name = pki.metadata.name.as_deref().unwrap_or_default();
                 return violation_summary(name, violations, bytes);
@@ -245,15 +265,39 @@ pub fn is_published_fault(ready: &Condition) -> bool {
 pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
     let mut status = pki.status.clone().unwrap_or_default();
     status.observed_generation = pki.metadata.generation;
+    (status.failed_attempts, status.next_attempt_time) = (None, None);
+    match pki.delivery() {
+        Delivery::Secret => {
+            status.pod_certificates = None;
+            note_secret(&mut status, pki, outcome, now);
+        }
+        Delivery::Pod => {
+            leave_secret(&mut status, now);
+            if let Outcome::ServesPods { policy, pods } = outcome {
+                status.policy = Some(policy.clone());
+                status.pod_certificates = Some(*pods);
+            }
+        }
+    }
+    if let Some(request) = &mut status.renewal_request {
+        request.message = renewal_request::message(pki, now);
+    }
+    let ready = condition(pki, outcome, now);
+    status.conditions.retain(|known| known.type_ != READY);
+    status.conditions.push(ready);
+    status
+}
+
+/// Writes what is known of the Secret.
+fn note_secret(status: &mut PkiStatus, pki: &Pki, outcome: &Outcome, now: Timestamp) {
     // Until the Secret that is named now is there, the one before is the one in use, and to be
     // removed then.
     let is_moving =
         status.serial_number.is_some() && status.secret_name.as_deref() != Some(pki.secret_name());
     if outcome.certificate().is_some() || !is_moving {
-        note_former(&mut status, pki.secret_name(), now);
+        note_former(status, pki.secret_name(), now);
         status.secret_name = Some(pki.secret_name().to_owned());
     }
-    (status.failed_attempts, status.next_attempt_time) = (None, None);
     match outcome {
         Outcome::Ready(certificate) | Outcome::Incomplete { certificate, .. } => {
             status.serial_number = Some(certificate.serial.clone());
@@ -269,11 +313,7 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
         Outcome::Refused { trust, .. } if status.serial_number.is_some() => {
             status.trust_fingerprint = Some(trust.clone());
         }
-        Outcome::Conflict { .. } | Outcome::Foreign(_) if !is_moving => {
-            status.serial_number = None;
-            (status.not_before, status.not_after, status.renewal_time) = (None, None, None);
-            (status.issuer_fingerprint, status.trust_fingerprint) = (None, None);
-        }
+        Outcome::Conflict { .. } | Outcome::Foreign(_) if !is_moving => forget_certificate(status),
         Outcome::Failed { attempts, next, .. } => {
             status.failed_attempts = Some(*attempts);
             status.next_attempt_time = Some(Time(whole_second(*next)));
@@ -283,13 +323,22 @@ pub fn after(pki: &Pki, outcome: &Outcome, now: Timestamp) -> PkiStatus {
         }
         _ => {}
     }
-    if let Some(request) = &mut status.renewal_request {
-        request.message = renewal_request::message(pki, now);
+}
+
+/// The Secret that was written before becomes a former one: pods may use it still.
+fn leave_secret(status: &mut PkiStatus, now: Timestamp) {
+    if status.has_certificate() {
+        note_former(status, "", now);
     }
-    let ready = condition(pki, outcome, now);
-    status.conditions.retain(|known| known.type_ != READY);
-    status.conditions.push(ready);
-    status
+    status.secret_name = None;
+    status.defaults = None;
+    forget_certificate(status);
+}
+
+fn forget_certificate(status: &mut PkiStatus) {
+    status.serial_number = None;
+    (status.not_before, status.not_after, status.renewal_time) = (None, None, None);
+    (status.issuer_fingerprint, status.trust_fingerprint) = (None, None);
 }
 
 /// Keeps the name of the Secret that was written before, if this is another one.

@@ -44,6 +44,10 @@ pub struct Metrics {
     pub reconcile_errors: Counter,
     /// How long the reconciliation of a Pki takes.
     pub reconcile_seconds: Histogram,
+    pod_requests: Counters<1>,
+    open_pod_requests: Gauge,
+    /// The time from when a request for a pod certificate is seen until it is signed.
+    pub pod_request_seconds: Histogram,
     /// Whether this replica leads.
     pub leader: Gauge,
     clock_skew: Gauge,
@@ -102,6 +106,11 @@ mod help {
     pub(super) const EVENTS: &str = "Events by result (sent, merged, suppressed, dropped), cause if suppressed or dropped, and reason of the Event";
     pub(super) const RECONCILE_ERRORS: &str = "Failed reconciliations, which are retried";
     pub(super) const RECONCILE_SECONDS: &str = "Duration of reconciling a Pki";
+    pub(super) const POD_REQUESTS: &str =
+        "Requests for pod certificates that ended, by result: signed, denied";
+    pub(super) const OPEN_POD_REQUESTS: &str = "Requests for pod certificates that are open";
+    pub(super) const POD_REQUEST_SECONDS: &str =
+        "Time from when a request for a pod certificate is seen until it is signed";
     pub(super) const LEADER: &str = "1 while this replica reconciles";
     pub(super) const CLOCK_SKEW: &str =
         "Seconds by which the clock of this replica is ahead of the API server's";
@@ -139,6 +148,18 @@ impl Default for Metrics {
                 help::RECONCILE_SECONDS,
                 Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             ),
+            pod_requests: add(page, "pod_certificate_requests", help::POD_REQUESTS),
+            open_pod_requests: add(
+                page,
+                "pod_certificate_requests_open",
+                help::OPEN_POD_REQUESTS,
+            ),
+            pod_request_seconds: add_seconds(
+                page,
+                "pod_certificate_duration",
+                help::POD_REQUEST_SECONDS,
+                Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            ),
             leader: add(page, "leader", help::LEADER),
             clock_skew: add_seconds(page, "clock_skew", help::CLOCK_SKEW, Gauge::default()),
             clock_trusted: add(page, "clock_trusted", help::CLOCK_TRUSTED),
@@ -162,6 +183,9 @@ impl Metrics {
     fn begin_at_zero(&self) {
         for reason in ["ca", "certificate", "format", "api"] {
             drop(self.issuance_failures.get_or_create(&[("reason", reason)]));
+        }
+        for result in ["signed", "denied"] {
+            drop(self.pod_requests.get_or_create(&[("result", result)]));
         }
         for result in ["restarted", "failed"] {
             drop(self.restarts.get_or_create(&[("result", result)]));
@@ -197,6 +221,17 @@ impl Metrics {
     pub fn issuance_failed(&self, reason: &'static str) {
         let labels = [("reason", reason)];
         self.issuance_failures.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request for a pod certificate that ended.
+    pub fn pod_request(&self, result: &'static str) {
+        let labels = [("result", result)];
+        self.pod_requests.get_or_create(&labels).inc();
+    }
+
+    /// Shows how many requests for pod certificates are open.
+    pub fn open_pod_requests(&self, count: usize) {
+        self.open_pod_requests.set(gauge_value(count));
     }
 
     /// Counts an attempt to restart a workload.

@@ -4,7 +4,7 @@
 //! Admission calls [`RuleBook::evaluate`] at `kubectl apply`, the reconciler for stored objects.
 //! The function is pure, and refuses again what the schema should have refused.
 
-use crate::api::{Outputs, Pki, PkiPolicy, SecretTemplate};
+use crate::api::{Outputs, Pki, PkiPolicy, PrivateKey, SecretTemplate};
 use effective::Effective;
 use expression::Facts;
 use in_force::DefaultValues;
@@ -14,6 +14,7 @@ use permission::Policy;
 use pki_certs::LeafRequest;
 use pki_certs::renewal::RenewBefore;
 use policies::Policies;
+use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -31,6 +32,7 @@ pub(crate) use names::{is_certifiable, is_label};
 pub(crate) use template::{is_key, is_label_value};
 pub use violation::{Field, Violation, is_reason, reason_of, summary as violation_summary};
 
+mod delivery;
 mod effective;
 mod expression;
 mod faults;
@@ -81,6 +83,8 @@ pub struct Settings {
     pub namespace: String,
     /// Names of the Secrets that hold the operator's CAs.
     pub reserved_secrets: Vec<String>,
+    /// Whether certificates are written into Secrets. Otherwise pods alone get them.
+    pub has_secrets: bool,
     /// Reserved addresses: that of the API server, and those that the platform team keeps.
     pub reserved_addresses: Vec<IpNet>,
 }
@@ -105,6 +109,7 @@ impl Default for Settings {
             cluster_domain: "cluster.local".into(),
             namespace: String::new(),
             reserved_secrets: Vec::new(),
+            has_secrets: true,
             reserved_addresses: Vec::new(),
         }
     }
@@ -205,6 +210,32 @@ impl RuleBook {
     pub fn evaluate(&self, pki: &Pki) -> Result<Approved, Vec<Violation>> {
         let mut violations = Vec::new();
         let parsed = ParsedSpec::read(pki, &self.settings, &mut violations);
+        delivery::check(pki, &self.settings, &mut violations);
+        self.judge(pki, parsed, violations)
+    }
+
+    /// Evaluates the certificate of a pod, whose key is this one, or one that the Pki has by
+    /// default.
+    pub fn evaluate_for_pod(
+        &self,
+        pki: &Pki,
+        key: Option<PrivateKey>,
+    ) -> Result<Approved, Vec<Violation>> {
+        let mut pki = Cow::Borrowed(pki);
+        if key.is_some() {
+            pki.to_mut().spec.private_key = key;
+        }
+        let mut violations = Vec::new();
+        let parsed = ParsedSpec::read(&pki, &self.settings, &mut violations);
+        self.judge(&pki, parsed, violations)
+    }
+
+    fn judge(
+        &self,
+        pki: &Pki,
+        parsed: ParsedSpec<'_>,
+        mut violations: Vec<Violation>,
+    ) -> Result<Approved, Vec<Violation>> {
         let (policy, effective) = match self.permitting(&parsed) {
             Ok(permitted) if violations.is_empty() => permitted,
             Ok(_) => return Err(violations),
@@ -224,6 +255,7 @@ impl RuleBook {
     pub fn admits(&self, pki: &Pki) -> Option<&str> {
         let mut violations = Vec::new();
         let parsed = ParsedSpec::read(pki, &self.settings, &mut violations);
+        delivery::check(pki, &self.settings, &mut violations);
         if !violations.is_empty() {
             return None;
         }

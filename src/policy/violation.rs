@@ -241,6 +241,19 @@ pub(super) enum BrokenRule {
         algorithm: KeyAlgorithm,
         encoding: KeyEncoding,
     },
+    /// This installation writes no Secrets.
+    #[error(
+        "this installation writes no Secrets: write delivery: Pod, and mount the certificate as a podCertificate of the signer box.com/pki"
+    )]
+    NoSecrets,
+    /// The field is about a Secret that is not written.
+    #[error("has no effect with delivery: Pod, which writes no Secret: remove it")]
+    NoSecretWithPods,
+    /// The key is chosen in the pod.
+    #[error(
+        "has no effect with delivery: Pod, where the kubelet makes the key: remove it, and write keyType in the volume of the pod"
+    )]
+    KeyOfPods,
     /// A key of a label or annotation is malformed.
     #[error(
         "{:?} is not a key: write at most 63 letters, digits, '-', '_' and '.', with a domain and '/' before it if you like, for example example.com/team",

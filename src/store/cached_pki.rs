@@ -4,7 +4,7 @@
 //! Unpacking takes microseconds, and a reconcile takes milliseconds.
 
 use crate::api::annotations::Carrier;
-use crate::api::{Outputs, Pki, StoredPki};
+use crate::api::{Delivery, Outputs, Pki, StoredPki};
 use crate::k8s::object_key::Key;
 use crate::k8s::projection::Projection;
 use crate::store::ignored::Ignored;
@@ -35,6 +35,8 @@ pub struct KnownPki {
     formers: Box<[Arc<str>]>,
     /// A digest of what its author edits. The status, which the operator writes, is not in it.
     pub edition: u64,
+    /// Whether its certificates are delivered to pods.
+    is_for_pods: bool,
     /// Whether the status reports a certificate for the present spec.
     pub ready: bool,
     /// Annotations and labels without an effect.
@@ -95,7 +97,7 @@ impl From<StoredPki> for KnownPki {
         let edition = digest((edited, &meta.labels, &meta.annotations));
         let key = Key::of(&stored);
         let pki = stored.0.as_ref().ok();
-        let claimed = pki.filter(|_| !is_being_deleted);
+        let claimed = pki.filter(|pki| !is_being_deleted && pki.delivery() == Delivery::Secret);
         let claimed = claimed.map(|pki| key.share_name(pki.secret_name()));
         Self {
             uid,
@@ -105,6 +107,7 @@ impl From<StoredPki> for KnownPki {
             passwords: pki.map(passwords).unwrap_or_default(),
             formers: pki.map(formers).unwrap_or_default(),
             edition,
+            is_for_pods: pki.is_some_and(|pki| pki.delivery() == Delivery::Pod),
             ready: pki.is_some_and(|pki| pki.ready().is_some()),
             ignored,
             version,
@@ -178,6 +181,11 @@ impl KnownPki {
     /// The Secret that it claims, if it claims one.
     pub fn claimed(&self) -> Option<&Arc<str>> {
         self.claimed.as_ref()
+    }
+
+    /// Whether its certificates are delivered to pods.
+    pub fn is_for_pods(&self) -> bool {
+        self.is_for_pods
     }
 
     /// Whether it is being deleted.

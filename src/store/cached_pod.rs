@@ -12,8 +12,10 @@ use references::{Reference, references};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+mod certificates;
 mod references;
 
+pub use certificates::{CertificateMount, CertifiedPod};
 pub use references::Object;
 
 /// The label by which a Deployment tells the pods of its templates apart (kubernetes.io/docs,
@@ -46,6 +48,8 @@ pub struct SecretUser {
     pub ignored: Ignored,
     /// Whether it is being deleted. It uses its Secrets until it is gone, but gets no more Events.
     pub is_ending: bool,
+    /// Its pod certificates, if it mounts any.
+    pub certified: Option<Box<CertifiedPod>>,
     /// In the order of their names.
     uses: Box<[(Arc<str>, Use)]>,
     needs: Box<[PodNeed]>,
@@ -106,6 +110,8 @@ impl From<Pod> for SecretUser {
             }
             _ => Default::default(),
         };
+        let certified = pod.spec.as_ref().filter(|_| !is_finished);
+        let certified = certified.and_then(CertifiedPod::of);
         let ignored = if is_finished {
             Ignored::default()
         } else {
@@ -121,6 +127,7 @@ impl From<Pod> for SecretUser {
                 .map_or(Timestamp::MAX, |time| time.0),
             controller: Controller::of(&pod).map(Box::new),
             ignored,
+            certified: certified.map(Box::new),
             uid: pod.metadata.uid.unwrap_or_default(),
             uses,
             needs,

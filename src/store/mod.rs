@@ -12,7 +12,7 @@ use crate::policy::{RuleBook, Settings};
 use crate::store::cached_pki::KnownPki;
 use crate::store::cached_pod::SecretUser;
 use crate::store::cached_secret::{KnownSecret, Version};
-use crate::store::ignored::{Ignored, MisannotatedObject};
+use crate::store::ignored::MisannotatedObject;
 use crate::store::rejections::Rejections;
 use crate::store::secret_index::{ReferencesSecrets as _, SecretIndex, SharedIndex};
 use crate::util::sync::{lock, read};
@@ -20,16 +20,16 @@ use ages::Ages;
 use futures::Stream;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use jiff::Timestamp;
+use kube::Client;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, Store};
-use kube::runtime::watcher::Event;
-use kube::{Client, ResourceExt};
 use namespaces::NamespaceUids;
 use removed::Removals;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
+use touched::Touched;
 use watched::Watched;
 
 mod ages;
@@ -38,10 +38,13 @@ pub mod cached_pod;
 pub mod cached_secret;
 pub mod claims;
 pub mod ignored;
+mod misannotated;
 mod namespaces;
+mod pod_certificates;
 pub mod rejections;
 mod removed;
 pub mod secret_index;
+pub mod touched;
 mod watched;
 mod watches;
 
@@ -77,6 +80,10 @@ pub struct Cache {
     ages: Ages,
     /// Some verdict may be another one now.
     verdicts_changed: Notify,
+    /// The namespaces in which a request for a pod certificate may have another verdict now.
+    pub touched: Touched,
+    /// Whether the API server has pod certificates, once that is known.
+    pod_certificates: Mutex<Option<bool>>,
     triggers: Mutex<Option<UnboundedSender<Key>>>,
     /// The resources of which a whole list has come.
     synced: watch::Sender<BTreeSet<Watched>>,
@@ -140,6 +147,8 @@ impl Cache {
             namespace_uids: RwLock::default(),
             ages: Ages::default(),
             verdicts_changed: Notify::new(),
+            touched: Touched::default(),
+            pod_certificates: Mutex::default(),
             triggers: Mutex::default(),
             synced: watch::Sender::default(),
         };
@@ -304,47 +313,6 @@ impl Cache {
     /// namespaces. For one listener.
     pub async fn verdicts_changed(&self) {
         self.verdicts_changed.notified().await;
-    }
-
-    /// Follows the watch of objects of which nothing else is kept, for their annotations and labels
-    /// without an effect.
-    pub fn watch_misannotated<K: ResourceExt>(&self, carrier: Carrier, event: &Event<K>) {
-        let mut misannotated = lock(&self.misannotated);
-        let known = misannotated.entry(carrier).or_default();
-        let changes = known.apply_some(event, |object| MisannotatedObject::of(carrier, object));
-        if !changes.is_empty() {
-            self.ignored_changed.notify_one();
-        }
-    }
-
-    /// The objects of which nothing is kept but annotations and labels without an effect.
-    pub fn misannotated(&self) -> Vec<(Carrier, Arc<MisannotatedObject>)> {
-        let misannotated = lock(&self.misannotated);
-        let of_carrier = |(carrier, objects): (&Carrier, &SecretIndex<MisannotatedObject>)| {
-            let (carrier, objects) = (*carrier, objects.all().cloned());
-            objects
-                .map(move |object| (carrier, object))
-                .collect::<Vec<_>>()
-        };
-        misannotated.iter().flat_map(of_carrier).collect()
-    }
-
-    /// Drops what is kept of objects that are no longer watched.
-    pub fn forget_misannotated(&self, is_watched: impl Fn(Carrier) -> bool) {
-        lock(&self.misannotated).retain(|carrier, _| is_watched(*carrier));
-    }
-
-    /// Returns when an annotation or label without an effect may have come since the last call. For
-    /// one listener.
-    pub async fn ignored_changed(&self) {
-        self.ignored_changed.notified().await;
-    }
-
-    /// Notifies the listener if one of these objects has such entries.
-    fn note_ignored<'a>(&self, mut changed: impl Iterator<Item = &'a Ignored>) {
-        if changed.any(|ignored| !ignored.is_empty()) {
-            self.ignored_changed.notify_one();
-        }
     }
 
     /// The Pkis that may need work from now on. One listener at a time: a new one ends the one

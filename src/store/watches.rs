@@ -37,7 +37,7 @@ impl Cache {
             self.follow_policies(client, policies, settings.clone()),
             self.follow_namespaces(client),
             self.follow_pods(client),
-            self.follow_secrets(client),
+            self.follow_secrets(client, &settings),
             self.follow_reserved(client, &settings),
         );
     }
@@ -156,6 +156,7 @@ impl Cache {
             self.verdicts_changed.notify_one();
             let has_changed = |pki: &Key| known.get(&*pki.namespace) != now.get(&*pki.namespace);
             self.trigger_where(has_changed);
+            self.touch_where(has_changed);
         }
         if is_done {
             self.mark(Watched::Namespaces);
@@ -180,6 +181,9 @@ impl Cache {
     /// Triggers the Pkis that have an Event for a pod that comes, and those that remove a former
     /// Secret once the last pod is gone.
     fn apply_pod(&self, change: &Change<SecretUser>) {
+        if let Some(pod) = change.after.as_ref().filter(|pod| pod.certified.is_some()) {
+            self.touched.note(&pod.key.namespace);
+        }
         let is_news = cached_pod::is_news(change);
         if !is_news && change.after.is_some() {
             return;
@@ -196,7 +200,11 @@ impl Cache {
 
     /// Secrets are watched by their metadata alone; their content is read one by one when it
     /// matters.
-    async fn follow_secrets(&self, client: &Client) {
+    async fn follow_secrets(&self, client: &Client, settings: &Settings) {
+        if !settings.has_secrets {
+            // There are none that matter, and no permission to read others.
+            return self.mark(Watched::Secrets);
+        }
         follow(
             self.watch::<KnownSecret>(Watched::Secrets, client),
             |event| {
@@ -217,7 +225,7 @@ impl Cache {
     /// The Secrets of the CAs, where they are not among those that are watched anyway: by their
     /// names, because the operator may read no others in its namespace then.
     async fn follow_reserved(&self, client: &Client, settings: &Settings) {
-        if self.scope.contains(&settings.namespace) {
+        if settings.has_secrets && self.scope.contains(&settings.namespace) {
             return;
         }
         let api = Api::namespaced(client.clone(), &settings.namespace);

@@ -54,6 +54,7 @@ fn settings() -> Settings {
         cluster_domain: oracle::CLUSTER_DOMAIN.into(),
         namespace: "pki-system".into(),
         reserved_secrets: vec!["pki-operator-ca".into()],
+        has_secrets: true,
         reserved_addresses: RESERVED_RANGES.into_iter().map(range).collect(),
     }
 }

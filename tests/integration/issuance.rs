@@ -4,6 +4,7 @@ mod certificates;
 mod fairness;
 mod main_path;
 mod ownership;
+mod pod_certificates;
 mod policy_changes;
 mod requests;
 mod restore;

@@ -2,6 +2,11 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{- /* Not empty if the operator writes Secrets. With --reuse-values, values of an older chart lack the value. */}}
+{{- define "pki-operator.writesSecrets" -}}
+{{- if dig "secrets" true (.Values | merge dict) }}true{{ end }}
+{{- end }}
+
 {{- define "pki-operator.fullname" -}}
 {{- $name := include "pki-operator.name" . }}
 {{- $fullname := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) | replace "." "-" }}

@@ -70,6 +70,7 @@ impl Config {
             cluster_domain: self.cluster_domain.trim_matches('.').to_ascii_lowercase(),
             namespace: self.namespace.clone(),
             reserved_secrets: vec![self.ca_secret.clone(), self.webhook_ca_secret.clone()],
+            has_secrets: self.secrets,
             reserved_addresses: own.chain(self.reserved_addresses.clone()).collect(),
         }
     }

@@ -333,6 +333,7 @@ impl Installation {
             cluster_domain: self.cluster_domain.trim_matches('.').to_ascii_lowercase(),
             namespace: self.operator_namespace.clone(),
             reserved_secrets: reserved.map(str::to_owned).to_vec(),
+            has_secrets: true,
             reserved_addresses: self.reserved_addresses.clone(),
         }
     }

@@ -10,6 +10,7 @@ use crate::k8s::object_key::Key;
 use crate::k8s::{api_error, ca_secret, patch};
 use crate::model::ca::{Alarm, Ca};
 use crate::model::ca_state::CaState;
+use crate::model::pod_leaves::{PodLeaves, Promise};
 use crate::model::rollout::RolloutProgress;
 use crate::model::trust_bundle::Published;
 use crate::observability::metrics::Metrics;
@@ -61,6 +62,7 @@ pub struct CaController {
     publisher: Publisher,
     metrics: Arc<Metrics>,
     clock: Arc<Clock>,
+    pod_leaves: Arc<PodLeaves>,
     ca: watch::Sender<Option<Arc<Ca>>>,
     /// Since when the age of the retired CAs has not been counted.
     aged: Mutex<Instant>,
@@ -88,10 +90,18 @@ impl CaController {
             publisher,
             metrics,
             clock,
+            pod_leaves: Arc::default(),
             ca,
             aged: Mutex::new(Instant::now()),
         };
         (controller, receiver)
+    }
+
+    /// The same, with promises to the signer of pod certificates.
+    #[must_use]
+    pub fn with_pod_leaves(mut self, pod_leaves: Arc<PodLeaves>) -> Self {
+        self.pod_leaves = pod_leaves;
+        self
     }
 
     /// Keeps the CA for as long as it is polled.
@@ -101,6 +111,7 @@ impl CaController {
         let part = Duration::try_from(self.settings.times.step / 16).unwrap_or(POLL);
         let pause = part.clamp(MIN_PAUSE, POLL);
         let mut failures = 0;
+        let mut leaves = self.pod_leaves.requests();
         loop {
             // Nothing is made, replaced or deleted by a time that may be wrong.
             let now = self.clock.trusted_now().await;
@@ -116,7 +127,11 @@ impl CaController {
                     }
                 }
             }
-            let _ = tokio::time::timeout(pause, self.cache.ca_touched()).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.cache.ca_touched() => {}
+                () = self.pod_leaves.wanted(&mut leaves) => {}
+            }
         }
     }
 
@@ -142,6 +157,9 @@ impl CaController {
         if let Some(secret) = secret.as_ref().filter(|_| signer.is_ok()) {
             self.report_start(&state, now);
             state = self.advance(state, secret, now).await;
+            if let Some(until) = self.pod_leaves.raised(state.pod_leaves_until, now) {
+                state.pod_leaves_until = Some(until);
+            }
         }
         let is_recorded = self.record(map.as_ref(), &state).await?;
         let current = state.current.fingerprint();
@@ -300,6 +318,11 @@ impl CaController {
             None => self.metrics.ca_alarm(None),
         }
         self.metrics.ca(state);
+        let issuer = state.current.fingerprint().to_owned();
+        let promise = state
+            .pod_leaves_until
+            .map(|until| Promise { issuer, until });
+        self.pod_leaves.promise(promise);
         let ca = Ca::from_state(state, signer, |forced| self.settings.times.window(forced));
         self.ca.send_if_modified(|known| {
             let is_news = known.as_ref().is_none_or(|known| ca.differs_from(known));

@@ -3,7 +3,7 @@
 
 use super::rotation::RotationTimes;
 use crate::api::{Pki, PkiStatus, READY};
-use crate::model::ca_state::CaState;
+use crate::model::ca_state::{CaState, Retired};
 use crate::model::rollout::{
     BEHIND, BUNDLE, Blocker, CONFLICT, CONTESTED, FAILED, FOREIGN, NAMESPACE, Phase, REFUSED,
     RolloutProgress, RolloutReport, UNSIGNED,
@@ -42,8 +42,15 @@ impl<'a> RolloutCounter<'a> {
         let is_over = |phase: Option<(Timestamp, SignedDuration)>| {
             phase.is_some_and(|(since, longest)| now.duration_since(since) >= longest)
         };
+        let mut progress = RolloutProgress::default();
+        // No object shows them one by one.
+        let has_pods = |retired: &&Retired| retired.pod_leaves_until.is_some_and(|end| now <= end);
+        for retired in state.trusted().filter(has_pods) {
+            progress.in_use.insert(retired.ca.fingerprint().to_owned());
+            progress.of_retired += 1;
+        }
         Self {
-            progress: RolloutProgress::default(),
+            progress,
             state,
             trust: state.trust().fingerprint().to_owned(),
             is_publishing_overdue: is_over(publishing),
@@ -81,7 +88,7 @@ impl<'a> RolloutCounter<'a> {
         let Some(issuer) = status.issuer_fingerprint.as_deref() else {
             return false;
         };
-        let of = |retired: &crate::model::ca_state::Retired| retired.ca.fingerprint() == issuer;
+        let of = |retired: &Retired| retired.ca.fingerprint() == issuer;
         if !self.progress.in_use.contains(issuer) {
             self.progress.in_use.insert(issuer.to_owned());
         }

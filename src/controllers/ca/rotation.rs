@@ -201,9 +201,21 @@ fn replace(state: &mut CaState, successor: CaCertificate, now: Timestamp) {
     let is_forced = next.any(|next| next.is_forced && is_successor(next));
     state.next = state.next.take().filter(|next| !is_successor(next));
     let retired = &mut state.retired;
+    // One that signed before signs again.
+    let mut known = retired.iter();
+    let known = known.find(|retired| retired.ca.fingerprint() == successor.fingerprint());
+    let until = known.and_then(|known| known.pod_leaves_until);
     retired.retain(|retired| retired.ca.fingerprint() != successor.fingerprint());
     let current = std::mem::replace(&mut state.current, successor);
-    retired.insert(0, Retired::since(current, now));
+    let pod_leaves_until = std::mem::replace(&mut state.pod_leaves_until, until);
+    let newest = Retired::since(current, now);
+    retired.insert(
+        0,
+        Retired {
+            pod_leaves_until,
+            ..newest
+        },
+    );
     if is_forced {
         // Their keys lay beside the one that was stolen.
         for retired in retired {

@@ -10,7 +10,7 @@ use crate::k8s::object_key::Key;
 use crate::k8s::secret;
 use crate::model::outcome::Outcome;
 use crate::model::renewal_request::RenewalRequestState;
-use crate::policy::Violation;
+use crate::policy::{Approved, Violation};
 use crate::store::cached_secret::Version;
 use jiff::Timestamp;
 
@@ -61,6 +61,7 @@ pub(super) async fn act(
             violations,
             is_unpublished,
         } => refuse(observed, violations, is_unpublished, context).await?,
+        Action::ServePods(approved) => serve_pods(observed, &approved, context),
         Action::Conflict { winner } => Outcome::Conflict { winner },
         Action::Foreign(obstacle) => Outcome::Foreign(obstacle),
         Action::CaUnavailable(alarm) => Outcome::Unsigned(alarm),
@@ -96,6 +97,21 @@ async fn serve_request(
         }
     }
     Ok(true)
+}
+
+/// Pods ask the signer by themselves: see [`crate::controllers::pod_certificate`].
+fn serve_pods(observed: &Observed<'_>, approved: &Approved, context: &Context) -> Outcome {
+    if context.cache.serves_pod_certificates() == Some(false) {
+        return Outcome::NoPodCertificates;
+    }
+    if let Err(alarm) = &observed.ca.signer {
+        return Outcome::Unsigned(alarm.to_string());
+    }
+    let pods = context.cache.pods_certified_by(&Key::of(&observed.pki));
+    Outcome::ServesPods {
+        policy: approved.policy.clone(),
+        pods: i32::try_from(pods).unwrap_or(i32::MAX),
+    }
 }
 
 /// Leaves the Secret as it is. One without a keystore that is wanted is read again each time: only

@@ -2,7 +2,7 @@
 
 use super::pki_writes::write_status;
 use super::{Context, ReconcileError};
-use crate::api::{Pki, PkiStatus, READY};
+use crate::api::{Delivery, Pki, PkiStatus, READY};
 use crate::events::{self, EventKind, Notice, Reconciled, expiry};
 use crate::k8s::object_key::Key;
 use crate::k8s::secret;
@@ -20,7 +20,11 @@ pub(super) async fn conclude(
     now: Timestamp,
 ) -> Result<(), ReconcileError> {
     let key = context.key(pki);
-    let users = context.cache.users(&secret::key(pki));
+    let users = match pki.delivery() {
+        Delivery::Secret => context.cache.users(&secret::key(pki)),
+        // The signer publishes Events on the pods that ask it.
+        Delivery::Pod => Vec::new(),
+    };
     let reconciled = Reconciled {
         pki,
         outcome,

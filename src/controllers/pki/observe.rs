@@ -26,7 +26,8 @@ pub(super) async fn observe<'a>(
 ) -> Result<Observed<'a>, ReconcileError> {
     let mut observed = from_caches(pki, ca, context, now);
     let cached = cached_secret(&observed, context);
-    if facts::needs_secret(&observed, cached.as_ref(), now) {
+    let has_secrets = context.cache.rules().settings.has_secrets;
+    if has_secrets && facts::needs_secret(&observed, cached.as_ref(), now) {
         match read(&mut observed, context).await {
             Err(ReconcileError::ReadSecret(_, source))
                 if api_error::is_refusal(&source) && !is_being_deleted(&observed.pki) =>

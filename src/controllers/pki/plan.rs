@@ -1,6 +1,7 @@
 //! The decision: from the facts about a Pki to what is to be done, and why. Pure, and the only
 //! place that decides it.
 
+use crate::api::Delivery;
 use crate::controllers::pki::content::{Owner, SecretContent};
 use crate::controllers::pki::issue_backoff::Failure;
 use crate::k8s::clock::MAX_FUTURE;
@@ -48,6 +49,8 @@ pub enum Action {
         /// Whether its Secret, which is in use, has an outdated `ca.crt`.
         is_unpublished: bool,
     },
+    /// Report that pods get their certificates by themselves.
+    ServePods(Box<Approved>),
     /// Report that another Pki comes first.
     Conflict {
         /// The other Pki.
@@ -126,6 +129,7 @@ fn decide(observed: &Observed<'_>, now: Timestamp) -> Result<Action, Action> {
     pki_has_no_finalizer(observed)?;
     pki_is_not_deleted(observed)?;
     let approved = rules_permit(observed)?;
+    secret_is_wanted(observed, approved)?;
     let secret = match &observed.secret {
         SecretState::Unchanged(verified) => {
             return not_due(observed, approved, approved.in_force(), verified, now)
@@ -194,6 +198,13 @@ fn rules_permit<'a>(observed: &'a Observed<'_>) -> Result<&'a Approved, Action> 
             violations: violations.clone(),
             is_unpublished: is_unpublished(observed),
         })
+}
+
+fn secret_is_wanted(observed: &Observed<'_>, approved: &Approved) -> Result<(), Action> {
+    match observed.pki.delivery() {
+        Delivery::Secret => Ok(()),
+        Delivery::Pod => Err(Action::ServePods(Box::new(approved.clone()))),
+    }
 }
 
 /// Decides about a Secret that does not exist.

@@ -5,8 +5,8 @@
 //! [`MAX_HELD_PER_FREE`] slots for each one that is free, so that one is left for others.
 
 use crate::api::{Pki, StoredPki};
-use crate::controllers::pki::fair::Fair;
 use crate::k8s::object_key::Key;
+use crate::model::fair::Fair;
 use crate::model::renewal_request::{self, RenewalRequestState};
 use crate::util::sync::lock;
 use futures::{Stream, stream};

@@ -21,6 +21,7 @@ fn full() -> CaState {
     let moment = now() + SignedDuration::from_nanos(123_456_789);
     CaState {
         current: ca(1000),
+        pod_leaves_until: Some(moment + HOUR),
         next: Some(Next {
             ca: ca(2000),
             since: Some(moment - HOUR),
@@ -30,6 +31,7 @@ fn full() -> CaState {
         retired: vec![
             Retired {
                 unused: Some(moment + 2 * HOUR),
+                pod_leaves_until: Some(moment - HOUR),
                 ..Retired::since(ca(500), moment + HOUR)
             },
             Retired {

@@ -3,7 +3,7 @@
 /// The reason of a violation outside of the spec.
 const REFUSED: &str = "PkiRefused";
 /// The reasons by field of the spec.
-const REASONS: [(&str, &str); 15] = [
+const REASONS: [(&str, &str); 16] = [
     // The spec as a whole.
     ("", "PkiValidationError"),
     ("serviceName", "PkiServiceNameError"),
@@ -15,6 +15,7 @@ const REASONS: [(&str, &str); 15] = [
     ("secretName", "PkiSecretNameError"),
     // In `metadata`: the default of `secretName`.
     ("name", "PkiSecretNameError"),
+    ("delivery", "PkiDeliveryError"),
     ("duration", "PkiDurationError"),
     ("renewBefore", "PkiRenewBeforeError"),
     ("renewBeforePercentage", "PkiRenewBeforeError"),

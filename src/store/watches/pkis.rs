@@ -30,6 +30,9 @@ impl Cache {
         self.note_ignored(after(&changes).map(|pki| &pki.ignored));
         for change in &changes {
             self.note_removal(change);
+            if let Some(pki) = change.after.as_ref().or(change.before.as_ref()) {
+                self.touched.note(&pki.key().namespace);
+            }
         }
         if !is_listing {
             self.trigger_affected(std::mem::take(affected));

@@ -92,7 +92,7 @@ fn a_config_map_that_somebody_else_made_is_left_as_it_is_and_replaced_once_it_is
         ask(&ns);
         barrier(&SHARED);
         assert_eq!(config_map(&ns), before, "not a byte has changed");
-        assert_eq!(ns.operator_writes().len(), 0);
+        assert_eq!(ns.operator_writes().into_keys().collect::<Vec<_>>(), []);
 
         ns.delete("configmap", NAME);
         wait_for_bundle(&ns);

@@ -2,7 +2,7 @@
 
 use super::due::due;
 use crate::api::annotations::KEEP_SECRET;
-use crate::api::{Pki, PkiStatus};
+use crate::api::{Delivery, Pki, PkiStatus};
 use crate::controllers::pki::content::Owner;
 use crate::controllers::pki::content::formats::Passwords;
 use crate::controllers::pki::issue_backoff::Failure;
@@ -90,6 +90,9 @@ pub fn needs_secret(observed: &Observed<'_>, cached: Option<&SecretState>, now: 
     let pki = &observed.pki;
     if is_being_deleted(pki) {
         return has_finalizer(pki);
+    }
+    if pki.delivery() == Delivery::Pod {
+        return false;
     }
     let Ok(approved) = &observed.verdict else {
         return is_in_use_or_kept(pki, observed.ca);

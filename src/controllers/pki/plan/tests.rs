@@ -105,6 +105,7 @@ fn said(action: &Action) -> String {
             "refuse: {}, unpublished: {is_unpublished}",
             violations.len()
         ),
+        Action::ServePods(approved) => format!("serve pods by {}", approved.policy),
         Action::Conflict { winner } => format!("conflict: {winner}"),
         Action::Foreign(obstacle) => format!("foreign: {obstacle:?}"),
         Action::Adopt => "adopt".into(),

@@ -49,12 +49,13 @@ const NAMESPACED: &[(&str, &[&str])] = &[
         &["Deployment", "DaemonSet", "StatefulSet", "ReplicaSet"],
     ),
     ("coordination.k8s.io/v1", &["Lease"]),
+    ("certificates.k8s.io/v1", &["PodCertificateRequest"]),
     ("rbac.authorization.k8s.io/v1", &["Role", "RoleBinding"]),
 ];
 
 /// Those without a namespace.
 const CLUSTER_SCOPED: &[(&str, &[&str])] = &[
-    ("v1", &["Namespace"]),
+    ("v1", &["Namespace", "Node"]),
     ("box.com/v1", &["PkiPolicy"]),
     (
         "rbac.authorization.k8s.io/v1",
@@ -100,6 +101,20 @@ impl Api {
     /// The API server of this kubeconfig, with its credentials.
     pub fn new(kubeconfig: &Path) -> anyhow::Result<Self> {
         let client = RUNTIME.block_on(client(kubeconfig))?;
+        Ok(Self { client })
+    }
+
+    /// The same, as an administrator who acts as somebody else.
+    pub fn acting_as(kubeconfig: &Path, user: &str, groups: &[&str]) -> anyhow::Result<Self> {
+        let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+        let client = RUNTIME.block_on(async {
+            let options = KubeConfigOptions::default();
+            let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+            config.auth_info.impersonate = Some(user.to_owned());
+            let groups = groups.iter().map(ToString::to_string);
+            config.auth_info.impersonate_groups = Some(groups.collect());
+            anyhow::Ok(Client::try_from(config)?)
+        })?;
         Ok(Self { client })
     }
 

@@ -357,3 +357,40 @@ fn a_report_names_the_blockers_and_the_deadline() {
         Some((Phase::Withdrawn, None, true, 1))
     );
 }
+
+#[test]
+fn a_root_is_trusted_until_the_last_pod_certificate_has_ended() {
+    let (old, new) = (authority(), authority());
+    let mut state = CaState::of(old.ca().clone());
+    let end = now() + 3 * DAY;
+    state.pod_leaves_until = Some(end);
+    replace(&mut state, new.ca().clone(), now());
+    assert_eq!(state.pod_leaves_until, None);
+    assert_eq!(state.retired[0].pod_leaves_until, Some(end));
+    let go_on = |state: CaState, time: Timestamp| {
+        let progress = RolloutCounter::new(&state, &TIMES, time).end();
+        super::super::advance(state, &progress, &TIMES, time)
+    };
+    // No Pki has a certificate of the old CA any more.
+    for (time, is_withdrawn) in [
+        (now() + 2 * DAY, false),
+        (end, false),
+        (end + HOUR, false),
+        (end + HOUR + STEP, true),
+    ] {
+        state = go_on(state, time);
+        assert_eq!(state.retired[0].is_withdrawn, is_withdrawn, "{time}");
+    }
+}
+
+#[test]
+fn a_ca_that_signs_again_keeps_the_end_of_its_pod_certificates() {
+    let (old, new) = (authority(), authority());
+    let mut state = CaState::of(old.ca().clone());
+    state.pod_leaves_until = Some(now() + DAY);
+    replace(&mut state, new.ca().clone(), now());
+    state.pod_leaves_until = Some(now() + 2 * DAY);
+    replace(&mut state, old.ca().clone(), now() + HOUR);
+    assert_eq!(state.pod_leaves_until, Some(now() + DAY));
+    assert_eq!(state.retired[0].pod_leaves_until, Some(now() + 2 * DAY));
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// The keys that wait. Within a namespace they are served in the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct Fair {
+pub(crate) struct Fair {
     /// The namespaces with keys, each once, the next one first.
     turns: VecDeque<Arc<str>>,
     waiting: HashMap<Arc<str>, VecDeque<Key>>,
@@ -15,7 +15,7 @@ pub(super) struct Fair {
 
 impl Fair {
     /// Adds a key at the end of its namespace.
-    pub(super) fn push(&mut self, key: Key) {
+    pub(crate) fn push(&mut self, key: Key) {
         let namespace = key.namespace.clone();
         let of_namespace = self.waiting.entry(namespace.clone()).or_default();
         if of_namespace.is_empty() {
@@ -26,7 +26,7 @@ impl Fair {
 
     /// Takes the next key. A namespace that is not `allowed` loses its turn, and a key that is not
     /// `wanted` any more is dropped.
-    pub(super) fn pop(
+    pub(crate) fn pop(
         &mut self,
         allowed: impl Fn(&str) -> bool,
         wanted: impl Fn(&Key) -> bool,
