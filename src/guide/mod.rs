@@ -8,6 +8,9 @@ pub mod index {}
 #[doc = include_str!("application-teams.md")]
 pub mod application_teams {}
 
+#[doc = include_str!("pod-certificates.md")]
+pub mod pod_certificates {}
+
 #[doc = include_str!("errors.md")]
 pub mod errors {}
 

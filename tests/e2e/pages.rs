@@ -37,6 +37,11 @@ const PAGES: &[(&str, Start, Script)] = &[
         Start::Installed,
         teams::application_teams,
     ),
+    (
+        "src/guide/pod-certificates.md",
+        Start::Installed,
+        teams::pod_certificates,
+    ),
     ("src/guide/errors.md", Start::Installed, teams::errors),
     (
         "src/guide/common-refusals.md",

@@ -61,6 +61,10 @@ pub(crate) fn application_teams(walk: &mut Walk<'_>) {
     );
 }
 
+pub(crate) fn pod_certificates(walk: &mut Walk<'_>) {
+    walk.save("app1.yaml");
+}
+
 pub(crate) fn errors(walk: &mut Walk<'_>) {
     walk.given(APP1);
     walk.until("A foreign Secret");
