@@ -26,6 +26,21 @@ pub(crate) fn approved(pki: &Pki) -> Approved {
 }
 
 #[test]
+fn the_chart_has_the_definitions_of_this_code() {
+    let path = "charts/pki-operator/crds/pkis.yaml";
+    let chart = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let chart = std::fs::read_to_string(chart).unwrap();
+    let differing = chart
+        .lines()
+        .zip(crds_yaml().lines().map(str::to_owned))
+        .find(|(a, b)| a != b);
+    assert!(
+        chart == crds_yaml(),
+        "write them again: cargo run --bin pki-operator -- crd > {path}\nthe first difference: {differing:?}"
+    );
+}
+
+#[test]
 fn kinds_and_usages_are_displayed_as_they_are_written() {
     let written = |value: Value| value.as_str().expect("a name").to_owned();
     for algorithm in [
