@@ -4,9 +4,9 @@
 //! pod names a Pki of its namespace, which decides about names, usages and lifetime, as it does for
 //! a Secret. Nothing of the request but its key is used. No key is in any object of the API.
 //!
-//! 1. A watch brings the requests, and [`pending`] keeps those that are open.
-//! 2. [`decision`] decides on the caches: sign, deny, or wait for what can be cured.
-//! 3. [`controller`] writes the status, which is the one write of an issuance, or tells the pod by
+//! 1. A watch brings the requests, and `pending` keeps those that are open.
+//! 2. `decision` decides on the caches: sign, deny, or wait for what can be cured.
+//! 3. `controller` writes the status, which is the one write of an issuance, or tells the pod by
 //!    an Event why it waits.
 //!
 //! Only the leader signs. A status can be set once: the API server refuses a second one.

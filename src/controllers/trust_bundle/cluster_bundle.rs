@@ -1,10 +1,12 @@
-//! The copy for the whole cluster, which pods mount without a `ConfigMap`: a `ClusterTrustBundle`.
+//! The copies for the whole cluster, which pods mount without a `ConfigMap`: `ClusterTrustBundles`.
 //!
-//! Kubernetes has the type since 1.27 (beta since 1.33), switched off by default. So discovery
-//! finds it, and the object has no type here. The object names no signer, for which the operator
-//! would need a permission to speak for all clients of the signer.
+//! Kubernetes has the type since 1.27 (beta since 1.33, and on by default since 1.37). So discovery
+//! finds it, and the objects have no type here. One bundle has the name that people choose. The
+//! other is that of the signer of pod certificates: a pod takes it by the signer's name, beside its
+//! certificate.
 
 use super::{ATTEMPT_TIMEOUT, TrustBundleController, is_ours, known, labels};
+use crate::api::SIGNER;
 use crate::k8s::patch;
 use crate::k8s::scope::Scope;
 use kube::api::{ApiResource, DynamicObject, Patch};
@@ -16,6 +18,8 @@ use std::time::Duration;
 
 const GROUP: &str = "certificates.k8s.io";
 const KIND: &str = "ClusterTrustBundle";
+/// The name of the signer's bundle, which begins with the name of the signer.
+const SIGNER_BUNDLE: &str = "box.com:pki:ca";
 /// The interval at which the object is read: only administrators of the cluster can edit it.
 const POLL: Duration = Duration::from_secs(30);
 /// The interval at which the type is looked for.
@@ -25,7 +29,17 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Number of failures after which a rotation does not wait any more. The next attempts go on.
 const MAX_FAILURES: u32 = 5;
 
-/// Result of a reconcile.
+/// A `ClusterTrustBundle` to write.
+#[derive(Clone, Copy)]
+struct Bundle<'a> {
+    name: &'a str,
+    signer: Option<&'static str>,
+}
+
+/// Results of a reconcile, one for each bundle.
+type Outcomes = [Outcome; 2];
+
+/// Result for a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Current,
@@ -44,11 +58,11 @@ impl TrustBundleController {
             let mut pause = DISCOVERY;
             if let Some(ca) = known(&mut ca) {
                 match self.try_cluster_bundle(&mut served, &ca.trust).await {
-                    Ok(outcome) => {
-                        if reported.replace(outcome) != Some(outcome) {
-                            self.log_outcome(outcome, served.as_ref());
+                    Ok(outcomes) => {
+                        if reported.replace(outcomes) != Some(outcomes) {
+                            self.log_outcomes(outcomes, served.as_ref());
                         }
-                        if matches!(outcome, Outcome::Current | Outcome::Foreign) {
+                        if matches!(outcomes[0], Outcome::Current | Outcome::Foreign) {
                             pause = POLL;
                         }
                         failures = 0;
@@ -82,32 +96,55 @@ impl TrustBundleController {
         &self,
         served: &mut Option<ApiResource>,
         trust: &Trust,
-    ) -> Result<Outcome, String> {
-        let attempt = self.reconcile_cluster_bundle(served, trust);
+    ) -> Result<Outcomes, String> {
+        let attempt = self.reconcile_cluster_bundles(served, trust);
         match tokio::time::timeout(ATTEMPT_TIMEOUT, attempt).await {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err("it takes too long".to_owned()),
         }
     }
 
-    async fn reconcile_cluster_bundle(
+    async fn reconcile_cluster_bundles(
         &self,
         served: &mut Option<ApiResource>,
         trust: &Trust,
-    ) -> Result<Outcome, kube::Error> {
+    ) -> Result<Outcomes, kube::Error> {
         // Others may serve the rest of the cluster, with another CA.
         if !matches!(self.scope, Scope::Cluster) {
-            return Ok(Outcome::Unwanted);
+            return Ok([Outcome::Unwanted; 2]);
         }
         if served.is_none() {
             *served = self.discover().await?;
         }
         let Some(resource) = served else {
-            return Ok(Outcome::Unserved);
+            return Ok([Outcome::Unserved; 2]);
         };
-        let name = &self.settings.name;
+        let mut outcomes = [Outcome::Unserved; 2];
+        for (bundle, outcome) in self.bundles().into_iter().zip(&mut outcomes) {
+            *outcome = self.reconcile_bundle(bundle, resource, trust).await?;
+        }
+        Ok(outcomes)
+    }
+
+    fn bundles(&self) -> [Bundle<'_>; 2] {
+        let (name, signer) = (&*self.settings.name, Some(SIGNER));
+        let own = Bundle { name, signer: None };
+        let name = SIGNER_BUNDLE;
+        [own, Bundle { name, signer }]
+    }
+
+    async fn reconcile_bundle(
+        &self,
+        bundle: Bundle<'_>,
+        resource: &ApiResource,
+        trust: &Trust,
+    ) -> Result<Outcome, kube::Error> {
+        let Bundle { name, signer } = bundle;
         let bundles = Api::<DynamicObject>::all_with(self.client.clone(), resource);
         let mut spec = json!({ "spec": { "trustBundle": trust.pem() } });
+        if let Some(signer) = signer {
+            spec["spec"]["signerName"] = json!(signer);
+        }
         let Some(stored) = bundles.get_opt(name).await? else {
             let mut bundle = DynamicObject::new(name, resource).data(spec);
             bundle.metadata.labels = Some(labels());
@@ -138,23 +175,28 @@ impl TrustBundleController {
         Ok(kinds.find(|resource| resource.kind == KIND))
     }
 
-    fn log_outcome(&self, outcome: Outcome, served: Option<&ApiResource>) {
-        let name = &self.settings.name;
-        match outcome {
-            Outcome::Current => {
-                let version = served.map(|resource| resource.api_version.as_str());
-                tracing::info!(name, version, "the ClusterTrustBundle holds the CA bundle");
-            }
-            Outcome::Foreign => tracing::warn!(
-                name,
-                "the ClusterTrustBundle does not belong to the operator, which leaves it alone: delete it, or set another --trust-config-map"
-            ),
-            Outcome::Unserved => tracing::info!(
-                "the API server has no ClusterTrustBundle; the CA bundle is in ConfigMaps only"
-            ),
-            Outcome::Unwanted => tracing::info!(
-                "the CA bundle is in ConfigMaps only, because a ClusterTrustBundle would reach namespaces that the operator does not serve"
-            ),
+    fn log_outcomes(&self, outcomes: Outcomes, served: Option<&ApiResource>) {
+        for (Bundle { name, .. }, outcome) in self.bundles().into_iter().zip(outcomes) {
+            log_outcome(name, outcome, served);
         }
+    }
+}
+
+fn log_outcome(name: &str, outcome: Outcome, served: Option<&ApiResource>) {
+    match outcome {
+        Outcome::Current => {
+            let version = served.map(|resource| resource.api_version.as_str());
+            tracing::info!(name, version, "the ClusterTrustBundle holds the CA bundle");
+        }
+        Outcome::Foreign => tracing::warn!(
+            name,
+            "the ClusterTrustBundle does not belong to the operator, which leaves it alone: delete it"
+        ),
+        Outcome::Unserved => tracing::info!(
+            "the API server has no ClusterTrustBundle; the CA bundle is in ConfigMaps only"
+        ),
+        Outcome::Unwanted => tracing::info!(
+            "the CA bundle is in ConfigMaps only, because a ClusterTrustBundle would reach namespaces that the operator does not serve"
+        ),
     }
 }

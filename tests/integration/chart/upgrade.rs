@@ -320,6 +320,7 @@ fn left_behind(installed: &Installed) -> Vec<String> {
 /// What of that stays when the chart is removed. The documentation has a name for each.
 fn documented() -> Vec<String> {
     let objects = [
+        "clustertrustbundle.certificates.k8s.io/box.com:pki:ca",
         "clustertrustbundle.certificates.k8s.io/pki-trust-bundle",
         "configmap/pki-operator-ca",
         "customresourcedefinition.apiextensions.k8s.io/pkipolicies.box.com",

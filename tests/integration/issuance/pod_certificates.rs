@@ -147,6 +147,31 @@ fn a_pod_gets_a_certificate_by_one_write_and_its_key_is_nowhere() {
 }
 
 #[test]
+fn nothing_of_a_request_but_its_key_gets_into_the_certificate() {
+    let ns = SHARED.namespace("greedy");
+    let node = Node::of(&ns);
+    for_pods(&ns, "app1-pki");
+    let (pod, key) = (
+        node.pod("app1", Some("app1-pki")),
+        key(&rcgen::PKCS_ECDSA_P256_SHA256),
+    );
+    let mut greedy = CertificateParams::new(vec!["victim.svc".to_owned()]).unwrap();
+    greedy.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let csr = greedy.serialize_request(&key).unwrap();
+    let mut request = node.request(&pod, &key);
+    request["spec"]["stubPKCS10Request"] = json!(ByteString(csr.der().to_vec()));
+    let status = node.is_issued(&node.ask(&request));
+    let chain = status["certificateChain"].as_str().unwrap();
+    let text = openssl(&["x509", "-noout", "-text"], chain);
+    assert!(
+        text.contains("CA:FALSE") && !text.contains("victim"),
+        "{text}"
+    );
+    let public = openssl(&["x509", "-noout", "-pubkey"], chain);
+    assert_eq!(public.trim(), key.public_key_pem().trim());
+}
+
+#[test]
 fn a_pod_that_names_no_pki_gets_the_only_one_for_pods() {
     let ns = SHARED.namespace("pods");
     let node = Node::of(&ns);
