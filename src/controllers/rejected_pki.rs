@@ -74,6 +74,12 @@ impl ClusterView for Cache {
         Cache::users(self, secret)
     }
 
+    fn certified(&self, pki: &Key) -> Vec<Arc<SecretUser>> {
+        let mut users = self.certified_users(pki);
+        users.retain(|pod| pod.is_pending);
+        users
+    }
+
     fn provider(&self, pki: &Key, secret: &Key) -> Option<Provider> {
         let pkis = self.pkis.read();
         // Any number may claim it, and to judge them all would take too long.

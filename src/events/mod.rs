@@ -6,7 +6,7 @@
 //! limit the number of Events.
 
 use crate::api::annotations::{RENEWAL_EVENTS, flag};
-use crate::api::{FormerSecret, Pki, PkiStatus, READY};
+use crate::api::{Delivery, FormerSecret, Pki, PkiStatus, READY, SIGNER};
 use crate::k8s::clock::ClockFault;
 use crate::k8s::object_key::Key;
 use crate::model::ca::Alarm;
@@ -145,19 +145,28 @@ pub fn about_former(
     let [name, current] = [former.name.as_str(), pki.secret_name()].map(text::printable);
     let since = former.replaced_time.as_ref();
     let since = since.map_or_else(String::new, |time| format!(", since {}", time.0));
-    let beginning = format!(
-        "Pki {} now writes Secret {current} instead of {name}{since}",
-        pki.display_name()
-    );
+    let (change, remedy, way_back) = match pki.delivery() {
+        Delivery::Secret => (
+            format!("now writes Secret {current} instead of {name}"),
+            format!("write {current} in the pod"),
+            format!("secretName: {name}"),
+        ),
+        Delivery::Pod => (
+            format!("now has delivery: Pod and writes Secret {name} no more"),
+            format!("mount a podCertificate of the signer {SIGNER} in the pod"),
+            "delivery: Secret".to_owned(),
+        ),
+    };
+    let beginning = format!("Pki {} {change}{since}", pki.display_name());
     let message = if is_there {
         let end = former.not_after.as_ref();
         let end = end.map_or_else(String::new, |end| format!(" at {}", end.0));
         format!(
-            "{beginning}: write {current} in the pod; Secret {name} is not renewed, and is removed when its certificate ends{end}"
+            "{beginning}: {remedy}; Secret {name} is not renewed, and is removed when its certificate ends{end}"
         )
     } else {
         format!(
-            "{beginning}; there is no Secret {name}: write {current} in the pod, or secretName: {name} in the spec of the Pki"
+            "{beginning}; there is no Secret {name}: {remedy}, or {way_back} in the spec of the Pki"
         )
     };
     EventTemplate::warning(Aspect::Former, "PkiSecretRenamed", message).for_users(

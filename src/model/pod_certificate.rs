@@ -36,7 +36,7 @@ impl KeyType {
         KEY_TYPES.map(|it| it.name).join(", ")
     }
 
-    /// The same key in a Pki.
+    /// The key as a Pki writes it.
     pub fn private_key(self) -> PrivateKey {
         let (algorithm, size) = match self.algorithm {
             Certified::EcdsaP384 => (KeyAlgorithm::Ecdsa, Some(384)),

@@ -53,7 +53,7 @@ impl PodLeaves {
         let _ = seen.changed().await;
     }
 
-    /// What is asked for from now on.
+    /// The requests from now on.
     pub fn requests(&self) -> watch::Receiver<Option<Timestamp>> {
         self.wanted.subscribe()
     }

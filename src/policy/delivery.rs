@@ -1,4 +1,4 @@
-//! What `spec.delivery` excludes.
+//! The fields that `spec.delivery` excludes.
 
 use super::Settings;
 use super::violation::{BrokenRule, Field, Violation};

@@ -15,6 +15,7 @@ use std::sync::Arc;
 mod certificates;
 mod references;
 
+pub(crate) use certificates::entry;
 pub use certificates::{CertificateMount, CertifiedPod};
 pub use references::Object;
 
@@ -205,8 +206,11 @@ impl ReferencesSecrets for SecretUser {
         &self.key
     }
 
+    /// The Secrets, and entries that stand for pod certificates.
     fn secrets(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.uses.iter().map(|(secret, _)| secret)
+        let certified = self.certified.iter();
+        let entries = certified.flat_map(|certified| certified.entries.iter());
+        self.uses.iter().map(|(secret, _)| secret).chain(entries)
     }
 }
 

@@ -2,8 +2,11 @@
 
 use super::Cache;
 use crate::k8s::object_key::Key;
+use crate::store::cached_pod::{self, SecretUser};
 use crate::store::secret_index::ReferencesSecrets as _;
 use crate::util::sync::lock;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 impl Cache {
     /// Whether the API server has pod certificates, once that is known.
@@ -32,17 +35,37 @@ impl Cache {
         keys.next().is_none().then(|| only.clone())
     }
 
+    /// The pods that mount a certificate of this Pki, and that people read.
+    pub fn certified_users(&self, pki: &Key) -> Vec<Arc<SecretUser>> {
+        let is_only = self.only_pki_for_pods(&pki.namespace).as_ref() == Some(pki);
+        let entries = [Some(&*pki.name), None].map(|name| Arc::from(cached_pod::entry(name)));
+        let entries = entries.into_iter().take(if is_only { 2 } else { 1 });
+        let pods = self.pods.read();
+        let users = entries.flat_map(|entry| {
+            let entry = pki.beside(&entry);
+            let users = cached_pod::users(&pods, &entry).cloned();
+            users.collect::<Vec<_>>()
+        });
+        users.collect()
+    }
+
     /// The number of pods that use a pod certificate of this Pki: those that have started.
     pub fn pods_certified_by(&self, pki: &Key) -> usize {
-        let is_only = self.only_pki_for_pods(&pki.namespace).as_ref() == Some(pki);
-        let pods = self.pods.read();
-        let started = pods.all().filter(|pod| {
-            !pod.is_pending && !pod.is_ending && *pod.key.namespace == *pki.namespace
-        });
-        let certified = started.filter_map(|pod| pod.certified.as_deref());
-        certified
-            .filter(|pod| pod.names_pki(&pki.name, is_only))
-            .count()
+        let users = self.certified_users(pki).into_iter();
+        users.filter(|pod| !pod.is_pending).count()
+    }
+
+    /// Triggers a reconcile of the Pkis for pods in these namespaces.
+    pub fn trigger_pkis_for_pods(&self, namespaces: &BTreeSet<Arc<str>>) {
+        let pkis = self.pkis.read();
+        let for_pods = pkis.all().filter(|pki| pki.is_for_pods());
+        let keys = for_pods.map(|pki| pki.key());
+        let keys: Vec<_> = keys
+            .filter(|key| namespaces.contains(&key.namespace))
+            .cloned()
+            .collect();
+        drop(pkis);
+        self.trigger(keys);
     }
 
     /// Notes the namespaces of all known Pkis with such keys.

@@ -181,7 +181,8 @@ impl Cache {
     /// Triggers the Pkis that have an Event for a pod that comes, and those that remove a former
     /// Secret once the last pod is gone.
     fn apply_pod(&self, change: &Change<SecretUser>) {
-        if let Some(pod) = change.after.as_ref().filter(|pod| pod.certified.is_some()) {
+        let mut states = change.after.iter().chain(&change.before);
+        if let Some(pod) = states.find(|pod| pod.certified.is_some()) {
             self.touched.note(&pod.key.namespace);
         }
         let is_news = cached_pod::is_news(change);

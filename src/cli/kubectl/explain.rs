@@ -3,7 +3,7 @@
 
 use super::{inspect, status, values, words};
 use crate::api::annotations::ADOPT;
-use crate::api::{Pki, PkiStatus, READY};
+use crate::api::{Delivery, Pki, PkiStatus, READY};
 use crate::guide;
 use crate::k8s::secret::is_owned_by;
 use crate::policy::{Approved, Violation};
@@ -56,6 +56,11 @@ impl Facts {
     fn secret_name(&self) -> &str {
         let pki = self.pki.as_ref();
         pki.map_or(&self.name, |pki| pki.secret_name())
+    }
+
+    fn is_for_pods(&self) -> bool {
+        let pki = self.pki.as_ref();
+        pki.is_some_and(|pki| pki.delivery() == Delivery::Pod)
     }
 
     fn status(&self) -> Option<&PkiStatus> {
@@ -201,6 +206,13 @@ fn recorded(page: &mut Page, facts: &Facts) {
 }
 
 fn secret(page: &mut Page, facts: &Facts, now: Timestamp) {
+    if facts.is_for_pods() {
+        page.heading("Secret");
+        page.line(
+            "none, because of delivery: Pod: the kubelet asks for a certificate for each pod",
+        );
+        return formers(page, facts, now);
+    }
     page.heading(&format!("Secret {}", printable(facts.secret_name())));
     match &facts.secret {
         Part::Unknown(sentence) => {
@@ -282,7 +294,7 @@ fn owner(secret: &Secret, pki: Option<&Pki>) -> String {
 
 fn pods(page: &mut Page, facts: &Facts, now: Timestamp) {
     page.heading("Pods that use it");
-    let is_there = matches!(&facts.secret, Part::Known(Some(_)));
+    let is_there = facts.is_for_pods() || matches!(&facts.secret, Part::Known(Some(_)));
     match &facts.users {
         Part::Unknown(sentence) => page.line(sentence),
         Part::Known(users) if users.is_empty() => page.line("none"),
@@ -297,6 +309,9 @@ fn pod(user: &SecretUser, secret: &str, is_there: bool, now: Timestamp) -> Strin
     let state = match user.started {
         _ if user.waits_for(secret) && !is_there => {
             "has not started: it waits for the Secret".to_owned()
+        }
+        _ if user.is_pending && user.certified.is_some() => {
+            "has not started: it waits for its certificate".to_owned()
         }
         _ if user.is_pending => "has not started".to_owned(),
         Some(started) => format!("has run for {}", words::age(started, now)),

@@ -1,6 +1,6 @@
 //! `kubectl pki renew`: asks for new certificates now, and waits until they are there.
 
-use crate::api::{Pki, READY};
+use crate::api::{Delivery, Pki, READY};
 use crate::k8s::client::{ClientError, Cluster};
 use crate::k8s::tolerant::Lenient;
 use crate::model::renewal_request::{self, RENEW_NOW};
@@ -58,6 +58,13 @@ pub async fn renew(
     let mut are_all = true;
     for pki in pkis {
         let name = printable(&pki.name_any());
+        if pki.delivery() == Delivery::Pod {
+            on_line(&format!(
+                "pki {name} has delivery: Pod, so its pods renew by themselves: delete a pod to have a new certificate at once"
+            ));
+            are_all = false;
+            continue;
+        }
         if let Some(why) = refusal(&pki) {
             on_line(&format!(
                 "pki {name} is not renewed, because it is not ready: {why}"

@@ -2,7 +2,7 @@
 
 use super::output::pretty;
 use super::words;
-use crate::api::{Pki, READY};
+use crate::api::{Delivery, Pki, READY};
 use crate::guide;
 use crate::model::rollout::{Phase, RolloutReport};
 use crate::policy;
@@ -25,17 +25,23 @@ pub struct Row {
     message: String,
     not_after: Option<String>,
     renewal_time: Option<String>,
+    /// Empty if pods get their certificates by themselves.
     secret: String,
+    #[serde(skip)]
+    is_for_pods: bool,
     #[serde(skip)]
     ends: Option<Timestamp>,
     #[serde(skip)]
     renews: Option<Timestamp>,
 }
 
-/// The Pkis as rows: those without a certificate first, then by when the certificate ends.
+/// The Pkis as rows: those without a certificate first, then by when the certificate ends, then
+/// those whose pods are served.
 pub fn rows<'a>(pkis: impl IntoIterator<Item = &'a Pki>) -> Vec<Row> {
     let mut rows: Vec<_> = pkis.into_iter().map(Row::of).collect();
-    rows.sort_by(|a, b| (a.ends, &a.namespace, &a.name).cmp(&(b.ends, &b.namespace, &b.name)));
+    // Pods renew by themselves.
+    let key = |row: &Row| (row.is_for_pods && row.ready == "True", row.ends);
+    rows.sort_by(|a, b| (key(a), &a.namespace, &a.name).cmp(&(key(b), &b.namespace, &b.name)));
     rows
 }
 
@@ -45,6 +51,10 @@ impl Row {
         let ready = pki.condition(READY);
         let time = |time: Option<&Time>| time.map(|time| time.0);
         let ends = time(status.and_then(|status| status.not_after.as_ref()));
+        let secret = match pki.delivery() {
+            Delivery::Secret => pki.secret_name(),
+            Delivery::Pod => "",
+        };
         let renews = time(status.and_then(|status| status.renewal_time.as_ref()));
         Self {
             namespace: pki.namespace().unwrap_or_default(),
@@ -55,7 +65,8 @@ impl Row {
             message: ready.map_or("", |ready| &ready.message).to_owned(),
             not_after: ends.map(|time| time.to_string()),
             renewal_time: renews.map(|time| time.to_string()),
-            secret: pki.secret_name().to_owned(),
+            secret: secret.to_owned(),
+            is_for_pods: pki.delivery() == Delivery::Pod,
             ends,
             // A refused Pki is not renewed.
             renews: renews.filter(|_| !is_refused(pki)),

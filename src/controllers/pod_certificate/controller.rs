@@ -37,6 +37,8 @@ const KIND: &str = "PodCertificateRequest";
 const DISCOVERY: Duration = Duration::from_secs(600);
 /// The pause before that question is repeated.
 const RETRY: Duration = Duration::from_secs(5);
+/// The time in which the status of a Pki is written once because of its pods.
+const RECOUNT: Duration = Duration::from_secs(10);
 /// The number of requests that are processed at the same time.
 const CONCURRENCY: usize = 32;
 
@@ -143,6 +145,7 @@ impl PodCertificateController {
         let mut pending = Pending::default();
         let mut listed = HashSet::new();
         let mut attempts = FuturesUnordered::new();
+        let mut recount = Recount::default();
         loop {
             while attempts.len() < CONCURRENCY
                 && let Some((request, is_patient)) = pending.next()
@@ -156,7 +159,11 @@ impl PodCertificateController {
                     pending.done(&request.key);
                 }
                 Some(event) = requests.next() => apply(&mut pending, &mut listed, event),
-                Some(namespaces) = changes.next() => pending.enqueue_all(namespaces.as_ref()),
+                Some(namespaces) = changes.next() => {
+                    pending.enqueue_all(namespaces.as_ref());
+                    recount.note(namespaces);
+                }
+                () = sleep_until(recount.at) => self.cache.trigger_pkis_for_pods(&recount.take()),
                 () = sleep_until(due) => pending.enqueue_due(Instant::now()),
                 else => return,
             }
@@ -286,6 +293,27 @@ impl PodCertificateController {
             open.published = Some((fault, now));
             pending.schedule(&request.key, now + self.reminder);
         }
+    }
+}
+
+/// The namespaces in which the pods with certificates are to be counted anew.
+#[derive(Default)]
+struct Recount {
+    namespaces: BTreeSet<Arc<str>>,
+    at: Option<Instant>,
+}
+
+impl Recount {
+    fn note(&mut self, namespaces: Option<BTreeSet<Arc<str>>>) {
+        self.namespaces.extend(namespaces.into_iter().flatten());
+        if !self.namespaces.is_empty() {
+            self.at.get_or_insert_with(|| Instant::now() + RECOUNT);
+        }
+    }
+
+    fn take(&mut self) -> BTreeSet<Arc<str>> {
+        self.at = None;
+        std::mem::take(&mut self.namespaces)
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) struct Approval {
 /// The reason of a denial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Denial {
-    /// Of the condition, in CamelCase.
+    /// The reason in the condition, in CamelCase.
     pub(super) reason: &'static str,
     pub(super) message: String,
 }
@@ -79,7 +79,7 @@ pub(super) struct Denial {
 /// A fault that can be cured, for the pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Fault {
-    /// Of the Event, in CamelCase.
+    /// The reason of the Event, in CamelCase.
     pub(super) reason: &'static str,
     pub(super) message: String,
     /// The Pki that it is about, and its UID.
@@ -346,7 +346,7 @@ pub(super) fn unsigned(pki: &Pki, message: &str) -> Fault {
     fault(pki, &Outcome::Unsigned(message.to_owned()))
 }
 
-/// What the author of the Pki reads as well.
+/// The fault behind an outcome, as the author of the Pki reads it.
 fn fault(pki: &Pki, outcome: &Outcome) -> Fault {
     let message = outcome.message(pki, MESSAGE_BYTES);
     let (key, uid) = (Key::of(pki), pki.uid());

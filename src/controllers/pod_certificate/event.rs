@@ -6,7 +6,7 @@ use crate::events::{Aspect, EventKind, EventTemplate, Notice, reference_to_pki};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 
-/// What becomes of a pod whose certificate comes late.
+/// The consequence for a pod whose certificate comes late.
 const GOES_ON: &str =
     "the kubelet mounts it at its next attempt, within two minutes, and the pod goes on by itself";
 

@@ -32,6 +32,8 @@ pub(super) struct Open {
     pub(super) published: Option<(Fault, Instant)>,
     /// Attempts without a decision, in a row.
     attempts: usize,
+    /// Whether the watch has delivered a decision.
+    is_decided: bool,
     /// When it was first seen.
     seen: Instant,
 }
@@ -53,7 +55,11 @@ impl Pending {
     pub(super) fn apply(&mut self, request: Request) {
         let key = request.key.clone();
         if request.is_decided {
-            self.remove(&key);
+            match self.open.get_mut(&key) {
+                // The attempt that decided it has not ended yet.
+                Some(open) if self.busy.contains(&key) => open.is_decided = true,
+                _ => drop(self.remove(&key)),
+            }
             return;
         }
         let is_full = self.open.len() >= MAX_OPEN;
@@ -65,6 +71,7 @@ impl Pending {
                     request: Arc::new(request),
                     published: None,
                     attempts: 0,
+                    is_decided: false,
                     seen: Instant::now(),
                 };
                 self.open.insert(key.clone(), open);
@@ -119,6 +126,9 @@ impl Pending {
     /// Ends the processing of a request.
     pub(super) fn done(&mut self, key: &Key) {
         self.busy.remove(key);
+        if self.open.get(key).is_some_and(|open| open.is_decided) {
+            self.remove(key);
+        }
         if self.again.remove(key) {
             self.enqueue(key.clone());
         }
@@ -177,5 +187,94 @@ impl Open {
     /// Notes that the caches had all that matters.
     pub(super) fn is_understood(&mut self) {
         self.attempts = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::pod_certificate::request::tests::request;
+    use crate::k8s::projection::Projection as _;
+    use serde_json::json;
+
+    fn open(namespace: &str, name: &str) -> Request {
+        let mut object = request("");
+        object["metadata"]["namespace"] = json!(namespace);
+        object["metadata"]["name"] = json!(name);
+        Request::of(serde_json::from_value(object).unwrap())
+    }
+
+    fn next(pending: &mut Pending) -> Option<String> {
+        pending.next().map(|(request, _)| request.key.to_string())
+    }
+
+    #[test]
+    fn namespaces_take_turns() {
+        let mut pending = Pending::default();
+        for name in ["1", "2", "3"] {
+            pending.apply(open("flood", name));
+        }
+        pending.apply(open("other", "1"));
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut pending)).collect();
+        assert_eq!(order, ["flood/1", "other/1", "flood/2", "flood/3"]);
+    }
+
+    #[test]
+    fn a_request_is_processed_once_at_a_time_and_again_after_a_change() {
+        let mut pending = Pending::default();
+        let (request, key) = (open("ns", "a"), Key::new("ns", "a"));
+        pending.apply(request.clone());
+        assert_eq!(next(&mut pending).as_deref(), Some("ns/a"));
+        pending.apply(request);
+        assert_eq!(next(&mut pending), None, "it is busy");
+        pending.done(&key);
+        assert_eq!(next(&mut pending).as_deref(), Some("ns/a"));
+    }
+
+    #[test]
+    fn the_attempt_that_decides_ends_before_its_request_is_forgotten() {
+        let mut pending = Pending::default();
+        let (mut request, key) = (open("ns", "a"), Key::new("ns", "a"));
+        pending.apply(request.clone());
+        pending.next().unwrap();
+        request.is_decided = true;
+        pending.apply(request.clone());
+        assert!(pending.get_mut(&key).is_some());
+        pending.done(&key);
+        assert_eq!(pending.len(), 0);
+        // Another one that was decided elsewhere goes at once.
+        request.is_decided = false;
+        pending.apply(request.clone());
+        request.is_decided = true;
+        pending.apply(request);
+        assert_eq!(pending.len(), 0);
+    }
+
+    #[test]
+    fn attempts_in_vain_are_repeated_with_growing_pauses() {
+        let mut pending = Pending::default();
+        let (key, now) = (Key::new("ns", "a"), Instant::now());
+        pending.apply(open("ns", "a"));
+        for pause in PAUSES {
+            let (_, is_patient) = pending.next().unwrap();
+            assert_eq!(is_patient, pause >= PAUSES[PATIENCE]);
+            pending.retry(&key, now);
+            pending.done(&key);
+            assert_eq!(pending.next_due(), Some(now + pause));
+            pending.enqueue_due(now + pause);
+        }
+    }
+
+    #[test]
+    fn only_the_requests_of_changed_namespaces_are_processed_again() {
+        let mut pending = Pending::default();
+        for namespace in ["a", "b"] {
+            pending.apply(open(namespace, "1"));
+            let key = pending.next().unwrap().0.key.clone();
+            pending.done(&key);
+        }
+        pending.enqueue_all(Some(&BTreeSet::from(["b".into()])));
+        assert_eq!(next(&mut pending).as_deref(), Some("b/1"));
+        assert_eq!(next(&mut pending), None);
     }
 }

@@ -237,6 +237,12 @@ impl ClusterView for Cache {
         claims::namesake(&pkis, secret)?.claimed().cloned()
     }
 
+    fn is_for_pods(&self, pki: &Key) -> bool {
+        let pkis = self.pkis.read();
+        let known = pkis.get(pki);
+        known.is_some_and(|pki| pki.is_for_pods() && !pki.is_being_deleted())
+    }
+
     fn holder(&self, secret: &Key) -> Option<Pki> {
         let winner = claims::winner(&self.pkis.read(), secret).cloned()?;
         let pki = self.pki(&winner)?.0.ok()?;
@@ -263,8 +269,10 @@ impl ClusterView for Cache {
 /// [`crate::controllers::pod_hints::name`].
 pub(crate) fn is_explained(cache: &Cache, secret: &Key) -> bool {
     let pkis = cache.pkis.read();
+    let is_for_pods = pkis.get(secret).is_some_and(|pki| pki.is_for_pods());
     let is_known = claims::former_holders(&pkis, secret).next().is_some()
-        || claims::namesake(&pkis, secret).is_some();
+        || claims::namesake(&pkis, secret).is_some()
+        || is_for_pods;
     drop(pkis);
     is_known || cache.removal(secret, Timestamp::now()).is_some()
 }

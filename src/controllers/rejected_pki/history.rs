@@ -20,6 +20,8 @@ pub(super) trait ClusterView {
     fn has_secret(&self, secret: &Key) -> bool;
     /// The pods that use it.
     fn users(&self, secret: &Key) -> Vec<Arc<SecretUser>>;
+    /// The pods that wait for a pod certificate of this Pki.
+    fn certified(&self, pki: &Key) -> Vec<Arc<SecretUser>>;
     /// A Pki that breaks no rule and provides that Secret, or another one of that name, if there is
     /// one by now.
     fn provider(&self, pki: &Key, secret: &Key) -> Option<Provider>;
@@ -150,9 +152,11 @@ impl Remembered {
             .filter(|provider| !(self.refusal.is_edit && *provider == Provider::Other));
         match provider {
             None if !self.is_over => {
+                let mut users = around.certified(&self.refusal.pki);
                 if !around.has_secret(&secret) {
-                    self.publish(&around.users(&secret), notices);
+                    users.extend(around.users(&secret));
                 }
+                self.publish(&users, notices);
                 true
             }
             Some(Provider::Ready { message, since }) => {

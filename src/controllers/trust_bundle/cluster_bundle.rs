@@ -176,7 +176,10 @@ impl TrustBundleController {
     }
 
     fn log_outcomes(&self, outcomes: Outcomes, served: Option<&ApiResource>) {
-        for (Bundle { name, .. }, outcome) in self.bundles().into_iter().zip(outcomes) {
+        let bundles = self.bundles().into_iter().zip(outcomes);
+        // An outcome of the type is logged once.
+        let is_of_type = matches!(outcomes[0], Outcome::Unserved | Outcome::Unwanted);
+        for (Bundle { name, .. }, outcome) in bundles.take(if is_of_type { 1 } else { 2 }) {
             log_outcome(name, outcome, served);
         }
     }

@@ -3,7 +3,8 @@
 use crate::api::SIGNER;
 use crate::api::annotations::POD_PKI;
 use k8s_openapi::api::core::v1::{PodCertificateProjection, PodSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The number of mounts that are kept of a pod.
 const MAX_MOUNTS: usize = 16;
@@ -17,6 +18,8 @@ pub struct CertifiedPod {
     pub node: Box<str>,
     /// Its projections of the signer, in the order of the spec.
     pub mounts: Box<[CertificateMount]>,
+    /// The names under which an index of pods finds it.
+    pub(super) entries: Box<[Arc<str>]>,
 }
 
 /// One projection of a pod certificate.
@@ -26,7 +29,7 @@ pub struct CertificateMount {
     pub key_type: Box<str>,
     /// The longest lifetime in seconds, if the pod limits it.
     pub max_expiration_seconds: Option<i32>,
-    /// What the pod tells the signer.
+    /// The `userAnnotations`, by which the pod names its Pki.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -39,12 +42,21 @@ impl CertifiedPod {
         let ours = projections.filter(|it| it.signer_name == SIGNER);
         let mounts: Box<[_]> = ours.take(MAX_MOUNTS).map(CertificateMount::of).collect();
         let account = spec.service_account_name.as_deref();
+        let named = mounts.iter().map(|mount| mount.annotations.get(POD_PKI));
+        let entries: BTreeSet<_> = named.map(|pki| entry(pki.map(String::as_str))).collect();
         (!mounts.is_empty()).then(|| Self {
+            entries: entries.into_iter().map(Arc::from).collect(),
             service_account: account.unwrap_or("default").into(),
             node: spec.node_name.as_deref().unwrap_or_default().into(),
             mounts,
         })
     }
+}
+
+/// The name under which an index finds the pods with certificates for this Pki, or those that name
+/// none. It is not the name of a Secret, which has no colon.
+pub(crate) fn entry(pki: Option<&str>) -> String {
+    format!("podCertificate:{}", pki.unwrap_or_default())
 }
 
 impl CertifiedPod {
@@ -99,6 +111,7 @@ mod tests {
             annotations: annotations.into(),
         };
         assert_eq!(*found.mounts, [expected]);
+        assert_eq!(*found.entries, ["podCertificate:app1-pki".into()]);
     }
 
     #[test]

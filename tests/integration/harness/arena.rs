@@ -43,6 +43,7 @@ impl Installed {
                 .label("namespace", "", name, "box.com/trust-bundle", None)?;
         }
         self.remove_other_webhook_cas()?;
+        self.forget_pod_certificates()?;
         // A role that was replaced by hand would conflict with Helm.
         for role in ["pki-operator", "pki-operator-namespace"] {
             self.api.delete_later("clusterrole", "", role)?;
@@ -107,6 +108,16 @@ impl Installed {
         };
         if has("previous.crt") || has("ca.crt") {
             self.api.delete("secret", RELEASE, name)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a CA that has signed pod certificates: it would be trusted until they end.
+    fn forget_pod_certificates(&self) -> anyhow::Result<()> {
+        let map = self.api.get("configmap", RELEASE, "pki-operator-ca")?;
+        let data = map.unwrap_or_default()["data"].to_string();
+        if data.contains("pod-certificates-until") || data.contains("podCertificatesUntil") {
+            self.forget_cas();
         }
         Ok(())
     }

@@ -180,16 +180,16 @@ fn a_pod_that_names_no_pki_gets_the_only_one_for_pods() {
     node.is_issued(&node.ask_for(&node.pod("a", None)));
     for_pods(&ns, "two");
     node.ask_for(&node.pod("b", None));
-    let told = node.notes("b", 1);
+    let found = node.notes("b", 1);
     let start = format!(
         "Warning: the volume names no Pki, and several Pkis of namespace {} have delivery: Pod: [one, two]; write userAnnotations",
         ns.name
     );
-    assert!(told[0].starts_with(&start), "{told:?}");
+    assert!(found[0].starts_with(&start), "{found:?}");
 }
 
 #[test]
-fn a_fault_is_told_to_the_pod_and_once_cured_it_is_signed_also_after_a_restart() {
+fn a_fault_is_published_on_the_pod_and_once_cured_it_is_signed_also_after_a_restart() {
     let arena = arena();
     let operator = arena.first_replica("operator-1", &[]).unwrap();
     arena.without_webhooks();
@@ -197,17 +197,17 @@ fn a_fault_is_told_to_the_pod_and_once_cured_it_is_signed_also_after_a_restart()
     let node = Node::of(&ns);
     let pod = node.pod("app1", Some("app1-pki"));
     let request = node.ask_for(&pod);
-    let told = node.notes("app1", 1);
+    let found = node.notes("app1", 1);
     let missing = format!(
         "Warning: the volume names Pki app1-pki, which is not found in namespace {}; apply",
         ns.name
     );
-    assert!(told[0].starts_with(&missing), "{told:?}");
+    assert!(found[0].starts_with(&missing), "{found:?}");
 
     ns.apply_pki("app1-pki", r#"{"serviceName": "appp1", "delivery": "Pod"}"#);
-    let told = node.notes("app1", 2);
+    let found = node.notes("app1", 2);
     let sentence = "Warning: ServiceName: appp1 in pki: app1-pki is not found in allowedNames: [app1 app2]; did you mean \"app1\"?";
-    assert!(told.iter().any(|note| note == sentence), "{told:?}");
+    assert!(found.iter().any(|note| note == sentence), "{found:?}");
 
     operator.stop().unwrap();
     for_pods(&ns, "app1-pki");
@@ -221,11 +221,12 @@ fn a_fault_is_told_to_the_pod_and_once_cured_it_is_signed_also_after_a_restart()
     node.notes("second", 1);
     for_pods(&ns, "second-pki");
     node.is_issued(&request);
-    let told = node.notes("second", 2);
+    let found = node.notes("second", 2);
     assert!(
-        told.iter()
+        found
+            .iter()
             .any(|note| note.starts_with("Normal: the certificate of the pod is signed")),
-        "{told:?}"
+        "{found:?}"
     );
     operator.stop().unwrap();
 }
@@ -331,12 +332,12 @@ fn a_pki_of_another_namespace_is_as_if_it_were_not_there() {
     for_pods(&victim, "victims-pki");
     let node = Node::of(&ns);
     node.ask_for(&node.pod("app1", Some("victims-pki")));
-    let told = node.notes("app1", 1);
+    let found = node.notes("app1", 1);
     let start = format!(
         "Warning: the volume names Pki victims-pki, which is not found in namespace {}; apply",
         ns.name
     );
-    assert!(told[0].starts_with(&start), "{told:?}");
+    assert!(found[0].starts_with(&start), "{found:?}");
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn a_namespace_that_may_not_be_read_keeps_nobody_from_being_served() {
     }
     readable.wait_until_ready("app1-pki");
     let expected = format!(
-        "ok\nnot served: namespace {}, whose configmaps, daemonsets, deployments, pkis, pods, secrets, statefulsets may not be read\n",
+        "ok\nnot served: namespace {}, whose configmaps, daemonsets, deployments, pkis, podcertificaterequests, pods, secrets, serviceaccounts, statefulsets may not be read\n",
         refused.name
     );
     eventually("it is said what is not served", || {

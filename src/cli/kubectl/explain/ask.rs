@@ -1,7 +1,7 @@
 //! Asks the cluster for the facts of a page on a Pki.
 
 use super::{Facts, Part, PublishedEvent};
-use crate::api::Pki;
+use crate::api::{Delivery, Pki};
 use crate::k8s::client::{ClientError, Cluster};
 use crate::k8s::tolerant::Lenient;
 use crate::policy::{Approved, Namespaces, RuleBook, Settings, Violation};
@@ -32,7 +32,7 @@ pub async fn facts(
         near,
         judgement,
         secret: secret_of(cluster, secret).await,
-        users: users(cluster, secret).await,
+        users: users(cluster, name, pki.as_ref()).await,
         events: published(cluster, name).await,
         pki,
     })
@@ -78,11 +78,19 @@ async fn secret_of(cluster: &Cluster, name: &str) -> Part<Option<Secret>> {
     known(secret, "you may not read Secrets here")
 }
 
-async fn users(cluster: &Cluster, secret: &str) -> Part<Vec<SecretUser>> {
+/// The pods that use the Secret of the Pki, or its pod certificates.
+async fn users(cluster: &Cluster, name: &str, pki: Option<&Pki>) -> Part<Vec<SecretUser>> {
+    let secret = pki.map_or(name, Pki::secret_name);
+    let is_for_pods = pki.is_some_and(|pki| pki.delivery() == Delivery::Pod);
     let pods = cluster.list::<Lenient<Pod>>("pods", Some(&cluster.namespace), "");
     let users = pods.await.map(|pods| {
         let users = pods.into_iter().map(|Lenient(pod)| SecretUser::from(pod));
-        let is_user = |user: &SecretUser| !user.is_ending && user.use_of(secret).is_some();
+        let is_certified = |user: &SecretUser| {
+            let certified = user.certified.as_deref();
+            certified.is_some_and(|pod| pod.names_pki(name, is_for_pods))
+        };
+        let uses_it = |user: &SecretUser| user.use_of(secret).is_some() || is_certified(user);
+        let is_user = |user: &SecretUser| !user.is_ending && uses_it(user);
         users.filter(is_user).collect()
     });
     known(users, "you may not list pods here")

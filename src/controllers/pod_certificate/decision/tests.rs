@@ -109,7 +109,7 @@ fn decide_on(view: &View, change: impl FnOnce(&mut Value)) -> Decision {
     decide(&request, view, &ca())
 }
 
-fn told(decision: Decision) -> String {
+fn summary(decision: Decision) -> String {
     match decision {
         Decision::Sign(approval) => format!("sign: {}", approval.request.dns_names.join(" ")),
         Decision::Deny(Denial { reason, message }) => format!("deny: {reason}: {message}"),
@@ -191,7 +191,7 @@ fn a_pod_that_names_no_pki_gets_the_only_one_for_pods() {
         view.pkis = pkis
             .map(|(name, delivery)| pki(name, json!({"delivery": delivery})))
             .collect();
-        assert_eq!(told(decide_on(&view, none)), expected);
+        assert_eq!(summary(decide_on(&view, none)), expected);
     }
 }
 
@@ -218,7 +218,7 @@ fn a_fault_that_can_be_cured_waits_and_reads_as_elsewhere() {
             "wait: PkiNotFound: the volume names Pki app1-pki, which is not found in namespace ns",
         ),
     ] {
-        let found = told(decide_on(&view, |_| {}));
+        let found = summary(decide_on(&view, |_| {}));
         assert!(found.starts_with(expected), "{found}");
     }
 }
@@ -231,7 +231,7 @@ fn a_key_that_the_policy_does_not_permit_waits_for_the_policy() {
     source["keyType"] = json!("ED25519");
     let ed25519 =
         |it: &mut Value| it["spec"]["stubPKCS10Request"] = json!(csr(&rcgen::PKCS_ED25519));
-    let found = told(decide_on(&view, ed25519));
+    let found = summary(decide_on(&view, ed25519));
     assert!(
         found.starts_with("wait: PkiPrivateKeyError: keyType ED25519 of the volume: ")
             && found.contains("ECDSA"),
@@ -239,11 +239,11 @@ fn a_key_that_the_policy_does_not_permit_waits_for_the_policy() {
     );
     view.rules =
         rules(json!({"serviceNames": ["app1"], "privateKeys": [{"algorithm": "Ed25519"}]}));
-    let found = told(decide_on(&view, ed25519));
+    let found = summary(decide_on(&view, ed25519));
     assert!(found.starts_with("sign: "), "{found}");
     // A Pki for pods names no key.
     view.pkis = vec![pki("app1-pki", json!({"delivery": "Pod"}))];
-    let found = told(decide_on(&view, ed25519));
+    let found = summary(decide_on(&view, ed25519));
     assert!(found.starts_with("sign: "), "{found}");
 }
 
@@ -257,7 +257,7 @@ fn a_ca_that_cannot_sign_is_waited_for() {
         signer: Err(Alarm::NotBrought { secret }),
         ..ca()
     };
-    let found = told(decide(&request, &view(), &ca));
+    let found = summary(decide(&request, &view(), &ca));
     assert!(found.starts_with("wait: PkiCaUnavailable: "), "{found}");
 }
 
@@ -292,12 +292,12 @@ fn a_request_that_nothing_cures_is_denied() {
         ),
     ];
     for (change, expected) in changes {
-        let found = told(decide_on(&view(), change));
+        let found = summary(decide_on(&view(), change));
         assert!(found.starts_with(expected), "{found}");
     }
     let mut other = view();
     other.pod.as_mut().unwrap()["spec"]["volumes"] = json!([]);
-    let found = told(decide_on(&other, |_| {}));
+    let found = summary(decide_on(&other, |_| {}));
     assert_eq!(
         found,
         "deny: PodMismatch: pod app-1 mounts no certificate of it"
@@ -320,7 +320,7 @@ fn an_object_that_the_caches_do_not_have_is_asked_for() {
         (without_account, "unknown: ServiceAccount"),
         (other_node, "unknown: Node"),
     ] {
-        assert_eq!(told(decide_on(&view, |_| {})), expected);
+        assert_eq!(summary(decide_on(&view, |_| {})), expected);
     }
     let request = Request::of(serde_json::from_value(request("")).unwrap());
     let denial = absent(&request, UnknownObject::Pod);

@@ -3,17 +3,17 @@
 use crate::api::Pki;
 use crate::events::{Aspect, EventKind, EventTemplate, reference_to_pki};
 use crate::k8s::object_key::Key;
-use crate::model::output::{OPTIONAL, Output};
+use crate::model::output::Output;
 use crate::model::trust_bundle;
 use crate::store::Removal;
 use crate::store::cached_pod::{Object, PodNeed, SecretUser};
-use crate::util::text::{self, printable};
+use crate::util::text::printable;
 use k8s_openapi::api::core::v1::ObjectReference;
+use message::{for_pods, missing_files, names, namesake, not_requested, removed, there_are};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// The number of files that are named.
-const MAX_FILES: usize = 8;
+mod message;
 
 /// A reason why pods cannot start. Pods with the same finding get the same Event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +22,8 @@ pub(super) enum Finding {
     Removed { secret: Key, removal: Removal },
     /// The pod has the name of a Pki where it should have that of its Secret.
     Namesake { pki: Key, writes: Arc<str> },
+    /// The Pki of this name is delivered to pods, and writes no Secret.
+    ForPods { pki: Key },
     /// The Secret of a Pki has no such files.
     Files {
         secret: Key,
@@ -51,6 +53,8 @@ pub(super) trait ClusterView {
     fn removal(&self, secret: &Key) -> Option<Removal>;
     /// The Secret that the Pki of this name writes, if that is another one.
     fn written_by_namesake(&self, secret: &Key) -> Option<Arc<str>>;
+    /// Whether the Pki of this name is delivered to pods.
+    fn is_for_pods(&self, pki: &Key) -> bool;
     /// The Pki whose Secret it is.
     fn holder(&self, secret: &Key) -> Option<Pki>;
     /// Whether this namespace, with its labels, is known.
@@ -105,6 +109,10 @@ fn by_object(needs: &[PodNeed]) -> BTreeMap<(Object, &Arc<str>), Vec<Box<str>>> 
 fn missing(secret: &Key, around: &impl ClusterView) -> Option<Finding> {
     if around.has_secret(secret) || around.is_explained_elsewhere(secret) {
         return None;
+    }
+    if around.is_for_pods(secret) {
+        let pki = secret.clone();
+        return Some(Finding::ForPods { pki });
     }
     if let Some(writes) = around.written_by_namesake(secret) {
         let pki = secret.clone();
@@ -169,9 +177,9 @@ impl Finding {
     /// Whether the object or file that the pods wait for is there by now.
     pub(super) fn is_resolved(&self, around: &impl ClusterView) -> bool {
         match self {
-            Self::Removed { secret, .. } | Self::Namesake { pki: secret, .. } => {
-                around.has_secret(secret)
-            }
+            Self::Removed { secret, .. }
+            | Self::Namesake { pki: secret, .. }
+            | Self::ForPods { pki: secret } => around.has_secret(secret),
             Self::Files { secret, files, .. } => around.holder(secret).is_some_and(|pki| {
                 pki.ready().is_some() && lacking(secret.clone(), files.clone(), around).is_none()
             }),
@@ -188,6 +196,7 @@ impl Finding {
         match self {
             Self::Removed { secret, .. }
             | Self::Namesake { pki: secret, .. }
+            | Self::ForPods { pki: secret }
             | Self::Files { secret, .. } => format!("Secret {}", printable(&secret.name)),
             Self::Bundle { config_map, .. } | Self::BundleFiles { config_map, .. } => {
                 format!("ConfigMap {}", printable(&config_map.name))
@@ -203,7 +212,9 @@ impl Finding {
                 let pki = Key::new(secret.namespace.clone(), removal.pki.clone());
                 reference_to_pki(&pki, None)
             }
-            Self::Namesake { pki, .. } | Self::Files { pki, .. } => reference_to_pki(pki, None),
+            Self::Namesake { pki, .. } | Self::ForPods { pki } | Self::Files { pki, .. } => {
+                reference_to_pki(pki, None)
+            }
             Self::Bundle { config_map, .. } | Self::BundleFiles { config_map, .. } => {
                 config_map.reference("v1", "ConfigMap", None)
             }
@@ -222,6 +233,7 @@ impl Finding {
             Self::Namesake { pki, writes } => {
                 (Aspect::Name, "PkiSecretNotProvided", namesake(pki, writes))
             }
+            Self::ForPods { pki } => (Aspect::Name, "PkiSecretNotProvided", for_pods(pki)),
             Self::Files { secret, pki, files } => (
                 Aspect::Files,
                 "PkiFileMissing",
@@ -282,99 +294,6 @@ impl Finding {
             ..self.event(&[])
         }
     }
-}
-
-fn removed(secret: &Key, removal: &Removal) -> EventTemplate {
-    let pki = printable(&format!("{}/{}", secret.namespace, removal.pki));
-    let secret = printable(&secret.name);
-    let message = |when: &str| {
-        let fact = if removal.was_written {
-            format!("Secret {secret} was removed when Pki {pki} was deleted{when}")
-        } else {
-            format!("Pki {pki}, which would have written Secret {secret}, was deleted{when}")
-        };
-        format!("{fact}: apply the Pki again, or remove the Secret from the pod")
-    };
-    // Another replica may have seen it a moment later.
-    let at = format!(" at {}", removal.at);
-    EventTemplate {
-        topic: Some(message("")),
-        ..EventTemplate::warning(Aspect::Removal, "PkiSecretRemoved", message(&at))
-    }
-}
-
-fn namesake(pki: &Key, writes: &str) -> String {
-    let (name, writes) = (printable(&pki.name), printable(writes));
-    format!(
-        "no Pki provides Secret {name}: Pki {pki} writes Secret {writes}. Write {writes} in the pod, or secretName: {name} in the \
-         spec of the Pki"
-    )
-}
-
-fn not_requested(config_map: &Key, label: Option<&str>) -> String {
-    let Key { namespace, name } = config_map;
-    let (name, key) = (printable(name), trust_bundle::LABEL);
-    let why = label.map(printable).map_or_else(
-        || format!("does not have the label {key}"),
-        |label| format!("has the label {key}=\"{label}\", which is not true"),
-    );
-    format!(
-        "there is no ConfigMap {name} with the CA bundle, because namespace {namespace} {why}: label the namespace (kubectl label \
-         namespace {namespace} --overwrite {key}=true), or ask the platform team to do so"
-    )
-}
-
-fn missing_files(secret: &Key, pki: &Key, files: &[Box<str>], present: &[String]) -> String {
-    let mut remedies: Vec<_> = files
-        .iter()
-        .map(|file| remedy(file, pki, present))
-        .collect();
-    remedies.dedup();
-    remedies.truncate(MAX_FILES);
-    format!(
-        "Secret {} of Pki {pki} has no {}: {}; {}",
-        printable(&secret.name),
-        names(files),
-        remedies.join("; "),
-        there_are(present)
-    )
-}
-
-/// The change after which a file is there, or another one is named.
-fn remedy(file: &str, pki: &Key, present: &[String]) -> String {
-    if let Some(output) = Output::of(file) {
-        return add(output, pki);
-    }
-    let known = present.iter().map(String::as_str).chain(OPTIONAL);
-    match text::nearest(file, known) {
-        Some(near) if present.iter().any(|it| it == near) => format!("did you mean {near}?"),
-        Some(near) => {
-            let add = Output::of(near).map_or_else(String::new, |output| add(output, pki));
-            format!("did you mean {near}? Then {add}")
-        }
-        None => format!("remove {} from the pod", printable(file)),
-    }
-}
-
-fn add(output: Output, pki: &Key) -> String {
-    let (field, value) = (output.field(), output.example());
-    format!(
-        "add spec.outputs.{field} to Pki {} ({field}: {value})",
-        pki.name
-    )
-}
-
-fn there_are(present: &[String]) -> String {
-    match present {
-        [] => "it is empty".to_owned(),
-        [only] => format!("the only file is {}", printable(only)),
-        files => format!("the files are {}", text::first_of(files, MAX_FILES)),
-    }
-}
-
-fn names(files: &[Box<str>]) -> String {
-    let files: Vec<_> = files.iter().map(ToString::to_string).collect();
-    text::first_of(&files, MAX_FILES)
 }
 
 #[cfg(test)]

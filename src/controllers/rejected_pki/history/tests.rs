@@ -30,6 +30,14 @@ impl ClusterView for Cluster {
         self.pods.iter().filter(is_user).cloned().collect()
     }
 
+    fn certified(&self, pki: &Key) -> Vec<Arc<SecretUser>> {
+        let names_it = |pod: &&Arc<SecretUser>| {
+            let certified = pod.certified.as_deref();
+            certified.is_some_and(|pod| pod.names_pki(&pki.name, false))
+        };
+        self.pods.iter().filter(names_it).cloned().collect()
+    }
+
     fn provider(&self, _: &Key, _: &Key) -> Option<Provider> {
         self.provider.clone()
     }
@@ -104,6 +112,26 @@ fn waiting_pods_get_the_rule_and_the_time_of_the_refusal() {
         notice.related.as_ref().unwrap().name.as_deref(),
         Some("app1-pki")
     );
+}
+
+#[test]
+fn pods_that_ask_for_the_certificate_by_themselves_get_it_too() {
+    let mut history = RejectionHistory::default();
+    history.record(refusal("no"), at(0));
+    let pod = |name: &str, pki: &str| {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": name, "uid": name},
+            "spec": {"containers": [], "volumes": [{"name": "v", "projected": {"sources": [{"podCertificate": {
+                "signerName": "box.com/pki", "keyType": "ED25519", "userAnnotations": {"box.com/pki": pki}}}]}}]}
+        }))
+        .unwrap();
+        Arc::new(SecretUser::from(pod))
+    };
+    let cluster = Cluster {
+        pods: vec![pod("a", "app1-pki"), pod("b", "other")],
+        ..Cluster::default()
+    };
+    assert_eq!(said(&mut history, &cluster, 1), ["a: Warning"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ struct Cluster {
     spoken_for: bool,
     removal: Option<Removal>,
     namesake: Option<&'static str>,
+    is_for_pods: bool,
     label: Option<&'static str>,
     is_unknown: bool,
     serves_some: bool,
@@ -36,6 +37,10 @@ impl ClusterView for Cluster {
 
     fn written_by_namesake(&self, _: &Key) -> Option<Arc<str>> {
         self.namesake.map(Arc::from)
+    }
+
+    fn is_for_pods(&self, _: &Key) -> bool {
+        self.is_for_pods
     }
 
     fn holder(&self, secret: &Key) -> Option<Pki> {
@@ -239,6 +244,21 @@ fn a_pod_with_the_name_of_a_pki_gets_that_of_its_secret() {
         [
             "PkiSecretNotProvided: no Pki provides Secret web: Pki ns/web writes Secret tls. Write tls in the pod, or \
           secretName: web in the spec of the Pki"
+        ]
+    );
+}
+
+#[test]
+fn a_pod_that_mounts_the_secret_of_a_pki_for_pods_gets_the_volume_to_write() {
+    let cluster = Cluster {
+        is_for_pods: true,
+        ..Cluster::default()
+    };
+    assert_eq!(
+        messages(&secret("web"), &cluster, None),
+        [
+            "PkiSecretNotProvided: Pki ns/web has delivery: Pod and writes no Secret web: mount a podCertificate of the signer \
+          box.com/pki with userAnnotations: {box.com/pki: web} in the pod, or write delivery: Secret in the spec of the Pki"
         ]
     );
 }

@@ -13,9 +13,10 @@ use crate::shell::Shell;
 
 /// Objects that the demo creates, and removes at its end. The content of the namespaces goes with
 /// them.
-const OURS: [&str; 5] = [
+const OURS: [&str; 6] = [
     "namespace/app1",
     "namespace/app2",
+    "namespace/app3",
     "namespace/pki-operator",
     "crd/pkis.box.com",
     "crd/pkipolicies.box.com",

@@ -28,7 +28,17 @@ pub(crate) fn tell(shell: &Shell, install: &Install<'_>, has_node: bool) -> anyh
     good(shell)?;
     refused(shell)?;
     drifted(shell, install, has_node)?;
-    resolved(shell, has_node)
+    resolved(shell, has_node)?;
+    if has_node && serves_pod_certificates(shell)? {
+        without_secrets(shell)?;
+    }
+    Ok(())
+}
+
+/// Whether this is Kubernetes 1.37 or newer, so that kubelets ask for certificates.
+fn serves_pod_certificates(shell: &Shell) -> anyhow::Result<bool> {
+    let kinds = shell.run("kubectl api-resources --api-group=certificates.k8s.io -o name")?;
+    Ok(kinds.text.contains("podcertificaterequests"))
 }
 
 fn good(shell: &Shell) -> anyhow::Result<()> {
@@ -126,6 +136,45 @@ fn resolved(shell: &Shell, has_node: bool) -> anyhow::Result<()> {
     shell.until(events, "that it is resolved", |text| {
         text.contains("Normal")
     })?;
+    Ok(())
+}
+
+fn without_secrets(shell: &Shell) -> anyhow::Result<()> {
+    chapter(
+        "Team app3 wants no Secret: its pod asks for a certificate by itself. Its Pki has a typo too, and is refused.",
+    );
+    let refusal = shell.run("kubectl apply -f tests/manifests/app3-typo.yaml")?;
+    ensure!(
+        !refusal.success && refusal.text.contains("ServiceName: appp2 in pki: app3-pki"),
+        "kubectl apply should have failed with the name that is not found"
+    );
+    let describe =
+        "kubectl describe pod -n app3 -l app=app3 --show-events | sed -n '/^Events:/,$p'";
+    shell.until(describe, "that the Pki was refused", |text| {
+        text.contains("Pki app3-pki was refused at ")
+            && text.contains("ServiceName: appp2 in pki: app3-pki")
+    })?;
+
+    chapter(
+        "Corrected, the pod gets its certificate. There is no Secret, so the key is on the node alone.",
+    );
+    shell.must("kubectl apply -f tests/manifests/app3.yaml")?;
+    shell.must("kubectl wait --for=condition=Ready --timeout=180s -n app3 pod -l app=app3")?;
+    shell.must("kubectl get pki,podcertificaterequests -n app3")?;
+    shell.must("kubectl get clustertrustbundle box.com:pki:ca -o jsonpath='{.spec.trustBundle}' > target/app3-ca.crt")?;
+    let verified = shell.must(
+        "kubectl get podcertificaterequests -n app3 -o jsonpath='{.items[0].status.certificateChain}' | \
+         openssl verify -x509_strict -verify_hostname app2.app3.svc -CAfile target/app3-ca.crt",
+    )?;
+    ensure!(
+        verified.contains(": OK"),
+        "openssl should verify the certificate"
+    );
+    let secrets = shell.must("kubectl get secrets -n app3")?;
+    ensure!(
+        secrets.contains("No resources found"),
+        "there should be no Secret in namespace app3"
+    );
     Ok(())
 }
 
