@@ -196,7 +196,7 @@ impl PodCertificateController {
             Decision::Wait(fault) => Ended::Waits(fault),
             Decision::Unknown(object) if is_patient => {
                 match self.is_absent(&request, object).await {
-                    Ok(true) => {
+                    Some(true) => {
                         let denial = decision::absent(&request, object);
                         self.deny(&request, &denial, now).await
                     }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The number of open requests that are kept. Those beyond it are decided when they are asked for
-/// again.
-const MAX_OPEN: usize = 100_000;
+/// The number of open requests of one namespace that are kept. Those beyond it are decided when the
+/// kubelet asks again.
+const MAX_OPEN: usize = 20_000;
 /// The pauses of an attempt that failed, or that was made on caches that may be behind.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(50),
@@ -42,6 +42,8 @@ pub(super) struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     open: HashMap<Key, Open>,
+    /// The number of open requests by namespace.
+    counts: HashMap<Arc<str>, usize>,
     queue: Fair,
     queued: HashSet<Key>,
     busy: HashSet<Key>,
@@ -62,7 +64,8 @@ impl Pending {
             }
             return;
         }
-        let is_full = self.open.len() >= MAX_OPEN;
+        let count = self.counts.get(&key.namespace);
+        let is_full = count.is_some_and(|count| *count >= MAX_OPEN);
         match self.open.get_mut(&key) {
             Some(open) if open.request.uid == request.uid => open.request = Arc::new(request),
             _ if is_full => return,
@@ -74,7 +77,9 @@ impl Pending {
                     is_decided: false,
                     seen: Instant::now(),
                 };
-                self.open.insert(key.clone(), open);
+                if self.open.insert(key.clone(), open).is_none() {
+                    *self.counts.entry(key.namespace.clone()).or_default() += 1;
+                }
             }
         }
         self.enqueue(key);
@@ -83,12 +88,23 @@ impl Pending {
     /// Removes a request that is gone or decided.
     pub(super) fn remove(&mut self, key: &Key) -> Option<Open> {
         self.again.remove(key);
-        self.open.remove(key)
+        let removed = self.open.remove(key)?;
+        if let Some(count) = self.counts.get_mut(&key.namespace) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&key.namespace);
+            }
+        }
+        Some(removed)
     }
 
     /// Keeps the requests of this list.
     pub(super) fn retain(&mut self, listed: &HashSet<Key>) {
-        self.open.retain(|key, _| listed.contains(key));
+        let gone = self.open.keys().filter(|key| !listed.contains(key));
+        let gone: Vec<_> = gone.cloned().collect();
+        for key in gone {
+            self.remove(&key);
+        }
     }
 
     /// Enqueues the open requests of these namespaces, or all.
@@ -263,6 +279,21 @@ mod tests {
             assert_eq!(pending.next_due(), Some(now + pause));
             pending.enqueue_due(now + pause);
         }
+    }
+
+    #[test]
+    fn a_namespace_with_too_many_requests_leaves_room_for_others() {
+        let mut pending = Pending::default();
+        for number in 0..=MAX_OPEN {
+            pending.apply(open("flood", &number.to_string()));
+        }
+        assert_eq!(pending.len(), MAX_OPEN);
+        pending.apply(open("other", "1"));
+        assert_eq!(pending.len(), MAX_OPEN + 1);
+        pending.retain(&HashSet::from([Key::new("flood", "7")]));
+        assert_eq!((pending.len(), pending.counts.len()), (1, 1));
+        pending.remove(&Key::new("flood", "7"));
+        assert!(pending.counts.is_empty());
     }
 
     #[test]

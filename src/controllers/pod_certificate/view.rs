@@ -4,6 +4,7 @@ use super::controller::PodCertificateController;
 use super::decision::{ClusterView, UnknownObject};
 use super::request::Request;
 use crate::api::{Pki, StoredPki};
+use crate::k8s::api_error;
 use crate::k8s::object_key::Key;
 use crate::model::pod_certificate::KeyType;
 use crate::policy::{Approved, Violation};
@@ -14,6 +15,10 @@ use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt as _};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Timeout of a question to the API server.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl ClusterView for PodCertificateController {
     fn pod(&self, key: &Key) -> Option<Arc<SecretUser>> {
@@ -49,12 +54,22 @@ impl ClusterView for PodCertificateController {
 }
 
 impl PodCertificateController {
-    /// Whether an object that is not in the caches is not there either.
-    pub(super) async fn is_absent(
-        &self,
-        request: &Request,
-        object: UnknownObject,
-    ) -> Result<bool, kube::Error> {
+    /// Whether an object that is not in the caches is not there either; `None` if the API server
+    /// does not say.
+    pub(super) async fn is_absent(&self, request: &Request, object: UnknownObject) -> Option<bool> {
+        let asked = tokio::time::timeout(ASK_TIMEOUT, self.ask(request, object));
+        match asked.await {
+            Ok(Ok(is_absent)) => Some(is_absent),
+            Ok(Err(error)) => {
+                let error = api_error::message(&error);
+                tracing::warn!(request = %request.key, error, "failed to ask for an object of the request; retrying");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn ask(&self, request: &Request, object: UnknownObject) -> Result<bool, kube::Error> {
         let (client, namespace) = (self.client.clone(), &*request.key.namespace);
         let (found, expected) = match object {
             UnknownObject::Pod => {

@@ -32,8 +32,8 @@ pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 245, 0, 1);
 const PODS: &str = "10.247.0.0/24";
 const NAME: &str = "node";
 
-/// The kernel takes 107 bytes, and containerd appends `.ttrpc` to one of its paths.
-const LONGEST_SOCKET: usize = 100;
+/// The longest path of a socket that the kernel takes, in bytes.
+const LONGEST_SOCKET: usize = 107;
 
 const IMPORT_LIMIT: Duration = Duration::from_secs(120);
 
@@ -81,11 +81,10 @@ impl<'a> Node<'a> {
     ) -> anyhow::Result<Self> {
         let dir = cluster_dir.join("node");
         fs::create_dir(&dir).with_context(|| format!("creating {}", dir.display()))?;
-        if socket(&dir).as_os_str().len() > LONGEST_SOCKET {
-            bail!(
-                "{} is too long for the path of a socket",
-                socket(&dir).display()
-            );
+        for socket in sockets(&dir) {
+            if socket.as_os_str().len() > LONGEST_SOCKET {
+                bail!("{} is too long for the path of a socket", socket.display());
+            }
         }
         machine::claim(cluster_dir, watchdog)?;
         let [kubelet, proxy_health, proxy_metrics] = ports::free()?;
@@ -357,6 +356,14 @@ pub(crate) fn import_image(cluster: &Cluster, tar: &Path) -> anyhow::Result<()> 
         );
     }
     Ok(())
+}
+
+/// The longest paths of sockets: containerd appends `.ttrpc` to one, and kubelet gives another a
+/// number of ten digits before it renames it.
+fn sockets(dir: &Path) -> [PathBuf; 2] {
+    let runtime = format!("{}.ttrpc", socket(dir).display());
+    let resources = dir.join("kubelet/pod-resources/0123456789");
+    [runtime.into(), resources]
 }
 
 fn socket(dir: &Path) -> PathBuf {

@@ -69,7 +69,7 @@ fn killing_the_owner_of_a_node_leaves_no_trace() {
 #[ignore = "needs root and packages: cargo test -p pki-cluster -- --ignored"]
 fn what_an_abandoned_node_left_behind_hinders_nobody() {
     let machine = Machine::claim();
-    let (home, dir) = node_with_a_pod("abandoned-node");
+    let (home, dir) = node_with_a_pod("left-node");
     let (watchdog, mut doomed): (Vec<_>, Vec<_>) = processes_of(&dir)
         .into_iter()
         .partition(|line| line.contains("cluster-watchdog"));
