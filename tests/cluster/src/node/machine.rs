@@ -104,7 +104,8 @@ pub(super) fn claim(dir: &Path, watchdog: &Watchdog) -> anyhow::Result<()> {
 }
 
 /// Removes what a node left behind whose processes were all killed at once, its watchdog among
-/// them: the address, the links and cgroups of its pods, and the table of kube-proxy.
+/// them: the address, the links and cgroups of its pods, and the table of kube-proxy. The settings
+/// of the kernel stay as the node left them, because nobody knows what they were.
 ///
 /// # Errors
 ///

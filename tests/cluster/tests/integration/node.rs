@@ -91,6 +91,8 @@ fn what_an_abandoned_node_left_behind_hinders_nobody() {
         .kubectl()
         .args(["wait", "--for=condition=Ready", "node/node"]));
     cluster.stop().unwrap();
+    // Nobody knows any more what they were before.
+    machine.restore_settings();
     machine.assert_unchanged();
 }
 
@@ -135,6 +137,13 @@ fn start_pod(kubectl: impl Fn() -> Command) {
     ]));
 }
 
+/// The settings of the kernel that kubelet and the network plugins are seen to change.
+const SETTINGS: [&str; 3] = [
+    "kernel/panic",
+    "net/ipv4/ip_forward",
+    "vm/overcommit_memory",
+];
+
 /// What a node changes of the machine, as it was before. There is one node at a time.
 struct Machine {
     before: BTreeMap<String, String>,
@@ -157,6 +166,12 @@ impl Machine {
         let after = Self::state();
         for (what, before) in &self.before {
             assert_eq!(&after[what], before, "{what}");
+        }
+    }
+
+    fn restore_settings(&self) {
+        for setting in SETTINGS {
+            fs::write(Path::new("/proc/sys").join(setting), &self.before[setting]).unwrap();
         }
     }
 
@@ -184,12 +199,7 @@ impl Machine {
             ),
             ("cgroups".to_owned(), cgroups_of_containers()),
         ]);
-        let settings = [
-            "kernel/panic",
-            "net/ipv4/ip_forward",
-            "vm/overcommit_memory",
-        ];
-        for setting in settings {
+        for setting in SETTINGS {
             let value = fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap();
             state.insert(setting.to_owned(), value);
         }
