@@ -173,6 +173,10 @@ fn pod_asks_for_it(
     if *certified.service_account != *account.name {
         return Err(mismatch(&pod_key, "runs as another service account"));
     }
+    if certified.node.is_empty() {
+        // The caches have the pod as it was before it got a node. All else is immutable.
+        return Err(Decision::Unknown(UnknownObject::Pod));
+    }
     if *certified.node != *request.node.name {
         return Err(mismatch(&pod_key, "runs on another node"));
     }

@@ -129,7 +129,8 @@ fn is_of_pod(parts: &[&str], separators: &[&str], index: usize) -> bool {
             return false;
         };
         let has_digit = first.bytes().any(|byte| byte.is_ascii_digit());
-        (8..=10).contains(&first.len())
+        // A number of 32 bits, each digit as one character.
+        (5..=10).contains(&first.len())
             && has_digit
             && second.len() == 5
             && hash > 0

@@ -310,6 +310,8 @@ fn an_object_that_the_caches_do_not_have_is_asked_for() {
     without_pod.pod = None;
     let mut successor = view();
     successor.pod.as_mut().unwrap()["metadata"]["uid"] = json!("other");
+    let mut unassigned = view();
+    unassigned.pod.as_mut().unwrap()["spec"]["nodeName"] = Value::Null;
     let mut without_account = view();
     without_account.service_account = None;
     let mut other_node = view();
@@ -317,6 +319,7 @@ fn an_object_that_the_caches_do_not_have_is_asked_for() {
     for (view, expected) in [
         (without_pod, "unknown: Pod"),
         (successor, "unknown: Pod"),
+        (unassigned, "unknown: Pod"),
         (without_account, "unknown: ServiceAccount"),
         (other_node, "unknown: Node"),
     ] {
