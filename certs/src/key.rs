@@ -67,13 +67,13 @@ impl KeyAlgorithm {
         .map(Zeroizing::new)
     }
 
-    /// `None` for a kind that leaves do not get.
     /// The names of all kinds, as a list to read.
     pub(crate) fn all_names() -> String {
         let names = Self::ALL.map(|algorithm| algorithm.to_string());
         names.join(", ")
     }
 
+    /// `None` for a kind that leaves do not get.
     pub(crate) fn of(key: &impl PublicKeyData) -> Option<Self> {
         let algorithm = key.algorithm();
         if *algorithm == rcgen::PKCS_ECDSA_P256_SHA256 {

@@ -5,7 +5,6 @@ use crate::k8s::object_key::Key;
 use crate::store::cached_pod::{self, SecretUser};
 use crate::store::secret_index::ReferencesSecrets as _;
 use crate::util::sync::lock;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Cache {
@@ -16,11 +15,7 @@ impl Cache {
 
     pub(crate) fn set_serves_pod_certificates(&self, serves: bool) {
         if lock(&self.pod_certificates).replace(serves) != Some(serves) {
-            let pkis = self
-                .known_pkis()
-                .into_iter()
-                .filter(|pki| pki.is_for_pods());
-            self.trigger(pkis.map(|pki| pki.key().clone()));
+            self.trigger_pkis_for_pods(|_| true);
         }
     }
 
@@ -55,17 +50,11 @@ impl Cache {
         users.filter(|pod| !pod.is_pending).count()
     }
 
-    /// Triggers a reconcile of the Pkis for pods in these namespaces.
-    pub fn trigger_pkis_for_pods(&self, namespaces: &BTreeSet<Arc<str>>) {
-        let pkis = self.pkis.read();
-        let for_pods = pkis.all().filter(|pki| pki.is_for_pods());
-        let keys = for_pods.map(|pki| pki.key());
-        let keys: Vec<_> = keys
-            .filter(|key| namespaces.contains(&key.namespace))
-            .cloned()
-            .collect();
-        drop(pkis);
-        self.trigger(keys);
+    /// Triggers a reconcile of the Pkis for pods with such keys.
+    pub fn trigger_pkis_for_pods(&self, is_meant: impl Fn(&Key) -> bool) {
+        let pkis = self.known_pkis().into_iter();
+        let for_pods = pkis.filter(|pki| pki.is_for_pods() && is_meant(pki.key()));
+        self.trigger(for_pods.map(|pki| pki.key().clone()));
     }
 
     /// Notes the namespaces of all known Pkis with such keys.

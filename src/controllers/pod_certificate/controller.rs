@@ -163,7 +163,11 @@ impl PodCertificateController {
                     pending.enqueue_all(namespaces.as_ref());
                     recount.note(namespaces);
                 }
-                () = sleep_until(recount.at) => self.cache.trigger_pkis_for_pods(&recount.take()),
+                () = sleep_until(recount.at) => {
+                    let namespaces = recount.take();
+                    let is_meant = |pki: &Key| namespaces.contains(&pki.namespace);
+                    self.cache.trigger_pkis_for_pods(is_meant);
+                }
                 () = sleep_until(due) => pending.enqueue_due(Instant::now()),
                 else => return,
             }

@@ -257,22 +257,21 @@ fn pki_is_there(request: &Request, view: &impl ClusterView) -> Result<Pki, Decis
 
 fn only_one(namespace: &str, view: &impl ClusterView) -> Result<Arc<str>, Decision> {
     let pkis = view.pkis_of(namespace);
-    let mut of_pods = pkis.iter().filter(|(_, is_of_pods)| *is_of_pods);
-    let found = of_pods.next();
-    if let (Some((name, _)), None) = (found, of_pods.next()) {
-        return Ok(name.clone());
-    }
+    let for_pods = pkis.iter().filter(|(_, is_for_pods)| *is_for_pods);
+    let for_pods: Vec<_> = for_pods.map(|(name, _)| name).collect();
     let namespace = printable(namespace);
-    let (beginning, names) = if found.is_some() {
-        let of_pods = pkis.iter().filter(|(_, is_of_pods)| *is_of_pods);
-        let names: Vec<_> = of_pods.map(|(name, _)| name).collect();
-        let beginning = format!("several Pkis of namespace {namespace} have delivery: Pod");
-        (beginning, listed(&names))
-    } else {
-        let names: Vec<_> = pkis.iter().map(|(name, _)| name).collect();
-        let beginning = format!("no Pki of namespace {namespace} has delivery: Pod");
-        (beginning, listed(&names))
+    let (beginning, names) = match for_pods[..] {
+        [only] => return Ok(only.clone()),
+        [] => (
+            format!("no Pki of namespace {namespace} has delivery: Pod"),
+            pkis.iter().map(|(name, _)| name).collect(),
+        ),
+        _ => (
+            format!("several Pkis of namespace {namespace} have delivery: Pod"),
+            for_pods,
+        ),
     };
+    let names = listed(&names);
     let message = format!(
         "the volume names no Pki, and {beginning}{names}; write userAnnotations: {{{POD_PKI}: NAME}} in the volume, or delivery: Pod in the spec of one Pki"
     );
@@ -309,7 +308,7 @@ fn listed(names: &[&Arc<str>]) -> String {
 
 fn rules_permit(pki: &Pki, view: &impl ClusterView) -> Result<Approved, Decision> {
     view.evaluate(pki, None)
-        .map_err(|violations| refused(pki, violations))
+        .map_err(|violations| Decision::Wait(refused(pki, violations)))
 }
 
 /// A Pki whose key is that of the pod must be permitted as well.
@@ -323,17 +322,13 @@ fn key_is_permitted(
         return Ok(approved.clone());
     }
     view.evaluate(pki, Some(key_type)).map_err(|violations| {
-        let fault = refused_fault(pki, violations);
+        let fault = refused(pki, violations);
         let message = format!("keyType {} of the volume: {}", key_type.name, fault.message);
         Decision::Wait(Fault { message, ..fault })
     })
 }
 
-fn refused(pki: &Pki, violations: Vec<Violation>) -> Decision {
-    Decision::Wait(refused_fault(pki, violations))
-}
-
-fn refused_fault(pki: &Pki, violations: Vec<Violation>) -> Fault {
+fn refused(pki: &Pki, violations: Vec<Violation>) -> Fault {
     let trust = String::new();
     fault(pki, &Outcome::Refused { violations, trust })
 }
