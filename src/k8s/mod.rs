@@ -12,3 +12,4 @@ pub mod relist;
 pub mod scope;
 pub mod secret;
 pub mod tolerant;
+pub(crate) mod uids;

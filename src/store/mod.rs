@@ -7,6 +7,7 @@ use crate::api::annotations::Carrier;
 use crate::api::{Pki, StoredPki, StoredPolicy};
 use crate::k8s::object_key::Key;
 use crate::k8s::scope::Scope;
+use crate::k8s::uids::Uids;
 use crate::model::ca::CaSummary;
 use crate::policy::{RuleBook, Settings};
 use crate::store::cached_pki::KnownPki;
@@ -23,7 +24,6 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, Store};
-use namespaces::NamespaceUids;
 use removed::Removals;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, RwLock};
@@ -39,7 +39,6 @@ pub mod cached_secret;
 pub mod claims;
 pub mod ignored;
 mod misannotated;
-mod namespaces;
 mod pod_certificates;
 pub mod rejections;
 mod removed;
@@ -76,7 +75,7 @@ pub struct Cache {
     /// The progress of the CA, if it is known.
     ca_summary: Mutex<Option<CaSummary>>,
     rules: watch::Sender<Arc<RuleBook>>,
-    namespace_uids: RwLock<NamespaceUids>,
+    namespace_uids: RwLock<Uids>,
     ages: Ages,
     /// Some verdict may be another one now.
     verdicts_changed: Notify,
@@ -194,7 +193,7 @@ impl Cache {
 
     /// The UID of the namespace that has this name now.
     pub fn namespace_uid(&self, name: &str) -> Option<Arc<str>> {
-        read(&self.namespace_uids).get(name)
+        read(&self.namespace_uids).of_name(name)
     }
 
     /// How long ago the API server last confirmed the watch of each resource.

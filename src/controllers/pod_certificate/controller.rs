@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use kube::error::DiscoveryError;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, discovery};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,7 +143,6 @@ impl PodCertificateController {
         let mut requests = pin!(self.requests());
         let mut changes = pin!(self.changes());
         let mut pending = Pending::default();
-        let mut listed = HashSet::new();
         let mut attempts = FuturesUnordered::new();
         let mut recount = Recount::default();
         loop {
@@ -158,7 +157,7 @@ impl PodCertificateController {
                     self.conclude(&mut pending, &request, ended);
                     pending.done(&request.key);
                 }
-                Some(event) = requests.next() => apply(&mut pending, &mut listed, event),
+                Some(event) = requests.next() => pending.follow(event),
                 Some(namespaces) = changes.next() => {
                     pending.enqueue_all(namespaces.as_ref());
                     recount.note(namespaces);
@@ -318,19 +317,6 @@ impl Recount {
     fn take(&mut self) -> BTreeSet<Arc<str>> {
         self.at = None;
         std::mem::take(&mut self.namespaces)
-    }
-}
-
-fn apply(pending: &mut Pending, listed: &mut HashSet<Key>, event: Event<Request>) {
-    match event {
-        Event::Init => listed.clear(),
-        Event::InitApply(request) => {
-            listed.insert(request.key.clone());
-            pending.apply(request);
-        }
-        Event::InitDone => pending.retain(&std::mem::take(listed)),
-        Event::Apply(request) => pending.apply(request),
-        Event::Delete(request) => drop(pending.remove(&request.key)),
     }
 }
 

@@ -35,9 +35,9 @@ const MANIFEST_PATIENCE: SignedDuration = SignedDuration::from_secs(3);
 pub(super) trait ClusterView {
     fn pod(&self, key: &Key) -> Option<Arc<SecretUser>>;
     /// The UID of a service account, if it is known.
-    fn service_account(&self, key: &Key) -> Option<String>;
+    fn service_account(&self, key: &Key) -> Option<Arc<str>>;
     /// The UID of a node, if it is known.
-    fn node(&self, name: &str) -> Option<String>;
+    fn node(&self, name: &str) -> Option<Arc<str>>;
     fn pki(&self, key: &Key) -> Option<StoredPki>;
     /// The names of the Pkis of a namespace, and whether each is delivered to pods.
     fn pkis_of(&self, namespace: &str) -> Vec<(Arc<str>, bool)>;
@@ -199,8 +199,8 @@ fn pod_asks_for_it(
     Err(mismatch(&pod_key, how))
 }
 
-fn is_this(uid: Option<String>, identity: &Identity) -> Option<()> {
-    uid.filter(|uid| *uid == identity.uid).map(drop)
+fn is_this(uid: Option<Arc<str>>, identity: &Identity) -> Option<()> {
+    uid.filter(|uid| **uid == *identity.uid).map(drop)
 }
 
 /// The denial of a request for an object that is not there, which the API server has confirmed.

@@ -3,20 +3,20 @@
 use crate::k8s::object_key::Key;
 use crate::k8s::scope::Scope;
 use crate::k8s::tolerant;
+use crate::k8s::uids::Uids;
 use crate::util::sync::{read, write};
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, Resource, ResourceExt as _};
-use std::collections::HashMap;
-use std::sync::RwLock;
+use kube::{Api, Client, Resource};
+use std::sync::{Arc, RwLock};
 
 /// The UIDs that are known.
 #[derive(Debug, Default)]
 pub(super) struct Identities {
-    service_accounts: RwLock<HashMap<Key, String>>,
-    nodes: RwLock<HashMap<Key, String>>,
+    service_accounts: RwLock<Uids>,
+    nodes: RwLock<Uids>,
 }
 
 impl Identities {
@@ -36,30 +36,22 @@ impl Identities {
     }
 
     /// The UID of a service account.
-    pub(super) fn service_account(&self, key: &Key) -> Option<String> {
-        read(&self.service_accounts).get(key).cloned()
+    pub(super) fn service_account(&self, key: &Key) -> Option<Arc<str>> {
+        read(&self.service_accounts).get(key)
     }
 
     /// The UID of a node.
-    pub(super) fn node(&self, name: &str) -> Option<String> {
-        read(&self.nodes).get(&Key::new("", name)).cloned()
+    pub(super) fn node(&self, name: &str) -> Option<Arc<str>> {
+        read(&self.nodes).of_name(name)
     }
 }
 
 async fn keep<K: Resource<DynamicType = ()>>(
     events: impl Stream<Item = Event<PartialObjectMeta<K>>>,
-    known: &RwLock<HashMap<Key, String>>,
+    uids: &RwLock<Uids>,
 ) {
-    let mut listed = HashMap::new();
     let mut events = std::pin::pin!(events);
-    let entry = |object: &PartialObjectMeta<K>| (Key::of(object), object.uid().unwrap_or_default());
     while let Some(event) = events.next().await {
-        match event {
-            Event::Init => listed.clear(),
-            Event::InitApply(object) => listed.extend([entry(&object)]),
-            Event::InitDone => *write(known) = std::mem::take(&mut listed),
-            Event::Apply(object) => write(known).extend([entry(&object)]),
-            Event::Delete(object) => drop(write(known).remove(&Key::of(&object))),
-        }
+        write(uids).apply(&event);
     }
 }

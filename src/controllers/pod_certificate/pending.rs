@@ -3,7 +3,9 @@
 use super::decision::Fault;
 use super::request::Request;
 use crate::k8s::object_key::Key;
+use crate::k8s::relist::Relist;
 use crate::model::fair::Fair;
+use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,11 +52,30 @@ pub(super) struct Pending {
     /// Those to process again once they are not busy any more.
     again: HashSet<Key>,
     due: BTreeSet<(Instant, Key)>,
+    relist: Relist<Key>,
 }
 
 impl Pending {
+    /// Follows the watch.
+    pub(super) fn follow(&mut self, event: Event<Request>) {
+        match event {
+            Event::Init => self.relist.begin(self.open.keys()),
+            Event::InitApply(request) => {
+                self.relist.name(&request.key);
+                self.apply(request);
+            }
+            Event::InitDone => {
+                for key in self.relist.end() {
+                    self.remove(&key);
+                }
+            }
+            Event::Apply(request) => self.apply(request),
+            Event::Delete(request) => drop(self.remove(&request.key)),
+        }
+    }
+
     /// Adds or replaces a request, or removes one that is decided.
-    pub(super) fn apply(&mut self, request: Request) {
+    fn apply(&mut self, request: Request) {
         let key = request.key.clone();
         if request.is_decided {
             match self.open.get_mut(&key) {
@@ -96,15 +117,6 @@ impl Pending {
             }
         }
         Some(removed)
-    }
-
-    /// Keeps the requests of this list.
-    pub(super) fn retain(&mut self, listed: &HashSet<Key>) {
-        let gone = self.open.keys().filter(|key| !listed.contains(key));
-        let gone: Vec<_> = gone.cloned().collect();
-        for key in gone {
-            self.remove(&key);
-        }
     }
 
     /// Enqueues the open requests of these namespaces, or all.
@@ -290,7 +302,9 @@ mod tests {
         assert_eq!(pending.len(), MAX_OPEN);
         pending.apply(open("other", "1"));
         assert_eq!(pending.len(), MAX_OPEN + 1);
-        pending.retain(&HashSet::from([Key::new("flood", "7")]));
+        pending.follow(Event::Init);
+        pending.follow(Event::InitApply(open("flood", "7")));
+        pending.follow(Event::InitDone);
         assert_eq!((pending.len(), pending.counts.len()), (1, 1));
         pending.remove(&Key::new("flood", "7"));
         assert!(pending.counts.is_empty());

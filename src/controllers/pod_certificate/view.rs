@@ -25,11 +25,11 @@ impl ClusterView for PodCertificateController {
         self.cache.pods.read().get(key).cloned()
     }
 
-    fn service_account(&self, key: &Key) -> Option<String> {
+    fn service_account(&self, key: &Key) -> Option<Arc<str>> {
         self.identities.service_account(key)
     }
 
-    fn node(&self, name: &str) -> Option<String> {
+    fn node(&self, name: &str) -> Option<Arc<str>> {
         self.identities.node(name)
     }
 

@@ -30,12 +30,12 @@ impl ClusterView for View {
         (pod.key == *key).then(|| Arc::new(pod))
     }
 
-    fn service_account(&self, _: &Key) -> Option<String> {
-        self.service_account.map(str::to_owned)
+    fn service_account(&self, _: &Key) -> Option<Arc<str>> {
+        self.service_account.map(Arc::from)
     }
 
-    fn node(&self, _: &str) -> Option<String> {
-        self.node.map(str::to_owned)
+    fn node(&self, _: &str) -> Option<Arc<str>> {
+        self.node.map(Arc::from)
     }
 
     fn pki(&self, key: &Key) -> Option<StoredPki> {
