@@ -4,7 +4,7 @@ use crate::cli::config::Config;
 use crate::controllers;
 use crate::controllers::ca::{CaController, CaSettings, summary};
 use crate::controllers::pki::{self, Context};
-use crate::controllers::pod_certificate::PodCertificateController;
+use crate::controllers::pod_certificate::{Identities, PodCertificateController, Signer};
 use crate::controllers::pod_hints::{name, waiting};
 use crate::controllers::restart::{self, RestartController};
 use crate::controllers::trust_bundle::{self, TrustBundleController};
@@ -344,16 +344,20 @@ fn pod_certificates(
     ca: &watch::Receiver<Option<Arc<Ca>>>,
     leaves: Arc<PodLeaves>,
 ) -> PodCertificateController {
-    let controller = PodCertificateController::new(
-        shared.client.clone(),
-        shared.cache.clone(),
-        ca.clone(),
-        shared.publisher.clone(),
-        shared.metrics.clone(),
-        shared.clock.clone(),
-        settings.pki.reminder,
-    );
-    controller.with_leaves(leaves)
+    let signer = Signer {
+        client: shared.client.clone(),
+        cache: shared.cache.clone(),
+        ca: ca.clone(),
+        clock: shared.clock.clone(),
+        leaves,
+        identities: Identities::default(),
+    };
+    PodCertificateController {
+        signer: Arc::new(signer),
+        publisher: shared.publisher.clone(),
+        metrics: shared.metrics.clone(),
+        reminder: settings.pki.reminder,
+    }
 }
 
 /// The context of the reconciler, and the controller that restarts workloads after a renewal.

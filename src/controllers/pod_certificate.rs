@@ -6,11 +6,12 @@
 //!
 //! 1. A watch brings the requests, and `pending` keeps those that are open.
 //! 2. `decision` decides on the caches: sign, deny, or wait for what can be cured.
-//! 3. `controller` writes the status, which is the one write of an issuance, or tells the pod by
-//!    an Event why it waits.
+//! 3. `attempt` signs and writes the status, which is the one write of an issuance. `controller`
+//!    publishes an Event on a pod that waits.
 //!
 //! Only the leader signs. A status can be set once: the API server refuses a second one.
 
+mod attempt;
 mod controller;
 mod decision;
 mod event;
@@ -19,6 +20,7 @@ mod pending;
 mod request;
 mod sign;
 mod view;
-mod writes;
 
+pub use attempt::Signer;
 pub use controller::PodCertificateController;
+pub(crate) use identities::Identities;

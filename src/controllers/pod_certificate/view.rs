@@ -1,6 +1,6 @@
 //! The state of the cluster, by the caches and, where those may be behind, by the API server.
 
-use super::controller::PodCertificateController;
+use super::attempt::Signer;
 use super::decision::{ClusterView, UnknownObject};
 use super::request::Request;
 use crate::api::{Pki, StoredPki};
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Timeout of a question to the API server.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl ClusterView for PodCertificateController {
+impl ClusterView for Signer {
     fn pod(&self, key: &Key) -> Option<Arc<SecretUser>> {
         self.cache.pods.read().get(key).cloned()
     }
@@ -53,7 +53,7 @@ impl ClusterView for PodCertificateController {
     }
 }
 
-impl PodCertificateController {
+impl Signer {
     /// Whether an object that is not in the caches is not there either; `None` if the API server
     /// does not say.
     pub(super) async fn is_absent(&self, request: &Request, object: UnknownObject) -> Option<bool> {
